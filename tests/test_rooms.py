@@ -1,0 +1,373 @@
+"""The rules between the rooms, read from the source with `ast`: who may import whom, how long things may grow, what
+must not appear. Nothing here imports Windlass or needs Redis.
+
+A function's length runs from its `def` to its last line without its docstring and decorators. Allow-lists stand at the
+top, each entry with its reason, and an entry that is no longer needed fails too.
+"""
+
+import ast
+import math
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = "windlass"
+
+MODULE_LINES = 250
+MODULE_LINES_AT_MOST = 350
+FUNCTION_LINES = 40
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a room may import: rooms by name, and the outside either by a closed list or minus a ban."""
+
+    rooms: frozenset[str]
+    only: frozenset[str] | None = None
+    banned: frozenset[str] = field(default=frozenset())
+
+
+WEB = frozenset({"starlette", "uvicorn", "sse_starlette"})
+TERMINAL = frozenset({"typer", "click", "rich"})
+
+ROOMS = {
+    "engine": Room(frozenset({"engine"}), only=frozenset({"pydantic", "anyio"})),
+    "store": Room(frozenset({"engine", "store"}), banned=WEB | TERMINAL | {"mcp", "mcp_types"}),
+    "workers": Room(frozenset({"engine", "store", "workers"}), banned=WEB | TERMINAL | {"redis"}),
+    "server": Room(frozenset({"engine", "store", "server"}), banned=TERMINAL | {"redis", "arq"}),
+    "cli": Room(frozenset({"engine", "store", "workers", "server", "cli"})),
+}
+
+# Modules between MODULE_LINES and MODULE_LINES_AT_MOST, each with the reason why a cut would read worse.
+LONG_MODULES: dict[str, str] = {}
+
+# Where a handler may swallow `Exception` or more. A handler that ends in a bare `raise` needs no entry.
+BROAD_HANDLERS: dict[str, str] = {
+    "server/desk.py": "a resolver is the author's code; its crash is told like a crash of the tool, and logged",
+    "workers/attempt.py": "the worker's call step: whatever a tool raises is an outcome of the task",
+}
+
+# Test files where a sleep is the work under test (a tool that blocks), not a wait for something to happen.
+SLEEPS_AS_WORK: dict[str, str] = {}
+
+SLEEP = re.compile(r"((time|asyncio|anyio)\.)?sleep")
+
+VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "misc"}
+
+# Method names that are Redis commands and nothing else we use.
+REDIS_COMMANDS = re.compile(
+    r"blpop|brpop|bzpop(min|max)|eval(sha)?|execute_command|p?expire(at)?|p?ttl|p?setex|setnx|mget|mset|pipeline|"
+    r"script_load|register_script|scan_iter|h(del|get|getall|incrby|mget|set|setnx)|(l|r)(pop|push)|lrange|"
+    r"s(add|rem|members)|x(ack|add|len|range|read|revrange|trim)|z(add|card|popmin|range|rangebyscore|rem|score)"
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its path from the root, the dotted name it is imported by, its text."""
+
+    path: str
+    name: str
+    text: str
+
+    @property
+    def room(self) -> str:
+        return self.path.split("/", 1)[0]
+
+    @property
+    def tree(self) -> ast.Module:
+        return parse(self.text)
+
+
+@cache
+def parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def read(path: Path) -> Module:
+    """A file of a room under its installed name; a file elsewhere under its path."""
+    relative = path.relative_to(ROOT)
+    dotted = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+    prefix = f"{PRODUCT}." if relative.parts[0] in ROOMS else ""
+    return Module(str(relative), prefix + dotted, path.read_text(encoding="utf-8"))
+
+
+def modules(*folders: str) -> list[Module]:
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [read(path) for path in found if not is_foreign(path)]
+
+
+def is_foreign(path: Path) -> bool:
+    """Environments, caches and build output, which hold other people's files."""
+    parts = path.relative_to(ROOT).parts
+    return any(part.startswith(".") or part in ("build", "dist", "node_modules") for part in parts)
+
+
+def imports(module: Module) -> Iterator[tuple[int, str, str | None]]:
+    """Every import wherever it stands, `TYPE_CHECKING` blocks included: line, module, and the name taken from it."""
+    package = module.name if module.path.endswith("__init__.py") else module.name.rpartition(".")[0]
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+            for alias in node.names:
+                yield node.lineno, base, alias.name
+
+
+def imported_room(base: str, name: str | None) -> str | None:
+    """The room an import reaches, None for the outside."""
+    parts = [*base.split("."), *([name] if name else [])]
+    return parts[1] if parts[0] == PRODUCT and len(parts) > 1 else None
+
+
+def fail_on(problems: list[str], advice: str) -> None:
+    if problems:
+        pytest.fail("\n".join([f"{len(problems)} place(s):", *problems, advice]), pytrace=False)
+
+
+def fail_on_stale(name: str, declared: dict[str, str], used: set[str]) -> None:
+    fail_on(sorted(set(declared) - used), f"These entries of {name} are not needed any more: remove them.")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
+    """DESIGN 2: engine <- store <- workers and server, which do not know each other; nothing imports cli."""
+    problems = [
+        f"{module.path}:{line}: {PRODUCT}.{reached}"
+        for module in modules(room)
+        for line, base, name in imports(module)
+        if (reached := imported_room(base, name)) and reached not in ROOMS[room].rooms
+    ]
+    fail_on(
+        problems,
+        f"{room}/ may import {sorted(ROOMS[room].rooms)}. Move what both sides need down to a room they share, or take "
+        "it as a Protocol from engine/ and let cli/ pass the part in.",
+    )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_libraries_it_is_for(room: str) -> None:
+    """engine/ knows no library but pydantic and anyio; redis stays behind store/, the web behind server/."""
+    rule = ROOMS[room]
+    problems = []
+    for module in modules(room):
+        for line, base, _ in imports(module):
+            library = base.split(".", 1)[0]
+            if library in (PRODUCT, "__future__") or library in sys.stdlib_module_names:
+                continue
+            if library in rule.banned or (rule.only is not None and library not in rule.only):
+                problems.append(f"{module.path}:{line}: {library}")
+    allowed = f"only {sorted(rule.only)}" if rule.only is not None else f"anything but {sorted(rule.banned)}"
+    fail_on(problems, f"Outside the standard library {room}/ imports {allowed}. Put the code that needs it elsewhere.")
+
+
+def test_rooms_are_imported_under_the_products_name() -> None:
+    """`import server` works in a checkout by accident and nowhere else."""
+    problems = [
+        f"{module.path}:{line}: {base}"
+        for module in modules(*ROOMS, "tests", "examples", "bench")
+        for line, base, _ in imports(module)
+        if base.split(".", 1)[0] in ROOMS
+    ]
+    fail_on(problems, f"Write {PRODUCT}.<room> instead.")
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    """STYLE 11: no import cycles, neither inside functions nor under TYPE_CHECKING."""
+    by_name = {module.name: module for module in modules(*ROOMS)}
+    graph: dict[str, set[str]] = {}
+    for module in by_name.values():
+        reached = {f"{base}.{name}" if f"{base}.{name}" in by_name else base for _, base, name in imports(module)}
+        graph[module.name] = {name for name in reached if name in by_name}
+    cycle = find_cycle(graph)
+    if cycle:
+        pytest.fail(
+            f"Import cycle: {' -> '.join(cycle)}. Move what they share into a module that both import.", pytrace=False
+        )
+
+
+def find_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """One cycle as the way around, first name repeated at the end; [] if there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for reached in sorted(graph[name]):
+            if cycle := walk(reached, [*way, name]):
+                return cycle
+        done.add(name)
+        return []
+
+    return next((cycle for name in sorted(graph) if (cycle := walk(name, []))), [])
+
+
+def test_redis_commands_and_lua_stay_in_store() -> None:
+    """STYLE 13 and 14: no Redis command outside store/, and Lua only in its .lua files, also there."""
+    problems = []
+    for module in modules(*ROOMS):
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "redis.call(" in node.value:
+                problems.append(f"{module.path}:{node.lineno}: Lua in a string")
+            elif module.room != "store" and (command := redis_command(node)):
+                problems.append(f"{module.path}:{command}")
+    strays = [path for path in ROOT.rglob("*.lua") if not is_foreign(path) and path.parent != ROOT / "store" / "lua"]
+    problems += [f"{path.relative_to(ROOT)}: a .lua file outside store/lua" for path in strays]
+    fail_on(problems, "Give store/ a typed function for it, with its Lua (if any) in store/lua/*.lua, and call that.")
+
+
+def redis_command(node: ast.AST) -> str | None:
+    """Line and name where the node is a call that looks like a Redis command."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and REDIS_COMMANDS.fullmatch(node.func.attr):
+        return f"{node.lineno}: .{node.func.attr}()"
+    return None
+
+
+def test_modules_stay_short() -> None:
+    """DESIGN 2: 250 lines, 350 at the very most and then with a reason."""
+    lengths = {module.path: len(module.text.splitlines()) for module in modules(*ROOMS)}
+    over = {path: length for path, length in lengths.items() if length > MODULE_LINES}
+    problems = [
+        f"{path}: {length} lines"
+        for path, length in over.items()
+        if length > MODULE_LINES_AT_MOST or path not in LONG_MODULES
+    ]
+    fail_on(
+        problems,
+        f"Split along the nouns at {MODULE_LINES} lines; up to {MODULE_LINES_AT_MOST} with a reason in LONG_MODULES.",
+    )
+    fail_on_stale("LONG_MODULES", LONG_MODULES, set(over))
+
+
+def test_functions_stay_short() -> None:
+    """DESIGN 2: 40 lines, the docstring and decorators not counted."""
+    problems = [
+        f"{module.path}:{node.lineno}: {node.name} has {length} lines"
+        for module in modules(*ROOMS)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := function_lines(node)) > FUNCTION_LINES
+    ]
+    fail_on(problems, f"Name the steps and make them functions: at most {FUNCTION_LINES} lines each.")
+
+
+def function_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    length = (node.end_lineno or node.lineno) - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node) is not None:
+        length -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return length
+
+
+def test_rooms_are_flat() -> None:
+    """A sub-package missing from `packages` works in a checkout and is missing from the wheel."""
+    problems = [
+        str(p.relative_to(ROOT)) for room in ROOMS for p in (ROOT / room).rglob("*.py") if p.parent.name != room
+    ]
+    fail_on(problems, "Rooms have no sub-packages: move the module up and give it a name that says what it was for.")
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    """STYLE 16: a module docstring says what lives here and what must not. An empty `__init__.py` needs none."""
+    problems = [
+        module.path
+        for module in modules(*ROOMS, "tests", "examples", "bench")
+        if module.text.strip() and not ast.get_docstring(module.tree)
+    ]
+    fail_on(problems, "Start the file with a docstring: what lives here and what must not.")
+
+
+def test_every_lua_script_starts_with_its_contract() -> None:
+    """STYLE 13: the header says purpose, KEYS, ARGV, returns, events. The prelude, part of each script, has no keys."""
+    problems = []
+    for path in sorted((ROOT / "store" / "lua").glob("*.lua")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        header = "\n".join(takewhile(lambda line: line.startswith("--"), lines)).lower()
+        wanted = ("--",) if path.name == "prelude.lua" else ("keys", "argv", "return", "event")
+        if missing := [word for word in wanted if word not in header]:
+            problems.append(f"{path.relative_to(ROOT)}: the header lacks {', '.join(missing)}")
+    fail_on(problems, "Begin the script with `--` lines: purpose, KEYS, ARGV, returns, events (say 'none' where none).")
+
+
+def test_module_names_are_nouns_of_the_domain() -> None:
+    """STYLE 1: a module is one noun; a drawer for everything is not."""
+    everywhere = modules(*ROOMS, "tests", "examples", "bench")
+    problems = [module.path for module in everywhere if set(re.split(r"[_/.]", module.path)) & VAGUE_NAMES]
+    fail_on(problems, "Name the module after what it holds.")
+
+
+def test_exceptions_are_swallowed_only_where_it_is_declared() -> None:
+    """STYLE 23: `except Exception` in the worker's call step and at the app's top, nowhere else."""
+    found = {
+        f"{module.path}:{node.lineno}": module.path
+        for module in modules(*ROOMS)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ExceptHandler) and is_broad(node) and not raises_again(node)
+    }
+    problems = [place for place, path in found.items() if path not in BROAD_HANDLERS]
+    fail_on(problems, "Catch what can be mended there, or declare the file with its reason in BROAD_HANDLERS.")
+    fail_on_stale("BROAD_HANDLERS", BROAD_HANDLERS, set(found.values()))
+
+
+def is_broad(handler: ast.ExceptHandler) -> bool:
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or ast.unparse(kind) in ("Exception", "BaseException") for kind in caught)
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def test_tests_wait_for_events_instead_of_sleeping() -> None:
+    """STYLE 31: a sleep is allowed as the interval of a bounded poll (in a loop, 0.1 s at most), as sleep(0), and as
+    the work of a tool under test (decorated with `.tool(...)` or taking a `Context`)."""
+    found = {f"{module.path}:{line}": module.path for module in modules("tests") for line in waits(module.tree, 0)}
+    problems = [place for place, path in found.items() if path not in SLEEPS_AS_WORK]
+    fail_on(
+        problems,
+        "Wait on an event under fail_after(5), or poll in a loop with a deadline and an interval of at most "
+        f"{POLL_SECONDS} s. Where the sleep is the work under test, declare the file in SLEEPS_AS_WORK.",
+    )
+    fail_on_stale("SLEEPS_AS_WORK", SLEEPS_AS_WORK, set(found.values()))
+
+
+def waits(node: ast.AST, limit: float) -> Iterator[int]:
+    """Lines with a sleep longer than allowed where it stands."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call) and SLEEP.fullmatch(ast.unparse(child.func)) and not is_short(child, limit):
+            yield child.lineno
+        yield from waits(child, limit_inside(child, limit))
+
+
+def limit_inside(node: ast.AST, limit: float) -> float:
+    """The longest sleep that the body of this node may hold, in seconds."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return math.inf if is_tool(node) else 0
+    return max(limit, POLL_SECONDS) if isinstance(node, ast.For | ast.AsyncFor | ast.While) else limit
+
+
+def is_tool(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    called = [decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
+    takes_context = any(a.annotation and "Context" in ast.unparse(a.annotation) for a in node.args.args)
+    return takes_context or any(isinstance(func, ast.Attribute) and func.attr == "tool" for func in called)
+
+
+def is_short(call: ast.Call, limit: float) -> bool:
+    length = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else math.inf
+    return isinstance(length, int | float) and length <= limit
