@@ -1,0 +1,96 @@
+"""What a running task holds: its identity, its fence, and the two ways to speak - progress and questions.
+
+Free of any protocol and of Redis: a worker passes in who listens. The author's `Context` in `server/` wraps this.
+"""
+
+from collections.abc import Awaitable, Callable, Generator
+from time import monotonic
+from typing import Any, Protocol
+
+from windlass.engine.record import Progress
+
+__all__ = ["Asker", "Listener", "TaskContext"]
+
+_YIELD_EVERY = 0.01
+"""Seconds after which an awaited progress report lets the event loop breathe."""
+_LONGEST_MESSAGE = 1000
+
+
+class Listener(Protocol):
+    """Takes progress of a task; must be callable from any thread and return at once."""
+
+    def __call__(self, progress: Progress) -> None: ...
+
+
+class Asker(Protocol):
+    """Puts questions to the client and waits for the answers."""
+
+    async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Ask all of `requests` (protocol requests as JSON) at once; the answers, in the same order."""
+
+
+class _Reported(Awaitable[None]):
+    """A progress report that has already been taken; awaiting it now and then yields to the event loop."""
+
+    __slots__ = ("_breathe",)
+
+    def __init__(self, breathe: Callable[[], bool]) -> None:
+        self._breathe = breathe
+
+    def __await__(self) -> Generator[None, None, None]:
+        if self._breathe():
+            yield
+
+
+class TaskContext:
+    """One attempt at one task, as the tool sees it."""
+
+    def __init__(self, *, task_id: str, attempt: int, fence: int, principal: str, listen: Listener, ask: Asker) -> None:
+        self.task_id = task_id
+        """Also the idempotency key for effects outside: the same for every attempt."""
+        self.attempt = attempt
+        """1 for the first start."""
+        self.fence = fence
+        """Rises with every attempt; give it to outside systems so that they can refuse an older attempt."""
+        self.principal = principal
+        self._listen = listen
+        self._ask = ask
+        self._cancelled = False
+        self._breathed = monotonic()
+        self._reported = _Reported(self._must_breathe)
+
+    @property
+    def cancelled(self) -> bool:
+        """True once this attempt should stop: the task was cancelled, timed out or given to another worker."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Tell the tool to stop; called by the worker, from its event loop."""
+        self._cancelled = True
+
+    def report_progress(
+        self, done: float | None = None, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
+        """Say how far the work is. Takes effect at once, never waits; awaiting the reply is optional.
+
+        A plain `def` tool in its thread calls it without `await`. Values are coalesced: the last one wins.
+        """
+        if message is not None and len(message) > _LONGEST_MESSAGE:
+            message = message[: _LONGEST_MESSAGE - 1] + "…"
+        self._listen(Progress(done, total, message))
+        return self._reported
+
+    async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Put questions to the client and wait for all the answers, in the order of `requests`.
+
+        Raises:
+            QuestionMismatch: an earlier attempt asked something else at this point.
+        """
+        return await self._ask(requests)
+
+    def _must_breathe(self) -> bool:
+        now = monotonic()
+        if now - self._breathed < _YIELD_EVERY:
+            return False
+        self._breathed = now
+        return True

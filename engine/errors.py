@@ -1,0 +1,116 @@
+"""Every error Windlass raises, in one tree that says whose fault it is.
+
+`CallerError`: the client sent something wrong. `AuthorError`: the tool's author did. `OperatorError`: the
+installation or Windlass itself. What a protocol makes of them (codes, HTTP statuses) lives in `server/`, not here.
+"""
+
+import inspect
+from typing import Any
+
+__all__ = [
+    "AuthorError",
+    "BadArguments",
+    "CallerError",
+    "DuplicateTool",
+    "FenceLost",
+    "IllegalMove",
+    "NoRedisServer",
+    "OperatorError",
+    "PayloadTooLarge",
+    "PolicyError",
+    "QuestionMismatch",
+    "QuotaExceeded",
+    "RedisUnfit",
+    "SealBroken",
+    "ServerLoadError",
+    "SettingsError",
+    "StoreUnavailable",
+    "TaskNotFound",
+    "UnsafeBinding",
+    "WindlassError",
+]
+
+
+class WindlassError(Exception):
+    """Something went wrong in Windlass."""
+
+    def __init__(self, message: str | None = None, **facts: Any) -> None:
+        """`message` defaults to the class docstring; `facts` are kept as data for logs and replies."""
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+        self.facts = facts
+
+
+class CallerError(WindlassError):
+    """The request cannot be served as it was sent."""
+
+
+class TaskNotFound(CallerError):
+    """Task not found: it never existed, has expired, or belongs to somebody else."""
+
+
+class QuotaExceeded(CallerError):
+    """Too many open tasks: wait for one to finish, or cancel one."""
+
+
+class PayloadTooLarge(CallerError):
+    """The arguments are larger than this server accepts."""
+
+
+class BadArguments(CallerError):
+    """The arguments do not match the tool's input schema."""
+
+
+class AuthorError(WindlassError):
+    """The tool, or the module it is in, cannot work as written."""
+
+
+class PolicyError(AuthorError):
+    """The tool's task policy contradicts itself."""
+
+
+class DuplicateTool(AuthorError):
+    """Two tools have the same name."""
+
+
+class QuestionMismatch(AuthorError):
+    """The tool asked something else than the first time it ran, so the recorded answer does not fit."""
+
+
+class ServerLoadError(AuthorError):
+    """The server object could not be loaded."""
+
+
+class OperatorError(WindlassError):
+    """The installation needs attention."""
+
+
+class StoreUnavailable(OperatorError):
+    """The task store cannot be reached right now. Nothing was lost; try again in a moment."""
+
+
+class RedisUnfit(OperatorError):
+    """This Redis cannot keep the promises Windlass makes."""
+
+
+class NoRedisServer(OperatorError):
+    """No Redis server was found."""
+
+
+class UnsafeBinding(OperatorError):
+    """Binding beyond localhost needs the list of host names that clients may use."""
+
+
+class SettingsError(OperatorError):
+    """A setting has a value that cannot work."""
+
+
+class SealBroken(OperatorError):
+    """A stored payload could not be opened: its key is not in the key ring, or the bytes were changed."""
+
+
+class FenceLost(WindlassError):
+    """Another worker owns this task now, or it has ended; this attempt's word no longer counts."""
+
+
+class IllegalMove(WindlassError):
+    """The task is not in a state from which this move is allowed."""

@@ -1,0 +1,87 @@
+"""How a task ended, apart from any protocol: it returned, it refused, or it broke.
+
+The JSON form made here is what the store keeps. Codes of a wire protocol must not be chosen here; a code that a
+tool raised itself is carried through untouched.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, assert_never
+
+__all__ = ["Broke", "Fault", "Outcome", "Refused", "Returned", "outcome_from_json", "outcome_to_json"]
+
+
+class Fault(StrEnum):
+    """Why a task has neither a result nor an error of its tool's own."""
+
+    TIMEOUT = "timeout"
+    """The attempt ran longer than the tool's policy allows."""
+    EXITED = "exited"
+    """The tool tried to end its process (`sys.exit()`, or another non-Exception)."""
+    POISONED = "poisoned"
+    """Every worker that took the task died while running it."""
+    TOO_LARGE = "too_large"
+    """The result is larger than the store accepts."""
+    UNREADABLE = "unreadable"
+    """The stored arguments could not be opened or read."""
+    MISMATCH = "mismatch"
+    """The tool asked other questions than its record says it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The tool's own result, exactly as a foreground call would have returned it."""
+
+    value: dict[str, Any]
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A protocol error that the tool raised on purpose; code and data are the tool's."""
+
+    code: int
+    message: str
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broke:
+    """No result: `text` is safe to show, `reference` finds the details in the worker's log."""
+
+    fault: Fault
+    text: str
+    reference: str | None = None
+
+
+Outcome = Returned | Refused | Broke
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """The stored form: one key, `returned`, `refused` or `broke`."""
+    match outcome:
+        case Returned():
+            return {"returned": outcome.value, "is_error": outcome.is_error}
+        case Refused():
+            return {"refused": {"code": outcome.code, "message": outcome.message, "data": outcome.data}}
+        case Broke():
+            return {"broke": {"fault": outcome.fault.value, "text": outcome.text, "reference": outcome.reference}}
+        case _:
+            assert_never(outcome)
+
+
+def outcome_from_json(stored: dict[str, Any]) -> Outcome:
+    """The inverse of `outcome_to_json`.
+
+    Raises:
+        ValueError: `stored` is none of the three forms.
+    """
+    if "returned" in stored:
+        return Returned(stored["returned"], bool(stored.get("is_error")))
+    if "refused" in stored:
+        refused = stored["refused"]
+        return Refused(refused["code"], refused["message"], refused.get("data"))
+    if "broke" in stored:
+        broke = stored["broke"]
+        return Broke(Fault(broke["fault"]), broke["text"], broke.get("reference"))
+    raise ValueError("not a stored outcome")

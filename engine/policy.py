@@ -1,0 +1,97 @@
+"""What an author decides about a task tool: `TaskConfig`, checked when the tool is declared.
+
+Only decisions and their arithmetic; who obeys them is in `workers/` and `server/`.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from windlass.engine.errors import PolicyError
+
+__all__ = ["Duration", "TaskConfig", "as_timedelta"]
+
+Duration = timedelta | float | int
+"""A timedelta, or seconds."""
+
+_LONGEST_BACKOFF = timedelta(hours=1)
+_QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def as_timedelta(value: Duration, *, what: str) -> timedelta:
+    """`value` as a timedelta.
+
+    Raises:
+        PolicyError: not a number of seconds, not finite, or negative; the message starts with `what`.
+    """
+    if isinstance(value, bool) or not isinstance(value, timedelta | int | float):
+        raise PolicyError(f"{what} must be a timedelta or a number of seconds, not {value!r}")
+    try:
+        duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    except (ValueError, OverflowError) as exc:
+        raise PolicyError(f"{what} must be a finite number of seconds, not {value!r}") from exc
+    if duration < timedelta(0):
+        raise PolicyError(f"{what} must not be negative, got {value!r}")
+    return duration
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskConfig:
+    """The policy of one task tool. `task=True` is `TaskConfig()`.
+
+    Raises:
+        PolicyError: a value that cannot work, or two that contradict each other.
+    """
+
+    mode: Literal["optional", "required"] = "optional"
+    """`required`: clients that cannot follow a task are refused; `optional`: they wait for the result."""
+    timeout: Duration | None = None
+    """Longest run of one attempt; None = no limit."""
+    retries: int = 0
+    """How often a crashed or timed-out attempt is tried again. A `ToolError` or `MCPError` is an answer: never."""
+    backoff: Duration = 2
+    """Wait before the first retry; doubled each time, at most an hour."""
+    retention: Duration = timedelta(hours=24)
+    """How long the result stays readable after the end."""
+    poll_interval: Duration = 1
+    """How often clients are advised to ask."""
+    queue: str = "default"
+    """Name of the queue; workers serve the queue they are started for."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("optional", "required"):
+            raise PolicyError(f"mode must be 'optional' or 'required', not {self.mode!r}")
+        if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
+            raise PolicyError(f"retries must be a whole number from 0, not {self.retries!r}")
+        if self.timeout is not None and as_timedelta(self.timeout, what="timeout") == timedelta(0):
+            raise PolicyError("timeout=0 would end every run before it starts; use None for no limit")
+        if as_timedelta(self.retention, what="retention") < timedelta(seconds=1):
+            raise PolicyError("retention under a second would drop the result before anybody can read it")
+        if as_timedelta(self.poll_interval, what="poll_interval") < timedelta(milliseconds=1):
+            raise PolicyError("poll_interval must be at least a millisecond")
+        as_timedelta(self.backoff, what="backoff")
+        if not self.queue or len(self.queue) > 64 or not set(self.queue) <= _QUEUE_LETTERS:
+            raise PolicyError(f"queue must be 1 to 64 letters, digits, '_', '.' or '-', not {self.queue!r}")
+
+    @property
+    def run_limit(self) -> timedelta | None:
+        """Longest run of one attempt, None = no limit."""
+        return None if self.timeout is None else as_timedelta(self.timeout, what="timeout")
+
+    @property
+    def kept_for(self) -> timedelta:
+        """How long the ended task can still be read."""
+        return as_timedelta(self.retention, what="retention")
+
+    @property
+    def polled_every(self) -> timedelta:
+        """How often a client is advised to ask."""
+        return as_timedelta(self.poll_interval, what="poll_interval")
+
+    def retry_delay(self, failures: int) -> timedelta | None:
+        """Wait before the next attempt after `failures` failed ones (from 1); None = give up."""
+        if failures > self.retries:
+            return None
+        first = as_timedelta(self.backoff, what="backoff")
+        doubled: timedelta = first * float(2 ** min(failures - 1, 20))
+        return min(_LONGEST_BACKOFF, doubled)

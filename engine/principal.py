@@ -1,0 +1,21 @@
+"""Who owns a task: a digest of the caller's identity, or the anonymous owner. Tokens never come this far."""
+
+import hashlib
+import json
+import secrets
+
+__all__ = ["ANONYMOUS", "new_task_id", "principal_of"]
+
+ANONYMOUS = "anonymous"
+"""The one owner of everything created without authentication; it may list nothing."""
+
+
+def principal_of(issuer: str | None, client_id: str | None, subject: str | None) -> str:
+    """SHA-256 of the canonical JSON of [issuer, client_id, subject], as 64 hex digits."""
+    identity = json.dumps([issuer, client_id, subject], separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def new_task_id() -> str:
+    """A fresh id of 256 random bits (43 URL-safe characters): unguessable, so it may be used as a bearer handle."""
+    return secrets.token_urlsafe(32)

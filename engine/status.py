@@ -1,0 +1,73 @@
+"""The states of a task and the one table of moves between them.
+
+Everybody else asks this table: the pure lifecycle, and the store, which hands "allowed from" to its scripts as an
+argument. Wire words of any protocol revision must not appear here.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+__all__ = ["LEGAL_MOVES", "TERMINAL", "Move", "Status", "allowed_from"]
+
+
+class Status(StrEnum):
+    """Where a task is, in the words of the person who is waiting for it."""
+
+    PENDING = "pending"
+    """Queued: no worker has it (new, released, or waiting for its next attempt)."""
+    RUNNING = "running"
+    """A worker holds its lease and runs the tool."""
+    INPUT_REQUIRED = "input_required"
+    """The tool asked a question and waits for the client's answer."""
+    COMPLETED = "completed"
+    """The tool returned a result (also one that says the tool failed)."""
+    FAILED = "failed"
+    """There is no result: a protocol error, a timeout, or too many dead workers."""
+    CANCELLED = "cancelled"
+    """A client or an operator ended it."""
+
+
+class Move(StrEnum):
+    """What can happen to a task."""
+
+    CREATE = "create"
+    CLAIM = "claim"
+    RECLAIM = "reclaim"
+    """Claim of a task whose lease has lapsed: its worker is presumed dead."""
+    PROGRESS = "progress"
+    ASK = "ask"
+    ANSWER = "answer"
+    RESUME = "resume"
+    """The last open question was answered."""
+    RELEASE = "release"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    CANCEL = "cancel"
+
+
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+_OPEN = frozenset(Status) - TERMINAL
+_HELD = frozenset({Status.RUNNING, Status.INPUT_REQUIRED})
+
+LEGAL_MOVES: Mapping[Move, tuple[frozenset[Status], Status | None]] = MappingProxyType(
+    {
+        Move.CREATE: (frozenset(), Status.PENDING),
+        Move.CLAIM: (frozenset({Status.PENDING}), Status.RUNNING),
+        Move.RECLAIM: (_HELD, Status.RUNNING),
+        Move.PROGRESS: (_HELD, None),
+        Move.ASK: (_HELD, Status.INPUT_REQUIRED),
+        Move.ANSWER: (_OPEN, None),
+        Move.RESUME: (frozenset({Status.INPUT_REQUIRED}), Status.RUNNING),
+        Move.RELEASE: (_HELD, Status.PENDING),
+        Move.COMPLETE: (_HELD, Status.COMPLETED),
+        Move.FAIL: (_OPEN, Status.FAILED),
+        Move.CANCEL: (_OPEN, Status.CANCELLED),
+    }
+)
+"""move -> (states it may start from, state it leads to; None = the state stays)."""
+
+
+def allowed_from(move: Move) -> tuple[str, ...]:
+    """The states from which `move` is legal, sorted, as plain strings."""
+    return tuple(sorted(status.value for status in LEGAL_MOVES[move][0]))
