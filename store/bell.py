@@ -1,0 +1,43 @@
+"""The wake-up call of idle workers: a blocking pop on a connection of its own."""
+
+from typing import Any
+
+from windlass.store.connection import connect, store_errors
+from windlass.store.keys import Keys
+from windlass.store.settings import StoreSettings
+
+__all__ = ["Bell"]
+
+
+class Bell:
+    """Rings when a task is queued."""
+
+    def __init__(self, settings: StoreSettings, keys: Keys, queue: str) -> None:
+        self._redis = connect(settings, blocking=True)
+        self._key = keys.wake(queue)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a token; False when none came in time. One worker gets each token.
+
+        Raises:
+            StoreUnavailable: there is no connection.
+        """
+        with store_errors():
+            pop: Any = self._redis.blpop  # typed for whole seconds; Redis 6 takes fractions
+            return await pop([self._key], timeout=seconds) is not None
+
+    async def pass_on(self) -> None:
+        """Give a token back for another worker to take.
+
+        Raises:
+            StoreUnavailable: there is no connection.
+        """
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.lpush(self._key, 1)
+                pipe.pexpire(self._key, 60_000)
+                await pipe.execute()
+
+    async def close(self) -> None:
+        """Close the connection; a waiting `wait` must be cancelled before."""
+        await self._redis.aclose()

@@ -1,0 +1,127 @@
+"""Connections to Redis, and the one place where its failures become ours.
+
+Start-up waits a little for Redis and then checks that it is fit; later failures are `StoreUnavailable` at once.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import redis as blocking_redis
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
+from windlass.store.preflight import inspect, raise_unfit
+from windlass.store.settings import StoreSettings
+
+__all__ = ["connect", "connect_blocking", "open_redis", "passing", "shown_url", "store_errors"]
+
+log = structlog.get_logger()
+
+passing = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+"""Failures that waiting can cure: no connection, a silent server, one that loads its file or is being replaced."""
+_POOL = 64
+
+
+def shown_url(url: str) -> str:
+    """`url` without its password, for messages."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://')[0]}://…@{tail}" if at else url
+
+
+def connect(settings: StoreSettings, *, blocking: bool = False) -> Redis:
+    """A lazy client with a connection pool; `blocking` for commands that wait on purpose (subscriptions, BLPOP)."""
+    url = _url(settings)
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    try:
+        client: Redis = Redis.from_url(
+            url,
+            **keepalive,
+            socket_timeout=None if blocking else settings.command_timeout,
+            socket_connect_timeout=min(2.0, settings.command_timeout),
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
+            retry_on_error=[ConnectionError],
+            max_connections=_POOL,
+        )
+    except ValueError as exc:
+        raise SettingsError(f"WINDLASS_REDIS_URL is not a Redis address: {exc}") from None
+    return client
+
+
+def connect_blocking(settings: StoreSettings) -> Any:
+    """A blocking client for a thread of its own (the lease renewer)."""
+    return blocking_redis.Redis.from_url(
+        _url(settings),
+        socket_timeout=settings.command_timeout,
+        socket_connect_timeout=min(2.0, settings.command_timeout),
+    )
+
+
+@asynccontextmanager
+async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> AsyncIterator[Redis]:
+    """A client to a Redis that answers and is fit for the job; closed at the end.
+
+    Raises:
+        StoreUnavailable: no answer within `patience` seconds.
+        RedisUnfit: too old, evicting, clustered or read-only; the message names the setting to change.
+    """
+    client = connect(settings)
+    try:
+        with store_errors(shown_url(_url(settings))):
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(passing),
+                stop=stop_after_delay(patience),
+                wait=wait_exponential_jitter(initial=0.05, max=1.0),
+                reraise=True,
+            ):
+                with attempt:
+                    findings = await inspect(client)
+        raise_unfit(findings)
+        for finding in findings:
+            if finding.level == "warning":
+                log.warning("redis.warning", check=finding.name, detail=finding.detail, remedy=finding.remedy)
+        yield client
+    finally:
+        await client.aclose()
+
+
+@contextmanager
+def store_errors(where: str | None = None) -> Iterator[None]:
+    """Turns Redis failures inside into ours.
+
+    Raises:
+        StoreUnavailable: waiting may cure it.
+        OperatorError: it needs a person: wrong password, full memory.
+    """
+    place = f" at {where}" if where else ""
+    try:
+        yield
+    except AuthenticationError as exc:
+        raise RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.") from exc
+    except OutOfMemoryError as exc:
+        raise StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.") from exc
+    except passing as exc:
+        raise StoreUnavailable(
+            f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment."
+        ) from exc
+    except RedisError as exc:
+        raise OperatorError(f"Redis{place} refused a command: {type(exc).__name__}") from exc
+
+
+def _url(settings: StoreSettings) -> str:
+    if settings.redis_url is None:
+        raise SettingsError("No Redis: set WINDLASS_REDIS_URL, or start through `windlass run`, which brings its own.")
+    return settings.redis_url

@@ -1,0 +1,119 @@
+"""Every Redis key and channel, built in one place; the scripts get their key functions from here too.
+
+P is `{<prefix>}:`; the braces are a hash tag. Keys marked "live" have no TTL while their task is open and are
+deleted, or given the task's retention as TTL, by the script that ends it; the others marked "none" are bounded and
+shared.
+
+| key | type | TTL | writer |
+| --- | --- | --- | --- |
+| P task:<id> | hash: the record | live, then retention | create, and every move |
+| P events:<id> | stream: history, ids `seq-0` | live, then retention | every move |
+| P args:<id> | string: arguments, maybe sealed | live, deleted at the end | create |
+| P inputs:<id> | hash: questions `q:<key>`, answers `a:<key>` | live, then retention | ask, answer |
+| P result:<id> | string: outcome, maybe sealed | retention | finish |
+| P live | zset: open task ids by creation | none | create, settle |
+| P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
+| P once:<principal>:<key> | string: task id | retention | create |
+| P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, claim, renew, release |
+| P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim |
+| P secret | string: seals `requestState` for all replicas | none | first server |
+| P reconciling | string: one worker at a time repairs | seconds | worker |
+| P worker:<id> | string: health, JSON | three renewals | worker |
+| arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
+| arq:in-progress:<id> | string: the fence | the lease | claim, renew |
+| arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
+| channel P task:<id> | event number | - | every move |
+| channel P signal:<worker> | `cancel <id>` or `answer <id>` | - | cancel, answer |
+"""
+
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+
+__all__ = ["UNEXPIRING", "Keys"]
+
+UNEXPIRING = ("task:", "events:", "args:", "inputs:", "live", "open:", "queue:", "secret", job_key_prefix)
+"""Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
+
+_PER_TASK = {
+    "record": "{p}task:",
+    "events": "{p}events:",
+    "args": "{p}args:",
+    "inputs": "{p}inputs:",
+    "result": "{p}result:",
+    "open": "{p}open:",
+    "once": "{p}once:",
+    "queue": "{p}queue:",
+    "wake": "{p}wake:",
+    "signal": "{p}signal:",
+    "worker": "{p}worker:",
+    "job": job_key_prefix,
+    "in_progress": in_progress_key_prefix,
+    "retry": retry_key_prefix,
+}
+
+
+class Keys:
+    """The keys of one deployment: everything under one prefix."""
+
+    def __init__(self, prefix: str = "windlass") -> None:
+        self.root = "{" + prefix + "}:"
+        self.live = self.root + "live"
+        self.reconciling = self.root + "reconciling"
+        self.secret = self.root + "secret"
+        self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
+
+    def lua(self) -> str:
+        """Lua source of the same keys: `K.record(id)`, ..., and `K.live`."""
+        stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
+        return f"local K = {{ live = '{self.live}', {stems} }}\n"
+
+    def record(self, task_id: str) -> str:
+        """Record hash; also the name of the channel that announces its events."""
+        return self._stems["record"] + task_id
+
+    def events(self, task_id: str) -> str:
+        """History stream."""
+        return self._stems["events"] + task_id
+
+    def args(self, task_id: str) -> str:
+        """Arguments."""
+        return self._stems["args"] + task_id
+
+    def inputs(self, task_id: str) -> str:
+        """Questions and answers."""
+        return self._stems["inputs"] + task_id
+
+    def result(self, task_id: str) -> str:
+        """Outcome."""
+        return self._stems["result"] + task_id
+
+    def open(self, principal: str) -> str:
+        """Open tasks of one owner."""
+        return self._stems["open"] + principal
+
+    def queue(self, name: str) -> str:
+        """A queue: arq's sorted set."""
+        return self._stems["queue"] + name
+
+    def wake(self, name: str) -> str:
+        """Tokens that wake idle workers of a queue."""
+        return self._stems["wake"] + name
+
+    def worker(self, worker_id: str) -> str:
+        """Health of one worker; an asterisk finds all."""
+        return self._stems["worker"] + worker_id
+
+    def signal(self, worker_id: str) -> str:
+        """Channel on which one worker hears of cancels and answers."""
+        return self._stems["signal"] + worker_id
+
+    def job(self, task_id: str) -> str:
+        """arq's job."""
+        return self._stems["job"] + task_id
+
+    def in_progress(self, task_id: str) -> str:
+        """arq's in-progress mark; ours holds the fence."""
+        return self._stems["in_progress"] + task_id
+
+    def task_of(self, record_key: str) -> str:
+        """The task id in a record key or event channel."""
+        return record_key.removeprefix(self._stems["record"])

@@ -1,0 +1,37 @@
+-- Creates a task: idempotency, quotas, then record, arguments, event, arq's job and queue entry in one step.
+-- KEYS: 1 record
+-- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
+--       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit)
+-- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'quota', 'principal' or 'all', limit}
+-- Events: create
+local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return { 'exists', id } -- the same call again, after a lost reply
+end
+local once = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
+local first = once and redis.call('GET', once)
+if first and redis.call('EXISTS', K.record(first)) == 1 then
+  return { 'exists', first }
+end
+local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
+if mine > 0 and redis.call('ZCARD', K.open(principal)) >= mine then
+  return { 'quota', 'principal', mine }
+end
+if all > 0 and redis.call('ZCARD', K.live) >= all then
+  return { 'quota', 'all', all }
+end
+
+local now, due = clock()
+redis.call('HSET', KEYS[1], 'status', TO.create, 'created_ms', now, 'fence', 0, 'attempt', 0)
+append(id, now, 'create', { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal,
+  'retention_ms', ARGV[7], 'poll_ms', ARGV[8] })
+redis.call('SET', K.args(id), ARGV[2])
+redis.call('SET', K.job(id), ARGV[3])
+redis.call('ZADD', K.live, now, id)
+redis.call('ZADD', K.open(principal), now, id)
+redis.call('ZADD', K.queue(queue), due, id)
+if once then
+  redis.call('SET', once, id, 'PX', ARGV[7])
+end
+wake(queue)
+return { 'created', id, redis.call('ZRANK', K.queue(queue), id), now }

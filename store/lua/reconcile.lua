@@ -1,0 +1,29 @@
+-- Repairs what somebody else's writing, or a stock arq worker's, took from the queue: every open task is reachable.
+-- KEYS: 1 live
+-- ARGV: 1 first rank, 2 last rank, 3 lease ms
+-- Returns: {tasks looked at, tasks repaired}
+-- Events: none: what a reader sees of a task does not change
+local now, precise = clock()
+local ids = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2])
+local repaired = 0
+for _, id in ipairs(ids) do
+  local field = redis.call('HMGET', K.record(id), 'status', 'queue')
+  if not may('cancel', field[1]) then
+    redis.call('ZREM', KEYS[1], id)
+    repaired = repaired + 1
+  else
+    if redis.call('SETNX', K.job(id), '{"f":"windlass","a":["' .. id .. '"],"k":{},"t":null,"et":' .. now .. '}') == 1 then
+      repaired = repaired + 1
+    end
+    local idle = field[1] == TO.create
+    if idle and redis.call('DEL', K.in_progress(id)) == 1 then
+      repaired = repaired + 1
+    end
+    if not redis.call('ZSCORE', K.queue(field[2]), id) then
+      redis.call('ZADD', K.queue(field[2]), idle and precise or now + tonumber(ARGV[3]), id)
+      wake(field[2])
+      repaired = repaired + 1
+    end
+  end
+end
+return { #ids, repaired }

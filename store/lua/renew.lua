@@ -1,0 +1,17 @@
+-- Renews the leases of one worker; the reply is also how it learns of cancels it did not hear.
+-- KEYS: none (the queue is the record's)
+-- ARGV: 1 lease ms, then id, fence, id, fence...
+-- Returns: {id...} of the leases that are lost
+-- Events: none
+local now = clock()
+local lease, lost = tonumber(ARGV[1]), {}
+for i = 2, #ARGV, 2 do
+  local id, fence = ARGV[i], ARGV[i + 1]
+  if holds(id, fence, 'progress') then
+    redis.call('ZADD', K.queue(redis.call('HGET', K.record(id), 'queue')), now + lease, id)
+    redis.call('SET', K.in_progress(id), fence, 'PX', lease)
+  else
+    lost[#lost + 1] = id
+  end
+end
+return lost

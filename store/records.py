@@ -1,0 +1,69 @@
+"""From Redis replies to the engine's records and events, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from windlass.engine.events import Event
+from windlass.engine.record import Progress, TaskRecord
+from windlass.engine.status import Move, Status
+
+__all__ = ["event_of", "pairs", "record_of"]
+
+_NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "due_ms", "questions", "retention_ms", "poll_ms"})
+_FLOATS = frozenset({"done", "total"})
+
+
+def pairs(flat: Sequence[bytes]) -> dict[str, str]:
+    """A flat name, value list as a dict."""
+    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+
+
+def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
+    """The record in a hash; an empty value reads as None."""
+    number = {
+        name: int(float(value)) for name, value in field.items() if value and (name in _NUMBERS or name[-3:] == "_ms")
+    }
+    return TaskRecord(
+        id=task_id,
+        tool=field["tool"],
+        queue=field["queue"],
+        principal=field["principal"],
+        status=Status(field["status"]),
+        created_ms=number["created_ms"],
+        updated_ms=number["updated_ms"],
+        seq=int(field["seq"]),
+        fence=number["fence"],
+        attempt=number["attempt"],
+        crashes=number.get("crashes", 0),
+        failures=number.get("failures", 0),
+        worker=field.get("worker") or None,
+        started_ms=number.get("started_ms"),
+        ended_ms=number.get("ended_ms"),
+        due_ms=number.get("due_ms"),
+        reason=field.get("reason") or None,
+        progress=_progress(field),
+        questions=number.get("questions", 0),
+        retention_ms=number["retention_ms"],
+        poll_ms=number["poll_ms"],
+    )
+
+
+def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
+    """One stream entry."""
+    plain = {name.decode(): value.decode() for name, value in field.items()}
+    move, at = Move(plain.pop("move")), int(plain.pop("at"))
+    facts: dict[str, Any] = {name: _typed(name, value) for name, value in plain.items()}
+    return Event(int(entry_id.split(b"-")[0]), move, at, facts)
+
+
+def _typed(name: str, value: str) -> str | int | float | None:
+    if value == "":
+        return None
+    if name in _NUMBERS:
+        return int(float(value))
+    return float(value) if name in _FLOATS else value
+
+
+def _progress(field: Mapping[str, str]) -> Progress:
+    done, total = field.get("done"), field.get("total")
+    return Progress(float(done) if done else None, float(total) if total else None, field.get("message") or None)

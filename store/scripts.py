@@ -1,0 +1,82 @@
+"""Loads the Lua scripts and runs them by hash. One atomic move each; the texts are in `lua/`.
+
+Before every script stand generated tables: the keys (`keys.py`) and the engine's table of moves, so that neither is
+written twice.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from windlass.engine.status import LEGAL_MOVES
+from windlass.store.keys import Keys
+
+__all__ = ["Call", "Scripts"]
+
+_NAMES = (
+    "answer",
+    "ask",
+    "cancel",
+    "claim",
+    "create",
+    "finish",
+    "look",
+    "progress",
+    "reconcile",
+    "release",
+    "renew",
+)
+
+Call = tuple[str, Sequence[str], Sequence[Any]]
+"""Script name, KEYS, ARGV."""
+
+
+def _moves_table() -> str:
+    sources = ", ".join(
+        f"{move} = {{ {', '.join(f'{status} = true' for status in sorted(source))} }}"
+        for move, (source, _) in LEGAL_MOVES.items()
+    )
+    targets = ", ".join(f"{move} = '{target}'" for move, (_, target) in LEGAL_MOVES.items() if target)
+    return f"local FROM = {{ {sources} }}\nlocal TO = {{ {targets} }}\n"
+
+
+class Scripts:
+    """The scripts of one deployment: texts with its keys, and their hashes."""
+
+    def __init__(self, keys: Keys) -> None:
+        folder = resources.files("windlass.store") / "lua"
+        opening = keys.lua() + _moves_table() + (folder / "prelude.lua").read_text()
+        self._texts = {name: opening + (folder / f"{name}.lua").read_text() for name in _NAMES}
+        self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
+
+    async def run(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run one script; loads the texts first where Redis has forgotten them."""
+        try:
+            return await redis.evalsha(self._hashes[name], len(keys), *keys, *args)
+        except NoScriptError:
+            return await redis.eval(self._texts[name], len(keys), *keys, *args)
+
+    async def run_many(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
+        """Run several scripts in one round trip, each atomic by itself; errors are raised after all have run."""
+        try:
+            return await self._pipeline(redis, calls)
+        except NoScriptError:
+            for text in self._texts.values():
+                await redis.script_load(text)
+            return await self._pipeline(redis, calls)
+
+    async def _pipeline(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
+        async with redis.pipeline(transaction=False) as pipe:
+            for name, keys, args in calls:
+                pipe.evalsha(self._hashes[name], len(keys), *keys, *args)
+            return list(await pipe.execute())
+
+    def run_blocking(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """`run` for a thread with its own blocking connection (the lease renewer)."""
+        try:
+            return redis.evalsha(self._hashes[name], len(keys), *keys, *args)
+        except NoScriptError:
+            return redis.eval(self._texts[name], len(keys), *keys, *args)

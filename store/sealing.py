@@ -1,0 +1,65 @@
+"""Payloads at rest: JSON bytes, sealed with AES-GCM when keys are configured.
+
+The task id and the field name are bound as associated data, so a payload cannot be moved to another task or field.
+Key rotation: the first key seals, every key opens; drop an old key once the longest retention has passed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from windlass.engine.errors import SealBroken
+
+__all__ = ["Sealer"]
+
+_MARK = b"\x01wl"
+"""First bytes of a sealed payload; JSON never starts so."""
+_KEY_ID = 4
+_NONCE = 12
+
+
+class Sealer:
+    """Turns values into stored bytes and back."""
+
+    def __init__(self, keys: Sequence[bytes] = ()) -> None:
+        self._ring = {hashlib.sha256(key).digest()[:_KEY_ID]: AESGCM(key) for key in keys}
+        self._current = next(iter(self._ring), None)
+
+    def seal(self, value: Any, *, task_id: str, field: str) -> bytes:
+        """`value` as JSON, sealed if there is a key.
+
+        Raises:
+            TypeError, ValueError: `value` is not JSON.
+        """
+        plain = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        if self._current is None:
+            return plain
+        nonce = os.urandom(_NONCE)
+        sealed = self._ring[self._current].encrypt(nonce, plain, f"{task_id}:{field}".encode())
+        return _MARK + self._current + nonce + sealed
+
+    def open(self, stored: bytes, *, task_id: str, field: str) -> Any:
+        """The value that was sealed for this task and field.
+
+        Raises:
+            SealBroken: sealed with a key that is not in the ring, for another task, or changed since.
+        """
+        if not stored.startswith(_MARK):
+            return json.loads(stored)
+        at = len(_MARK)
+        key = self._ring.get(stored[at : at + _KEY_ID])
+        if key is None:
+            raise SealBroken(
+                "A stored payload was sealed with a key that is not in WINDLASS_SEAL_KEYS.", task_id=task_id
+            )
+        at += _KEY_ID
+        try:
+            plain = key.decrypt(stored[at : at + _NONCE], stored[at + _NONCE :], f"{task_id}:{field}".encode())
+        except InvalidTag as exc:
+            raise SealBroken(task_id=task_id) from exc
+        return json.loads(plain)

@@ -1,0 +1,86 @@
+"""Settings of the store: where Redis is, and the limits it enforces. `WINDLASS_*` in the environment."""
+
+import base64
+import binascii
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from windlass.engine.errors import SettingsError
+
+__all__ = ["StoreSettings", "read_settings"]
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+class StoreSettings(BaseSettings):
+    """Where tasks are kept and how much of them."""
+
+    model_config = SettingsConfigDict(env_prefix="WINDLASS_", extra="ignore")
+
+    redis_url: str | None = None
+    """redis://, rediss:// or unix://; None = the embedded server."""
+    home: Path = Path(".windlass")
+    """Directory of the embedded server's data."""
+    prefix: str = Field("windlass", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """Keeps several deployments in one Redis apart."""
+    lease: float = Field(15.0, ge=0.3, le=3600)
+    """Seconds after which a silent worker's task is given to another."""
+    crash_limit: int = Field(3, ge=0)
+    """How many workers a task may lose before it is given up."""
+    open_limit: int = Field(10_000, ge=0)
+    """Open tasks of one principal, 0 = no limit."""
+    open_limit_total: int = Field(1_000_000, ge=0)
+    """Open tasks of everybody, 0 = no limit."""
+    max_arguments: int = Field(1024 * 1024, ge=1)
+    """Bytes of one call's arguments."""
+    max_result: int = Field(8 * 1024 * 1024, ge=1)
+    """Bytes of one result."""
+    retention_limit: float = Field(30 * 24 * 3600.0, ge=1)
+    """Seconds an ended task can be kept at most, whatever its tool says."""
+    command_timeout: float = Field(5.0, gt=0)
+    """Seconds after which a silent Redis counts as unreachable."""
+    seal_keys: Annotated[tuple[bytes, ...], NoDecode] = ()
+    """AES-256 keys for payloads at rest, base64, separated by commas; the first seals, all open."""
+
+    @field_validator("seal_keys", mode="before")
+    @classmethod
+    def _decode_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            keys = tuple(base64.b64decode(part.strip(), validate=True) for part in value.split(",") if part.strip())
+        except binascii.Error as exc:
+            raise ValueError("keys must be base64") from exc
+        if any(len(key) != 32 for key in keys):
+            raise ValueError("every key must be 32 bytes (try: openssl rand -base64 32)")
+        return keys
+
+    @property
+    def lease_ms(self) -> int:
+        """The lease in whole milliseconds."""
+        return int(self.lease * 1000)
+
+    def kept_for(self, retention: timedelta) -> timedelta:
+        """`retention`, cut to the limit."""
+        return min(retention, timedelta(seconds=self.retention_limit))
+
+
+def read_settings(kind: type[S], **overrides: Any) -> S:
+    """Settings of `kind` from the environment; overrides that are not None win.
+
+    Raises:
+        SettingsError: a value that cannot work; the message names each variable and never shows a secret.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return kind(**given)
+    except ValidationError as exc:
+        faults = "; ".join(
+            f"WINDLASS_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
+            for error in exc.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"Settings that cannot work: {faults}") from None
