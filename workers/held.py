@@ -1,0 +1,76 @@
+"""The tasks this process holds: read by the event loop and by the lease thread, so it has a lock.
+
+What is done with them is elsewhere; this is only the table.
+"""
+
+import asyncio
+import threading
+from enum import StrEnum
+
+from windlass.engine.context import TaskContext
+
+__all__ = ["Held", "HeldTask", "Stop"]
+
+
+class Stop(StrEnum):
+    """Why an attempt is told to stop."""
+
+    LOST = "lost"
+    """Cancelled, or another worker has it: nothing it says counts any more."""
+    DRAIN = "drain"
+    """This worker is leaving: the task is given back."""
+
+
+class HeldTask:
+    """One attempt under way."""
+
+    def __init__(self, task_id: str, fence: int) -> None:
+        self.id = task_id
+        self.fence = fence
+        self.context: TaskContext | None = None
+        self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self.answered = asyncio.Event()
+        """Set whenever the client has answered something."""
+
+    def stop(self, why: Stop) -> None:
+        """Tell the attempt to stop; the first reason stays. Event loop only."""
+        if self.context is not None:
+            self.context.cancel()
+        if not self.stopped.done():
+            self.stopped.set_result(why)
+
+
+class Held:
+    """Every attempt of this process by task id."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: dict[str, HeldTask] = {}
+
+    def add(self, task: HeldTask) -> None:
+        """Note a new attempt. An older one of the same task, whose lease lapsed unseen, is stopped."""
+        with self._lock:
+            older, self._tasks[task.id] = self._tasks.get(task.id), task
+        if older is not None:
+            older.stop(Stop.LOST)
+
+    def remove(self, task: HeldTask) -> None:
+        """Forget an attempt, unless a newer one of the same task has taken its place."""
+        with self._lock:
+            if self._tasks.get(task.id) is task:
+                del self._tasks[task.id]
+
+    def find(self, task_id: str) -> HeldTask | None:
+        """The attempt at a task, None if this process has none."""
+        with self._lock:
+            return self._tasks.get(task_id)
+
+    def fences(self) -> list[tuple[str, int]]:
+        """(id, fence) of every attempt; any thread."""
+        with self._lock:
+            return [(task.id, task.fence) for task in self._tasks.values()]
+
+    def all(self) -> list[HeldTask]:
+        """Every attempt."""
+        with self._lock:
+            return list(self._tasks.values())

@@ -1,0 +1,65 @@
+"""Questions of one attempt: put to the store, and waited for.
+
+Keys are the order in which the tool asks, so an attempt after a crash meets its own earlier questions, with the
+answers they already have.
+"""
+
+import asyncio
+import hashlib
+import json
+from contextlib import suppress
+from typing import Any
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.store.claims import ClaimStore, Question
+from windlass.workers.held import HeldTask
+
+__all__ = ["Questions"]
+
+_LOOK_AGAIN = 5.0
+"""Seconds after which a waiting question looks by itself, should a signal have been missed."""
+
+
+class Questions:
+    """The asker of one attempt."""
+
+    def __init__(self, store: ClaimStore, task: HeldTask) -> None:
+        self._store = store
+        self._task = task
+        self._asked = 0
+
+    async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Ask all at once and wait for all the answers, in the same order.
+
+        Raises:
+            FenceLost: the task is no longer this attempt's.
+            QuestionMismatch: an earlier attempt asked something else at this point.
+        """
+        questions = [self._number(request) for request in requests]
+        answers = await self._put(questions)
+        while missing := [at for at, answer in enumerate(answers) if answer is None]:
+            await self._stirred()
+            with suppress(StoreUnavailable):
+                found = await self._store.answers(self._task.id, [questions[at].key for at in missing])
+                for at, answer in zip(missing, found, strict=True):
+                    answers[at] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _number(self, request: dict[str, Any]) -> Question:
+        self._asked += 1
+        canonical = json.dumps(request, sort_keys=True, separators=(",", ":")).encode()
+        return Question(f"input-{self._asked}", hashlib.sha256(canonical).hexdigest()[:16], request)
+
+    async def _put(self, questions: list[Question]) -> list[dict[str, Any] | None]:
+        while True:
+            try:
+                return await self._store.ask(self._task.id, self._task.fence, questions)
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+
+    async def _stirred(self) -> None:
+        # Several waits of one attempt share the event: each clears it only after waking, and then looks.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_AGAIN):
+                await self._task.answered.wait()
+        self._task.answered.clear()

@@ -1,0 +1,144 @@
+"""Everything one worker process needs around its attempts: store, toolbox, leases, signals, progress, repairs.
+
+Opened once a process, by our worker and by a stock arq worker alike. It runs attempts and settles their endings;
+which tasks to claim, and when, is the worker's own business.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from time import time
+from typing import Any, assert_never
+
+import structlog
+
+from windlass.engine.outcome import Broke, Refused, Returned
+from windlass.engine.ports import Toolbox, ToolSource
+from windlass.store.claims import Claimed, ClaimStore
+from windlass.store.connection import open_redis
+from windlass.store.presence import Presence
+from windlass.store.scripts import Call
+from windlass.workers.attempt import Attempt, Ending, Finish, Release
+from windlass.workers.board import ProgressBoard, Report
+from windlass.workers.held import Held, Stop
+from windlass.workers.leases import LeaseKeeper
+from windlass.workers.reconciler import Reconciler
+from windlass.workers.settings import WorkerSettings
+from windlass.workers.signals import SignalListener
+
+__all__ = ["Station", "open_station"]
+
+log = structlog.get_logger()
+
+
+class Station:
+    """A place where tasks are worked on."""
+
+    def __init__(self, settings: WorkerSettings, store: ClaimStore, toolbox: Toolbox, name: str) -> None:
+        self.settings = settings
+        self.store = store
+        self.name = name
+        self.held = Held()
+        self.board = ProgressBoard(self._write_progress)
+        self._toolbox = toolbox
+        self._since = time()
+        self.settled = 0
+        """Tasks finished so far."""
+
+    def attempt(self, claimed: Claimed) -> Attempt:
+        """An attempt at a claimed task, ready to run."""
+        return Attempt(claimed, toolbox=self._toolbox, store=self.store, held=self.held, board=self.board)
+
+    def stop_all(self, why: Stop) -> None:
+        """Tell every attempt to stop."""
+        for task in self.held.all():
+            task.stop(why)
+
+    def calls_of(self, ending: Ending) -> list[Call]:
+        """What the store must be told of an ending: the last progress, then the move."""
+        task = ending.task
+        calls: list[Call] = []
+        if ending.progress is not None:
+            calls.append(self.store.progress_call([(task.id, task.fence, ending.progress)]))
+        match ending:
+            case Finish():
+                calls.append(self.store.finish_call(task.id, task.fence, ending.outcome))
+            case Release():
+                calls.append(
+                    self.store.release_call(
+                        task.id, task.fence, delay=ending.delay, failures=ending.failures, reason=ending.reason
+                    )
+                )
+            case _:
+                assert_never(ending)
+        return calls
+
+    def note(self, ending: Ending, reply: bytes) -> bool:
+        """Log what became of an ending; True if the task is over."""
+        task = ending.task
+        facts: dict[str, Any] = {"task_id": task.id, "tool": task.tool, "attempt": task.attempt, "fence": task.fence}
+        if reply == b"lost":
+            log.info("task.word_too_late", **facts)
+            return False
+        if isinstance(ending, Release):
+            log.info("task.released", reason=ending.reason, delay=ending.delay.total_seconds(), **facts)
+            return False
+        self.settled += 1
+        log.info("task.settled", outcome=_kind(ending), seconds=round(ending.seconds, 3), **facts)
+        return True
+
+    def health(self) -> dict[str, Any]:
+        """What the health key says; called from the lease thread."""
+        return {
+            "worker": self.name,
+            "since": int(self._since),
+            "queue": self.settings.queue,
+            "concurrency": self.settings.concurrency,
+            "running": len(self.held.fences()),
+            "settled": self.settled,
+            "tools": sorted(self._toolbox.policies()),
+        }
+
+    async def _write_progress(self, reports: Sequence[Report]) -> None:
+        await self.store.turn([self.store.progress_call(reports)])
+
+
+def _kind(ending: Finish) -> str:
+    match ending.outcome:
+        case Returned():
+            return "tool_error" if ending.outcome.is_error else "completed"
+        case Refused():
+            return "refused"
+        case Broke():
+            return ending.outcome.fault.value
+        case _:
+            assert_never(ending.outcome)
+
+
+@asynccontextmanager
+async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIterator[Station]:
+    """A station at work, with its background services.
+
+    Raises:
+        StoreUnavailable, RedisUnfit, SettingsError: see `store.connection.open_redis`.
+    """
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    async with open_redis(settings) as redis, source.toolbox() as toolbox:
+        store = ClaimStore(redis, settings, name)
+        station = Station(settings, store, toolbox, name)
+        leases = LeaseKeeper(Presence(settings, store, name), station.held, settings.lease, station.health)
+        signals = SignalListener(settings, store.keys, station.held, worker=name)
+        reconciler = Reconciler(store, timedelta(seconds=settings.reconcile_every))
+        services = (leases, signals, station.board, reconciler)
+        for service in services:
+            service.start()
+        log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
+        try:
+            yield station
+        finally:
+            for service in reversed(services):
+                await service.stop()
+            log.info("worker.stopped", worker=name, settled=station.settled)

@@ -1,0 +1,56 @@
+"""The worker process: an arq worker whose loop is ours (`shift.py`), with arq's queue, keys and formats."""
+
+import signal
+
+import arq.worker
+import structlog
+
+from windlass.engine.ports import ToolSource
+from windlass.store.bell import Bell
+from windlass.workers.settings import WorkerSettings
+from windlass.workers.shift import Shift
+from windlass.workers.station import open_station
+from windlass.workers.stock import arq_arguments
+
+__all__ = ["Worker"]
+
+log = structlog.get_logger()
+
+
+class Worker(arq.worker.Worker):
+    """Serves one queue until it is told to stop. `idle_exit`: it stops by itself after so many idle seconds."""
+
+    def __init__(self, source: ToolSource, settings: WorkerSettings, *, idle_exit: float | None = None) -> None:
+        super().__init__(**arq_arguments(settings), handle_signals=False)
+        self._source = source
+        self._settings = settings
+        self._idle_exit = idle_exit
+
+    def run(self) -> None:
+        """Work until drained, in this thread. A tool's `sys.exit()` in a task of its own does not end it.
+
+        Raises:
+            StoreUnavailable, RedisUnfit, SettingsError: at the start only; later outages are waited out.
+        """
+        self.main_task = self.loop.create_task(self.main())
+        while not self.main_task.done():
+            try:
+                self.loop.run_until_complete(self.main_task)
+            except (SystemExit, KeyboardInterrupt) as exc:
+                log.error("tool.exited_in_background", error=type(exc).__name__)
+        self.main_task.result()
+
+    async def main(self) -> None:
+        """The worker's life: open the station, work the shift, leave."""
+        async with open_station(self._source, self._settings) as station:
+            bell = Bell(self._settings, station.store.keys, self._settings.queue)
+            shift = Shift(station, bell, idle_exit=self._idle_exit)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.loop.add_signal_handler(number, shift.drain)
+            try:
+                await shift.work()
+            finally:
+                await bell.close()
+
+    async def close(self) -> None:
+        """Nothing is left to close: `main` returns only when everything has stopped."""
