@@ -1,0 +1,7 @@
+"""The author's interface: an MCP server whose slow tools run as tasks."""
+
+from windlass.engine.policy import TaskConfig
+from windlass.server.context import Context
+from windlass.server.task_server import TaskServer
+
+__all__ = ["Context", "TaskConfig", "TaskServer"]

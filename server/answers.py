@@ -1,0 +1,56 @@
+"""Checks answers against the questions they answer. Unknown keys are dropped before their values are read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from mcp_types import CreateMessageResult, CreateMessageResultWithTools, ElicitResult, ListRootsResult
+from pydantic import BaseModel, ValidationError
+
+from windlass.engine.errors import BadArguments
+
+__all__ = ["fitting_answers"]
+
+_SHAPES: dict[str, tuple[type[BaseModel], ...]] = {
+    "elicitation/create": (ElicitResult,),
+    "sampling/createMessage": (CreateMessageResult, CreateMessageResultWithTools),
+    "roots/list": (ListRootsResult,),
+}
+
+
+def fitting_answers(questions: Mapping[str, dict[str, Any]], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers to questions that are open, as they will be stored.
+
+    Raises:
+        BadArguments: an answer does not fit its question; the message names the key, and nothing is taken.
+    """
+    return {key: _fit(key, questions[key], answer) for key, answer in answers.items() if key in questions}
+
+
+def _fit(key: str, question: dict[str, Any], answer: Any) -> dict[str, Any]:
+    method = question["method"]
+    parsed = None
+    for shape in _SHAPES[method]:
+        try:
+            parsed = shape.model_validate(answer, by_name=False)
+            break
+        except ValidationError:
+            continue
+    if parsed is None:
+        raise BadArguments(f"The answer to {key!r} is not a result of {method}. The question is still open.", key=key)
+    if isinstance(parsed, ElicitResult) and parsed.action == "accept":
+        _check_content(key, question, parsed)
+    return parsed.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+def _check_content(key: str, question: dict[str, Any], answer: ElicitResult) -> None:
+    schema = question["params"].get("requestedSchema")
+    if schema is None:
+        return  # URL mode carries no content
+    fault = next(Draft202012Validator(schema).iter_errors(answer.content or {}), None)
+    if fault is not None:
+        where = ".".join(str(part) for part in fault.absolute_path) or "the answer"
+        raise BadArguments(
+            f"The answer to {key!r} breaks its schema at {where} ({fault.validator}). The question is still open.",
+            key=key,
+        )

@@ -1,0 +1,157 @@
+"""The author's `Context`: the SDK's, and what a task adds. The same object in a foreground call and in a worker."""
+
+from collections.abc import Awaitable
+from typing import Any, Generic
+
+from mcp.server.context import LifespanContextT, RequestT
+from mcp.server.elicitation import (
+    AcceptedElicitation,
+    CancelledElicitation,
+    DeclinedElicitation,
+    ElicitationResult,
+    ElicitSchemaModelT,
+    render_elicitation_schema,
+)
+from mcp.server.mcpserver import Context as SdkContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    ClientCapabilities,
+    ElicitationCapability,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputResponseRequestParams,
+    MissingRequiredClientCapabilityErrorData,
+)
+from pydantic import PrivateAttr, ValidationError
+
+from windlass.engine.context import TaskContext
+from windlass.server.unplugged import unplugged_request
+
+__all__ = ["Context"]
+
+
+class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
+    """What a tool holds. Outside a task the task's facts are None and everything else is the SDK's."""
+
+    _task: TaskContext | None = PrivateAttr(default=None)
+
+    def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
+        """`task`: the attempt this context belongs to, None in a foreground call; the rest is the SDK's."""
+        super().__init__(**sdk)
+        self._task = task
+
+    @classmethod
+    def around(cls, context: SdkContext[Any, Any]) -> "Context[Any, Any]":
+        """The same foreground request, with this class's interface."""
+        if isinstance(context, Context):
+            return context
+        return cls(
+            request_context=context._request_context,  # the SDK has no public way to wrap its context
+            mcp_server=context._mcp_server,
+            input_params=context._input_params,
+            subscriptions=context._subscriptions,
+        )
+
+    @classmethod
+    def in_task(
+        cls, task: TaskContext, server: Any, lifespan: Any, client: dict[str, Any], inputs: InputResponseRequestParams
+    ) -> "Context[Any, Any]":
+        """The context of one attempt; `client`: `info` and `capabilities` as the caller declared them."""
+        return cls(
+            task=task,
+            request_context=unplugged_request(
+                task.task_id, lifespan, client_info=client.get("info"), capabilities=client.get("capabilities")
+            ),
+            mcp_server=server,
+            input_params=inputs,
+            subscriptions=server._subscriptions,
+        )
+
+    @property
+    def task_id(self) -> str | None:
+        """Id of the task, None in a foreground call."""
+        return self._task.task_id if self._task else None
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The same for every attempt of the task: give it to outside systems so that an effect counts once."""
+        return self.task_id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first start, also in a foreground call."""
+        return self._task.attempt if self._task else 1
+
+    @property
+    def fence(self) -> int | None:
+        """Rises with every attempt; an outside system that remembers the highest can refuse a late, older one."""
+        return self._task.fence if self._task else None
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the tool should stop; a plain `def` tool has to look, an async one is cancelled."""
+        return self._task.cancelled if self._task else False
+
+    @property
+    def lifespan(self) -> LifespanContextT:
+        """What the server's `lifespan` yielded in this process."""
+        return self.request_context.lifespan_context
+
+    def report_progress(  # type: ignore[override]  # not `async def`: a plain tool calls it without await
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
+        """Say how far the work is: `progress` of `total` (None = unknown), and in words.
+
+        In a task it takes effect at once and never waits, so awaiting it is optional; the last value wins.
+        """
+        if self._task is not None:
+            return self._task.report_progress(progress, total, message)
+        return super().report_progress(progress, total, message)
+
+    async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
+        """Ask the user: `.action` is accept, decline or cancel; `.data` is the accepted answer.
+
+        In a task the question appears in `inputRequests`; several may be open at once (`asyncio.gather`).
+
+        Raises:
+            MCPError: the client cannot ask its user (-32021).
+            ValueError: the accepted answer does not fit `schema`.
+        """
+        if self._task is None:
+            return await super().elicit(message, schema)
+        self._require_elicitation()
+        params = ElicitRequestFormParams(message=message, requested_schema=render_elicitation_schema(schema))
+        request = ElicitRequest(params=params).model_dump(by_alias=True, mode="json", exclude_none=True)
+        (answer,) = await self._task.ask([request])
+        return _outcome(ElicitResult.model_validate(answer), schema)
+
+    async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
+        """A log message to the client; a task has no stream for it (tasks extension), so there it is dropped."""
+        if self._task is None:
+            await super().log(level, data, logger_name=logger_name)
+
+    def _require_elicitation(self) -> None:
+        capabilities = self.client_capabilities
+        if capabilities is not None and capabilities.elicitation is not None:
+            return
+        required = ClientCapabilities(elicitation=ElicitationCapability())
+        raise MCPError(
+            MISSING_REQUIRED_CLIENT_CAPABILITY,
+            "This tool asks its user a question, and the client did not declare the elicitation capability.",
+            MissingRequiredClientCapabilityErrorData(required_capabilities=required).model_dump(
+                by_alias=True, mode="json", exclude_none=True
+            ),
+        )
+
+
+def _outcome(answer: ElicitResult, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
+    if answer.action == "decline":
+        return DeclinedElicitation()
+    if answer.action == "cancel":
+        return CancelledElicitation()
+    try:
+        return AcceptedElicitation(data=schema.model_validate(answer.content or {}))
+    except ValidationError as exc:
+        raise ValueError("the accepted answer does not fit the question's schema") from exc

@@ -1,0 +1,171 @@
+"""Where calls of task tools are handed in: checks them, settles what must be asked first, and creates the task.
+
+Knows no protocol revision; the files of the client classes call it.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+from mcp.server.mcpserver.resolve import resolve_arguments
+from mcp.server.mcpserver.tools import Tool
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, TextContent
+from pydantic import ValidationError
+
+from windlass.engine.errors import DuplicateTool, StoreUnavailable
+from windlass.engine.policy import TaskConfig
+from windlass.engine.principal import new_task_id
+from windlass.engine.record import NewTask, TaskView
+from windlass.server.context import Context
+from windlass.server.faults import wire_errors
+from windlass.server.owner import owner
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import TaskStore, open_store
+
+__all__ = ["Desk", "TaskTool"]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTool:
+    """A task tool: the SDK's registration and the author's policy."""
+
+    tool: Tool
+    policy: TaskConfig
+
+
+class Desk:
+    """The task tools of one server, and its store while it is serving."""
+
+    def __init__(self) -> None:
+        self._tools: dict[str, TaskTool] = {}
+        self._store: TaskStore | None = None
+
+    @property
+    def store(self) -> TaskStore:
+        """The store.
+
+        Raises:
+            StoreUnavailable: the server is not serving (its lifespan has not been entered).
+        """
+        if self._store is None:
+            raise StoreUnavailable("The task store is not open: the application did not run this server's lifespan.")
+        return self._store
+
+    @asynccontextmanager
+    async def serving(self, settings: StoreSettings) -> AsyncIterator[TaskStore]:
+        """Have the store open."""
+        async with open_store(settings) as store:
+            self._store = store
+            try:
+                yield store
+            finally:
+                self._store = None
+
+    def add(self, tool: Tool, policy: TaskConfig) -> None:
+        """Make a registered tool a task tool.
+
+        Raises:
+            DuplicateTool: there is one of that name.
+        """
+        if tool.name in self._tools:
+            raise DuplicateTool(f"Two task tools are named {tool.name!r}. Give one another name.")
+        self._tools[tool.name] = TaskTool(tool, policy)
+
+    def remove(self, name: str) -> None:
+        """Forget a tool, if it is a task tool."""
+        self._tools.pop(name, None)
+
+    def find(self, name: str) -> TaskTool | None:
+        """The task tool of that name."""
+        return self._tools.get(name)
+
+    def policies(self) -> Mapping[str, TaskConfig]:
+        """Policy by tool name."""
+        return {name: entry.policy for name, entry in self._tools.items()}
+
+    async def submit(
+        self,
+        entry: TaskTool,
+        params: CallToolRequestParams,
+        ctx: ServerRequestContext[Any, Any],
+        context: Context[Any, Any],
+    ) -> TaskView | CallToolResult | InputRequiredResult:
+        """A new task; or, where there can be none, what a foreground call would have answered.
+
+        Nothing is stored unless the arguments fit the tool's schema and every question of its `Resolve(...)`
+        parameters is answered (tasks extension, "Task Creation": multi-round exchanges first).
+
+        Raises:
+            MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
+        """
+        refused = await _before(entry.tool, params, context)
+        if refused is not None:
+            return refused
+        task_id = new_task_id()
+        with wire_errors():
+            task = NewTask(
+                id=task_id,
+                tool=entry.tool.name,
+                principal=owner(),
+                payload=self.store.pack(task_id, _payload(params, ctx)),
+                queue=entry.policy.queue,
+                retention=entry.policy.kept_for,
+                poll_interval=entry.policy.polled_every,
+            )
+            view = await self.store.create(task)
+        log.info("task.created", task_id=task_id, tool=entry.tool.name)
+        return view
+
+
+async def _before(
+    tool: Tool, params: CallToolRequestParams, context: Context[Any, Any]
+) -> CallToolResult | InputRequiredResult | None:
+    """What is wrong or still to be asked before the task may exist, None if nothing is."""
+    try:
+        validated = tool.fn_metadata.validate_arguments(params.arguments or {})
+        if tool.resolved_params:
+            resolved = await resolve_arguments(tool.resolved_params, tool.resolver_plans, validated, context)
+            if isinstance(resolved, InputRequiredResult):
+                return resolved
+    except MCPError:
+        raise
+    except UnexpectedToolError as exc:
+        return _crashed(tool, exc)
+    except (ValidationError, ToolError) as exc:
+        return _tool_error(f"Error executing tool {tool.name}: {exc}")
+    except Exception as exc:
+        return _crashed(tool, exc)
+    return None
+
+
+def _crashed(tool: Tool, exc: Exception) -> CallToolResult:
+    log.error("tool.crashed_before_task", tool=tool.name, exc_info=exc)
+    return _tool_error(f"Error executing tool {tool.name}")
+
+
+def _tool_error(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
+def _payload(params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> dict[str, Any]:
+    """What a worker needs to make this very call: arguments, settled questions, who the client was."""
+    payload: dict[str, Any] = {"arguments": params.arguments or {}}
+    inputs = params.model_dump(
+        by_alias=True, mode="json", exclude_none=True, include={"input_responses", "request_state"}
+    )
+    if inputs:
+        payload["inputs"] = inputs
+    capabilities = ctx.session.client_capabilities
+    if capabilities is not None:
+        payload["client"] = {"capabilities": capabilities.model_dump(by_alias=True, mode="json", exclude_none=True)}
+    if ctx.session.client_params is not None:
+        info = ctx.session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)
+        payload.setdefault("client", {})["info"] = info
+    return payload

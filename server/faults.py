@@ -1,0 +1,75 @@
+"""The one table from our errors and faults to JSON-RPC errors. Nothing else in the project knows a wire code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from mcp.shared.exceptions import MCPError
+from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
+
+from windlass.engine.errors import (
+    BadArguments,
+    CallerError,
+    PayloadTooLarge,
+    QuotaExceeded,
+    StoreUnavailable,
+    TaskNotFound,
+    WindlassError,
+)
+from windlass.engine.outcome import Broke, Refused
+
+__all__ = ["error_of", "header_mismatch", "method_not_found", "wire_errors"]
+
+log = structlog.get_logger()
+
+_CODES: dict[type[WindlassError], tuple[int, dict[str, Any] | None]] = {
+    TaskNotFound: (INVALID_PARAMS, None),  # tasks extension, "Protocol Errors"
+    BadArguments: (INVALID_PARAMS, None),
+    PayloadTooLarge: (INVALID_PARAMS, None),
+    QuotaExceeded: (INTERNAL_ERROR, {"retryable": True, "reason": "quota"}),
+    CallerError: (INVALID_PARAMS, None),
+    StoreUnavailable: (INTERNAL_ERROR, {"retryable": True, "reason": "store_unavailable"}),
+    WindlassError: (INTERNAL_ERROR, None),
+}
+"""Error class -> code and `data`; the first class of the error's ancestry that is listed counts."""
+_OWN_WORDS = (CallerError, StoreUnavailable)
+"""Errors whose text is meant for the client."""
+
+
+@contextmanager
+def wire_errors() -> Iterator[None]:
+    """Turns our errors inside into the SDK's `MCPError`, which goes out as a JSON-RPC error.
+
+    Raises:
+        MCPError: whatever of ours was raised.
+    """
+    try:
+        yield
+    except WindlassError as exc:
+        code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
+        if not isinstance(exc, CallerError):
+            log.error("request.failed", error=type(exc).__name__, detail=str(exc))
+        text = str(exc) if isinstance(exc, _OWN_WORDS) else "The server could not do this. Its log says why."
+        raise MCPError(code, text, data) from exc
+
+
+def error_of(outcome: Refused | Broke) -> dict[str, Any]:
+    """The JSON-RPC error object of a failed task: the tool's own error, or what broke."""
+    if isinstance(outcome, Refused):
+        error: dict[str, Any] = {"code": outcome.code, "message": outcome.message}
+        return error if outcome.data is None else {**error, "data": outcome.data}
+    data = {"reason": outcome.fault.value}
+    if outcome.reference:
+        data["reference"] = outcome.reference
+    return {"code": INTERNAL_ERROR, "message": outcome.text, "data": data}
+
+
+def header_mismatch(text: str) -> MCPError:
+    """-32020: a routing header contradicts the body (streamable HTTP, routing headers)."""
+    return MCPError(HEADER_MISMATCH, text)
+
+
+def method_not_found(text: str) -> MCPError:
+    """-32601: not available to this client."""
+    return MCPError(METHOD_NOT_FOUND, text)

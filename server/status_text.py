@@ -1,0 +1,64 @@
+"""One line of words for the state of a task, the same on every poll and push of every protocol."""
+
+from typing import assert_never
+
+from windlass.engine.outcome import Broke, Refused, Returned
+from windlass.engine.record import Progress, TaskView
+from windlass.engine.status import Status
+
+__all__ = ["progress_text", "status_text"]
+
+_BACK_IN_QUEUE = {
+    "retry": "the last attempt failed, trying again",
+    "unknown_tool": "waiting for a worker that has this tool",
+    "drain": "its worker was stopped, queued again",
+}
+
+
+def status_text(view: TaskView) -> str:
+    """What a person would say: "step 3 of 7 (42%)", "queued behind 3", "waiting for an answer"."""
+    record = view.record
+    match record.status:
+        case Status.PENDING:
+            return _pending(view)
+        case Status.RUNNING:
+            return progress_text(record.progress) or ("running" if record.attempt <= 1 else f"attempt {record.attempt}")
+        case Status.INPUT_REQUIRED:
+            return "waiting for an answer" if record.questions <= 1 else f"waiting for {record.questions} answers"
+        case Status.COMPLETED:
+            failed = isinstance(view.outcome, Returned) and view.outcome.is_error
+            return "the tool reported an error" if failed else "completed"
+        case Status.FAILED:
+            return _failure(view)
+        case Status.CANCELLED:
+            return "cancelled"
+        case _:
+            assert_never(record.status)
+
+
+def progress_text(progress: Progress) -> str:
+    """The tool's own words and the percentage; empty while it has said nothing."""
+    words = progress.message or ""
+    if not words and progress.done is not None:
+        words = f"{progress.done:g} of {progress.total:g}" if progress.total else f"{progress.done:g} done"
+    percent = progress.percent
+    return words if percent is None or not words else f"{words} ({percent}%)"
+
+
+def _pending(view: TaskView) -> str:
+    why = _BACK_IN_QUEUE.get(view.record.reason or "", "")
+    if why:
+        return why
+    return f"queued behind {view.ahead}" if view.ahead else "queued, next in line"
+
+
+def _failure(view: TaskView) -> str:
+    match view.outcome:
+        case Refused():
+            return view.outcome.message
+        case Broke():
+            return view.outcome.text
+        case Returned() | None:
+            return "failed"
+        case _:
+            assert_never(view.outcome)

@@ -1,0 +1,181 @@
+"""`TaskServer`: an `MCPServer` with `task=` on its tools, and nothing else changed."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+from mcp.server.context import LifespanContextT, ServerRequestContext
+from mcp.server.extension import Extension
+from mcp.server.mcpserver import Context as SdkContext
+from mcp.server.mcpserver import MCPServer, RequestStateSecurity
+from mcp_types import (
+    CallToolRequestParams,
+    CallToolResult,
+    Icon,
+    InputRequiredResult,
+    SubscriptionsListenRequestParams,
+    ToolAnnotations,
+)
+from starlette.applications import Starlette
+
+from windlass.engine.errors import DuplicateTool
+from windlass.engine.policy import TaskConfig
+from windlass.server.context import Context
+from windlass.server.desk import Desk
+from windlass.server.health import health_routes
+from windlass.server.listen import TaskListenHandler
+from windlass.server.request_state import SharedStateCodec
+from windlass.server.security import transport_security
+from windlass.server.tasks2026 import TasksExtension
+from windlass.server.toolbox import ServerToolbox, in_thread
+from windlass.store.settings import StoreSettings, read_settings
+
+__all__ = ["TaskServer"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Lifespan = Callable[[Any], AbstractAsyncContextManager[LifespanContextT]]
+
+
+class TaskServer(MCPServer[LifespanContextT]):
+    """An MCP server whose tools may be tasks. Takes what `MCPServer` takes, and `store`.
+
+    `store`: where tasks are kept; None = read `WINDLASS_*` when the server starts.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *args: Any,
+        store: StoreSettings | None = None,
+        lifespan: Lifespan[LifespanContextT] | None = None,
+        extensions: Sequence[Extension] | None = None,
+        request_state_security: RequestStateSecurity | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.store_settings = store
+        self._desk = Desk()
+        self._author_lifespan: Lifespan[Any] = lifespan or _nothing
+        self._state_codec = SharedStateCodec()
+        super().__init__(
+            name,
+            *args,
+            lifespan=self._serving,
+            extensions=[TasksExtension(self._desk, self._context), *(extensions or ())],
+            request_state_security=request_state_security
+            or RequestStateSecurity(codec=self._state_codec, audience=name or "windlass"),
+            **kwargs,
+        )
+        if kwargs.get("subscriptions") is not False:
+            # The SDK's constructor offers a bus but not the handler, and task notifications need the handler.
+            self._lowlevel_server.add_request_handler(
+                "subscriptions/listen",
+                SubscriptionsListenRequestParams,
+                TaskListenHandler(self._subscriptions, self._desk),
+            )
+
+    def tool(
+        self,
+        name: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+        icons: list[Icon] | None = None,
+        meta: dict[str, Any] | None = None,
+        structured_output: bool | None = None,
+        *,
+        task: bool | TaskConfig = False,
+    ) -> Callable[[F], F]:
+        """Register a tool; `task=True` or a `TaskConfig` makes it a task tool. The rest is the SDK's.
+
+        Raises:
+            DuplicateTool: there is a tool of that name.
+            PolicyError: the policy contradicts itself.
+        """
+        if callable(name):
+            raise TypeError("Write @mcp.tool(), with parentheses.")
+
+        def register(function: F) -> F:
+            self.add_tool(function, name, title, description, annotations, icons, meta, structured_output, task=task)
+            return function
+
+        return register
+
+    def add_tool(
+        self,
+        fn: Callable[..., Any],
+        name: str | None = None,
+        *args: Any,
+        task: bool | TaskConfig = False,
+        **kwargs: Any,
+    ) -> None:
+        """Register a function as a tool; see `tool`."""
+        known = str(name or getattr(fn, "__name__", ""))
+        if self._tool_manager.get_tool(known) is not None:
+            raise DuplicateTool(f"Two tools are named {known!r}. Give one another name: @mcp.tool(name=...).")
+        super().add_tool(fn, name, *args, **kwargs)
+        if task:
+            tool = self._tool_manager.get_tool(known)
+            assert tool is not None
+            if not tool.is_async:
+                tool.fn, tool.is_async = in_thread(tool.fn), True
+            self._desk.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
+
+    def remove_tool(self, name: str) -> None:
+        """Remove a tool. Tasks of it that are queued wait for a worker that still has it."""
+        super().remove_tool(name)
+        self._desk.remove(name)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Call a tool in this process, as a foreground call does."""
+        around: Context[Any, Any] = Context.around(context) if context is not None else Context(mcp_server=self)
+        return await super().call_tool(name, arguments, around)
+
+    def http_app(
+        self,
+        *,
+        path: str = "/mcp",
+        host: str = "127.0.0.1",
+        allowed_hosts: Sequence[str] = (),
+        json_response: bool = False,
+    ) -> Starlette:
+        """An ASGI application: the MCP endpoint at `path`, `/healthz` and `/readyz`.
+
+        To mount it in another application, give that one this application's lifespan:
+        `Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)`.
+
+        Raises:
+            UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty.
+        """
+        app = self.streamable_http_app(
+            streamable_http_path=path,
+            json_response=json_response,
+            transport_security=transport_security(host, allowed_hosts),
+            host=host,
+        )
+        app.router.routes.extend(health_routes(self._desk))
+        return app
+
+    @asynccontextmanager
+    async def toolbox(self) -> AsyncIterator[ServerToolbox]:
+        """The task tools, inside the author's lifespan, for a worker."""
+        async with self._author_lifespan(self) as state:
+            yield ServerToolbox(self, self._desk, state)
+
+    @asynccontextmanager
+    async def _serving(self, _server: Any) -> AsyncIterator[Any]:
+        """The lifespan the SDK runs once for every way of serving: the store, and the author's inside it."""
+        settings = self.store_settings or read_settings(StoreSettings)
+        async with self._desk.serving(settings) as store:
+            self._state_codec.use(await store.shared_secret())
+            async with self._author_lifespan(self) as state:
+                yield state
+
+    def _context(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> Context[Any, Any]:
+        return Context(request_context=ctx, mcp_server=self, input_params=params, subscriptions=self._subscriptions)
+
+
+@asynccontextmanager
+async def _nothing(_server: Any) -> AsyncIterator[dict[str, Any]]:
+    yield {}
