@@ -1,0 +1,22 @@
+"""Fixtures that every test may use."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+from redis_server import PrivateRedis
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The address of a Redis that belongs to this test run; without an append-only file, for speed."""
+    with PrivateRedis() as server:
+        yield server.url
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client to an empty Redis."""
+    async with Redis.from_url(redis_url) as client:
+        await client.flushall()
+        yield client

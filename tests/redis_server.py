@@ -1,0 +1,81 @@
+"""A private Redis for tests: a real server on a unix socket in a directory of its own, with any configuration.
+
+It is what an operator would run; the embedded server, with its users and guardian, has tests of its own.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from windlass.store.server_binary import find_server
+
+__all__ = ["PrivateRedis"]
+
+
+class PrivateRedis:
+    """Keywords are Redis settings, `appendonly="yes"`; data outlives `kill` and `start`, and goes with `stop`."""
+
+    def __init__(self, **settings: str) -> None:
+        # Not pytest's tmp_path: a socket's path has room for some 100 bytes.
+        self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self.url = f"unix://{self.directory}/redis.sock?db=0"
+        self.process: subprocess.Popen[bytes] | None = None
+        defaults = {"port": "0", "save": '""', "appendonly": "no", "maxmemory_policy": "noeviction"}
+        fixed = {"unixsocket": "redis.sock", "logfile": "redis.log", "daemonize": "no"}
+        self._settings = defaults | settings | fixed
+
+    def start(self) -> None:
+        """Start the server and wait until its data is loaded."""
+        self.launch()
+        deadline = time.monotonic() + 10
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    if time.monotonic() > deadline or self.process is None or self.process.poll() is not None:
+                        self.kill()
+                        raise AssertionError(f"no Redis:\n{(self.directory / 'redis.log').read_text()}") from None
+                time.sleep(0.01)
+
+    def launch(self) -> None:
+        """Start the server and do not wait."""
+        lines = "".join(f"{name.replace('_', '-')} {value}\n" for name, value in self._settings.items())
+        self.process = subprocess.Popen(
+            [find_server(), "-"], cwd=self.directory, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        assert self.process.stdin is not None
+        with self.process.stdin as config:
+            config.write(lines.encode())
+
+    def kill(self) -> None:
+        """End the server the hard way, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> None:
+        """End the server and remove its data."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
