@@ -84,7 +84,7 @@ async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> Asyn
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(passing),
                 stop=stop_after_delay(patience),
-                wait=wait_exponential_jitter(initial=0.05, max=1.0),
+                wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
                 reraise=True,
             ):
                 with attempt:

@@ -63,7 +63,7 @@ class Line:
     async def _stay(self) -> None:
         while True:
             retrying = AsyncRetrying(
-                retry=retry_if_exception_type(passing), wait=wait_exponential_jitter(initial=0.05, max=2.0)
+                retry=retry_if_exception_type(passing), wait=wait_exponential_jitter(multiplier=0.05, max=2.0)
             )
             async for attempt in retrying:
                 with attempt:

@@ -95,7 +95,7 @@ class Shift:
         claim = station.store.claim_call(station.settings.queue, free) if free else None
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(OperatorError),
-            wait=wait_exponential_jitter(initial=0.05, max=2.0),
+            wait=wait_exponential_jitter(multiplier=0.05, max=2.0),
             stop=self._gives_up,
             retry_error_callback=lambda _state: None,
         )

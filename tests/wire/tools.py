@@ -1,0 +1,106 @@
+"""The task server of these tests: one tool for each thing that is asked of it."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import Elicit, Resolve
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
+
+from windlass.server import Context, TaskConfig, TaskServer
+from windlass.store.settings import StoreSettings
+
+
+class Person(BaseModel):
+    name: str
+
+
+class Report(BaseModel):
+    steps: int
+
+
+async def who(ctx: Context[Any, Any]) -> Elicit[Person]:
+    return Elicit("Who are you?", Person)
+
+
+def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
+    """A fresh server, as every replica and worker has its own."""
+    mcp: TaskServer[Any] = TaskServer("Tests", store=settings, **options)
+
+    @mcp.tool()
+    def hello(name: str) -> str:
+        """Greets."""
+        return f"Hello, {name}!"
+
+    @mcp.tool(task=True)
+    async def steps(count: int, ctx: Context[Any, Any]) -> Report:
+        """Reports progress and returns a structured result."""
+        for step in range(count):
+            await ctx.report_progress(step + 1, count, f"step {step + 1} of {count}")
+        return Report(steps=count)
+
+    @mcp.tool(task=True)
+    async def stay(ctx: Context[Any, Any]) -> str:
+        """Says one thing and then never ends by itself."""
+        await ctx.report_progress(1, 4, "settling in")
+        await asyncio.Event().wait()
+        return "never"
+
+    @mcp.tool(task=True)
+    async def until_exists(path: str) -> str:
+        """Ends when a file is there."""
+        while not Path(path).exists():
+            await asyncio.sleep(0.02)
+        return "there"
+
+    @mcp.tool(task=True)
+    def plain(text: str, ctx: Context[Any, Any]) -> str:
+        """A plain function."""
+        ctx.report_progress(1, 1, "done")
+        return text.upper()
+
+    @mcp.tool(task=True)
+    async def complain(how: str) -> str:
+        """Fails in one of the ways a tool can."""
+        if how == "tool":
+            raise ToolError("the printer is on fire")
+        if how == "protocol":
+            raise MCPError(-32050, "no such printer", {"printer": 7})
+        raise RuntimeError("the secret word is swordfish")
+
+    @mcp.tool(task=TaskConfig(mode="required", retention=60, poll_interval=0.2))
+    async def strict() -> str:
+        """Runs only as a task."""
+        return "fine"
+
+    @mcp.tool(task=True)
+    async def greet_later(person: Annotated[Person, Resolve(who)]) -> str:
+        """Must know its person before there is a task."""
+        return f"Hello, {person.name}!"
+
+    @mcp.tool(task=True)
+    async def ask(ctx: Context[Any, Any]) -> str:
+        """Asks two questions at once."""
+        first, second = await asyncio.gather(ctx.elicit("First?", Person), ctx.elicit("Second?", Person))
+        return " ".join(one.data.name if one.action == "accept" else one.action for one in (first, second))
+
+    @mcp.tool(task=True)
+    async def facts(ctx: Context[Any, Any]) -> dict[str, Any]:
+        """What the context says."""
+        return {
+            "task_id": ctx.task_id,
+            "idempotency_key": ctx.idempotency_key,
+            "attempt": ctx.attempt,
+            "fence": ctx.fence,
+            "cancelled": ctx.cancelled,
+            "lifespan": ctx.lifespan,
+        }
+
+    @mcp.tool(task=True)
+    async def big(size: int) -> str:
+        """Returns much."""
+        return "x" * size
+
+    return mcp
