@@ -4,6 +4,7 @@ Free of any protocol and of Redis: a worker passes in who listens. The author's 
 """
 
 from collections.abc import Awaitable, Callable, Generator
+from math import isfinite
 from time import monotonic
 from typing import Any, Protocol
 
@@ -27,6 +28,16 @@ class Asker(Protocol):
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Ask all of `requests` (protocol requests as JSON) at once; the answers, in the same order."""
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not isfinite(value) else float(value)
+
+
+def _presentable(message: str) -> str:
+    """`message` as text that can be written as UTF-8, cut to a length that a status line can bear."""
+    text = message.encode("utf-8", "replace").decode()
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
 class _Reported(Awaitable[None]):
@@ -73,11 +84,13 @@ class TaskContext:
     ) -> Awaitable[None]:
         """Say how far the work is. Takes effect at once, never waits; awaiting the reply is optional.
 
-        A plain `def` tool in its thread calls it without `await`. Values are coalesced: the last one wins.
+        A plain `def` tool in its thread calls it without `await`. Values are coalesced: the last one wins. Numbers
+        that are not finite count as not said.
+
+        Raises:
+            TypeError, ValueError: `done` or `total` is not a number.
         """
-        if message is not None and len(message) > _LONGEST_MESSAGE:
-            message = message[: _LONGEST_MESSAGE - 1] + "…"
-        self._listen(Progress(done, total, message))
+        self._listen(Progress(_finite(done), _finite(total), None if message is None else _presentable(str(message))))
         return self._reported
 
     async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:

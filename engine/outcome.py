@@ -22,6 +22,8 @@ class Fault(StrEnum):
     """Every worker that took the task died while running it."""
     TOO_LARGE = "too_large"
     """The result is larger than the store accepts."""
+    NOT_JSON = "not_json"
+    """The result cannot be written as JSON."""
     UNREADABLE = "unreadable"
     """The stored arguments could not be opened or read."""
     MISMATCH = "mismatch"

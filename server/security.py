@@ -1,13 +1,14 @@
-"""Which Host and Origin headers are served, and the refusal to listen beyond localhost without such a list."""
+"""What is asked of the headers of a request before the SDK reads them: Host, Origin, blanks around values."""
 
 import ipaddress
 from collections.abc import Sequence
 
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from windlass.engine.errors import UnsafeBinding
 
-__all__ = ["transport_security"]
+__all__ = ["TrimmedHeaders", "is_local", "transport_security"]
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -30,6 +31,19 @@ def transport_security(host: str, allowed_hosts: Sequence[str]) -> TransportSecu
     hosts = [pattern for name in (*(_LOCAL if is_local(host) else ()), *named) for pattern in _patterns(name)]
     origins = [f"{scheme}://{pattern}" for scheme in ("http", "https") for pattern in hosts]
     return TransportSecuritySettings(enable_dns_rebinding_protection=True, allowed_hosts=hosts, allowed_origins=origins)
+
+
+class TrimmedHeaders:
+    """ASGI middleware: takes the blanks around header values away, which not every HTTP parser does (RFC 9110, 5.5)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http":
+            scope = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
+        await self._app(scope, receive, send)
 
 
 def is_local(host: str) -> bool:

@@ -25,7 +25,7 @@ from windlass.server.desk import Desk
 from windlass.server.health import health_routes
 from windlass.server.listen import TaskListenHandler
 from windlass.server.request_state import SharedStateCodec
-from windlass.server.security import transport_security
+from windlass.server.security import TrimmedHeaders, transport_security
 from windlass.server.tasks2026 import TasksExtension
 from windlass.server.toolbox import ServerToolbox, in_thread
 from windlass.store.settings import StoreSettings, read_settings
@@ -155,6 +155,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             host=host,
         )
         app.router.routes.extend(health_routes(self._desk))
+        app.add_middleware(TrimmedHeaders)
         return app
 
     @asynccontextmanager

@@ -102,9 +102,9 @@ def _admit(ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> None:
     """Capability first, then headers, and only then the id is looked up.
 
     Raises:
-        MCPError: -32021, or -32020 when `Mcp-Name` is not the task id ("Streamable HTTP: Routing Headers").
+        MCPError: -32021, or -32020 when `Mcp-Name` is another id ("Streamable HTTP: Routing Headers").
     """
     require_tasks(ctx)
-    headers = getattr(ctx.request, "headers", None)
-    if headers is not None and decode_header_value(headers.get(MCP_NAME_HEADER)) != params.task_id:
+    named = getattr(ctx.request, "headers", {}).get(MCP_NAME_HEADER)
+    if named is not None and decode_header_value(named) != params.task_id:
         raise header_mismatch("Mcp-Name must be the task id of the request's body.")

@@ -85,11 +85,15 @@ class ClaimStore:
         return "progress", [], args
 
     def finish_call(self, task_id: str, fence: int, outcome: Outcome) -> Call:
-        """End a task; an outcome over the size limit becomes one that says so."""
-        stored = self._sealer.seal(outcome_to_json(outcome), task_id=task_id, field="result")
-        if len(stored) > self._settings.max_result:
-            outcome = _too_large(len(stored), self._settings.max_result)
+        """End a task. An outcome that cannot be stored - too large, not JSON - becomes one that says so."""
+        try:
             stored = self._sealer.seal(outcome_to_json(outcome), task_id=task_id, field="result")
+            fault = _too_large(len(stored), self._settings.max_result)
+        except (TypeError, ValueError):
+            stored, fault = b"", Broke(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
+        if fault is not None:
+            outcome = fault
+            stored = self._sealer.seal(outcome_to_json(fault), task_id=task_id, field="result")
         move = Move.COMPLETE if isinstance(outcome, Returned) else Move.FAIL
         reason = outcome.fault.value if isinstance(outcome, Broke) else ""
         return "finish", [self.keys.record(task_id), self.keys.result(task_id)], [task_id, fence, move, stored, reason]
@@ -182,6 +186,8 @@ def _number(value: float | None) -> str:
     return "" if value is None else repr(float(value))
 
 
-def _too_large(size: int, limit: int) -> Broke:
+def _too_large(size: int, limit: int) -> Broke | None:
+    if size <= limit:
+        return None
     text = f"The tool's result is {size:,} bytes; the limit is {limit:,}. Return less, or a reference to it."
     return Broke(Fault.TOO_LARGE, text)

@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import PayloadTooLarge, QuotaExceeded, SealBroken, TaskNotFound
+from windlass.engine.errors import BadArguments, PayloadTooLarge, QuotaExceeded, SealBroken, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
 from windlass.engine.record import NewTask, TaskRecord, TaskView
@@ -46,8 +46,12 @@ class TaskStore:
 
         Raises:
             PayloadTooLarge: over the limit of the settings.
+            BadArguments: they hold something that is not JSON, such as half a surrogate pair.
         """
-        packed = self._sealer.seal(payload, task_id=task_id, field="args")
+        try:
+            packed = self._sealer.seal(payload, task_id=task_id, field="args")
+        except (TypeError, ValueError) as exc:
+            raise BadArguments("The arguments hold a value or text that cannot be written as JSON.") from exc
         limit = self._settings.max_arguments
         if len(packed) > limit:
             raise PayloadTooLarge(

@@ -82,6 +82,7 @@ class Attempt:
             return await self._run()
         finally:
             self._held.remove(self._task)
+            self._board.take(self._claimed.id, self._claimed.fence)
 
     async def _run(self) -> Ending | None:
         try:

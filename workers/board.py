@@ -9,7 +9,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
-from windlass.engine.errors import StoreUnavailable
+from windlass.engine.errors import OperatorError
 from windlass.engine.record import Progress
 
 __all__ = ["ProgressBoard", "Report"]
@@ -72,7 +72,7 @@ class ProgressBoard:
                 self._leaving = due
                 try:
                     await self._write([(task_id, fence, said) for (task_id, fence), said in due.items()])
-                except StoreUnavailable:
+                except OperatorError:
                     self._put_back(due)
                     pause = 1.0
                 self._leaving = {}

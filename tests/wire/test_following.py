@@ -1,11 +1,15 @@
 """tasks/get, tasks/update, tasks/cancel: shapes, words, rules, and one answer for every id that is not yours."""
 
+import asyncio
+import base64
+import http.client
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from jsonschema import Draft202012Validator
 from redis.asyncio import Redis
@@ -225,13 +229,36 @@ async def test_a_client_that_did_not_declare_the_extension_is_refused_before_the
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", [None, "another-id", "=?base64?bm90LWl0?="])
-async def test_the_name_header_must_be_the_task_id(method: str, name: str | None, rpc: Rpc) -> None:
+@pytest.mark.parametrize("name", ["another-id", "=?base64?bm90LWl0?=", ""])
+async def test_a_name_header_that_is_not_the_task_id_is_refused(method: str, name: str, rpc: Rpc) -> None:
     """tasks extension, "Streamable HTTP: Routing Headers"."""
     task_id = await rpc.task("stay")
     response = await rpc.post(method, params(method, task_id), name=name)
     assert (response.status_code, response.json()["error"]["code"]) == (400, -32020)
     assert (await rpc.get(task_id))["result"]["status"] == "working"
+
+
+async def test_the_name_header_may_be_missing(rpc: Rpc) -> None:
+    """Required of clients only; unmodified clients that leave it out must be able to follow a task."""
+    task_id = await rpc.task("stay")
+    response = await rpc.post("tasks/get", {"taskId": task_id})
+    assert response.json()["result"]["status"] == "working"
+
+
+@pytest.mark.parametrize("blanks", ["  {}  ", "{}\t", "\t{}"])
+async def test_blanks_around_a_header_value_do_not_count(blanks: str, rpc: Rpc) -> None:
+    """RFC 9110, 5.5. Sent by http.client, because the other client refuses to."""
+    task_id = await rpc.task("stay")
+    parts = rpc.request("tasks/get", {"taskId": task_id}, name=blanks.format(task_id))
+    url = httpx2.URL(rpc.url)
+
+    def send() -> dict[str, Any]:
+        connection = http.client.HTTPConnection(url.host, url.port or 80, timeout=10)
+        connection.request("POST", url.path, body=parts["content"], headers=parts["headers"])
+        reply: dict[str, Any] = json.loads(connection.getresponse().read())
+        return reply
+
+    assert (await asyncio.to_thread(send))["result"]["status"] == "working"
 
 
 @pytest.mark.parametrize(
@@ -255,3 +282,25 @@ async def test_methods_of_other_revisions_do_not_exist_here(method: str, rpc: Rp
 async def test_a_malformed_task_id_is_an_invalid_parameter(bad: dict[str, Any], rpc: Rpc) -> None:
     response = await rpc.post("tasks/get", bad, name="x")
     assert (response.status_code, response.json()["error"]["code"]) == (400, -32602)
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "a\x00b", "x\ny"])
+async def test_a_task_id_of_odd_text_is_unknown_or_invalid_never_a_fault_of_ours(bad: str, rpc: Rpc) -> None:
+    quoted = "=?base64?" + base64.b64encode(bad.encode("utf-8", "replace")).decode() + "?="
+    response = await rpc.post("tasks/get", {"taskId": bad}, name=quoted)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] in (-32602, -32020)
+
+
+async def test_an_outcome_that_is_not_json_fails_the_task_and_nothing_else(rpc: Rpc) -> None:
+    task = await rpc.done(await rpc.task("complain", how="unwritable"))
+    assert (task["status"], task["error"]["data"]["reason"]) == ("failed", "not_json")
+    assert (await rpc.done(await rpc.task("steps", count=1)))["status"] == "completed"
+
+
+async def test_progress_that_is_no_number_counts_as_not_said(rpc: Rpc) -> None:
+    task_id = await rpc.task("mumble")
+    with anyio.fail_after(5):
+        while (said := (await rpc.get(task_id))["result"]["statusMessage"]) == "running" or "queued" in said:
+            await anyio.sleep(0.01)
+    assert said == "half a pair: ?"

@@ -66,6 +66,8 @@ def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
         """Fails in one of the ways a tool can."""
         if how == "tool":
             raise ToolError("the printer is on fire")
+        if how == "unwritable":
+            raise MCPError(-32050, "no such printer", {"a set", "is not JSON"})
         if how == "protocol":
             raise MCPError(-32050, "no such printer", {"printer": 7})
         raise RuntimeError("the secret word is swordfish")
@@ -97,6 +99,13 @@ def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
             "cancelled": ctx.cancelled,
             "lifespan": ctx.lifespan,
         }
+
+    @mcp.tool(task=True)
+    async def mumble(ctx: Context[Any, Any]) -> str:
+        """Reports what cannot be written down."""
+        await ctx.report_progress(float("nan"), float("inf"), "half a pair: \ud800")
+        await asyncio.Event().wait()
+        return "never"
 
     @mcp.tool(task=True)
     async def big(size: int) -> str:

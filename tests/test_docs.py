@@ -1,0 +1,56 @@
+"""The documents say what is true: generated parts, links, settings, fields and faults are held against the code."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import lifecycle_page
+import pytest
+
+from windlass.engine.outcome import Fault
+from windlass.engine.policy import TaskConfig
+from windlass.server.settings import ServerSettings
+from windlass.store.settings import StoreSettings
+from windlass.workers.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+def test_the_lifecycle_diagram_is_made_from_the_table_of_moves() -> None:
+    text = lifecycle_page.PAGE.read_text()
+    assert text == lifecycle_page.page(text), "run scripts/lifecycle"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:tests|store|engine|server|workers|cli|scripts|examples|docs)/[\w./-]+)`", page.read_text()
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_setting_is_in_the_reference_with_its_default() -> None:
+    said = dict(re.findall(r"^\| `WINDLASS_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
+    fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
+    assert said.keys() == {name.upper() for name in fields}
+    for name, field in fields.items():
+        if isinstance(field.default, int | float):
+            assert float(said[name.upper()]) == field.default, name
+
+
+def test_every_policy_field_is_in_the_reference() -> None:
+    section = REFERENCE.split("## TaskConfig")[1].split("##")[0]
+    fields = [field.name for field in dataclasses.fields(TaskConfig)]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == fields
+
+
+def test_every_fault_is_in_the_reference() -> None:
+    assert {fault.value for fault in Fault} <= set(re.findall(r"`(\w+)`", REFERENCE))

@@ -1,0 +1,81 @@
+"""Whose task is it: the access token's issuer, client and subject. Nobody else sees, answers or cancels it."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+from mcp.server.auth.provider import AccessToken
+from mcp.server.auth.settings import AuthSettings
+from redis.asyncio import Redis
+from wire.stack import Rpc, client_of, working
+from wire.tools import make_server
+
+from windlass.store.keys import Keys
+from windlass.store.settings import StoreSettings
+
+
+class Tokens:
+    """Verifies tokens of the form `issuer/client/subject`."""
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The token's principal; None for anything else."""
+        parts = token.split("/")
+        if len(parts) != 3:
+            return None
+        issuer, client, subject = parts
+        return AccessToken(token=token, client_id=client, scopes=[], subject=subject, claims={"iss": issuer})
+
+
+@pytest.fixture
+async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[str]:
+    """The address of a replica that wants a token."""
+    auth = AuthSettings.model_validate(
+        {
+            "issuer_url": "http://127.0.0.1:1",
+            "resource_server_url": "http://127.0.0.1:2/mcp",
+            "validate_token_resource": False,
+        }
+    )
+    options: dict[str, Any] = {"token_verifier": Tokens(), "auth": auth}
+    async with client_of(make_server(settings, **options)) as rpc, working(make_server(settings), settings):
+        yield rpc.url
+
+
+def client(url: str, token: str | None) -> Rpc:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    return Rpc(httpx2.AsyncClient(headers=headers, timeout=15), url)
+
+
+async def test_a_request_without_a_token_is_refused(guarded: str) -> None:
+    assert (await client(guarded, None).post("tasks/get", {"taskId": "x"}, name="x")).status_code == 401
+
+
+async def test_the_owner_follows_its_task_with_any_token_of_the_same_identity(guarded: str) -> None:
+    owner = client(guarded, "issuer/app/ada")
+    task_id = await owner.task("steps", count=2)
+    assert (await owner.done(task_id))["status"] == "completed"
+    assert (await client(guarded, "issuer/app/ada").get(task_id))["result"]["status"] == "completed"
+
+
+@pytest.mark.parametrize("other", ["other/app/ada", "issuer/other/ada", "issuer/app/bob"])
+async def test_nobody_else_sees_answers_or_cancels_it(guarded: str, other: str) -> None:
+    owner, stranger = client(guarded, "issuer/app/ada"), client(guarded, other)
+    task_id = await owner.task("ask")
+    task = await owner.until(task_id, "input_required")
+    answers = {key: {"action": "decline"} for key in task["inputRequests"]}
+    for method, more in (("tasks/get", {}), ("tasks/update", {"inputResponses": answers}), ("tasks/cancel", {})):
+        reply = await stranger.ask(method, {"taskId": task_id, **more}, name=task_id)
+        assert reply["error"]["code"] == -32602
+    async with stranger.listen(taskIds=[task_id]) as frames:
+        assert (await anext(frames))["params"]["notifications"] == {}
+    assert (await owner.get(task_id))["result"]["status"] == "input_required"
+
+
+async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redis: Redis) -> None:
+    task_id = await client(guarded, "issuer/app/ada").task("stay")
+    principal = await redis.hget(Keys("windlass").record(task_id), "principal")
+    assert len(principal) == 64
+    everything = b"".join([await redis.dump(key) or b"" for key in await redis.keys("*")])
+    assert b"ada" not in everything
+    assert b"issuer/app" not in everything
