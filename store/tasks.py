@@ -3,6 +3,7 @@
 What workers do (claim, renew, finish...) is in `claims.py`.
 """
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -130,6 +131,13 @@ class TaskStore:
         with store_errors():
             entries = await self._redis.xrange(self.keys.events(task_id), min=f"({after}-0")
         return [event_of(entry_id, field) for entry_id, field in entries]
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """What each live worker says of itself: name, queue, concurrency, running, tools; sorted by name."""
+        with store_errors():
+            names = [name async for name in self._redis.scan_iter(match=self.keys.worker("*"), count=1000)]
+            said = await self._redis.mget(names) if names else []
+        return sorted((json.loads(one) for one in said if one), key=lambda one: str(one["worker"]))
 
     async def shared_secret(self) -> bytes:
         """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""
