@@ -68,10 +68,17 @@ class ClaimStore:
         self.scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
 
-    def claim_call(self, queue: str, room: int, *, ids: Sequence[str] = ()) -> Call:
-        """Take up to `room` due tasks of a queue, or just `ids`."""
+    def claim_call(self, queue: str, room: int, *, turn: str = "", ids: Sequence[str] = ()) -> Call:
+        """Take up to `room` due tasks of a queue, or just `ids`.
+
+        Saying the call again with the same `turn` gives what the first one took; without one it takes more.
+        """
         keys = [self.keys.queue(queue), self.keys.wake(queue)]
-        return "claim", keys, [queue, self._worker, self._settings.lease_ms, room, self._settings.crash_limit, *ids]
+        return (
+            "claim",
+            keys,
+            [queue, self._worker, self._settings.lease_ms, room, self._settings.crash_limit, turn, *ids],
+        )
 
     def renew_call(self, held: Sequence[tuple[str, int]]) -> Call:
         """Keep the leases of (id, fence) pairs."""

@@ -19,6 +19,7 @@ shared.
 | P secret | string: seals `requestState` for all replicas | none | first server |
 | P reconciling | string: one worker at a time repairs | seconds | worker |
 | P worker:<id> | string: health, JSON | three renewals | worker |
+| P turn:<worker> | string: what its last claim took | the lease | claim |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
@@ -45,6 +46,7 @@ _PER_TASK = {
     "wake": "{p}wake:",
     "signal": "{p}signal:",
     "worker": "{p}worker:",
+    "turn": "{p}turn:",
     "job": job_key_prefix,
     "in_progress": in_progress_key_prefix,
     "retry": retry_key_prefix,

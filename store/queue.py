@@ -4,6 +4,7 @@ A job names one registered function and carries the task id alone; arguments sta
 """
 
 import json
+from time import time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -18,8 +19,8 @@ JOB_FUNCTION = "windlass"
 
 
 def arq_job(task_id: str) -> bytes:
-    """The job as arq stores it: try, function, arguments, keywords, enqueue time (unused: the record has it)."""
-    return json.dumps({"t": None, "f": JOB_FUNCTION, "a": [task_id], "k": {}, "et": 0}).encode()
+    """The job as arq stores it: try, function, arguments, keywords, enqueue time (for arq's log only)."""
+    return json.dumps({"t": None, "f": JOB_FUNCTION, "a": [task_id], "k": {}, "et": int(time() * 1000)}).encode()
 
 
 def job_to_json(job: dict[str, Any]) -> bytes:

@@ -4,6 +4,7 @@ One *turn* is one round trip to Redis: the endings of finished attempts, and a c
 """
 
 import asyncio
+from itertools import count
 from typing import Any
 
 import structlog
@@ -34,6 +35,7 @@ class Shift:
         self._endings: list[Ending] = []
         self._stir = asyncio.Event()
         self._room = asyncio.Event()
+        self._turns = count(1)
         self._draining = False
         self._grace_over = False
         self._failed = False
@@ -92,7 +94,7 @@ class Shift:
         station = self._station
         calls = [station.calls_of(ending) for ending in endings]
         said = [call for group in calls for call in group]
-        claim = station.store.claim_call(station.settings.queue, free) if free else None
+        claim = station.store.claim_call(station.settings.queue, free, turn=str(next(self._turns))) if free else None
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(OperatorError),
             wait=wait_exponential_jitter(multiplier=0.05, max=2.0),
