@@ -51,6 +51,7 @@ LONG_MODULES: dict[str, str] = {}
 
 # Where a handler may swallow `Exception` or more. A handler that ends in a bare `raise` needs no entry.
 BROAD_HANDLERS: dict[str, str] = {
+    "cli/loading.py": "a user's module may raise anything; its own traceback is shown, not ours",
     "server/desk.py": "a resolver is the author's code; its crash is told like a crash of the tool, and logged",
     "workers/attempt.py": "the worker's call step: whatever a tool raises is an outcome of the task",
 }

@@ -1,0 +1,28 @@
+# One image for server and workers: `docker run IMAGE serve FILE ...`, `docker run IMAGE worker FILE ...`.
+FROM python:3.12-slim AS build
+WORKDIR /build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+COPY constraints/build.txt constraints/runtime.txt constraints/
+# Dependencies before the source, so that an edit of the source leaves their layer alone.
+RUN python -m venv /opt/windlass \
+ && /opt/windlass/bin/pip install --require-hashes -r constraints/runtime.txt \
+ && pip install --require-hashes -r constraints/build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY engine engine
+COPY store store
+COPY workers workers
+COPY server server
+COPY cli cli
+RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir wheel . \
+ && /opt/windlass/bin/pip install --no-deps --no-index wheel/*.whl
+
+FROM python:3.12-slim
+RUN useradd --system --create-home --uid 10001 windlass
+COPY --from=build /opt/windlass /opt/windlass
+COPY examples /app/examples
+ENV PATH=/opt/windlass/bin:$PATH PYTHONUNBUFFERED=1 WINDLASS_HOME=/home/windlass/.windlass
+WORKDIR /app
+USER windlass
+EXPOSE 8000
+ENTRYPOINT ["windlass"]
+CMD ["--help"]

@@ -1,0 +1,204 @@
+"""The `windlass` command: reads the command line, and shows errors of ours as one line.
+
+The work is in one module a command, imported when it runs: the protocol's library alone takes a second.
+"""
+
+import asyncio
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import structlog
+import typer
+
+from windlass.cli import options
+from windlass.cli.failures import UsageFault, failure_of, show
+from windlass.cli.logs import LogForm, LogLevel, configure
+from windlass.engine.errors import WindlassError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="windlass",
+    help="Background tasks for MCP servers: slow tools that never time out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; ends the process with the command's exit code."""
+    try:
+        app()
+    except WindlassError as exc:
+        structlog.get_logger().debug("command.failed", exc_info=exc)
+        failure = failure_of(exc)
+        show(failure)
+        sys.exit(failure.code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"windlass {version('windlass')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    file: options.File,
+    port: options.Port = None,
+    host: options.Host = None,
+    allowed_hosts: options.AllowedHosts = None,
+    redis_url: options.RedisUrl = None,
+    concurrency: options.Concurrency = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes a queue.")] = 1,
+    log_level: options.Level = LogLevel.INFO,
+) -> None:
+    """Start everything for FILE: Redis, server and workers. Ctrl-C stops it in order."""
+    configure(log_level)
+    from windlass.cli.crew import Orders
+    from windlass.cli.run import run as keep_up
+    from windlass.store.settings import read_settings
+    from windlass.workers.settings import WorkerSettings
+
+    settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
+    orders = Orders(
+        file,
+        server=flag_words(host=host, allowed_hosts=allowed_hosts),
+        worker=flag_words(concurrency=concurrency),
+        both=flag_words(redis_url=redis_url, log_level=log_level.value),
+        port=port,
+        workers=workers,
+        grace=settings.grace,
+    )
+    asyncio.run(keep_up(orders, settings))
+
+
+@app.command()
+def serve(
+    file: options.File,
+    redis_url: options.RedisUrl = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    allowed_hosts: options.AllowedHosts = None,
+    log_level: options.Level = LogLevel.INFO,
+    log_form: options.Form = LogForm.AUTO,
+    parent: options.ParentLine = None,
+) -> None:
+    """Answer requests over HTTP: one replica of FILE's server. Start as many as you like."""
+    configure(log_level, log_form)
+    from windlass.cli.parent import Parent
+
+    line = Parent(parent)
+    with line.hearing():
+        from windlass.cli.serve import serve as answer
+
+        answer(file, line, {"redis_url": redis_url, "host": host, "port": port, "allowed_hosts": allowed_hosts})
+
+
+@app.command()
+def worker(
+    file: options.File,
+    redis_url: options.RedisUrl = None,
+    concurrency: options.Concurrency = None,
+    grace: options.Grace = None,
+    queue: options.Queue = None,
+    log_level: options.Level = LogLevel.INFO,
+    idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
+    log_form: options.Form = LogForm.AUTO,
+    parent: options.ParentLine = None,
+) -> None:
+    """Run the tasks of FILE's server. Start as many as you like, on as many machines."""
+    configure(log_level, log_form)
+    from windlass.cli.parent import Parent
+
+    line = Parent(parent)
+    with line.hearing():
+        from windlass.cli.work import work
+
+        flags = {"redis_url": redis_url, "concurrency": concurrency, "grace": grace, "queue": queue}
+        work(file, line, flags, idle_exit=idle_exit)
+
+
+@app.command()
+def call(
+    words: options.CallWords = None,
+    arguments: Annotated[str | None, typer.Option("--args", help="Arguments as JSON; @file reads a file.")] = None,
+    url: Annotated[str | None, typer.Option(help="Endpoint of a running server, instead of FILE.")] = None,
+    attach: Annotated[str | None, typer.Option(metavar="ID", help="Follow this task instead of calling.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the task's id and leave it running.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for the result.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+    redis_url: options.RedisUrl = None,
+    log_level: options.Level = LogLevel.WARNING,
+) -> None:
+    """Call a tool and wait for its result: Redis, server and worker start and end with the call.
+
+    TOOL gets its arguments as KEY=VALUE: text, or JSON where it does not want text; KEY=@FILE reads a file.
+    """
+    configure(log_level)
+    from windlass.cli.call import Call
+    from windlass.cli.call import call as have_conversation
+    from windlass.store.settings import read_settings
+    from windlass.workers.settings import WorkerSettings
+
+    if attach is not None and detach:
+        raise UsageFault("--detach goes with a call; a task that is attached to runs already.")
+    file, tool, pairs = split_words(words or [], has_url=url is not None, attaches=attach is not None)
+    settings = read_settings(WorkerSettings, redis_url=redis_url)
+    wanted = Call(file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level)
+    sys.exit(asyncio.run(have_conversation(wanted, settings)))
+
+
+@app.command()
+def doctor(
+    file: options.OptionalFile = None,
+    redis_url: options.RedisUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    log_level: options.Level = LogLevel.ERROR,
+) -> None:
+    """Check Redis, the settings and FILE, and say what to do about what is wrong. Exit code 1 if something is unfit."""
+    configure(log_level)
+    from windlass.cli.doctor import examine
+
+    sys.exit(examine(file, redis_url, as_json=as_json))
+
+
+def flag_words(**flags: str | float | None) -> tuple[str, ...]:
+    """Flags as command line words, without those that were not given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return tuple(word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+
+
+def split_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
+    """The words of `windlass call` as file, tool and arguments. Beside `--url` the file may be left out.
+
+    Raises:
+        UsageFault: something is missing, or too much.
+    """
+    if attaches:
+        if len(words) > 1:
+            raise UsageFault("--attach takes no tool and no arguments: windlass call --attach ID FILE")
+        if not words and not has_url:
+            raise UsageFault("Say which server has the task: windlass call --attach ID FILE, or --url URL.")
+        return (words[0] if words else None), "", []
+    starts_with_tool = has_url and (len(words) == 1 or (len(words) > 1 and "=" in words[1]))
+    if len(words) < (1 if starts_with_tool else 2):
+        raise UsageFault("Say what to call: windlass call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
+    file, *rest = [None, *words] if starts_with_tool else words
+    assert rest[0] is not None
+    return file, rest[0], [word for word in rest[1:] if word is not None]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Options that several commands share: how they are written and what they mean."""
+
+from typing import Annotated
+
+import typer
+
+from windlass.cli.logs import LogForm, LogLevel
+
+__all__ = [
+    "AllowedHosts",
+    "CallWords",
+    "Concurrency",
+    "File",
+    "Form",
+    "Grace",
+    "Host",
+    "Level",
+    "OptionalFile",
+    "ParentLine",
+    "Port",
+    "Queue",
+    "RedisUrl",
+]
+
+_FILE_HELP = "The server: file.py, file.py:name, package.module or package.module:name."
+
+File = Annotated[str, typer.Argument(metavar="FILE", help=_FILE_HELP, show_default=False)]
+OptionalFile = Annotated[str | None, typer.Argument(metavar="[FILE]", help=_FILE_HELP, show_default=False)]
+CallWords = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FILE TOOL [KEY=VALUE]...", help="Server, tool and arguments.", show_default=False),
+]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(help="redis://, rediss:// or unix:// (WINDLASS_REDIS_URL). Without it: the embedded Redis."),
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on (WINDLASS_HOST).", show_default="127.0.0.1")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 = any (WINDLASS_PORT).", show_default="8000")]
+AllowedHosts = Annotated[
+    str | None,
+    typer.Option(help="Host names clients use, separated by commas (WINDLASS_ALLOWED_HOSTS).", metavar="A,B"),
+]
+Concurrency = Annotated[
+    int | None, typer.Option(help="Tasks a worker runs at the same time (WINDLASS_CONCURRENCY).", show_default="10")
+]
+Grace = Annotated[
+    float | None,
+    typer.Option(help="Seconds running tasks get when the worker is stopped (WINDLASS_GRACE).", show_default="30"),
+]
+Queue = Annotated[str | None, typer.Option(help="Queue to serve (WINDLASS_QUEUE).", show_default="default")]
+Level = Annotated[
+    LogLevel, typer.Option("--log-level", help="From which level on to log.", envvar="WINDLASS_LOG_LEVEL")
+]
+Form = Annotated[LogForm, typer.Option("--log-form", hidden=True)]
+ParentLine = Annotated[int | None, typer.Option("--parent", hidden=True)]

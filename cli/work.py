@@ -1,0 +1,57 @@
+"""`windlass worker`: one worker process. What it does with tasks is `workers/`'s business."""
+
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from windlass.cli.failures import only_cause
+from windlass.cli.loading import load_server
+from windlass.cli.parent import Parent
+from windlass.cli.storage import redis_at_hand, settings_for
+from windlass.engine.ports import Toolbox
+from windlass.server import TaskServer
+from windlass.workers.settings import WorkerSettings
+from windlass.workers.worker import Worker
+
+__all__ = ["work"]
+
+
+def work(file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None) -> None:
+    """Work until told to stop, or for `idle_exit` seconds without a task.
+
+    Raises:
+        ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit: at the start.
+    """
+    server = load_server(file)
+    settings = settings_for(WorkerSettings, server, **flags)
+    with redis_at_hand(settings) as ready, only_cause():
+        Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit).run()
+    _leave()
+
+
+class _Source:
+    """The loaded server, which says when the worker has opened it: that is when it can run tasks."""
+
+    def __init__(self, server: TaskServer[Any], parent: Parent, queue: str) -> None:
+        self._server = server
+        self._parent = parent
+        self._queue = queue
+
+    @asynccontextmanager
+    async def toolbox(self) -> AsyncIterator[Toolbox]:
+        """The toolbox, inside the server's lifespan."""
+        async with self._server.toolbox() as toolbox:
+            self._parent.ready({"queue": self._queue})
+            yield toolbox
+
+
+def _leave() -> None:
+    """End this process now if plain tools that were left behind still run: the interpreter would wait for them."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if any(not thread.daemon for thread in others):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

