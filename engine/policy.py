@@ -92,6 +92,6 @@ class TaskConfig:
         """Wait before the next attempt after `failures` failed ones (from 1); None = give up."""
         if failures > self.retries:
             return None
-        first = as_timedelta(self.backoff, what="backoff")
+        first = min(_LONGEST_BACKOFF, as_timedelta(self.backoff, what="backoff"))
         doubled: timedelta = first * float(2 ** min(failures - 1, 20))
         return min(_LONGEST_BACKOFF, doubled)

@@ -32,7 +32,7 @@ class Progress:
         """Whole percent done, None while the tool has not said of how much."""
         if self.done is None or not self.total or self.total <= 0:
             return None
-        return max(0, min(100, int(100 * self.done / self.total)))
+        return int(max(0.0, min(100.0, 100 * self.done / self.total)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Start-up waits a little for Redis and then checks that it is fit; later failures are `StoreUnavailable` at once.
 """
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -16,7 +17,6 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
-    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     TimeoutError,
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 passing = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Failures that waiting can cure: no connection, a silent server, one that loads its file or is being replaced."""
 _POOL = 64
+_CURABLE = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
+"""Codes of refusals that end by themselves. Before Redis 7 an error inside a script hides its code in the text."""
 
 
 def shown_url(url: str) -> str:
@@ -111,14 +113,24 @@ def store_errors(where: str | None = None) -> Iterator[None]:
         yield
     except AuthenticationError as exc:
         raise RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.") from exc
-    except OutOfMemoryError as exc:
-        raise StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.") from exc
     except passing as exc:
         raise StoreUnavailable(
             f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment."
         ) from exc
     except RedisError as exc:
-        raise OperatorError(f"Redis{place} refused a command: {type(exc).__name__}") from exc
+        raise _refusal(exc, place) from exc
+
+
+def _refusal(exc: RedisError, place: str) -> OperatorError:
+    told = _CURABLE.search(str(exc))
+    match told and told[1]:
+        case "OOM":
+            return StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.")
+        case "MISCONF":
+            return StoreUnavailable(f"Redis{place} cannot write to its disk, so it takes no writes: make room there.")
+        case "READONLY":
+            return StoreUnavailable(f"Redis{place} became a replica. Nothing was lost; try again in a moment.")
+    return OperatorError(f"Redis{place} refused a command: {type(exc).__name__}")
 
 
 def _url(settings: StoreSettings) -> str:

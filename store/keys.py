@@ -9,11 +9,11 @@ shared.
 | P task:<id> | hash: the record | live, then retention | create, and every move |
 | P events:<id> | stream: history, ids `seq-0` | live, then retention | every move |
 | P args:<id> | string: arguments, maybe sealed | live, deleted at the end | create |
-| P inputs:<id> | hash: questions `q:<key>`, answers `a:<key>` | live, then retention | ask, answer |
+| P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
 | P live | zset: open task ids by creation | none | create, settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
-| P once:<principal>:<key> | string: task id | retention | create |
+| P once:<principal>:<key> | string: task id | live, then retention | create |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, claim, renew, release |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim |
 | P secret | string: seals `requestState` for all replicas | none | first server |
@@ -31,7 +31,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 
 __all__ = ["UNEXPIRING", "Keys"]
 
-UNEXPIRING = ("task:", "events:", "args:", "inputs:", "live", "open:", "queue:", "secret", job_key_prefix)
+UNEXPIRING = ("task:", "events:", "args:", "inputs:", "once:", "live", "open:", "queue:", "secret", job_key_prefix)
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
 
 _PER_TASK = {

@@ -61,18 +61,26 @@ class Scripts:
 
     async def run_many(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """Run several scripts in one round trip, each atomic by itself; errors are raised after all have run."""
-        try:
-            return await self._pipeline(redis, calls)
-        except NoScriptError:
+        replies = await self._pipeline(redis, calls)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
             for text in self._texts.values():
                 await redis.script_load(text)
-            return await self._pipeline(redis, calls)
+            # Only these: the others have run, and a second claim would take more than the caller is told of.
+            again = await self._pipeline(redis, [calls[at] for at in unknown])
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
     async def _pipeline(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
+        """The replies; an error stands where its reply would."""
         async with redis.pipeline(transaction=False) as pipe:
             for name, keys, args in calls:
                 pipe.evalsha(self._hashes[name], len(keys), *keys, *args)
-            return list(await pipe.execute())
+            return list(await pipe.execute(raise_on_error=False))
 
     def run_blocking(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """`run` for a thread with its own blocking connection (the lease renewer)."""

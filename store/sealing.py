@@ -36,7 +36,10 @@ class Sealer:
         Raises:
             TypeError, ValueError: `value` is not JSON.
         """
-        plain = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        try:
+            plain = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         if self._current is None:
             return plain
         nonce = os.urandom(_NONCE)
@@ -60,6 +63,6 @@ class Sealer:
         at += _KEY_ID
         try:
             plain = key.decrypt(stored[at : at + _NONCE], stored[at + _NONCE :], f"{task_id}:{field}".encode())
-        except InvalidTag as exc:
+        except (InvalidTag, ValueError) as exc:  # a cut one may have too little left for a nonce
             raise SealBroken(task_id=task_id) from exc
         return json.loads(plain)

@@ -71,7 +71,7 @@ class TaskStore:
             QuotaExceeded: the principal, or everybody, has too many open tasks.
             StoreUnavailable: Redis did not confirm it.
         """
-        retention = int(self._settings.kept_for(task.retention).total_seconds() * 1000)
+        retention = max(1, int(self._settings.kept_for(task.retention).total_seconds() * 1000))
         poll = max(1, int(task.poll_interval.total_seconds() * 1000))
         quotas = (self._settings.open_limit, self._settings.open_limit_total)
         args = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
@@ -106,10 +106,14 @@ class TaskStore:
 
         Raises:
             TaskNotFound: unknown, expired, or somebody else's.
+            BadArguments: an answer is not JSON.
         """
         flat: list[Any] = []
-        for key, value in answers.items():
-            flat += [key, self._sealer.seal(value, task_id=task_id, field="inputs")]
+        try:
+            for key, value in answers.items():
+                flat += [key, self._sealer.seal(value, task_id=task_id, field="inputs")]
+        except (TypeError, ValueError) as exc:
+            raise BadArguments("The answers hold a value or text that cannot be written as JSON.") from exc
         reply = await self._run("answer", [self.keys.inputs(task_id)], [task_id, principal, *flat])
         if reply == b"missing":
             raise TaskNotFound(task_id=task_id)
@@ -164,7 +168,7 @@ class TaskStore:
             return None
         try:
             return outcome_from_json(self._sealer.open(stored, task_id=record.id, field="result"))
-        except SealBroken:
+        except (SealBroken, ValueError):
             return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
 
     async def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:

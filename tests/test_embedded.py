@@ -1,4 +1,4 @@
-"""The embedded Redis: one real server a directory, as long as it has users (DESIGN 3). Real processes, real kills."""
+"""The embedded Redis: one real server a directory, as long as it has users. Real processes, real kills."""
 
 import fcntl
 import os

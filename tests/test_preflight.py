@@ -1,4 +1,4 @@
-"""What Windlass says of a Redis before it trusts tasks to it (DESIGN 6, `windlass doctor`)."""
+"""What Windlass says of a Redis before it trusts tasks to it."""
 
 import pytest
 from anyio import fail_after, sleep

@@ -145,7 +145,7 @@ def fail_on_stale(name: str, declared: dict[str, str], used: set[str]) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_the_rooms_below_it(room: str) -> None:
-    """DESIGN 2: engine <- store <- workers and server, which do not know each other; nothing imports cli."""
+    """engine <- store <- workers and server, which do not know each other; nothing imports cli."""
     problems = [
         f"{module.path}:{line}: {PRODUCT}.{reached}"
         for module in modules(room)
@@ -240,7 +240,7 @@ def redis_command(node: ast.AST) -> str | None:
 
 
 def test_modules_stay_short() -> None:
-    """DESIGN 2: 250 lines, 350 at the very most and then with a reason."""
+    """250 lines, 350 at the very most and then with a reason."""
     lengths = {module.path: len(module.text.splitlines()) for module in modules(*ROOMS)}
     over = {path: length for path, length in lengths.items() if length > MODULE_LINES}
     problems = [
@@ -256,7 +256,7 @@ def test_modules_stay_short() -> None:
 
 
 def test_functions_stay_short() -> None:
-    """DESIGN 2: 40 lines, the docstring and decorators not counted."""
+    """40 lines, the docstring and decorators not counted."""
     problems = [
         f"{module.path}:{node.lineno}: {node.name} has {length} lines"
         for module in modules(*ROOMS)

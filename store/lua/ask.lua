@@ -2,9 +2,10 @@
 -- KEYS: 1 inputs
 -- ARGV: 1 id, 2 fence, then key, digest, request, again and again
 -- Returns: {'asked', answer or false...} in the order of the questions | {'lost'} | {'mismatch', key}
--- Events: ask, when at least one question is open
+-- Events: ask, when at least one question is open; none when the same was asked before and is waited for already
 local id = ARGV[1]
-if not holds(id, ARGV[2], 'ask') then
+local mine, status = holds(id, ARGV[2], 'ask')
+if not mine then
   return { 'lost' }
 end
 local reply, fresh, waiting = { 'asked' }, 0, 0
@@ -27,7 +28,7 @@ for i = 3, #ARGV, 3 do
   reply[#reply + 1] = answer
 end
 local open = tonumber(redis.call('HGET', K.record(id), 'questions') or '0') + fresh
-if waiting > 0 then
+if waiting > 0 and (fresh > 0 or status ~= TO.ask) then
   redis.call('HSET', K.record(id), 'status', TO.ask)
   append(id, moment_of(id, clock()), 'ask', { 'questions', open })
 end

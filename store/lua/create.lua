@@ -31,7 +31,8 @@ redis.call('ZADD', K.live, now, id)
 redis.call('ZADD', K.open(principal), now, id)
 redis.call('ZADD', K.queue(queue), due, id)
 if once then
-  redis.call('SET', once, id, 'PX', ARGV[7])
+  redis.call('SET', once, id) -- expires with the task, so that it holds however long the task takes
+  redis.call('HSET', KEYS[1], 'once', ARGV[9])
 end
 wake(queue)
 return { 'created', id, redis.call('ZRANK', K.queue(queue), id), now }

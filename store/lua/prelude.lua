@@ -33,7 +33,7 @@ end
 -- Ends a task: last event, out of every queue and set, lease and payload gone, the rest kept for the retention.
 local function settle(id, now, move, facts)
   local record = K.record(id)
-  local field = redis.call('HMGET', record, 'queue', 'principal', 'retention_ms')
+  local field = redis.call('HMGET', record, 'queue', 'principal', 'retention_ms', 'once')
   redis.call('HSET', record, 'status', TO[move], 'ended_ms', now, 'questions', 0)
   append(id, now, move, facts)
   redis.call('ZREM', K.queue(field[1]), id)
@@ -42,6 +42,9 @@ local function settle(id, now, move, facts)
   redis.call('DEL', K.args(id), K.inputs(id), K.job(id), K.in_progress(id), K.retry(id))
   redis.call('PEXPIRE', record, field[3])
   redis.call('PEXPIRE', K.events(id), field[3])
+  if field[4] then
+    redis.call('PEXPIRE', K.once(field[2] .. ':' .. field[4]), field[3])
+  end
 end
 
 -- Lets one idle worker of the queue look; tokens nobody takes fade after a minute (workers also poll).

@@ -1,0 +1,133 @@
+"""What a running tool holds: progress from anywhere, that never waits, and questions."""
+
+import asyncio
+import threading
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from windlass.engine.context import TaskContext
+from windlass.engine.record import Progress
+
+
+class Heard:
+    """A listener and asker that remembers, with the thread it was called from."""
+
+    def __init__(self) -> None:
+        self.progress: list[Progress] = []
+        self.threads: set[int] = set()
+        self.asked: list[list[dict[str, Any]]] = []
+
+    def listen(self, progress: Progress) -> None:
+        self.progress.append(progress)
+        self.threads.add(threading.get_ident())
+
+    async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self.asked.append(requests)
+        return [{"answer": number} for number, _ in enumerate(requests)]
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def context(heard: Heard) -> TaskContext:
+    return TaskContext(task_id="t", attempt=2, fence=3, principal="p", listen=heard.listen, ask=heard.ask)
+
+
+def test_progress_takes_effect_without_await(context: TaskContext, heard: Heard) -> None:
+    context.report_progress(1, 4, "one")
+
+    assert heard.progress == [Progress(1.0, 4.0, "one")]
+
+
+async def test_progress_can_be_awaited(context: TaskContext, heard: Heard) -> None:
+    await context.report_progress(message="starting")
+
+    assert heard.progress == [Progress(None, None, "starting")]
+
+
+async def test_progress_can_be_reported_from_a_thread(context: TaskContext, heard: Heard) -> None:
+    await asyncio.to_thread(context.report_progress, 1, 2)
+
+    assert heard.progress == [Progress(1.0, 2.0)]
+    assert threading.get_ident() not in heard.threads
+
+
+async def test_a_busy_tool_that_awaits_its_progress_lets_the_loop_breathe(context: TaskContext) -> None:
+    """Otherwise a tool without another await would starve the worker."""
+    others_ran = asyncio.Event()
+    asyncio.get_running_loop().call_soon(others_ran.set)
+    deadline = monotonic() + 5
+
+    while not others_ran.is_set():
+        assert monotonic() < deadline
+        await context.report_progress(1)
+
+
+async def test_most_awaited_reports_do_not_go_through_the_loop(context: TaskContext) -> None:
+    """A yield each time would make progress as slow as the loop is busy."""
+    turns, reports = 0, 2000
+
+    def tick() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(tick)
+
+    tick()
+    for _ in range(reports):
+        await context.report_progress(1)
+
+    assert turns < reports / 4
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("x" * 1000, "x" * 1000),
+        ("x" * 1001, "x" * 999 + "…"),
+        ("half a pair \ud800", "half a pair ?"),
+        (42, "42"),
+        ("", ""),
+        (None, None),
+    ],
+    ids=["longest", "too long", "surrogate", "not text", "empty", "none"],
+)
+def test_a_message_becomes_text_that_a_status_line_can_bear(
+    context: TaskContext, heard: Heard, message: Any, shown: str | None
+) -> None:
+    context.report_progress(message=message)
+
+    assert heard.progress == [Progress(None, None, shown)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_not_finite_count_as_not_said(context: TaskContext, heard: Heard, value: float) -> None:
+    context.report_progress(value, value)
+
+    assert heard.progress == [Progress()]
+
+
+def test_what_is_no_number_is_the_authors_type_error_and_is_not_heard(context: TaskContext, heard: Heard) -> None:
+    with pytest.raises(TypeError):
+        context.report_progress("half")  # type: ignore[arg-type]
+    assert heard.progress == []
+
+
+async def test_questions_go_to_the_asker_together_and_their_answers_come_back_in_order(
+    context: TaskContext, heard: Heard
+) -> None:
+    assert await context.ask([{"q": 1}, {"q": 2}]) == [{"answer": 0}, {"answer": 1}]
+    assert heard.asked == [[{"q": 1}, {"q": 2}]]
+
+
+def test_a_context_knows_its_attempt_and_is_cancelled_once_told(context: TaskContext) -> None:
+    assert (context.task_id, context.attempt, context.fence, context.principal) == ("t", 2, 3, "p")
+    assert not context.cancelled
+
+    context.cancel()
+
+    assert context.cancelled

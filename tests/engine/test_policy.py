@@ -1,0 +1,101 @@
+"""An author's policy: what is refused, in words that say what to do, and the arithmetic of retries."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from windlass.engine.errors import PolicyError
+from windlass.engine.policy import TaskConfig, as_timedelta
+
+
+@pytest.mark.parametrize(
+    ("policy", "advice"),
+    [
+        ({"mode": "sometimes"}, "mode must be 'optional' or 'required', not 'sometimes'"),
+        ({"mode": True}, "mode must be 'optional' or 'required', not True"),
+        ({"retries": -1}, "retries must be a whole number from 0, not -1"),
+        ({"retries": 1.5}, "retries must be a whole number from 0, not 1.5"),
+        ({"retries": True}, "retries must be a whole number from 0, not True"),
+        ({"timeout": 0}, "use None for no limit"),
+        ({"timeout": timedelta(0)}, "use None for no limit"),
+        ({"timeout": -1}, "timeout must not be negative, got -1"),
+        ({"timeout": "5s"}, "timeout must be a timedelta or a number of seconds, not '5s'"),
+        ({"timeout": True}, "timeout must be a timedelta or a number of seconds, not True"),
+        ({"timeout": float("nan")}, "timeout must be a finite number of seconds, not nan"),
+        ({"timeout": float("inf")}, "timeout must be a finite number of seconds, not inf"),
+        ({"timeout": 1e300}, "timeout must be a finite number of seconds"),
+        ({"backoff": -0.5}, "backoff must not be negative"),
+        ({"retention": 0.999}, "retention under a second would drop the result"),
+        ({"retention": timedelta(milliseconds=5)}, "retention under a second would drop the result"),
+        ({"poll_interval": 0}, "poll_interval must be at least a millisecond"),
+        ({"queue": ""}, "queue must be 1 to 64 letters"),
+        ({"queue": "a" * 65}, "queue must be 1 to 64 letters"),
+        ({"queue": "a b"}, "queue must be 1 to 64 letters"),
+        ({"queue": "ü"}, "queue must be 1 to 64 letters"),
+        ({"queue": "a:b"}, "queue must be 1 to 64 letters"),
+        ({"queue": "a\n"}, "queue must be 1 to 64 letters"),
+    ],
+    ids=str,
+)
+def test_a_policy_that_cannot_work_is_refused_with_advice(policy: dict[str, Any], advice: str) -> None:
+    with pytest.raises(PolicyError) as refused:
+        TaskConfig(**policy)
+    assert advice in str(refused.value)
+
+
+def test_the_default_policy_is_optional_unlimited_and_never_retries() -> None:
+    policy = TaskConfig()
+
+    assert (policy.mode, policy.run_limit, policy.retry_delay(1), policy.queue) == ("optional", None, None, "default")
+    assert (policy.kept_for, policy.polled_every) == (timedelta(hours=24), timedelta(seconds=1))
+
+
+def test_durations_are_timedeltas_or_seconds() -> None:
+    in_seconds = TaskConfig(timeout=90, retention=3600.5, poll_interval=0.25)
+    as_deltas = TaskConfig(
+        timeout=timedelta(seconds=90), retention=timedelta(seconds=3600.5), poll_interval=timedelta(seconds=0.25)
+    )
+
+    for policy in (in_seconds, as_deltas):
+        assert policy.run_limit == timedelta(minutes=1.5)
+        assert policy.kept_for == timedelta(hours=1, milliseconds=500)
+        assert policy.polled_every == timedelta(milliseconds=250)
+
+
+def test_a_retry_waits_twice_as_long_each_time_up_to_an_hour_and_then_there_is_none() -> None:
+    policy = TaskConfig(retries=40, backoff=2)
+
+    assert [policy.retry_delay(failures) for failures in (1, 2, 3, 11, 12, 40, 41)] == [
+        timedelta(seconds=2),
+        timedelta(seconds=4),
+        timedelta(seconds=8),
+        timedelta(seconds=2048),
+        timedelta(hours=1),
+        timedelta(hours=1),
+        None,
+    ]
+
+
+def test_no_backoff_means_no_wait() -> None:
+    assert TaskConfig(retries=3, backoff=0).retry_delay(3) == timedelta(0)
+
+
+@given(backoff=st.timedeltas(min_value=timedelta(0)), failures=st.integers(1, 10_000))
+def test_every_accepted_backoff_gives_a_delay_between_zero_and_an_hour(backoff: timedelta, failures: int) -> None:
+    """Also absurdly long ones: the worker that asks must not stumble over the arithmetic."""
+    delay = TaskConfig(retries=10_000, backoff=backoff).retry_delay(failures)
+
+    assert delay is not None
+    assert timedelta(0) <= delay <= timedelta(hours=1)
+
+
+@given(seconds=st.floats(allow_nan=True, allow_infinity=True) | st.integers())
+def test_any_number_is_a_duration_or_a_policy_error(seconds: float) -> None:
+    try:
+        duration = as_timedelta(seconds, what="it")
+    except PolicyError:
+        return
+    assert duration >= timedelta(0)

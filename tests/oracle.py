@@ -1,0 +1,199 @@
+"""What must hold of every task in Redis, whatever happened to it: invariants read from the keys.
+
+It looks at Redis itself and uses no script; only the engine's `fold` and the reading of records are the product's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.errors import IllegalMove
+from windlass.engine.events import FINISHING, Event
+from windlass.engine.lifecycle import apply, fold
+from windlass.engine.record import TaskRecord
+from windlass.engine.status import Move, Status
+from windlass.store.keys import UNEXPIRING, Keys
+from windlass.store.records import event_of, record_of
+
+__all__ = ["Found", "broken_promises", "read_redis"]
+
+_CLAIMS = (Move.CLAIM, Move.RECLAIM)
+_OF_OPEN_TASKS = ("args", "inputs", "job", "in_progress", "retry")
+"""Keys that an ended task no longer has."""
+
+
+@dataclass
+class Found:
+    """Everything in Redis under one prefix: values and times to live by key."""
+
+    keys: Keys
+    values: dict[str, Any] = field(default_factory=dict)
+    ttls: dict[str, int] = field(default_factory=dict)
+    """Milliseconds, -1 = none."""
+
+    @property
+    def lasting(self) -> dict[str, Any]:
+        """The values without what passes by itself: wake tokens, and the mark of who repairs."""
+        passing = (self.keys.wake(""), self.keys.reconciling)
+        return {key: value for key, value in self.values.items() if not key.startswith(passing)}
+
+    def ids(self) -> list[str]:
+        """Every task there is a record of."""
+        stem = self.keys.record("")
+        return [key.removeprefix(stem) for key in self.values if key.startswith(stem)]
+
+    def record(self, task_id: str) -> TaskRecord:
+        """The stored record."""
+        stored = self.values[self.keys.record(task_id)]
+        return record_of(task_id, {name.decode(): value.decode() for name, value in stored.items()})
+
+    def events(self, task_id: str) -> list[Event]:
+        """The stored history."""
+        return [event_of(entry_id, facts) for entry_id, facts in self.values.get(self.keys.events(task_id), [])]
+
+    def members(self, key: str) -> dict[str, float]:
+        """A sorted set, lowest score first."""
+        return {member.decode(): score for member, score in self.values.get(key, [])}
+
+
+async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
+    """All of Redis at one moment, in two round trips."""
+    found = Found(Keys(prefix))
+    names = sorted(key.decode() for key in await redis.keys("*"))
+    async with redis.pipeline(transaction=True) as pipe:
+        for name in names:
+            _read(pipe, found.keys, name)
+            pipe.pttl(name)
+        replies = await pipe.execute() if names else []
+    for at, name in enumerate(names):
+        value, ttl = replies[2 * at : 2 * at + 2]
+        if ttl != -2:
+            found.values[name], found.ttls[name] = value, ttl
+    return found
+
+
+def _read(pipe: Any, keys: Keys, name: str) -> None:
+    if name.startswith((keys.record(""), keys.inputs(""))):
+        pipe.hgetall(name)
+    elif name.startswith(keys.events("")):
+        pipe.xrange(name)
+    elif name == keys.live or name.startswith((keys.open(""), keys.queue(""))):
+        pipe.zrange(name, 0, -1, withscores=True)
+    elif name.startswith(keys.wake("")):
+        pipe.lrange(name, 0, -1)
+    else:
+        pipe.get(name)
+
+
+def broken_promises(found: Found, *, unreachable: frozenset[str] = frozenset()) -> list[str]:
+    """Every invariant that does not hold, in words; [] when all do.
+
+    `unreachable`: open tasks whose queue entry or job a test took away and that no reconcile has seen since.
+    """
+    problems = [f"{task_id}: {problem}" for task_id in found.ids() for problem in _of_history(found, task_id)]
+    for task_id in found.ids():
+        problems += [f"{task_id}: {problem}" for problem in _of_rest(found, task_id, task_id in unreachable)]
+    return [*problems, *_of_sets(found), *_of_lifetimes(found)]
+
+
+def _of_history(found: Found, task_id: str) -> Iterator[str]:
+    record, events = found.record(task_id), found.events(task_id)
+    if [event.seq for event in events] != list(range(1, len(events) + 1)):
+        yield f"I1: events are numbered {[event.seq for event in events]}"
+    if not events or events[0].move is not Move.CREATE:
+        yield "I2: the first event is no creation"
+    ends = [event.seq for event in events if event.move in FINISHING]
+    if ends != ([len(events)] if record.is_terminal else []):
+        yield f"I3: {record.status} after {len(events)} events, ended by {ends}"
+    try:
+        if (folded := fold(events)) != record:
+            yield f"I4: the record {record} is not the fold of its events {folded}"
+    except IllegalMove as impossible:
+        yield f"I4: {impossible}"
+        return
+    yield from _of_fences(record, events)
+    yield from _of_changes(events)
+
+
+def _of_fences(record: TaskRecord, events: list[Event]) -> Iterator[str]:
+    fences = [event.facts["fence"] for event in events if "fence" in event.facts]
+    if fences != sorted(set(fences)):
+        yield f"I5: fences {fences}"
+    claims = [event.facts["fence"] for event in events if event.move in _CLAIMS]
+    if record.status in (Status.COMPLETED, Status.FAILED) and record.fence != claims[-1]:
+        yield f"I6: ended under fence {record.fence}, claimed last under {claims[-1]}"
+    held = False
+    for event in events:
+        if event.move is Move.CLAIM and held:
+            yield f"I7: event {event.seq} claims what is claimed"
+        held = event.move in _CLAIMS or (held and event.move is not Move.RELEASE)
+
+
+def _of_changes(events: list[Event]) -> Iterator[str]:
+    before: TaskRecord | None = None
+    for event in events:
+        after = apply(before, event)
+        if before is not None and replace(after, seq=before.seq, updated_ms=before.updated_ms) == before:
+            yield f"I14: event {event.seq}, {event.move}, changed nothing"
+        before = after
+
+
+def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
+    """I10: ended tasks leave no queue, lease or payload; open ones can be reached."""
+    keys, record = found.keys, found.record(task_id)
+    in_sets = {
+        "live": task_id in found.members(keys.live),
+        "open": task_id in found.members(keys.open(record.principal)),
+        "queue": task_id in found.members(keys.queue(record.queue)),
+        "job": keys.job(task_id) in found.values,
+    }
+    if record.is_terminal:
+        left = [name for name, there in in_sets.items() if there]
+        left += [name for name in _OF_OPEN_TASKS if _key(keys, name, task_id) in found.values]
+        if left:
+            yield f"I10: {record.status} and still in {left}"
+        for name in ("record", "events", "result"):
+            if not 0 <= found.ttls.get(_key(keys, name, task_id), 0) <= record.retention_ms:
+                yield f"I10: the {name} of an ended task expires in {found.ttls[_key(keys, name, task_id)]} ms"
+        return
+    missing = [name for name, there in in_sets.items() if not there and not (unreachable and name in ("queue", "job"))]
+    if missing:
+        yield f"I10: {record.status} and not in {missing}"
+    if keys.result(task_id) in found.values:
+        yield f"I3: {record.status} and has a result"
+    if record.status is Status.PENDING and keys.in_progress(task_id) in found.values and not unreachable:
+        yield "I10: pending and marked as in progress"
+
+
+def _key(keys: Keys, family: str, task_id: str) -> str:
+    if family == "retry":
+        return f"arq:retry:{task_id}"
+    return str(getattr(keys, family)(task_id))
+
+
+def _of_sets(found: Found) -> Iterator[str]:
+    """I11: the counters behind the quotas are a recount, and no queue holds what is not a task."""
+    records = [found.record(task_id) for task_id in found.ids()]
+    owners: dict[str, set[str]] = {}
+    for record in records:
+        if not record.is_terminal:
+            owners.setdefault(found.keys.open(record.principal), set()).add(record.id)
+    live = {task_id for ids in owners.values() for task_id in ids}
+    if set(found.members(found.keys.live)) != live:
+        yield f"I11: live holds {set(found.members(found.keys.live))}, open are {live}"
+    for key in (key for key in found.values if key.startswith(found.keys.open(""))):
+        if set(found.members(key)) != owners.get(key, set()):
+            yield f"I11: {key} holds {set(found.members(key))}, open are {owners.get(key)}"
+
+
+def _of_lifetimes(found: Found) -> Iterator[str]:
+    """Every key expires, or is of a family that may stay while its task is open."""
+    for key, ttl in found.ttls.items():
+        if ttl == -1 and not key.removeprefix(found.keys.root).startswith(UNEXPIRING):
+            yield f"I10: {key} never expires"
+        if ttl == -1 and key.startswith(f"{found.keys.root}once:"):
+            named = found.keys.record(found.values[key].decode())
+            if found.ttls.get(named, 0) != -1:
+                yield f"I10: {key} never expires, but its task does"

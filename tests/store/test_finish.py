@@ -1,0 +1,242 @@
+"""Finish: exactly one terminal state, by the worker that holds the fence."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from anyio import fail_after, sleep
+from depot import DONE, OWNER, Depot, question
+
+from windlass.engine.errors import TaskNotFound
+from windlass.engine.events import Event
+from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from windlass.engine.record import Progress, TaskView
+from windlass.engine.status import Move, Status
+from windlass.store.claims import Claimed
+
+FAILED = Broke(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "move", "reason"),
+    [
+        (DONE, Status.COMPLETED, Move.COMPLETE, None),
+        (Returned({"content": []}, is_error=True), Status.COMPLETED, Move.COMPLETE, None),
+        (Refused(-32602, "no such file", {"path": "a"}), Status.FAILED, Move.FAIL, None),
+        (FAILED, Status.FAILED, Move.FAIL, "timeout"),
+    ],
+    ids=["result", "tool error", "protocol error", "fault"],
+)
+async def test_a_finished_task_shows_its_outcome(
+    depot: Depot, outcome: Outcome, status: Status, move: Move, reason: str | None
+) -> None:
+    claimed = await depot.start()
+    before = await depot.record(claimed.id)
+
+    assert await depot.finish(claimed, outcome) == "finished"
+
+    after = await depot.look(claimed.id)
+    now = after.record.updated_ms
+    ended = replace(before, status=status, updated_ms=now, ended_ms=now, seq=3, reason=reason)
+    assert after == TaskView(ended, outcome)
+    assert await depot.store.history(claimed.id, after=2) == [Event(3, move, now, {"reason": reason})]
+
+
+async def test_a_finished_task_leaves_only_what_can_be_read_and_that_for_its_retention(depot: Depot) -> None:
+    """I10."""
+    claimed = await depot.start(retention=timedelta(minutes=10))
+    await depot.ann.ask(claimed.id, 1, [question(1)])
+    await depot.finish(claimed)
+
+    found = await depot.found()
+
+    keys = depot.keys
+    kept = [keys.record(claimed.id), keys.events(claimed.id), keys.result(claimed.id)]
+    assert sorted(found.values) == sorted(kept)
+    assert [599_000 < found.ttls[key] <= 600_000 for key in kept] == [True, True, True]
+
+
+async def test_a_task_past_its_retention_is_not_found(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.finish(claimed)
+    for key in (depot.keys.record, depot.keys.events, depot.keys.result):
+        await depot.redis.pexpire(key(claimed.id), 1)
+
+    with fail_after(5):
+        while await depot.redis.exists(depot.keys.record(claimed.id)):
+            await sleep(0.001)
+
+    with pytest.raises(TaskNotFound):
+        await depot.store.look(claimed.id, OWNER)
+    with pytest.raises(TaskNotFound):
+        await depot.store.cancel(claimed.id, OWNER)
+    with pytest.raises(TaskNotFound):
+        await depot.store.answer(claimed.id, OWNER, {})
+    assert await depot.finish(claimed) == "lost"
+
+
+async def test_a_repeated_finish_is_answered_already_and_changes_nothing(depot: Depot) -> None:
+    """Its reply was lost."""
+    claimed = await depot.start()
+    call = depot.ann.finish_call(claimed.id, 1, DONE)
+    assert await depot.say(call) == [b"finished"]
+
+    async with depot.nothing_changes():
+        assert await depot.say(call) == [b"already"]
+
+
+async def test_another_outcome_under_the_same_fence_is_too_late_and_changes_nothing(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.finish(claimed, DONE)
+
+    async with depot.nothing_changes():
+        assert await depot.finish(claimed, Returned({"content": []})) == "lost"
+        assert await depot.finish(claimed, FAILED) == "lost"
+
+
+@pytest.mark.parametrize("fence", [0, 2])
+async def test_a_finish_under_another_fence_is_lost_and_changes_nothing(depot: Depot, fence: int) -> None:
+    claimed = await depot.start()
+
+    async with depot.nothing_changes():
+        assert await depot.finish(claimed, fence=fence) == "lost"
+
+
+async def test_a_late_finish_keeps_a_cancel(depot: Depot) -> None:
+    """I8; also under the fence that the cancel left."""
+    claimed = await depot.start()
+    await depot.store.cancel(claimed.id, OWNER)
+
+    async with depot.nothing_changes():
+        assert await depot.finish(claimed) == "lost"
+        assert await depot.finish(claimed, fence=2) == "lost"
+
+
+async def test_a_late_finish_does_not_end_the_next_workers_attempt(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.lapse(claimed.id)
+    again = await depot.take(claimed.id, depot.bob)
+
+    async with depot.nothing_changes():
+        assert await depot.finish(claimed) == "lost"
+
+    assert await depot.finish(again) == "finished"
+
+
+async def test_a_finish_after_the_lease_counts_while_nobody_else_has_claimed(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.lapse(claimed.id)
+
+    assert await depot.finish(claimed) == "finished"
+    assert (await depot.claim(depot.bob)).tasks == []
+
+
+async def test_a_finish_of_what_is_pending_or_unknown_is_lost_and_changes_nothing(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.release(claimed)
+    fresh = Claimed(await depot.create(), 0, 0, 0, 0, "count", OWNER, b"{}")
+
+    async with depot.nothing_changes():
+        assert await depot.finish(claimed) == "lost"
+        assert await depot.finish(fresh) == "lost"
+        assert await depot.finish(replace(fresh, id="never-seen")) == "lost"
+        assert await depot.finish(replace(fresh, id="never-seen", fence=1)) == "lost"
+
+
+async def test_a_task_that_waits_for_an_answer_can_be_finished(depot: Depot) -> None:
+    """The tool gave up waiting."""
+    claimed = await depot.start()
+    await depot.ann.ask(claimed.id, 1, [question(1)])
+
+    assert await depot.finish(claimed) == "finished"
+    assert (await depot.record(claimed.id)).questions == 0
+
+
+async def test_the_last_progress_goes_with_the_end_and_a_repeated_turn_is_safe(depot: Depot) -> None:
+    claimed = await depot.start()
+    turn = [
+        depot.ann.progress_call([(claimed.id, 1, Progress(4.0, 4.0))]),
+        depot.ann.finish_call(claimed.id, 1, DONE),
+    ]
+    assert await depot.say(*turn) == [[], b"finished"]
+
+    async with depot.nothing_changes():
+        assert await depot.say(*turn) == [[claimed.id.encode()], b"already"]
+
+    assert (await depot.record(claimed.id)).progress == Progress(4.0, 4.0)
+
+
+async def test_many_tasks_end_in_one_turn_each_by_itself(depot: Depot) -> None:
+    tasks = [await depot.start() for _ in range(3)]
+    await depot.store.cancel(tasks[1].id, OWNER)
+    ends = [depot.ann.finish_call(task.id, task.fence, DONE) for task in tasks]
+
+    assert await depot.say(*ends) == [b"finished", b"lost", b"finished"]
+
+
+def result_of(size: int) -> Returned:
+    """A result whose stored form has `size` bytes."""
+    return Returned({"text": "x" * (size - len('{"returned":{"text":""},"is_error":false}'))})
+
+
+async def test_a_result_at_the_limit_is_kept(depot: Depot) -> None:
+    claimed = await depot.start()
+
+    await depot.finish(claimed, result_of(10_000))
+
+    assert (await depot.look(claimed.id)).outcome == result_of(10_000)
+
+
+async def test_a_result_over_the_limit_fails_the_task_and_says_so(depot: Depot) -> None:
+    claimed = await depot.start()
+
+    assert await depot.finish(claimed, result_of(10_001)) == "finished"
+
+    view = await depot.look(claimed.id)
+    text = "The tool's result is 10,001 bytes; the limit is 10,000. Return less, or a reference to it."
+    assert (view.record.status, view.record.reason) == (Status.FAILED, "too_large")
+    assert view.outcome == Broke(Fault.TOO_LARGE, text)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(depth):
+        inner = {"in": inner}
+    return inner
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Returned({"at": object()}),
+        Returned({"at": float("nan")}),
+        Returned({"at": "half a pair \ud800"}),
+        Returned({"at": {1, 2}}),
+        Returned(nested(20_000)),
+        Refused(-1, "no", b"bytes"),
+    ],
+    ids=["object", "nan", "surrogate", "set", "too deep", "error data"],
+)
+async def test_a_result_that_is_not_json_fails_the_task_and_says_so(depot: Depot, outcome: Outcome) -> None:
+    """It must never come back to a worker as an exception: the next worker would stumble over it too."""
+    claimed = await depot.start()
+
+    assert await depot.finish(claimed, outcome) == "finished"
+
+    view = await depot.look(claimed.id)
+    assert (view.record.status, view.record.reason) == (Status.FAILED, "not_json")
+    assert view.outcome == Broke(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
+
+
+async def test_a_stored_outcome_that_is_damaged_reads_as_unreadable(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.finish(claimed)
+
+    for damaged in (b"\xff", b"{", b"[]", b'{"other":1}'):
+        await depot.redis.set(depot.keys.result(claimed.id), damaged, keepttl=True)
+
+        outcome = (await depot.look(claimed.id)).outcome
+
+        assert isinstance(outcome, Broke)
+        assert outcome.fault is Fault.UNREADABLE

@@ -1,0 +1,113 @@
+"""Release: a task goes back to its queue, now or later, and no crash is counted."""
+
+from dataclasses import replace
+
+import pytest
+from anyio import fail_after, sleep
+from depot import OWNER, Depot, question
+
+from windlass.engine.events import Event
+from windlass.engine.record import TaskView
+from windlass.engine.status import Move, Status
+
+
+async def test_a_released_task_is_pending_again_and_says_why_and_since_when(depot: Depot) -> None:
+    claimed = await depot.start()
+    before = await depot.record(claimed.id)
+
+    assert await depot.release(claimed, failures=0, reason="drain") == "released"
+
+    after = await depot.look(claimed.id)
+    now = after.record.updated_ms
+    released = replace(
+        before, status=Status.PENDING, updated_ms=now, seq=3, worker=None, due_ms=after.record.due_ms, reason="drain"
+    )
+    assert after == TaskView(released, ahead=0)
+    assert after.record.due_ms == pytest.approx(now, abs=1)
+    assert (await depot.store.history(claimed.id, after=2)) == [
+        Event(3, Move.RELEASE, now, {"failures": 0, "due_ms": after.record.due_ms, "reason": "drain"})
+    ]
+    assert await depot.redis.exists(depot.keys.in_progress(claimed.id)) == 0
+
+
+async def test_a_released_task_is_claimed_again_without_a_crash(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.release(claimed, failures=1, reason="retry")
+
+    again = await depot.take(claimed.id, depot.bob)
+
+    assert again == replace(claimed, fence=2, attempt=2, failures=1, crashes=0)
+    record = await depot.record(claimed.id)
+    assert (record.due_ms, record.reason, record.worker, record.failures) == (None, None, "bob", 1)
+
+
+async def test_a_delayed_release_is_due_after_its_delay_and_not_before(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.release(claimed, delay=0.3, failures=1, reason="retry")
+    record = await depot.record(claimed.id)
+    assert record.due_ms == record.updated_ms + 300
+
+    with fail_after(5):
+        while not (await depot.claim()).tasks:
+            await sleep(0.01)
+
+    assert (await depot.record(claimed.id)).updated_ms >= record.due_ms
+
+
+async def test_a_release_wakes_a_worker(depot: Depot) -> None:
+    claimed = await depot.start()
+    assert await depot.redis.exists(depot.keys.wake("default")) == 0
+
+    await depot.release(claimed)
+
+    assert await depot.redis.llen(depot.keys.wake("default")) == 1  # type: ignore[misc]
+
+
+async def test_a_repeated_release_is_too_late_and_changes_nothing(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.release(claimed, delay=9)
+
+    async with depot.nothing_changes():
+        assert await depot.release(claimed, delay=9) == "lost"
+
+
+async def test_a_repeated_release_does_not_take_the_task_from_its_next_worker(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.release(claimed)
+    await depot.take(claimed.id, depot.bob)
+
+    async with depot.nothing_changes():
+        assert await depot.release(claimed) == "lost"
+
+
+@pytest.mark.parametrize("fence", [0, 2])
+async def test_a_release_under_another_fence_is_lost_and_changes_nothing(depot: Depot, fence: int) -> None:
+    claimed = await depot.start()
+
+    async with depot.nothing_changes():
+        assert await depot.release(claimed, fence=fence) == "lost"
+
+
+async def test_a_release_of_an_ended_or_unknown_task_is_lost_and_changes_nothing(depot: Depot) -> None:
+    finished, cancelled = await depot.start(), await depot.start()
+    await depot.finish(finished)
+    await depot.store.cancel(cancelled.id, OWNER)
+
+    async with depot.nothing_changes():
+        assert await depot.release(finished) == "lost"
+        assert await depot.release(cancelled) == "lost"
+        assert await depot.release(cancelled, fence=2) == "lost"
+        assert await depot.release(replace(finished, id="never-seen")) == "lost"
+
+
+async def test_a_task_that_waits_for_an_answer_can_be_given_back_with_its_question_open(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.ann.ask(claimed.id, 1, [question(1)])
+
+    assert await depot.release(claimed) == "released"
+
+    record = await depot.record(claimed.id)
+    assert (record.status, record.questions) == (Status.PENDING, 1)
+    assert await depot.store.answer(claimed.id, OWNER, {"input-1": {"yes": True}}) == 1
+    again = await depot.take(claimed.id, depot.bob)
+    assert await depot.bob.ask(claimed.id, again.fence, [question(1)]) == [{"yes": True}]

@@ -1,0 +1,203 @@
+"""The scripts as a whole: loaded whenever Redis has forgotten them, one table of keys and moves, all or nothing."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from anyio import fail_after, sleep
+from depot import DONE, OWNER, Depot, question
+from oracle import broken_promises
+from redis.asyncio import Redis
+from redis_server import PrivateRedis
+
+from windlass.engine.errors import OperatorError, StoreUnavailable
+from windlass.engine.record import Progress
+from windlass.engine.status import LEGAL_MOVES, Status
+from windlass.store.connection import connect_blocking, store_errors
+from windlass.store.keys import Keys
+from windlass.store.scripts import Call, _moves_table
+from windlass.store.settings import StoreSettings
+
+
+async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(depot: Depot) -> None:
+    """A restart, a failover or SCRIPT FLUSH."""
+    claimed = await depot.start()
+    await depot.redis.script_flush()
+    assert (await depot.record(claimed.id)).status is Status.RUNNING
+
+    await depot.redis.script_flush()
+    assert await depot.report((claimed.id, 1, Progress(1))) == []
+
+    await depot.redis.script_flush()
+    assert await depot.finish(claimed) == "finished"
+
+
+async def test_a_turn_whose_scripts_were_forgotten_is_said_once(depot: Depot) -> None:
+    claimed, waiting = await depot.start(), await depot.create()
+    await depot.redis.script_flush()
+
+    said, claims = await depot.ann.turn(
+        [depot.ann.finish_call(claimed.id, 1, DONE)], depot.ann.claim_call("default", 1)
+    )
+
+    assert said == [b"finished"]
+    assert claims is not None
+    assert [task.id for task in claims.tasks] == [waiting]
+
+
+async def test_a_turn_of_which_redis_knows_only_some_scripts_claims_no_more_than_it_says(depot: Depot) -> None:
+    """A rolling deploy: the new release has a new text of one script. What the first try claimed must not get lost."""
+    claimed, first, second = await depot.start(), await depot.create(), await depot.create()
+    await depot.redis.script_flush()
+    await depot.ann.scripts.run(depot.redis, *depot.ann.claim_call("nothing here", 1))
+
+    said, claims = await depot.ann.turn(
+        [depot.ann.finish_call(claimed.id, 1, DONE)], depot.ann.claim_call("default", 1)
+    )
+
+    assert said == [b"finished"]
+    assert claims is not None
+    assert [task.id for task in claims.tasks] == [first]
+    assert (await depot.record(second)).status is Status.PENDING
+
+
+async def test_a_blocking_caller_survives_forgotten_scripts_too(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.redis.script_flush()
+    blocking = connect_blocking(depot.settings)
+
+    lost = depot.ann.scripts.run_blocking(blocking, *depot.ann.renew_call([(claimed.id, 1), ("never-seen", 1)]))
+
+    assert lost == [b"never-seen"]
+    blocking.close()
+
+
+async def test_one_call_that_fails_does_not_keep_the_others_of_its_turn_from_being_said(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.redis.set(depot.keys.record("damaged"), "no hash")
+
+    with pytest.raises(OperatorError):
+        await depot.say(
+            depot.ann.finish_call("damaged", 1, DONE),
+            depot.ann.finish_call(claimed.id, 1, DONE),
+        )
+
+    assert (await depot.record(claimed.id)).status is Status.COMPLETED
+    await depot.redis.delete(depot.keys.record("damaged"))
+
+
+async def test_scripts_and_python_build_the_same_keys(depot: Depot) -> None:
+    """A prefix may hold what Lua patterns or hash tags would trip over."""
+    keys = Keys("a.b-c_d")
+    names = ["record", "events", "args", "inputs", "result", "open", "queue", "wake", "worker", "signal", "job"]
+    names.append("in_progress")
+    text = keys.lua() + "return {K.live, " + ", ".join(f"K.{name}('x')" for name in names) + "}"
+
+    built = await depot.redis.eval(text, 0)  # type: ignore[misc]
+
+    assert [key.decode() for key in built] == [keys.live, *(getattr(keys, name)("x") for name in names)]
+
+
+async def test_scripts_are_given_the_engines_table_of_moves(depot: Depot) -> None:
+    read = await depot.redis.eval(_moves_table() + "return cjson.encode({FROM, TO})", 0)  # type: ignore[misc]
+
+    sources, targets = json.loads(read)
+    assert sources == {
+        move.value: {status.value: True for status in source} for move, (source, _) in LEGAL_MOVES.items()
+    }
+    assert targets == {move.value: target.value for move, (_, target) in LEGAL_MOVES.items() if target}
+
+
+async def test_all_keys_of_a_deployment_share_one_hash_slot_but_arqs(depot: Depot) -> None:
+    """The braces are a hash tag, so that the scripts would also run where keys are spread by it."""
+    claimed = await depot.start(idempotency="key")
+    await depot.ann.ask(claimed.id, 1, [question(1)])
+
+    stray = [key for key in (await depot.found()).values if not key.startswith(("{windlass}:", "arq:"))]
+
+    assert stray == []
+
+
+@pytest.fixture
+async def troubled() -> AsyncIterator[Depot]:
+    """A depot on a Redis of its own, which a test may bring into trouble."""
+    with PrivateRedis() as server:
+        async with Redis.from_url(server.url) as redis:
+            yield Depot(redis, StoreSettings(redis_url=server.url, lease=60))
+
+
+async def one_call_of_each(depot: Depot) -> list[Call]:
+    """One call of every script that writes, each of which would change something."""
+    keys, ann = depot.keys, depot.ann
+    running, ending, leaving, asking, answered, unwanted, idle = [await depot.start() for _ in range(7)]
+    await depot.release(idle)
+    await ann.ask(answered.id, 1, [question(1)])
+    fresh = depot.task()
+    born = [fresh.id, fresh.payload, b"{}", fresh.tool, "default", OWNER, 1000, 1000, "key", 0, 0]
+    return [
+        ("create", [keys.record(fresh.id)], born),
+        ann.claim_call("default", 5, turn="1"),
+        ann.renew_call([(running.id, 1)]),
+        ann.progress_call([(running.id, 1, Progress(1))]),
+        ann.finish_call(ending.id, 1, DONE),
+        ann.release_call(leaving.id, 1, delay=timedelta(0), failures=0, reason="drain"),
+        ("ask", [keys.inputs(asking.id)], [asking.id, 1, "input-1", "digest", b"{}"]),
+        ("answer", [keys.inputs(answered.id)], [answered.id, OWNER, "input-1", b"{}"]),
+        ("cancel", [keys.record(unwanted.id)], [unwanted.id, OWNER, "why"]),
+    ]
+
+
+async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(troubled: Depot) -> None:
+    calls = await one_call_of_each(troubled)
+    for name, keys, args in calls:
+        async with troubled.nothing_changes():
+            await troubled.redis.config_set("maxmemory", 1)
+            with pytest.raises(StoreUnavailable, match="raise maxmemory"), store_errors():
+                await troubled.ann.scripts.run(troubled.redis, name, keys, args)
+            with pytest.raises(StoreUnavailable, match="raise maxmemory"):
+                await troubled.say((name, keys, args))
+            await troubled.redis.config_set("maxmemory", 0)
+
+        await troubled.say((name, keys, args))
+
+        assert broken_promises(await troubled.found()) == []
+
+
+async def test_a_redis_that_became_a_replica_refuses_every_move_as_a_passing_trouble(troubled: Depot) -> None:
+    """A failover: the client still talks to the old primary, and the next connection may reach the new one."""
+    calls = await one_call_of_each(troubled)
+    await troubled.redis.replicaof("127.0.0.1", "1")
+
+    async with troubled.nothing_changes():
+        for name, keys, args in calls:
+            with pytest.raises(StoreUnavailable), store_errors():
+                await troubled.ann.scripts.run(troubled.redis, name, keys, args)
+            with pytest.raises(StoreUnavailable):
+                await troubled.say((name, keys, args))
+
+
+async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(troubled: Depot) -> None:
+    """It takes no writes until somebody has made room, and then goes on."""
+    calls = await one_call_of_each(troubled)
+    await let_snapshots_fail(troubled)
+
+    async with troubled.nothing_changes():
+        for name, keys, args in calls:
+            with pytest.raises(StoreUnavailable, match="disk"), store_errors():
+                await troubled.ann.scripts.run(troubled.redis, name, keys, args)
+            with pytest.raises(StoreUnavailable, match="disk"):
+                await troubled.say((name, keys, args))
+
+
+async def let_snapshots_fail(depot: Depot) -> None:
+    redis = depot.redis
+    directory = Path((await redis.config_get("dir"))["dir"])
+    (directory / "taken.rdb").mkdir()
+    await redis.config_set("save", "3600 1000000")
+    await redis.config_set("dbfilename", "taken.rdb")
+    await redis.bgsave()
+    with fail_after(5):
+        while (await redis.info("persistence"))["rdb_last_bgsave_status"] != "err":
+            await sleep(0.01)

@@ -1,0 +1,183 @@
+"""Payloads at rest: sealed when keys are configured, for one task and one field, under a ring that rotates."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from depot import DONE, OWNER, Depot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from windlass.engine.errors import PayloadTooLarge, SealBroken
+from windlass.engine.outcome import Broke, Fault, Refused, Returned
+from windlass.store.claims import Question
+from windlass.store.sealing import Sealer
+
+OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
+SECRET = "hush-hush"
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.fixture
+def sealed(depot: Depot) -> Depot:
+    """Processes that seal with NEW."""
+    return depot.with_settings(seal_keys=(NEW,))
+
+
+def plain_bytes(value: Any) -> Iterator[bytes]:
+    """Every name and value inside what was read from Redis."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from plain_bytes(pair)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from plain_bytes(part)
+
+
+async def leaks(depot: Depot) -> list[str]:
+    """The keys in which the secret can be read."""
+    values = (await depot.found()).values
+    return [key for key, value in values.items() if any(SECRET.encode() in part for part in plain_bytes(value))]
+
+
+async def one_life(depot: Depot) -> Iterator[str]:
+    """Every payload a task can have, looked for after each move; yields where the secret was found."""
+    claimed = await depot.start(arguments={"password": SECRET})
+    for_args = await leaks(depot)
+    await depot.ann.ask(claimed.id, 1, [Question(f"input-{n}", "digest", {"message": SECRET}) for n in (1, 2)])
+    for_questions = await leaks(depot)
+    await depot.store.answer(claimed.id, OWNER, {"input-1": {"name": SECRET}})
+    for_answers = await leaks(depot)
+    await depot.finish(claimed, Returned({"text": SECRET}))
+    refused, broke = await depot.start(), await depot.start()
+    await depot.finish(refused, Refused(-1, SECRET, SECRET))
+    await depot.finish(broke, Broke(Fault.TIMEOUT, SECRET))
+    return iter([*for_args, *for_questions, *for_answers, *await leaks(depot)])
+
+
+async def test_with_a_key_no_argument_question_answer_or_result_can_be_read_in_redis(sealed: Depot) -> None:
+    assert list(await one_life(sealed)) == []
+
+
+async def test_without_a_key_they_can(depot: Depot) -> None:
+    """Holds the test above: the search finds what is there."""
+    assert len(list(await one_life(depot))) >= 5
+
+
+async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(sealed: Depot, depot: Depot) -> None:
+    other = depot.with_settings(seal_keys=(NEW,))
+    claimed = await sealed.start(arguments={"password": SECRET})
+    assert other.bob.arguments(claimed) == {"password": SECRET}
+
+    await sealed.ann.ask(claimed.id, 1, [Question("input-1", "digest", {"message": SECRET})])
+    assert (await other.look(claimed.id)).questions == {"input-1": {"message": SECRET}}
+
+    await other.store.answer(claimed.id, OWNER, {"input-1": {"name": SECRET}})
+    assert await sealed.ann.answers(claimed.id, ["input-1"]) == [{"name": SECRET}]
+
+    await sealed.finish(claimed, DONE)
+    assert (await other.look(claimed.id)).outcome == DONE
+
+
+@pytest.mark.parametrize("keys", [(), (OTHER,)], ids=["no key", "another key"])
+async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
+    depot: Depot, sealed: Depot, keys: tuple[bytes, ...]
+) -> None:
+    blind = depot.with_settings(seal_keys=keys)
+    claimed, asking, finished = [await sealed.start() for _ in range(3)]
+    await sealed.ann.ask(asking.id, 1, [Question("input-1", "digest", {})])
+    await sealed.finish(finished)
+
+    with pytest.raises(SealBroken, match="WINDLASS_SEAL_KEYS"):
+        blind.ann.arguments(claimed)
+    with pytest.raises(SealBroken, match="WINDLASS_SEAL_KEYS"):
+        await blind.look(asking.id)
+    view = await blind.look(finished.id)
+    assert view.record == await sealed.record(finished.id)
+    assert view.outcome == Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+
+
+async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_new_one(depot: Depot) -> None:
+    before = depot.with_settings(seal_keys=(OLD,))
+    rotated = depot.with_settings(seal_keys=(NEW, OLD))
+    after = depot.with_settings(seal_keys=(NEW,))
+    early, late = await before.start(arguments={"n": 1}), await rotated.start(arguments={"n": 2})
+
+    assert rotated.ann.arguments(early) == {"n": 1}
+    assert after.ann.arguments(late) == {"n": 2}
+    with pytest.raises(SealBroken):
+        after.ann.arguments(early)
+
+
+async def test_what_was_stored_before_there_was_a_key_can_still_be_read(depot: Depot, sealed: Depot) -> None:
+    claimed = await depot.start(arguments={"n": 1})
+
+    assert sealed.ann.arguments(claimed) == {"n": 1}
+
+
+async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: Depot) -> None:
+    rich, poor = await sealed.start(arguments={"amount": 1_000_000}), await sealed.create()
+    await sealed.redis.copy(sealed.keys.args(rich.id), sealed.keys.args(poor), replace=True)
+    with pytest.raises(SealBroken):
+        sealed.ann.arguments(await sealed.take(poor))
+
+    ended = await sealed.start()
+    await sealed.finish(ended)
+    await sealed.redis.set(sealed.keys.result(ended.id), ended.stored or b"", keepttl=True)
+    outcome = (await sealed.look(ended.id)).outcome
+    assert isinstance(outcome, Broke)
+    assert outcome.fault is Fault.UNREADABLE
+
+
+async def test_the_limit_counts_what_is_stored(depot: Depot) -> None:
+    tight = depot.with_settings(seal_keys=(NEW,), max_arguments=40)
+
+    assert len(tight.store.pack("t", {})) == 37
+    with pytest.raises(PayloadTooLarge, match="41 bytes"):
+        tight.store.pack("t", {"": 1})
+
+
+async def test_a_repeated_finish_is_known_again_although_each_seal_is_different(sealed: Depot) -> None:
+    claimed = await sealed.start()
+    call = sealed.ann.finish_call(claimed.id, 1, DONE)
+
+    assert await sealed.say(call, call) == [b"finished", b"already"]
+
+
+@given(value=JSON, task_id=st.text(st.characters(codec="utf-8")), keys=st.sampled_from([(), (NEW,), (NEW, OLD)]))
+def test_any_json_comes_back_as_it_was(value: Any, task_id: str, keys: tuple[bytes, ...]) -> None:
+    sealer = Sealer(keys)
+
+    assert sealer.open(sealer.seal(value, task_id=task_id, field="args"), task_id=task_id, field="args") == value
+
+
+def test_the_same_value_never_looks_the_same() -> None:
+    sealer = Sealer((NEW,))
+
+    assert len({sealer.seal({}, task_id="t", field="args") for _ in range(100)}) == 100
+
+
+def test_a_changed_or_shortened_payload_is_refused_wherever_it_was_touched() -> None:
+    sealer = Sealer((NEW,))
+    stored = sealer.seal({"n": 1}, task_id="t", field="args")
+    touched = [stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :] for at in range(3, len(stored))]
+    shortened = [stored[:at] for at in range(3, len(stored))]
+
+    for damaged in [*touched, *shortened, stored + b"\0"]:
+        with pytest.raises(SealBroken):
+            sealer.open(damaged, task_id="t", field="args")
+
+
+def test_a_broken_seal_names_the_task_and_shows_nothing() -> None:
+    stored = Sealer((NEW,)).seal(SECRET, task_id="t", field="args")
+
+    with pytest.raises(SealBroken) as refused:
+        Sealer((OTHER,)).open(stored, task_id="t", field="args")
+    assert refused.value.facts == {"task_id": "t"}
+    assert SECRET not in str(refused.value)
