@@ -76,12 +76,18 @@ class Attempt:
         self._task.stop(why)
 
     async def run(self) -> Ending | None:
-        """How the attempt ended; None when its word no longer counts."""
+        """How the attempt ended; None when its word no longer counts.
+
+        An attempt that has an ending stays held, and its lease renewed, until that is settled.
+        """
         structlog.contextvars.bind_contextvars(task_id=self._claimed.id)
+        ending: Ending | None = None
         try:
-            return await self._run()
+            ending = await self._run()
+            return ending
         finally:
-            self._held.remove(self._task)
+            if ending is None:
+                self._held.remove(self._claimed.id, self._claimed.fence)
             self._board.take(self._claimed.id, self._claimed.fence)
 
     async def _run(self) -> Ending | None:

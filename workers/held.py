@@ -54,11 +54,12 @@ class Held:
         if older is not None:
             older.stop(Stop.LOST)
 
-    def remove(self, task: HeldTask) -> None:
+    def remove(self, task_id: str, fence: int) -> None:
         """Forget an attempt, unless a newer one of the same task has taken its place."""
         with self._lock:
-            if self._tasks.get(task.id) is task:
-                del self._tasks[task.id]
+            held = self._tasks.get(task_id)
+            if held is not None and held.fence == fence:
+                del self._tasks[task_id]
 
     def find(self, task_id: str) -> HeldTask | None:
         """The attempt at a task, None if this process has none."""

@@ -61,9 +61,10 @@ class Shift:
         try:
             while not (self._draining and not self._tasks and not self._endings):
                 self._stir.clear()
+                busy = bool(self._tasks or self._endings)
                 await self._turn()
                 self._set_room()
-                if self._tasks or self._endings:
+                if busy or self._tasks or self._endings:
                     idle_since = self._loop.time()
                 elif self._idle_exit is not None and self._loop.time() - idle_since >= self._idle_exit:
                     return
@@ -144,14 +145,19 @@ class Shift:
             self._stir.set()
 
     async def _listen(self) -> None:
+        settings = self._station.settings
         while True:
             await self._room.wait()
             try:
-                rung = await self._bell.wait(self._station.settings.poll)
-                if rung and not self._room.is_set():
-                    await self._bell.pass_on()
+                # The pop itself has no time limit, and a connection can die without a word.
+                async with asyncio.timeout(settings.poll + settings.command_timeout):
+                    rung = await self._bell.wait(settings.poll)
+                    if rung and not self._room.is_set():
+                        await self._bell.pass_on()
+            except TimeoutError:
+                log.warning("bell.silent")
             except OperatorError:
-                await asyncio.sleep(self._station.settings.poll)
+                await asyncio.sleep(settings.poll)
             self._stir.set()
 
     def _set_room(self) -> None:

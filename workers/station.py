@@ -77,8 +77,9 @@ class Station:
         return calls
 
     def note(self, ending: Ending, reply: bytes) -> bool:
-        """Log what became of an ending; True if the task is over."""
+        """An ending was told, and this was the reply: log what became of it; True if the task is over."""
         task = ending.task
+        self.held.remove(task.id, task.fence)
         facts: dict[str, Any] = {"task_id": task.id, "tool": task.tool, "attempt": task.attempt, "fence": task.fence}
         if reply == b"lost":
             log.info("task.word_too_late", **facts)

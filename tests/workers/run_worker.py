@@ -1,0 +1,67 @@
+"""One worker process: ours, or a stock arq worker. Started with an order (JSON) as its only argument.
+
+Logs are JSON lines on standard error, the libraries' included, from INFO on.
+"""
+
+import json
+import logging
+import os
+import sys
+import threading
+import traceback
+from typing import Any
+
+import arq.worker
+import structlog
+import tools
+
+from windlass.workers.settings import WorkerSettings
+from windlass.workers.stock import stock_settings
+from windlass.workers.worker import Worker
+
+
+def work(order: dict[str, Any]) -> None:
+    """Work as ordered: `settings` of the worker, `stock`, `without` some tools, `idle_exit`."""
+    for name in order.get("without", ()):
+        tools.mcp.remove_tool(name)
+    settings = WorkerSettings(**order["settings"])
+    if order.get("stock"):
+        arq.worker.run_worker(stock_settings(lambda: tools.mcp, settings))  # type: ignore[arg-type]
+    else:
+        Worker(tools.mcp, settings, idle_exit=order.get("idle_exit")).run()
+
+
+def configure() -> None:
+    """Every line of the log as JSON on standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+
+
+def main(order: dict[str, Any]) -> None:
+    """Work, and end the process: 0 when the worker came back by itself, 1 when it raised."""
+    configure()
+    code = 0
+    try:
+        work(order)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    left = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    if left:
+        # The interpreter would wait for plain tools that were left behind.
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,123 @@
+"""A cancel reaches the tool: at once by a push, else with the next renewal of its lease."""
+
+import asyncio
+from statistics import median
+from time import monotonic
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import OPERATOR, TaskStore
+
+from .stage import Stage, eventually
+
+
+@pytest.mark.parametrize("tool", ["walk", "march"])
+async def test_a_running_tool_hears_of_a_cancel_at_once(stage: Stage, tool: str) -> None:
+    """An async tool gets CancelledError, a plain one sees `ctx.cancelled`. The lease is long: this is the push."""
+    await stage.worker(lease=60)
+    delays = []
+    for _ in range(5):
+        task_id = await stage.create_noted(tool, stage.gate())
+        await stage.noted("start", task_id)
+        began = monotonic()
+        assert await stage.store.cancel(task_id, OPERATOR)
+        delays.append((await stage.noted("cancelled", task_id)).at - began)
+        assert await stage.moves(task_id) == ["create", "claim", "cancel"]
+    assert median(delays) < 0.05
+    assert max(delays) < 0.3
+
+
+@pytest.mark.parametrize("tool", ["walk", "march"])
+async def test_a_cancel_whose_push_is_missed_is_learned_by_renewal(stage: Stage, tool: str) -> None:
+    """renew replies `lost`. Every subscriber is cut off in the same moment as the cancel."""
+    worker = await stage.worker(lease=1.5)
+    deaf = TaskStore(Deafening(stage.redis), StoreSettings(redis_url=stage.settings["redis_url"]))  # type: ignore[arg-type]
+    task_id = await stage.create_noted(tool, stage.gate())
+    await stage.noted("start", task_id)
+    began = monotonic()
+    assert await deaf.cancel(task_id, OPERATOR)
+    assert (await stage.noted("cancelled", task_id)).at - began < 1.5 / 3 + 0.5
+    assert worker.said("lease.lost")
+    assert not worker.said("task.cancel_heard")
+
+
+class Deafening:
+    """A Redis client that closes every subscription in the same transaction as it runs a script."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def evalsha(self, *args: Any) -> Any:
+        await self._redis.script_exists(args[0])
+        return await self._together("EVALSHA", *args)
+
+    async def eval(self, *args: Any) -> Any:
+        return await self._together("EVAL", *args)
+
+    async def _together(self, *command: Any) -> Any:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            pipe.execute_command(*command)
+            return (await pipe.execute())[1]
+
+
+async def test_a_cancel_before_the_start_means_it_never_runs(stage: Stage) -> None:
+    task_id = await stage.create_noted("quick")
+    assert await stage.store.cancel(task_id, OPERATOR)
+    await stage.worker()
+    later = await stage.create_noted("quick")
+    await stage.done(later)
+    assert [note.task_id for note in stage.notes("start")] == [later]
+    assert await stage.moves(task_id) == ["create", "cancel"]
+
+
+async def test_a_cancelled_task_frees_its_slot(stage: Stage) -> None:
+    await stage.worker(lease=60, poll=60, concurrency=1)
+    task_id = await stage.create_noted("walk", stage.gate())
+    await stage.noted("start", task_id)
+    waiting = await stage.create_noted("quick")
+    await stage.store.cancel(task_id, OPERATOR)
+    assert (await stage.done(waiting)).record.status == "completed"
+
+
+async def test_a_cancel_and_a_finish_at_the_same_moment_end_the_task_once(stage: Stage) -> None:
+    """Whichever is first; the invariants behind the test say that there is one end."""
+    await stage.worker(concurrency=20)
+    ended = []
+    for attempt in range(10):
+        tasks = [await stage.create_noted("walk", stage.gate(f"{attempt}")) for _ in range(8)]
+        for task_id in tasks:
+            await stage.noted("start", task_id)
+        stage.gate(f"{attempt}").touch()
+        for task_id in tasks:
+            cancelled = await stage.store.cancel(task_id, OPERATOR)
+            status = (await stage.done(task_id)).record.status
+            assert status == ("cancelled" if cancelled else "completed")
+            ended.append(status)
+    assert len(ended) == 80
+
+
+async def test_many_cancels_at_once_all_arrive(stage: Stage) -> None:
+    await stage.worker(lease=60, concurrency=50)
+    tasks = [await stage.create_noted("walk", stage.gate()) for _ in range(50)]
+    await stage.noted("start", times=50)
+    await asyncio.gather(*(stage.store.cancel(task_id, OPERATOR) for task_id in tasks))
+    await stage.noted("cancelled", times=50, within=1)
+
+
+async def test_a_cancelled_tool_that_will_not_stop_changes_nothing_any_more(stage: Stage) -> None:
+    """It takes its slot for a while, then runs on beside it; its last words are fenced."""
+    worker = await stage.worker(lease=60)
+    task_id = await stage.create_noted("mule", stage.gate())
+    await stage.noted("start", task_id)
+    await stage.store.cancel(task_id, OPERATOR)
+    await stage.noted("cancelled", task_id)
+    history = await stage.events(task_id)
+    stage.gate().touch()
+    await stage.noted("finish", task_id)
+    assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
+    assert await stage.events(task_id) == history
+    await eventually(lambda: worker.code, lambda code: code is None)

@@ -1,0 +1,375 @@
+"""The server of these tests: one tool for each way in which a task can behave. No test and no waiting for tests here.
+
+A tool that tells of itself takes `journal`, a file outside Redis, and writes one line there for each thing it does:
+what, task id, attempt, fence, process id, monotonic seconds (the same clock in every process of one machine).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
+
+from windlass.server import Context, TaskConfig, TaskServer
+
+Ctx = Context[Any, Any]
+
+
+class OutOfOrder(BaseException):
+    """What a library that knows no better may raise: neither an Exception nor one of the interpreter's own."""
+
+
+EXITS: dict[str, type[BaseException]] = {
+    "SystemExit": SystemExit,
+    "KeyboardInterrupt": KeyboardInterrupt,
+    "OutOfOrder": OutOfOrder,
+}
+
+
+class Consent(BaseModel):
+    yes: bool
+
+
+class Other(BaseModel):
+    text: str
+
+
+@asynccontextmanager
+async def lifespan(_server: TaskServer[Any]) -> AsyncIterator[dict[str, str]]:
+    """Says when it is entered and left, in a file that the environment names."""
+    told = os.environ.get("TEST_LIFESPAN")
+    if told:
+        append(told, ["entered", os.getpid()])
+    try:
+        yield {"made_in": str(os.getpid())}
+    finally:
+        if told:
+            append(told, ["left", os.getpid()])
+
+
+mcp: TaskServer[Any] = TaskServer("Workers", lifespan=lifespan)
+
+
+def append(path: str, line: list[Any]) -> None:
+    """One line, in one write."""
+    with open(path, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def note(journal: str, what: str, ctx: Ctx) -> None:
+    append(journal, [what, ctx.task_id, ctx.attempt, ctx.fence, os.getpid(), time.monotonic()])
+
+
+def gate_of(gates: list[str], ctx: Ctx) -> Path:
+    """The gate of this attempt: the first for attempt 1, ..., the last for all that follow."""
+    return Path(gates[min(ctx.attempt, len(gates)) - 1])
+
+
+async def passed(gate: Path) -> None:
+    while not gate.exists():
+        await asyncio.sleep(0.02)
+
+
+@mcp.tool(task=True)
+async def quick(journal: str, ctx: Ctx) -> str:
+    """Ends at once."""
+    note(journal, "start", ctx)
+    return "done"
+
+
+@mcp.tool(task=True)
+async def walk(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Runs until the gate of its attempt is there; says when it is cancelled."""
+    note(journal, "start", ctx)
+    try:
+        await passed(gate_of(gates, ctx))
+    except asyncio.CancelledError:
+        note(journal, "cancelled", ctx)
+        raise
+    note(journal, "finish", ctx)
+    return f"fence {ctx.fence}"
+
+
+@mcp.tool(task=True)
+def march(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """`walk` as a plain function, which has to look whether it is cancelled."""
+    note(journal, "start", ctx)
+    while not gate_of(gates, ctx).exists():
+        if ctx.cancelled:
+            note(journal, "cancelled", ctx)
+            return "cancelled"
+        time.sleep(0.01)
+    note(journal, "finish", ctx)
+    return f"fence {ctx.fence}"
+
+
+@mcp.tool(task=True)
+async def block(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Holds up the event loop until its gate is there, then has a last word of progress."""
+    note(journal, "start", ctx)
+    while not gate_of(gates, ctx).exists():
+        time.sleep(0.005)  # noqa: ASYNC251 (blocking the loop is what it is for)
+    await ctx.report_progress(ctx.attempt, 100, f"word of attempt {ctx.attempt}")
+    note(journal, "finish", ctx)
+    return f"fence {ctx.fence}"
+
+
+@mcp.tool(task=True)
+async def nudge(journal: str, seconds: float, ctx: Ctx) -> str:
+    """Lets `nudged` end, and blocks the event loop in each of the next few rounds, in which its ending is settled."""
+    note(journal, "start", ctx)
+    handed_over.set()
+    for _ in range(8):
+        await asyncio.sleep(0)
+        time.sleep(seconds)  # noqa: ASYNC251 (blocking the loop is what it is for)
+    return "nudged"
+
+
+@mcp.tool(task=True)
+async def nudged(journal: str, ctx: Ctx) -> str:
+    """Ends when `nudge`, in the same process, says so."""
+    note(journal, "start", ctx)
+    await handed_over.wait()
+    note(journal, "finish", ctx)
+    return f"fence {ctx.fence}"
+
+
+handed_over = asyncio.Event()
+
+
+@mcp.tool(task=True)
+async def die(journal: str, lives: int, ctx: Ctx) -> str:
+    """Takes its worker with it in the first attempts."""
+    note(journal, "start", ctx)
+    if ctx.attempt <= lives:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+@mcp.tool(task=True)
+async def leave(how: str) -> str:
+    """Tries to end the process."""
+    raise EXITS[how]
+
+
+@mcp.tool(task=True)
+def leave_thread(how: str) -> str:
+    """Tries to end the process from a thread."""
+    raise EXITS[how]
+
+
+@mcp.tool(task=True)
+async def leave_behind(how: str, awaited: bool) -> str:
+    """Starts a task of its own that tries to end the process."""
+
+    async def background() -> None:
+        raise EXITS[how]
+
+    task = asyncio.create_task(background())
+    if awaited:
+        await task
+    await asyncio.wait([task])
+    return "the other one left"
+
+
+@mcp.tool(task=True)
+async def leave_group() -> str:
+    """Two tasks in a group, of which one tries to end the process."""
+
+    async def leaves() -> None:
+        raise SystemExit
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.Event().wait())
+        group.create_task(leaves())
+    return "never"
+
+
+@mcp.tool(task=True)
+async def crash(secret: str) -> str:
+    """Raises what nobody outside must read."""
+    raise RuntimeError(f"{secret} in the exception")
+
+
+@mcp.tool(task=True)
+async def echo(text: str) -> str:
+    """Returns its argument."""
+    return text
+
+
+@mcp.tool(task=True)
+async def half() -> str:
+    """Returns half a character."""
+    return "\ud83d"
+
+
+@mcp.tool(task=TaskConfig(retries=2, backoff=0.2))
+async def flaky(journal: str, failures: int, ctx: Ctx) -> str:
+    """Fails at first."""
+    note(journal, "start", ctx)
+    if ctx.attempt <= failures:
+        raise ValueError(f"failure {ctx.attempt}")
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(retries=3, backoff=0))
+async def refuse(journal: str, how: str, ctx: Ctx) -> str:
+    """Answers with an error on purpose."""
+    note(journal, "start", ctx)
+    if how == "ToolError":
+        raise ToolError("No such report.")
+    raise MCPError(-32050, "Come back later.", {"after": 5})
+
+
+@mcp.tool(task=True)
+async def mule(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Ignores that it is cancelled, and has a last word."""
+    note(journal, "start", ctx)
+    while not gate_of(gates, ctx).exists():
+        try:
+            await asyncio.sleep(0.02)
+        except asyncio.CancelledError:
+            note(journal, "cancelled", ctx)
+    await ctx.report_progress(1, 1, "a word after the end")
+    note(journal, "finish", ctx)
+    return "too late"
+
+
+@mcp.tool(task=TaskConfig(timeout=0.3))
+async def stubborn(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """`mule` with a time limit."""
+    return await mule(journal, gates, ctx)
+
+
+@mcp.tool(task=TaskConfig(timeout=timedelta(seconds=0.4), retries=1, backoff=0.1))
+async def slow_start(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Takes too long unless the gate of its attempt is there."""
+    note(journal, "start", ctx)
+    try:
+        await passed(gate_of(gates, ctx))
+    except asyncio.CancelledError:
+        note(journal, "cancelled", ctx)
+        raise
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(timeout=60))
+async def own_timeout() -> str:
+    """Runs into a time limit of its own."""
+    raise TimeoutError
+
+
+@mcp.tool(task=TaskConfig(timeout=0.3))
+def slow_thread(journal: str, ctx: Ctx) -> str:
+    """A plain function that takes too long, until it sees that it should stop."""
+    note(journal, "start", ctx)
+    while not ctx.cancelled:
+        time.sleep(0.01)
+    note(journal, "cancelled", ctx)
+    return "too late"
+
+
+@mcp.tool(task=True)
+async def count(journal: str, n: int, gates: list[str], ctx: Ctx) -> float:
+    """Reports progress as fast as it can; returns the seconds that took."""
+    note(journal, "start", ctx)
+    began = time.monotonic()
+    for i in range(1, n + 1):
+        await ctx.report_progress(i, n, f"step {i}")
+    took = time.monotonic() - began
+    await passed(gate_of(gates, ctx))
+    return took
+
+
+@mcp.tool(task=True)
+def count_thread(journal: str, n: int, ctx: Ctx) -> float:
+    """`count` from a thread."""
+    note(journal, "start", ctx)
+    began = time.monotonic()
+    for i in range(1, n + 1):
+        ctx.report_progress(i, n, f"step {i}")
+    return time.monotonic() - began
+
+
+@mcp.tool(task=True)
+async def tick(journal: str, seconds: float, ctx: Ctx) -> int:
+    """Reports something new every few milliseconds for a while; how often it did."""
+    note(journal, "start", ctx)
+    ends, said = time.monotonic() + seconds, 0
+    while time.monotonic() < ends:
+        said += 1
+        ctx.report_progress(said)
+        await asyncio.sleep(0.002)
+    return said
+
+
+@mcp.tool(task=True)
+async def ask_two(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Asks two questions at once, and stays a little."""
+    note(journal, "start", ctx)
+    one, two = await asyncio.gather(ctx.elicit("One?", Consent), ctx.elicit("Two?", Consent))
+    note(journal, "answered", ctx)
+    await passed(gate_of(gates, ctx))
+    return f"{one.action} {two.action} at attempt {ctx.attempt}"
+
+
+@mcp.tool(task=True)
+async def ask_after(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Asks once the gate is there."""
+    note(journal, "start", ctx)
+    await passed(gate_of(gates, ctx))
+    note(journal, "asking", ctx)
+    return (await ctx.elicit("And now?", Consent)).action
+
+
+@mcp.tool(task=True)
+async def ask_otherwise(journal: str, ctx: Ctx) -> str:
+    """Asks something else the second time."""
+    note(journal, "start", ctx)
+    if ctx.attempt == 1:
+        await ctx.elicit("First version?", Consent)
+    else:
+        await ctx.elicit("Second version?", Other)
+    return "answered"
+
+
+@mcp.tool(task=True)
+async def who_am_i(ctx: Ctx) -> dict[str, Any]:
+    """What the context says of the attempt."""
+    return {
+        "task_id": ctx.task_id,
+        "idempotency_key": ctx.idempotency_key,
+        "attempt": ctx.attempt,
+        "fence": ctx.fence,
+        "cancelled": ctx.cancelled,
+        "lifespan": ctx.lifespan,
+        "pid": os.getpid(),
+        "thread": threading.current_thread() is threading.main_thread(),
+    }
+
+
+@mcp.tool(task=True)
+async def sit_in_executor(journal: str, ctx: Ctx) -> str:
+    """Waits for ever in a thread of asyncio's own pool."""
+    note(journal, "start", ctx)
+    await asyncio.to_thread(threading.Event().wait)
+    return "never"
+
+
+@mcp.tool(task=True)
+async def nest(depth: int) -> str:
+    """Refuses with data that is nested so deep that it cannot be written."""
+    data: list[Any] = []
+    for _ in range(depth):
+        data = [data]
+    raise MCPError(-32050, "Too deep.", data)
