@@ -1,0 +1,88 @@
+"""The command line: which cases, how long, and where the results go. `./bench/run --help`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cases.case import Case
+from bench.cases.cost import COST
+from bench.cases.create import CREATE
+from bench.cases.drain import DRAIN
+from bench.cases.get import GET
+from bench.cases.progress import PROGRESS
+from bench.cases.start import START
+from bench.figures import Medians, Result
+from bench.machine import facts
+from bench.plan import Plan
+from bench.processes import clean_up_on_signals
+from bench.report import as_json, as_table, write_markdown
+
+CASES = (CREATE, GET, START, DRAIN, PROGRESS, COST)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    args = _parser().parse_args(words)
+    if args.markdown and args.only:
+        _parser().error("--markdown writes the whole table: leave out --only")
+    plan = Plan(rounds=args.rounds or (1 if args.quick else 3), seconds=1.0 if args.quick else 3.0, scale=args.scale)
+    clean_up_on_signals()
+    machine = facts()
+    chosen = [case for case in CASES if not args.only or case.name in args.only]
+    results = _judged(chosen, _measured(chosen, plan))
+    print(as_table(results))
+    if args.json:
+        args.json.write_text(json.dumps(as_json(results, machine, plan), indent=2) + "\n")
+    if args.markdown:
+        write_markdown(results, machine, plan)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bench/run", description="Measures Windlass beside its peers on this machine.")
+    parser.add_argument("--quick", action="store_true", help="one short round, about a minute")
+    names = [case.name for case in CASES]
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, help="how often everybody is measured (3, quick: 1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiply every count and duration")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    parser.add_argument("--markdown", action="store_true", help="write the table into docs/performance.md")
+    return parser
+
+
+def _measured(cases: Sequence[Case], plan: Plan) -> dict[tuple[str, str], list[float]]:
+    """(figure, contender) -> one value a round. Contenders take turns, each round in another order."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for case in cases:
+        present = [contender for contender in case.contenders if contender.is_installed()]
+        for number in range(plan.rounds):
+            at = number % len(present)
+            for contender in present[at:] + present[:at]:
+                print(f"{case.name}: {contender.label} ({number + 1} of {plan.rounds})", file=sys.stderr, flush=True)
+                for figure, value in case.measure(contender, plan).items():
+                    values.setdefault((figure, contender.name), []).append(value)
+    return values
+
+
+def _judged(cases: Sequence[Case], values: dict[tuple[str, str], list[float]]) -> list[Result]:
+    bare = [
+        Result(figure, {name: rounds for (key, name), rounds in values.items() if key == figure.key}, None)
+        for case in cases
+        for figure in case.figures
+    ]
+    medians = {(one.figure.key, name): median for one in bare for name, median in one.medians.items()}
+    return [Result(one.figure, one.rounds, _limit(one, medians)) for one in bare]
+
+
+def _limit(result: Result, medians: Medians) -> float | None:
+    if result.figure.goal is None:
+        return None
+    try:
+        return result.figure.goal.limit(medians)
+    except KeyError:
+        return None  # the peer it is measured against is not installed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One file a case: which contenders, which figures, and how one contender is measured once."""

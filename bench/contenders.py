@@ -1,0 +1,68 @@
+"""Who is measured, and how each one's processes are started. What is measured is in `cases/`."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["ARQ", "ARQ_TUNED", "FASTMCP", "ROOT", "SDK", "WINDLASS", "Contender"]
+
+ROOT = Path(__file__).parents[1]
+_PROGRAMS = ROOT / "bench" / "programs"
+_PEERS = ROOT / ".venv-peers" / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to run background tasks. Its program knows `serve PORT`, `work`, `send TOOL COUNT GAP`."""
+
+    name: str
+    label: str
+    """Column heading."""
+    program: Path
+    python: Path = Path(sys.executable)
+    redis_variable: str = "BENCH_REDIS_URL"
+    redis_options: str = ""
+    """Appended to the address of Redis."""
+    slots_variable: str = "BENCH_CONCURRENCY"
+    environment: dict[str, str] = field(default_factory=dict)
+    server_works: bool = False
+    """Its server process runs tasks too, as many at a time as the slots variable says; 0 = none."""
+    unfinished: tuple[tuple[str, str], ...] = ()
+    """Redis (command, key) pairs whose replies sum up to the number of tasks that have not ended."""
+
+    def is_installed(self) -> bool:
+        """Whether it can be measured here."""
+        return self.python.exists()
+
+
+WINDLASS = Contender(
+    "windlass",
+    "Windlass",
+    _PROGRAMS / "windlass_program.py",
+    redis_variable="WINDLASS_REDIS_URL",
+    slots_variable="WINDLASS_CONCURRENCY",
+    environment={"WINDLASS_OPEN_LIMIT": "1000000"},  # the check stays, the number is out of the way
+    unfinished=(("ZCARD", "{windlass}:live"),),
+)
+SDK = Contender("sdk", "bare SDK", _PROGRAMS / "sdk_program.py")
+FASTMCP = Contender(
+    "fastmcp",
+    "FastMCP (docket)",
+    _PROGRAMS / "fastmcp_program.py",
+    python=_PEERS,
+    redis_variable="FASTMCP_DOCKET_URL",
+    # With redis-py's default of 100 a worker of 100 slots runs out of connections and pauses for five seconds.
+    redis_options="?max_connections=1000",
+    slots_variable="FASTMCP_DOCKET_CONCURRENCY",
+    environment={"FASTMCP_LOG_LEVEL": "WARNING", "FASTMCP_CHECK_FOR_UPDATES": "off"},
+    server_works=True,
+    unfinished=(("XLEN", "fastmcp:stream"), ("ZCARD", "fastmcp:queue")),
+)
+ARQ = Contender("arq", "arq, defaults", _PROGRAMS / "arq_program.py", unfinished=(("ZCARD", "arq:queue"),))
+ARQ_TUNED = Contender(
+    "arq_tuned",
+    "arq, polling every 5 ms",
+    _PROGRAMS / "arq_program.py",
+    environment={"BENCH_ARQ_TUNED": "1"},
+    unfinished=(("ZCARD", "arq:queue"),),
+)

@@ -1,0 +1,70 @@
+"""What the cases measure: figures with unit, direction and goal, and the medians of their rounds.
+
+The goals are those of the design, as ratios against a peer of the same run wherever it names one.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bench.contenders import WINDLASS
+
+__all__ = ["Figure", "Goal", "Medians", "Result"]
+
+Medians = Mapping[tuple[str, str], float]
+"""(figure, contender) -> median."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the design asks for."""
+
+    words: str
+    limit: Callable[[Medians], float]
+    """The value to reach, made of other figures of the run; KeyError where a peer was not measured."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    key: str
+    title: str
+    unit: str
+    more_is_better: bool
+    peers: tuple[str, ...] = ()
+    """Whom ours is compared with: the best of them that was measured."""
+    goal: Goal | None = None
+    digits: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A figure, with what was measured."""
+
+    figure: Figure
+    rounds: Mapping[str, list[float]]
+    """Contender -> one value a round."""
+    goal: float | None
+    """The goal on this machine, None if there is none or it cannot be known."""
+
+    @property
+    def medians(self) -> dict[str, float]:
+        """Contender -> median."""
+        return {name: statistics.median(values) for name, values in self.rounds.items()}
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours divided by the best peer's; None without a peer."""
+        medians = self.medians
+        measured = [medians[peer] for peer in self.figure.peers if peer in medians]
+        best = (max if self.figure.more_is_better else min)(measured, default=None)
+        return medians[WINDLASS.name] / best if best else None
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether ours reaches the goal; None without one."""
+        if self.goal is None:
+            return None
+        ours = self.medians[WINDLASS.name]
+        return ours >= self.goal if self.figure.more_is_better else ours <= self.goal

@@ -1,0 +1,189 @@
+"""A raw MCP client, cheap enough that the server under test stays the limit: prepared bytes over kept connections.
+
+It reads no more of an answer than a measurement needs. What is asked, and of whom, is decided elsewhere.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+__all__ = ["Endpoint", "Load", "call_tool", "get_task", "run_client"]
+
+T = TypeVar("T")
+
+REVISION = "2026-07-28"
+_META = {
+    "io.modelcontextprotocol/protocolVersion": REVISION,
+    "io.modelcontextprotocol/clientInfo": {"name": "bench", "version": "1.0.0"},
+    "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+}
+_PATIENCE = 30.0
+
+
+def call_tool(name: str, arguments: dict[str, Any] | None = None) -> bytes:
+    """The request that calls a tool and accepts a task."""
+    return _request("tools/call", name, {"name": name, "arguments": arguments or {}})
+
+
+def get_task(task_id: str) -> bytes:
+    """The request that polls a task."""
+    return _request("tasks/get", task_id, {"taskId": task_id})
+
+
+def _request(method: str, name: str, params: dict[str, Any]) -> bytes:
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}
+    body = json.dumps(message, separators=(",", ":")).encode()
+    head = (
+        "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        f"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {REVISION}\r\n"
+        f"Mcp-Method: {method}\r\nMcp-Name: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of sending one request again and again."""
+
+    seconds: float
+    latencies: list[float]
+    """Seconds from sending a request to the end of its answer, one entry a call."""
+
+    @property
+    def rate(self) -> float:
+        """Calls a second."""
+        return len(self.latencies) / self.seconds
+
+    @property
+    def p50_ms(self) -> float:
+        """Median latency in milliseconds."""
+        return statistics.median(self.latencies) * 1000
+
+
+class Endpoint:
+    """The MCP endpoint of a server on this machine. Its methods are for `run_client`."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def is_open(self) -> bool:
+        """Whether somebody listens there."""
+        try:
+            async with _Line(self.port):
+                return True
+        except OSError:
+            return False
+
+    async def ask(self, request: bytes) -> dict[str, Any]:
+        """One request on a connection of its own; the JSON-RPC result.
+
+        Raises:
+            RuntimeError: an error came back.
+        """
+        async with _Line(self.port) as line:
+            return _result(await line.ask(self._addressed(request)))
+
+    async def load(self, request: bytes, *, lines: int, seconds: float, most: int, expect: bytes) -> Load:
+        """Send `request` on `lines` connections for `seconds`, at most `most` times; every answer holds `expect`."""
+        addressed, budget, latencies = self._addressed(request), iter(range(most)), list[float]()
+
+        async def keep_asking(line: _Line, deadline: float) -> None:
+            while time.perf_counter() < deadline and next(budget, None) is not None:
+                sent = time.perf_counter()
+                answer = await line.ask(addressed)
+                latencies.append(time.perf_counter() - sent)
+                if expect not in answer:
+                    raise RuntimeError(f"an answer without {expect!r}: {answer[:1000]!r}")
+
+        async with asyncio.timeout(seconds + _PATIENCE), AsyncExitStack() as stack:
+            opened = [await stack.enter_async_context(_Line(self.port)) for _ in range(lines)]
+            started = time.perf_counter()
+            asking = [keep_asking(line, started + seconds) for line in opened]
+            await asyncio.gather(*asking)
+            return Load(time.perf_counter() - started, latencies)
+
+    def _addressed(self, request: bytes) -> bytes:
+        return request.replace(b"{port}", str(self.port).encode(), 1)
+
+
+class _Line(asyncio.Protocol):
+    """One kept connection that carries one request at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._received = bytearray()
+        self._answer: asyncio.Future[bytes] | None = None
+        self._transport: Any = None
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._transport.close()
+
+    async def ask(self, request: bytes) -> bytes:
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._answer is not None and _is_whole(self._received):
+            answer, self._answer = self._answer, None
+            whole, self._received = bytes(self._received), bytearray()
+            answer.set_result(whole)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("the server closed the connection"))
+
+
+def _is_whole(received: bytearray) -> bool:
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    head = bytes(received[:end]).lower()
+    at = head.find(b"content-length:")
+    if at < 0:
+        return received.endswith(b"0\r\n\r\n")  # chunked: one answer at a time, so the last chunk ends it
+    length = int(head[at + 15 :].split(b"\r\n", 1)[0])
+    return len(received) - end - 4 >= length
+
+
+def _result(answer: bytes) -> dict[str, Any]:
+    """The result in a JSON answer, or in the event that ends a stream."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b"chunked" in head.lower():
+        body = _joined(body)
+    text = body.decode()
+    if not text.startswith("{"):
+        text = next(line for line in reversed(text.splitlines()) if line.startswith("data:")).removeprefix("data:")
+    message: dict[str, Any] = json.loads(text)
+    if "result" not in message:
+        raise RuntimeError(f"the server refused: {message.get('error', message)}")
+    result: dict[str, Any] = message["result"]
+    return result
+
+
+def _joined(chunks: bytes) -> bytes:
+    whole = b""
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size, 16)
+        whole, chunks = whole + rest[:length], rest[length + 2 :] if length else b""
+    return whole
+
+
+def run_client(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function on the fast event loop; its value."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work())

@@ -1,0 +1,118 @@
+"""Starts the programs under test and makes sure that none of them outlives the run.
+
+Every program leads a process group of its own, and only these groups are ever signalled.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+__all__ = ["Program", "await_value", "clean_up_on_signals", "free_port"]
+
+T = TypeVar("T")
+
+_OURS = ("WINDLASS_", "FASTMCP_", "BENCH_")
+_leaders: set[int] = set()
+
+
+class Program:
+    """One process under test, started at once; its output goes to a file that is shown when it dies."""
+
+    def __init__(self, command: Sequence[str | Path], *, environment: Mapping[str, str], output: Path) -> None:
+        self._output = output
+        self._name = " ".join(Path(word).name for word in command[:3])
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        # Compiling every module at every start would take longer than most measurements.
+        inherited.pop("PYTHONDONTWRITEBYTECODE", None)
+        with output.open("ab") as sink:
+            self._process = subprocess.Popen(
+                command,
+                env=inherited | dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                cwd=output.parent,
+                start_new_session=True,
+            )
+        _leaders.add(self._process.pid)
+
+    def check(self) -> None:
+        """Return while the program runs or has ended well.
+
+        Raises:
+            RuntimeError: it failed; the message carries the end of its output.
+        """
+        if self._process.poll():
+            tail = self._output.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{self._name} ended with {self._process.returncode}:\n{tail}")
+
+    def has_ended(self) -> bool:
+        """True once it has ended well; raises like `check`."""
+        self.check()
+        return self._process.poll() is not None
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far; 0 where the system does not tell (no /proc)."""
+        try:
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self) -> None:
+        """End the whole group, the hard way: nothing of a finished measurement is worth a farewell."""
+        _kill_group(self._process.pid)
+        self._process.wait()
+
+
+def await_value(look: Callable[[], T | None], what: str, *, seconds: float, every: float = 0.01) -> T:
+    """The first value of `look` that is not None.
+
+    Raises:
+        RuntimeError: `seconds` have passed without one.
+    """
+    deadline = time.monotonic() + seconds
+    while (value := look()) is None:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(every)
+    return value
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def clean_up_on_signals() -> None:
+    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, so that what was started is stopped."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _kill_group(leader: int) -> None:
+    _leaders.discard(leader)
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass  # everybody in it has ended
+
+
+@atexit.register
+def _kill_the_rest() -> None:
+    for leader in list(_leaders):
+        _kill_group(leader)

@@ -1,0 +1,85 @@
+"""FastMCP with its tasks extension under test: `serve PORT`, `work`, `send TOOL COUNT GAP`.
+
+Redis: FASTMCP_DOCKET_URL. A server always brings a worker of FASTMCP_DOCKET_CONCURRENCY slots in its own process; that
+is how it ships. Run by the interpreter of `.venv-peers`.
+"""
+
+import asyncio
+import secrets
+import sys
+import time
+
+from docket import Docket
+from fastmcp import Context, FastMCP
+from fastmcp_tasks import TasksExtension
+from fastmcp_tasks.components import add_component_to_docket, register_component_with_docket
+from fastmcp_tasks.keys import build_task_key
+from fastmcp_tasks.settings import DocketSettings
+from fastmcp_tasks.worker_cli import tasks_app
+from journal import note, note_first, note_now
+from pace import paced
+
+mcp = FastMCP("bench")
+mcp.add_extension(TasksExtension())
+
+
+@mcp.tool(task=True)
+async def nop() -> str:
+    """Do nothing."""
+    note_first("started")
+    return "done"
+
+
+@mcp.tool(task=True)
+async def stamp(sent_ns: int) -> str:
+    """Note when it was sent and when it started."""
+    note_now("stamped", sent_ns)
+    return "done"
+
+
+@mcp.tool(task=True)
+async def hold() -> str:
+    """Run until the process ends."""
+    note_now("held")
+    await asyncio.Event().wait()
+    return "released"
+
+
+@mcp.tool(task=True)
+async def report(count: int, ctx: Context) -> str:
+    """Report progress `count` times, note how long that took, and stay."""
+    started = time.perf_counter()
+    for step in range(1, count + 1):
+        await ctx.report_progress(step, count, f"report {step}")
+    note("reported", count, time.perf_counter() - started)
+    await asyncio.Event().wait()
+    return "done"
+
+
+async def send(tool: str, count: int, gap: float) -> None:
+    """Add tasks to the docket by the call that the server ends with, without what it writes before."""
+    settings = DocketSettings()
+    (component,) = [one for one in await mcp.get_tasks() if one.name == tool]
+    async with Docket(name=settings.name, url=settings.url) as docket:
+        register_component_with_docket(component, docket)
+
+        async def add() -> None:
+            key = build_task_key(None, secrets.token_urlsafe(32), "tool", component.key)
+            arguments = {"sent_ns": time.monotonic_ns()} if tool == "stamp" else {}
+            await add_component_to_docket(component, docket, arguments, fn_key=component.key, task_key=key)
+
+        await paced(add, count, gap)
+
+
+def main(mode: str, *words: str) -> None:
+    """Run one of the modes."""
+    if mode == "serve":
+        mcp.run(transport="http", host="127.0.0.1", port=int(words[0]), log_level="warning", show_banner=False)
+    elif mode == "work":
+        tasks_app(["worker", __file__])
+    else:
+        asyncio.run(send(words[0], int(words[1]), float(words[2])))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,99 @@
+"""The results as a table for a terminal, as Markdown for docs/performance.md, and as JSON. No measuring here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, ROOT, SDK, WINDLASS
+from bench.figures import Result
+from bench.plan import Plan
+
+__all__ = ["as_json", "as_table", "write_markdown"]
+
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+_COLUMNS = (WINDLASS, FASTMCP, ARQ, ARQ_TUNED, SDK)
+_NUMBERS = len(_COLUMNS) + 1
+
+
+def as_table(results: Sequence[Result]) -> str:
+    """Aligned columns, one line a figure."""
+    rows = [_heading(), *map(_row, results)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if 1 <= at <= _NUMBERS else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def as_json(results: Sequence[Result], machine: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """Everything: the machine, the size of the run, every round of every figure."""
+    return {
+        "machine": machine,
+        "plan": {"rounds": plan.rounds, "seconds": plan.seconds, "scale": plan.scale},
+        "contenders": {contender.name: contender.label for contender in _COLUMNS},
+        "figures": [
+            {
+                "figure": result.figure.key,
+                "title": result.figure.title,
+                "unit": result.figure.unit,
+                "more_is_better": result.figure.more_is_better,
+                "rounds": dict(result.rounds),
+                "medians": result.medians,
+                "ratio": result.ratio,
+                "goal": result.goal,
+                "goal_in_words": result.figure.goal.words if result.figure.goal else None,
+                "met": result.is_met,
+            }
+            for result in results
+        ],
+    }
+
+
+def write_markdown(results: Sequence[Result], machine: dict[str, Any], plan: Plan, page: Path = PAGE) -> None:
+    """Put the table and the machine between the markers of the page.
+
+    Raises:
+        ValueError: the page has no markers.
+    """
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} must hold the lines {BEGIN} and {END}; the table goes between them")
+    rows = [_heading(), *map(_row, results)]
+    rule = ["---", *["---:"] * _NUMBERS, "---", "---"]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
+    page.write_text(f"{before}{BEGIN}\n{_setting(machine, plan)}\n\n{table}\n{END}{after}")
+
+
+def _heading() -> list[str]:
+    return ["figure", *(contender.label for contender in _COLUMNS), "ratio", "goal", "met"]
+
+
+def _row(result: Result) -> list[str]:
+    figure, medians = result.figure, result.medians
+    shown = [
+        f"{medians[contender.name]:,.{figure.digits}f}" if contender.name in medians else "" for contender in _COLUMNS
+    ]
+    ratio = "" if result.ratio is None else f"{result.ratio:.2f}x"
+    goal = ""
+    if figure.goal is not None:
+        goal = figure.goal.words + ("" if result.goal is None else f": {result.goal:,.{figure.digits}f}")
+    met = {True: "yes", False: "no", None: ""}[result.is_met]
+    title = f"{figure.title} ({figure.unit})" if figure.unit else figure.title
+    return [title, *shown, ratio, goal, met]
+
+
+def _setting(machine: dict[str, Any], plan: Plan) -> str:
+    ours = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
+    peers = ", ".join(f"{name} {version or 'absent'}" for name, version in (machine["peers"] or {}).items())
+    return (
+        f"Measured {machine['date'][:10]} on {machine['cores']} cores of {machine['processor']} "
+        f"({machine['system']}; load at the start {machine['load'][0]}), Python {machine['python']}, "
+        f"Redis {machine['redis']} with its append-only file on; medians of {plan.rounds} rounds.\n"
+        f"Our side: {ours}. FastMCP's side: {peers or 'not installed'}."
+    )

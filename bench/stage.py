@@ -1,0 +1,121 @@
+"""The private world of one measurement: a directory, a Redis, the contender's processes, and the journal they write."""
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bench.contenders import Contender
+from bench.mcp_client import Endpoint, run_client
+from bench.private_redis import PrivateRedis
+from bench.processes import Program, await_value, free_port
+
+__all__ = ["Stage"]
+
+_START = 60.0
+"""Seconds a program gets to start on a busy machine."""
+
+
+@functools.cache
+def _bytecode() -> tempfile.TemporaryDirectory[str]:
+    """A place for compiled modules that all programs of the run share; it goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="windlass-bench-bytecode-")
+
+
+class Stage:
+    """A context manager: what was started on it is stopped, and the directory removed, at its end."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+        self.directory = Path(tempfile.mkdtemp(prefix="windlass-bench-"))
+        self.redis: PrivateRedis
+        self.programs: list[Program] = []
+        self._journal = self.directory / "journal"
+
+    def __enter__(self) -> Self:
+        try:
+            self.redis = PrivateRedis(self.directory)
+        except BaseException:
+            shutil.rmtree(self.directory, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for program in reversed(self.programs):
+            program.stop()
+        self.redis.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def serve(self, *, concurrency: int = 0) -> Endpoint:
+        """A server that answers, and `concurrency` slots of a worker: in a process of its own unless the server works.
+
+        Without slots tasks stay queued.
+        """
+        port = free_port()
+        server = self._start("serve", port, slots=concurrency)
+        endpoint = Endpoint(port)
+
+        def answers() -> bool | None:
+            server.check()
+            return run_client(endpoint.is_open) or None
+
+        await_value(answers, f"the server of {self.contender.label}", seconds=_START, every=0.05)
+        if concurrency and not self.contender.server_works:
+            self.work(concurrency)
+        return endpoint
+
+    def work(self, concurrency: int) -> Program:
+        """Start a worker process."""
+        return self._start("work", slots=concurrency)
+
+    def send(self, tool: str, count: int, gap: float = 0.0) -> None:
+        """Have `count` tasks enqueued by a process of their own, `gap` seconds apart, and wait for its end."""
+        sender = self._start("send", tool, count, gap)
+        await_value(lambda: sender.has_ended() or None, "the sender", seconds=_START + count * (gap + 0.02))
+
+    def notes(self, kind: str) -> list[list[str]]:
+        """What was noted in the journal so far under `kind`, the words of each line after it."""
+        try:
+            lines = self._journal.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [line.split()[1:] for line in lines if line.startswith(f"{kind} ")]
+
+    def await_note(self, kind: str, count: int = 1, *, seconds: float = _START) -> list[list[str]]:
+        """The notes of one kind once there are `count` of them."""
+
+        def enough() -> list[list[str]] | None:
+            for program in self.programs:
+                program.check()
+            found = self.notes(kind)
+            return found if len(found) >= count else None
+
+        return await_value(enough, f"{count} notes {kind!r}", seconds=seconds)
+
+    def unfinished(self) -> int:
+        """Tasks that have not ended."""
+        return self.redis.sizes(self.contender.unfinished)
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the contender's running processes, Redis not among them."""
+        return sum(program.cpu_seconds() for program in self.programs)
+
+    def _start(self, *words: Any, slots: int = 0) -> Program:
+        contender = self.contender
+        program = Program(
+            [contender.python, contender.program, *map(str, words)],
+            environment={
+                contender.redis_variable: self.redis.url + contender.redis_options,
+                "BENCH_JOURNAL": str(self._journal),
+                "PYTHONPYCACHEPREFIX": _bytecode().name,
+                contender.slots_variable: str(slots),
+                **contender.environment,
+            },
+            output=self.directory / f"{words[0]}.log",
+        )
+        self.programs.append(program)
+        return program

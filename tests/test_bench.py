@@ -1,0 +1,106 @@
+"""That `bench/run` runs, reports in its shape and leaves nothing behind. Nothing here looks at anybody's speed."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RUN = ROOT / "bench" / "run"
+# The cheapest case, with every count and duration cut to a twentieth.
+SMALLEST = ("--quick", "--only", "get", "--scale", "0.05")
+PATIENCE = 55.0
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Where the run keeps its files. Not pytest's tmp_path: a socket's path has room for some 100 bytes."""
+    directory = Path(tempfile.mkdtemp(prefix="bench-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running(scratch: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The bench as a process of its own; what it says goes to the file `said`."""
+    with (scratch / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [RUN, *words], env={**os.environ, "TMPDIR": str(scratch)}, stdout=said, stderr=said, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=10)
+
+
+def bench(scratch: Path, *words: str) -> tuple[int, str]:
+    """Exit status and output of a run."""
+    with running(scratch, *words) as process:
+        status = process.wait(timeout=PATIENCE)
+    return status, (scratch / "said").read_text()
+
+
+def test_a_small_run_writes_every_figure_and_what_it_was_measured_on(scratch: Path) -> None:
+    """figures are measured side by side in one run, and mean nothing without the machine."""
+    status, said = bench(scratch, *SMALLEST, "--json", str(scratch / "out.json"))
+    assert status == 0, said
+    report: dict[str, Any] = json.loads((scratch / "out.json").read_text())
+
+    assert {"machine", "plan", "contenders", "figures"} == report.keys()
+    assert report["plan"] == {"rounds": 1, "seconds": 1.0, "scale": 0.05}
+    machine = report["machine"]
+    assert os.cpu_count() == machine["cores"]
+    assert all(machine[fact] for fact in ("date", "processor", "system", "python", "redis", "versions"))
+
+    assert [figure["figure"] for figure in report["figures"]] == ["get_rate", "get_commands"]
+    measured = {"windlass", "fastmcp"} if machine["peers"] else {"windlass"}
+    for figure in report["figures"]:
+        assert measured == figure["rounds"].keys() == figure["medians"].keys()
+        assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in figure["rounds"].values())
+        assert figure["title"] in said
+        assert (figure["ratio"] is not None) == bool(machine["peers"])
+    rate = report["figures"][0]
+    assert rate["met"] is (rate["medians"]["windlass"] >= rate["goal"] if machine["peers"] else None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for left processes in /proc")
+def test_a_run_that_is_told_to_stop_leaves_no_process(scratch: Path) -> None:
+    """Whoever stops a run has their machine back at once."""
+    with running(scratch, *SMALLEST, "--scale", "20") as process:
+        deadline = time.monotonic() + PATIENCE
+        while not any("redis-server" in line for line in processes_of(scratch)):  # the set-up before is plain bash
+            assert process.poll() is None, (scratch / "said").read_text()
+            assert time.monotonic() < deadline, (scratch / "said").read_text()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    assert processes_of(scratch) == []
+    assert [path.name for path in scratch.iterdir()] == ["said"]
+
+
+def processes_of(scratch: Path) -> list[str]:
+    """Command lines of the processes whose environment names the directory."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit() and str(scratch).encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def test_the_page_takes_only_whole_tables(scratch: Path) -> None:
+    """A table of one case would replace the figures of all the others in docs/performance.md."""
+    status, said = bench(scratch, "--only", "get", "--markdown")
+    assert (status, "leave out --only" in said) == (2, True)
