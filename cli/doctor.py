@@ -6,7 +6,7 @@ It changes nothing, but it starts the embedded Redis if that is the one in use: 
 import asyncio
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from windlass.store.connection import connect, shown_url, store_errors
 from windlass.store.preflight import Finding, inspect
 from windlass.store.server_binary import find_server
 from windlass.store.settings import StoreSettings, read_settings
+from windlass.store.tasks import TaskStore
 from windlass.workers.settings import WorkerSettings
 
 __all__ = ["examine"]
@@ -62,7 +63,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
     if settings.redis_url is None:
         yield _server_program()
-    yield from _redis(settings)
+    yield from _redis(settings, {} if server is None else server._desk.policies())
 
 
 def _versions() -> Finding:
@@ -99,26 +100,47 @@ def _server_program() -> Finding:
         return _fault("redis-server", exc, "")
 
 
-def _redis(settings: StoreSettings) -> Iterator[Finding]:
+def _redis(settings: StoreSettings, policies: Mapping[str, TaskConfig]) -> Iterator[Finding]:
     with ExitStack() as stack:
         try:
             ready = stack.enter_context(redis_at_hand(settings))
-            findings = asyncio.run(_judged(ready))
+            findings, workers = asyncio.run(_asked(ready))
         except WindlassError as exc:
             yield _fault("redis", exc, "start it, or correct WINDLASS_REDIS_URL")
             return
         kind = "embedded" if settings.redis_url is None else shown_url(settings.redis_url)
         yield Finding("redis", "ok", f"answers ({kind})")
         yield from (Finding(f"redis {one.name}", one.level, one.detail, one.remedy) for one in findings)
+        yield from _workers(workers, policies, is_embedded=settings.redis_url is None)
 
 
-async def _judged(settings: StoreSettings) -> list[Finding]:
+async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """What Redis says of itself, and what live workers say there of themselves."""
     redis = connect(settings)
     try:
         with store_errors(shown_url(settings.redis_url or "")):
-            return await inspect(redis)
+            findings = await inspect(redis)
+        return findings, await TaskStore(redis, settings).workers()
     finally:
         await redis.aclose()
+
+
+def _workers(
+    workers: list[dict[str, Any]], policies: Mapping[str, TaskConfig], *, is_embedded: bool
+) -> Iterator[Finding]:
+    if not workers:
+        if is_embedded:
+            yield Finding("workers", "ok", "none now; `windlass run` and `windlass call` bring their own")
+        else:
+            yield Finding("workers", "warning", "none is alive, so tasks wait", "start one: windlass worker FILE")
+        return
+    for one in workers:
+        load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
+        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
+    for name, policy in policies.items():
+        if not any(one["queue"] == policy.queue and name in one["tools"] for one in workers):
+            found = f"no live worker of queue {policy.queue} has it, so its tasks wait"
+            yield Finding(f"tool {name}", "warning", found, f"start one: windlass worker FILE --queue {policy.queue}")
 
 
 def _fault(name: str, exc: WindlassError, remedy: str) -> Finding:

@@ -74,6 +74,8 @@ class Parent:
         except OSError:
             order = b""
         if order.endswith(b"\n"):
+            # Nobody hears us from now on: errors belong in the log.
+            self._line = None
             _write_to(json.loads(order)["log"])
         else:
             _end()

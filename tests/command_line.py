@@ -1,0 +1,268 @@
+"""The `windlass` command as tests run it: real processes with a data directory of their own, none of which stays.
+
+Here: starting, talking to, and counting processes. What they should do stands in the tests.
+"""
+
+import contextlib
+import http.client
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+__all__ = ["PATIENCE", "SERVER", "Household", "Screen", "eventually", "is_ready"]
+
+PATIENCE = 30.0
+"""Seconds, for a machine that runs much else."""
+T = TypeVar("T")
+
+SERVER = '''
+"""The server that these tests call."""
+
+import asyncio
+from pathlib import Path
+
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult
+from pydantic import BaseModel, Field
+
+from windlass.server import Context, TaskConfig, TaskServer
+
+mcp = TaskServer("Tests")
+QUICK = TaskConfig(poll_interval=0.1)
+
+
+class Guest(BaseModel):
+    name: str = Field(description="Your name")
+    age: int = 30
+    vip: bool
+
+
+@mcp.tool()
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@mcp.tool()
+async def echo(text: str, more: list[str] | None = None) -> str:
+    """Return what came."""
+    return f"{text!r} {more!r}"
+
+
+@mcp.tool()
+async def figures() -> CallToolResult:
+    """Structure without words."""
+    return CallToolResult(content=[], structured_content={"a": 1})
+
+
+@mcp.tool(task=QUICK)
+async def dig(gate: str, ctx: Context) -> str:
+    """Report that half of the work is done, wait for a file, and do the rest."""
+    await ctx.report_progress(1, 2, "half of the hole")
+    while not Path(gate).exists():
+        await asyncio.sleep(0.02)
+    return "dug"
+
+
+@mcp.tool(task=QUICK)
+async def greet(ctx: Context) -> str:
+    """Ask who is there."""
+    answer = await ctx.elicit("Who is there?", Guest)
+    return f"{answer.action} {getattr(answer, 'data', None)}"
+
+
+@mcp.tool(task=QUICK)
+async def stumble() -> str:
+    """Fail as a tool."""
+    raise ToolError("the ground was uneven")
+
+'''
+
+
+def eventually(probe: Callable[[], T], within: float = PATIENCE) -> T:
+    """Ask until the answer is true; fails with the last one."""
+    deadline = time.monotonic() + within
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"not within {within:g} s; last seen: {answer!r}"
+        time.sleep(0.02)
+    return answer
+
+
+def is_ready(port: int) -> bool:
+    """Whether a server at the port can serve."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@dataclass
+class Household:
+    """A working directory with a server file and a data directory, and every process that has them."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+        # A task that a test leaves behind must not keep its worker.
+        own = {"WINDLASS_HOME": str(self.folder / ".windlass"), "WINDLASS_GRACE": "1", "COLUMNS": "160"}
+        self.environment = inherited | own | self.environment
+        self.write("server.py", SERVER)
+
+    def write(self, name: str, text: str) -> Path:
+        """A file in the working directory."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def command(self, *words: str) -> list[str]:
+        """The command line of `windlass` with these words."""
+        return [str(Path(sys.executable).with_name("windlass")), *words]
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; standard input is empty."""
+        return subprocess.run(
+            self.command(*words),
+            env=self.environment | environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    @contextlib.contextmanager
+    def started(self, *words: str, **environment: str) -> Iterator["Started"]:
+        """A command that goes on; terminated at the end, if it still runs."""
+        log = self.folder / f"{words[0]}.log"
+        with log.open("ab") as errors:
+            process = subprocess.Popen(
+                self.command(*words),
+                env=self.environment | environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        try:
+            yield Started(process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()
+
+    def processes(self, part: str = "") -> dict[int, str]:
+        """Command lines by process id of all that runs with this data directory and has `part` in its command line."""
+        wanted = f"WINDLASS_HOME={self.environment['WINDLASS_HOME']}".encode()
+        found = {}
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if wanted in (place / "environ").read_bytes().split(b"\0") and line and part in line:
+                    found[int(place.name)] = line
+        return found
+
+    def clear(self) -> dict[int, str]:
+        """End whatever is left; what that was."""
+        left = self.processes()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return left
+
+
+@dataclass
+class Started:
+    """A command that runs."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def first_line(self) -> str:
+        """What it prints first; fails if it ends instead."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"it ended with {self.process.wait(PATIENCE)}:\n{self.log.read_text()}"
+        return line.rstrip("\n")
+
+    def url(self) -> str:
+        """The endpoint, from the line that says that it is ready."""
+        return self.first_line().split()[1]
+
+
+class Screen:
+    """A command in a terminal of its own: reads what it shows, types, and presses Ctrl-C."""
+
+    def __init__(self, household: Household, words: Sequence[str]) -> None:
+        command = household.command(*words)
+        environment = household.environment | {"TERM": "xterm"}
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            os.chdir(household.folder)
+            os.execve(command[0], command, environment)
+        self.shown = ""
+        self._read_to = 0
+        self._code: int | None = None
+
+    def wait_for(self, text: str) -> None:
+        """Read until `text` is shown, after whatever was waited for before."""
+        deadline = time.monotonic() + PATIENCE
+        while (at := self.shown.find(text, self._read_to)) < 0:
+            assert time.monotonic() < deadline, f"{text!r} was not shown:\n{self.shown[-2000:]}"
+            assert self._read(), f"it ended and did not show {text!r}:\n{self.shown[-2000:]}"
+        self._read_to = at + len(text)
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._terminal, text.encode())
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        deadline = time.monotonic() + PATIENCE
+        while self._read():
+            assert time.monotonic() < deadline, f"it does not end:\n{self.shown[-2000:]}"
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+    def close(self) -> None:
+        """End it the hard way if it still runs."""
+        if self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+        os.close(self._terminal)
+
+    def _read(self) -> bool:
+        if not select.select([self._terminal], [], [], 0.1)[0]:
+            return True
+        try:
+            data = os.read(self._terminal, 65536)
+        except OSError:
+            return False  # the other side is closed
+        self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace"))
+        return bool(data)

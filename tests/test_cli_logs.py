@@ -1,0 +1,95 @@
+"""Every log line goes to standard error: JSON where nobody looks, one format for us and the libraries."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from windlass.cli.failures import Failure, show
+from windlass.cli.printable import printable
+
+PROGRAM = """
+import logging, sys, warnings
+import structlog
+from windlass.cli.logs import LogForm, LogLevel, configure
+early = structlog.get_logger()
+configure(LogLevel(sys.argv[1]), LogForm(sys.argv[2]))
+{}
+"""
+
+CRASH = r"""
+def f(secret):
+    raise ValueError('x\x1b')
+try:
+    f('hu' + 'sh')
+except ValueError:
+    early.exception('broke')
+"""
+
+
+def logged(code: str, level: str = "info", form: str = "auto") -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(code), level, form], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def events(code: str, level: str = "info") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in logged(code, level)]
+
+
+def test_a_line_is_one_json_object_with_facts_level_and_time() -> None:
+    (event,) = events("early.info('task.settled', task_id='x')")
+    assert {"event": "task.settled", "task_id": "x", "level": "info"}.items() <= event.items()
+    assert event["timestamp"].endswith("Z")
+
+
+def test_the_level_decides_what_is_written() -> None:
+    code = "early.debug('d'); early.info('i'); early.warning('w')"
+    assert [event["event"] for event in events(code, "warning")] == ["w"]
+    assert [event["event"] for event in events(code, "debug")] == ["d", "i", "w"]
+
+
+@pytest.mark.parametrize("name", ["mcp.server", "uvicorn.error", "arq.worker"])
+def test_libraries_speak_through_the_same_lines(name: str) -> None:
+    (event,) = events(f"logging.getLogger({name!r}).warning('it is %s', 'late')")
+    assert {"event": "it is late", "level": "warning", "logger": name}.items() <= event.items()
+
+
+def test_libraries_never_write_debug_lines() -> None:
+    """the protocol's library writes whole messages there, arguments and results included."""
+    code = "logging.getLogger('mcp').debug('arguments'); logging.getLogger('mcp').info('fine')"
+    assert [event["event"] for event in events(code, "debug")] == ["fine"]
+    assert events(code, "info") == []
+
+
+def test_python_warnings_are_log_lines() -> None:
+    (event,) = events("warnings.warn('old ways')")
+    assert "old ways" in event["event"]
+
+
+def test_control_characters_do_nothing() -> None:
+    code = r"early.info('a\x1b[2Jb', name='c\nd\x9b', left='\u202e')"
+    (line,) = logged(code, form="text")
+    assert all(char.isprintable() for char in line.replace("\x1b[0m", ""))
+    assert r"a\x1b[2Jb" in line
+    assert r"c\nd\x9b" in line
+    assert json.loads(logged(code)[0])["left"] == "\\u202e"
+
+
+def test_a_traceback_keeps_its_lines_and_shows_no_variables() -> None:
+    lines = logged(CRASH, form="text")
+    assert lines[-1] == "ValueError: x\\x1b"
+    assert not any("hush" in line for line in lines)
+
+
+def test_a_failure_keeps_its_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Failure("one\ntwo\x1b[31m", 1))
+    assert capsys.readouterr() == ("", "windlass: one\ntwo\\x1b[31m\n")
+
+
+def test_printable_text_stays_as_it_is() -> None:
+    assert printable("Grüße, 世界 🙂") == "Grüße, 世界 🙂"
