@@ -61,7 +61,7 @@ LEGAL_MOVES: Mapping[Move, tuple[frozenset[Status], Status | None]] = MappingPro
         Move.RESUME: (frozenset({Status.INPUT_REQUIRED}), Status.RUNNING),
         Move.RELEASE: (_HELD, Status.PENDING),
         Move.COMPLETE: (_HELD, Status.COMPLETED),
-        Move.FAIL: (_OPEN, Status.FAILED),
+        Move.FAIL: (_HELD, Status.FAILED),
         Move.CANCEL: (_OPEN, Status.CANCELLED),
     }
 )

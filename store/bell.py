@@ -1,5 +1,6 @@
 """The wake-up call of idle workers: a blocking pop on a connection of its own."""
 
+import asyncio
 from typing import Any
 
 from windlass.store.connection import connect, store_errors
@@ -15,16 +16,19 @@ class Bell:
     def __init__(self, settings: StoreSettings, keys: Keys, queue: str) -> None:
         self._redis = connect(settings, blocking=True)
         self._key = keys.wake(queue)
+        self._patience = settings.command_timeout
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a token; False when none came in time. One worker gets each token.
 
         Raises:
-            StoreUnavailable: there is no connection.
+            StoreUnavailable: there is no connection, or Redis has fallen silent.
         """
         with store_errors():
             pop: Any = self._redis.blpop  # typed for whole seconds; Redis 6 takes fractions
-            return await pop([self._key], timeout=seconds) is not None
+            # The connection has no timeout of its own: a Redis that vanished would be waited on for ever.
+            async with asyncio.timeout(seconds + self._patience):
+                return await pop([self._key], timeout=seconds) is not None
 
     async def pass_on(self) -> None:
         """Give a token back for another worker to take.

@@ -10,18 +10,19 @@ from typing import Any
 
 import redis as blocking_redis
 import structlog
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     TimeoutError,
 )
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
 from windlass.store.preflight import inspect, raise_unfit
@@ -40,27 +41,39 @@ _CURABLE = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
 
 def shown_url(url: str) -> str:
     """`url` without its password, for messages."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://…@{tail}" if at else url
+    scheme = url.split("://")[0]
+    if "password=" in url:
+        return f"{scheme}://…"
+    _, at, tail = url.rpartition("@")
+    return f"{scheme}://…@{tail}" if at else url
 
 
-def connect(settings: StoreSettings, *, blocking: bool = False) -> Redis:
-    """A lazy client with a connection pool; `blocking` for commands that wait on purpose (subscriptions, BLPOP)."""
+def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2) -> Redis:
+    """A lazy client with a connection pool; `blocking` for commands that wait on purpose (subscriptions, BLPOP).
+
+    `retries`: how often redis-py itself connects again and repeats a command before it says that it failed.
+    """
     url = _url(settings)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
-        client: Redis = Redis.from_url(
+        # The pool whose callers take turns: the other one calls a burst an outage, and connects one at a time, so
+        # that callers of a silent Redis would wait for each other's timeouts.
+        pool = BlockingConnectionPool.from_url(
             url,
             **keepalive,
             socket_timeout=None if blocking else settings.command_timeout,
             socket_connect_timeout=min(2.0, settings.command_timeout),
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
-            retry_on_error=[ConnectionError],
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
+            retry_on_error=[ConnectionError] if retries else [],
             max_connections=_POOL,
+            timeout=settings.command_timeout,
         )
-    except ValueError as exc:
-        raise SettingsError(f"WINDLASS_REDIS_URL is not a Redis address: {exc}") from None
-    return client
+    except ValueError:  # its text may quote a piece of the password
+        raise SettingsError(
+            "WINDLASS_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
+            "or unix:///path; percent-encode '/', '#', '?' and '@' in a password."
+        ) from None
+    return Redis.from_pool(pool)
 
 
 def connect_blocking(settings: StoreSettings) -> Any:
@@ -84,7 +97,7 @@ async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> Asyn
     try:
         with store_errors(shown_url(_url(settings))):
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(passing),
+                retry=retry_if_exception(lambda exc: isinstance(exc, passing) and not _is_refused(exc)),
                 stop=stop_after_delay(patience),
                 wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
                 reraise=True,
@@ -111,9 +124,9 @@ def store_errors(where: str | None = None) -> Iterator[None]:
     place = f" at {where}" if where else ""
     try:
         yield
-    except AuthenticationError as exc:
-        raise RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.") from exc
     except passing as exc:
+        if _is_refused(exc):
+            raise RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.") from exc
         raise StoreUnavailable(
             f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment."
         ) from exc
@@ -121,9 +134,15 @@ def store_errors(where: str | None = None) -> Iterator[None]:
         raise _refusal(exc, place) from exc
 
 
+def _is_refused(exc: BaseException) -> bool:
+    """Whether the password is wrong; on a unix socket redis-py hides that inside a failure to connect."""
+    return isinstance(exc, AuthenticationError) or isinstance(exc.__cause__, AuthenticationError)
+
+
 def _refusal(exc: RedisError, place: str) -> OperatorError:
     told = _CURABLE.search(str(exc))
-    match told and told[1]:
+    code = "OOM" if isinstance(exc, OutOfMemoryError) else told and told[1]
+    match code:
         case "OOM":
             return StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.")
         case "MISCONF":

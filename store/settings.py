@@ -21,7 +21,7 @@ class StoreSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WINDLASS_", extra="ignore")
 
-    redis_url: str | None = None
+    redis_url: str | None = Field(None, repr=False)
     """redis://, rediss:// or unix://; None = the embedded server."""
     home: Path = Path(".windlass")
     """Directory of the embedded server's data."""
@@ -43,7 +43,7 @@ class StoreSettings(BaseSettings):
     """Seconds an ended task can be kept at most, whatever its tool says."""
     command_timeout: float = Field(5.0, gt=0)
     """Seconds after which a silent Redis counts as unreachable."""
-    seal_keys: Annotated[tuple[bytes, ...], NoDecode] = ()
+    seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
     """AES-256 keys for payloads at rest, base64, separated by commas; the first seals, all open."""
 
     @field_validator("seal_keys", mode="before")
@@ -52,9 +52,13 @@ class StoreSettings(BaseSettings):
         if not isinstance(value, str):
             return value
         try:
-            keys = tuple(base64.b64decode(part.strip(), validate=True) for part in value.split(",") if part.strip())
+            return tuple(base64.b64decode(part.strip(), validate=True) for part in value.split(",") if part.strip())
         except binascii.Error as exc:
             raise ValueError("keys must be base64") from exc
+
+    @field_validator("seal_keys")
+    @classmethod
+    def _measure_keys(cls, keys: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if any(len(key) != 32 for key in keys):
             raise ValueError("every key must be 32 bytes (try: openssl rand -base64 32)")
         return keys

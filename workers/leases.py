@@ -33,6 +33,7 @@ class LeaseKeeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="windlass.leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
 
     def start(self) -> None:
         """Start renewing; call from the event loop."""
@@ -41,10 +42,19 @@ class LeaseKeeper:
 
     async def stop(self) -> None:
         """Stop renewing and drop the health key; returns when the thread has ended."""
+        # Not `to_thread(join)`: tools may have filled the loop's executor for ever.
         self._stopping.set()
-        await asyncio.to_thread(self._thread.join)
+        await self._ended.wait()
 
     def _run(self) -> None:
+        try:
+            self._renew_until_stopped()
+            self._presence.leave()
+        finally:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _renew_until_stopped(self) -> None:
         down = False
         while not self._stopping.is_set():
             held = self._held.fences()
@@ -62,7 +72,6 @@ class LeaseKeeper:
             if lost:
                 self._report(lost, dict(held))
             self._stopping.wait(self._every)
-        self._presence.leave()
 
     def _report(self, lost: list[str], fences: dict[str, int]) -> None:
         if self._loop is not None and not self._loop.is_closed():

@@ -40,6 +40,7 @@ class Shift:
         self._grace_over = False
         self._failed = False
         self._loop = asyncio.get_running_loop()
+        self._ear: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> int:
@@ -52,11 +53,14 @@ class Shift:
         log.info("worker.draining", running=self.running, grace=grace)
         self._draining = True
         self._stir.set()
+        if self._ear is not None:
+            # It would take the token of what is given back from a worker that stays.
+            self._ear.cancel()
         self._loop.call_later(grace, self._end_grace)
 
     async def work(self) -> None:
         """Work until drained or idle for too long. Outages of the store are waited out."""
-        ear = asyncio.create_task(self._listen(), name="windlass.bell")
+        self._ear = ear = asyncio.create_task(self._listen(), name="windlass.bell")
         idle_since = self._loop.time()
         try:
             while not (self._draining and not self._tasks and not self._endings):
@@ -145,19 +149,14 @@ class Shift:
             self._stir.set()
 
     async def _listen(self) -> None:
-        settings = self._station.settings
         while True:
             await self._room.wait()
             try:
-                # The pop itself has no time limit, and a connection can die without a word.
-                async with asyncio.timeout(settings.poll + settings.command_timeout):
-                    rung = await self._bell.wait(settings.poll)
-                    if rung and not self._room.is_set():
-                        await self._bell.pass_on()
-            except TimeoutError:
-                log.warning("bell.silent")
+                rung = await self._bell.wait(self._station.settings.poll)
+                if rung and not self._room.is_set():
+                    await self._bell.pass_on()
             except OperatorError:
-                await asyncio.sleep(settings.poll)
+                await asyncio.sleep(self._station.settings.poll)
             self._stir.set()
 
     def _set_room(self) -> None:

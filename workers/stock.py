@@ -4,12 +4,15 @@ arq's own bookkeeping deletes a job when its function returns, so whenever a tas
 arq's `Retry`, which leaves the queue as our scripts wrote it.
 """
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import structlog
 from arq.worker import Retry, func
 
+from windlass.engine.errors import OperatorError
 from windlass.engine.ports import ToolSource
 from windlass.store.keys import Keys
 from windlass.store.queue import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
@@ -20,6 +23,7 @@ from windlass.workers.station import Station, open_station
 
 __all__ = ["arq_arguments", "stock_settings"]
 
+log = structlog.get_logger()
 _NEVER = 10**9
 """Seconds, or tries: more than any task sees. arq's own limits must not end a task; its policy does."""
 _STATION = "windlass.station"
@@ -59,23 +63,43 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
 
 async def _run(ctx: dict[Any, Any], task_id: str) -> None:
     """The one function arq knows: claim this task, run it, settle it."""
-    station: Station = ctx[_STATION]
-    store = station.store
-    _, claims = await store.turn([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
-    if claims is None or not claims.tasks:
-        if await store.is_open(task_id):
-            raise Retry
-        return
-    attempt = station.attempt(claims.tasks[0])
     try:
-        ending = await attempt.run()
-    except BaseException:
-        attempt.stop(Stop.DRAIN)
-        raise
-    if ending is None or not await _settle(station, ending):
+        over = await _work(ctx[_STATION], task_id)
+    except OperatorError as exc:
+        log.warning("store.turn_failed", error=str(exc))
+        over = False
+    if not over:
         raise Retry
 
 
+async def _work(station: Station, task_id: str) -> bool:
+    """One attempt, if the task may be had; True if the task is over.
+
+    Raises:
+        OperatorError: the store did not answer, or refused.
+    """
+    store = station.store
+    _, claims = await store.turn([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
+    if claims is None or not claims.tasks:
+        return not await store.is_open(task_id)
+    attempt = station.attempt(claims.tasks[0])
+    running = asyncio.create_task(attempt.run())
+    try:
+        ending = await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # arq is told to end, and waits for its jobs to do so.
+        attempt.stop(Stop.DRAIN)
+        if (ending := await running) is not None:
+            await _settle(station, ending)
+        raise
+    return ending is not None and await _settle(station, ending)
+
+
 async def _settle(station: Station, ending: Ending) -> bool:
-    replies, _ = await station.store.turn(station.calls_of(ending))
+    try:
+        replies, _ = await station.store.turn(station.calls_of(ending))
+    except OperatorError:
+        # It stays untold, so let the lease lapse: the task runs again.
+        station.held.remove(ending.task.id, ending.task.fence)
+        raise
     return station.note(ending, replies[-1])

@@ -21,7 +21,7 @@ DESIGNED = {
     Move.RESUME: ({I}, R),
     Move.RELEASE: (HELD, P),
     Move.COMPLETE: (HELD, Status.COMPLETED),
-    Move.FAIL: (OPEN, Status.FAILED),
+    Move.FAIL: (HELD, Status.FAILED),
     Move.CANCEL: (OPEN, Status.CANCELLED),
 }
 PAIRS = [(move, status) for move in Move for status in Status]

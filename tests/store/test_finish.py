@@ -139,7 +139,9 @@ async def test_a_finish_of_what_is_pending_or_unknown_is_lost_and_changes_nothin
 
     async with depot.nothing_changes():
         assert await depot.finish(claimed) == "lost"
+        assert await depot.finish(claimed, FAILED) == "lost"
         assert await depot.finish(fresh) == "lost"
+        assert await depot.finish(fresh, FAILED) == "lost"
         assert await depot.finish(replace(fresh, id="never-seen")) == "lost"
         assert await depot.finish(replace(fresh, id="never-seen", fence=1)) == "lost"
 

@@ -158,6 +158,8 @@ async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(tr
                 await troubled.ann.scripts.run(troubled.redis, name, keys, args)
             with pytest.raises(StoreUnavailable, match="raise maxmemory"):
                 await troubled.say((name, keys, args))
+            with pytest.raises(StoreUnavailable, match="raise maxmemory"), store_errors():
+                await troubled.redis.set("outside", "a script")
             await troubled.redis.config_set("maxmemory", 0)
 
         await troubled.say((name, keys, args))

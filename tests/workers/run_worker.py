@@ -43,7 +43,7 @@ def configure() -> None:
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, force=True)  # instead of the one that mcp brings
 
 
 def main(order: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ async def test_an_idle_worker_leaves_at_once(stage: Stage) -> None:
 
 
 async def test_many_deploys_use_up_no_attempts(stage: Stage) -> None:
-    """DESIGN 4: five deploys exhaust max_tries of plain arq. Progress said before each is kept."""
+    """five deploys exhaust max_tries of plain arq. Progress said before each is kept."""
     task_id = await stage.create_noted("count", stage.gate(), n=3)
     for deploy in range(1, 7):
         worker = await stage.worker(crash_limit=0)

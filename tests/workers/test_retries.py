@@ -69,7 +69,7 @@ async def test_a_tool_error_is_an_answer_and_not_retried(stage: Stage) -> None:
     view = await stage.done(task_id)
     assert isinstance(view.outcome, Returned)
     assert view.outcome.is_error
-    assert text_of(view) == "No such report."
+    assert text_of(view) == "Error executing tool refuse: No such report."
     assert await stage.moves(task_id) == ["create", "claim", "complete"]
     assert len(stage.notes("start")) == 1
     assert not worker.said("tool.crashed")
@@ -133,7 +133,7 @@ async def test_a_timeout_error_of_the_tools_own_is_a_crash(stage: Stage) -> None
 
 
 async def test_an_unknown_tool_is_left_to_a_worker_that_has_it(stage: Stage) -> None:
-    """DESIGN 4: a rolling deploy. No crash, no failure, and the old worker goes on."""
+    """a rolling deploy. No crash, no failure, and the old worker goes on."""
     old = await stage.worker(without=("quick",))
     task_id = await stage.create_noted("quick")
     view = await eventually(lambda: stage.look(task_id), lambda view: view.record.reason == "unknown_tool")

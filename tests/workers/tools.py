@@ -88,6 +88,15 @@ async def quick(journal: str, ctx: Ctx) -> str:
 
 
 @mcp.tool(task=True)
+async def nap(journal: str, seconds: float, ctx: Ctx) -> str:
+    """Takes a little while."""
+    note(journal, "start", ctx)
+    await ctx.report_progress(ctx.attempt)
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
+@mcp.tool(task=True)
 async def walk(journal: str, gates: list[str], ctx: Ctx) -> str:
     """Runs until the gate of its attempt is there; says when it is cancelled."""
     note(journal, "start", ctx)
@@ -108,7 +117,7 @@ def march(journal: str, gates: list[str], ctx: Ctx) -> str:
         if ctx.cancelled:
             note(journal, "cancelled", ctx)
             return "cancelled"
-        time.sleep(0.01)
+        time.sleep(0.02)
     note(journal, "finish", ctx)
     return f"fence {ctx.fence}"
 
@@ -311,6 +320,27 @@ async def tick(journal: str, seconds: float, ctx: Ctx) -> int:
         ctx.report_progress(said)
         await asyncio.sleep(0.002)
     return said
+
+
+@mcp.tool(task=TaskConfig(retries=1, backoff=60))
+async def say_and_crash(ctx: Ctx) -> str:
+    """Has a word right before it crashes."""
+    for step in range(4):
+        await ctx.report_progress(step, 7, "about to crash")
+    raise RuntimeError("here")
+
+
+@mcp.tool(task=True)
+async def babble(ctx: Ctx) -> str:
+    """Reports nonsense; the name of the error that the worst of it raises."""
+    try:
+        ctx.report_progress("half")  # type: ignore[arg-type]  # that is the nonsense
+    except (TypeError, ValueError) as exc:
+        refused = type(exc).__name__
+    await ctx.report_progress(float("nan"), float("inf"), "\ud83d \x00\x1b[2J\r\n")
+    await asyncio.sleep(0.1)
+    await ctx.report_progress(float("-inf"), None, "long " * 1000)
+    return refused
 
 
 @mcp.tool(task=True)

@@ -1,0 +1,256 @@
+"""What happens when Redis is not there, does not answer, refuses or is unfit: soon, in our words, with no password."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Any
+
+import pytest
+from anyio import fail_after
+from depot import OWNER, Depot
+from redis.asyncio import Redis
+from redis_server import PrivateRedis
+
+from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
+from windlass.store.connection import connect, open_redis, shown_url
+from windlass.store.presence import Presence
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import TaskStore, open_store
+
+PASSWORD = "hunter2secret"
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    held = []
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.append(writer)
+        await reader.read()
+
+    server = await asyncio.start_server(hold, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    finally:
+        server.close()
+        for writer in held:
+            writer.close()
+
+
+@asynccontextmanager
+async def free_port() -> AsyncIterator[int]:
+    """A port that nobody listens on."""
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    yield port
+
+
+@pytest.fixture(params=["unix", "tcp"])
+async def guarded(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str], str]]:
+    """A Redis with a password: its address with the given user and password in it."""
+    async with free_port() as port:
+        with PrivateRedis(port=str(port)) as server:
+            async with Redis.from_url(server.url) as client:
+                await client.config_set("requirepass", PASSWORD)
+            path = server.url.removeprefix("unix://")
+            forms = {"unix": f"unix://{{}}{path}", "tcp": f"redis://{{}}127.0.0.1:{port}/0"}
+            yield forms[request.param].format
+
+
+async def complaint(settings: StoreSettings, kind: type[OperatorError], **patience: float) -> str:
+    """What opening a store says; it must say it soon."""
+    with fail_after(5), pytest.raises(kind) as refused:
+        async with open_redis(settings, **patience):
+            pass
+    assert type(refused.value) is kind
+    assert PASSWORD not in str(refused.value)
+    return str(refused.value)
+
+
+async def test_a_start_without_redis_waits_as_long_as_its_patience_and_says_where_it_looked() -> None:
+    async with free_port() as port:
+        settings = StoreSettings(redis_url=f"redis://user:{PASSWORD}@127.0.0.1:{port}/0")
+        before = monotonic()
+
+        said = await complaint(settings, StoreUnavailable, patience=0.4)
+
+    assert 0.3 < monotonic() - before < 3
+    assert f"at redis://…@127.0.0.1:{port}/0 cannot be reached" in said
+
+
+async def test_a_start_waits_for_a_redis_that_comes_up_late() -> None:
+    server = PrivateRedis()
+    try:
+        async with asyncio.TaskGroup() as group:
+            starting = group.create_task(opened(StoreSettings(redis_url=server.url)))
+            await asyncio.sleep(0)
+            server.launch()
+            assert await starting
+    finally:
+        server.stop()
+
+
+async def opened(settings: StoreSettings) -> bool:
+    async with open_store(settings) as store:
+        await store.ping()
+    return True
+
+
+@pytest.mark.parametrize("url", ["unix:///nowhere/redis.sock", "redis://127.0.0.1:{port}/0"])
+async def test_without_redis_every_call_is_store_unavailable_at_once(depot: Depot, url: str) -> None:
+    async with free_port() as port:
+        nowhere = StoreSettings(redis_url=url.format(port=port))
+        async with connect(nowhere) as client:
+            lost = Depot(client, nowhere)
+            calls = [lost.create, lost.claim, lambda: lost.look("t"), lambda: lost.store.history("t"), lost.store.ping]
+            calls += [lambda: lost.store.cancel("t", OWNER), lambda: lost.store.answer("t", OWNER, {"k": 1})]
+            calls += [lambda: lost.ann.is_open("t"), lambda: lost.ann.answers("t", ["k"]), lost.store.workers]
+            with fail_after(5):
+                for call in calls:
+                    with pytest.raises(StoreUnavailable, match="Nothing was lost"):
+                        await call()
+
+
+async def test_a_redis_that_never_answers_is_unavailable_within_the_command_timeout() -> None:
+    async with silent_server() as url:
+        settings = StoreSettings(redis_url=url, command_timeout=0.2)
+        async with connect(settings) as client:
+            store = TaskStore(client, settings)
+            before = monotonic()
+            with pytest.raises(StoreUnavailable):
+                await store.look("t", OWNER)
+        assert monotonic() - before < 2
+
+
+async def test_many_callers_of_a_silent_redis_do_not_wait_for_one_another() -> None:
+    async with silent_server() as url:
+        settings = StoreSettings(redis_url=url, command_timeout=0.3)
+        async with connect(settings) as client:
+            store = TaskStore(client, settings)
+            before = monotonic()
+            said = await asyncio.gather(*(store.look("t", OWNER) for _ in range(20)), return_exceptions=True)
+        assert [type(error) for error in said] == [StoreUnavailable] * 20
+        assert monotonic() - before < 2
+
+
+async def test_a_lease_keeper_does_not_hang_on_a_silent_redis() -> None:
+    async with silent_server() as url:
+        settings = StoreSettings(redis_url=url, command_timeout=0.2)
+        async with connect(settings) as client:
+            presence = Presence(settings, Depot(client, settings).ann, "ann")
+            with fail_after(5):
+                with pytest.raises(StoreUnavailable):
+                    await asyncio.to_thread(presence.renew, [("t", 1)], {})
+                await asyncio.to_thread(presence.leave)
+
+
+async def test_more_callers_than_connections_take_turns(depot: Depot) -> None:
+    """A burst is no outage."""
+    task_id = await depot.create()
+    async with connect(depot.settings) as client:
+        store = TaskStore(client, depot.settings)
+        await depot.redis.client_pause(100)
+        views = await asyncio.gather(*(store.look(task_id, OWNER) for _ in range(300)))
+        clients = await depot.redis.client_list()
+
+    assert len(views) == 300
+    assert len(clients) <= 70
+
+
+async def test_a_store_works_again_once_its_redis_is_back() -> None:
+    with PrivateRedis(appendonly="yes", appendfsync="always") as server:
+        async with open_store(StoreSettings(redis_url=server.url)) as store:
+            depot = Depot(Redis.from_url(server.url), StoreSettings(redis_url=server.url))
+            task = depot.task()
+            created = await store.create(task)
+            await depot.redis.aclose()
+
+            server.kill()
+            with pytest.raises(StoreUnavailable):
+                await store.look(task.id, OWNER)
+            server.start()
+
+            assert await store.look(task.id, OWNER) == created
+            with pytest.raises(TaskNotFound):
+                await store.look("never-seen", OWNER)
+
+
+async def test_a_wrong_password_is_told_at_once_and_not_shown(guarded: Callable[[str], str]) -> None:
+    """Waiting does not cure it."""
+    before = monotonic()
+
+    said = await complaint(StoreSettings(redis_url=guarded(f"default:not-{PASSWORD}@")), RedisUnfit)
+
+    assert "refused the user name or password in WINDLASS_REDIS_URL" in said
+    assert monotonic() - before < 2
+
+
+async def test_a_missing_password_is_told_at_once(guarded: Callable[[str], str]) -> None:
+    assert "user name or password" in await complaint(StoreSettings(redis_url=guarded("")), RedisUnfit)
+
+
+async def test_the_right_password_opens(guarded: Callable[[str], str]) -> None:
+    assert await opened(StoreSettings(redis_url=guarded(f":{PASSWORD}@")))
+
+
+async def test_an_unfit_redis_is_refused_with_the_setting_to_change() -> None:
+    with PrivateRedis(maxmemory_policy="allkeys-lru") as server:
+        said = await complaint(StoreSettings(redis_url=server.url), RedisUnfit)
+
+    assert "CONFIG SET maxmemory-policy noeviction" in said
+
+
+async def test_no_address_says_how_to_get_one() -> None:
+    said = await complaint(StoreSettings(redis_url=None), SettingsError)
+
+    assert said == "No Redis: set WINDLASS_REDIS_URL, or start through `windlass run`, which brings its own."
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{PASSWORD}@host",
+        f"redis://:{PASSWORD}/and@host:6379/0",
+        f"redis://user:{PASSWORD}#x@host:6379/0",
+        f"redis://host:{PASSWORD}/0",
+        PASSWORD,
+        "",
+    ],
+)
+async def test_what_is_no_address_is_refused_without_showing_it(url: str) -> None:
+    """An unescaped character in a password cuts the address at the wrong place."""
+    said = await complaint(StoreSettings(redis_url=url), SettingsError)
+
+    assert "WINDLASS_REDIS_URL" in said
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("unix:///run/redis.sock?db=0", "unix:///run/redis.sock?db=0"),
+        (f"redis://:{PASSWORD}@h:1/0", "redis://…@h:1/0"),
+        (f"rediss://user:{PASSWORD}@h", "rediss://…@h"),
+        (f"redis://user:with@{PASSWORD}@h", "redis://…@h"),
+        (f"redis://h:1/0?password={PASSWORD}", "redis://…"),
+        (f"unix:///run/redis.sock?db=0&password={PASSWORD}", "unix://…"),
+        (f"redis://h?password=a@{PASSWORD}", "redis://…"),
+        (f"unix://user:{PASSWORD}@/run/redis.sock?db=0", "unix://…@/run/redis.sock?db=0"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize("name", ["redis_url", "seal_keys"])
+def test_settings_do_not_show_their_secrets(name: str) -> None:
+    """Whoever prints or logs them."""
+    settings: Any = StoreSettings(redis_url=f"redis://:{PASSWORD}@h", seal_keys=(PASSWORD.encode().ljust(32),))
+
+    assert name not in repr(settings)
+    assert PASSWORD not in repr(settings)
+    assert PASSWORD not in str(settings)

@@ -1,0 +1,41 @@
+"""Keys: every family is in the table, and the table says the truth about what may last."""
+
+import pytest
+
+from windlass.store import keys as keys_module
+from windlass.store.keys import Keys
+
+KEYS = Keys("p")
+
+
+def test_every_key_is_under_the_prefix_or_is_arqs() -> None:
+    built = [
+        getattr(KEYS, name)("x")
+        for name in dir(KEYS)
+        if not name.startswith("_") and callable(getattr(KEYS, name)) and name not in ("lua", "task_of")
+    ]
+    built += [KEYS.live, KEYS.secret, KEYS.reconciling]
+
+    assert [key for key in built if not key.startswith(("{p}:", "arq:job:", "arq:in-progress:"))] == []
+    assert len(set(built)) == len(built)
+
+
+def test_a_task_is_known_again_in_its_record_key() -> None:
+    assert KEYS.task_of(KEYS.record("abc-_")) == "abc-_"
+
+
+@pytest.mark.parametrize("stem", sorted(set(keys_module._PER_TASK.values())))
+def test_every_key_family_stands_in_the_table(stem: str) -> None:
+    documented = stem.replace("{p}", "P ")
+    assert f"| {documented}" in (keys_module.__doc__ or "") or f"| channel {documented}" in (keys_module.__doc__ or "")
+
+
+def test_families_without_a_ttl_are_exactly_those_the_table_calls_so() -> None:
+    rows = [row.split("|")[1:-1] for row in (keys_module.__doc__ or "").splitlines() if row.startswith("| ")][2:]
+    lasting = {
+        family.strip().removeprefix("P ").split("<")[0]
+        for family, _, ttl, _ in rows
+        if ttl.strip().startswith(("live", "none"))
+    }
+
+    assert lasting == set(keys_module.UNEXPIRING)

@@ -1,0 +1,441 @@
+"""The lifecycle as a state machine: any sequence of moves over a real Redis, against a model in plain Python.
+
+The model knows what a task is, not how it is stored. Each step does one thing on both sides and compares the replies;
+behind each step the whole of Redis must be what the model says and keep the invariants. Time stands still: leases and
+delays are an hour, and run out only when a rule says so.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from depot import OWNER, STRANGER, Depot, question
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from oracle import Found, broken_promises
+from redis.asyncio import Redis
+
+from windlass.engine.errors import FenceLost, QuestionMismatch, TaskNotFound
+from windlass.engine.outcome import Broke, Fault, Outcome, Returned, outcome_from_json
+from windlass.engine.record import NewTask, Progress
+from windlass.engine.status import Status
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import OPERATOR
+
+HELD = (Status.RUNNING, Status.INPUT_REQUIRED)
+ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+CRASH_LIMIT = 2
+HOUR = 3600
+OUTCOMES: list[Outcome] = [Returned({"n": 1}), Returned({"n": 2}), Broke(Fault.TIMEOUT, "too long")]
+
+LATER = None
+Place = tuple[int, int]
+"""Where a due task stands in the queue: those whose time was run out by a rule first, each kind in order."""
+
+
+@dataclass
+class Model:
+    """One task as it should be."""
+
+    principal: str
+    place: Place | None
+    """None = not due."""
+    status: Status = Status.PENDING
+    seq: int = 1
+    fence: int = 0
+    attempt: int = 0
+    crashes: int = 0
+    failures: int = 0
+    worker: str | None = None
+    reason: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    asked: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    delayed: bool = False
+    in_queue: bool = True
+    has_job: bool = True
+    is_marked: bool = False
+    """Something else left arq's mark on it while it was pending."""
+
+    @property
+    def is_held(self) -> bool:
+        return self.status in HELD
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def open_questions(self) -> int:
+        return 0 if self.has_ended else len(self.asked) - len(self.answers)
+
+    def end(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> None:
+        self.status, self.reason, self.outcome = status, reason, outcome
+        self.seq += 1
+        self.in_queue = self.has_job = self.is_marked = False
+
+
+class Machine(RuleBasedStateMachine):
+    """Rules do; `_do_...` says it to Redis and to the model, so that any of it can be said again later."""
+
+    redis_url = ""
+    tasks = Bundle("tasks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.redis = Redis.from_url(self.redis_url)
+        configured = StoreSettings(redis_url=self.redis_url, lease=HOUR, crash_limit=CRASH_LIMIT)
+        self.depot = self.runner.run(self._empty_depot(configured))
+        self.model: dict[str, Model] = {}
+        self.once: dict[tuple[str, str], str] = {}
+        self.turns: dict[str, tuple[str, list[str]]] = {}
+        self.said: list[Callable[[], Any]] = []
+        self.clock = 0
+
+    async def _empty_depot(self, configured: StoreSettings) -> Depot:
+        await self.redis.flushall()
+        return Depot(self.redis, configured)
+
+    def teardown(self) -> None:
+        self.runner.run(self.redis.aclose())
+        self.runner.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(work)
+
+    def say(self, do: Callable[..., Any], *args: Any) -> Any:
+        self.said.append(lambda: do(*args))
+        return do(*args)
+
+    def tick(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def fence_of(self, task_id: str, shift: int) -> int:
+        return self.model[task_id].fence + shift
+
+    # What can be done to a task, each by the right caller and by wrong ones.
+
+    fences = st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1])
+    workers = st.sampled_from(["ann", "bob"])
+    callers = st.sampled_from([OWNER, OWNER, STRANGER, OPERATOR])
+    ends = st.sampled_from([False, False, True])
+    """Whether to do what ends a task for good; otherwise few would live long enough to meet anything else."""
+
+    @initialize(target=tasks, held=st.integers(0, 2))
+    def begin(self, held: int) -> Any:
+        ids = [self.create(OWNER, None) for _ in range(3)]
+        self.claim("ann", held, True)
+        return multiple(*ids)
+
+    @precondition(lambda self: len(self.model) < 5)
+    @rule(target=tasks, principal=st.sampled_from([OWNER, STRANGER]), once=st.sampled_from([None, None, "key"]))
+    def create(self, principal: str, once: str | None) -> str:
+        task = self.depot.task(principal=principal, idempotency=once)
+        return str(self.say(self._do_create, task))
+
+    @rule(worker=workers, room=st.sampled_from([3, 9, 1, 0]), in_turn=st.booleans())
+    def claim(self, worker: str, room: int, in_turn: bool) -> None:
+        self.say(self._do_claim, worker, room, str(self.tick()) if in_turn else "", ())
+
+    @rule(worker=workers, task=tasks)
+    def claim_by_id(self, worker: str, task: str) -> None:
+        self.say(self._do_claim, worker, 1, "", (task,))
+
+    @rule(task=tasks, rescued=st.booleans())
+    def let_time_pass(self, task: str, rescued: bool) -> None:
+        """The lease of a held task ends, or the delay of a released one."""
+        model = self.model[task]
+        if not model.has_ended and model.in_queue and model.place is LATER:
+            model.place = (0, self.tick())
+            self.run(self._run_out(task, model.place[1]))
+            if rescued:
+                self.claim_by_id("bob", task)
+
+    async def _run_out(self, task: str, score: int) -> None:
+        await self.redis.zadd(self.depot.keys.queue("default"), {task: score}, xx=True)
+        await self.redis.delete(self.depot.keys.in_progress(task))
+
+    @rule(held=st.lists(st.tuples(tasks, fences), max_size=3, unique_by=lambda pair: pair[0]))
+    def renew(self, held: list[tuple[str, int]]) -> None:
+        self.say(self._do_renew, [(task, self.fence_of(task, shift)) for task, shift in held])
+
+    @rule(task=tasks, shift=fences, done=st.sampled_from([None, 1.0, 2.0]))
+    def progress(self, task: str, shift: int, done: float | None) -> None:
+        self.say(self._do_progress, task, self.fence_of(task, shift), Progress(done))
+
+    @rule(task=tasks, shift=fences, delay=st.sampled_from([0, HOUR]), failures=st.integers(0, 1))
+    def release(self, task: str, shift: int, delay: int, failures: int) -> None:
+        self.say(self._do_release, task, self.fence_of(task, shift), delay, failures)
+
+    @rule(task=tasks, shift=fences, outcome=st.sampled_from(OUTCOMES), really=ends)
+    def finish(self, task: str, shift: int, outcome: Outcome, really: bool) -> None:
+        if really or shift:
+            self.say(self._do_finish, task, self.fence_of(task, shift), outcome)
+
+    @rule(task=tasks, caller=callers, really=ends)
+    def cancel(self, task: str, caller: str, really: bool) -> None:
+        if really or caller == STRANGER:
+            self.say(self._do_cancel, task, caller)
+
+    @rule(task=tasks, shift=fences, first=st.integers(1, 2), count=st.integers(1, 3), odd=st.integers(0, 9))
+    def ask(self, task: str, shift: int, first: int, count: int, odd: int) -> None:
+        texts = {n: "something else?" if n == odd else "sure?" for n in range(first, first + count)}
+        self.say(self._do_ask, task, self.fence_of(task, shift), texts)
+
+    @precondition(lambda self: any(model.open_questions for model in self.model.values()))
+    @rule(data=st.data(), caller=callers, keys=st.sets(st.integers(1, 4)), value=st.integers(0, 9))
+    def answer(self, data: st.DataObject, caller: str, keys: set[int], value: int) -> None:
+        asking = [task for task, model in self.model.items() if model.open_questions]
+        self.answer_any(data.draw(st.sampled_from(asking)), caller, keys, value)
+
+    @rule(task=tasks, caller=callers, keys=st.sets(st.integers(1, 4)), value=st.integers(0, 9))
+    def answer_any(self, task: str, caller: str, keys: set[int], value: int) -> None:
+        self.say(self._do_answer, task, caller, {f"input-{n}": {"value": value} for n in sorted(keys)})
+
+    @precondition(lambda self: self.said)
+    @rule(which=st.integers(0, 200))
+    def say_again(self, which: int) -> None:
+        """Any call of the past arrives once more: its reply was lost, or its worker was paused."""
+        self.said[-1 - which % len(self.said)]()
+
+    # What others can do to arq's keys, and the repair.
+
+    @rule(task=tasks, what=st.sampled_from(["queue", "job", "mark"]))
+    def damage(self, task: str, what: str) -> None:
+        model, keys = self.model[task], self.depot.keys
+        if model.has_ended:
+            return
+        if what == "queue":
+            model.in_queue = False
+            self.run(self.redis.zrem(keys.queue("default"), task))
+        elif what == "job":
+            model.has_job = False
+            self.run(self.redis.delete(keys.job(task)))
+        elif model.status is Status.PENDING:
+            model.is_marked = True
+            self.run(self.redis.set(keys.in_progress(task), 1, px=HOUR * 1000))
+
+    @rule()
+    def reconcile(self) -> None:
+        mended = 0
+        for model in (self.model[task] for task in self._by_creation() if not self.model[task].has_ended):
+            mended += (not model.in_queue) + (not model.has_job) + model.is_marked
+            if not model.in_queue:
+                model.place = LATER if model.is_held or model.delayed else (1, self.tick())
+            model.in_queue = model.has_job = True
+            model.is_marked = False
+        self.run(self.redis.delete(self.depot.keys.reconciling))
+
+        assert self.run(self.depot.ann.reconcile(timedelta(hours=1))) == mended
+
+    def _by_creation(self) -> list[str]:
+        found = self.run(self.depot.found())
+        return list(found.members(self.depot.keys.live))
+
+    # The two sides of each move.
+
+    def _do_create(self, task: NewTask) -> str:
+        there = task.id in self.model
+        key = (task.principal, task.idempotency or "")
+        expected = task.id if there or not task.idempotency else self.once.get(key, task.id)
+        if expected not in self.model:
+            self.model[expected] = Model(task.principal, (1, self.tick()))
+            if task.idempotency:
+                self.once[key] = expected
+
+        assert self.run(self.depot.store.create(task)).record.id == expected
+        return expected
+
+    def _do_claim(self, worker: str, room: int, turn: str, ids: tuple[str, ...]) -> None:
+        expected = self._expected_claims(worker, room, turn, ids)
+        store = getattr(self.depot, worker)
+
+        claims = self.run(self.depot.claim(store, room, turn=turn, ids=ids))
+
+        assert [(task.id, task.fence, task.attempt, task.crashes, task.failures) for task in claims.tasks] == expected
+        waiting = [model for model in self.model.values() if model.in_queue]
+        due = [model for model in waiting if model.place is not LATER]
+        assert (claims.wait_ms is None) == (not waiting)
+        assert (claims.wait_ms == 0) == bool(due)
+
+    def _expected_claims(self, worker: str, room: int, turn: str, ids: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        known = self.turns.get(worker)
+        if turn and known and known[0] == turn:
+            taken = [task for task in known[1] if self.model[task].is_held and self.model[task].worker == worker]
+        else:
+            due = [(model.place, task) for task, model in self.model.items() if model.in_queue and model.place]
+            chosen = [task for task in ids if any(task == each for _, each in due)]
+            head = [task for _, task in sorted(due)][:room]
+            taken = [task for task in (chosen if ids else head) if self._claims(self.model[task], worker)]
+        if turn and taken:
+            self.turns[worker] = (turn, taken)
+        return [
+            (task, model.fence, model.attempt, model.crashes, model.failures)
+            for task, model in ((task, self.model[task]) for task in taken)
+        ]
+
+    def _claims(self, model: Model, worker: str) -> bool:
+        """False: too many workers have died of it."""
+        model.crashes += model.is_held
+        if model.crashes > CRASH_LIMIT:
+            model.end(Status.FAILED, "poisoned")
+            return False
+        model.status, model.worker, model.reason, model.place = Status.RUNNING, worker, None, LATER
+        model.delayed = model.is_marked = False
+        model.fence += 1
+        model.attempt += 1
+        model.seq += 1
+        return True
+
+    def _holds(self, task: str, fence: int) -> bool:
+        return self.model[task].is_held and self.model[task].fence == fence
+
+    def _do_renew(self, held: list[tuple[str, int]]) -> None:
+        expected = [task for task, fence in held if not self._holds(task, fence)]
+        for task, fence in held:
+            if self._holds(task, fence):
+                self.model[task].place, self.model[task].in_queue = LATER, True
+
+        assert self.run(self.depot.renew(*held)) == expected
+
+    def _do_progress(self, task: str, fence: int, said: Progress) -> None:
+        holds, model = self._holds(task, fence), self.model[task]
+        if holds and model.progress != said:
+            model.progress = said
+            model.seq += 1
+
+        assert self.run(self.depot.report((task, fence, said))) == ([] if holds else [task])
+
+    def _do_release(self, task: str, fence: int, delay: int, failures: int) -> None:
+        holds, model = self._holds(task, fence), self.model[task]
+        if holds:
+            model.status, model.worker, model.failures, model.reason = Status.PENDING, None, failures, "why"
+            model.delayed, model.in_queue = bool(delay), True
+            model.place = LATER if delay else (1, self.tick())
+            model.seq += 1
+        call = self.depot.ann.release_call(task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why")
+
+        assert self.run(self.depot.say(call)) == [b"released" if holds else b"lost"]
+
+    def _do_finish(self, task: str, fence: int, outcome: Outcome) -> None:
+        model = self.model[task]
+        target = Status.COMPLETED if isinstance(outcome, Returned) else Status.FAILED
+        expected = b"lost"
+        if self._holds(task, fence):
+            model.end(target, "timeout" if target is Status.FAILED else None, outcome)
+            expected = b"finished"
+        elif model.fence == fence and model.outcome == outcome:
+            expected = b"already"
+
+        assert self.run(self.depot.say(self.depot.ann.finish_call(task, fence, outcome))) == [expected]
+
+    def _do_cancel(self, task: str, caller: str) -> None:
+        model = self.model[task]
+        expected: object = not model.has_ended
+        if caller not in (model.principal, OPERATOR):
+            expected = TaskNotFound
+        elif not model.has_ended:
+            model.end(Status.CANCELLED, "why")
+            model.fence += 1
+
+        assert self.run(_outcome_of(self.depot.store.cancel(task, caller, reason="why"))) == expected
+
+    def _do_ask(self, task: str, fence: int, texts: dict[int, str]) -> None:
+        model = self.model[task]
+        expected: object
+        asked = {f"input-{number}": text for number, text in texts.items()}
+        if not self._holds(task, fence):
+            expected = FenceLost
+        elif any(model.asked.get(key, text) != text for key, text in asked.items()):
+            expected = QuestionMismatch
+        else:
+            fresh = [key for key in asked if key not in model.asked]
+            model.asked.update(asked)
+            expected = [model.answers.get(key) for key in asked]
+            waits = not all(key in model.answers for key in asked)
+            if waits and (fresh or model.status is Status.RUNNING):
+                model.status = Status.INPUT_REQUIRED
+                model.seq += 1
+        questions = [question(number, text) for number, text in texts.items()]
+
+        assert self.run(_outcome_of(self.depot.ann.ask(task, fence, questions))) == expected
+
+    def _do_answer(self, task: str, caller: str, answers: dict[str, Any]) -> None:
+        model = self.model[task]
+        expected: object = 0
+        if caller != model.principal:
+            expected = TaskNotFound
+        elif not model.has_ended:
+            taken = {key: value for key, value in answers.items() if key in model.asked and key not in model.answers}
+            model.answers.update(taken)
+            model.seq += bool(taken)
+            if taken and not model.open_questions and model.status is Status.INPUT_REQUIRED:
+                model.status = Status.RUNNING
+            expected = len(taken)
+
+        assert self.run(_outcome_of(self.depot.store.answer(task, caller, answers))) == expected
+
+    # Behind each step.
+
+    @invariant()
+    def redis_holds_what_the_model_says_and_keeps_the_promises(self) -> None:
+        found = self.run(self.depot.found())
+        amiss = frozenset(
+            task for task, model in self.model.items() if not model.in_queue or not model.has_job or model.is_marked
+        )
+
+        assert broken_promises(found, unreachable=amiss) == []
+        assert set(found.ids()) == set(self.model)
+        for task, model in self.model.items():
+            assert self._stored(found, task) == self._modelled(model), task
+
+    def _stored(self, found: Found, task: str) -> tuple[Any, ...]:
+        record, keys = found.record(task), self.depot.keys
+        sealed = found.values.get(keys.result(task))
+        outcome = (
+            outcome_from_json(self.depot.store._sealer.open(sealed, task_id=task, field="result")) if sealed else None
+        )
+        return (
+            (record.principal, record.status, record.seq, record.fence, record.attempt, record.crashes),
+            (record.failures, record.worker, record.reason, record.progress, record.questions, outcome),
+            (task in found.members(keys.queue("default")), keys.job(task) in found.values),
+        )
+
+    def _modelled(self, model: Model) -> tuple[Any, ...]:
+        return (
+            (model.principal, model.status, model.seq, model.fence, model.attempt, model.crashes),
+            (model.failures, model.worker, model.reason, model.progress, model.open_questions, model.outcome),
+            (model.in_queue, model.has_job),
+        )
+
+
+async def _outcome_of(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result, or the kind of error."""
+    try:
+        return await work
+    except (TaskNotFound, FenceLost, QuestionMismatch) as error:
+        return type(error)
+
+
+def test_no_sequence_of_moves_breaks_a_promise(redis_url: str) -> None:
+    Machine.redis_url = redis_url
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(max_examples=150, stateful_step_count=50, deadline=None, derandomize=True, database=None),
+    )

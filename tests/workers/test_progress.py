@@ -1,0 +1,95 @@
+"""Progress: the tool is never held up, what is written is bounded, the first and the last word are never lost."""
+
+import json
+import signal
+from time import monotonic
+
+import pytest
+
+from windlass.engine.record import Progress
+from windlass.store.tasks import OPERATOR
+
+from .stage import Stage, eventually, text_of
+
+
+@pytest.mark.parametrize("tool", ["count", "count_thread"])
+async def test_twenty_thousand_reports_take_a_moment_and_the_last_is_kept(stage: Stage, tool: str) -> None:
+    """the peer does 1,663 a second. From the loop, and from a thread."""
+    await stage.worker()
+    stage.gate().touch()
+    gates = (stage.gate(),) if tool == "count" else ()
+    view = await stage.done(await stage.create_noted(tool, *gates, n=20_000), within=10)
+    took = float(text_of(view))
+    assert took < 2
+    assert view.record.progress == Progress(20_000, 20_000, "step 20000")
+    assert view.record.progress.percent == 100
+    written = [event for event in await stage.events(view.record.id) if event.move == "progress"]
+    assert 1 <= len(written) <= took * 20 + 3
+
+
+async def test_the_first_report_is_seen_at_once_and_the_last_while_the_tool_still_runs(stage: Stage) -> None:
+    await stage.worker()
+    for n in (1, 50):
+        task_id = await stage.create_noted("count", stage.gate(f"{n}"), n=n)
+        await stage.noted("start", task_id)
+        began = monotonic()
+        view = await eventually(lambda task_id=task_id: stage.look(task_id), lambda view: view.record.progress.done)
+        assert monotonic() - began < 0.3
+        view = await eventually(
+            lambda task_id=task_id: stage.look(task_id), lambda view, n=n: view.record.progress.done == n
+        )
+        assert monotonic() - began < 0.5
+        assert view.record.status == "running"
+        stage.gate(f"{n}").touch()
+        assert (await stage.done(task_id)).record.progress.done == n
+
+
+async def test_a_talkative_tool_writes_at_most_twenty_times_a_second(stage: Stage) -> None:
+    """Each of several on one worker, and their values only rise."""
+    await stage.worker()
+    tasks = [await stage.create_noted("tick", seconds=1) for _ in range(4)]
+    for task_id in tasks:
+        view = await stage.done(task_id)
+        written = [event.facts["done"] for event in await stage.events(task_id) if event.move == "progress"]
+        assert 10 <= len(written) <= 22
+        assert written == sorted(set(written))
+        assert view.record.progress.done == written[-1] == json.loads(text_of(view))
+
+
+async def test_the_last_word_before_a_drain_and_before_a_retry_is_kept(stage: Stage) -> None:
+    worker = await stage.worker()
+    task_id = await stage.create_noted("count", stage.gate(), n=5000)
+    await stage.noted("start", task_id)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    assert (await stage.record(task_id)).progress == Progress(5000, 5000, "step 5000")
+    await stage.worker()
+    retried = await stage.create("say_and_crash")
+    view = await eventually(lambda: stage.look(retried), lambda view: view.record.failures == 1)
+    assert view.record.progress == Progress(3, 7, "about to crash")
+
+
+async def test_numbers_and_words_that_make_no_sense_hurt_nobody(stage: Stage) -> None:
+    """Not finite, half a character, far too long, control characters: told as far as it can be."""
+    worker = await stage.worker()
+    view = await stage.done(await stage.create("babble"))
+    assert text_of(view) == "TypeError"
+    progress = view.record.progress
+    assert (progress.done, progress.total) == (None, None)
+    assert progress.message is not None
+    assert len(progress.message) == 1000
+    # The board lives on.
+    counting = await stage.create_noted("count", stage.gate(), n=3)
+    await eventually(lambda: stage.record(counting), lambda record: record.progress.done == 3)
+    assert worker.code is None
+
+
+async def test_a_cancelled_tasks_progress_stands_still(stage: Stage) -> None:
+    await stage.worker(lease=60)
+    task_id = await stage.create_noted("tick", seconds=30)
+    await eventually(lambda: stage.record(task_id), lambda record: record.progress.done)
+    await stage.store.cancel(task_id, OPERATOR)
+    history = await stage.events(task_id)
+    other = await stage.create_noted("count", stage.gate(), n=3)
+    await eventually(lambda: stage.record(other), lambda record: record.progress.done == 3)
+    assert await stage.events(task_id) == history

@@ -1,0 +1,201 @@
+"""A stock arq worker on the same queue: correct, only slower, also beside our own workers."""
+
+import asyncio
+import signal
+from typing import Any
+
+import pytest
+from arq.worker import Retry
+from redis_server import PrivateRedis
+
+from windlass.engine.outcome import Broke, Fault, Returned
+from windlass.engine.status import Move
+from windlass.store.tasks import OPERATOR
+from windlass.workers.settings import WorkerSettings
+from windlass.workers.stock import stock_settings
+
+from . import tools
+from .stage import Stage, WorkerProcess, eventually, text_of
+
+
+@pytest.fixture
+async def stock(stage: Stage) -> WorkerProcess:
+    """A stock worker."""
+    return await stage.worker(stock=True, poll=0.05, concurrency=5)
+
+
+async def nothing_of_arq_is_left(stage: Stage) -> None:
+    """arq tidies up after our script has ended the task, so there may be a moment in between."""
+    await eventually(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
+
+
+async def test_it_completes_tasks(stage: Stage, stock: WorkerProcess) -> None:
+    tasks = [await stage.create_noted("quick") for _ in range(20)]
+    for task_id in tasks:
+        assert text_of(await stage.done(task_id)) == "done"
+        assert await stage.moves(task_id) == ["create", "claim", "complete"]
+    assert {note.pid for note in stage.notes("start")} == {stock.pid}
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_it_retries_and_fails_as_the_policy_says(stage: Stage, stock: WorkerProcess) -> None:
+    again, never = await stage.create_noted("flaky", failures=2), await stage.create_noted("flaky", failures=9)
+    assert text_of(await stage.done(again)) == "attempt 3"
+    view = await stage.done(never)
+    assert isinstance(view.outcome, Returned)
+    assert view.outcome.is_error
+    assert view.record.failures == 2
+    releases = [event for event in await stage.events(again) if event.move is Move.RELEASE]
+    assert [event.facts["due_ms"] - event.at_ms for event in releases] == [200, 400]
+    view = await stage.done(await stage.create("leave", how="SystemExit"))
+    assert isinstance(view.outcome, Broke)
+    assert view.outcome.fault is Fault.EXITED
+    assert stock.code is None
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_it_leaves_an_unknown_tool_to_a_worker_that_has_it(stage: Stage) -> None:
+    await stage.worker(stock=True, poll=0.05, without=("quick",))
+    task_id = await stage.create_noted("quick")
+    await eventually(lambda: stage.record(task_id), lambda record: record.reason == "unknown_tool")
+    new = await stage.worker()
+    view = await stage.done(task_id, within=30)
+    assert (text_of(view), view.record.crashes) == ("done", 0)
+    assert [note.pid for note in stage.notes("start")] == [new.pid]
+    await nothing_of_arq_is_left(stage)
+
+
+@pytest.mark.parametrize("tool", ["walk", "march"])
+async def test_a_cancel_reaches_its_tool(stage: Stage, stock: WorkerProcess, tool: str) -> None:
+    task_id = await stage.create_noted(tool, stage.gate())
+    await stage.noted("start", task_id)
+    await stage.store.cancel(task_id, OPERATOR)
+    await stage.noted("cancelled", task_id, within=0.5)
+    assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
+    assert (await stage.record(task_id)).status == "cancelled"
+    assert stock.code is None
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_it_keeps_the_lease_of_a_long_task(stage: Stage, stock: WorkerProcess) -> None:
+    """Three leases; another worker is waiting for it to lapse."""
+    task_id = await stage.create_noted("walk", stage.gate())
+    await stage.noted("start", task_id)
+    await stage.worker(poll=0.05)
+    ends = await stage.redis.zscore(stage.keys.queue("default"), task_id)
+    await eventually(
+        lambda: stage.redis.zscore(stage.keys.queue("default"), task_id), lambda score: score > ends + 2000
+    )
+    stage.gate().touch()
+    view = await stage.done(task_id)
+    assert (text_of(view), view.record.attempt) == ("fence 1", 1)
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_when_it_is_killed_its_task_runs_again(stage: Stage, stock: WorkerProcess) -> None:
+    """Plain arq waits for the longest job timeout. Both kinds of worker may take over."""
+    task_id = await stage.create_noted("walk", stage.gate())
+    await stage.noted("start", task_id)
+    await stock.kill()
+    again = await stage.worker(stock=True, poll=0.05)
+    assert (await stage.noted("start", task_id, times=2)).pid == again.pid
+    await again.kill()
+    ours = await stage.worker()
+    assert (await stage.noted("start", task_id, times=3)).pid == ours.pid
+    stage.gate().touch()
+    view = await stage.done(task_id)
+    assert (text_of(view), view.record.crashes) == ("fence 3", 2)
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_killed_between_its_own_mark_and_our_claim_it_hides_the_task_from_nobody(stage: Stage) -> None:
+    """arq marks a job as in progress for its longest time limit; the repair of any worker takes a stray mark away."""
+    task_id = await stage.create_noted("quick")
+    await stage.redis.set(stage.keys.in_progress(task_id), b"1", px=10**12)
+    await stage.worker(stock=True, poll=0.05, reconcile_every=0.2)
+    assert text_of(await stage.done(task_id)) == "done"
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_on_sigterm_it_gives_its_tasks_back_without_a_crash(stage: Stage, stock: WorkerProcess) -> None:
+    task_id = await stage.create_noted("count", stage.gate(), n=3)
+    await stage.noted("start", task_id)
+    stock.send(signal.SIGTERM)
+    assert await stock.ended() == 0
+    record = await stage.record(task_id)
+    assert (record.status, record.reason, record.progress.done) == ("pending", "drain", 3)
+    await stage.worker()
+    stage.gate().touch()
+    view = await stage.done(task_id)
+    assert (view.record.attempt, view.record.crashes) == (2, 0)
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_on_sigterm_a_plain_tool_is_told_and_its_task_given_back(stage: Stage, stock: WorkerProcess) -> None:
+    task_id = await stage.create_noted("march", stage.gate())
+    await stage.noted("start", task_id)
+    stock.send(signal.SIGTERM)
+    assert await stock.ended() == 0
+    assert (await stage.record(task_id)).reason == "drain"
+
+
+async def test_mixed_with_our_workers_every_task_ends_once(stage: Stage, stock: WorkerProcess) -> None:
+    """Two of each kind, tasks that crash, are cancelled, report, and end; the invariants are behind the test."""
+    await stage.worker(stock=True, poll=0.05, concurrency=5)
+    for _ in range(2):
+        await stage.worker(poll=0.05, concurrency=2)
+    tasks: dict[str, list[str]] = {"walk": [], "flaky": [], "leave": [], "cancel": []}
+    for _ in range(15):
+        tasks["walk"].append(await stage.create_noted("walk", stage.gate()))
+        tasks["flaky"].append(await stage.create_noted("flaky", failures=1))
+        tasks["leave"].append(await stage.create("leave", how="SystemExit"))
+        tasks["cancel"].append(await stage.create_noted("walk", stage.gate("never")))
+    await stage.noted("start", times=10)
+    await asyncio.gather(*(stage.store.cancel(task_id, OPERATOR) for task_id in tasks["cancel"]))
+    stage.gate().touch()
+    endings = {"walk": ("completed", 1), "flaky": ("completed", 2), "leave": ("failed", 1)}
+    for kind, ending in endings.items():
+        for task_id in tasks[kind]:
+            record = (await stage.done(task_id, within=10)).record
+            assert (record.status, record.attempt, record.crashes) == (*ending, 0)
+    walkers = {note.pid for note in stage.notes("start")}
+    assert walkers >= {worker.pid for worker in stage.workers[:2]}
+    await nothing_of_arq_is_left(stage)
+
+
+async def test_a_moment_without_redis_costs_it_no_task(frail: Stage, own_redis: PrivateRedis) -> None:
+    """arq's loop ends with its connection; whoever starts it again, its tasks are all still there."""
+    stock = await frail.worker(stock=True, poll=0.05, concurrency=5)
+    tasks = [await frail.create_noted("walk", frail.gate()) for _ in range(8)]
+    await frail.noted("start", times=5)
+    own_redis.kill()
+    frail.gate().touch()
+    await frail.noted("finish", times=5)
+    await asyncio.to_thread(own_redis.start)
+    await stock.kill()
+    await frail.worker(reconcile_every=0.5)
+    for task_id in tasks:
+        assert (await frail.done(task_id, within=10)).record.status == "completed"
+    await nothing_of_arq_is_left(frail)
+
+
+async def test_what_it_cannot_tell_is_left_to_the_lease(frail: Stage, own_redis: PrivateRedis) -> None:
+    """arq would delete the job of a call that raises anything but its `Retry`; and nobody may keep the lease."""
+    settings: Any = stock_settings(lambda: tools.mcp, WorkerSettings(**frail.settings, command_timeout=0.3))
+    context: dict[Any, Any] = {}
+    await settings.on_startup(context)
+    try:
+        task_id = await frail.create_noted("walk", frail.gate())
+        running = asyncio.create_task(settings.functions[0].coroutine(context, task_id))
+        await frail.noted("start", task_id)
+        own_redis.kill()
+        frail.gate().touch()
+        with pytest.raises(Retry):
+            await running
+        with pytest.raises(Retry):
+            await settings.functions[0].coroutine(context, task_id)
+    finally:
+        await settings.on_shutdown(context)
+    await asyncio.to_thread(own_redis.start)
+    await frail.worker()
+    assert text_of(await frail.done(task_id)) == "fence 2"

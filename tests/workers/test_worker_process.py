@@ -1,0 +1,144 @@
+"""What a worker process is to others: its health key, its lifespan, and what a tool's context says in it."""
+
+import base64
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windlass.engine.principal import ANONYMOUS
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import TaskStore
+
+from .stage import Stage, eventually, text_of
+
+
+async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> None:
+    """one health key a worker; plain arq has one a queue."""
+    first = await stage.worker(concurrency=3)
+    await stage.worker(queue="other")
+    task_id = await stage.create_noted("walk", stage.gate())
+    said = await eventually(
+        stage.store.workers, lambda said: len(said) == 2 and sum(worker["running"] for worker in said) == 1
+    )
+    (busy,) = [worker for worker in said if worker["running"]]
+    assert busy == {
+        "worker": first.said("worker.started")[0]["worker"],
+        "since": busy["since"],
+        "queue": "default",
+        "concurrency": 3,
+        "running": 1,
+        "settled": 0,
+        "tools": busy["tools"],
+    }
+    assert {"walk", "quick"} <= set(busy["tools"])
+    stage.gate().touch()
+    await stage.done(task_id)
+    await eventually(stage.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1)
+
+
+async def test_the_health_key_is_gone_when_the_worker_has_left(stage: Stage) -> None:
+    worker = await stage.worker(lease=60)
+    await eventually(stage.store.workers)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    assert await stage.store.workers() == []
+
+
+async def test_the_health_key_of_a_killed_worker_expires_with_the_lease(stage: Stage) -> None:
+    worker = await stage.worker()
+    await eventually(stage.store.workers)
+    await worker.kill()
+    await eventually(stage.store.workers, lambda said: said == [], within=1.5)
+
+
+@pytest.fixture
+async def told(tmp_path: Path) -> AsyncIterator[Path]:
+    """Where lifespans say that they are entered and left."""
+    told = tmp_path / "lifespan"
+    told.touch()
+    return told
+
+
+def lines(told: Path) -> list[list[Any]]:
+    """What was said there."""
+    return [json.loads(line) for line in told.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("stock", [False, True])
+async def test_the_lifespan_is_entered_once_in_each_worker_process(stage: Stage, told: Path, stock: bool) -> None:
+    """Every task sees what it yielded."""
+    worker = await stage.worker(stock=stock, env={"TEST_LIFESPAN": str(told)}, poll=0.05)
+    for _ in range(5):
+        view = await stage.done(await stage.create("who_am_i"))
+        assert json.loads(text_of(view))["lifespan"] == {"made_in": str(worker.pid)}
+    assert lines(told) == [["entered", worker.pid]]
+    if stock:
+        await idle_arq(stage)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    assert lines(told) == [["entered", worker.pid], ["left", worker.pid]]
+
+
+async def idle_arq(stage: Stage) -> None:
+    """Wait until arq has tidied up after its jobs: told to end in the middle of that, it fails by itself."""
+    await eventually(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
+
+    async def polls() -> int:
+        return int((await stage.redis.info("commandstats"))["cmdstat_zrangebyscore"]["calls"])
+
+    before = await polls()
+    await eventually(polls, lambda calls: calls >= before + 3)
+
+
+async def test_a_tool_that_exits_does_not_leave_the_lifespan(stage: Stage, told: Path) -> None:
+    worker = await stage.worker(env={"TEST_LIFESPAN": str(told)})
+    await stage.done(await stage.create("leave_behind", how="SystemExit", awaited=True))
+    await stage.done(await stage.create_noted("quick"))
+    assert lines(told) == [["entered", worker.pid]]
+
+
+async def test_the_context_says_which_attempt_this_is(stage: Stage) -> None:
+    worker = await stage.worker()
+    task_id = await stage.create("who_am_i")
+    assert json.loads(text_of(await stage.done(task_id))) == {
+        "task_id": task_id,
+        "idempotency_key": task_id,
+        "attempt": 1,
+        "fence": 1,
+        "cancelled": False,
+        "lifespan": {"made_in": str(worker.pid)},
+        "pid": worker.pid,
+        "thread": True,
+    }
+
+
+async def test_fence_and_attempt_rise_and_the_idempotency_key_stays(stage: Stage) -> None:
+    await stage.worker()
+    task_id = await stage.create_noted("flaky", failures=2)
+    await stage.done(task_id)
+    assert [(note.task_id, note.attempt, note.fence) for note in stage.notes("start")] == [
+        (task_id, 1, 1),
+        (task_id, 2, 2),
+        (task_id, 3, 3),
+    ]
+
+
+async def test_sealed_payloads_are_opened_and_sealed_again(stage: Stage) -> None:
+    """arguments, questions, answers and result; nothing of them can be read in Redis."""
+    key = base64.b64encode(bytes(32)).decode()
+    settings = StoreSettings(redis_url=stage.settings["redis_url"], seal_keys=key)  # type: ignore[arg-type]
+    stage.store = TaskStore(stage.redis, settings)
+    await stage.worker(seal_keys=key)
+    view = await stage.done(await stage.create("echo", text="confidential"))
+    assert text_of(view) == "confidential"
+    stage.gate().touch()
+    task_id = await stage.create_noted("ask_two", stage.gate())
+    questions = (await eventually(lambda: stage.look(task_id), lambda view: len(view.questions) == 2)).questions
+    stored = [await stage.redis.dump(key) for key in await stage.redis.keys("*")]
+    assert not any(word in each for each in stored if each for word in (b"confidential", b"One?"))
+    await stage.store.answer(task_id, ANONYMOUS, {key: {"action": "decline"} for key in questions})
+    assert text_of(await stage.done(task_id)) == "decline decline at attempt 1"
