@@ -112,7 +112,7 @@ async def test_a_worker_leaves_while_redis_is_down(frail: Stage, own_redis: Priv
 
 
 async def test_a_worker_leaves_while_redis_hangs(frail: Stage, own_redis: PrivateRedis) -> None:
-    worker = await frail.worker(grace=0.2, command_timeout=0.5)
+    worker = await frail.worker(grace=0.2, command_timeout=0.2)
     task_id = await frail.create_noted("walk", frail.gate())
     await frail.noted("start", task_id)
     assert own_redis.process is not None

@@ -3,7 +3,6 @@
 import base64
 import json
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ async def test_the_health_key_of_a_killed_worker_expires_with_the_lease(stage: S
 
 
 @pytest.fixture
-async def told(tmp_path: Path) -> AsyncIterator[Path]:
+async def told(tmp_path: Path) -> Path:
     """Where lifespans say that they are entered and left."""
     told = tmp_path / "lifespan"
     told.touch()
