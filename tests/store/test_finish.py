@@ -47,6 +47,7 @@ async def test_a_finished_task_leaves_only_what_can_be_read_and_that_for_its_ret
     """I10."""
     claimed = await depot.start(retention=timedelta(minutes=10))
     await depot.ann.ask(claimed.id, 1, [question(1)])
+    await depot.redis.set(f"arq:retry:{claimed.id}", 1)  # a stock worker's own counter
     await depot.finish(claimed)
 
     found = await depot.found()
@@ -93,6 +94,15 @@ async def test_another_outcome_under_the_same_fence_is_too_late_and_changes_noth
     async with depot.nothing_changes():
         assert await depot.finish(claimed, Returned({"content": []})) == "lost"
         assert await depot.finish(claimed, FAILED) == "lost"
+
+
+@pytest.mark.parametrize("fence", [0, 2])
+async def test_the_same_outcome_under_another_fence_is_not_the_same_finish(depot: Depot, fence: int) -> None:
+    claimed = await depot.start()
+    await depot.finish(claimed, DONE)
+
+    async with depot.nothing_changes():
+        assert await depot.finish(claimed, DONE, fence=fence) == "lost"
 
 
 @pytest.mark.parametrize("fence", [0, 2])

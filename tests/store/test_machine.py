@@ -6,6 +6,7 @@ delays are an hour, and run out only when a rule says so.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -67,8 +68,8 @@ class Model:
     delayed: bool = False
     in_queue: bool = True
     has_job: bool = True
-    is_marked: bool = False
-    """Something else left arq's mark on it while it was pending."""
+    mark: int | None = None
+    """The fence in arq's mark."""
 
     @property
     def is_held(self) -> bool:
@@ -79,13 +80,19 @@ class Model:
         return self.status in ENDED
 
     @property
-    def open_questions(self) -> int:
-        return 0 if self.has_ended else len(self.asked) - len(self.answers)
+    def is_marked(self) -> bool:
+        """Something else left arq's mark on it while it was pending."""
+        return self.status is Status.PENDING and self.mark is not None
+
+    @property
+    def open_questions(self) -> set[str]:
+        return set() if self.has_ended else set(self.asked) - set(self.answers)
 
     def end(self, status: Status, reason: str | None, outcome: Outcome | None = None) -> None:
         self.status, self.reason, self.outcome = status, reason, outcome
         self.seq += 1
-        self.in_queue = self.has_job = self.is_marked = False
+        self.in_queue = self.has_job = False
+        self.mark = None
 
 
 class Machine(RuleBasedStateMachine):
@@ -166,7 +173,7 @@ class Machine(RuleBasedStateMachine):
         """The lease of a held task ends, or the delay of a released one."""
         model = self.model[task]
         if not model.has_ended and model.in_queue and model.place is LATER:
-            model.place = (0, self.tick())
+            model.place, model.mark = (0, self.tick()), None
             self.run(self._run_out(task, model.place[1]))
             if rescued:
                 self.claim_by_id("bob", task)
@@ -232,7 +239,7 @@ class Machine(RuleBasedStateMachine):
             model.has_job = False
             self.run(self.redis.delete(keys.job(task)))
         elif model.status is Status.PENDING:
-            model.is_marked = True
+            model.mark = 1
             self.run(self.redis.set(keys.in_progress(task), 1, px=HOUR * 1000))
 
     @rule()
@@ -242,8 +249,9 @@ class Machine(RuleBasedStateMachine):
             mended += (not model.in_queue) + (not model.has_job) + model.is_marked
             if not model.in_queue:
                 model.place = LATER if model.is_held or model.delayed else (1, self.tick())
+            if model.is_marked:
+                model.mark = None
             model.in_queue = model.has_job = True
-            model.is_marked = False
         self.run(self.redis.delete(self.depot.keys.reconciling))
 
         assert self.run(self.depot.ann.reconcile(timedelta(hours=1))) == mended
@@ -301,8 +309,9 @@ class Machine(RuleBasedStateMachine):
             model.end(Status.FAILED, "poisoned")
             return False
         model.status, model.worker, model.reason, model.place = Status.RUNNING, worker, None, LATER
-        model.delayed = model.is_marked = False
+        model.delayed = False
         model.fence += 1
+        model.mark = model.fence
         model.attempt += 1
         model.seq += 1
         return True
@@ -314,7 +323,7 @@ class Machine(RuleBasedStateMachine):
         expected = [task for task, fence in held if not self._holds(task, fence)]
         for task, fence in held:
             if self._holds(task, fence):
-                self.model[task].place, self.model[task].in_queue = LATER, True
+                self.model[task].place, self.model[task].in_queue, self.model[task].mark = LATER, True, fence
 
         assert self.run(self.depot.renew(*held)) == expected
 
@@ -330,7 +339,7 @@ class Machine(RuleBasedStateMachine):
         holds, model = self._holds(task, fence), self.model[task]
         if holds:
             model.status, model.worker, model.failures, model.reason = Status.PENDING, None, failures, "why"
-            model.delayed, model.in_queue = bool(delay), True
+            model.delayed, model.in_queue, model.mark = bool(delay), True, None
             model.place = LATER if delay else (1, self.tick())
             model.seq += 1
         call = self.depot.ann.release_call(task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why")
@@ -410,22 +419,24 @@ class Machine(RuleBasedStateMachine):
             assert self._stored(found, task) == self._modelled(model), task
 
     def _stored(self, found: Found, task: str) -> tuple[Any, ...]:
-        record, keys = found.record(task), self.depot.keys
-        sealed = found.values.get(keys.result(task))
-        outcome = (
-            outcome_from_json(self.depot.store._sealer.open(sealed, task_id=task, field="result")) if sealed else None
-        )
+        record, keys, values = found.record(task), self.depot.keys, found.values
+        result, mark = values.get(keys.result(task)), values.get(keys.in_progress(task))
+        inputs = [name.decode() for name in values.get(keys.inputs(task), {})]
         return (
             (record.principal, record.status, record.seq, record.fence, record.attempt, record.crashes),
-            (record.failures, record.worker, record.reason, record.progress, record.questions, outcome),
-            (task in found.members(keys.queue("default")), keys.job(task) in found.values),
+            (record.failures, record.worker, record.reason, record.progress, record.questions),
+            {name.removeprefix("q:") for name in inputs if name.startswith("q:")},
+            outcome_from_json(json.loads(result)) if result else None,
+            (task in found.members(keys.queue("default")), keys.job(task) in values, int(mark) if mark else None),
         )
 
     def _modelled(self, model: Model) -> tuple[Any, ...]:
         return (
             (model.principal, model.status, model.seq, model.fence, model.attempt, model.crashes),
-            (model.failures, model.worker, model.reason, model.progress, model.open_questions, model.outcome),
-            (model.in_queue, model.has_job),
+            (model.failures, model.worker, model.reason, model.progress, len(model.open_questions)),
+            model.open_questions,
+            model.outcome,
+            (model.in_queue, model.has_job, model.mark),
         )
 
 

@@ -60,7 +60,15 @@ async def test_the_first_progress_that_says_nothing_leaves_no_event(depot: Depot
 
 async def test_progress_may_go_back_and_may_forget(depot: Depot) -> None:
     claimed = await depot.start()
-    for progress in (Progress(3, 4, "three"), Progress(1, 4, None), Progress()):
+    steps = (
+        Progress(3, 4, "3"),
+        Progress(1, 4, "3"),
+        Progress(1, 9, "3"),
+        Progress(1, 9, "1"),
+        Progress(1),
+        Progress(),
+    )
+    for progress in steps:
         await depot.report((claimed.id, 1, progress))
 
         assert (await depot.record(claimed.id)).progress == progress

@@ -1,6 +1,8 @@
 """Release: a task goes back to its queue, now or later, and no crash is counted."""
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from anyio import fail_after, sleep
@@ -52,6 +54,16 @@ async def test_a_delayed_release_is_due_after_its_delay_and_not_before(depot: De
             await sleep(0.01)
 
     assert (await depot.record(claimed.id)).updated_ms >= record.due_ms
+
+
+async def test_tasks_released_together_are_claimed_in_the_order_of_their_release(depot: Depot) -> None:
+    """A worker that drains gives many back within a millisecond."""
+    tasks = [await depot.start() for _ in range(100)]
+    order = sorted(tasks, key=lambda task: task.id)[::-1]
+    drain: dict[str, Any] = {"delay": timedelta(0), "failures": 0, "reason": "drain"}
+    await depot.say(*(depot.ann.release_call(task.id, task.fence, **drain) for task in order))
+
+    assert [task.id for task in (await depot.claim(room=100)).tasks] == [task.id for task in order]
 
 
 async def test_a_release_wakes_a_worker(depot: Depot) -> None:

@@ -234,8 +234,9 @@ class Stage:
 
     def notes(self, what: str, task_id: str | None = None) -> list[Note]:
         """What tools noted, oldest first."""
-        lines = self.journal.read_text().splitlines()
-        notes = [Note(*json.loads(line)) for line in lines]
+        # The last line may still be on its way.
+        whole = self.journal.read_text().rpartition("\n")[0]
+        notes = [Note(*json.loads(line)) for line in whole.splitlines()]
         return [note for note in notes if note.what == what and task_id in (None, note.task_id)]
 
     async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 5) -> Note:
