@@ -1,4 +1,4 @@
-"""Who waits for a task hears of its events: one subscription connection a process, however many wait.
+"""Who waits for a task hears of its events.
 
 Says only "something happened"; the listener reads the task itself.
 """
@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from windlass.store.keys import Keys
-from windlass.store.line import Line
 from windlass.store.settings import StoreSettings
+from windlass.store.switchboard import Switchboard
 
 __all__ = ["Feed", "Subscription"]
 
@@ -38,16 +38,15 @@ class Subscription:
 class Feed:
     """Hands events of tasks to whoever follows them."""
 
-    def __init__(self, settings: StoreSettings, keys: Keys) -> None:
+    def __init__(self, settings: StoreSettings, keys: Keys, switchboard: Switchboard | None = None) -> None:
         self._keys = keys
-        self._followers: dict[str, set[Subscription]] = {}
-        self._line = Line(settings, self._channels, self._spread)
+        self._switchboard = switchboard or Switchboard(settings, keys.record(""))
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._line.close()
+        await self._switchboard.close()
 
     @asynccontextmanager
     async def follow(self, *task_ids: str) -> AsyncIterator[Subscription]:
@@ -57,30 +56,9 @@ class Feed:
         and the first event.
         """
         subscription = Subscription()
-        fresh = [task_id for task_id in task_ids if task_id not in self._followers]
-        for task_id in task_ids:
-            self._followers.setdefault(task_id, set()).add(subscription)
-            if task_id not in fresh:
-                subscription.tell(task_id)
-        try:
-            self._line.open()
-            await self._line.subscribe(map(self._keys.record, fresh))
+
+        def hear(channel: str, _message: bytes | None) -> None:
+            subscription.tell(self._keys.task_of(channel))
+
+        async with self._switchboard.listening(map(self._keys.record, task_ids), hear):
             yield subscription
-        finally:
-            stale = [task_id for task_id in dict.fromkeys(task_ids) if self._leave(task_id, subscription)]
-            await self._line.unsubscribe(map(self._keys.record, stale))
-
-    def _leave(self, task_id: str, subscription: Subscription) -> bool:
-        listeners = self._followers[task_id]
-        listeners.discard(subscription)
-        if not listeners:
-            del self._followers[task_id]
-        return not listeners
-
-    def _channels(self) -> list[str]:
-        return [self._keys.record(""), *map(self._keys.record, self._followers)]
-
-    def _spread(self, channel: str, _message: bytes | None) -> None:
-        task_id = self._keys.task_of(channel)
-        for listener in self._followers.get(task_id, ()):
-            listener.tell(task_id)

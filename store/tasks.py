@@ -24,11 +24,15 @@ from windlass.store.records import event_of, pairs, record_of
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
+from windlass.store.switchboard import Switchboard
+from windlass.store.tail import Tails
 
 __all__ = ["OPERATOR", "TaskStore", "open_store"]
 
 OPERATOR = ""
 """Principal of somebody who may see and cancel every task; never taken from a request."""
+_CHUNK = 500
+"""Events that are read at a time for those who follow a task."""
 
 
 class TaskStore:
@@ -40,7 +44,9 @@ class TaskStore:
         self.keys = Keys(settings.prefix)
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
-        self.feed = Feed(settings, self.keys)
+        self.switchboard = Switchboard(settings, self.keys.record(""))
+        self.feed = Feed(settings, self.keys, self.switchboard)
+        self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=_CHUNK))
 
     def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
         """Arguments and call context as they will be stored.
@@ -130,10 +136,10 @@ class TaskStore:
             raise TaskNotFound(task_id=task_id)
         return bool(reply == b"cancelled")
 
-    async def history(self, task_id: str, *, after: int = 0) -> list[Event]:
-        """The events of a task with numbers above `after`; empty when there are none."""
+    async def history(self, task_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
+        """The events of a task with numbers above `after`, at most `limit`; empty when there are none."""
         with store_errors():
-            entries = await self._redis.xrange(self.keys.events(task_id), min=f"({after}-0")
+            entries = await self._redis.xrange(self.keys.events(task_id), min=f"({after}-0", count=limit)
         return [event_of(entry_id, field) for entry_id, field in entries]
 
     async def workers(self) -> list[dict[str, Any]]:

@@ -1,10 +1,15 @@
 """Fixtures that every test may use."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
+
+# A shell that starts the tests in the background has Ctrl-C ignored for them, and what they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

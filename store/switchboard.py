@@ -1,0 +1,63 @@
+"""Who listens to which channel: one subscription connection a process, however many listen.
+
+Only passes messages on; what they mean is the listeners' business (`feed.py`, `sessions.py`).
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from windlass.store.line import Line
+from windlass.store.settings import StoreSettings
+
+__all__ = ["Hear", "Switchboard"]
+
+Hear = Callable[[str, bytes | None], None]
+"""Takes (channel, message); None = the subscription has just begun, also after an outage: look for yourself."""
+
+
+class Switchboard:
+    """Subscribes to a channel while at least one listener is there."""
+
+    def __init__(self, settings: StoreSettings, home: str) -> None:
+        """`home`: a channel that keeps the connection subscribed to something; nobody speaks there."""
+        self._home = home
+        self._listeners: dict[str, dict[object, Hear]] = {}
+        self._line = Line(settings, self._channels, self._spread)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._line.close()
+
+    @asynccontextmanager
+    async def listening(self, channels: Iterable[str], hear: Hear) -> AsyncIterator[None]:
+        """Have `hear` called for every message on the channels.
+
+        For each channel it is called once with None at the beginning: from then on nothing is missed.
+        """
+        wanted = list(dict.fromkeys(channels))
+        me = object()
+        fresh = [channel for channel in wanted if channel not in self._listeners]
+        for channel in wanted:
+            self._listeners.setdefault(channel, {})[me] = hear
+            if channel not in fresh:
+                hear(channel, None)
+        try:
+            self._line.open()
+            await self._line.subscribe(fresh)
+            yield
+        finally:
+            await self._line.unsubscribe([channel for channel in wanted if self._leave(channel, me)])
+
+    def _leave(self, channel: str, listener: object) -> bool:
+        others = self._listeners[channel]
+        del others[listener]
+        if not others:
+            del self._listeners[channel]
+        return not others
+
+    def _channels(self) -> list[str]:
+        return [self._home, *self._listeners]
+
+    def _spread(self, channel: str, message: bytes | None) -> None:
+        for hear in list(self._listeners.get(channel, {}).values()):
+            hear(channel, message)
