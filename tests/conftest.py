@@ -4,6 +4,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from clients.official import Official
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
@@ -25,3 +26,9 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with Redis.from_url(redis_url) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture(scope="session")
+def official() -> Official:
+    """The official clients, installed if need be; a test whose client cannot be had is skipped, and in CI fails."""
+    return Official.installed()

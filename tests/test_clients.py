@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import anyio
 import pytest
+from clients.official import Official, needed
 from clients.raw_http import TASKS, RawClient, Refused
 from clients.sdk_extension import CreatedTask, TasksExtension, send_tasks
 from clients.tasks_schema import TERMINAL, conforming
@@ -26,8 +27,7 @@ from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
-ROOT = Path(__file__).parents[1]
-CLIENTS = ROOT / "tests" / "clients"
+CLIENTS = Path(__file__).parent / "clients"
 PATIENCE = 20.0  # seconds, for a machine that runs much else
 
 Json = dict[str, Any]
@@ -330,15 +330,11 @@ async def test_sdk_client_cancels_a_task(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def fastmcp(url: str, tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """What FastMCP's client saw; it runs in an environment of its own, made here if it is missing."""
-    python = ROOT / ".venv-peers" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([ROOT / "scripts" / "peers"], check=True)
+def fastmcp(url: str, official: Official, tmp_path_factory: pytest.TempPathFactory) -> Json:
+    """What FastMCP's client saw; it runs in an environment of its own."""
     gate = tmp_path_factory.mktemp("fastmcp") / "gate"
-    done = subprocess.run(
-        [python, CLIENTS / "fastmcp_client.py", url, gate], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [needed(official.peers, "FastMCP's client"), CLIENTS / "fastmcp_client.py", url, gate]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     seen: Json = json.loads(done.stdout)
     return seen

@@ -1,6 +1,6 @@
 """The server that the client tests talk to: `windlass run tests/clients/server.py`.
 
-Each tool holds one thing that a client must get through. None of them ends by the clock: they wait for a file, an
+Each tool holds one thing that a client must get through. Only `count` goes by the clock; the others wait for a file, an
 answer or a cancel, so that a test decides when things happen.
 """
 
@@ -39,6 +39,15 @@ async def dig(gate: str, ctx: Context) -> str:
         await asyncio.sleep(0.02)
     await ctx.report_progress(2, 2, "the whole hole")
     return "dug"
+
+
+@mcp.tool(task=PATIENT)
+async def count(steps: int, pause: float, ctx: Context) -> str:
+    """Report each of the steps, `pause` seconds apart."""
+    for step in range(1, steps + 1):
+        await ctx.report_progress(step, steps, f"step {step}")
+        await asyncio.sleep(pause)
+    return f"counted to {steps}"
 
 
 @mcp.tool(task=PATIENT)

@@ -1,0 +1,102 @@
+"""The official clients, unmodified and pinned, against a real `windlass run`: plain calls, and tasks where they can."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clients.official import Json, Official
+from clients.tasks_schema import conforming
+from command_line import Household
+
+pytestmark = pytest.mark.timeout(600)  # the first run installs the clients
+
+SERVER = Path(__file__).parent / "clients" / "server.py"
+STEPS = json.dumps({"steps": 4, "pause": 0.2})
+COUNTED = [(step, 4, f"step {step} ({step * 25}%)") for step in range(1, 5)]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a server, worker and store of our own."""
+    house = Household(tmp_path_factory.mktemp("windlass"))
+    try:
+        with house.started("run", str(SERVER), "--port", "0") as command:
+            yield command.url()
+    finally:
+        house.clear()
+
+
+def progress(seen: list[Json]) -> list[tuple[float, float, str]]:
+    return [(saw["progress"], saw["total"], saw["message"]) for saw in seen if saw["saw"] == "progress"]
+
+
+def all_of(seen: list[Json], kind: str) -> list[Json]:
+    return [saw for saw in seen if saw["saw"] == kind]
+
+
+def text_of(result: Json) -> str:
+    assert not result.get("isError"), result
+    return str(result["content"][0]["text"])
+
+
+# A plain call: every progress message once and in order, then the result.
+
+
+def test_python_sdk_1_makes_a_plain_call(url: str, official: Official) -> None:
+    with official.python1(url, "call", "count", STEPS) as client:
+        seen = client.finish()
+    assert seen[0]["revision"] == "2025-11-25"
+    assert (progress(seen), text_of(seen[-1])) == (COUNTED, "counted to 4")
+
+
+@pytest.mark.parametrize(("era", "revision"), [("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28")])
+def test_python_sdk_2_makes_a_plain_call_in_both_eras(url: str, official: Official, era: str, revision: str) -> None:
+    with official.python2(url, era, "count", STEPS) as client:
+        seen = client.finish()
+    assert seen[0]["revision"] == revision
+    assert (progress(seen), text_of(seen[-1])) == (COUNTED, "counted to 4")
+
+
+def test_typescript_sdk_1_makes_a_plain_call(url: str, official: Official) -> None:
+    with official.typescript(url, "call", "count", STEPS) as client:
+        seen = client.finish()
+    assert seen[0]["revision"] == "2025-11-25"
+    assert (progress(seen), text_of(seen[-1])) == (COUNTED, "counted to 4")
+
+
+# Tasks of 2026-07-28; the Python SDK 2.x and FastMCP stand in test_clients.py.
+
+
+def test_ext_tasks_completes_a_task_and_sees_its_messages(url: str, official: Official) -> None:
+    with official.ext_tasks(url, "modern", "task", "count", STEPS) as client:
+        seen = client.finish()
+    (execution,) = all_of(seen, "execution")
+    assert execution["kind"] == "task"
+    created, *polled = [saw["task"] for saw in all_of(seen, "status")]
+    conforming("CreateTaskResult", created)
+    messages = [conforming("GetTaskResult", task)["statusMessage"] for task in polled]
+    assert {task["taskId"] for task in polled} == {execution["handle"]["taskId"]}
+    assert messages[-1] == "completed"
+    assert set(messages) & {message for _, _, message in COUNTED}, f"no step was seen: {messages}"
+    assert (seen[-1]["status"], text_of(seen[-1]["result"])) == ("completed", "counted to 4")
+
+
+def test_ext_tasks_answers_a_question(url: str, official: Official) -> None:
+    with official.ext_tasks(url, "modern", "task", "book") as client:
+        seen = client.finish()
+    (question,) = all_of(seen, "question")
+    assert question["params"]["message"] == "Which seat would you like?"
+    assert text_of(seen[-1]["result"]) == "booked row 5 at the window"
+
+
+def test_ext_tasks_cancels_a_task(url: str, official: Official) -> None:
+    with official.ext_tasks(url, "modern", "cancel", "sleep_forever") as client:
+        seen = client.finish()
+    assert (len(all_of(seen, "cancelled")), seen[-1]["status"]) == (1, "cancelled")
+
+
+def test_ext_tasks_gets_a_tools_failure_as_its_result(url: str, official: Official) -> None:
+    with official.ext_tasks(url, "modern", "task", "stumble") as client:
+        seen = client.finish()
+    assert (seen[-1]["status"], seen[-1]["result"]["isError"]) == ("completed", True)
