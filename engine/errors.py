@@ -10,11 +10,13 @@ from typing import Any
 __all__ = [
     "AuthorError",
     "BadArguments",
+    "BadCursor",
     "CallerError",
     "DuplicateTool",
     "FenceLost",
     "IllegalMove",
     "NoRedisServer",
+    "NotRepeatable",
     "OperatorError",
     "PayloadTooLarge",
     "PolicyError",
@@ -58,6 +60,14 @@ class PayloadTooLarge(CallerError):
 
 class BadArguments(CallerError):
     """The arguments do not match the tool's input schema."""
+
+
+class BadCursor(CallerError):
+    """The cursor is not one of this list. Start again without one."""
+
+
+class NotRepeatable(CallerError):
+    """The task cannot be run again."""
 
 
 class AuthorError(WindlassError):

@@ -52,6 +52,10 @@ class NewTask:
     """How often a client is advised to ask."""
     idempotency: str | None = None
     """A second task of the same owner with this key is answered with the first one."""
+    listed_for: str = ""
+    """Who may list it besides operators: a principal, or `session:<id>`; empty = nobody."""
+    rerun_of: str | None = None
+    """The ended task that this one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,9 @@ class TaskRecord:
     due_ms: int | None = None
     """When a released task may run again."""
     reason: str | None = None
-    """Why it was released, cancelled or given up."""
+    """Why it was released, cancelled or given up; `tool_error` when its tool returned an error."""
+    rerun_of: str | None = None
+    """The ended task that this one repeats."""
     progress: Progress = field(default_factory=Progress)
     questions: int = 0
     """Open questions."""
@@ -111,3 +117,5 @@ class TaskView:
     """Open questions by key, in the order they were asked."""
     ahead: int | None = None
     """How many tasks are queued before this one; None unless it is pending."""
+    rerun_as: str | None = None
+    """The last task that repeats this one."""

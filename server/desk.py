@@ -23,7 +23,7 @@ from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
 from windlass.server.context import Context
 from windlass.server.faults import wire_errors
-from windlass.server.owner import owner
+from windlass.server.owner import lister, owner
 from windlass.store.settings import StoreSettings
 from windlass.store.tasks import TaskStore, open_store
 
@@ -114,6 +114,7 @@ class Desk:
                 id=task_id,
                 tool=entry.tool.name,
                 principal=owner(),
+                listed_for=lister(),
                 payload=self.store.pack(task_id, _payload(params, ctx)),
                 queue=entry.policy.queue,
                 retention=entry.policy.kept_for,

@@ -10,6 +10,7 @@ from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NO
 
 from windlass.engine.errors import (
     BadArguments,
+    BadCursor,
     CallerError,
     PayloadTooLarge,
     QuotaExceeded,
@@ -26,6 +27,7 @@ log = structlog.get_logger()
 _CODES: dict[type[WindlassError], tuple[int, dict[str, Any] | None]] = {
     TaskNotFound: (INVALID_PARAMS, None),  # tasks extension, "Protocol Errors"
     BadArguments: (INVALID_PARAMS, None),
+    BadCursor: (INVALID_PARAMS, None),  # 2025-11-25, tasks/list and "Pagination"
     PayloadTooLarge: (INVALID_PARAMS, None),
     QuotaExceeded: (INTERNAL_ERROR, {"retryable": True, "reason": "quota"}),
     CallerError: (INVALID_PARAMS, None),

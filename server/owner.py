@@ -5,7 +5,7 @@ from mcp.server.auth.provider import principal_components
 
 from windlass.engine.principal import ANONYMOUS, principal_of
 
-__all__ = ["owner"]
+__all__ = ["lister", "owner"]
 
 
 def owner() -> str:
@@ -15,3 +15,9 @@ def owner() -> str:
         return ANONYMOUS
     client_id, issuer, subject = principal_components(token)
     return principal_of(issuer, client_id, subject)
+
+
+def lister() -> str:
+    """Who may list the tasks that this request creates: its owner; nobody (empty) when that is everybody."""
+    who = owner()
+    return "" if who == ANONYMOUS else who

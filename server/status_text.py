@@ -26,8 +26,7 @@ def status_text(view: TaskView) -> str:
         case Status.INPUT_REQUIRED:
             return "waiting for an answer" if record.questions <= 1 else f"waiting for {record.questions} answers"
         case Status.COMPLETED:
-            failed = isinstance(view.outcome, Returned) and view.outcome.is_error
-            return "the tool reported an error" if failed else "completed"
+            return "the tool reported an error" if record.reason == "tool_error" else "completed"
         case Status.FAILED:
             return _failure(view)
         case Status.CANCELLED:

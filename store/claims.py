@@ -6,12 +6,12 @@ A *turn* is one round trip: everything a worker has to say, and its claim of new
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from redis.asyncio import Redis
 
 from windlass.engine.errors import FenceLost, QuestionMismatch
-from windlass.engine.outcome import Broke, Fault, Outcome, Returned, outcome_to_json
+from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_to_json
 from windlass.engine.record import Progress
 from windlass.engine.status import Move
 from windlass.store.connection import store_errors
@@ -102,7 +102,7 @@ class ClaimStore:
             outcome = fault
             stored = self._sealer.seal(outcome_to_json(fault), task_id=task_id, field="result")
         move = Move.COMPLETE if isinstance(outcome, Returned) else Move.FAIL
-        reason = outcome.fault.value if isinstance(outcome, Broke) else ""
+        reason = _reason(outcome)
         return "finish", [self.keys.record(task_id), self.keys.result(task_id)], [task_id, fence, move, stored, reason]
 
     def release_call(self, task_id: str, fence: int, *, delay: timedelta, failures: int, reason: str) -> Call:
@@ -191,6 +191,19 @@ def _claims(reply: Any) -> Claims:
 
 def _number(value: float | None) -> str:
     return "" if value is None else repr(float(value))
+
+
+def _reason(outcome: Outcome) -> str:
+    """Why there is no success; empty for one, and where the tool's own protocol error says it."""
+    match outcome:
+        case Returned():
+            return "tool_error" if outcome.is_error else ""
+        case Broke():
+            return outcome.fault.value
+        case Refused():
+            return ""
+        case _:
+            assert_never(outcome)
 
 
 def _too_large(size: int, limit: int) -> Broke | None:

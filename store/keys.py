@@ -8,10 +8,13 @@ shared.
 | --- | --- | --- | --- |
 | P task:<id> | hash: the record | live, then retention | create, and every move |
 | P events:<id> | stream: history, ids `seq-0` | live, then retention | every move |
-| P args:<id> | string: arguments, maybe sealed | live, deleted at the end | create |
+| P args:<id> | string: arguments, maybe sealed | live, then retention; deleted when the task succeeds | create |
 | P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
 | P live | zset: open task ids by creation | none | create, settle |
+| P all | zset: every task by creation, for operators | none (gone when empty) | create, forget, page |
+| P list:<lister> | zset: the tasks one caller may list, by creation | none (gone when empty) | create, forget, page |
+| P fading | zset: `<id>` or `<id> <lister>` of ended tasks by end of retention | none | settle, forget |
 | P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
 | P once:<principal>:<key> | string: task id | live, then retention | create |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, claim, renew, release |
@@ -31,7 +34,10 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 
 __all__ = ["UNEXPIRING", "Keys"]
 
-UNEXPIRING = ("task:", "events:", "args:", "inputs:", "once:", "live", "open:", "queue:", "secret", job_key_prefix)
+UNEXPIRING = (
+    *("task:", "events:", "args:", "inputs:", "once:"),
+    *("live", "all", "list:", "fading", "open:", "queue:", "secret", job_key_prefix),
+)
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
 
 _PER_TASK = {
@@ -41,6 +47,7 @@ _PER_TASK = {
     "inputs": "{p}inputs:",
     "result": "{p}result:",
     "open": "{p}open:",
+    "list": "{p}list:",
     "once": "{p}once:",
     "queue": "{p}queue:",
     "wake": "{p}wake:",
@@ -59,14 +66,17 @@ class Keys:
     def __init__(self, prefix: str = "windlass") -> None:
         self.root = "{" + prefix + "}:"
         self.live = self.root + "live"
+        self.all = self.root + "all"
+        self.fading = self.root + "fading"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
 
     def lua(self) -> str:
-        """Lua source of the same keys: `K.record(id)`, ..., and `K.live`."""
+        """Lua source of the same keys: `K.record(id)`, ..., and `K.live`, `K.all`, `K.fading`."""
         stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
-        return f"local K = {{ live = '{self.live}', {stems} }}\n"
+        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in ("live", "all", "fading"))
+        return f"local K = {{ {sets}, {stems} }}\n"
 
     def record(self, task_id: str) -> str:
         """Record hash; also the name of the channel that announces its events."""
@@ -91,6 +101,10 @@ class Keys:
     def open(self, principal: str) -> str:
         """Open tasks of one owner."""
         return self._stems["open"] + principal
+
+    def list(self, lister: str) -> str:
+        """What one caller may list."""
+        return self._stems["list"] + lister
 
     def queue(self, name: str) -> str:
         """A queue: arq's sorted set."""

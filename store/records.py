@@ -41,6 +41,7 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
         ended_ms=number.get("ended_ms"),
         due_ms=number.get("due_ms"),
         reason=field.get("reason") or None,
+        rerun_of=field.get("rerun_of"),
         progress=_progress(field),
         questions=number.get("questions", 0),
         retention_ms=number["retention_ms"],

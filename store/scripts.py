@@ -24,6 +24,7 @@ _NAMES = (
     "create",
     "finish",
     "look",
+    "page",
     "progress",
     "reconcile",
     "release",

@@ -5,32 +5,40 @@ What workers do (claim, renew, finish...) is in `claims.py`.
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import BadArguments, PayloadTooLarge, QuotaExceeded, SealBroken, TaskNotFound
+from windlass.engine.errors import BadArguments, NotRepeatable, PayloadTooLarge, QuotaExceeded, TaskNotFound
 from windlass.engine.events import Event
-from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
-from windlass.engine.record import NewTask, TaskRecord, TaskView
+from windlass.engine.principal import new_task_id
+from windlass.engine.record import NewTask, TaskView
 from windlass.engine.status import Status
 from windlass.store.connection import open_redis, store_errors
+from windlass.store.creation import creation, new_record, repeated
 from windlass.store.feed import Feed
 from windlass.store.keys import Keys
-from windlass.store.queue import arq_job
-from windlass.store.records import event_of, pairs, record_of
+from windlass.store.paging import Cursors, Page
+from windlass.store.records import event_of
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
 from windlass.store.switchboard import Switchboard
 from windlass.store.tail import Tails
+from windlass.store.views import view_of
 
-__all__ = ["OPERATOR", "TaskStore", "open_store"]
+__all__ = ["LONGEST_PAGE", "OPERATOR", "TaskStore", "open_store"]
 
 OPERATOR = ""
 """Principal of somebody who may see and cancel every task; never taken from a request."""
+LONGEST_PAGE = 200
+"""Tasks on a page at most."""
+_LOOKED_AT = 1000
+"""Entries of a list that one page looks at, at most, to find tasks of the wanted kind."""
+_SHORT_OUTCOME = 16 * 1024
+"""Bytes of a failed task's outcome up to which a page shows it."""
 _CHUNK = 500
 """Events that are read at a time for those who follow a task."""
 
@@ -44,6 +52,7 @@ class TaskStore:
         self.keys = Keys(settings.prefix)
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
+        self._secret: bytes | None = None
         self.switchboard = Switchboard(settings, self.keys.record(""))
         self.feed = Feed(settings, self.keys, self.switchboard)
         self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=_CHUNK))
@@ -77,17 +86,13 @@ class TaskStore:
             QuotaExceeded: the principal, or everybody, has too many open tasks.
             StoreUnavailable: Redis did not confirm it.
         """
-        retention = max(1, int(self._settings.kept_for(task.retention).total_seconds() * 1000))
-        poll = max(1, int(task.poll_interval.total_seconds() * 1000))
-        quotas = (self._settings.open_limit, self._settings.open_limit_total)
-        args = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
-        reply = await self._run("create", [self.keys.record(task.id)], [*args, task.idempotency or "", *quotas])
+        reply = await self._run("create", [self.keys.record(task.id)], creation(task, self._settings))
         if reply[0] == b"quota":
             whose = "You have" if reply[1] == b"principal" else "This server has"
             raise QuotaExceeded(f"{whose} {reply[2]:,} open tasks, the limit. Wait for one to end, or cancel one.")
         if reply[0] == b"exists":
             return await self.look(reply[1].decode(), task.principal)
-        return TaskView(_new_record(task, reply[3], retention, poll), ahead=reply[2])
+        return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
 
     async def look(self, task_id: str, principal: str) -> TaskView:
         """One consistent reading, in one round trip.
@@ -99,13 +104,60 @@ class TaskStore:
         reply = await self._run("look", keys, [task_id, principal])
         if reply is None:
             raise TaskNotFound(task_id=task_id)
-        record = record_of(task_id, pairs(reply[0]))
-        questions = {
-            reply[2][i].decode(): self._sealer.open(reply[2][i + 1], task_id=task_id, field="inputs")
-            for i in range(0, len(reply[2]), 2)
-        }
-        ahead = reply[3] if reply[3] >= 0 else None
-        return TaskView(record, self._outcome(record, reply[1]), dict(sorted(questions.items(), key=_asked)), ahead)
+        record, outcome, questions, ahead = reply
+        return view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
+
+    async def page(
+        self,
+        lister: str,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+        statuses: Collection[Status] = (),
+        tool: str | None = None,
+    ) -> Page:
+        """What `lister` may list - for `OPERATOR` every task - newest first, in one round trip.
+
+        `after`: the `next` of the page before. `statuses` and `tool`: only those; empty or None = any.
+
+        Raises:
+            BadCursor: `after` is not a cursor of this lister's list.
+        """
+        cursors = Cursors(await self.shared_secret())
+        score, last = cursors.read(lister, after) if after is not None else ("", "")
+        states = f",{','.join(sorted(statuses))}," if statuses else ""
+        args = [score, last, max(1, min(limit, LONGEST_PAGE)), _LOOKED_AT, states, tool or "", _SHORT_OUTCOME]
+        behind, rows = await self._run("page", [self.keys.list(lister) if lister else self.keys.all], args)
+        views = [
+            view_of(row[0].decode(), self._sealer, record=row[1], outcome=row[2], questions=(), ahead=row[3])
+            for row in rows
+        ]
+        return Page(tuple(views), cursors.write(lister, *behind) if behind else None)
+
+    async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
+        """Run an ended task again: same owner, tool, arguments and queue, another id; the two name each other.
+
+        Saying it again with the same `once` gives the task that the first one made.
+
+        Raises:
+            TaskNotFound: unknown, expired, or somebody else's.
+            NotRepeatable: it has not ended, or it succeeded, so that its arguments are gone.
+            QuotaExceeded: its owner, or everybody, has too many open tasks.
+        """
+        record = (await self.look(task_id, principal)).record
+        if not record.is_terminal:
+            raise NotRepeatable("The task has not ended yet. Wait for it, or cancel it first.", task_id=task_id)
+        with store_errors():
+            stored = await self._redis.get(self.keys.args(task_id))
+            lister: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
+        if stored is None:
+            raise NotRepeatable(
+                "The task succeeded, so its arguments were not kept. Call the tool again.", task_id=task_id
+            )
+        again = new_task_id()
+        payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
+        listed_for = (lister or b"").decode()
+        return await self.create(repeated(record, again, payload, listed_for=listed_for, once=once))
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """Give answers to open questions by key; how many were taken. Unknown and answered keys are passed over.
@@ -153,10 +205,11 @@ class TaskStore:
         """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""
         if self._settings.seal_keys:
             return self._settings.seal_keys[0]
-        with store_errors():
-            await self._redis.set(self.keys.secret, secrets.token_bytes(32), nx=True)
-            kept = await self._redis.get(self.keys.secret)
-        return bytes(kept)
+        if self._secret is None:
+            with store_errors():
+                await self._redis.set(self.keys.secret, secrets.token_bytes(32), nx=True)
+                self._secret = bytes(await self._redis.get(self.keys.secret))
+        return self._secret
 
     async def ping(self) -> None:
         """Return when Redis answers.
@@ -167,39 +220,9 @@ class TaskStore:
         with store_errors():
             await self._redis.ping()
 
-    def _outcome(self, record: TaskRecord, stored: bytes | None) -> Outcome | None:
-        if record.reason == "poisoned":
-            return Broke(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
-        if stored is None:
-            return None
-        try:
-            return outcome_from_json(self._sealer.open(stored, task_id=record.id, field="result"))
-        except (SealBroken, ValueError):
-            return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
-
     async def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
         with store_errors():
             return await self._scripts.run(self._redis, name, keys, args)
-
-
-def _new_record(task: NewTask, now: int, retention_ms: int, poll_ms: int) -> TaskRecord:
-    return TaskRecord(
-        id=task.id,
-        tool=task.tool,
-        queue=task.queue,
-        principal=task.principal,
-        status=Status.PENDING,
-        created_ms=now,
-        updated_ms=now,
-        seq=1,
-        retention_ms=retention_ms,
-        poll_ms=poll_ms,
-    )
-
-
-def _asked(item: tuple[str, Any]) -> tuple[int, str]:
-    number = item[0].rpartition("-")[2]
-    return (int(number) if number.isdigit() else 0, item[0])
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from windlass.store.records import event_of, record_of
 __all__ = ["Found", "broken_promises", "read_redis"]
 
 _CLAIMS = (Move.CLAIM, Move.RECLAIM)
-_OF_OPEN_TASKS = ("args", "inputs", "job", "in_progress", "retry")
+_OF_OPEN_TASKS = ("inputs", "job", "in_progress", "retry")
 """Keys that an ended task no longer has."""
 
 
@@ -79,7 +79,7 @@ def _read(pipe: Any, keys: Keys, name: str) -> None:
         pipe.hgetall(name)
     elif name.startswith(keys.events("")):
         pipe.xrange(name)
-    elif name == keys.live or name.startswith((keys.open(""), keys.queue(""))):
+    elif name in (keys.live, keys.all, keys.fading) or name.startswith((keys.open(""), keys.list(""), keys.queue(""))):
         pipe.zrange(name, 0, -1, withscores=True)
     elif name.startswith(keys.wake("")):
         pipe.lrange(name, 0, -1)
@@ -95,7 +95,7 @@ def broken_promises(found: Found, *, unreachable: frozenset[str] = frozenset()) 
     problems = [f"{task_id}: {problem}" for task_id in found.ids() for problem in _of_history(found, task_id)]
     for task_id in found.ids():
         problems += [f"{task_id}: {problem}" for problem in _of_rest(found, task_id, task_id in unreachable)]
-    return [*problems, *_of_sets(found), *_of_lifetimes(found)]
+    return [*problems, *_of_sets(found), *_of_lists(found), *_of_lifetimes(found)]
 
 
 def _of_history(found: Found, task_id: str) -> Iterator[str]:
@@ -154,7 +154,9 @@ def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
         left += [name for name in _OF_OPEN_TASKS if _key(keys, name, task_id) in found.values]
         if left:
             yield f"I10: {record.status} and still in {left}"
-        for name in ("record", "events", "result"):
+        if record.status is Status.COMPLETED and record.reason is None and keys.args(task_id) in found.values:
+            yield "I10: succeeded, and its arguments are still there"
+        for name in ("record", "events", "result", "args"):
             if not 0 <= found.ttls.get(_key(keys, name, task_id), 0) <= record.retention_ms:
                 yield f"I10: the {name} of an ended task expires in {found.ttls[_key(keys, name, task_id)]} ms"
         return
@@ -186,6 +188,31 @@ def _of_sets(found: Found) -> Iterator[str]:
     for key in (key for key in found.values if key.startswith(found.keys.open(""))):
         if set(found.members(key)) != owners.get(key, set()):
             yield f"I11: {key} holds {set(found.members(key))}, open are {owners.get(key)}"
+
+
+def _of_lists(found: Found) -> Iterator[str]:
+    """Every task is in the list of all and in its lister's; what is gone, and only what ends, is to be forgotten."""
+    everything, fading = found.members(found.keys.all), found.members(found.keys.fading)
+    lists: dict[str, set[str]] = {}
+    for task_id in found.ids():
+        record = found.record(task_id)
+        lister = found.values[found.keys.record(task_id)].get(b"listed_for", b"").decode()
+        entry = f"{task_id} {lister}".rstrip()
+        if lister:
+            lists.setdefault(found.keys.list(lister), set()).add(task_id)
+        if task_id not in everything:
+            yield f"{task_id}: not in the list of all tasks"
+        if (entry in fading) != record.is_terminal:
+            yield f"{task_id}: {record.status}, and to be forgotten at {fading.get(entry)}"
+    faded = {entry.split(" ")[0] for entry in fading}
+    for key in (key for key in found.values if key.startswith((found.keys.all, found.keys.list("")))):
+        members = set(found.members(key))
+        if left := members - set(found.ids()) - faded:
+            yield f"{key} keeps {left} for ever"
+        if key != found.keys.all and members & set(found.ids()) != lists.get(key, set()):
+            yield f"{key} holds {members}, to be listed are {lists.get(key)}"
+    if missing := lists.keys() - found.values.keys():
+        yield f"no {missing}"
 
 
 def _of_lifetimes(found: Found) -> Iterator[str]:

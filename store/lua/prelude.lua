@@ -30,20 +30,39 @@ local function append(id, now, move, facts)
   redis.call('PUBLISH', record, seq)
 end
 
--- Ends a task: last event, out of every queue and set, lease and payload gone, the rest kept for the retention.
-local function settle(id, now, move, facts)
+-- Ends a task: last event, out of every queue and set, lease and questions gone, the rest kept for the retention.
+-- The arguments of a task that succeeded go too: nobody will run it again.
+local function settle(id, now, move, facts, succeeded)
   local record = K.record(id)
-  local field = redis.call('HMGET', record, 'queue', 'principal', 'retention_ms', 'once')
+  local field = redis.call('HMGET', record, 'queue', 'principal', 'retention_ms', 'once', 'listed_for')
   redis.call('HSET', record, 'status', TO[move], 'ended_ms', now, 'questions', 0)
   append(id, now, move, facts)
   redis.call('ZREM', K.queue(field[1]), id)
   redis.call('ZREM', K.live, id)
   redis.call('ZREM', K.open(field[2]), id)
-  redis.call('DEL', K.args(id), K.inputs(id), K.job(id), K.in_progress(id), K.retry(id))
+  redis.call('DEL', K.inputs(id), K.job(id), K.in_progress(id), K.retry(id))
   redis.call('PEXPIRE', record, field[3])
   redis.call('PEXPIRE', K.events(id), field[3])
+  if succeeded then
+    redis.call('DEL', K.args(id))
+  else
+    redis.call('PEXPIRE', K.args(id), field[3])
+  end
+  redis.call('ZADD', K.fading, now + field[3], field[5] and id .. ' ' .. field[5] or id)
   if field[4] then
     redis.call('PEXPIRE', K.once(field[2] .. ':' .. field[4]), field[3])
+  end
+end
+
+-- Takes tasks whose retention has passed off the lists, oldest first: so many at most.
+local function forget(now, most)
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', K.fading, '-inf', '(' .. now, 'LIMIT', 0, most)) do
+    local id, lister = entry:match('^(%S+) ?(.*)$')
+    redis.call('ZREM', K.fading, entry)
+    redis.call('ZREM', K.all, id)
+    if lister ~= '' then
+      redis.call('ZREM', K.list(lister), id)
+    end
   end
 end
 

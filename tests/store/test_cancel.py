@@ -69,12 +69,14 @@ async def test_a_task_in_any_open_state_is_cancelled_at_once_and_stays_so(
     assert await depot.look(task_id) == after
 
 
-async def test_a_cancel_leaves_only_record_and_history(depot: Depot) -> None:
+async def test_a_cancel_leaves_only_record_history_and_what_a_rerun_needs(depot: Depot) -> None:
     task_id = await asking(depot)
 
     await depot.store.cancel(task_id, OWNER)
 
-    assert sorted((await depot.found()).values) == sorted([depot.keys.record(task_id), depot.keys.events(task_id)])
+    keys = depot.keys
+    kept = [keys.record(task_id), keys.events(task_id), keys.args(task_id), keys.all, keys.fading]
+    assert sorted((await depot.found()).values) == sorted(kept)
 
 
 async def test_a_repeated_cancel_is_told_that_the_task_has_ended_and_changes_nothing(depot: Depot) -> None:

@@ -13,6 +13,8 @@ from windlass.engine.outcome import Broke, Fault
 from windlass.engine.record import TaskView
 from windlass.engine.status import Move, Status
 from windlass.store.claims import Claimed, Claims
+from windlass.store.creation import creation
+from windlass.store.scripts import Call
 
 
 async def test_a_claimed_task_is_running_under_a_fence_and_a_lease(depot: Depot) -> None:
@@ -65,10 +67,7 @@ async def test_tasks_are_claimed_in_the_order_of_their_creation(depot: Depot) ->
 async def test_tasks_created_within_one_millisecond_keep_their_order(depot: Depot) -> None:
     """Their ids are random, so whole milliseconds would shuffle them."""
     tasks = [depot.task() for _ in range(200)]
-    calls = []
-    for task in tasks:
-        args = [task.id, task.payload, b"{}", task.tool, "default", OWNER, 1000, 1000, "", 0, 0]
-        calls.append(("create", [depot.keys.record(task.id)], args))
+    calls: list[Call] = [("create", [depot.keys.record(task.id)], creation(task, depot.settings)) for task in tasks]
     await depot.ann.scripts.run_many(depot.redis, calls)
 
     found = await depot.found()

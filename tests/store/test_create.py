@@ -64,7 +64,7 @@ async def test_creation_is_the_first_event_and_says_what_the_task_is(depot: Depo
 
 
 async def test_a_created_task_has_these_keys_and_no_others(depot: Depot) -> None:
-    task = depot.task(idempotency="key")
+    task = depot.task(idempotency="key", listed_for=OWNER)
     await depot.store.create(task)
 
     found = await depot.found()
@@ -77,6 +77,8 @@ async def test_a_created_task_has_these_keys_and_no_others(depot: Depot) -> None
             keys.args(task.id),
             keys.job(task.id),
             keys.live,
+            keys.all,
+            keys.list(OWNER),
             keys.open(OWNER),
             keys.queue("default"),
             keys.wake("default"),

@@ -22,7 +22,7 @@ FAILED = Broke(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
     ("outcome", "status", "move", "reason"),
     [
         (DONE, Status.COMPLETED, Move.COMPLETE, None),
-        (Returned({"content": []}, is_error=True), Status.COMPLETED, Move.COMPLETE, None),
+        (Returned({"content": []}, is_error=True), Status.COMPLETED, Move.COMPLETE, "tool_error"),
         (Refused(-32602, "no such file", {"path": "a"}), Status.FAILED, Move.FAIL, None),
         (FAILED, Status.FAILED, Move.FAIL, "timeout"),
     ],
@@ -54,7 +54,7 @@ async def test_a_finished_task_leaves_only_what_can_be_read_and_that_for_its_ret
 
     keys = depot.keys
     kept = [keys.record(claimed.id), keys.events(claimed.id), keys.result(claimed.id)]
-    assert sorted(found.values) == sorted(kept)
+    assert sorted(found.values) == sorted([*kept, keys.all, keys.fading])
     assert [599_000 < found.ttls[key] <= 600_000 for key in kept] == [True, True, True]
 
 

@@ -29,7 +29,7 @@ from oracle import Found, broken_promises
 from redis.asyncio import Redis
 
 from windlass.engine.errors import FenceLost, QuestionMismatch, TaskNotFound
-from windlass.engine.outcome import Broke, Fault, Outcome, Returned, outcome_from_json
+from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json
 from windlass.engine.record import NewTask, Progress
 from windlass.engine.status import Status
 from windlass.store.settings import StoreSettings
@@ -39,7 +39,14 @@ HELD = (Status.RUNNING, Status.INPUT_REQUIRED)
 ENDED = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 CRASH_LIMIT = 2
 HOUR = 3600
-OUTCOMES: list[Outcome] = [Returned({"n": 1}), Returned({"n": 2}), Broke(Fault.TIMEOUT, "too long")]
+OUTCOMES: list[Outcome] = [
+    Returned({"n": 1}),
+    Returned({"n": 2}),
+    Broke(Fault.TIMEOUT, "too long"),
+    Returned({"n": 3}, is_error=True),
+    Refused(-32602, "no"),
+]
+REASONS = [None, None, "timeout", "tool_error", None]
 
 LATER = None
 Place = tuple[int, int]
@@ -53,6 +60,7 @@ class Model:
     principal: str
     place: Place | None
     """None = not due."""
+    listed_for: str = ""
     status: Status = Status.PENDING
     seq: int = 1
     fence: int = 0
@@ -78,6 +86,11 @@ class Model:
     @property
     def has_ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def succeeded(self) -> bool:
+        """Nobody will run it again, so its arguments go."""
+        return self.status is Status.COMPLETED and self.reason is None
 
     @property
     def is_marked(self) -> bool:
@@ -155,9 +168,15 @@ class Machine(RuleBasedStateMachine):
         return multiple(*ids)
 
     @precondition(lambda self: len(self.model) < 5)
-    @rule(target=tasks, principal=st.sampled_from([OWNER, STRANGER]), once=st.sampled_from([None, None, "key"]))
-    def create(self, principal: str, once: str | None) -> str:
-        task = self.depot.task(id=f"task-{self.tick()}", principal=principal, idempotency=once)
+    @rule(
+        target=tasks,
+        principal=st.sampled_from([OWNER, STRANGER]),
+        once=st.sampled_from([None, None, "key"]),
+        listed=st.booleans(),
+    )
+    def create(self, principal: str, once: str | None, listed: bool = True) -> str:
+        lister = principal if listed else ""
+        task = self.depot.task(id=f"task-{self.tick()}", principal=principal, idempotency=once, listed_for=lister)
         return str(self.say(self._do_create, task))
 
     @rule(worker=workers, room=st.sampled_from([3, 9, 1, 0]), in_turn=st.booleans())
@@ -267,7 +286,7 @@ class Machine(RuleBasedStateMachine):
         key = (task.principal, task.idempotency or "")
         expected = task.id if there or not task.idempotency else self.once.get(key, task.id)
         if expected not in self.model:
-            self.model[expected] = Model(task.principal, (1, self.tick()))
+            self.model[expected] = Model(task.principal, (1, self.tick()), listed_for=task.listed_for)
             if task.idempotency:
                 self.once[key] = expected
 
@@ -351,7 +370,7 @@ class Machine(RuleBasedStateMachine):
         target = Status.COMPLETED if isinstance(outcome, Returned) else Status.FAILED
         expected = b"lost"
         if self._holds(task, fence):
-            model.end(target, "timeout" if target is Status.FAILED else None, outcome)
+            model.end(target, REASONS[OUTCOMES.index(outcome)], outcome)
             expected = b"finished"
         elif model.fence == fence and model.outcome == outcome:
             expected = b"already"
@@ -427,15 +446,20 @@ class Machine(RuleBasedStateMachine):
             (record.failures, record.worker, record.reason, record.progress, record.questions),
             {name.removeprefix("q:") for name in inputs if name.startswith("q:")},
             outcome_from_json(json.loads(result)) if result else None,
+            {key for key in values if key.startswith((keys.all, keys.list(""))) and task in found.members(key)},
+            (keys.args(task) in values, task in {entry.split(" ")[0] for entry in found.members(keys.fading)}),
             (task in found.members(keys.queue("default")), keys.job(task) in values, int(mark) if mark else None),
         )
 
     def _modelled(self, model: Model) -> tuple[Any, ...]:
+        keys = self.depot.keys
         return (
             (model.principal, model.status, model.seq, model.fence, model.attempt, model.crashes),
             (model.failures, model.worker, model.reason, model.progress, len(model.open_questions)),
             model.open_questions,
             model.outcome,
+            {keys.all, *([keys.list(model.listed_for)] if model.listed_for else [])},
+            (not model.succeeded, model.has_ended),
             (model.in_queue, model.has_job, model.mark),
         )
 

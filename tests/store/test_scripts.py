@@ -16,6 +16,7 @@ from windlass.engine.errors import OperatorError, StoreUnavailable
 from windlass.engine.record import Progress
 from windlass.engine.status import LEGAL_MOVES, Status
 from windlass.store.connection import connect_blocking, store_errors
+from windlass.store.creation import creation
 from windlass.store.keys import Keys
 from windlass.store.scripts import Call, _moves_table
 from windlass.store.settings import StoreSettings
@@ -134,10 +135,9 @@ async def one_call_of_each(depot: Depot) -> list[Call]:
     running, ending, leaving, asking, answered, unwanted, idle = [await depot.start() for _ in range(7)]
     await depot.release(idle)
     await ann.ask(answered.id, 1, [question(1)])
-    fresh = depot.task()
-    born = [fresh.id, fresh.payload, b"{}", fresh.tool, "default", OWNER, 1000, 1000, "key", 0, 0]
+    fresh = depot.task(idempotency="another key")
     return [
-        ("create", [keys.record(fresh.id)], born),
+        ("create", [keys.record(fresh.id)], creation(fresh, depot.settings)),
         ann.claim_call("default", 5, turn="1"),
         ann.renew_call([(running.id, 1)]),
         ann.progress_call([(running.id, 1, Progress(1))]),

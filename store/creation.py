@@ -1,0 +1,57 @@
+"""What a creation hands to its script, the record it makes, and the task that repeats an ended one."""
+
+from datetime import timedelta
+from typing import Any
+
+from windlass.engine.record import NewTask, TaskRecord
+from windlass.engine.status import Status
+from windlass.store.queue import arq_job
+from windlass.store.settings import StoreSettings
+
+__all__ = ["creation", "new_record", "repeated"]
+
+
+def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
+    """ARGV of `create`. Redis refuses an expiry of 0, so nothing is kept for less than a millisecond."""
+    retention = max(1, _ms(settings.kept_for(task.retention)))
+    poll = max(1, _ms(task.poll_interval))
+    whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
+    quotas = [settings.open_limit, settings.open_limit_total]
+    return [*whole, task.idempotency or "", *quotas, task.listed_for, task.rerun_of or ""]
+
+
+def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
+    """The record right after the creation at `now`, milliseconds since 1970."""
+    return TaskRecord(
+        id=task.id,
+        tool=task.tool,
+        queue=task.queue,
+        principal=task.principal,
+        status=Status.PENDING,
+        created_ms=now,
+        updated_ms=now,
+        seq=1,
+        rerun_of=task.rerun_of,
+        retention_ms=max(1, _ms(settings.kept_for(task.retention))),
+        poll_ms=max(1, _ms(task.poll_interval)),
+    )
+
+
+def repeated(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: str, once: str | None) -> NewTask:
+    """The task that repeats an ended one; `once`: said twice, it is still one task."""
+    return NewTask(
+        id=task_id,
+        tool=record.tool,
+        principal=record.principal,
+        payload=payload,
+        queue=record.queue,
+        retention=timedelta(milliseconds=record.retention_ms),
+        poll_interval=timedelta(milliseconds=record.poll_ms),
+        idempotency=f"rerun {record.id} {once}" if once else None,
+        listed_for=listed_for,
+        rerun_of=record.id,
+    )
+
+
+def _ms(length: timedelta) -> int:
+    return int(length.total_seconds() * 1000)

@@ -1,0 +1,73 @@
+-- One page of a list of tasks, newest first. Entries whose task has expired are passed over and taken off this list.
+-- KEYS: 1 list
+-- ARGV: 1 score and 2 id of the entry to go on behind ('' = begin), 3 how many tasks, 4 how many entries to look at,
+--       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome worth sending
+-- Returns: {{score, id} to go on behind, or false at the end of the list,
+--           {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1}...}
+-- Events: none
+local most, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
+local rows, gone, last = {}, {}, false
+
+-- Redis orders entries of one score by their bytes; Lua's `<` would ask the locale.
+local function below(a, b)
+  for i = 1, math.min(#a, #b) do
+    if a:byte(i) ~= b:byte(i) then
+      return a:byte(i) < b:byte(i)
+    end
+  end
+  return #a < #b
+end
+
+local function wanted(status, tool)
+  return (ARGV[5] == '' or ARGV[5]:find(',' .. status .. ',', 1, true)) and (ARGV[6] == '' or ARGV[6] == tool)
+end
+
+local function row(id, status, queue)
+  local outcome, ahead = false, -1
+  if status == TO.fail and redis.call('STRLEN', K.result(id)) <= tonumber(ARGV[7]) then
+    outcome = redis.call('GET', K.result(id))
+  elseif status == TO.create then
+    ahead = redis.call('ZRANK', K.queue(queue), id) or -1
+  end
+  return { id, redis.call('HGETALL', K.record(id)), outcome, ahead }
+end
+
+-- Whether the page may go on behind this entry.
+local function look_at(id, score)
+  if score == ARGV[1] and not below(id, ARGV[2]) then
+    return true
+  end
+  local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue')
+  if not field[1] then
+    gone[#gone + 1] = id
+  elseif wanted(field[1], field[2]) then
+    if #rows == most then
+      return false
+    end
+    rows[#rows + 1] = row(id, field[1], field[3])
+  end
+  last, budget = { score, id }, budget - 1
+  return budget > 0
+end
+
+local function walk()
+  local from, seen, chunk = ARGV[1] == '' and '+inf' or ARGV[1], 0, 100
+  while true do
+    local entries = redis.call('ZREVRANGEBYSCORE', KEYS[1], from, '-inf', 'WITHSCORES', 'LIMIT', seen, chunk)
+    for i = 1, #entries, 2 do
+      if not look_at(entries[i], entries[i + 1]) then
+        return last
+      end
+    end
+    if #entries < 2 * chunk then
+      return false
+    end
+    seen = seen + chunk
+  end
+end
+
+local next_page = walk()
+if #gone > 0 then
+  redis.call('ZREM', KEYS[1], unpack(gone))
+end
+return { next_page, rows }

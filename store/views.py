@@ -1,0 +1,53 @@
+"""From what the store's scripts read of a task to the engine's view of it; opens what is sealed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from windlass.engine.errors import SealBroken
+from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
+from windlass.engine.record import TaskRecord, TaskView
+from windlass.store.records import pairs, record_of
+from windlass.store.sealing import Sealer
+
+__all__ = ["view_of"]
+
+
+def view_of(
+    task_id: str,
+    sealer: Sealer,
+    *,
+    record: Sequence[bytes],
+    outcome: bytes | None,
+    questions: Sequence[bytes],
+    ahead: int,
+) -> TaskView:
+    """The view; `record` and `questions` are flat, `ahead` is -1 where it means nothing."""
+    field = pairs(record)
+    stored = record_of(task_id, field)
+    asked = {
+        questions[i].decode(): sealer.open(questions[i + 1], task_id=task_id, field="inputs")
+        for i in range(0, len(questions), 2)
+    }
+    return TaskView(
+        stored,
+        _outcome(stored, outcome, sealer),
+        dict(sorted(asked.items(), key=_order)),
+        ahead if ahead >= 0 else None,
+        field.get("rerun_as"),
+    )
+
+
+def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:
+    if record.reason == "poisoned":
+        return Broke(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
+    if stored is None:
+        return None
+    try:
+        return outcome_from_json(sealer.open(stored, task_id=record.id, field="result"))
+    except (SealBroken, ValueError):
+        return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+
+
+def _order(item: tuple[str, Any]) -> tuple[int, str]:
+    number = item[0].rpartition("-")[2]
+    return (int(number) if number.isdigit() else 0, item[0])
