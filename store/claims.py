@@ -19,8 +19,12 @@ from windlass.store.keys import Keys
 from windlass.store.scripts import Call, Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
+from windlass.store.turns import packed, unpacked
 
 __all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
+
+_MOST = 1000
+"""Tasks of one claim: longer lists Lua cannot hand to a command, and Redis should serve others in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,13 @@ class ClaimStore:
         self._sealer = Sealer(settings.seal_keys)
 
     def claim_call(self, queue: str, room: int, *, turn: str = "", ids: Sequence[str] = ()) -> Call:
-        """Take up to `room` due tasks of a queue, or just `ids`.
+        """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
         Saying the call again with the same `turn` gives what the first one took; without one it takes more.
         """
         keys = [self.keys.queue(queue), self.keys.wake(queue)]
-        return (
-            "claim",
-            keys,
-            [queue, self._worker, self._settings.lease_ms, room, self._settings.crash_limit, turn, *ids],
-        )
+        limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
+        return "claim", keys, [queue, self._worker, *limits, turn, *ids]
 
     def renew_call(self, held: Sequence[tuple[str, int]]) -> Call:
         """Keep the leases of (id, fence) pairs."""
@@ -102,8 +103,7 @@ class ClaimStore:
             outcome = fault
             stored = self._sealer.seal(outcome_to_json(fault), task_id=task_id, field="result")
         move = Move.COMPLETE if isinstance(outcome, Returned) else Move.FAIL
-        reason = _reason(outcome)
-        return "finish", [self.keys.record(task_id), self.keys.result(task_id)], [task_id, fence, move, stored, reason]
+        return "finish", [], [task_id, fence, move, stored, _reason(outcome)]
 
     def release_call(self, task_id: str, fence: int, *, delay: timedelta, failures: int, reason: str) -> Call:
         """Give a task back, to be run after `delay`."""
@@ -116,9 +116,10 @@ class ClaimStore:
         Raises:
             StoreUnavailable: the store did not answer; nothing or all may have happened.
         """
+        calls = packed(said)
         with store_errors():
-            replies = await self.scripts.run_many(self._redis, [*said, claim] if claim else said)
-        return replies[: len(said)], _claims(replies[-1]) if claim else None
+            replies = await self.scripts.run_many(self._redis, [*calls, claim] if claim else calls)
+            return unpacked(said, replies[: len(calls)]), _claims(replies[-1]) if claim else None
 
     def arguments(self, task: Claimed) -> Mapping[str, Any]:
         """The payload the server stored at creation.
@@ -182,11 +183,12 @@ class ClaimStore:
 
 
 def _claims(reply: Any) -> Claims:
+    _, wait, rows, payloads = reply
     tasks = [
-        Claimed(row[0].decode(), row[1], row[2], row[3], row[4], row[5].decode(), row[6].decode(), row[7])
-        for row in reply[2]
+        Claimed(row[0].decode(), row[1], row[2], row[3], row[4], row[5].decode(), row[6].decode(), stored)
+        for row, stored in zip(rows, payloads, strict=True)
     ]
-    return Claims(tasks, None if reply[1] < 0 else reply[1])
+    return Claims(tasks, None if wait < 0 else wait)
 
 
 def _number(value: float | None) -> str:

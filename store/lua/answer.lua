@@ -4,12 +4,11 @@
 -- Returns: 'missing' | 'ended' | number of answers taken
 -- Events: resume when the last open question of a waiting task is answered, else answer
 local id = ARGV[1]
-local record = K.record(id)
-local field = redis.call('HMGET', record, 'principal', 'status', 'worker', 'questions')
-if field[1] ~= ARGV[2] then
+local was = load(id, 'principal', 'worker', 'questions')
+if was.principal ~= ARGV[2] then
   return 'missing'
 end
-if not may('answer', field[2]) then
+if not may('answer', was.status) then
   return 'ended'
 end
 local taken = 0
@@ -23,15 +22,10 @@ end
 if taken == 0 then
   return 0
 end
-local open = tonumber(field[4] or '0') - taken
-local at = moment_of(id, clock())
-if open == 0 and may('resume', field[2]) then
-  redis.call('HSET', record, 'status', TO.resume)
-  append(id, at, 'resume', { 'questions', 0 })
-else
-  append(id, at, 'answer', { 'questions', open })
-end
-if field[3] and field[3] ~= '' then
-  redis.call('PUBLISH', K.signal(field[3]), 'answer ' .. id)
+local open = (was.questions or 0) - taken
+local move = open == 0 and may('resume', was.status) and 'resume' or 'answer'
+append(id, was, moment_of(was, clock()), move, { 'questions', open })
+if was.worker and was.worker ~= '' then
+  redis.call('PUBLISH', K.signal(was.worker), 'answer ' .. id)
 end
 return taken

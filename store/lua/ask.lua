@@ -4,8 +4,8 @@
 -- Returns: {'asked', answer or false...} in the order of the questions | {'lost'} | {'mismatch', key}
 -- Events: ask, when at least one question is open; none when the same was asked before and is waited for already
 local id = ARGV[1]
-local mine, status = holds(id, ARGV[2], 'ask')
-if not mine then
+local was = load(id, 'questions')
+if not holds(was, ARGV[2], 'ask') then
   return { 'lost' }
 end
 local reply, fresh, waiting = { 'asked' }, 0, 0
@@ -27,9 +27,7 @@ for i = 3, #ARGV, 3 do
   end
   reply[#reply + 1] = answer
 end
-local open = tonumber(redis.call('HGET', K.record(id), 'questions') or '0') + fresh
-if waiting > 0 and (fresh > 0 or status ~= TO.ask) then
-  redis.call('HSET', K.record(id), 'status', TO.ask)
-  append(id, moment_of(id, clock()), 'ask', { 'questions', open })
+if waiting > 0 and (fresh > 0 or was.status ~= TO.ask) then
+  append(id, was, moment_of(was, clock()), 'ask', { 'questions', (was.questions or 0) + fresh })
 end
 return reply

@@ -4,15 +4,15 @@
 -- Returns: 'missing' | 'cancelled' | 'ended'
 -- Events: cancel
 local id = ARGV[1]
-local field = redis.call('HMGET', KEYS[1], 'principal', 'status', 'fence', 'worker')
-if not field[1] or (ARGV[2] ~= '' and field[1] ~= ARGV[2]) then
+local was = load(id, 'worker', unpack(ENDING))
+if not was.principal or (ARGV[2] ~= '' and was.principal ~= ARGV[2]) then
   return 'missing'
 end
-if not may('cancel', field[2]) then
+if not may('cancel', was.status) then
   return 'ended'
 end
-settle(id, moment_of(id, clock()), 'cancel', { 'fence', tonumber(field[3]) + 1, 'reason', ARGV[3] })
-if field[4] and field[4] ~= '' then
-  redis.call('PUBLISH', K.signal(field[4]), 'cancel ' .. id)
+settle(id, was, moment_of(was, clock()), 'cancel', { 'fence', was.fence + 1, 'reason', ARGV[3] })
+if was.worker and was.worker ~= '' then
+  redis.call('PUBLISH', K.signal(was.worker), 'cancel ' .. id)
 end
 return 'cancelled'

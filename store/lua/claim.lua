@@ -3,85 +3,91 @@
 -- ARGV: 1 queue name, 2 worker, 3 lease ms, 4 how many, 5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
 --       7... ids to take instead of the head of the queue (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
---           principal, arguments}...}
+--           principal}..., {arguments...} in the same order}
 -- The same turn again, after a lost reply, is answered with the tasks it took the first time.
 -- Events: claim, reclaim; fail for a task whose workers keep dying
 local now, precise = clock()
-local worker, lease, room, patience = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local turn, taken, names = ARGV[6], {}, {}
+local queue, worker, lease, room, patience = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local turn, taken, ids, args = ARGV[6], {}, {}, {}
+local next_due = math.huge
 
-local function hand_over(id, fence, attempt, crashes, failures, tool, principal)
-  names[#names + 1] = id
-  taken[#taken + 1] = { id, tonumber(fence), tonumber(attempt), tonumber(crashes or '0'), tonumber(failures or '0'), tool,
-    principal, redis.call('GET', K.args(id)) }
+local function hand_over(id, was, fence, attempt, crashes)
+  ids[#ids + 1], args[#args + 1] = id, K.args(id)
+  taken[#taken + 1] = { id, tonumber(fence), tonumber(attempt), tonumber(crashes or 0), tonumber(was.failures or 0),
+    was.tool, was.principal }
 end
 
 -- What this worker was given in the same turn before, as far as it still holds it.
 local function repeat_turn(given)
   for id in given:gmatch(' (%S+)') do
-    local field = redis.call('HMGET', K.record(id), 'fence', 'attempt', 'crashes', 'failures', 'tool', 'principal',
-      'worker', 'status')
-    if field[7] == worker and may('release', field[8]) then
-      hand_over(id, field[1], field[2], field[3], field[4], field[5], field[6])
+    local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'principal', 'worker')
+    if was.worker == worker and may('release', was.status) then
+      hand_over(id, was, was.fence, was.attempt, was.crashes)
     end
   end
 end
 
 local function take(id)
-  local record = K.record(id)
-  local field = redis.call('HMGET', record, 'status', 'fence', 'attempt', 'crashes', 'failures', 'tool', 'principal',
-    'started_ms')
-  local lapsed = may('reclaim', field[1])
-  if not lapsed and not may('claim', field[1]) then
-    redis.call('ZREM', KEYS[1], id) -- ended or gone: a leftover of somebody else's queue writing
+  local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', unpack(ENDING))
+  local lapsed = may('reclaim', was.status)
+  if not lapsed and not may('claim', was.status) then
+    redis.call('ZREM', queue, id) -- ended or gone: a leftover of somebody else's queue writing
     redis.call('DEL', K.job(id), K.in_progress(id))
     return
   end
-  local at = moment_of(id, now)
-  local crashes = tonumber(field[4] or '0') + (lapsed and 1 or 0)
+  local at, crashes = moment_of(was, now), (was.crashes or 0) + (lapsed and 1 or 0)
   if crashes > patience then
-    settle(id, at, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
+    settle(id, was, at, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
     return
   end
-  local fence, attempt = tonumber(field[2]) + 1, tonumber(field[3]) + 1
-  redis.call('HSET', record, 'status', TO.claim, 'due_ms', '', 'reason', '')
-  if not field[8] then
-    redis.call('HSET', record, 'started_ms', at)
-  end
-  append(id, at, lapsed and 'reclaim' or 'claim', { 'fence', fence, 'attempt', attempt, 'crashes', crashes,
-    'worker', worker })
-  redis.call('ZADD', KEYS[1], now + lease, id)
+  local fence, attempt = was.fence + 1, was.attempt + 1
+  append(id, was, at, lapsed and 'reclaim' or 'claim',
+    { 'fence', fence, 'attempt', attempt, 'crashes', crashes, 'worker', worker },
+    { 'due_ms', '', 'reason', '', 'started_ms', was.started_ms or at })
+  redis.call('ZADD', queue, now + lease, id)
   redis.call('SET', K.in_progress(id), fence, 'PX', lease)
-  hand_over(id, fence, attempt, crashes, field[5], field[6], field[7])
+  hand_over(id, was, fence, attempt, crashes)
 end
 
 local given = turn ~= '' and redis.call('GET', K.turn(worker))
-if given and given:match('^%S+') == turn then
+local repeated = given and given:match('^%S+') == turn
+local named = #ARGV > 6
+if repeated then
   repeat_turn(given)
-elseif #ARGV > 6 then
+elseif named then
   for i = 7, #ARGV do
-    local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+    local score = redis.call('ZSCORE', queue, ARGV[i])
     if score and tonumber(score) <= precise then
       take(ARGV[i])
     end
   end
 else
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', precise, 'LIMIT', 0, room)) do
-    take(id)
+  -- One more than there is room for: when it is due tells whether, and when, to come again.
+  local head = redis.call('ZRANGE', queue, 0, room, 'WITHSCORES')
+  for i = 1, #head, 2 do
+    local due = tonumber(head[i + 1])
+    if due <= precise and i < 2 * room then
+      take(head[i])
+    else
+      next_due = math.min(next_due, due)
+    end
   end
 end
+if #ids > 0 then
+  next_due = math.min(next_due, now + lease)
+  args = redis.call('MGET', unpack(args))
+  if turn ~= '' and not repeated then
+    redis.call('SET', K.turn(worker), turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)
+  end
+end
+if repeated or named then
+  next_due = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
+end
 
-if turn ~= '' and #names > 0 then
-  redis.call('SET', K.turn(worker), turn .. ' ' .. table.concat(names, ' '), 'PX', lease)
-end
-local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local wait = -1
-if head[2] then
-  wait = math.max(0, math.ceil(tonumber(head[2]) - precise))
-end
+local wait = next_due == math.huge and -1 or math.max(0, math.ceil(next_due - precise))
 if wait == 0 then
   wake(ARGV[1]) -- more than this worker can take: an idle one should look too
 else
   redis.call('DEL', KEYS[2])
 end
-return { now, wait, taken }
+return { now, wait, taken, args }

@@ -6,47 +6,53 @@
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'quota', 'principal' or 'all', limit}
 -- Events: create
 local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return { 'exists', id } -- the same call again, after a lost reply
-end
 local once = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
 local first = once and redis.call('GET', once)
 if first and redis.call('EXISTS', K.record(first)) == 1 then
   return { 'exists', first }
 end
-local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
-if mine > 0 and redis.call('ZCARD', K.open(principal)) >= mine then
-  return { 'quota', 'principal', mine }
+local function over(limit, set)
+  return limit > 0 and redis.call('ZCARD', set) >= limit
 end
-if all > 0 and redis.call('ZCARD', K.live) >= all then
-  return { 'quota', 'all', all }
+local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
+local too_many = over(mine, K.open(principal)) and { 'quota', 'principal', mine }
+  or over(all, K.live) and { 'quota', 'all', all }
+if too_many and redis.call('EXISTS', KEYS[1]) == 0 then
+  return too_many
 end
 
 local now, due = clock()
-forget(now, 4) -- more than this adds, so that lists hold little that is gone
-redis.call('HSET', KEYS[1], 'status', TO.create, 'created_ms', now, 'fence', 0, 'attempt', 0)
 local facts = { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
 if ARGV[13] ~= '' then
   facts[13], facts[14] = 'rerun_of', ARGV[13]
-  if redis.call('EXISTS', K.record(ARGV[13])) == 1 then
-    redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)
+end
+-- The first write, and one that a history refuses which has begun: the same call again, after a lost reply.
+local begun = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', now, unpack(facts))
+if begun.err then
+  return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or begun
+end
+for _, pair in ipairs({ { 'listed_for', ARGV[12] }, { 'once', ARGV[9] } }) do
+  if pair[2] ~= '' then
+    facts[#facts + 1], facts[#facts + 2] = pair[1], pair[2]
   end
 end
-append(id, now, 'create', facts)
-redis.call('SET', K.args(id), ARGV[2])
-redis.call('SET', K.job(id), ARGV[3])
+redis.call('HSET', KEYS[1], 'seq', 1, 'status', TO.create, 'created_ms', now, 'updated_ms', now, 'fence', 0,
+  'attempt', 0, unpack(facts))
+redis.call('MSET', K.args(id), ARGV[2], K.job(id), ARGV[3])
 redis.call('ZADD', K.live, now, id)
 redis.call('ZADD', K.all, due, id)
-if ARGV[12] ~= '' then
-  redis.call('ZADD', K.list(ARGV[12]), due, id)
-  redis.call('HSET', KEYS[1], 'listed_for', ARGV[12])
-end
 redis.call('ZADD', K.open(principal), now, id)
 redis.call('ZADD', K.queue(queue), due, id)
+if ARGV[12] ~= '' then
+  redis.call('ZADD', K.list(ARGV[12]), due, id)
+end
 if once then
   redis.call('SET', once, id) -- expires with the task, so that it holds however long the task takes
-  redis.call('HSET', KEYS[1], 'once', ARGV[9])
 end
+if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
+  redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)
+end
+forget(now, 4) -- more than this adds, so that lists hold little that is gone
 wake(queue)
 return { 'created', id, redis.call('ZRANK', K.queue(queue), id), now }

@@ -1,17 +1,29 @@
--- Ends a task with its outcome. Repeating the same call is safe: the second is answered 'already'.
--- KEYS: 1 record, 2 result
--- ARGV: 1 id, 2 fence, 3 move (complete or fail), 4 outcome, 5 reason, '' for a success or an error of the tool's own
--- Returns: 'finished' | 'already' | 'lost'
+-- Ends tasks with their outcomes. Repeating the same call is safe: the second is answered 'already'.
+-- KEYS: none
+-- ARGV: id, fence, move (complete or fail), outcome, reason ('' for a success or an error of the tool's own), again and again
+-- Returns: 'finished' | 'already' | 'lost'; a list of them, or of errors, when there is more than one task
 -- Events: complete or fail
-local id = ARGV[1]
-local mine, status, fence = holds(id, ARGV[2], ARGV[3])
-if not mine then
-  if fence == ARGV[2] and status == TO[ARGV[3]] and redis.call('GET', KEYS[2]) == ARGV[4] then
-    return 'already'
+local now = clock()
+
+local function finish(id, fence, move, outcome, reason)
+  local was = load(id, unpack(ENDING))
+  if not holds(was, fence, move) then
+    local same = was.fence == fence and was.status == TO[move]
+    return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'
   end
-  return 'lost'
+  settle(id, was, moment_of(was, now), move, { 'reason', reason }, TO[move] == TO.complete and reason == '')
+  redis.call('SET', K.result(id), outcome, 'PX', was.retention_ms)
+  return 'finished'
 end
-settle(id, moment_of(id, clock()), ARGV[3], { 'reason', ARGV[5] },
-  TO[ARGV[3]] == TO.complete and ARGV[5] == '')
-redis.call('SET', KEYS[2], ARGV[4], 'PX', redis.call('HGET', KEYS[1], 'retention_ms'))
-return 'finished'
+
+if #ARGV == 5 then
+  return finish(unpack(ARGV))
+end
+local replies = {}
+for i = 1, #ARGV, 5 do
+  -- One damaged record must not keep the others from being settled.
+  local done, reply = pcall(finish, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+  local is_text = type(reply) == 'string' -- what Redis 7 raises is an error reply already
+  replies[#replies + 1] = not done and is_text and redis.error_reply(reply) or reply
+end
+return replies

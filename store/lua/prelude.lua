@@ -16,41 +16,60 @@ local function may(move, status)
   return status and FROM[move][status] == true
 end
 
--- Time of the next event of a record: never before its last one, so that updated_ms is monotone.
-local function moment_of(id, now)
-  return math.max(now, tonumber(redis.call('HGET', K.record(id), 'updated_ms') or '0'))
+-- What a record holds by field name, false where it has none: what every move asks, and what this one wants besides.
+local function load(id, ...)
+  local names = { 'status', 'fence', 'seq', 'updated_ms', ... }
+  local values, field = redis.call('HMGET', K.record(id), unpack(names)), {}
+  for i = 1, #names do
+    field[names[i]] = values[i]
+  end
+  return field
 end
 
--- Writes facts (flat name, value list; '' = None) to record and history, and announces the event number.
-local function append(id, now, move, facts)
-  local record = K.record(id)
-  local seq = redis.call('HINCRBY', record, 'seq', 1)
-  redis.call('HSET', record, 'updated_ms', now, unpack(facts))
-  redis.call('XADD', K.events(id), 'MAXLEN', '~', HISTORY, seq .. '-0', 'move', move, 'at', now, unpack(facts))
+-- Time of a record's next event: never before its last one, so that updated_ms is monotone.
+local function moment_of(was, now)
+  return math.max(now, tonumber(was.updated_ms or 0))
+end
+
+-- Makes a move: facts (flat name, value list; '' = None) go to record and history, `also` to the record alone; then the
+-- event number is announced. `was`: the record as loaded.
+local function append(id, was, at, move, facts, also)
+  local record, seq = K.record(id), (was.seq or 0) + 1
+  local words = { 'seq', seq, 'updated_ms', at }
+  if TO[move] then
+    words[5], words[6] = 'status', TO[move]
+  end
+  for _, list in ipairs({ facts, also or {} }) do
+    for i = 1, #list do
+      words[#words + 1] = list[i]
+    end
+  end
+  redis.call('HSET', record, unpack(words))
+  redis.call('XADD', K.events(id), 'MAXLEN', '~', HISTORY, seq .. '-0', 'move', move, 'at', at, unpack(facts))
   redis.call('PUBLISH', record, seq)
 end
 
+-- What a move that may end a task loads besides.
+local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for' }
+
 -- Ends a task: last event, out of every queue and set, lease and questions gone, the rest kept for the retention.
--- The arguments of a task that succeeded go too: nobody will run it again.
-local function settle(id, now, move, facts, succeeded)
-  local record = K.record(id)
-  local field = redis.call('HMGET', record, 'queue', 'principal', 'retention_ms', 'once', 'listed_for')
-  redis.call('HSET', record, 'status', TO[move], 'ended_ms', now, 'questions', 0)
-  append(id, now, move, facts)
-  redis.call('ZREM', K.queue(field[1]), id)
+-- The arguments of a task that succeeded go too: nobody will run it again. `was`: loaded with ENDING.
+local function settle(id, was, at, move, facts, succeeded)
+  local kept = was.retention_ms
+  append(id, was, at, move, facts, { 'ended_ms', at, 'questions', 0 })
+  redis.call('ZREM', K.queue(was.queue), id)
   redis.call('ZREM', K.live, id)
-  redis.call('ZREM', K.open(field[2]), id)
-  redis.call('DEL', K.inputs(id), K.job(id), K.in_progress(id), K.retry(id))
-  redis.call('PEXPIRE', record, field[3])
-  redis.call('PEXPIRE', K.events(id), field[3])
-  if succeeded then
-    redis.call('DEL', K.args(id))
-  else
-    redis.call('PEXPIRE', K.args(id), field[3])
+  redis.call('ZREM', K.open(was.principal), id)
+  local gone = { K.inputs(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
+  redis.call('DEL', unpack(gone, 1, succeeded and 5 or 4))
+  redis.call('PEXPIRE', K.record(id), kept)
+  redis.call('PEXPIRE', K.events(id), kept)
+  if not succeeded then
+    redis.call('PEXPIRE', K.args(id), kept)
   end
-  redis.call('ZADD', K.fading, now + field[3], field[5] and id .. ' ' .. field[5] or id)
-  if field[4] then
-    redis.call('PEXPIRE', K.once(field[2] .. ':' .. field[4]), field[3])
+  redis.call('ZADD', K.fading, at + kept, was.listed_for and id .. ' ' .. was.listed_for or id)
+  if was.once then
+    redis.call('PEXPIRE', K.once(was.principal .. ':' .. was.once), kept)
   end
 end
 
@@ -66,19 +85,20 @@ local function forget(now, most)
   end
 end
 
--- Lets one idle worker of the queue look; tokens nobody takes fade after a minute (workers also poll).
+-- Lets one idle worker of the queue look. Tokens nobody takes fade: while there are some, nobody waits for one.
 local function wake(queue)
   local key = K.wake(queue)
-  if redis.call('LLEN', key) < TOKENS then
-    redis.call('LPUSH', key, 1)
+  local waiting = redis.call('LPUSH', key, 1)
+  if waiting == 1 then
+    redis.call('PEXPIRE', key, 60000)
+  elseif waiting > TOKENS then
+    redis.call('LPOP', key)
   end
-  redis.call('PEXPIRE', key, 60000)
 end
 
--- Whether fence still names the owner of id, and the move is legal now. Also the state and fence found.
-local function holds(id, fence, move)
-  local held = redis.call('HMGET', K.record(id), 'status', 'fence')
-  return held[2] == fence and may(move, held[1]), held[1], held[2]
+-- Whether fence still names the owner of a loaded record, and the move is legal now.
+local function holds(was, fence, move)
+  return was.fence == fence and may(move, was.status)
 end
 
 -- Gives a task back to its queue, to be run when due.

@@ -4,12 +4,13 @@
 -- Returns: 'released' | 'lost'
 -- Events: release
 local id = ARGV[1]
-if not holds(id, ARGV[2], 'release') then
+local was = load(id, 'queue')
+if not holds(was, ARGV[2], 'release') then
   return 'lost'
 end
 local now, precise = clock()
 local delay = tonumber(ARGV[3])
-redis.call('HSET', KEYS[1], 'status', TO.release, 'worker', '')
-append(id, moment_of(id, now), 'release', { 'failures', ARGV[4], 'due_ms', now + delay, 'reason', ARGV[5] })
-requeue(id, redis.call('HGET', KEYS[1], 'queue'), precise + delay)
+local facts = { 'failures', ARGV[4], 'due_ms', now + delay, 'reason', ARGV[5] }
+append(id, was, moment_of(was, now), 'release', facts, { 'worker', '' })
+requeue(id, was.queue, precise + delay)
 return 'released'

@@ -7,8 +7,9 @@ local now = clock()
 local lease, lost = tonumber(ARGV[1]), {}
 for i = 2, #ARGV, 2 do
   local id, fence = ARGV[i], ARGV[i + 1]
-  if holds(id, fence, 'progress') then
-    redis.call('ZADD', K.queue(redis.call('HGET', K.record(id), 'queue')), now + lease, id)
+  local was = load(id, 'queue')
+  if holds(was, fence, 'progress') then
+    redis.call('ZADD', K.queue(was.queue), now + lease, id)
     redis.call('SET', K.in_progress(id), fence, 'PX', lease)
   else
     lost[#lost + 1] = id

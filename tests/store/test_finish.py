@@ -8,7 +8,7 @@ import pytest
 from anyio import fail_after, sleep
 from depot import DONE, OWNER, Depot, question
 
-from windlass.engine.errors import TaskNotFound
+from windlass.engine.errors import OperatorError, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from windlass.engine.record import Progress, TaskView
@@ -252,3 +252,26 @@ async def test_a_stored_outcome_that_is_damaged_reads_as_unreadable(depot: Depot
 
         assert isinstance(outcome, Broke)
         assert outcome.fault is Fault.UNREADABLE
+
+
+async def test_many_endings_at_once_are_each_answered_and_a_damaged_one_keeps_no_other_back(depot: Depot) -> None:
+    """They are one script's work, in several pieces."""
+    for _ in range(70):
+        await depot.create()
+    tasks = (await depot.claim(room=70)).tasks
+    await depot.finish(tasks[3])
+    calls = [depot.ann.finish_call(task.id, task.fence + (at == 5), DONE) for at, task in enumerate(tasks)]
+
+    replies = await depot.say(*calls)
+
+    assert replies == [{3: b"already", 5: b"lost"}.get(at, b"finished") for at in range(70)]
+
+    others = [await depot.start() for _ in range(3)]
+    await depot.redis.set(depot.keys.record("damaged"), "no hash")
+    with pytest.raises(OperatorError):
+        await depot.say(
+            *(depot.ann.finish_call(task_id, 1, DONE) for task_id in (others[0].id, "damaged", others[1].id))
+        )
+    ended = [(await depot.record(task.id)).status for task in others]
+    assert ended == [Status.COMPLETED, Status.COMPLETED, Status.RUNNING]
+    await depot.redis.delete(depot.keys.record("damaged"))
