@@ -3,14 +3,16 @@
 Free of any protocol and of Redis: a worker passes in who listens. The author's `Context` in `server/` wraps this.
 """
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator
 from math import isfinite
 from time import monotonic
 from typing import Any, Protocol
 
+from windlass.engine.artifact import Artifact
+from windlass.engine.errors import AfterEnd, NotInTask
 from windlass.engine.record import Progress
 
-__all__ = ["Asker", "Listener", "TaskContext"]
+__all__ = ["Asker", "Listener", "Outlet", "TaskContext"]
 
 _YIELD_EVERY = 0.01
 """Seconds after which an awaited progress report lets the event loop breathe."""
@@ -28,6 +30,19 @@ class Asker(Protocol):
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Ask all of `requests` (protocol requests as JSON) at once; the answers, in the same order."""
+
+
+class Outlet(Protocol):
+    """Takes what a tool leaves beside its result."""
+
+    inline_limit: int
+    """Bytes of a result from which on its parts become artifacts."""
+
+    async def emit(self, chunk: Any) -> None:
+        """Add a chunk to the task's output; kept when this returns."""
+
+    async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
+        """Keep a file for as long as the task is kept; readable when this returns."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -56,7 +71,17 @@ class _Reported(Awaitable[None]):
 class TaskContext:
     """One attempt at one task, as the tool sees it."""
 
-    def __init__(self, *, task_id: str, attempt: int, fence: int, principal: str, listen: Listener, ask: Asker) -> None:
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        attempt: int,
+        fence: int,
+        principal: str,
+        listen: Listener,
+        ask: Asker,
+        outlet: Outlet | None = None,
+    ) -> None:
         self.task_id = task_id
         """Also the idempotency key for effects outside: the same for every attempt."""
         self.attempt = attempt
@@ -66,7 +91,9 @@ class TaskContext:
         self.principal = principal
         self._listen = listen
         self._ask = ask
+        self._outlet = outlet
         self._cancelled = False
+        self._ended = False
         self._breathed = monotonic()
         self._reported = _Reported(self._must_breathe)
 
@@ -93,6 +120,33 @@ class TaskContext:
         self._listen(Progress(_finite(done), _finite(total), None if message is None else _presentable(str(message))))
         return self._reported
 
+    @property
+    def inline_limit(self) -> int | None:
+        """Bytes of a result from which on its parts become artifacts; None = nothing keeps artifacts here."""
+        return self._outlet.inline_limit if self._outlet else None
+
+    def end(self) -> None:
+        """The tool has returned or was given up: from now on it can leave nothing."""
+        self._ended = True
+
+    async def emit(self, chunk: Any) -> None:
+        """Put out a piece of the result - text or JSON - that can be read while the task runs.
+
+        Raises:
+            AfterEnd: the attempt has ended.
+            ChunkRefused: too large, or not JSON.
+        """
+        await self._open_outlet().emit(chunk)
+
+    async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
+        """Keep a file for as long as the task is kept.
+
+        Raises:
+            AfterEnd: the attempt has ended.
+            ArtifactTooLarge: more bytes than the installation keeps.
+        """
+        return await self._open_outlet().attach(content, name=name, mime_type=mime_type)
+
     async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Put questions to the client and wait for all the answers, in the order of `requests`.
 
@@ -100,6 +154,13 @@ class TaskContext:
             QuestionMismatch: an earlier attempt asked something else at this point.
         """
         return await self._ask(requests)
+
+    def _open_outlet(self) -> Outlet:
+        if self._ended:
+            raise AfterEnd(task_id=self.task_id)
+        if self._outlet is None:
+            raise NotInTask("Nothing here keeps output or artifacts.", task_id=self.task_id)
+        return self._outlet
 
     def _must_breathe(self) -> bool:
         now = monotonic()

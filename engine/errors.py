@@ -8,14 +8,19 @@ import inspect
 from typing import Any
 
 __all__ = [
+    "AfterEnd",
+    "ArtifactTooLarge",
+    "ArtifactsUnavailable",
     "AuthorError",
     "BadArguments",
     "BadCursor",
     "CallerError",
+    "ChunkRefused",
     "DuplicateTool",
     "FenceLost",
     "IllegalMove",
     "NoRedisServer",
+    "NotInTask",
     "NotRepeatable",
     "OperatorError",
     "PayloadTooLarge",
@@ -86,6 +91,22 @@ class QuestionMismatch(AuthorError):
     """The tool asked something else than the first time it ran, so the recorded answer does not fit."""
 
 
+class AfterEnd(AuthorError):
+    """This attempt has ended: its tool returned, or it was stopped. Emit and attach before the tool returns."""
+
+
+class NotInTask(AuthorError):
+    """Only a task has a place for this, and the tool was called outside of one."""
+
+
+class ChunkRefused(AuthorError):
+    """What the tool emitted cannot be kept: it is too large, or not JSON."""
+
+
+class ArtifactTooLarge(AuthorError):
+    """The artifact is larger than this installation keeps."""
+
+
 class ServerLoadError(AuthorError):
     """The server object could not be loaded."""
 
@@ -96,6 +117,10 @@ class OperatorError(WindlassError):
 
 class StoreUnavailable(OperatorError):
     """The task store cannot be reached right now. Nothing was lost; try again in a moment."""
+
+
+class ArtifactsUnavailable(OperatorError):
+    """The directory or bucket of artifacts cannot be used right now."""
 
 
 class RedisUnfit(OperatorError):

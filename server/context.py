@@ -1,6 +1,7 @@
 """The author's `Context`: the SDK's, and what a task adds. The same object in a foreground call and in a worker."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterable, Awaitable
+from os import PathLike
 from typing import Any, Generic
 
 from mcp.server.context import LifespanContextT, RequestT
@@ -23,10 +24,13 @@ from mcp_types import (
     ElicitResult,
     InputResponseRequestParams,
     MissingRequiredClientCapabilityErrorData,
+    ResourceLink,
 )
 from pydantic import PrivateAttr, ValidationError
 
 from windlass.engine.context import TaskContext
+from windlass.engine.errors import NotInTask
+from windlass.server.attachments import attach
 from windlass.server.unplugged import unplugged_request
 
 __all__ = ["Context"]
@@ -109,6 +113,39 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         if self._task is not None:
             return self._task.report_progress(progress, total, message)
         return super().report_progress(progress, total, message)
+
+    async def emit(self, chunk: Any) -> None:
+        """Put out a piece of the result - text, or any JSON value - that can be read while the task runs.
+
+        Kept when it returns. In a foreground call nobody could read it, so there it is dropped.
+
+        Raises:
+            ChunkRefused: too large, or not JSON.
+            AfterEnd: the tool has already returned.
+        """
+        if self._task is not None:
+            await self._task.emit(chunk)
+
+    async def attach(
+        self,
+        source: str | PathLike[str] | AsyncIterable[bytes],
+        *,
+        name: str | None = None,
+        mime_type: str | None = None,
+    ) -> ResourceLink:
+        """Keep a file, or a stream of bytes, for as long as the task is kept; return the link, or put it in a result.
+
+        `name` defaults to the path's last part, `mime_type` to what the name suggests. Any size will do.
+
+        Raises:
+            NotInTask: the tool was called in the foreground.
+            AfterEnd: the tool has already returned.
+            ArtifactTooLarge: more bytes than the installation keeps.
+            ArtifactsUnavailable: the directory or bucket cannot be written.
+        """
+        if self._task is None:
+            raise NotInTask("attach works in a task: a foreground call has nobody to keep the file.")
+        return await attach(self._task, source, name, mime_type)
 
     async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
         """Ask the user: `.action` is accept, decline or cancel; `.data` is the accepted answer.

@@ -1,11 +1,12 @@
 """`TaskServer`: an `MCPServer` with `task=` on its tools, and nothing else changed."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 from mcp.server.context import LifespanContextT, ServerRequestContext
 from mcp.server.extension import Extension
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer, RequestStateSecurity
 from mcp_types import (
@@ -16,14 +17,17 @@ from mcp_types import (
     SubscriptionsListenRequestParams,
     ToolAnnotations,
 )
+from pydantic import AnyUrl
 from starlette.applications import Starlette
 
 from windlass.engine.errors import DuplicateTool
 from windlass.engine.policy import TaskConfig
 from windlass.server.context import Context
 from windlass.server.desk import Desk
+from windlass.server.faults import wire_errors
 from windlass.server.health import health_routes
 from windlass.server.listen import TaskListenHandler
+from windlass.server.own_resources import base_of, is_own, read_own
 from windlass.server.request_state import SharedStateCodec
 from windlass.server.security import TrimmedHeaders, transport_security
 from windlass.server.tasks2026 import TasksExtension
@@ -131,6 +135,17 @@ class TaskServer(MCPServer[LifespanContextT]):
         """Call a tool in this process, as a foreground call does."""
         around: Context[Any, Any] = Context.around(context) if context is not None else Context(mcp_server=self)
         return await super().call_tool(name, arguments, around)
+
+    async def read_resource(
+        self, uri: AnyUrl | str, context: SdkContext[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
+        """Read a resource: the author's, an artifact of a task, or what a task has put out so far."""
+        if not is_own(str(uri)):
+            return await super().read_resource(uri, context)
+        request = context.request_context.request if context is not None else None
+        with wire_errors():
+            store = self._desk.store
+        return await read_own(store, str(uri), base_of(request))
 
     def http_app(
         self,

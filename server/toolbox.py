@@ -11,10 +11,12 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
 
 from windlass.engine.context import TaskContext
-from windlass.engine.outcome import Outcome, Refused, Returned
+from windlass.engine.errors import ArtifactTooLarge
+from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from windlass.engine.policy import TaskConfig
 from windlass.server.context import Context
 from windlass.server.desk import Desk
+from windlass.server.overflow import stored_form
 
 __all__ = ["ServerToolbox", "in_thread"]
 
@@ -64,7 +66,7 @@ class ServerToolbox:
             except ToolError as exc:
                 return _error(str(exc))
             if isinstance(result, CallToolResult):
-                return Returned(result.model_dump(by_alias=True, mode="json", exclude_none=True), result.is_error)
+                return await _returned(result, context)
             inputs = await _answered(context, result)
 
     def blame(self, tool: str, crash: BaseException, reference: str) -> Outcome:
@@ -83,6 +85,13 @@ class ServerToolbox:
                 return result
             case _:
                 assert_never(result)
+
+
+async def _returned(result: CallToolResult, context: TaskContext) -> Outcome:
+    try:
+        return Returned(await stored_form(result, context), result.is_error)
+    except ArtifactTooLarge as exc:
+        return Broke(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
 
 
 async def _answered(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:

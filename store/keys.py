@@ -11,6 +11,11 @@ shared.
 | P args:<id> | string: arguments, maybe sealed | live, then retention; deleted when the task succeeds | create |
 | P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
+| P output:<id> | stream: what the tool emitted, ids `n-0`, maybe sealed | live, then retention | emit |
+| P artifacts:<id> | set: ids of the task's artifacts | live, then retention | attach |
+| P artifact:<artifact> | hash: owner, name, type, size, digest, place | live, then retention | attach |
+| P blob:<artifact> | string: a small artifact's bytes | live (a day before attach), then retention | worker |
+| P outside | zset: artifacts in directory or bucket by when they may go, ms | none | worker, attach, settle |
 | P live | zset: open task ids by creation | none | create, settle |
 | P all | zset: every task by creation, for operators | none (gone when empty) | create, forget, page |
 | P list:<lister> | zset: the tasks one caller may list, by creation | none (gone when empty) | create, forget, page |
@@ -27,6 +32,7 @@ shared.
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
 | channel P task:<id> | event number | - | every move |
+| channel P output:<id> | number of the last chunk | - | emit |
 | channel P signal:<worker> | `cancel <id>` or `answer <id>` | - | cancel, answer |
 """
 
@@ -36,6 +42,7 @@ __all__ = ["UNEXPIRING", "Keys"]
 
 UNEXPIRING = (
     *("task:", "events:", "args:", "inputs:", "once:"),
+    *("output:", "artifacts:", "artifact:", "blob:", "outside"),
     *("live", "all", "list:", "fading", "open:", "queue:", "secret", job_key_prefix),
 )
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
@@ -46,6 +53,10 @@ _PER_TASK = {
     "args": "{p}args:",
     "inputs": "{p}inputs:",
     "result": "{p}result:",
+    "output": "{p}output:",
+    "artifacts": "{p}artifacts:",
+    "artifact": "{p}artifact:",
+    "blob": "{p}blob:",
     "open": "{p}open:",
     "list": "{p}list:",
     "once": "{p}once:",
@@ -70,12 +81,13 @@ class Keys:
         self.fading = self.root + "fading"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"
+        self.outside = self.root + "outside"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
 
     def lua(self) -> str:
-        """Lua source of the same keys: `K.record(id)`, ..., and `K.live`, `K.all`, `K.fading`."""
+        """Lua source of the same keys: `K.record(id)`, ..., and `K.live`, `K.all`, `K.fading`, `K.outside`."""
         stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
-        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in ("live", "all", "fading"))
+        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in ("live", "all", "fading", "outside"))
         return f"local K = {{ {sets}, {stems} }}\n"
 
     def record(self, task_id: str) -> str:
@@ -97,6 +109,22 @@ class Keys:
     def result(self, task_id: str) -> str:
         """Outcome."""
         return self._stems["result"] + task_id
+
+    def output(self, task_id: str) -> str:
+        """What the tool emitted; also the name of the channel that announces it."""
+        return self._stems["output"] + task_id
+
+    def artifacts(self, task_id: str) -> str:
+        """Ids of a task's artifacts."""
+        return self._stems["artifacts"] + task_id
+
+    def artifact(self, artifact_id: str) -> str:
+        """What is known of an artifact."""
+        return self._stems["artifact"] + artifact_id
+
+    def blob(self, artifact_id: str) -> str:
+        """Bytes of a small artifact."""
+        return self._stems["blob"] + artifact_id
 
     def open(self, principal: str) -> str:
         """Open tasks of one owner."""

@@ -19,9 +19,11 @@ __all__ = ["Call", "Scripts"]
 _NAMES = (
     "answer",
     "ask",
+    "attach",
     "cancel",
     "claim",
     "create",
+    "emit",
     "finish",
     "look",
     "page",
@@ -29,6 +31,7 @@ _NAMES = (
     "reconcile",
     "release",
     "renew",
+    "sweep",
 )
 
 Call = tuple[str, Sequence[str], Sequence[Any]]

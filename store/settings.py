@@ -39,6 +39,18 @@ class StoreSettings(BaseSettings):
     """Bytes of one call's arguments."""
     max_result: int = Field(8 * 1024 * 1024, ge=1)
     """Bytes of one result."""
+    inline_result: int = Field(1024 * 1024, ge=1)
+    """Bytes of one result above which its largest parts become artifacts, and links stand in their place."""
+    artifacts: str = Field("redis", pattern=r"^(redis|dir:.+|s3://[^/?#]+(/[^?#]*)?)$")
+    """Where large artifacts go: redis, dir:/shared/path or s3://bucket/prefix."""
+    max_artifact: int = Field(5 * 1024**3, ge=1)
+    """Bytes of one artifact in the directory or bucket."""
+    max_artifact_in_redis: int = Field(16 * 1024 * 1024, ge=1)
+    """Bytes of one artifact in Redis."""
+    max_chunk: int = Field(64 * 1024, ge=1)
+    """Bytes of one emitted chunk."""
+    max_output: int = Field(1024 * 1024, ge=1)
+    """Bytes of emitted chunks kept of one task; the oldest fall off."""
     retention_limit: float = Field(30 * 24 * 3600.0, ge=1)
     """Seconds an ended task can be kept at most, whatever its tool says."""
     command_timeout: float = Field(5.0, gt=0)

@@ -16,10 +16,12 @@ from windlass.engine.events import Event
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
 from windlass.engine.status import Status
+from windlass.store.artifacts import ArtifactStore
 from windlass.store.connection import open_redis, store_errors
 from windlass.store.creation import creation, new_record, repeated
 from windlass.store.feed import Feed
 from windlass.store.keys import Keys
+from windlass.store.output import OutputStore
 from windlass.store.paging import Cursors, Page
 from windlass.store.records import event_of
 from windlass.store.scripts import Scripts
@@ -55,6 +57,8 @@ class TaskStore:
         self._secret: bytes | None = None
         self.switchboard = Switchboard(settings, self.keys.record(""))
         self.feed = Feed(settings, self.keys, self.switchboard)
+        self.output = OutputStore(redis, settings, self._scripts, self.switchboard)
+        self.artifacts = ArtifactStore(redis, settings, self._scripts)
         self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=_CHUNK))
 
     def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:

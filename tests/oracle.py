@@ -75,11 +75,15 @@ async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
 
 
 def _read(pipe: Any, keys: Keys, name: str) -> None:
-    if name.startswith((keys.record(""), keys.inputs(""))):
+    if name.startswith((keys.record(""), keys.inputs(""), keys.artifact(""))):
         pipe.hgetall(name)
-    elif name.startswith(keys.events("")):
+    elif name.startswith(keys.artifacts("")):
+        pipe.smembers(name)
+    elif name.startswith((keys.events(""), keys.output(""))):
         pipe.xrange(name)
-    elif name in (keys.live, keys.all, keys.fading) or name.startswith((keys.open(""), keys.list(""), keys.queue(""))):
+    elif name in (keys.live, keys.all, keys.fading, keys.outside) or name.startswith(
+        (keys.open(""), keys.list(""), keys.queue(""))
+    ):
         pipe.zrange(name, 0, -1, withscores=True)
     elif name.startswith(keys.wake("")):
         pipe.lrange(name, 0, -1)
@@ -95,7 +99,7 @@ def broken_promises(found: Found, *, unreachable: frozenset[str] = frozenset()) 
     problems = [f"{task_id}: {problem}" for task_id in found.ids() for problem in _of_history(found, task_id)]
     for task_id in found.ids():
         problems += [f"{task_id}: {problem}" for problem in _of_rest(found, task_id, task_id in unreachable)]
-    return [*problems, *_of_sets(found), *_of_lists(found), *_of_lifetimes(found)]
+    return [*problems, *_of_sets(found), *_of_lists(found), *_of_lifetimes(found), *_of_leavings(found)]
 
 
 def _of_history(found: Found, task_id: str) -> Iterator[str]:
@@ -224,3 +228,20 @@ def _of_lifetimes(found: Found) -> Iterator[str]:
             named = found.keys.record(found.values[key].decode())
             if found.ttls.get(named, 0) != -1:
                 yield f"I10: {key} never expires, but its task does"
+
+
+def _of_leavings(found: Found) -> Iterator[str]:
+    """Output and artifacts last exactly as long as their task may be read."""
+    keys = found.keys
+    for task_id in found.ids():
+        record = found.record(task_id)
+        artifacts = [name.decode() for name in found.values.get(keys.artifacts(task_id), ())]
+        names = [keys.output(task_id), keys.artifacts(task_id)]
+        names += [key(artifact) for artifact in artifacts for key in (keys.artifact, keys.blob)]
+        for name in names:
+            ttl = found.ttls.get(name, -2)
+            if ttl != -2 and (0 <= ttl <= record.retention_ms) is not record.is_terminal:
+                yield f"I10: {name} of a task that is {record.status} expires in {ttl} ms"
+        for artifact, moment in found.members(keys.outside).items():
+            if artifact in artifacts and (moment == float("inf")) is record.is_terminal:
+                yield f"I10: the bytes of {artifact} of a task that is {record.status} go at {moment}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from windlass.engine.context import TaskContext
+from windlass.engine.context import Outlet, TaskContext
 from windlass.engine.errors import FenceLost, QuestionMismatch, SealBroken
 from windlass.engine.outcome import Broke, Fault, Outcome
 from windlass.engine.policy import TaskConfig
@@ -60,13 +60,21 @@ class Attempt:
     """Runs one claimed task."""
 
     def __init__(
-        self, claimed: Claimed, *, toolbox: Toolbox, store: ClaimStore, held: Held, board: ProgressBoard
+        self,
+        claimed: Claimed,
+        *,
+        toolbox: Toolbox,
+        store: ClaimStore,
+        held: Held,
+        board: ProgressBoard,
+        outlet: Outlet | None = None,
     ) -> None:
         self._claimed = claimed
         self._toolbox = toolbox
         self._store = store
         self._held = held
         self._board = board
+        self._outlet = outlet
         self._task = HeldTask(claimed.id, claimed.fence)
         self._started = monotonic()
         held.add(self._task)
@@ -112,6 +120,7 @@ class Attempt:
             principal=claimed.principal,
             listen=lambda said: self._board.post(claimed.id, claimed.fence, said),
             ask=Questions(self._store, self._task),
+            outlet=self._outlet,
         )
         self._task.context = context
         if self._task.stopped.done():
@@ -135,6 +144,8 @@ class Attempt:
             return await self._toolbox.run(self._claimed.tool, payload, context)
         except BaseException as exc:  # whatever a tool raises is an outcome
             return exc
+        finally:
+            context.end()
 
     def _judge(self, policy: TaskConfig, ended: Outcome | BaseException | Stop) -> Ending | None:
         if ended is Stop.LOST or isinstance(ended, FenceLost):

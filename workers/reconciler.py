@@ -1,4 +1,4 @@
-"""Repairs the queue now and then: an open task that something else took out of it is put back."""
+"""Repairs the queue now and then: an open task that something else took out of it is put back. And sweeps artifacts."""
 
 import asyncio
 from contextlib import suppress
@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import structlog
 
-from windlass.engine.errors import StoreUnavailable
+from windlass.engine.errors import ArtifactsUnavailable, StoreUnavailable
+from windlass.store.artifacts import ArtifactStore
 from windlass.store.claims import ClaimStore
 
 __all__ = ["Reconciler"]
@@ -17,8 +18,9 @@ log = structlog.get_logger()
 class Reconciler:
     """A background service: start, stop. Of all the workers, one repairs at a time."""
 
-    def __init__(self, store: ClaimStore, every: timedelta) -> None:
+    def __init__(self, store: ClaimStore, artifacts: ArtifactStore, every: timedelta) -> None:
         self._store = store
+        self._artifacts = artifacts
         self._every = every
         self._task: asyncio.Task[None] | None = None
 
@@ -39,4 +41,16 @@ class Reconciler:
                 mended = await self._store.reconcile(self._every)
                 if mended:
                     log.warning("queue.repaired", mended=mended)
+                if mended is not None:
+                    await self._sweep()
             await asyncio.sleep(self._every.total_seconds())
+
+    async def _sweep(self) -> None:
+        """Delete expired artifacts outside Redis; a bounded number, the rest next time."""
+        try:
+            swept = await self._artifacts.sweep()
+        except ArtifactsUnavailable as exc:
+            log.warning("artifacts.not_swept", detail=str(exc))
+            return
+        if swept:
+            log.info("artifacts.swept", swept=swept)

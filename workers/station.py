@@ -17,14 +17,17 @@ import structlog
 
 from windlass.engine.outcome import Broke, Refused, Returned
 from windlass.engine.ports import Toolbox, ToolSource
+from windlass.store.artifacts import ArtifactStore
 from windlass.store.claims import Claimed, ClaimStore
 from windlass.store.connection import open_redis
+from windlass.store.output import OutputStore
 from windlass.store.presence import Presence
 from windlass.store.scripts import Call
 from windlass.workers.attempt import Attempt, Ending, Finish, Release
 from windlass.workers.board import ProgressBoard, Report
 from windlass.workers.held import Held, Stop
 from windlass.workers.leases import LeaseKeeper
+from windlass.workers.outlet import AttemptOutlet
 from windlass.workers.reconciler import Reconciler
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.signals import SignalListener
@@ -37,20 +40,40 @@ log = structlog.get_logger()
 class Station:
     """A place where tasks are worked on."""
 
-    def __init__(self, settings: WorkerSettings, store: ClaimStore, toolbox: Toolbox, name: str) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        store: ClaimStore,
+        toolbox: Toolbox,
+        name: str,
+        *,
+        output: OutputStore,
+        artifacts: ArtifactStore,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.name = name
         self.held = Held()
         self.board = ProgressBoard(self._write_progress)
         self._toolbox = toolbox
+        self._output = output
+        self._artifacts = artifacts
         self._since = time()
         self.settled = 0
         """Tasks finished so far."""
 
     def attempt(self, claimed: Claimed) -> Attempt:
         """An attempt at a claimed task, ready to run."""
-        return Attempt(claimed, toolbox=self._toolbox, store=self.store, held=self.held, board=self.board)
+        outlet = AttemptOutlet(
+            self._output,
+            self._artifacts,
+            task_id=claimed.id,
+            fence=claimed.fence,
+            inline_limit=self.settings.inline_result,
+        )
+        return Attempt(
+            claimed, toolbox=self._toolbox, store=self.store, held=self.held, board=self.board, outlet=outlet
+        )
 
     def stop_all(self, why: Stop) -> None:
         """Tell every attempt to stop."""
@@ -129,10 +152,12 @@ async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIte
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     async with open_redis(settings) as redis, source.toolbox() as toolbox:
         store = ClaimStore(redis, settings, name)
-        station = Station(settings, store, toolbox, name)
+        output = OutputStore(redis, settings, store.scripts)
+        artifacts = ArtifactStore(redis, settings, store.scripts)
+        station = Station(settings, store, toolbox, name, output=output, artifacts=artifacts)
         leases = LeaseKeeper(Presence(settings, store, name), station.held, settings.lease, station.health)
         signals = SignalListener(settings, store.keys, station.held, worker=name)
-        reconciler = Reconciler(store, timedelta(seconds=settings.reconcile_every))
+        reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
         services = (leases, signals, station.board, reconciler)
         for service in services:
             service.start()

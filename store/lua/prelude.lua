@@ -49,8 +49,19 @@ local function append(id, was, at, move, facts, also)
   redis.call('PUBLISH', record, seq)
 end
 
+-- Lets what a task has left beside its record - output, artifacts - go when the record goes.
+local function let_go(id, now, retention)
+  redis.call('PEXPIRE', K.output(id), retention)
+  redis.call('PEXPIRE', K.artifacts(id), retention)
+  for _, artifact in ipairs(redis.call('SMEMBERS', K.artifacts(id))) do
+    redis.call('PEXPIRE', K.artifact(artifact), retention)
+    redis.call('PEXPIRE', K.blob(artifact), retention)
+    redis.call('ZADD', K.outside, 'XX', now + retention, artifact)
+  end
+end
+
 -- What a move that may end a task loads besides.
-local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for' }
+local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left' }
 
 -- Ends a task: last event, out of every queue and set, lease and questions gone, the rest kept for the retention.
 -- The arguments of a task that succeeded go too: nobody will run it again. `was`: loaded with ENDING.
@@ -68,6 +79,9 @@ local function settle(id, was, at, move, facts, succeeded)
     redis.call('PEXPIRE', K.args(id), kept)
   end
   redis.call('ZADD', K.fading, at + kept, was.listed_for and id .. ' ' .. was.listed_for or id)
+  if was.left then
+    let_go(id, at, kept)
+  end
   if was.once then
     redis.call('PEXPIRE', K.once(was.principal .. ':' .. was.once), kept)
   end
