@@ -100,10 +100,12 @@ class Child:
                 await self._process.wait()
         self.forget()
 
-    def let_go(self, log: Path) -> None:
-        """Leave it to itself: it stays when we end, and writes to the file `log`."""
-        assert self._writer is not None
+    def let_go(self, log: Path) -> bool:
+        """Leave it to itself: it stays when we end, and writes to the file `log`. False: it has not been started."""
+        if self._writer is None:
+            return False
         self._writer.write(json.dumps({"log": str(log)}).encode() + b"\n")
+        return True
 
     def forget(self) -> None:
         """Close the line."""

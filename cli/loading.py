@@ -17,7 +17,7 @@ from mcp.server.mcpserver import MCPServer
 from windlass.engine.errors import ServerLoadError, WindlassError
 from windlass.server import TaskServer
 
-__all__ = ["load_server"]
+__all__ = ["load_server", "place_of"]
 
 _HOME = "windlass_app"
 """Package that a file's module lives in, the same in every process: server and worker compare functions by name."""
@@ -36,6 +36,16 @@ def load_server(target: str) -> TaskServer[Any]:
     if _is_module(place):
         return _choose(_import(place), place, name)
     return _choose(_run(_checked(place)), place, name)
+
+
+def place_of(target: str) -> tuple[str, bool]:
+    """The file or module that `target` names, without the object in it; True if it is a module.
+
+    Raises:
+        ServerLoadError: it cannot name either.
+    """
+    place, _ = _split(target)
+    return place, _is_module(place)
 
 
 def _split(target: str) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from windlass.cli import options
+from windlass.cli import host_commands, options
 from windlass.cli.failures import UsageFault, failure_of, show
 from windlass.cli.logs import LogForm, LogLevel, configure
 from windlass.engine.errors import WindlassError
@@ -158,6 +158,9 @@ def call(
     settings = read_settings(WorkerSettings, redis_url=redis_url)
     wanted = Call(file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level)
     sys.exit(asyncio.run(have_conversation(wanted, settings)))
+
+
+app.command()(host_commands.stdio)
 
 
 @app.command()

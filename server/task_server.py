@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
+from anyio import AsyncFile
 from mcp.server.context import LifespanContextT, ServerRequestContext
 from mcp.server.extension import Extension
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer, RequestStateSecurity
+from mcp.server.stdio import stdio_server
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
@@ -172,6 +174,12 @@ class TaskServer(MCPServer[LifespanContextT]):
         app.router.routes.extend(health_routes(self._desk))
         app.add_middleware(TrimmedHeaders)
         return app
+
+    async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:
+        """Serve one connection until its input ends. Without streams the process's own are taken, as the SDK does."""
+        async with stdio_server(stdin, stdout) as (reading, writing):
+            options = self._lowlevel_server.create_initialization_options()
+            await self._lowlevel_server.run(reading, writing, options)
 
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[ServerToolbox]:

@@ -205,6 +205,12 @@ class TaskStore:
             said = await self._redis.mget(names) if names else []
         return sorted((json.loads(one) for one in said if one), key=lambda one: str(one["worker"]))
 
+    async def due(self, queue: str) -> int:
+        """How many tasks of a queue a worker could claim now: queued ones, and those that a dead worker held."""
+        with store_errors():
+            seconds, micros = await self._redis.time()
+            return int(await self._redis.zcount(self.keys.queue(queue), "-inf", seconds * 1000 + micros // 1000))
+
     async def shared_secret(self) -> bytes:
         """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""
         if self._settings.seal_keys:

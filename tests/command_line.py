@@ -120,6 +120,7 @@ class Household:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
         # A task that a test leaves behind must not keep its worker.
         own = {"WINDLASS_HOME": str(self.folder / ".windlass"), "WINDLASS_GRACE": "1", "COLUMNS": "160"}
+        own |= {"TEST_HOUSE": str(self.folder)}
         self.environment = inherited | own | self.environment
         self.write("server.py", SERVER)
 
@@ -175,8 +176,8 @@ class Household:
                 process.stdout.close()
 
     def processes(self, part: str = "") -> dict[int, str]:
-        """Command lines by process id of all that runs with this data directory and has `part` in its command line."""
-        wanted = f"WINDLASS_HOME={self.environment['WINDLASS_HOME']}".encode()
+        """Command lines by process id of all that this household started and that has `part` in its command line."""
+        wanted = f"TEST_HOUSE={self.folder}".encode()
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

@@ -118,6 +118,8 @@ class Station:
         """What the health key says; called from the lease thread."""
         return {
             "worker": self.name,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
             "since": int(self._since),
             "queue": self.settings.queue,
             "concurrency": self.settings.concurrency,

@@ -97,3 +97,17 @@ async def test_two_prefixes_in_one_redis_do_not_see_each_other(depot: Depot) -> 
         await other.look(task_id)
     assert (await other.claim()).tasks == []
     assert await depot.take(task_id)
+
+
+async def test_tasks_are_due_while_a_worker_could_claim_them(depot: Depot) -> None:
+    assert await depot.store.due("default") == 0
+    await depot.create()
+    held, released = await depot.start(), await depot.start()
+    await depot.create(queue="other")
+    assert await depot.store.due("default") == 1, "what a worker holds is not due"
+
+    await depot.release(released, delay=30)
+    assert await depot.store.due("default") == 1, "nor is what waits for its next attempt"
+    await depot.lapse(released.id)
+    await depot.lapse(held.id)
+    assert await depot.store.due("default") == 3, "but a dead worker's task is"
