@@ -16,6 +16,8 @@ from windlass.engine.status import LEGAL_MOVES, Move, Status
 __all__ = ["apply", "fold"]
 
 _TERMINAL_MOVES = frozenset({Move.COMPLETE, Move.FAIL, Move.CANCEL})
+_FENCED_MOVES = frozenset({Move.CLAIM, Move.RECLAIM, Move.PARK, Move.CANCEL})
+"""Moves after which an earlier owner's word no longer counts: the fence rises."""
 
 
 def fold(events: Iterable[Event]) -> TaskRecord:
@@ -48,7 +50,7 @@ def apply(record: TaskRecord | None, event: Event) -> TaskRecord:
     if event.at_ms < record.updated_ms:
         raise IllegalMove("time ran backwards", seq=event.seq)
     fence = event.facts.get("fence", record.fence)
-    if event.move in (Move.CLAIM, Move.RECLAIM, Move.CANCEL) and fence <= record.fence:
+    if event.move in _FENCED_MOVES and fence <= record.fence:
         raise IllegalMove("the fence did not rise", seq=event.seq)
     moved = replace(record, seq=event.seq, updated_ms=event.at_ms, status=target or record.status)
     return _with_facts(moved, event)
@@ -75,7 +77,7 @@ def _with_facts(record: TaskRecord, event: Event) -> TaskRecord:
         facts["reason"] = None
         if record.started_ms is None:
             facts["started_ms"] = event.at_ms
-    if event.move is Move.RELEASE:
+    if event.move in (Move.RELEASE, Move.PARK):
         facts["worker"] = None
     if event.move in _TERMINAL_MOVES:
         facts["ended_ms"] = event.at_ms

@@ -55,6 +55,8 @@ class TaskConfig:
     """How long the result stays readable after the end."""
     poll_interval: Duration = 1
     """How often clients are advised to ask."""
+    park_after: Duration | None = 5
+    """How long a task that waits for an answer stays in its worker's memory; None = until it is answered."""
     queue: str = "default"
     """Name of the queue; workers serve the queue they are started for."""
 
@@ -70,6 +72,8 @@ class TaskConfig:
         if as_timedelta(self.poll_interval, what="poll_interval") < timedelta(milliseconds=1):
             raise PolicyError("poll_interval must be at least a millisecond")
         as_timedelta(self.backoff, what="backoff")
+        if self.park_after is not None:
+            as_timedelta(self.park_after, what="park_after")
         if not self.queue or len(self.queue) > 64 or not set(self.queue) <= _QUEUE_LETTERS:
             raise PolicyError(f"queue must be 1 to 64 letters, digits, '_', '.' or '-', not {self.queue!r}")
 
@@ -77,6 +81,11 @@ class TaskConfig:
     def run_limit(self) -> timedelta | None:
         """Longest run of one attempt, None = no limit."""
         return None if self.timeout is None else as_timedelta(self.timeout, what="timeout")
+
+    @property
+    def parked_after(self) -> timedelta | None:
+        """How long a task that waits stays in memory, None = until it is answered."""
+        return None if self.park_after is None else as_timedelta(self.park_after, what="park_after")
 
     @property
     def kept_for(self) -> timedelta:

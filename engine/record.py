@@ -73,7 +73,7 @@ class TaskRecord:
     seq: int
     """Number of the last event."""
     fence: int = 0
-    """Rises with every claim and with a cancel; only its holder may write."""
+    """Rises with every claim, park and cancel; only its holder may write."""
     attempt: int = 0
     """How often a worker has started it."""
     crashes: int = 0
@@ -94,6 +94,11 @@ class TaskRecord:
     """Open questions."""
     retention_ms: int = 0
     poll_ms: int = 0
+
+    @property
+    def is_parked(self) -> bool:
+        """True while it waits for answers and no worker holds it in memory."""
+        return self.status is Status.INPUT_REQUIRED and self.worker is None
 
     @property
     def is_terminal(self) -> bool:

@@ -40,6 +40,10 @@ class Move(StrEnum):
     ANSWER = "answer"
     RESUME = "resume"
     """The last open question was answered."""
+    PARK = "park"
+    """The worker lets go of a task that only waits for answers."""
+    WAKE = "wake"
+    """The last open question of a parked task was answered: back in the queue."""
     RELEASE = "release"
     COMPLETE = "complete"
     FAIL = "fail"
@@ -59,6 +63,8 @@ LEGAL_MOVES: Mapping[Move, tuple[frozenset[Status], Status | None]] = MappingPro
         Move.ASK: (_HELD, Status.INPUT_REQUIRED),
         Move.ANSWER: (_OPEN, None),
         Move.RESUME: (frozenset({Status.INPUT_REQUIRED}), Status.RUNNING),
+        Move.PARK: (frozenset({Status.INPUT_REQUIRED}), None),
+        Move.WAKE: (frozenset({Status.INPUT_REQUIRED}), Status.PENDING),
         Move.RELEASE: (_HELD, Status.PENDING),
         Move.COMPLETE: (_HELD, Status.COMPLETED),
         Move.FAIL: (_HELD, Status.FAILED),

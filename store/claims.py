@@ -1,4 +1,4 @@
-"""The store as workers use it: claim, renew, progress, ask, release, finish - batched where a worker can batch.
+"""The store as workers use it: claim, renew, progress, ask, release, park, finish - batched where a worker can batch.
 
 A *turn* is one round trip: everything a worker has to say, and its claim of new work behind it.
 """
@@ -109,6 +109,10 @@ class ClaimStore:
         """Give a task back, to be run after `delay`."""
         wait = int(delay.total_seconds() * 1000)
         return "release", [self.keys.record(task_id)], [task_id, fence, wait, failures, reason]
+
+    def park_call(self, task_id: str, fence: int) -> Call:
+        """Let go of a task that only waits for answers; the last answer queues it again."""
+        return "park", [], [task_id, fence]
 
     async def turn(self, said: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
         """Say everything and claim, in one round trip. Safe to repeat when the reply was lost.

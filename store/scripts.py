@@ -27,6 +27,7 @@ _NAMES = (
     "finish",
     "look",
     "page",
+    "park",
     "progress",
     "reconcile",
     "release",

@@ -132,7 +132,7 @@ def _of_fences(record: TaskRecord, events: list[Event]) -> Iterator[str]:
     for event in events:
         if event.move is Move.CLAIM and held:
             yield f"I7: event {event.seq} claims what is claimed"
-        held = event.move in _CLAIMS or (held and event.move is not Move.RELEASE)
+        held = event.move in _CLAIMS or (held and event.move not in (Move.RELEASE, Move.PARK))
 
 
 def _of_changes(events: list[Event]) -> Iterator[str]:
@@ -171,6 +171,8 @@ def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
         yield f"I3: {record.status} and has a result"
     if record.status is Status.PENDING and keys.in_progress(task_id) in found.values and not unreachable:
         yield "I10: pending and marked as in progress"
+    if record.is_parked and keys.in_progress(task_id) in found.values:
+        yield "I10: parked and marked as in progress"
 
 
 def _key(keys: Keys, family: str, task_id: str) -> str:

@@ -19,6 +19,10 @@ class Stop(StrEnum):
     """Cancelled, or another worker has it: nothing it says counts any more."""
     DRAIN = "drain"
     """This worker is leaving: the task is given back."""
+    PARK = "park"
+    """It only waits for answers: the task leaves memory until they are there."""
+    TIMEOUT = "timeout"
+    """It has run as long as its policy allows."""
 
 
 class HeldTask:
@@ -30,7 +34,7 @@ class HeldTask:
         self.context: TaskContext | None = None
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self.answered = asyncio.Event()
-        """Set whenever the client has answered something."""
+        """Set whenever the client has answered something, or the attempt is to stop."""
 
     def stop(self, why: Stop) -> None:
         """Tell the attempt to stop; the first reason stays. Event loop only."""
@@ -38,6 +42,7 @@ class HeldTask:
             self.context.cancel()
         if not self.stopped.done():
             self.stopped.set_result(why)
+        self.answered.set()
 
 
 class Held:

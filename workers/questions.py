@@ -13,6 +13,7 @@ from typing import Any
 from windlass.engine.errors import StoreUnavailable
 from windlass.store.claims import ClaimStore, Question
 from windlass.workers.held import HeldTask
+from windlass.workers.standing import Standing
 
 __all__ = ["Questions"]
 
@@ -23,9 +24,10 @@ _LOOK_AGAIN = 5.0
 class Questions:
     """The asker of one attempt."""
 
-    def __init__(self, store: ClaimStore, task: HeldTask) -> None:
+    def __init__(self, store: ClaimStore, task: HeldTask, standing: Standing) -> None:
         self._store = store
         self._task = task
+        self._standing = standing
         self._asked = 0
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -37,13 +39,21 @@ class Questions:
         """
         questions = [self._number(request) for request in requests]
         answers = await self._put(questions)
+        if None in answers:
+            with self._standing.waiting():
+                await self._wait(questions, answers)
+            await self._standing.go_on()
+        return [answer for answer in answers if answer is not None]
+
+    async def _wait(self, questions: list[Question], answers: list[dict[str, Any] | None]) -> None:
         while missing := [at for at, answer in enumerate(answers) if answer is None]:
             await self._stirred()
+            if self._task.stopped.done():
+                raise asyncio.CancelledError  # it may be a thread that asks, and nothing else would end that
             with suppress(StoreUnavailable):
                 found = await self._store.answers(self._task.id, [questions[at].key for at in missing])
                 for at, answer in zip(missing, found, strict=True):
                     answers[at] = answer
-        return [answer for answer in answers if answer is not None]
 
     def _number(self, request: dict[str, Any]) -> Question:
         self._asked += 1

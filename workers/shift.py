@@ -30,8 +30,8 @@ class Shift:
         self._station = station
         self._bell = bell
         self._idle_exit = idle_exit
-        self._slots = station.settings.concurrency
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = station.slots
+        self._tasks: dict[asyncio.Task[None], Attempt] = {}
         self._endings: list[Ending] = []
         self._stir = asyncio.Event()
         self._room = asyncio.Event()
@@ -40,6 +40,7 @@ class Shift:
         self._grace_over = False
         self._failed = False
         self._loop = asyncio.get_running_loop()
+        station.stir = self._stir.set
         self._ear: asyncio.Task[None] | None = None
 
     @property
@@ -48,11 +49,16 @@ class Shift:
         return len(self._tasks)
 
     def drain(self) -> None:
-        """Claim nothing more; running tasks get the grace, then they are given back. Again: give them back now."""
+        """Claim nothing more; running tasks get the grace, then they are given back. Again: give them back now.
+
+        Tasks that only wait for answers are parked at once.
+        """
         grace = 0.0 if self._draining else self._station.settings.grace
         log.info("worker.draining", running=self.running, grace=grace)
         self._draining = True
         self._stir.set()
+        for attempt in self._tasks.values():
+            attempt.leave_memory()
         if self._ear is not None:
             # It would take the token of what is given back from a worker that stays.
             self._ear.cancel()
@@ -81,18 +87,20 @@ class Shift:
 
     async def _turn(self) -> None:
         endings, self._endings = self._endings, []
-        free = 0 if self._draining else self._slots - len(self._tasks)
+        free = 0 if self._draining else self._slots.free
         if not endings and not free:
             return
+        self._slots.take(free)  # nobody who goes on may have them meanwhile
         claims = await self._exchange(endings, free)
         for claimed in claims.tasks:
             self._start(self._station.attempt(claimed))
+        self._slots.put_back(free - len(claims.tasks))
         if claims.wait_ms is None:
             return
         if claims.wait_ms > 0:
             if claims.wait_ms < self._station.settings.poll * 1000:
                 self._loop.call_later(claims.wait_ms / 1000, self._stir.set)
-        elif len(self._tasks) < self._slots:
+        elif self._slots.free:
             self._stir.set()
 
     async def _exchange(self, endings: list[Ending], free: int) -> Claims:
@@ -133,7 +141,9 @@ class Shift:
 
     def _start(self, attempt: Attempt) -> None:
         task = asyncio.create_task(self._run(attempt))
-        self._tasks.add(task)
+        self._tasks[task] = attempt
+        if self._draining:
+            attempt.leave_memory()
         if self._grace_over:
             attempt.stop(Stop.DRAIN)
 
@@ -145,7 +155,7 @@ class Shift:
                 self._endings.append(ending)
         finally:
             if task is not None:
-                self._tasks.discard(task)
+                self._tasks.pop(task, None)
             self._stir.set()
 
     async def _listen(self) -> None:
@@ -160,7 +170,7 @@ class Shift:
             self._stir.set()
 
     def _set_room(self) -> None:
-        if len(self._tasks) < self._slots and not self._draining:
+        if self._slots.free and not self._draining:
             self._room.set()
         else:
             self._room.clear()

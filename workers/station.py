@@ -7,7 +7,7 @@ which tasks to claim, and when, is the worker's own business.
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import time
@@ -23,7 +23,7 @@ from windlass.store.connection import open_redis
 from windlass.store.output import OutputStore
 from windlass.store.presence import Presence
 from windlass.store.scripts import Call
-from windlass.workers.attempt import Attempt, Ending, Finish, Release
+from windlass.workers.attempt import Attempt, Ending, Finish, Park, Release
 from windlass.workers.board import ProgressBoard, Report
 from windlass.workers.held import Held, Stop
 from windlass.workers.leases import LeaseKeeper
@@ -31,6 +31,7 @@ from windlass.workers.outlet import AttemptOutlet
 from windlass.workers.reconciler import Reconciler
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.signals import SignalListener
+from windlass.workers.slots import Slots
 
 __all__ = ["Station", "open_station"]
 
@@ -55,6 +56,9 @@ class Station:
         self.name = name
         self.held = Held()
         self.board = ProgressBoard(self._write_progress)
+        self.stir: Callable[[], None] = lambda: None
+        """Called when a place has become free."""
+        self.slots = Slots(settings.concurrency, lambda: self.stir())
         self._toolbox = toolbox
         self._output = output
         self._artifacts = artifacts
@@ -63,7 +67,7 @@ class Station:
         """Tasks finished so far."""
 
     def attempt(self, claimed: Claimed) -> Attempt:
-        """An attempt at a claimed task, ready to run."""
+        """An attempt at a claimed task, ready to run; it owns a place that the caller has taken."""
         outlet = AttemptOutlet(
             self._output,
             self._artifacts,
@@ -72,7 +76,13 @@ class Station:
             inline_limit=self.settings.inline_result,
         )
         return Attempt(
-            claimed, toolbox=self._toolbox, store=self.store, held=self.held, board=self.board, outlet=outlet
+            claimed,
+            toolbox=self._toolbox,
+            store=self.store,
+            held=self.held,
+            board=self.board,
+            slots=self.slots,
+            outlet=outlet,
         )
 
     def stop_all(self, why: Stop) -> None:
@@ -95,6 +105,8 @@ class Station:
                         task.id, task.fence, delay=ending.delay, failures=ending.failures, reason=ending.reason
                     )
                 )
+            case Park():
+                calls.append(self.store.park_call(task.id, task.fence))
             case _:
                 assert_never(ending)
         return calls
@@ -106,6 +118,9 @@ class Station:
         facts: dict[str, Any] = {"task_id": task.id, "tool": task.tool, "attempt": task.attempt, "fence": task.fence}
         if reply == b"lost":
             log.info("task.word_too_late", **facts)
+            return False
+        if isinstance(ending, Park):
+            log.info("task.parked", answered=reply == b"released", **facts)
             return False
         if isinstance(ending, Release):
             log.info("task.released", reason=ending.reason, delay=ending.delay.total_seconds(), **facts)

@@ -82,6 +82,7 @@ async def _work(station: Station, task_id: str) -> bool:
     _, claims = await store.turn([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
     if claims is None or not claims.tasks:
         return not await store.is_open(task_id)
+    station.slots.take()
     attempt = station.attempt(claims.tasks[0])
     running = asyncio.create_task(attempt.run())
     try:

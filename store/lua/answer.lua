@@ -2,9 +2,9 @@
 -- KEYS: 1 inputs
 -- ARGV: 1 id, 2 principal, then key, answer, key, answer...
 -- Returns: 'missing' | 'ended' | number of answers taken
--- Events: resume when the last open question of a waiting task is answered, else answer
+-- Events: when the last open question of a waiting task is answered, resume, or wake if it is parked; else answer
 local id = ARGV[1]
-local was = load(id, 'principal', 'worker', 'questions')
+local was = load(id, 'principal', 'worker', 'questions', 'queue')
 if was.principal ~= ARGV[2] then
   return 'missing'
 end
@@ -23,8 +23,15 @@ if taken == 0 then
   return 0
 end
 local open = (was.questions or 0) - taken
-local move = open == 0 and may('resume', was.status) and 'resume' or 'answer'
-append(id, was, moment_of(was, clock()), move, { 'questions', open })
+local now, precise = clock()
+local move = 'answer'
+if open == 0 and may('resume', was.status) then
+  move = parked(was) and 'wake' or 'resume'
+end
+append(id, was, moment_of(was, now), move, { 'questions', open })
+if move == 'wake' then
+  requeue(id, was.queue, precise)
+end
 if was.worker and was.worker ~= '' then
   redis.call('PUBLISH', K.signal(was.worker), 'answer ' .. id)
 end

@@ -28,7 +28,12 @@ local function repeat_turn(given)
 end
 
 local function take(id)
-  local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', unpack(ENDING))
+  local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker', unpack(ENDING))
+  if parked(was) then
+    next_due = math.min(next_due, PARKED)
+    redis.call('ZADD', queue, PARKED, id) -- due by somebody else's queue writing: it has nothing to go on with
+    return
+  end
   local lapsed = may('reclaim', was.status)
   if not lapsed and not may('claim', was.status) then
     redis.call('ZREM', queue, id) -- ended or gone: a leftover of somebody else's queue writing

@@ -4,6 +4,7 @@
 
 local HISTORY = 10000 -- events kept of one task; older progress falls off
 local TOKENS = 128 -- wake tokens kept for one queue
+local PARKED = 32503680000000 -- when a task without a worker that waits for answers is due, in ms: never
 
 -- One clock for everybody. Returns whole milliseconds, and milliseconds with their fraction (order within one).
 local function clock()
@@ -113,6 +114,11 @@ end
 -- Whether fence still names the owner of a loaded record, and the move is legal now.
 local function holds(was, fence, move)
   return was.fence == fence and may(move, was.status)
+end
+
+-- Whether a loaded record (with its worker) waits for answers and no worker holds it.
+local function parked(was)
+  return may('wake', was.status) and (was.worker or '') == ''
 end
 
 -- Gives a task back to its queue, to be run when due.

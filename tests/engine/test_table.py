@@ -19,6 +19,8 @@ DESIGNED = {
     Move.ASK: (HELD, I),
     Move.ANSWER: (OPEN, None),
     Move.RESUME: ({I}, R),
+    Move.PARK: ({I}, None),
+    Move.WAKE: ({I}, P),
     Move.RELEASE: (HELD, P),
     Move.COMPLETE: (HELD, Status.COMPLETED),
     Move.FAIL: (HELD, Status.FAILED),
@@ -44,7 +46,7 @@ def record_in(status: Status) -> TaskRecord:
 
 def next_event(move: Move) -> Event:
     """The event that would follow, with what its move must bring."""
-    rising = {"fence": 8} if move in (Move.CLAIM, Move.RECLAIM, Move.CANCEL) else {}
+    rising = {"fence": 8} if move in (Move.CLAIM, Move.RECLAIM, Move.PARK, Move.CANCEL) else {}
     return Event(5, move, 3000, dict(rising))
 
 

@@ -98,6 +98,10 @@ class Model:
         return self.status is Status.PENDING and self.mark is not None
 
     @property
+    def is_parked(self) -> bool:
+        return self.status is Status.INPUT_REQUIRED and self.worker is None
+
+    @property
     def open_questions(self) -> set[str]:
         return set() if self.has_ended else set(self.asked) - set(self.answers)
 
@@ -151,7 +155,9 @@ class Machine(RuleBasedStateMachine):
         return self.clock
 
     def fence_of(self, task_id: str, shift: int) -> int:
-        return self.model[task_id].fence + shift
+        """Around the last fence that somebody was given; nobody is given the one of a parked task."""
+        model = self.model[task_id]
+        return model.fence - 1 + min(shift, 0) if model.is_parked else model.fence + shift
 
     # What can be done to a task, each by the right caller and by wrong ones.
 
@@ -212,6 +218,10 @@ class Machine(RuleBasedStateMachine):
     @rule(task=tasks, shift=fences, delay=st.sampled_from([0, HOUR]), failures=st.integers(0, 1))
     def release(self, task: str, shift: int, delay: int, failures: int) -> None:
         self.say(self._do_release, task, self.fence_of(task, shift), delay, failures)
+
+    @rule(task=tasks, shift=fences)
+    def park(self, task: str, shift: int) -> None:
+        self.say(self._do_park, task, self.fence_of(task, shift))
 
     @rule(task=tasks, shift=fences, outcome=st.sampled_from(OUTCOMES), really=ends)
     def finish(self, task: str, shift: int, outcome: Outcome, really: bool) -> None:
@@ -322,7 +332,10 @@ class Machine(RuleBasedStateMachine):
         ]
 
     def _claims(self, model: Model, worker: str) -> bool:
-        """False: too many workers have died of it."""
+        """False: it has nothing to go on with, or too many workers have died of it."""
+        if model.is_parked:
+            model.place = LATER
+            return False
         model.crashes += model.is_held
         if model.crashes > CRASH_LIMIT:
             model.end(Status.FAILED, "poisoned")
@@ -364,6 +377,21 @@ class Machine(RuleBasedStateMachine):
         call = self.depot.ann.release_call(task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why")
 
         assert self.run(self.depot.say(call)) == [b"released" if holds else b"lost"]
+
+    def _do_park(self, task: str, fence: int) -> None:
+        model = self.model[task]
+        expected = b"lost"
+        if self._holds(task, fence):
+            waits = model.status is Status.INPUT_REQUIRED
+            expected = b"parked" if waits else b"released"
+            model.worker, model.mark, model.in_queue, model.seq = None, None, True, model.seq + 1
+            model.place = LATER if waits else (1, self.tick())
+            if waits:
+                model.fence += 1
+            else:
+                model.status, model.reason, model.delayed = Status.PENDING, "answered", False
+
+        assert self.run(self.depot.say(self.depot.ann.park_call(task, fence))) == [expected]
 
     def _do_finish(self, task: str, fence: int, outcome: Outcome) -> None:
         model = self.model[task]
@@ -418,7 +446,10 @@ class Machine(RuleBasedStateMachine):
             model.answers.update(taken)
             model.seq += bool(taken)
             if taken and not model.open_questions and model.status is Status.INPUT_REQUIRED:
-                model.status = Status.RUNNING
+                if model.is_parked:
+                    model.status, model.place, model.in_queue = Status.PENDING, (1, self.tick()), True
+                else:
+                    model.status = Status.RUNNING
             expected = len(taken)
 
         assert self.run(_outcome_of(self.depot.store.answer(task, caller, answers))) == expected

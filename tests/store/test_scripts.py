@@ -132,9 +132,10 @@ async def troubled() -> AsyncIterator[Depot]:
 async def one_call_of_each(depot: Depot) -> list[Call]:
     """One call of every script that writes, each of which would change something."""
     keys, ann = depot.keys, depot.ann
-    running, ending, leaving, asking, answered, unwanted, idle = [await depot.start() for _ in range(7)]
+    running, ending, leaving, asking, answered, waiting, unwanted, idle = [await depot.start() for _ in range(8)]
     await depot.release(idle)
     await ann.ask(answered.id, 1, [question(1)])
+    await ann.ask(waiting.id, 1, [question(1)])
     fresh = depot.task(idempotency="another key")
     return [
         ("create", [keys.record(fresh.id)], creation(fresh, depot.settings)),
@@ -143,6 +144,7 @@ async def one_call_of_each(depot: Depot) -> list[Call]:
         ann.progress_call([(running.id, 1, Progress(1))]),
         ann.finish_call(ending.id, 1, DONE),
         ann.release_call(leaving.id, 1, delay=timedelta(0), failures=0, reason="drain"),
+        ann.park_call(waiting.id, 1),
         ("ask", [keys.inputs(asking.id)], [asking.id, 1, "input-1", "digest", b"{}"]),
         ("answer", [keys.inputs(answered.id)], [answered.id, OWNER, "input-1", b"{}"]),
         ("cancel", [keys.record(unwanted.id)], [unwanted.id, OWNER, "why"]),

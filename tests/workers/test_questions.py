@@ -125,14 +125,14 @@ async def test_a_worker_that_dies_after_all_answers_repeats_the_tool_without_ask
     assert (await stage.moves(task_id)).count("ask") == 2
 
 
-async def test_a_drain_while_it_waits_gives_the_task_back_with_its_questions(stage: Stage) -> None:
+async def test_a_drain_while_it_waits_parks_the_task_with_its_questions(stage: Stage) -> None:
     first = await stage.worker()
     task_id = await stage.create_noted("ask_two", stage.gate())
     await asked(stage, task_id, 2)
     first.send(signal.SIGTERM)
     assert await first.ended() == 0
     record = await stage.record(task_id)
-    assert (record.status, record.questions, record.reason) == ("pending", 2, "drain")
+    assert (record.status, record.questions, record.worker) == ("input_required", 2, None)
     # Also while nobody runs it.
     assert await answer(stage, task_id, input_1=YES) == 1
     await stage.worker()

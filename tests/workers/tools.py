@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
@@ -360,6 +361,58 @@ async def ask_after(journal: str, gates: list[str], ctx: Ctx) -> str:
     await passed(gate_of(gates, ctx))
     note(journal, "asking", ctx)
     return (await ctx.elicit("And now?", Consent)).action
+
+
+@mcp.tool(task=TaskConfig(park_after=0.1))
+async def ask_and_leave(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Asks, and is parked soon."""
+    note(journal, "start", ctx)
+    try:
+        answer = await ctx.elicit("Well?", Consent)
+    finally:
+        note(journal, "unwound", ctx)
+    note(journal, "answered", ctx)
+    await passed(gate_of(gates, ctx))
+    return f"{answer.action} at attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(park_after=None, timeout=0.5))
+async def ask_and_stay(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Asks, is never parked, and then has half a second to work."""
+    note(journal, "start", ctx)
+    answer = await ctx.elicit("Well?", Consent)
+    note(journal, "answered", ctx)
+    await passed(gate_of(gates, ctx))
+    note(journal, "finish", ctx)
+    return f"{answer.action} at attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(park_after=0.1))
+async def ask_and_work(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Asks, and goes on with something else beside it."""
+
+    async def work() -> int:
+        rounds = 0
+        while not gate_of(gates, ctx).exists():
+            rounds += 1
+            await ctx.report_progress(rounds)
+            await asyncio.sleep(0.02)
+        return rounds
+
+    note(journal, "start", ctx)
+    answer, _ = await asyncio.gather(ctx.elicit("Well?", Consent), work())
+    return f"{answer.action} at attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(park_after=0.1))
+def ask_from_thread(journal: str, ctx: Ctx) -> str:
+    """A plain function that asks."""
+    note(journal, "start", ctx)
+    try:
+        answer = anyio.from_thread.run(ctx.elicit, "Well?", Consent)
+    finally:
+        note(journal, "unwound", ctx)
+    return f"{answer.action} at attempt {ctx.attempt}"
 
 
 @mcp.tool(task=True)
