@@ -28,6 +28,7 @@ __all__ = [
     "QuestionMismatch",
     "QuotaExceeded",
     "RedisUnfit",
+    "ScopeMissing",
     "SealBroken",
     "ServerLoadError",
     "SettingsError",
@@ -73,6 +74,10 @@ class BadCursor(CallerError):
 
 class NotRepeatable(CallerError):
     """The task cannot be run again."""
+
+
+class ScopeMissing(CallerError):
+    """The access token was not granted a scope that this tool needs."""
 
 
 class AuthorError(WindlassError):

@@ -3,6 +3,7 @@
 Only decisions and their arithmetic; who obeys them is in `workers/` and `server/`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -35,6 +36,11 @@ def as_timedelta(value: Duration, *, what: str) -> timedelta:
     return duration
 
 
+def _is_scope(name: object) -> bool:
+    """RFC 6749, 3.3: printable ASCII but blank, quotes and backslash."""
+    return isinstance(name, str) and name != "" and all("!" <= one <= "~" and one not in '"\\' for one in name)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskConfig:
     """The policy of one task tool. `task=True` is `TaskConfig()`.
@@ -59,6 +65,8 @@ class TaskConfig:
     """How long a task that waits for an answer stays in its worker's memory; None = until it is answered."""
     queue: str = "default"
     """Name of the queue; workers serve the queue they are started for."""
+    scopes: Sequence[str] = ()
+    """Scopes that the caller's access token must have, all of them."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("optional", "required"):
@@ -76,6 +84,8 @@ class TaskConfig:
             as_timedelta(self.park_after, what="park_after")
         if not self.queue or len(self.queue) > 64 or not set(self.queue) <= _QUEUE_LETTERS:
             raise PolicyError(f"queue must be 1 to 64 letters, digits, '_', '.' or '-', not {self.queue!r}")
+        if isinstance(self.scopes, str) or not all(_is_scope(scope) for scope in self.scopes):
+            raise PolicyError(f"scopes must be a list of names without blanks or quotes, not {self.scopes!r}")
 
     @property
     def run_limit(self) -> timedelta | None:

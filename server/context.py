@@ -1,9 +1,10 @@
 """The author's `Context`: the SDK's, and what a task adds. The same object in a foreground call and in a worker."""
 
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import AsyncIterable, Awaitable, Mapping
 from os import PathLike
 from typing import Any, Generic
 
+from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import LifespanContextT, RequestT
 from mcp.server.elicitation import (
     AcceptedElicitation,
@@ -31,6 +32,8 @@ from pydantic import PrivateAttr, ValidationError
 from windlass.engine.context import TaskContext
 from windlass.engine.errors import NotInTask
 from windlass.server.attachments import attach
+from windlass.server.caller import claims_of
+from windlass.server.owner import owner
 from windlass.server.unplugged import unplugged_request
 
 __all__ = ["Context"]
@@ -40,6 +43,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     """What a tool holds. Outside a task the task's facts are None and everything else is the SDK's."""
 
     _task: TaskContext | None = PrivateAttr(default=None)
+    _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
         """`task`: the attempt this context belongs to, None in a foreground call; the rest is the SDK's."""
@@ -60,10 +64,16 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
     @classmethod
     def in_task(
-        cls, task: TaskContext, server: Any, lifespan: Any, client: dict[str, Any], inputs: InputResponseRequestParams
+        cls,
+        task: TaskContext,
+        server: Any,
+        lifespan: Any,
+        client: dict[str, Any],
+        inputs: InputResponseRequestParams,
+        claims: Mapping[str, Any],
     ) -> "Context[Any, Any]":
         """The context of one attempt; `client`: `info` and `capabilities` as the caller declared them."""
-        return cls(
+        made = cls(
             task=task,
             request_context=unplugged_request(
                 task.task_id, lifespan, client_info=client.get("info"), capabilities=client.get("capabilities")
@@ -72,6 +82,20 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
             input_params=inputs,
             subscriptions=server._subscriptions,
         )
+        made._claims = dict(claims)
+        return made
+
+    @property
+    def principal(self) -> str:
+        """Who called, as a digest that is the same in every task of the same user; `anonymous` without a token."""
+        return self._task.principal if self._task else owner()
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """The claims of the caller's token that the server lists in `visible_claims`; the token itself never."""
+        if self._task is not None:
+            return self._claims
+        return claims_of(get_access_token(), getattr(self._mcp_server, "visible_claims", ()))
 
     @property
     def task_id(self) -> str | None:

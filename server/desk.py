@@ -3,7 +3,7 @@
 Knows no protocol revision; the files of the client classes call it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +21,11 @@ from windlass.engine.errors import DuplicateTool, StoreUnavailable
 from windlass.engine.policy import TaskConfig
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
+from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
 from windlass.server.faults import wire_errors
 from windlass.server.owner import lister, owner
+from windlass.server.tracing import trace_of_call
 from windlass.store.settings import StoreSettings
 from windlass.store.tasks import TaskStore, open_store
 
@@ -43,7 +45,11 @@ class TaskTool:
 class Desk:
     """The task tools of one server, and its store while it is serving."""
 
-    def __init__(self) -> None:
+    def __init__(self, visible_claims: Sequence[str] = ()) -> None:
+        """`visible_claims`: what of a caller's token its tasks may see."""
+        self.visible_claims = tuple(visible_claims)
+        self.serves_http = False
+        """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
         self._tools: dict[str, TaskTool] = {}
         self._store: TaskStore | None = None
 
@@ -86,6 +92,11 @@ class Desk:
         """The task tool of that name."""
         return self._tools.get(name)
 
+    @property
+    def has_scoped(self) -> bool:
+        """Whether any tool asks for scopes."""
+        return any(entry.policy.scopes for entry in self._tools.values())
+
     def policies(self) -> Mapping[str, TaskConfig]:
         """Policy by tool name."""
         return {name: entry.policy for name, entry in self._tools.items()}
@@ -105,6 +116,9 @@ class Desk:
         Raises:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
         """
+        caller = who_calls(over_http=self.serves_http or ctx.request is not None, visible=self.visible_claims)
+        with wire_errors():
+            require_scopes(entry.tool.name, entry.policy, caller)
         refused = await _before(entry.tool, params, context)
         if refused is not None:
             return refused
@@ -115,7 +129,7 @@ class Desk:
                 tool=entry.tool.name,
                 principal=owner(),
                 listed_for=lister(),
-                payload=self.store.pack(task_id, _payload(params, ctx)),
+                payload=self.store.pack(task_id, {**_payload(params, ctx), "caller": caller}),
                 queue=entry.policy.queue,
                 retention=entry.policy.kept_for,
                 poll_interval=entry.policy.polled_every,
@@ -158,6 +172,8 @@ def _tool_error(text: str) -> CallToolResult:
 def _payload(params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> dict[str, Any]:
     """What a worker needs to make this very call: arguments, settled questions, who the client was."""
     payload: dict[str, Any] = {"arguments": params.arguments or {}}
+    if trace := trace_of_call(ctx.meta):
+        payload["trace"] = trace
     inputs = params.model_dump(
         by_alias=True, mode="json", exclude_none=True, include={"input_responses", "request_state"}
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from mcp.shared.exceptions import MCPError
-from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
+from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
 from windlass.engine.errors import (
     BadArguments,
@@ -14,13 +14,14 @@ from windlass.engine.errors import (
     CallerError,
     PayloadTooLarge,
     QuotaExceeded,
+    ScopeMissing,
     StoreUnavailable,
     TaskNotFound,
     WindlassError,
 )
 from windlass.engine.outcome import Broke, Refused
 
-__all__ = ["error_of", "header_mismatch", "method_not_found", "wire_errors"]
+__all__ = ["error_of", "header_mismatch", "method_not_found", "scope_data", "wire_errors"]
 
 log = structlog.get_logger()
 
@@ -30,6 +31,7 @@ _CODES: dict[type[WindlassError], tuple[int, dict[str, Any] | None]] = {
     BadCursor: (INVALID_PARAMS, None),  # 2025-11-25, tasks/list and "Pagination"
     PayloadTooLarge: (INVALID_PARAMS, None),
     QuotaExceeded: (INTERNAL_ERROR, {"retryable": True, "reason": "quota"}),
+    ScopeMissing: (INVALID_REQUEST, None),
     CallerError: (INVALID_PARAMS, None),
     StoreUnavailable: (INTERNAL_ERROR, {"retryable": True, "reason": "store_unavailable"}),
     WindlassError: (INTERNAL_ERROR, None),
@@ -53,7 +55,12 @@ def wire_errors() -> Iterator[None]:
         if not isinstance(exc, CallerError):
             log.error("request.failed", error=type(exc).__name__, detail=str(exc))
         text = str(exc) if isinstance(exc, _OWN_WORDS) else "The server could not do this. Its log says why."
-        raise MCPError(code, text, data) from exc
+        raise MCPError(code, text, scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
+
+
+def scope_data(missing: ScopeMissing) -> dict[str, Any]:
+    """What a client needs to ask its user for more."""
+    return {"reason": "insufficient_scope", "scopes": missing.facts.get("scopes", [])}
 
 
 def error_of(outcome: Refused | Broke) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from windlass.server.health import health_routes
 from windlass.server.listen import TaskListenHandler
 from windlass.server.own_resources import base_of, is_own, read_own
 from windlass.server.request_state import SharedStateCodec
+from windlass.server.scope_gate import ScopeGate
 from windlass.server.security import TrimmedHeaders, transport_security
 from windlass.server.tasks2026 import TasksExtension
 from windlass.server.toolbox import ServerToolbox, in_thread
@@ -43,9 +44,10 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[LifespanContextT]]
 
 
 class TaskServer(MCPServer[LifespanContextT]):
-    """An MCP server whose tools may be tasks. Takes what `MCPServer` takes, and `store`.
+    """An MCP server whose tools may be tasks. Takes what `MCPServer` takes, and two things more.
 
     `store`: where tasks are kept; None = read `WINDLASS_*` when the server starts.
+    `visible_claims`: names of the claims in a caller's token that tools may see as `ctx.claims`.
     """
 
     def __init__(
@@ -53,13 +55,14 @@ class TaskServer(MCPServer[LifespanContextT]):
         name: str | None = None,
         *args: Any,
         store: StoreSettings | None = None,
+        visible_claims: Sequence[str] = (),
         lifespan: Lifespan[LifespanContextT] | None = None,
         extensions: Sequence[Extension] | None = None,
         request_state_security: RequestStateSecurity | None = None,
         **kwargs: Any,
     ) -> None:
         self.store_settings = store
-        self._desk = Desk()
+        self._desk = Desk(visible_claims)
         self._author_lifespan: Lifespan[Any] = lifespan or _nothing
         self._state_codec = SharedStateCodec()
         super().__init__(
@@ -78,6 +81,11 @@ class TaskServer(MCPServer[LifespanContextT]):
                 SubscriptionsListenRequestParams,
                 TaskListenHandler(self._subscriptions, self._desk),
             )
+
+    @property
+    def visible_claims(self) -> tuple[str, ...]:
+        """Names of the claims in a caller's token that tools may see."""
+        return self._desk.visible_claims
 
     def tool(
         self,
@@ -171,6 +179,9 @@ class TaskServer(MCPServer[LifespanContextT]):
             transport_security=transport_security(host, allowed_hosts),
             host=host,
         )
+        self._desk.serves_http = True
+        manager: Any = self.session_manager
+        manager.asgi_app = ScopeGate(manager.asgi_app, self._desk, self.settings.auth)
         app.router.routes.extend(health_routes(self._desk))
         app.add_middleware(TrimmedHeaders)
         return app

@@ -8,15 +8,18 @@ import anyio
 import anyio.to_thread
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedResourceError, UnexpectedToolError
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
+from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
 
 from windlass.engine.context import TaskContext
-from windlass.engine.errors import ArtifactTooLarge
+from windlass.engine.errors import ArtifactTooLarge, ScopeMissing
 from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from windlass.engine.policy import TaskConfig
+from windlass.server.caller import require_scopes
 from windlass.server.context import Context
 from windlass.server.desk import Desk
+from windlass.server.faults import scope_data
 from windlass.server.overflow import stored_form
+from windlass.server.tracing import around_run, tell_outcome
 
 __all__ = ["ServerToolbox", "in_thread"]
 
@@ -55,10 +58,23 @@ class ServerToolbox:
 
         An `InputRequiredResult` becomes questions of the task, and the tool is called again with the answers.
         """
+        with around_run(tool, payload.get("trace"), context) as span:
+            outcome = await self._run(tool, payload, context)
+            tell_outcome(span, outcome)
+            return outcome
+
+    def blame(self, tool: str, crash: BaseException, reference: str) -> Outcome:
+        """What a foreground call shows of a crash - the tool's name, not the crash's text - and where to look."""
+        return _error(f"Error executing tool {tool} (reference {reference})")
+
+    async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         inputs = InputResponseRequestParams.model_validate(payload.get("inputs", {}), by_name=False)
         while True:
             try:
+                self._admit(tool, payload)
                 result = await self._call(tool, payload, context, inputs)
+            except ScopeMissing as exc:
+                return Refused(INVALID_REQUEST, str(exc), scope_data(exc))
             except MCPError as exc:
                 return Refused(exc.code, exc.message, exc.data)
             except (UnexpectedToolError, UnexpectedResourceError) as exc:
@@ -69,16 +85,18 @@ class ServerToolbox:
                 return await _returned(result, context)
             inputs = await _answered(context, result)
 
-    def blame(self, tool: str, crash: BaseException, reference: str) -> Outcome:
-        """What a foreground call shows of a crash - the tool's name, not the crash's text - and where to look."""
-        return _error(f"Error executing tool {tool} (reference {reference})")
+    def _admit(self, tool: str, payload: Mapping[str, Any]) -> None:
+        """The tool may ask for more than it did when it was called: another version may run it."""
+        if (policy := self.policy(tool)) is not None:
+            require_scopes(tool, policy, payload.get("caller", {}))
 
     async def _call(
         self, tool: str, payload: Mapping[str, Any], task: TaskContext, inputs: InputResponseRequestParams
     ) -> CallToolResult | InputRequiredResult:
         entry = self._desk.find(tool)
         assert entry is not None, "the worker asks for the policy first"
-        context = Context.in_task(task, self._server, self._lifespan, payload.get("client", {}), inputs)
+        claims = payload.get("caller", {}).get("claims", {})
+        context = Context.in_task(task, self._server, self._lifespan, payload.get("client", {}), inputs, claims)
         result = await entry.tool.run(payload["arguments"], context, convert_result=True)
         match result:
             case CallToolResult() | InputRequiredResult():

@@ -1,8 +1,11 @@
 """Artifacts in an S3-compatible bucket, through obstore, which reads the usual `AWS_*` variables."""
 
+import atexit
 import importlib
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from windlass.engine.errors import ArtifactsUnavailable, SettingsError
@@ -13,6 +16,12 @@ _PART = 5 * 1024 * 1024
 """Bytes of one part of an upload; the smallest that S3 takes."""
 _AT_ONCE = 2
 _PIECE = 256 * 1024
+
+
+@cache
+def _exit_slowly() -> None:
+    """Let obstore's threads come to rest before the interpreter ends; without it they may abort the process (0.12)."""
+    atexit.register(time.sleep, 0.1)
 
 
 class Bucket:
@@ -31,6 +40,7 @@ class Bucket:
             stores: Any = importlib.import_module("obstore.store")
         except ImportError:
             raise SettingsError("WINDLASS_ARTIFACTS=s3://... needs obstore: pip install 'windlass[s3]'.") from None
+        _exit_slowly()
         self._shown = url
         try:
             self._store = stores.S3Store.from_url(url)

@@ -99,3 +99,9 @@ def test_any_number_is_a_duration_or_a_policy_error(seconds: float) -> None:
     except PolicyError:
         return
     assert duration >= timedelta(0)
+
+
+@pytest.mark.parametrize("scopes", ["rows", ["a b"], [""], ['"'], [7], ["é"]])
+def test_scopes_that_no_token_can_have_are_refused(scopes: Any) -> None:
+    with pytest.raises(PolicyError, match="scopes must be a list of names"):
+        TaskConfig(scopes=scopes)

@@ -1,0 +1,49 @@
+"""What a task keeps of who called it: scopes and the claims its author asked to see. Never the token.
+
+Also the one check of a tool's scopes, made when it is called and again when it runs, by what was recorded.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken, principal_components
+
+from windlass.engine.errors import ScopeMissing
+from windlass.engine.policy import TaskConfig
+
+__all__ = ["claims_of", "require_scopes", "who_calls"]
+
+
+def who_calls(*, over_http: bool, visible: Collection[str]) -> dict[str, Any]:
+    """The caller of this request, as the task will remember it. `visible`: names of the claims to keep."""
+    token = get_access_token()
+    if token is None:
+        # On stdio and in memory the caller is whoever started the server: there is nobody to ask for a token.
+        return {"scopes": []} if over_http else {"scopes": [], "trusted": True}
+    return {"scopes": list(token.scopes), "claims": claims_of(token, visible)}
+
+
+def claims_of(token: AccessToken | None, visible: Collection[str]) -> dict[str, Any]:
+    """The claims of a token that an author may see: those the verifier gave, and `client_id`, `iss` and `sub`."""
+    if token is None or not visible:
+        return {}
+    client_id, issuer, subject = principal_components(token)
+    named = {"client_id": client_id, "iss": issuer, "sub": subject, **(token.claims or {})}
+    return {name: named[name] for name in visible if named.get(name) is not None}
+
+
+def require_scopes(tool: str, policy: TaskConfig, caller: Mapping[str, Any]) -> None:
+    """Return if the caller may run the tool.
+
+    Raises:
+        ScopeMissing: it was not granted a scope that the tool needs.
+    """
+    if not policy.scopes or caller.get("trusted") is True:
+        return
+    granted = caller.get("scopes", ())
+    if missing := [scope for scope in policy.scopes if scope not in granted]:
+        raise ScopeMissing(
+            f"{tool} needs the scope {' '.join(missing)}, which the access token does not have.",
+            scopes=list(policy.scopes),
+        )

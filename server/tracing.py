@@ -1,0 +1,84 @@
+"""OpenTelemetry through the queue: taken from the call, kept with the task, made current around the tool.
+
+Only the API is used: without an SDK in the process spans cost nothing, and the client's trace still reaches the tool.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, assert_never
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from windlass.engine.context import TaskContext
+from windlass.engine.outcome import Broke, Outcome, Refused, Returned
+
+__all__ = ["around_run", "tell_outcome", "trace_of_call"]
+
+_TRACE, _BAGGAGE = TraceContextTextMapPropagator(), W3CBaggagePropagator()
+_LONGEST = {"traceparent": 128, "tracestate": 1024, "baggage": 8192}
+"""Characters: what the specifications allow at least; a longer value is dropped."""
+_tracer = trace.get_tracer("windlass")
+
+
+def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
+    """What of this request's `_meta` goes with the task: `traceparent`, `tracestate`, `baggage`.
+
+    Where this process records spans, the run hangs below the span of the request rather than below the client's.
+    """
+    sent = {name: value for name in _LONGEST if isinstance(value := (meta or {}).get(name), str)}
+    here: dict[str, str] = {}
+    _TRACE.inject(here)
+    if "traceparent" in here:
+        sent = {**{name: value for name, value in sent.items() if name == "baggage"}, **here}
+    return {name: value for name, value in sent.items() if len(value) <= _LONGEST[name]}
+
+
+@contextmanager
+def around_run(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
+    """Make the call's trace current, and a span of the run below it."""
+    carrier = carried if isinstance(carried, dict) else {}
+    context = _BAGGAGE.extract(carrier, _TRACE.extract(carrier, otel.Context()))
+    token = otel.attach(context)
+    try:
+        with _tracer.start_as_current_span(
+            f"run {tool}",
+            kind=SpanKind.CONSUMER,
+            attributes={
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": tool,
+                "windlass.task.id": task.task_id,
+                "windlass.task.attempt": task.attempt,
+            },
+            # An exception's text may hold arguments; the log has it, under a reference.
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield span
+            except BaseException as exc:
+                span.set_attribute("error.type", type(exc).__qualname__)
+                span.set_status(StatusCode.ERROR)
+                raise
+    finally:
+        otel.detach(token)
+
+
+def tell_outcome(span: Span, outcome: Outcome) -> None:
+    """Mark the span of a run that ended in an error; a result leaves it unset."""
+    match outcome:
+        case Returned(is_error=False):
+            return
+        case Returned():
+            kind = "tool_error"
+        case Refused():
+            kind = str(outcome.code)
+        case Broke():
+            kind = outcome.fault.value
+        case _:
+            assert_never(outcome)
+    span.set_attribute("error.type", kind)
+    span.set_status(StatusCode.ERROR)
