@@ -36,7 +36,12 @@ def serve(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
     """
     server = load_server(file)
     settings = settings_for(ServerSettings, server, **flags)
-    app = server.http_app(path=settings.path, host=settings.host, allowed_hosts=settings.allowed_hosts)
+    app = server.http_app(
+        path=settings.path,
+        host=settings.host,
+        allowed_hosts=settings.allowed_hosts,
+        operator_token=settings.api_operator_token,
+    )
     with _listening(settings.host, settings.port) as listener, redis_at_hand(settings) as ready, only_cause():
         server.store_settings = ready
         port = listener.getsockname()[1]

@@ -21,6 +21,8 @@ class ServerSettings(StoreSettings):
     """Path of the MCP endpoint."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Host names clients may use, separated by commas; needed beyond localhost."""
+    api_operator_token: str | None = Field(None, min_length=16, repr=False)
+    """Bearer token of somebody who may see and end every task over the HTTP API; None = nobody may."""
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod

@@ -24,15 +24,16 @@ from starlette.applications import Starlette
 
 from windlass.engine.errors import DuplicateTool
 from windlass.engine.policy import TaskConfig
+from windlass.server.api_access import Access
 from windlass.server.context import Context
 from windlass.server.desk import Desk
 from windlass.server.faults import wire_errors
-from windlass.server.health import health_routes
 from windlass.server.listen import TaskListenHandler
 from windlass.server.own_resources import base_of, is_own, read_own
 from windlass.server.request_state import SharedStateCodec
 from windlass.server.scope_gate import ScopeGate
-from windlass.server.security import TrimmedHeaders, transport_security
+from windlass.server.security import transport_security
+from windlass.server.site import furnish
 from windlass.server.tasks2026 import TasksExtension
 from windlass.server.toolbox import ServerToolbox, in_thread
 from windlass.store.settings import StoreSettings, read_settings
@@ -164,8 +165,11 @@ class TaskServer(MCPServer[LifespanContextT]):
         host: str = "127.0.0.1",
         allowed_hosts: Sequence[str] = (),
         json_response: bool = False,
+        operator_token: str | None = None,
     ) -> Starlette:
-        """An ASGI application: the MCP endpoint at `path`, `/healthz` and `/readyz`.
+        """An ASGI application: the MCP endpoint at `path`, `/api/tasks`, `/metrics`, `/healthz` and `/readyz`.
+
+        `operator_token`: the bearer token of somebody who may see and end every task over `/api`; None = nobody.
 
         To mount it in another application, give that one this application's lifespan:
         `Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)`.
@@ -173,17 +177,15 @@ class TaskServer(MCPServer[LifespanContextT]):
         Raises:
             UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty.
         """
+        hosts = transport_security(host, allowed_hosts)
         app = self.streamable_http_app(
-            streamable_http_path=path,
-            json_response=json_response,
-            transport_security=transport_security(host, allowed_hosts),
-            host=host,
+            streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
         )
         self._desk.serves_http = True
         manager: Any = self.session_manager
         manager.asgi_app = ScopeGate(manager.asgi_app, self._desk, self.settings.auth)
-        app.router.routes.extend(health_routes(self._desk))
-        app.add_middleware(TrimmedHeaders)
+        access = Access(hosts, self.settings.auth if self._token_verifier else None, operator_token is not None)
+        furnish(app, self._desk, access, mcp_path=path, operator_token=operator_token)
         return app
 
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:

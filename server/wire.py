@@ -12,7 +12,7 @@ from windlass.engine.status import Status
 from windlass.server.faults import error_of
 from windlass.server.status_text import status_text
 
-__all__ = ["EXTENSION", "create_result", "detailed_task", "wire_status"]
+__all__ = ["EXTENSION", "create_result", "detailed_task", "iso", "wire_status"]
 
 EXTENSION = "io.modelcontextprotocol/tasks"
 
@@ -55,12 +55,13 @@ def _task(view: TaskView) -> dict[str, Any]:
         "taskId": record.id,
         "status": wire_status(record.status),
         "statusMessage": status_text(view),
-        "createdAt": _iso(record.created_ms),
-        "lastUpdatedAt": _iso(record.updated_ms),
+        "createdAt": iso(record.created_ms),
+        "lastUpdatedAt": iso(record.updated_ms),
         "ttlMs": record.ttl_ms,  # null = unlimited: a task cannot expire while it lives, and the value MAY change
         "pollIntervalMs": record.poll_ms,
     }
 
 
-def _iso(ms: int) -> str:
+def iso(ms: int) -> str:
+    """Milliseconds since 1970 as ISO 8601, in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,6 +20,7 @@ shared.
 | P all | zset: every task by creation, for operators | none (gone when empty) | create, forget, page |
 | P list:<lister> | zset: the tasks one caller may list, by creation | none (gone when empty) | create, forget, page |
 | P fading | zset: `<id>` or `<id> <lister>` of ended tasks by end of retention | none | settle, forget |
+| P ended | hash: `<state> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
 | P once:<principal>:<key> | string: task id | live, then retention | create |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, and who holds it |
@@ -27,6 +28,7 @@ shared.
 | P secret | string: seals `requestState` for all replicas | none | first server |
 | P reconciling | string: one worker at a time repairs | seconds | worker |
 | P worker:<id> | string: health, JSON | three renewals | worker |
+| P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
 | P turn:<worker> | string: what its last claim took | the lease | claim |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
@@ -43,7 +45,7 @@ __all__ = ["UNEXPIRING", "Keys"]
 UNEXPIRING = (
     *("task:", "events:", "args:", "inputs:", "once:"),
     *("output:", "artifacts:", "artifact:", "blob:", "outside"),
-    *("live", "all", "list:", "fading", "open:", "queue:", "secret", job_key_prefix),
+    *("live", "all", "list:", "fading", "ended", "open:", "queue:", "secret", job_key_prefix),
 )
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
 
@@ -79,15 +81,17 @@ class Keys:
         self.live = self.root + "live"
         self.all = self.root + "all"
         self.fading = self.root + "fading"
+        self.ended = self.root + "ended"
+        self.workers = self.root + "workers"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"
         self.outside = self.root + "outside"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
 
     def lua(self) -> str:
-        """Lua source of the same keys: `K.record(id)`, ..., and `K.live`, `K.all`, `K.fading`, `K.outside`."""
+        """Lua source of the same keys: `K.record(id)`, ..., and `K.live` and the other sets."""
         stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
-        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in ("live", "all", "fading", "outside"))
+        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in ("live", "all", "fading", "ended", "outside"))
         return f"local K = {{ {sets}, {stems} }}\n"
 
     def record(self, task_id: str) -> str:
@@ -143,7 +147,7 @@ class Keys:
         return self._stems["wake"] + name
 
     def worker(self, worker_id: str) -> str:
-        """Health of one worker; an asterisk finds all."""
+        """Health of one worker."""
         return self._stems["worker"] + worker_id
 
     def signal(self, worker_id: str) -> str:

@@ -4,13 +4,22 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from windlass.engine.errors import BadCursor
 from windlass.engine.record import TaskView
+from windlass.engine.status import Status
 
-__all__ = ["Cursors", "Page"]
+__all__ = ["LONGEST_PAGE", "Cursors", "Page", "page_args"]
 
+LONGEST_PAGE = 200
+"""Tasks on a page at most."""
+_LOOKED_AT = 1000
+"""Entries of a list that one page looks at, at most, to find tasks of the wanted kind."""
+_SHORT_OUTCOME = 16 * 1024
+"""Bytes of a failed task's outcome up to which a page shows it."""
 _MAC = 16
 _LONGEST = 1024
 
@@ -25,6 +34,12 @@ class Page:
     """Cursor of what follows, None at the end. A page may be short, or empty, and still not be the last."""
 
 
+def page_args(behind: tuple[str, str], limit: int, statuses: Collection[Status], tool: str | None) -> list[Any]:
+    """ARGV of `page`; `behind`: score and id of the entry to go on behind."""
+    states = f",{','.join(sorted(statuses))}," if statuses else ""
+    return [*behind, max(1, min(limit, LONGEST_PAGE)), _LOOKED_AT, states, tool or "", _SHORT_OUTCOME]
+
+
 class Cursors:
     """Writes and reads cursors; replicas that share the secret read each other's."""
 
@@ -36,12 +51,14 @@ class Cursors:
         place = score + b" " + task_id
         return base64.urlsafe_b64encode(self._mac(lister, place) + place).decode().rstrip("=")
 
-    def read(self, lister: str, cursor: str) -> tuple[str, str]:
-        """Score and id of the entry to go on behind.
+    def read(self, lister: str, cursor: str | None) -> tuple[str, str]:
+        """Score and id of the entry to go on behind; empty for None, the beginning.
 
         Raises:
             BadCursor: we did not write it, or not for this lister.
         """
+        if cursor is None:
+            return "", ""
         if len(cursor) > _LONGEST or not cursor.isascii():
             raise BadCursor
         try:

@@ -21,7 +21,9 @@ class Presence:
         self._redis = connect_blocking(settings)
         self._claims = claims
         self._lease_ms = settings.lease_ms
+        self._worker = worker
         self._health = claims.keys.worker(worker)
+        self._workers = claims.keys.workers
 
     def renew(self, held: Sequence[tuple[str, int]], health: Mapping[str, Any]) -> list[str]:
         """Renew the leases of (id, fence) pairs and say that the worker is alive; the ids whose lease is lost.
@@ -33,7 +35,11 @@ class Presence:
             lost: list[bytes] = []
             if held:
                 lost = self._claims.scripts.run_blocking(self._redis, *self._claims.renew_call(held))
-            self._redis.set(self._health, json.dumps(dict(health)), px=self._lease_ms)
+            with self._redis.pipeline() as pipe:
+                pipe.set(self._health, json.dumps(dict(health)), px=self._lease_ms)
+                pipe.sadd(self._workers, self._worker)
+                pipe.pexpire(self._workers, 3 * self._lease_ms)
+                pipe.execute()
         except (RedisError, OSError) as exc:
             raise StoreUnavailable from exc
         return [task_id.decode() for task_id in lost]
@@ -42,6 +48,7 @@ class Presence:
         """Drop the health key and the connection; it would expire anyway."""
         try:
             self._redis.delete(self._health)
+            self._redis.srem(self._workers, self._worker)
         except (RedisError, OSError):
             pass
         self._redis.close()

@@ -21,6 +21,7 @@ _NAMES = (
     "ask",
     "attach",
     "cancel",
+    "census",
     "claim",
     "create",
     "emit",

@@ -3,9 +3,8 @@
 What workers do (claim, renew, finish...) is in `claims.py`.
 """
 
-import json
 import secrets
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,12 +16,13 @@ from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
 from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
+from windlass.store.census import Census, census_of, live_workers
 from windlass.store.connection import open_redis, store_errors
 from windlass.store.creation import creation, new_record, repeated
 from windlass.store.feed import Feed
 from windlass.store.keys import Keys
 from windlass.store.output import OutputStore
-from windlass.store.paging import Cursors, Page
+from windlass.store.paging import Cursors, Page, page_args
 from windlass.store.records import event_of
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
@@ -31,16 +31,12 @@ from windlass.store.switchboard import Switchboard
 from windlass.store.tail import Tails
 from windlass.store.views import view_of
 
-__all__ = ["LONGEST_PAGE", "OPERATOR", "TaskStore", "open_store"]
+__all__ = ["OPERATOR", "TaskStore", "open_store"]
 
 OPERATOR = ""
 """Principal of somebody who may see and cancel every task; never taken from a request."""
-LONGEST_PAGE = 200
-"""Tasks on a page at most."""
-_LOOKED_AT = 1000
-"""Entries of a list that one page looks at, at most, to find tasks of the wanted kind."""
-_SHORT_OUTCOME = 16 * 1024
-"""Bytes of a failed task's outcome up to which a page shows it."""
+_COUNTED = 5000
+"""Tasks of a queue whose state a census looks up, at most, beside those that wait."""
 _CHUNK = 500
 """Events that are read at a time for those who follow a task."""
 
@@ -128,9 +124,7 @@ class TaskStore:
             BadCursor: `after` is not a cursor of this lister's list.
         """
         cursors = Cursors(await self.shared_secret())
-        score, last = cursors.read(lister, after) if after is not None else ("", "")
-        states = f",{','.join(sorted(statuses))}," if statuses else ""
-        args = [score, last, max(1, min(limit, LONGEST_PAGE)), _LOOKED_AT, states, tool or "", _SHORT_OUTCOME]
+        args = page_args(cursors.read(lister, after), limit, statuses, tool)
         behind, rows = await self._run("page", [self.keys.list(lister) if lister else self.keys.all], args)
         views = [
             view_of(row[0].decode(), self._sealer, record=row[1], outcome=row[2], questions=(), ahead=row[3])
@@ -201,15 +195,18 @@ class TaskStore:
     async def workers(self) -> list[dict[str, Any]]:
         """What each live worker says of itself: name, queue, concurrency, running, tools; sorted by name."""
         with store_errors():
-            names = [name async for name in self._redis.scan_iter(match=self.keys.worker("*"), count=1000)]
-            said = await self._redis.mget(names) if names else []
-        return sorted((json.loads(one) for one in said if one), key=lambda one: str(one["worker"]))
+            return await live_workers(self._redis, self.keys)
 
     async def due(self, queue: str) -> int:
         """How many tasks of a queue a worker could claim now: queued ones, and those that a dead worker held."""
         with store_errors():
             seconds, micros = await self._redis.time()
             return int(await self._redis.zcount(self.keys.queue(queue), "-inf", seconds * 1000 + micros // 1000))
+
+    async def census(self, queues: Iterable[str]) -> Census:
+        """Counts of all tasks, in one round trip; `queues`: the names of those to look into."""
+        known = sorted(set(queues))
+        return census_of(await self._run("census", [], [_COUNTED, *known]))
 
     async def shared_secret(self) -> bytes:
         """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""

@@ -75,7 +75,7 @@ async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
 
 
 def _read(pipe: Any, keys: Keys, name: str) -> None:
-    if name.startswith((keys.record(""), keys.inputs(""), keys.artifact(""))):
+    if name.startswith((keys.record(""), keys.inputs(""), keys.artifact(""))) or name == keys.ended:
         pipe.hgetall(name)
     elif name.startswith(keys.artifacts("")):
         pipe.smembers(name)
@@ -87,6 +87,8 @@ def _read(pipe: Any, keys: Keys, name: str) -> None:
         pipe.zrange(name, 0, -1, withscores=True)
     elif name.startswith(keys.wake("")):
         pipe.lrange(name, 0, -1)
+    elif name == keys.workers:
+        pipe.smembers(name)
     else:
         pipe.get(name)
 

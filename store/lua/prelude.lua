@@ -79,6 +79,7 @@ local function settle(id, was, at, move, facts, succeeded)
   if not succeeded then
     redis.call('PEXPIRE', K.args(id), kept)
   end
+  redis.call('HINCRBY', K.ended, TO[move] .. ' ' .. was.queue, 1)
   redis.call('ZADD', K.fading, at + kept, was.listed_for and id .. ' ' .. was.listed_for or id)
   if was.left then
     let_go(id, at, kept)

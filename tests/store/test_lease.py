@@ -134,3 +134,13 @@ async def test_a_presence_without_redis_is_store_unavailable_and_can_still_leave
     with pytest.raises(StoreUnavailable):
         presence.renew([("t", 1)], {})
     presence.leave()
+
+
+async def test_the_name_of_a_worker_that_died_is_forgotten(depot: Depot) -> None:
+    Presence(depot.settings, depot.ann, "ann").renew([], {"worker": "ann"})
+    Presence(depot.settings, depot.bob, "bob").renew([], {"worker": "bob"})
+    await depot.redis.delete(depot.keys.worker("ann"))
+
+    assert await depot.store.workers() == [{"worker": "bob"}]
+    assert await depot.redis.smembers(depot.keys.workers) == {b"bob"}  # type: ignore[misc]
+    assert 170_000 < await depot.redis.pttl(depot.keys.workers) <= 180_000

@@ -1,44 +1,22 @@
 """Whose task is it: the access token's issuer, client and subject. Nobody else sees, answers or cancels it."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx2
 import pytest
-from mcp.server.auth.provider import AccessToken
-from mcp.server.auth.settings import AuthSettings
 from redis.asyncio import Redis
 from wire.stack import Rpc, client_of, working
+from wire.tokens import guarded_options
 from wire.tools import make_server
 
 from windlass.store.keys import Keys
 from windlass.store.settings import StoreSettings
 
 
-class Tokens:
-    """Verifies tokens of the form `issuer/client/subject`."""
-
-    async def verify_token(self, token: str) -> AccessToken | None:
-        """The token's principal; None for anything else."""
-        parts = token.split("/")
-        if len(parts) != 3:
-            return None
-        issuer, client, subject = parts
-        return AccessToken(token=token, client_id=client, scopes=[], subject=subject, claims={"iss": issuer})
-
-
 @pytest.fixture
 async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[str]:
     """The address of a replica that wants a token."""
-    auth = AuthSettings.model_validate(
-        {
-            "issuer_url": "http://127.0.0.1:1",
-            "resource_server_url": "http://127.0.0.1:2/mcp",
-            "validate_token_resource": False,
-        }
-    )
-    options: dict[str, Any] = {"token_verifier": Tokens(), "auth": auth}
-    async with client_of(make_server(settings, **options)) as rpc, working(make_server(settings), settings):
+    async with client_of(make_server(settings, **guarded_options())) as rpc, working(make_server(settings), settings):
         yield rpc.url
 
 

@@ -1,0 +1,67 @@
+"""Counts of tasks and who works on them, as Redis shows them: the same from whichever replica it is asked."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.status import Status
+from windlass.store.keys import Keys
+
+__all__ = ["Census", "QueueCount", "census_of", "live_workers"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """One queue."""
+
+    name: str
+    depth: int
+    """Its open tasks: waiting, running, or asking."""
+    due: int
+    """Of these, those that wait for a worker right now."""
+    oldest_ms: int
+    """How long the first of those has waited."""
+    by_status: dict[str, int]
+    """Open tasks by state; `other` where there were too many to look at each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """All tasks."""
+
+    open: int
+    kept: int
+    """Tasks that can be read, ended ones included."""
+    ended: dict[tuple[str, str], int]
+    """How many have ever ended, by state and queue; only grows."""
+    queues: tuple[QueueCount, ...]
+
+
+def census_of(reply: Sequence[Any]) -> Census:
+    """What `census` replied."""
+    _now, opened, kept, flat, *rows = reply
+    ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return Census(opened, kept, ended, tuple(map(_queue, rows)))
+
+
+def _queue(row: Sequence[Any]) -> QueueCount:
+    name, depth, due, oldest, *flat = row
+    counts = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    counts.pop("gone", None)
+    # A due task waits, or its lease has just lapsed, so that it will be claimed like one that does.
+    counts[Status.PENDING] = counts.get(Status.PENDING, 0) + due
+    if unseen := depth - sum(counts.values()):
+        counts["other"] = unseen
+    return QueueCount(name.decode(), depth, due, oldest, counts)
+
+
+async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """What each live worker says of itself, sorted by name; the names of dead ones are forgotten."""
+    names: Any = await redis.smembers(keys.workers)  # type: ignore[misc]
+    said = await redis.mget([keys.worker(name.decode()) for name in names]) if names else []
+    if gone := [name for name, one in zip(names, said, strict=True) if one is None]:
+        await redis.srem(keys.workers, *gone)  # type: ignore[misc]
+    return sorted((json.loads(one) for one in said if one), key=lambda one: str(one["worker"]))

@@ -1,0 +1,25 @@
+-- Counts tasks, for graphs: cheap however many there are.
+-- KEYS: none
+-- ARGV: 1 tasks of a queue to look at, at most, among those that are not due; 2... names of queues
+-- Returns: {now ms, open tasks, tasks kept, ended so far as `<state> <queue>`, number...,
+--           {queue, tasks in it, due tasks, ms since the oldest of them was due, state, number, state, number...}...}
+-- Events: none
+local now, precise = clock()
+local reply = { now, redis.call('ZCARD', K.live), redis.call('ZCARD', K.all), redis.call('HGETALL', K.ended) }
+for i = 2, #ARGV do
+  local queue = K.queue(ARGV[i])
+  local due = redis.call('ZCOUNT', queue, '-inf', precise)
+  local head = redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')
+  local others = redis.call('ZRANGEBYSCORE', queue, '(' .. string.format('%.17g', precise), '+inf', 'LIMIT', 0, ARGV[1])
+  local states = {}
+  for _, id in ipairs(others) do
+    local state = redis.call('HGET', K.record(id), 'status') or 'gone'
+    states[state] = (states[state] or 0) + 1
+  end
+  local row = { ARGV[i], redis.call('ZCARD', queue), due, due > 0 and math.floor(now - tonumber(head[2])) or 0 }
+  for state, number in pairs(states) do
+    row[#row + 1], row[#row + 2] = state, number
+  end
+  reply[#reply + 1] = row
+end
+return reply
