@@ -19,6 +19,7 @@ __all__ = [
     "DuplicateTool",
     "FenceLost",
     "IllegalMove",
+    "KeyReused",
     "NoRedisServer",
     "NotInTask",
     "NotRepeatable",
@@ -78,6 +79,10 @@ class NotRepeatable(CallerError):
 
 class ScopeMissing(CallerError):
     """The access token was not granted a scope that this tool needs."""
+
+
+class KeyReused(CallerError):
+    """This idempotency key was used for a call with other arguments: send a new key with a new call."""
 
 
 class AuthorError(WindlassError):

@@ -9,11 +9,15 @@ from datetime import timedelta
 from typing import Literal
 
 from windlass.engine.errors import PolicyError
+from windlass.engine.key import KeySource, arguments_of, check_arguments, check_source
 
-__all__ = ["Duration", "TaskConfig", "as_timedelta"]
+__all__ = ["FROM_META", "Duration", "TaskConfig", "as_timedelta"]
 
 Duration = timedelta | float | int
 """A timedelta, or seconds."""
+
+FROM_META = "_meta"
+"""As `idempotency`: the client names the key, in the request's `_meta`."""
 
 _LONGEST_BACKOFF = timedelta(hours=1)
 _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -67,6 +71,9 @@ class TaskConfig:
     """Name of the queue; workers serve the queue they are started for."""
     scopes: Sequence[str] = ()
     """Scopes that the caller's access token must have, all of them."""
+    idempotency: KeySource | None = None
+    """What makes two calls of one caller the same call: the second is answered with the first one's task. A template
+    of arguments, their names, a function of them, or `"_meta"`: the client says."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("optional", "required"):
@@ -86,6 +93,27 @@ class TaskConfig:
             raise PolicyError(f"queue must be 1 to 64 letters, digits, '_', '.' or '-', not {self.queue!r}")
         if isinstance(self.scopes, str) or not all(_is_scope(scope) for scope in self.scopes):
             raise PolicyError(f"scopes must be a list of names without blanks or quotes, not {self.scopes!r}")
+        if self.idempotency is not None:
+            check_source(self.idempotency, what="idempotency")
+            if isinstance(self.idempotency, str) and self.idempotency != FROM_META:
+                self._refuse_constant(self.idempotency)
+
+    def check_against(self, arguments: Sequence[str]) -> None:
+        """Refuse what does not fit a tool with these arguments.
+
+        Raises:
+            PolicyError: a key is made of an argument the tool does not have.
+        """
+        if self.idempotency is not None and self.idempotency != FROM_META:
+            check_arguments(self.idempotency, arguments, what="idempotency")
+
+    @staticmethod
+    def _refuse_constant(template: str) -> None:
+        if not arguments_of(template):
+            raise PolicyError(
+                f"idempotency={template!r} would be the same for every call; write argument names in braces, "
+                f"or {FROM_META!r} for the client's key"
+            )
 
     @property
     def run_limit(self) -> timedelta | None:

@@ -51,7 +51,9 @@ class NewTask:
     poll_interval: timedelta = timedelta(seconds=1)
     """How often a client is advised to ask."""
     idempotency: str | None = None
-    """A second task of the same owner with this key is answered with the first one."""
+    """A second task of the same owner with this key is answered with the first one, unless that failed."""
+    idempotency_of: str = ""
+    """Digest of what the key stands for: the same key with another digest is refused; empty = never."""
     listed_for: str = ""
     """Who may list it besides operators: a principal, or `session:<id>`; empty = nobody."""
     rerun_of: str | None = None

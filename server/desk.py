@@ -17,10 +17,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, TextContent
 from pydantic import ValidationError
 
-from windlass.engine.errors import DuplicateTool, StoreUnavailable
+from windlass.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
 from windlass.engine.policy import TaskConfig
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
+from windlass.server.call_keys import Once, once
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
 from windlass.server.faults import wire_errors
@@ -79,9 +80,14 @@ class Desk:
 
         Raises:
             DuplicateTool: there is one of that name.
+            PolicyError: the policy does not fit the tool.
         """
         if tool.name in self._tools:
             raise DuplicateTool(f"Two task tools are named {tool.name!r}. Give one another name.")
+        try:
+            policy.check_against(list(tool.parameters.get("properties", {})))
+        except PolicyError as exc:
+            raise PolicyError(f"Tool {tool.name!r}: {exc}") from None
         self._tools[tool.name] = TaskTool(tool, policy)
 
     def remove(self, name: str) -> None:
@@ -119,9 +125,10 @@ class Desk:
         caller = who_calls(over_http=self.serves_http or ctx.request is not None, visible=self.visible_claims)
         with wire_errors():
             require_scopes(entry.tool.name, entry.policy, caller)
-        refused = await _before(entry.tool, params, context)
-        if refused is not None:
-            return refused
+        before = await _before(entry, params, context)
+        if not isinstance(before, tuple):
+            return before
+        key, stands_for = before
         task_id = new_task_id()
         with wire_errors():
             task = NewTask(
@@ -133,22 +140,28 @@ class Desk:
                 queue=entry.policy.queue,
                 retention=entry.policy.kept_for,
                 poll_interval=entry.policy.polled_every,
+                idempotency=key,
+                idempotency_of=stands_for,
             )
             view = await self.store.create(task)
-        log.info("task.created", task_id=task_id, tool=entry.tool.name)
+        made = view.record.id == task_id
+        log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=entry.tool.name)
         return view
 
 
 async def _before(
-    tool: Tool, params: CallToolRequestParams, context: Context[Any, Any]
-) -> CallToolResult | InputRequiredResult | None:
-    """What is wrong or still to be asked before the task may exist, None if nothing is."""
+    entry: TaskTool, params: CallToolRequestParams, context: Context[Any, Any]
+) -> CallToolResult | InputRequiredResult | Once:
+    """What is wrong or still to be asked before the task may exist; its keys if nothing is."""
+    tool = entry.tool
     try:
         validated = tool.fn_metadata.validate_arguments(params.arguments or {})
         if tool.resolved_params:
             resolved = await resolve_arguments(tool.resolved_params, tool.resolver_plans, validated, context)
             if isinstance(resolved, InputRequiredResult):
                 return resolved
+        with wire_errors():
+            return once(entry.policy, params, validated, owner())
     except MCPError:
         raise
     except UnexpectedToolError as exc:
@@ -157,7 +170,6 @@ async def _before(
         return _tool_error(f"Error executing tool {tool.name}: {exc}")
     except Exception as exc:
         return _crashed(tool, exc)
-    return None
 
 
 def _crashed(tool: Tool, exc: Exception) -> CallToolResult:

@@ -22,10 +22,13 @@ from windlass.store.tasks import TaskStore
 __all__ = ["hold"]
 
 
-async def hold(store: TaskStore, view: TaskView, ctx: ServerRequestContext[Any, Any]) -> CallToolResult:
+async def hold(
+    store: TaskStore, view: TaskView, ctx: ServerRequestContext[Any, Any], *, shared: bool = False
+) -> CallToolResult:
     """Wait for the task and answer what a foreground call would have answered.
 
-    A client of 2026-07-28 that goes away takes its task with it; before, a lost connection is not a cancel.
+    A client of 2026-07-28 that goes away takes its task with it, unless it is `shared`: other calls may wait for the
+    same task, or come back to it. Before 2026, a lost connection is not a cancel.
 
     Raises:
         MCPError: the tool raised one, or the task broke.
@@ -35,7 +38,7 @@ async def hold(store: TaskStore, view: TaskView, ctx: ServerRequestContext[Any, 
         with wire_errors():
             return await _Held(store, record.id, record.principal, ctx).follow()
     except anyio.get_cancelled_exc_class():
-        if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        if not shared and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
             with anyio.CancelScope(shield=True):
                 await _drop(store, record.id, record.principal, "client_gone")
         raise

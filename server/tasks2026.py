@@ -15,6 +15,7 @@ from pydantic import Field
 
 from windlass.engine.record import TaskView
 from windlass.server.answers import fitting_answers
+from windlass.server.call_keys import is_shared
 from windlass.server.classify import ClientClass, classify, require_tasks
 from windlass.server.context import Context
 from windlass.server.desk import Desk
@@ -73,7 +74,7 @@ class TasksExtension(Extension):
             return submitted
         if client is ClientClass.TASKS:
             return create_result(submitted)
-        return await hold(self._desk.store, submitted, ctx)
+        return await hold(self._desk.store, submitted, ctx, shared=is_shared(entry.policy, params))
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         _admit(ctx, params)

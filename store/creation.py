@@ -1,14 +1,16 @@
 """What a creation hands to its script, the record it makes, and the task that repeats an ended one."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from windlass.engine.errors import CallerError, KeyReused, QuotaExceeded
 from windlass.engine.record import NewTask, TaskRecord
 from windlass.engine.status import Status
 from windlass.store.queue import arq_job
 from windlass.store.settings import StoreSettings
 
-__all__ = ["creation", "new_record", "repeated"]
+__all__ = ["creation", "new_record", "refusal", "repeated"]
 
 
 def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
@@ -17,7 +19,15 @@ def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
     poll = max(1, _ms(task.poll_interval))
     whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
     quotas = [settings.open_limit, settings.open_limit_total]
-    return [*whole, task.idempotency or "", *quotas, task.listed_for, task.rerun_of or ""]
+    return [*whole, task.idempotency or "", *quotas, task.listed_for, task.rerun_of or "", task.idempotency_of]
+
+
+def refusal(reply: Sequence[Any]) -> CallerError:
+    """What to raise when `create` replied that it made nothing."""
+    if reply[0] == b"reused":
+        return KeyReused(task_id=reply[1].decode())
+    whose = "You have" if reply[1] == b"principal" else "This server has"
+    return QuotaExceeded(f"{whose} {reply[2]:,} open tasks, the limit. Wait for one to end, or cancel one.")
 
 
 def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:

@@ -22,9 +22,9 @@ shared.
 | P fading | zset: `<id>` or `<id> <lister>` of ended tasks by end of retention | none | settle, forget |
 | P ended | hash: `<state> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
-| P once:<principal>:<key> | string: task id | live, then retention | create |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, and who holds it |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |
+| P once:<principal>:<key> | string: `<task id> <digest>` | live, then retention if it succeeded | create |
 | P secret | string: seals `requestState` for all replicas | none | first server |
 | P reconciling | string: one worker at a time repairs | seconds | worker |
 | P worker:<id> | string: health, JSON | three renewals | worker |

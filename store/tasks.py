@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import BadArguments, NotRepeatable, PayloadTooLarge, QuotaExceeded, TaskNotFound
+from windlass.engine.errors import BadArguments, NotRepeatable, PayloadTooLarge, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
@@ -18,7 +18,7 @@ from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.census import Census, census_of, live_workers
 from windlass.store.connection import open_redis, store_errors
-from windlass.store.creation import creation, new_record, repeated
+from windlass.store.creation import creation, new_record, refusal, repeated
 from windlass.store.feed import Feed
 from windlass.store.keys import Keys
 from windlass.store.output import OutputStore
@@ -84,14 +84,14 @@ class TaskStore:
 
         Raises:
             QuotaExceeded: the principal, or everybody, has too many open tasks.
+            KeyReused: the idempotency key stands for another call.
             StoreUnavailable: Redis did not confirm it.
         """
         reply = await self._run("create", [self.keys.record(task.id)], creation(task, self._settings))
-        if reply[0] == b"quota":
-            whose = "You have" if reply[1] == b"principal" else "This server has"
-            raise QuotaExceeded(f"{whose} {reply[2]:,} open tasks, the limit. Wait for one to end, or cancel one.")
         if reply[0] == b"exists":
             return await self.look(reply[1].decode(), task.principal)
+        if reply[0] != b"created":
+            raise refusal(reply)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
 
     async def look(self, task_id: str, principal: str) -> TaskView:

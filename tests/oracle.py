@@ -229,7 +229,7 @@ def _of_lifetimes(found: Found) -> Iterator[str]:
         if ttl == -1 and not key.removeprefix(found.keys.root).startswith(UNEXPIRING):
             yield f"I10: {key} never expires"
         if ttl == -1 and key.startswith(f"{found.keys.root}once:"):
-            named = found.keys.record(found.values[key].decode())
+            named = found.keys.record(found.values[key].decode().split(" ")[0])
             if found.ttls.get(named, 0) != -1:
                 yield f"I10: {key} never expires, but its task does"
 

@@ -2,14 +2,17 @@
 -- KEYS: 1 record
 -- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
 --       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit),
---       12 who may list it or '', 13 id of the task it repeats or ''
--- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'quota', 'principal' or 'all', limit}
+--       12 who may list it or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or ''
+-- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task} | {'quota', 'principal' or 'all', limit}
 -- Events: create
 local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
 local once = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
-local first = once and redis.call('GET', once)
-if first and redis.call('EXISTS', K.record(first)) == 1 then
-  return { 'exists', first }
+local used = once and redis.call('GET', once)
+if used then
+  local first, digest = used:match('^(%S+) ?(.*)$')
+  if redis.call('EXISTS', K.record(first)) == 1 then
+    return { digest == ARGV[14] and 'exists' or 'reused', first }
+  end
 end
 local function over(limit, set)
   return limit > 0 and redis.call('ZCARD', set) >= limit
@@ -48,7 +51,7 @@ if ARGV[12] ~= '' then
   redis.call('ZADD', K.list(ARGV[12]), due, id)
 end
 if once then
-  redis.call('SET', once, id) -- expires with the task, so that it holds however long the task takes
+  redis.call('SET', once, id .. ' ' .. ARGV[14]) -- goes with the task, so that it holds however long that takes
 end
 if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
   redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)

@@ -84,8 +84,10 @@ local function settle(id, was, at, move, facts, succeeded)
   if was.left then
     let_go(id, at, kept)
   end
-  if was.once then
+  if was.once and succeeded then
     redis.call('PEXPIRE', K.once(was.principal .. ':' .. was.once), kept)
+  elseif was.once then
+    redis.call('DEL', K.once(was.principal .. ':' .. was.once)) -- the same call again is another try
   end
 end
 

@@ -37,6 +37,16 @@ from windlass.engine.policy import TaskConfig, as_timedelta
         ({"queue": "ü"}, "queue must be 1 to 64 letters"),
         ({"queue": "a:b"}, "queue must be 1 to 64 letters"),
         ({"queue": "a\n"}, "queue must be 1 to 64 letters"),
+        ({"idempotency": ""}, "idempotency must not be empty; use None for no key"),
+        ({"idempotency": "order"}, "idempotency='order' would be the same for every call; write argument"),
+        ({"idempotency": "{principal}"}, "would be the same for every call"),
+        ({"idempotency": "{order"}, "is not a template"),
+        ({"idempotency": "{order.id}"}, "placeholders are argument names in braces, nothing more"),
+        ({"idempotency": "{order!r}"}, "placeholders are argument names in braces, nothing more"),
+        ({"idempotency": "{}"}, "placeholders are argument names in braces, nothing more"),
+        ({"idempotency": []}, "idempotency must be a template, a list of argument names or a function, not []"),
+        ({"idempotency": [1]}, "idempotency must be a template, a list of argument names or a function, not [1]"),
+        ({"idempotency": 7}, "idempotency must be a template, a list of argument names or a function, not 7"),
     ],
     ids=str,
 )
@@ -105,3 +115,25 @@ def test_any_number_is_a_duration_or_a_policy_error(seconds: float) -> None:
 def test_scopes_that_no_token_can_have_are_refused(scopes: Any) -> None:
     with pytest.raises(PolicyError, match="scopes must be a list of names"):
         TaskConfig(scopes=scopes)
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("{order}-{line}", "idempotency names 'line', which is no argument of the tool: it has day, order"),
+        (["month"], "idempotency names 'month', which is no argument of the tool: it has day, order"),
+    ],
+    ids=str,
+)
+def test_a_key_of_arguments_that_the_tool_does_not_have_is_refused(key: Any, advice: str) -> None:
+    with pytest.raises(PolicyError) as refused:
+        TaskConfig(idempotency=key).check_against(["day", "order"])
+    assert str(refused.value) == advice
+
+
+def test_a_key_function_that_would_have_to_be_awaited_is_refused() -> None:
+    async def key(arguments: Any) -> str:
+        return str(arguments)
+
+    with pytest.raises(PolicyError, match="idempotency must be a plain function"):
+        TaskConfig(idempotency=key)  # type: ignore[arg-type]  # that it is one is the point

@@ -6,8 +6,9 @@ import pytest
 from arq.jobs import deserialize_job_raw
 from depot import OWNER, STRANGER, Depot
 
-from windlass.engine.errors import BadArguments, PayloadTooLarge, QuotaExceeded
+from windlass.engine.errors import BadArguments, KeyReused, PayloadTooLarge, QuotaExceeded
 from windlass.engine.events import Event
+from windlass.engine.outcome import Broke, Fault, Returned
 from windlass.engine.record import TaskRecord, TaskView
 from windlass.engine.status import Move, Status
 from windlass.store.connection import connect
@@ -142,6 +143,36 @@ async def test_an_idempotency_key_still_names_the_task_after_its_end(depot: Depo
     await depot.finish(claimed)
 
     assert await depot.store.create(depot.task(idempotency="order 7")) == await depot.look(claimed.id)
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled", "tool_error", "poisoned"])
+async def test_an_idempotency_key_is_free_again_when_its_task_did_not_succeed(depot: Depot, ending: str) -> None:
+    claimed = await depot.start(idempotency="order 7")
+    if ending == "failed":
+        await depot.finish(claimed, Broke(Fault.TIMEOUT, "too long"))
+    elif ending == "cancelled":
+        await depot.store.cancel(claimed.id, OWNER)
+    elif ending == "tool_error":
+        await depot.finish(claimed, Returned({}, is_error=True))
+    else:
+        for _ in range(depot.settings.crash_limit + 1):
+            await depot.lapse(claimed.id)
+            await depot.claim(ids=[claimed.id])
+
+    again = await depot.create(idempotency="order 7")
+
+    assert (await depot.record(claimed.id)).is_terminal
+    assert again != claimed.id
+    assert await depot.create(idempotency="order 7") == again
+
+
+async def test_an_idempotency_key_that_stands_for_another_call_is_refused(depot: Depot) -> None:
+    first = await depot.create(idempotency="click 1", idempotency_of="digest of a")
+
+    async with depot.nothing_changes():
+        with pytest.raises(KeyReused, match="other arguments"):
+            await depot.create(idempotency="click 1", idempotency_of="digest of b")
+    assert await depot.create(idempotency="click 1", idempotency_of="digest of a") == first
 
 
 async def test_an_idempotency_key_holds_while_its_task_is_open_however_long_that_takes(depot: Depot) -> None:

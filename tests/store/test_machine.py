@@ -294,7 +294,10 @@ class Machine(RuleBasedStateMachine):
     def _do_create(self, task: NewTask) -> str:
         there = task.id in self.model
         key = (task.principal, task.idempotency or "")
-        expected = task.id if there or not task.idempotency else self.once.get(key, task.id)
+        first = self.once.get(key, task.id)
+        if first in self.model and self.model[first].has_ended and not self.model[first].succeeded:
+            first = task.id
+        expected = task.id if there or not task.idempotency else first
         if expected not in self.model:
             self.model[expected] = Model(task.principal, (1, self.tick()), listed_for=task.listed_for)
             if task.idempotency:
