@@ -1,9 +1,14 @@
 """The commands that have to do with hosts, as the command line has them: `windlass stdio` and `windlass install`."""
 
+from typing import Annotated
+
+import typer
+
 from windlass.cli import options
+from windlass.cli.hosts import HostName
 from windlass.cli.logs import LogLevel, configure
 
-__all__ = ["stdio"]
+__all__ = ["install", "stdio"]
 
 
 def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: options.Level = LogLevel.INFO) -> None:
@@ -18,3 +23,24 @@ def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: opt
     from windlass.cli.stdio import stdio as serve
 
     serve(file, pipes, redis_url, log_level)
+
+
+def install(
+    host: Annotated[HostName, typer.Argument(metavar="HOST", help=f"One of: {', '.join(HostName)}.")],
+    file: options.OptionalFile = None,
+    name: Annotated[str | None, typer.Option(help="What the host calls the server.")] = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for the server.")] = None,
+    remove: Annotated[str | None, typer.Option(metavar="NAME", help="Take this server out again.")] = None,
+    user: Annotated[bool, typer.Option("--user", help="For all projects, not for this folder only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change and do not make it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Have a desktop host start FILE's server: shows the change of its configuration, and makes it.
+
+    Nothing else in the host's file changes, and a copy of it is kept beside it.
+    """
+    configure(LogLevel.WARNING)
+    from windlass.cli.install import Wish
+    from windlass.cli.install import install as change
+
+    change(Wish(host, file, name, tuple(env or ()), remove, user, dry_run, yes))

@@ -161,6 +161,7 @@ def call(
 
 
 app.command()(host_commands.stdio)
+app.command()(host_commands.install)
 
 
 @app.command()

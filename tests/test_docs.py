@@ -7,6 +7,8 @@ from pathlib import Path
 import lifecycle_page
 import pytest
 
+from windlass.cli.hosts import HOSTS
+from windlass.cli.main import app
 from windlass.engine.outcome import Fault
 from windlass.engine.policy import TaskConfig
 from windlass.server.settings import ServerSettings
@@ -15,6 +17,7 @@ from windlass.workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
+CLIENTS = (ROOT / "docs" / "clients.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
@@ -54,3 +57,14 @@ def test_every_policy_field_is_in_the_reference() -> None:
 
 def test_every_fault_is_in_the_reference() -> None:
     assert {fault.value for fault in Fault} <= set(re.findall(r"`(\w+)`", REFERENCE))
+
+
+def test_every_command_is_in_the_reference() -> None:
+    section = REFERENCE.split("## Commands")[1].split("##")[0]
+    named = set(re.findall(r"^\| `windlass (\w+)", section, re.MULTILINE))
+    assert named >= {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+
+
+def test_every_host_is_on_the_page_of_clients_with_its_file() -> None:
+    said = dict(re.findall(r"^\| `([a-z-]+)` \| (?:`([^`]+)`)? ?\|", CLIENTS, re.MULTILINE))
+    assert said == {name.value: host.project_file or "" for name, host in HOSTS.items()}
