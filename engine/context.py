@@ -12,7 +12,7 @@ from windlass.engine.artifact import Artifact
 from windlass.engine.errors import AfterEnd, NotInTask
 from windlass.engine.record import Progress
 
-__all__ = ["Asker", "Listener", "Outlet", "TaskContext"]
+__all__ = ["Asker", "Listener", "Outlet", "Recorder", "TaskContext"]
 
 _YIELD_EVERY = 0.01
 """Seconds after which an awaited progress report lets the event loop breathe."""
@@ -43,6 +43,18 @@ class Outlet(Protocol):
 
     async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
         """Keep a file for as long as the task is kept; readable when this returns."""
+
+
+class Recorder(Protocol):
+    """Keeps what a task has done, for its later attempts."""
+
+    state: dict[str, Any]
+
+    async def step(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The recorded result of this step; or run it, and record its result before it is returned."""
+
+    async def save(self) -> None:
+        """Save the state, if it has changed."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -81,6 +93,7 @@ class TaskContext:
         listen: Listener,
         ask: Asker,
         outlet: Outlet | None = None,
+        journal: Recorder | None = None,
     ) -> None:
         self.task_id = task_id
         """Also the idempotency key for effects outside: the same for every attempt."""
@@ -92,6 +105,7 @@ class TaskContext:
         self._listen = listen
         self._ask = ask
         self._outlet = outlet
+        self._journal = journal
         self._cancelled = False
         self._ended = False
         self._breathed = monotonic()
@@ -146,6 +160,17 @@ class TaskContext:
             ArtifactTooLarge: more bytes than the installation keeps.
         """
         return await self._open_outlet().attach(content, name=name, mime_type=mime_type)
+
+    @property
+    def journal(self) -> Recorder:
+        """Steps and state.
+
+        Raises:
+            NotInTask: nothing keeps them here.
+        """
+        if self._journal is None:
+            raise NotInTask("Steps and state work in a task only.")
+        return self._journal
 
     async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Put questions to the client and wait for all the answers, in the order of `requests`.

@@ -22,19 +22,24 @@ __all__ = [
     "KeyReused",
     "NoRedisServer",
     "NotInTask",
+    "NotKeepable",
     "NotRepeatable",
     "OperatorError",
     "PayloadTooLarge",
     "PolicyError",
     "QuestionMismatch",
     "QuotaExceeded",
+    "RecordMismatch",
     "RedisUnfit",
     "ScopeMissing",
     "SealBroken",
     "ServerLoadError",
     "SettingsError",
+    "StepMismatch",
+    "StepMisused",
     "StoreUnavailable",
     "TaskNotFound",
+    "TooLargeToKeep",
     "UnsafeBinding",
     "WindlassError",
 ]
@@ -97,7 +102,15 @@ class DuplicateTool(AuthorError):
     """Two tools have the same name."""
 
 
-class QuestionMismatch(AuthorError):
+class RecordMismatch(AuthorError):
+    """The tool no longer does what its record says it did, so what was recorded cannot be read back."""
+
+
+class StepMismatch(RecordMismatch):
+    """The tool runs another step than the first time it ran, so the recorded result does not fit."""
+
+
+class QuestionMismatch(RecordMismatch):
     """The tool asked something else than the first time it ran, so the recorded answer does not fit."""
 
 
@@ -115,6 +128,18 @@ class ChunkRefused(AuthorError):
 
 class ArtifactTooLarge(AuthorError):
     """The artifact is larger than this installation keeps."""
+
+
+class StepMisused(AuthorError):
+    """Steps and questions stand one behind the other or side by side, never inside each other."""
+
+
+class NotKeepable(AuthorError):
+    """A step's result, or the task's state, cannot be kept: it is not JSON."""
+
+
+class TooLargeToKeep(AuthorError):
+    """A step's result, or the task's state, is too large to be kept."""
 
 
 class ServerLoadError(AuthorError):

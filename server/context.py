@@ -1,6 +1,6 @@
 """The author's `Context`: the SDK's, and what a task adds. The same object in a foreground call and in a worker."""
 
-from collections.abc import AsyncIterable, Awaitable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from os import PathLike
 from typing import Any, Generic
 
@@ -31,6 +31,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from windlass.engine.context import TaskContext
 from windlass.engine.errors import NotInTask
+from windlass.engine.steps import as_json, not_inside, run_step
 from windlass.server.attachments import attach
 from windlass.server.caller import claims_of
 from windlass.server.owner import owner
@@ -44,6 +45,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
     _task: TaskContext | None = PrivateAttr(default=None)
     _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _state: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
         """`task`: the attempt this context belongs to, None in a foreground call; the rest is the SDK's."""
@@ -170,6 +172,36 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         if self._task is None:
             raise NotInTask("attach works in a task: a foreground call has nobody to keep the file.")
         return await attach(self._task, source, name, mime_type)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Small JSON, saved with each step and question, and by `save`; later attempts begin with what was saved."""
+        return self._task.journal.state if self._task is not None else self._state
+
+    async def save(self) -> None:
+        """Save `state` now, if it has changed.
+
+        Raises:
+            NotKeepable, TooLargeToKeep: it cannot be saved.
+        """
+        if self._task is not None:
+            await self._task.journal.save()
+
+    async def step(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of `call(*args, **kwargs)`, run once in a task: later attempts are given what it returned.
+
+        An async function runs on the loop, a plain one in a thread. The result must be JSON, and is returned as it
+        will be read back (a tuple is a list). A step that raises is not kept. In a foreground call it just runs.
+
+        Raises:
+            StepMismatch: the task's record has another step, or a question, at this point.
+            StepMisused: it stands inside another step.
+            NotKeepable, TooLargeToKeep: the result cannot be kept.
+        """
+        if self._task is not None:
+            return await self._task.journal.step(name, call, *args, **kwargs)
+        not_inside(f"Step {name!r}")
+        return as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
 
     async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
         """Ask the user: `.action` is accept, decline or cancel; `.data` is the accepted answer.

@@ -10,6 +10,7 @@ shared.
 | P events:<id> | stream: history, ids `seq-0` | live, then retention | every move |
 | P args:<id> | string: arguments, maybe sealed | live, then retention; deleted when the task succeeds | create |
 | P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
+| P journal:<id> | hash: results of steps by mark, `state`, maybe sealed | live, deleted at the end | keep |
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
 | P output:<id> | stream: what the tool emitted, ids `n-0`, maybe sealed | live, then retention | emit |
 | P artifacts:<id> | set: ids of the task's artifacts | live, then retention | attach |
@@ -43,7 +44,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 __all__ = ["UNEXPIRING", "Keys"]
 
 UNEXPIRING = (
-    *("task:", "events:", "args:", "inputs:", "once:"),
+    *("task:", "events:", "args:", "inputs:", "journal:", "once:"),
     *("output:", "artifacts:", "artifact:", "blob:", "outside"),
     *("live", "all", "list:", "fading", "ended", "open:", "queue:", "secret", job_key_prefix),
 )
@@ -54,6 +55,7 @@ _PER_TASK = {
     "events": "{p}events:",
     "args": "{p}args:",
     "inputs": "{p}inputs:",
+    "journal": "{p}journal:",
     "result": "{p}result:",
     "output": "{p}output:",
     "artifacts": "{p}artifacts:",
@@ -109,6 +111,10 @@ class Keys:
     def inputs(self, task_id: str) -> str:
         """Questions and answers."""
         return self._stems["inputs"] + task_id
+
+    def journal(self, task_id: str) -> str:
+        """Results of steps, and the task's state."""
+        return self._stems["journal"] + task_id
 
     def result(self, task_id: str) -> str:
         """Outcome."""

@@ -26,6 +26,7 @@ _NAMES = (
     "create",
     "emit",
     "finish",
+    "keep",
     "look",
     "page",
     "park",

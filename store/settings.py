@@ -51,6 +51,12 @@ class StoreSettings(BaseSettings):
     """Bytes of one emitted chunk."""
     max_output: int = Field(1024 * 1024, ge=1)
     """Bytes of emitted chunks kept of one task; the oldest fall off."""
+    max_step: int = Field(1024 * 1024, ge=1)
+    """Bytes of one step's result."""
+    max_journal: int = Field(64 * 1024 * 1024, ge=1)
+    """Bytes of all step results of one task."""
+    max_state: int = Field(64 * 1024, ge=1)
+    """Bytes of one task's state."""
     retention_limit: float = Field(30 * 24 * 3600.0, ge=1)
     """Seconds an ended task can be kept at most, whatever its tool says."""
     command_timeout: float = Field(5.0, gt=0)

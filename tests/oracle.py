@@ -20,7 +20,7 @@ from windlass.store.records import event_of, record_of
 __all__ = ["Found", "broken_promises", "read_redis"]
 
 _CLAIMS = (Move.CLAIM, Move.RECLAIM)
-_OF_OPEN_TASKS = ("inputs", "job", "in_progress", "retry")
+_OF_OPEN_TASKS = ("inputs", "journal", "job", "in_progress", "retry")
 """Keys that an ended task no longer has."""
 
 
@@ -75,7 +75,8 @@ async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
 
 
 def _read(pipe: Any, keys: Keys, name: str) -> None:
-    if name.startswith((keys.record(""), keys.inputs(""), keys.artifact(""))) or name == keys.ended:
+    hashes = (keys.record(""), keys.inputs(""), keys.journal(""), keys.artifact(""))
+    if name.startswith(hashes) or name == keys.ended:
         pipe.hgetall(name)
     elif name.startswith(keys.artifacts("")):
         pipe.smembers(name)

@@ -1,69 +1,40 @@
-"""One attempt at one task, from claim to ending, as a pipeline: load, resolve, call, judge.
+"""One attempt at one task, from claim to ending, as a pipeline: resolve, load, call, judge.
 
-It decides how the attempt ends; telling the store is `worker.py`'s.
+What an ending means is decided in `verdict.py`; telling the store is `station.py`'s.
 """
 
 import asyncio
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, assert_never
 
 import structlog
 
 from windlass.engine.context import Outlet, TaskContext
-from windlass.engine.errors import FenceLost, QuestionMismatch, SealBroken
+from windlass.engine.errors import SealBroken
 from windlass.engine.outcome import Broke, Fault, Outcome
 from windlass.engine.policy import TaskConfig
 from windlass.engine.ports import Toolbox
 from windlass.engine.record import Progress
 from windlass.store.claims import Claimed, ClaimStore
+from windlass.store.journal import JournalStore
 from windlass.workers.board import ProgressBoard
+from windlass.workers.ending import Ending, Finish, Park, Release
 from windlass.workers.held import Held, HeldTask, Stop
+from windlass.workers.journal import Journal
 from windlass.workers.questions import Questions
 from windlass.workers.slots import Slots
 from windlass.workers.standing import Standing
+from windlass.workers.verdict import Ended, judge
 
-__all__ = ["Attempt", "Ending", "Finish", "Park", "Release"]
+__all__ = ["Attempt"]
 
 log = structlog.get_logger()
 _UNKNOWN_TOOL_PAUSE = timedelta(seconds=2)
 _UNWIND = 5.0
 """Seconds a stopped tool gets for its `finally` blocks before its slot is given on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """The task ends here."""
-
-    task: Claimed
-    outcome: Outcome
-    seconds: float
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The task goes back to its queue."""
-
-    task: Claimed
-    delay: timedelta
-    failures: int
-    reason: str
-    progress: Progress | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Park:
-    """The task leaves this worker's memory until its questions are answered."""
-
-    task: Claimed
-    progress: Progress | None = None
-
-
-Ending = Finish | Release | Park
 
 
 class Attempt:
@@ -75,6 +46,7 @@ class Attempt:
         *,
         toolbox: Toolbox,
         store: ClaimStore,
+        journals: JournalStore,
         held: Held,
         board: ProgressBoard,
         slots: Slots,
@@ -84,6 +56,7 @@ class Attempt:
         self._claimed = claimed
         self._toolbox = toolbox
         self._store = store
+        self._journals = journals
         self._held = held
         self._board = board
         self._outlet = outlet
@@ -112,7 +85,7 @@ class Attempt:
         structlog.contextvars.bind_contextvars(task_id=self._claimed.id)
         ending: Ending | None = None
         try:
-            ending = await self._run()
+            ending = self._complete(await self._run())
             return ending
         finally:
             if self._standing is None:
@@ -124,34 +97,40 @@ class Attempt:
             self._board.take(self._claimed.id, self._claimed.fence)
 
     async def _run(self) -> Ending | None:
+        claimed = self._claimed
+        policy = self._toolbox.policy(claimed.tool)
+        if policy is None:
+            log.warning("tool.unknown", tool=claimed.tool)
+            return Release(claimed, _UNKNOWN_TOOL_PAUSE, claimed.failures, "unknown_tool")
         try:
-            payload = self._store.arguments(self._claimed)
+            payload = self._store.arguments(claimed)
+            ended = await self._call(policy, payload)
         except (SealBroken, ValueError) as exc:
             log.error("task.unreadable", error=type(exc).__name__)
-            return self._finish(Broke(Fault.UNREADABLE, "The stored arguments cannot be read by this worker."))
-        policy = self._toolbox.policy(self._claimed.tool)
-        if policy is None:
-            log.warning("tool.unknown", tool=self._claimed.tool)
-            return self._release(_UNKNOWN_TOOL_PAUSE, "unknown_tool")
-        return self._judge(policy, await self._call(policy, payload))
+            return Finish(claimed, Broke(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker."))
+        return judge(claimed, policy, self._toolbox, ended)
 
-    async def _call(self, policy: TaskConfig, payload: Mapping[str, Any]) -> Outcome | BaseException | Stop:
+    async def _call(self, policy: TaskConfig, payload: Mapping[str, Any]) -> Ended:
         """Run the tool until it ends, its time is up, or it is told to stop."""
         claimed = self._claimed
         standing = self._stand(policy)
+        journal = Journal(self._journals, claimed, self._task, standing)
+        await journal.open()
         context = TaskContext(
             task_id=claimed.id,
             attempt=claimed.attempt,
             fence=claimed.fence,
             principal=claimed.principal,
             listen=self._listen,
-            ask=Questions(self._store, self._task, standing),
+            ask=Questions(self._store, self._task, standing, journal),
             outlet=self._outlet,
+            journal=journal,
         )
         self._task.context = context
         if self._task.stopped.done():
             return self._task.stopped.result()
-        tool = asyncio.create_task(self._guarded(payload, context))
+        tool: asyncio.Task[Outcome | BaseException]
+        tool = self._task.tool = asyncio.create_task(self._guarded(payload, context))
         waiting: list[asyncio.Future[Any]] = [tool, self._task.stopped]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if tool.done() and not (self._task.stopped.done() and isinstance(tool.result(), asyncio.CancelledError)):
@@ -191,50 +170,15 @@ class Attempt:
         finally:
             context.end()
 
-    def _judge(self, policy: TaskConfig, ended: Outcome | BaseException | Stop) -> Ending | None:
-        if ended is Stop.LOST or isinstance(ended, FenceLost):
-            return None
-        match ended:
-            case Stop.DRAIN:
-                return self._release(timedelta(0), "drain")
-            case Stop.PARK:
-                return Park(self._claimed, self._board.take(self._claimed.id, self._claimed.fence))
-            case Stop.TIMEOUT:
-                return self._failed(policy, ended)
-            case BaseException():
-                return self._failed(policy, ended)
+    def _complete(self, ending: Ending | None) -> Ending | None:
+        """The ending with what only the attempt knows: how long it took, what its tool said last."""
+        said = self._board.take(self._claimed.id, self._claimed.fence)
+        match ending:
+            case Finish():
+                return replace(ending, seconds=monotonic() - self._started, progress=said)
+            case Release() | Park():
+                return replace(ending, progress=said)
+            case None:
+                return None
             case _:
-                return self._finish(ended)
-
-    def _failed(self, policy: TaskConfig, crash: BaseException | Literal[Stop.TIMEOUT]) -> Ending:
-        """A crash, an exit or a timeout: try again, or say so."""
-        claimed = self._claimed
-        reference = secrets.token_hex(4)
-        if isinstance(crash, QuestionMismatch):
-            return self._finish(Broke(Fault.MISMATCH, str(crash), reference))
-        delay = policy.retry_delay(claimed.failures + 1)
-        facts = {"tool": claimed.tool, "reference": reference, "attempt": claimed.attempt}
-        if crash is Stop.TIMEOUT:
-            log.warning("tool.timed_out", **facts)
-        else:
-            log.error("tool.crashed", exc_info=crash, **facts)
-        if delay is not None:
-            return self._release(delay, "retry", failures=claimed.failures + 1)
-        return self._finish(self._outcome_of(policy, crash, reference))
-
-    def _outcome_of(self, policy: TaskConfig, crash: BaseException | Literal[Stop.TIMEOUT], reference: str) -> Outcome:
-        tool = self._claimed.tool
-        if crash is Stop.TIMEOUT:
-            limit = policy.run_limit.total_seconds() if policy.run_limit else 0
-            return Broke(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference)
-        if not isinstance(crash, Exception | asyncio.CancelledError):
-            return Broke(Fault.EXITED, f"{tool} tried to end its process ({type(crash).__name__}).", reference)
-        return self._toolbox.blame(tool, crash, reference)
-
-    def _finish(self, outcome: Outcome) -> Finish:
-        said = self._board.take(self._claimed.id, self._claimed.fence)
-        return Finish(self._claimed, outcome, monotonic() - self._started, said)
-
-    def _release(self, delay: timedelta, reason: str, *, failures: int | None = None) -> Release:
-        said = self._board.take(self._claimed.id, self._claimed.fence)
-        return Release(self._claimed, delay, self._claimed.failures if failures is None else failures, reason, said)
+                assert_never(ending)

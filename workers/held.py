@@ -6,6 +6,7 @@ What is done with them is elsewhere; this is only the table.
 import asyncio
 import threading
 from enum import StrEnum
+from typing import Any
 
 from windlass.engine.context import TaskContext
 
@@ -32,6 +33,8 @@ class HeldTask:
         self.id = task_id
         self.fence = fence
         self.context: TaskContext | None = None
+        self.tool: asyncio.Task[Any] | None = None
+        """The tool's own asyncio task; what it starts beside it are others."""
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self.answered = asyncio.Event()
         """Set whenever the client has answered something, or the attempt is to stop."""

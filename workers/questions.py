@@ -1,18 +1,17 @@
 """Questions of one attempt: put to the store, and waited for.
 
-Keys are the order in which the tool asks, so an attempt after a crash meets its own earlier questions, with the
-answers they already have.
+The journal knows the keys, so an attempt after a crash meets its own earlier questions, with the answers they
+already have.
 """
 
 import asyncio
-import hashlib
-import json
 from contextlib import suppress
 from typing import Any
 
 from windlass.engine.errors import StoreUnavailable
 from windlass.store.claims import ClaimStore, Question
 from windlass.workers.held import HeldTask
+from windlass.workers.journal import Journal
 from windlass.workers.standing import Standing
 
 __all__ = ["Questions"]
@@ -24,11 +23,11 @@ _LOOK_AGAIN = 5.0
 class Questions:
     """The asker of one attempt."""
 
-    def __init__(self, store: ClaimStore, task: HeldTask, standing: Standing) -> None:
+    def __init__(self, store: ClaimStore, task: HeldTask, standing: Standing, journal: Journal) -> None:
         self._store = store
         self._task = task
         self._standing = standing
-        self._asked = 0
+        self._journal = journal
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Ask all at once and wait for all the answers, in the same order.
@@ -37,7 +36,8 @@ class Questions:
             FenceLost: the task is no longer this attempt's.
             QuestionMismatch: an earlier attempt asked something else at this point.
         """
-        questions = [self._number(request) for request in requests]
+        questions = [self._journal.question(request) for request in requests]
+        await self._journal.save()
         answers = await self._put(questions)
         if None in answers:
             with self._standing.waiting():
@@ -54,11 +54,6 @@ class Questions:
                 found = await self._store.answers(self._task.id, [questions[at].key for at in missing])
                 for at, answer in zip(missing, found, strict=True):
                     answers[at] = answer
-
-    def _number(self, request: dict[str, Any]) -> Question:
-        self._asked += 1
-        canonical = json.dumps(request, sort_keys=True, separators=(",", ":")).encode()
-        return Question(f"input-{self._asked}", hashlib.sha256(canonical).hexdigest()[:16], request)
 
     async def _put(self, questions: list[Question]) -> list[dict[str, Any] | None]:
         while True:

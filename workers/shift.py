@@ -13,7 +13,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from windlass.engine.errors import OperatorError
 from windlass.store.bell import Bell
 from windlass.store.claims import Claims
-from windlass.workers.attempt import Attempt, Ending
+from windlass.workers.attempt import Attempt
+from windlass.workers.ending import Ending
 from windlass.workers.held import Stop
 from windlass.workers.station import Station
 

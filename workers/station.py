@@ -20,11 +20,13 @@ from windlass.engine.ports import Toolbox, ToolSource
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.claims import Claimed, ClaimStore
 from windlass.store.connection import open_redis
+from windlass.store.journal import JournalStore
 from windlass.store.output import OutputStore
 from windlass.store.presence import Presence
 from windlass.store.scripts import Call
-from windlass.workers.attempt import Attempt, Ending, Finish, Park, Release
+from windlass.workers.attempt import Attempt
 from windlass.workers.board import ProgressBoard, Report
+from windlass.workers.ending import Ending, Finish, Park, Release
 from windlass.workers.held import Held, Stop
 from windlass.workers.leases import LeaseKeeper
 from windlass.workers.outlet import AttemptOutlet
@@ -48,6 +50,7 @@ class Station:
         toolbox: Toolbox,
         name: str,
         *,
+        journals: JournalStore,
         output: OutputStore,
         artifacts: ArtifactStore,
     ) -> None:
@@ -60,6 +63,7 @@ class Station:
         """Called when a place has become free."""
         self.slots = Slots(settings.concurrency, lambda: self.stir())
         self._toolbox = toolbox
+        self._journals = journals
         self._output = output
         self._artifacts = artifacts
         self._since = time()
@@ -79,6 +83,7 @@ class Station:
             claimed,
             toolbox=self._toolbox,
             store=self.store,
+            journals=self._journals,
             held=self.held,
             board=self.board,
             slots=self.slots,
@@ -171,7 +176,8 @@ async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIte
         store = ClaimStore(redis, settings, name)
         output = OutputStore(redis, settings, store.scripts)
         artifacts = ArtifactStore(redis, settings, store.scripts)
-        station = Station(settings, store, toolbox, name, output=output, artifacts=artifacts)
+        journals = JournalStore(redis, settings, store.scripts)
+        station = Station(settings, store, toolbox, name, journals=journals, output=output, artifacts=artifacts)
         leases = LeaseKeeper(Presence(settings, store, name), station.held, settings.lease, station.health)
         signals = SignalListener(settings, store.keys, station.held, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))

@@ -16,7 +16,7 @@ from windlass.engine.errors import OperatorError
 from windlass.engine.ports import ToolSource
 from windlass.store.keys import Keys
 from windlass.store.queue import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
-from windlass.workers.attempt import Ending
+from windlass.workers.ending import Ending
 from windlass.workers.held import Stop
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.station import Station, open_station

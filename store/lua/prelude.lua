@@ -72,8 +72,8 @@ local function settle(id, was, at, move, facts, succeeded)
   redis.call('ZREM', K.queue(was.queue), id)
   redis.call('ZREM', K.live, id)
   redis.call('ZREM', K.open(was.principal), id)
-  local gone = { K.inputs(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
-  redis.call('DEL', unpack(gone, 1, succeeded and 5 or 4))
+  local gone = { K.inputs(id), K.journal(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
+  redis.call('DEL', unpack(gone, 1, succeeded and 6 or 5))
   redis.call('PEXPIRE', K.record(id), kept)
   redis.call('PEXPIRE', K.events(id), kept)
   if not succeeded then

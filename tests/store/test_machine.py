@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from depot import OWNER, STRANGER, Depot, question
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -506,6 +507,7 @@ async def _outcome_of(work: Coroutine[Any, Any, Any]) -> Any:
         return type(error)
 
 
+@pytest.mark.timeout(180)
 def test_no_sequence_of_moves_breaks_a_promise(redis_url: str) -> None:
     Machine.redis_url = redis_url
 

@@ -426,6 +426,119 @@ async def ask_otherwise(journal: str, ctx: Ctx) -> str:
     return "answered"
 
 
+@mcp.tool(task=TaskConfig(retries=1, backoff=0))
+async def two_steps(journal: str, gates: list[str], how: str, ctx: Ctx) -> dict[str, Any]:
+    """Two steps, one async and one plain, with something in between and behind them that may go wrong once."""
+
+    async def first(left: int, *, right: int) -> tuple[int, int]:
+        note(journal, "first", ctx)
+        return left, right
+
+    def second() -> str:
+        note(journal, "second", ctx)
+        return "in a thread" if threading.current_thread() is not threading.main_thread() else "on the loop"
+
+    note(journal, "start", ctx)
+    pair = await ctx.step("first", first, ctx.attempt, right=2)
+    ctx.state["seen"] = [*ctx.state.get("seen", []), ctx.attempt]
+    where = await ctx.step("second", second)
+    note(journal, "between", ctx)
+    if how == "crash" and ctx.attempt == 1:
+        raise RuntimeError("once")
+    await passed(gate_of(gates, ctx))
+    return {"pair": pair, "where": where, "state": ctx.state, "attempt": ctx.attempt}
+
+
+@mcp.tool(task=TaskConfig(retries=3, backoff=0))
+async def bad_step(journal: str, how: str, ctx: Ctx) -> str:
+    """Does with steps what cannot work."""
+    note(journal, "start", ctx)
+
+    async def value(of: Any) -> Any:
+        return of
+
+    async def nested() -> None:
+        await ctx.step("inner", value, 1)
+
+    async def asks() -> None:
+        await ctx.elicit("Inside?", Consent)
+
+    if how == "not_json":
+        await ctx.step("parse", value, {"a set"})
+    elif how == "too_large":
+        await ctx.step("load", value, "x" * 2_000_000)
+    elif how == "nested":
+        await ctx.step("outer", nested)
+    elif how == "asks":
+        await ctx.step("outer", asks)
+    elif how == "in_group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.step("parse", value, {"a set"}))
+    elif how == "state":
+        ctx.state["one"] = object()
+        await ctx.save()
+    elif how == "big_state":
+        ctx.state["one"] = "x" * 100_000
+        await ctx.save()
+    elif how == "changed":
+        await ctx.step("old" if ctx.attempt == 1 else "new", value, 1)
+        raise RuntimeError("once")
+    return "it worked"
+
+
+@mcp.tool(task=TaskConfig(retries=1, backoff=0))
+async def steps_beside(journal: str, ctx: Ctx) -> list[Any]:
+    """Steps and questions side by side, in another order the second time."""
+
+    async def square(number: int) -> int:
+        note(journal, f"square {number}", ctx)
+        return number * number
+
+    async def later(number: int) -> int:
+        for _ in range(3 - number if ctx.attempt == 1 else number):
+            await asyncio.sleep(0)
+        return int(await ctx.step("square", square, number))
+
+    numbers = await asyncio.gather(*(later(number) for number in range(3)))
+    if ctx.attempt == 1:
+        raise RuntimeError("once")
+    return list(numbers)
+
+
+@mcp.tool(task=TaskConfig(retries=1, backoff=0))
+async def step_that_fails(journal: str, ctx: Ctx) -> list[str]:
+    """A step that raises, which the tool survives, and one behind it."""
+
+    async def fails() -> str:
+        note(journal, "fails", ctx)
+        raise ValueError("no")
+
+    async def works() -> str:
+        note(journal, "works", ctx)
+        return "worked"
+
+    said = []
+    try:
+        await ctx.step("fails", fails)
+    except ValueError:
+        said.append("survived")
+    said.append(await ctx.step("works", works))
+    if ctx.attempt == 1:
+        raise RuntimeError("once")
+    return said
+
+
+@mcp.tool(task=TaskConfig(park_after=0.1))
+async def remember(journal: str, gates: list[str], ctx: Ctx) -> dict[str, Any]:
+    """Saves its state where it asks, and once by hand."""
+    note(journal, "start", ctx)
+    ctx.state["starts"] = ctx.state.get("starts", 0) + 1
+    await ctx.save()
+    await ctx.elicit("Well?", Consent)
+    await passed(gate_of(gates, ctx))
+    return dict(ctx.state)
+
+
 @mcp.tool(task=True)
 async def who_am_i(ctx: Ctx) -> dict[str, Any]:
     """What the context says of the attempt."""

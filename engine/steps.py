@@ -1,0 +1,59 @@
+"""A step of a tool: how its function is called, and what of its result can be kept. Not where it is kept."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from windlass.engine.errors import NotKeepable, StepMisused
+
+__all__ = ["as_json", "not_inside", "run_step"]
+
+_name: ContextVar[str | None] = ContextVar("windlass.step", default=None)
+"""The step inside which this code runs."""
+
+
+async def run_step(name: str, call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The result of the step's function: an async one runs on the loop, a plain one in a thread.
+
+    A cancel leaves the thread behind: it cannot be killed.
+    """
+    token = _name.set(name)
+    try:
+        if inspect.iscoroutinefunction(call):
+            return await call(*args, **kwargs)
+        alone = anyio.CapacityLimiter(1)
+        done = await anyio.to_thread.run_sync(partial(call, *args, **kwargs), abandon_on_cancel=True, limiter=alone)
+        return await done if inspect.isawaitable(done) else done
+    finally:
+        _name.reset(token)
+
+
+def not_inside(what: str) -> None:
+    """Refuse what cannot stand inside a step, because the record could not be read back in order.
+
+    Raises:
+        StepMisused: the caller is inside a step.
+    """
+    inside = _name.get()
+    if inside is not None:
+        raise StepMisused(f"{what} is inside step {inside!r}: put one behind the other.")
+
+
+def as_json(value: Any, *, what: str) -> Any:
+    """`value` as it will be read back: tuples are lists, keys are text.
+
+    Raises:
+        NotKeepable: it is not JSON; the message starts with `what`.
+    """
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise NotKeepable(
+            f"{what} cannot be written as JSON: make it of dict, list, str, int, float, bool and None."
+        ) from exc

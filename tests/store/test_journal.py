@@ -1,0 +1,117 @@
+"""Journals: results of steps and state, kept while the task lives, under the fence, sealed, and within bounds."""
+
+from typing import Any
+
+import pytest
+from depot import DONE, OWNER, Depot, question
+
+from windlass.engine.errors import FenceLost, SealBroken, TooLargeToKeep
+from windlass.engine.replay import Entry, step_entry
+from windlass.store.claims import Claimed, Question
+from windlass.store.journal import JournalStore, Recorded
+
+FETCH = step_entry("r1", "fetch", "digest")
+
+
+def journals(depot: Depot) -> JournalStore:
+    return JournalStore(depot.redis, depot.settings, depot.ann.scripts)
+
+
+async def keep(
+    depot: Depot, claimed: Claimed, entry: Entry = FETCH, value: Any = "kept", state: dict[str, Any] | None = None
+) -> None:
+    store = journals(depot)
+    packed = store.pack_step(claimed.id, entry, value, room=10**6)
+    packed_state = store.pack_state(claimed.id, state) if state is not None else None
+    await store.keep(claimed.id, claimed.fence, steps={entry.mark: packed}, state=packed_state)
+
+
+async def test_a_task_begins_with_an_empty_journal(depot: Depot) -> None:
+    claimed = await depot.start()
+
+    assert await journals(depot).read(claimed.id) == Recorded()
+
+
+async def test_what_was_kept_is_read_by_the_next_attempt(depot: Depot) -> None:
+    claimed = await depot.start()
+    await depot.ann.ask(claimed.id, 1, [Question("input-1", "r2.digest of it", {})])
+    await keep(depot, claimed, FETCH, {"rows": [1, 2]}, state={"page": 3})
+    await keep(depot, claimed, step_entry("b2", "side", "x"), None)
+    await depot.lapse(claimed.id)
+    await depot.take(claimed.id, depot.bob)
+
+    recorded = await journals(depot).read(claimed.id)
+
+    assert recorded.values == {"r1": {"rows": [1, 2]}, "b2": None}
+    assert recorded.state == {"page": 3}
+    assert {(entry.mark, entry.name, entry.digest) for entry in recorded.entries} == {
+        ("r1", "fetch", "digest"),
+        ("r2", "input-1", "digest of it"),
+        ("b2", "side", "x"),
+    }
+    assert recorded.size > 0
+
+
+async def test_keeping_something_is_no_event(depot: Depot) -> None:
+    """I14: what a reader sees of the task has not changed."""
+    claimed = await depot.start()
+    before = await depot.look(claimed.id)
+
+    await keep(depot, claimed)
+
+    assert await depot.look(claimed.id) == before
+
+
+async def test_a_worker_that_lost_the_task_keeps_nothing(depot: Depot) -> None:
+    reclaimed, finished, parked = await depot.start(), await depot.start(), await depot.start()
+    await depot.lapse(reclaimed.id)
+    await depot.take(reclaimed.id, depot.bob)
+    await depot.finish(finished)
+    await depot.ann.ask(parked.id, 1, [question(1)])
+    await depot.say(depot.ann.park_call(parked.id, 1))
+
+    async with depot.nothing_changes():
+        for claimed in (reclaimed, finished, parked):
+            with pytest.raises(FenceLost):
+                await keep(depot, claimed)
+
+
+@pytest.mark.parametrize("ending", ["finish", "cancel"])
+async def test_a_journal_goes_with_the_end_of_its_task(depot: Depot, ending: str) -> None:
+    claimed = await depot.start()
+    await keep(depot, claimed, state={"page": 3})
+    assert depot.keys.journal(claimed.id) in (await depot.found()).values
+
+    if ending == "finish":
+        await depot.finish(claimed, DONE)
+    else:
+        await depot.store.cancel(claimed.id, OWNER)
+
+    assert depot.keys.journal(claimed.id) not in (await depot.found()).values
+
+
+async def test_what_is_kept_is_sealed_and_bound_to_its_place(depot: Depot) -> None:
+    sealed = depot.with_settings(seal_keys=(b"k" * 32,))
+    claimed = await sealed.start()
+    await keep(sealed, claimed, FETCH, "confidential", state={"pin": "confidential"})
+    key = sealed.keys.journal(claimed.id)
+    stored = (await sealed.found()).values[key]
+    assert not [value for value in stored.values() if b"confidential" in value]
+    assert (await journals(sealed).read(claimed.id)).values == {"r1": "confidential"}
+
+    await sealed.redis.hset(key, "r2", stored[b"r1"])  # type: ignore[misc]
+
+    with pytest.raises(SealBroken):
+        await journals(sealed).read(claimed.id)
+
+
+def test_a_result_that_is_too_large_names_its_step(depot: Depot) -> None:
+    small = depot.with_settings(max_step=100, max_state=50)
+    store = journals(small)
+
+    with pytest.raises(TooLargeToKeep, match=r"The result of step 'fetch' is \d+ bytes; 100 can be kept"):
+        store.pack_step("t", FETCH, "x" * 100, room=1000)
+    with pytest.raises(TooLargeToKeep, match=r"The result of step 'fetch' is \d+ bytes; 40 can be kept"):
+        store.pack_step("t", FETCH, "x" * 40, room=40)
+    with pytest.raises(TooLargeToKeep, match=r"The task's state is \d+ bytes; 50 can be kept"):
+        store.pack_state("t", {"x": "x" * 50})
