@@ -1,27 +1,27 @@
 """HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `api_wire.py`."""
 
 import json
-import re
 from collections.abc import AsyncIterator
 
 import structlog
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
+from sse_starlette import ServerSentEvent
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import Receive, Scope, Send
 
-from windlass.engine.errors import BadArguments, TaskNotFound
+from windlass.engine.errors import BadArguments
 from windlass.engine.record import TaskView
 from windlass.engine.status import Status
 from windlass.server.api_access import Access, Caller, Guard, caller_of
 from windlass.server.api_faults import error_handlers
+from windlass.server.api_parts import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
 from windlass.server.api_wire import event_json, summary, task_json
+from windlass.server.artifact_api import artifact_routes
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.desk import Desk
+from windlass.server.output_api import output_routes
 from windlass.store.paging import LONGEST_PAGE
 from windlass.store.tasks import TaskStore
 
@@ -32,22 +32,18 @@ log = structlog.get_logger()
 _PAGE = 50
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
-_LONGEST_ID = 256
 _LONGEST_KEY = 200
-_COMMENT_EVERY = 15
-_PATIENCE = 20.0
-"""Seconds a reader may take none of what is sent to it before it is dropped."""
-_RETRY_MS = 1000
-_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:
-    """`/api/tasks` and what is below it."""
+    """`/api/tasks`, `/api/artifacts` and what is below them."""
     api = _Api(desk)
     routes = [
         Route("/tasks", api.list, methods=["GET"]),
         Route("/tasks/{task_id}", api.show, methods=["GET"]),
         Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
+        *output_routes(desk),
+        *artifact_routes(desk),
         Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),
         Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
     ]
@@ -65,36 +61,36 @@ class _Api:
         page = await self._desk.store.page(
             caller.lister,
             after=given.get("cursor"),
-            limit=_number(request, "limit", _PAGE, least=1, most=LONGEST_PAGE),
+            limit=number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE),
             statuses=_statuses(request),
             tool=given.get("tool"),
         )
         tasks = [summary(view, to_operator=caller.is_operator) for view in page.views]
-        return _fresh({"tasks": tasks, "next_cursor": page.next})
+        return fresh({"tasks": tasks, "next_cursor": page.next})
 
     async def show(self, request: Request) -> Response:
         """One task in full, and its events if they are asked for."""
         caller, view = await self._look(request)
         shown = task_json(view, to_operator=caller.is_operator)
         if request.query_params.get("history", "0") not in ("", "0", "false"):
-            after = _number(request, "after", 0)
+            after = number_of(request, "after", 0)
             events = await self._desk.store.history(view.record.id, after=after, limit=_HISTORY)
             shown["events"] = [event_json(event, to_operator=caller.is_operator) for event in events]
-        return _fresh(shown)
+        return fresh(shown)
 
     async def cancel(self, request: Request) -> Response:
         """End a task; said again, it is still cancelled."""
-        caller, task_id = caller_of(request), _task_id(request)
+        caller, task_id = caller_of(request), task_id_of(request)
         reason = "operator" if caller.is_operator else "client"
         cancelled = await self._desk.store.cancel(task_id, caller.principal, reason=reason)
         view = await self._desk.store.look(task_id, caller.principal)
         if not cancelled and view.record.status is not Status.CANCELLED:
             raise HTTPException(409, f"The task has already ended: {view.record.status}.")
-        return _fresh(task_json(view, to_operator=caller.is_operator))
+        return fresh(task_json(view, to_operator=caller.is_operator))
 
     async def rerun(self, request: Request) -> Response:
         """Run an ended task again; the same `Idempotency-Key` makes one task however often it is said."""
-        caller, task_id = caller_of(request), _task_id(request)
+        caller, task_id = caller_of(request), task_id_of(request)
         once = request.headers.get("idempotency-key")
         if once is not None and not 0 < len(once) <= _LONGEST_KEY:
             raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
@@ -102,19 +98,19 @@ class _Api:
             self._admit((await self._desk.store.look(task_id, caller.principal)).record.tool)
         view = await self._desk.store.rerun(task_id, caller.principal, once=once)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
-        return _fresh(task_json(view, to_operator=caller.is_operator), status_code=201)
+        return fresh(task_json(view, to_operator=caller.is_operator), status_code=201)
 
     async def events(self, request: Request) -> Response:
         """The task's events from the one after `Last-Event-ID` or `?after=` to its last, as they happen."""
         caller, view = await self._look(request)
         record = view.record
-        after = _cursor(request)
+        after = cursor_of(request)
         if after > record.seq:
             raise BadArguments(f"Event {after} of this task has not happened. Leave out Last-Event-ID to get all.")
         if record.is_terminal and after == record.seq:
             return Response(status_code=204)  # tells an EventSource not to come back
         stream = _events(self._desk.store, record.id, after, to_operator=caller.is_operator)
-        return _Stream(stream, ping=_COMMENT_EVERY, send_timeout=_PATIENCE)
+        return Stream(stream)
 
     def _admit(self, tool: str) -> None:
         """Return if the caller could call the tool now: it may have had more scopes when it did."""
@@ -123,57 +119,16 @@ class _Api:
 
     async def _look(self, request: Request) -> tuple[Caller, TaskView]:
         caller = caller_of(request)
-        return caller, await self._desk.store.look(_task_id(request), caller.principal)
+        return caller, await self._desk.store.look(task_id_of(request), caller.principal)
 
 
 async def _events(store: TaskStore, task_id: str, after: int, *, to_operator: bool) -> AsyncIterator[ServerSentEvent]:
     async with store.tails.follow(task_id, after=after) as events:
-        retry: int | None = _RETRY_MS
+        retry: int | None = RETRY_MS
         async for event in events:
             data = json.dumps(event_json(event, to_operator=to_operator), separators=(",", ":"))
             yield ServerSentEvent(data, id=str(event.seq), event=event.move.value, retry=retry)
             retry = None
-
-
-class _Stream(EventSourceResponse):
-    """An open stream; one whose reader has stopped reading ends, so that nothing piles up for it."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            log.info("events.reader_dropped", path=scope["path"])
-
-
-def _fresh(content: object, *, status_code: int = 200) -> JSONResponse:
-    """A reply that nobody in between may keep."""
-    return JSONResponse(content, status_code=status_code, headers={"Cache-Control": "no-store"})
-
-
-def _task_id(request: Request) -> str:
-    task_id = str(request.path_params["task_id"])
-    if len(task_id) > _LONGEST_ID:
-        raise TaskNotFound
-    return task_id
-
-
-def _cursor(request: Request) -> int:
-    """Number of the last event the caller has; a browser that comes back names it in the header."""
-    named = request.headers.get("last-event-id", "")
-    if not named:
-        return _number(request, "after", 0)
-    if not _NUMBER.fullmatch(named):
-        raise BadArguments("Last-Event-ID must be the number of an event of this task.")
-    return int(named)
-
-
-def _number(request: Request, name: str, default: int, *, least: int = 0, most: int = 10**15) -> int:
-    given = request.query_params.get(name)
-    if given is None:
-        return default
-    if not _NUMBER.fullmatch(given) or not least <= int(given) <= most:
-        raise BadArguments(f"{name} must be a whole number from {least} to {most}.")
-    return int(given)
 
 
 def _statuses(request: Request) -> frozenset[Status]:

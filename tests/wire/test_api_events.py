@@ -18,7 +18,7 @@ from wire.tokens import guarded_options
 from wire.tools import make_server
 
 from windlass.engine.record import Progress
-from windlass.server import api
+from windlass.server import api_parts
 from windlass.store.settings import StoreSettings
 
 
@@ -195,7 +195,7 @@ async def test_a_look_at_the_headers_does_not_wait_for_the_end(site: Site) -> No
 
 
 async def test_a_silent_stream_is_kept_alive_with_comments(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "_COMMENT_EVERY", 0.05)
+    monkeypatch.setattr(api_parts, "_COMMENT_EVERY", 0.05)
     task_id = await site.rpc.task("stay")
     await site.until(task_id, "running")
 
@@ -236,7 +236,7 @@ async def test_many_readers_of_many_tasks_share_one_subscription(site: Site, red
 async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothing(
     redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "_PATIENCE", 0.2)
+    monkeypatch.setattr(api_parts, "_PATIENCE", 0.2)
     depot = Depot(redis, settings)
     claimed = await depot.start(principal="anonymous")
     reports = [(claimed.id, claimed.fence, Progress(number, None, "x" * 900)) for number in range(9000)]

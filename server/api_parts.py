@@ -1,0 +1,84 @@
+"""What requests and replies of the HTTP API have in common: ids, numbers, cursors, streams."""
+
+import re
+from collections.abc import AsyncIterator
+
+import structlog
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from windlass.engine.errors import BadArguments, TaskNotFound
+
+__all__ = ["RETRY_MS", "Stream", "cursor_of", "fresh", "number_of", "task_id_of"]
+
+log = structlog.get_logger()
+
+RETRY_MS = 1000
+"""How soon the reader of a broken stream is told to come back."""
+_LONGEST_ID = 256
+_COMMENT_EVERY = 15
+_PATIENCE = 20.0
+"""Seconds a reader may take none of what is sent to it before it is dropped."""
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+class Stream(EventSourceResponse):
+    """An open stream; one whose reader has stopped reading ends, so that nothing piles up for it."""
+
+    def __init__(self, events: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(events, ping=_COMMENT_EVERY, send_timeout=_PATIENCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            log.info("events.reader_dropped", path=scope["path"])
+
+
+def fresh(content: object, *, status_code: int = 200) -> JSONResponse:
+    """A reply that nobody in between may keep."""
+    return JSONResponse(content, status_code=status_code, headers={"Cache-Control": "no-store"})
+
+
+def task_id_of(request: Request, name: str = "task_id") -> str:
+    """The id in the path.
+
+    Raises:
+        TaskNotFound: no id is that long.
+    """
+    task_id = str(request.path_params[name])
+    if len(task_id) > _LONGEST_ID:
+        raise TaskNotFound
+    return task_id
+
+
+def cursor_of(request: Request) -> int:
+    """Number of the last event the caller has, 0 = none; a browser that comes back names it in the header.
+
+    Raises:
+        BadArguments: it is no number.
+    """
+    named = request.headers.get("last-event-id", "")
+    if not named:
+        return number_of(request, "after", 0)
+    if not _NUMBER.fullmatch(named):
+        raise BadArguments("Last-Event-ID must be the number of an event of this task.")
+    return int(named)
+
+
+def number_of(request: Request, name: str, default: int, *, least: int = 0, most: int = 10**15) -> int:
+    """A number in the query.
+
+    Raises:
+        BadArguments: it is none, or out of bounds.
+    """
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    if not _NUMBER.fullmatch(given) or not least <= int(given) <= most:
+        raise BadArguments(f"{name} must be a whole number from {least} to {most}.")
+    return int(given)
