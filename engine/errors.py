@@ -40,6 +40,7 @@ __all__ = [
     "StoreUnavailable",
     "TaskNotFound",
     "TooLargeToKeep",
+    "TooManySessions",
     "UnsafeBinding",
     "WindlassError",
 ]
@@ -64,6 +65,10 @@ class TaskNotFound(CallerError):
 
 class QuotaExceeded(CallerError):
     """Too many open tasks: wait for one to finish, or cancel one."""
+
+
+class TooManySessions(CallerError):
+    """Too many sessions are open: try again later."""
 
 
 class PayloadTooLarge(CallerError):

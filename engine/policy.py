@@ -74,6 +74,8 @@ class TaskConfig:
     idempotency: KeySource | None = None
     """What makes two calls of one caller the same call: the second is answered with the first one's task. A template
     of arguments, their names, a function of them, or `"_meta"`: the client says."""
+    handoff_after: Duration | None = None
+    """When a call of a client with a call timeout is handed off; None = by what is known of its host."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("optional", "required"):
@@ -89,6 +91,8 @@ class TaskConfig:
         as_timedelta(self.backoff, what="backoff")
         if self.park_after is not None:
             as_timedelta(self.park_after, what="park_after")
+        if self.handoff_after is not None and as_timedelta(self.handoff_after, what="handoff_after") == timedelta(0):
+            raise PolicyError("handoff_after=0 would hand every call off before it starts; use None for the usual time")
         if not self.queue or len(self.queue) > 64 or not set(self.queue) <= _QUEUE_LETTERS:
             raise PolicyError(f"queue must be 1 to 64 letters, digits, '_', '.' or '-', not {self.queue!r}")
         if isinstance(self.scopes, str) or not all(_is_scope(scope) for scope in self.scopes):

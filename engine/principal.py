@@ -4,10 +4,13 @@ import hashlib
 import json
 import secrets
 
-__all__ = ["ANONYMOUS", "new_task_id", "principal_of"]
+__all__ = ["ANONYMOUS", "LOCAL", "new_task_id", "principal_of"]
 
 ANONYMOUS = "anonymous"
 """The one owner of everything created without authentication; it may list nothing."""
+
+LOCAL = "local"
+"""The user of this machine, who started the server over stdio."""
 
 
 def principal_of(issuer: str | None, client_id: str | None, subject: str | None) -> str:

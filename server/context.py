@@ -90,7 +90,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     @property
     def principal(self) -> str:
         """Who called, as a digest that is the same in every task of the same user; `anonymous` without a token."""
-        return self._task.principal if self._task else owner()
+        return self._task.principal if self._task else owner(self._request_context)
 
     @property
     def claims(self) -> Mapping[str, Any]:

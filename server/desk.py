@@ -3,9 +3,10 @@
 Knows no protocol revision; the files of the client classes call it.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ from mcp.server.mcpserver.resolve import resolve_arguments
 from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, TextContent
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from windlass.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
@@ -25,14 +27,17 @@ from windlass.server.call_keys import Once, once
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
 from windlass.server.faults import wire_errors
+from windlass.server.leaving import Leaving
 from windlass.server.owner import lister, owner
+from windlass.server.settings import ServerSettings
 from windlass.server.tracing import trace_of_call
-from windlass.store.settings import StoreSettings
 from windlass.store.tasks import TaskStore, open_store
 
 __all__ = ["Desk", "TaskTool"]
 
 log = structlog.get_logger()
+_LONGEST_KEEP = 10 * 365 * 24 * 3600 * 1000
+"""Milliseconds: what a client may wish for; the store's own limit is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,13 @@ class Desk:
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
         self._tools: dict[str, TaskTool] = {}
         self._store: TaskStore | None = None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+        self.leaving: Leaving
+        """Tasks whose clients have gone, while the server is serving."""
+        self.settings = ServerSettings.model_construct()
+        """Those of the process, while the server is serving."""
+        self.lifespan_state: Any = None
+        """What the author's lifespan yielded, while the server is serving."""
 
     @property
     def store(self) -> TaskStore:
@@ -66,14 +78,30 @@ class Desk:
         return self._store
 
     @asynccontextmanager
-    async def serving(self, settings: StoreSettings) -> AsyncIterator[TaskStore]:
+    async def serving(self, settings: ServerSettings) -> AsyncIterator[TaskStore]:
         """Have the store open."""
         async with open_store(settings) as store:
-            self._store = store
+            self._store, self.settings = store, settings
+            self.leaving = Leaving(store, settings.drop_grace)
             try:
                 yield store
             finally:
+                self.leaving.close()
                 self._store = None
+
+    def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Have `close` called when the server stops serving."""
+        self._closing.append(close)
+
+    @asynccontextmanager
+    async def open_with(self, lifespan_state: Any) -> AsyncIterator[None]:
+        """Serve requests, with what the author's lifespan yielded."""
+        self.lifespan_state = lifespan_state
+        try:
+            yield
+        finally:
+            for close in self._closing:
+                await close()
 
     def add(self, tool: Tool, policy: TaskConfig) -> None:
         """Make a registered tool a task tool.
@@ -113,11 +141,14 @@ class Desk:
         params: CallToolRequestParams,
         ctx: ServerRequestContext[Any, Any],
         context: Context[Any, Any],
+        *,
+        keep_ms: float | None = None,
     ) -> TaskView | CallToolResult | InputRequiredResult:
         """A new task; or, where there can be none, what a foreground call would have answered.
 
-        Nothing is stored unless the arguments fit the tool's schema and every question of its `Resolve(...)`
-        parameters is answered (tasks extension, "Task Creation": multi-round exchanges first).
+        Nothing is stored unless the arguments fit the tool's schema and, from 2026 on, every question of its
+        `Resolve(...)` parameters is answered (tasks extension, "Task Creation": multi-round exchanges first).
+        `keep_ms`: the retention that the client wishes, None = the policy's.
 
         Raises:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
@@ -125,20 +156,22 @@ class Desk:
         caller = who_calls(over_http=self.serves_http or ctx.request is not None, visible=self.visible_claims)
         with wire_errors():
             require_scopes(entry.tool.name, entry.policy, caller)
-        before = await _before(entry, params, context)
+        resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+        before = await _before(entry, params, context, resolves=resolves)
         if not isinstance(before, tuple):
             return before
         key, stands_for = before
+        kept_for = entry.policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP))
         task_id = new_task_id()
         with wire_errors():
             task = NewTask(
                 id=task_id,
                 tool=entry.tool.name,
-                principal=owner(),
-                listed_for=lister(),
+                principal=owner(ctx),
+                listed_for=lister(ctx),
                 payload=self.store.pack(task_id, {**_payload(params, ctx), "caller": caller}),
                 queue=entry.policy.queue,
-                retention=entry.policy.kept_for,
+                retention=kept_for,
                 poll_interval=entry.policy.polled_every,
                 idempotency=key,
                 idempotency_of=stands_for,
@@ -150,13 +183,13 @@ class Desk:
 
 
 async def _before(
-    entry: TaskTool, params: CallToolRequestParams, context: Context[Any, Any]
+    entry: TaskTool, params: CallToolRequestParams, context: Context[Any, Any], *, resolves: bool
 ) -> CallToolResult | InputRequiredResult | Once:
     """What is wrong or still to be asked before the task may exist; its keys if nothing is."""
     tool = entry.tool
     try:
         validated = tool.fn_metadata.validate_arguments(params.arguments or {})
-        if tool.resolved_params:
+        if resolves and tool.resolved_params:
             resolved = await resolve_arguments(tool.resolved_params, tool.resolver_plans, validated, context)
             if isinstance(resolved, InputRequiredResult):
                 return resolved

@@ -62,14 +62,14 @@ class TaskListenHandler:
             raise MCPError(INVALID_PARAMS, f"notifications.taskIds must be a list of at most {_MOST_TASKS} task ids")
         with wire_errors():
             store = self._desk.store
-            agreed = [task_id for task_id in dict.fromkeys(wanted) if await _readable(store, task_id)]
+            agreed = [task_id for task_id in dict.fromkeys(wanted) if await _readable(store, task_id, owner(ctx))]
         await _TaskStream(ctx, store, self._bus, params.notifications, agreed).run()
         return SubscriptionsListenResult(_meta={SUBSCRIPTION_ID_META_KEY: ctx.request_id})
 
 
-async def _readable(store: TaskStore, task_id: str) -> bool:
+async def _readable(store: TaskStore, task_id: str, principal: str) -> bool:
     try:
-        await store.look(task_id, owner())
+        await store.look(task_id, principal)
     except TaskNotFound:
         return False
     return True
@@ -90,7 +90,7 @@ class _TaskStream:
         self._store = store
         self._bus = bus
         self._task_ids = task_ids
-        self._owner = owner()
+        self._owner = owner(ctx)
         self._meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
         self._honored = SubscriptionFilter(
             tools_list_changed=wanted.tools_list_changed or None,

@@ -13,7 +13,6 @@ from mcp_types import INVALID_PARAMS
 
 from windlass.engine.artifact import ARTIFACT_URI, OUTPUT_URI, Artifact, Chunk
 from windlass.server.faults import wire_errors
-from windlass.server.owner import owner
 from windlass.store.tasks import TaskStore
 
 __all__ = ["artifact_path", "base_of", "is_own", "read_own"]
@@ -33,22 +32,22 @@ def artifact_path(artifact_id: str) -> str:
     return f"/api/artifacts/{artifact_id}"
 
 
-async def read_own(store: TaskStore, uri: str, base: str | None) -> Iterable[ReadResourceContents]:
-    """The contents; `base`: the address the client reached this server at, None if it was not HTTP.
+async def read_own(store: TaskStore, uri: str, who: str, base: str | None) -> Iterable[ReadResourceContents]:
+    """The contents, for `who` asks; `base`: the address the client reached this server at, None if it was not HTTP.
 
     Raises:
         MCPError: unknown, expired, somebody else's, or too large for a reply.
     """
     with wire_errors():
         if uri.startswith(ARTIFACT_URI):
-            artifact = await store.artifacts.find(uri.removeprefix(ARTIFACT_URI), owner())
+            artifact = await store.artifacts.find(uri.removeprefix(ARTIFACT_URI), who)
             _refuse_large(artifact, base)
             content = b"".join([piece async for piece in store.artifacts.read(artifact)])
             return [ReadResourceContents(content=_readable(content, artifact), mime_type=artifact.mime_type)]
         task_id, _, what = uri.removeprefix(OUTPUT_URI).partition("/")
         if what != "output":
             raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
-        await store.look(task_id, owner())
+        await store.look(task_id, who)
         return [_output(await store.output.read(task_id, count=100_000))]
 
 

@@ -1,15 +1,25 @@
 """Who sends this request: the owner of the tasks it creates, and the only one who may see them."""
 
+from typing import Any
+
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import principal_components
+from mcp.server.context import ServerRequestContext
 
-from windlass.engine.principal import ANONYMOUS, principal_of
+from windlass.engine.principal import ANONYMOUS, LOCAL, principal_of
 
 __all__ = ["lister", "owner"]
 
+_Request = ServerRequestContext[Any, Any]
 
-def owner() -> str:
-    """Digest of the access token's issuer, client and subject; `anonymous` without one."""
+
+def owner(ctx: _Request | None = None) -> str:
+    """Digest of the access token's issuer, client and subject; `anonymous` without one.
+
+    `ctx`: the protocol request, None for one of plain HTTP. Over stdio it is the user of this machine.
+    """
+    if ctx is not None and ctx.request is None:
+        return LOCAL
     token = get_access_token()
     if token is None:
         return ANONYMOUS
@@ -17,7 +27,14 @@ def owner() -> str:
     return principal_of(issuer, client_id, subject)
 
 
-def lister() -> str:
-    """Who may list the tasks that this request creates: its owner; nobody (empty) when that is everybody."""
-    who = owner()
-    return "" if who == ANONYMOUS else who
+def lister(ctx: _Request | None = None) -> str:
+    """Who may list the tasks that this request creates: their owner, or an anonymous client's session.
+
+    Empty = nobody: without either, everybody's tasks would be listed.
+    """
+    who = owner(ctx)
+    if who != ANONYMOUS:
+        return who
+    scope = getattr(ctx.request, "scope", {}) if ctx is not None else {}
+    session_id = scope.get("windlass.session")
+    return f"session:{session_id}" if session_id else ""

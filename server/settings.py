@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from windlass.store.settings import StoreSettings
+from windlass.store.settings import StoreSettings, read_settings
 
-__all__ = ["ServerSettings"]
+__all__ = ["ServerSettings", "server_settings"]
 
 
 class ServerSettings(StoreSettings):
@@ -23,8 +23,26 @@ class ServerSettings(StoreSettings):
     """Host names clients may use, separated by commas; needed beyond localhost."""
     api_operator_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of somebody who may see and end every task over the HTTP API; None = nobody may."""
+    handoff_after: float = Field(50.0, gt=0)
+    """Seconds after which a call of a client without tasks is handed off, where nothing better is known of its host."""
+    drop_grace: float = Field(30.0, ge=0)
+    """Seconds a held call's task lives on when its client has gone, for the same call to find it again."""
+    stream_limit: float = Field(0.0, ge=0)
+    """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def server_settings(authored: StoreSettings | None) -> ServerSettings:
+    """The settings of a server: what its author or command decided, and the environment for the rest.
+
+    Raises:
+        SettingsError: a value that cannot work.
+    """
+    if isinstance(authored, ServerSettings):
+        return authored
+    given = authored.model_dump(include=authored.model_fields_set) if authored is not None else {}
+    return read_settings(ServerSettings, **given)

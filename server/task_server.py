@@ -1,6 +1,6 @@
 """`TaskServer`: an `MCPServer` with `task=` on its tools, and nothing else changed."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -24,31 +24,42 @@ from starlette.applications import Starlette
 
 from windlass.engine.errors import DuplicateTool
 from windlass.engine.policy import TaskConfig
-from windlass.server.api_access import Access
 from windlass.server.context import Context
 from windlass.server.desk import Desk
 from windlass.server.faults import wire_errors
+from windlass.server.followups import FOLLOW_UPS, FollowUps
+from windlass.server.hosts import hosts_with
+from windlass.server.http_app import build_app
 from windlass.server.listen import TaskListenHandler
+from windlass.server.listing import ToolListing
 from windlass.server.own_resources import base_of, is_own, read_own
+from windlass.server.owner import owner
+from windlass.server.plain import PlainCalls
 from windlass.server.request_state import SharedStateCodec
-from windlass.server.scope_gate import ScopeGate
 from windlass.server.security import transport_security
-from windlass.server.site import furnish
+from windlass.server.settings import server_settings
+from windlass.server.tasks2025 import Tasks2025
 from windlass.server.tasks2026 import TasksExtension
 from windlass.server.toolbox import ServerToolbox, in_thread
-from windlass.store.settings import StoreSettings, read_settings
+from windlass.store.settings import StoreSettings
 
 __all__ = ["TaskServer"]
+
+_ROUND_TTL = 24 * 3600.0
+"""Seconds a client may take to answer a call's questions."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[[Any], AbstractAsyncContextManager[LifespanContextT]]
 
 
 class TaskServer(MCPServer[LifespanContextT]):
-    """An MCP server whose tools may be tasks. Takes what `MCPServer` takes, and two things more.
+    """An MCP server whose tools may be tasks. Takes what `MCPServer` takes, and a few things more.
 
     `store`: where tasks are kept; None = read `WINDLASS_*` when the server starts.
     `visible_claims`: names of the claims in a caller's token that tools may see as `ctx.claims`.
+    `hosts`: by `clientInfo.name` the seconds after which a call without tasks is handed off, None = never; a trailing
+    `*` stands for any rest; it goes before the table of known hosts.
+    `follow_up_tools`: offer `task_wait` and its like to clients without tasks.
     """
 
     def __init__(
@@ -57,6 +68,8 @@ class TaskServer(MCPServer[LifespanContextT]):
         *args: Any,
         store: StoreSettings | None = None,
         visible_claims: Sequence[str] = (),
+        hosts: Mapping[str, float | None] | None = None,
+        follow_up_tools: bool = True,
         lifespan: Lifespan[LifespanContextT] | None = None,
         extensions: Sequence[Extension] | None = None,
         request_state_security: RequestStateSecurity | None = None,
@@ -64,17 +77,24 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> None:
         self.store_settings = store
         self._desk = Desk(visible_claims)
+        known = hosts_with(hosts or {})
+        self._plain = PlainCalls(self._desk, self._context, known)
         self._author_lifespan: Lifespan[Any] = lifespan or _nothing
         self._state_codec = SharedStateCodec()
         super().__init__(
             name,
             *args,
             lifespan=self._serving,
-            extensions=[TasksExtension(self._desk, self._context), *(extensions or ())],
+            extensions=[TasksExtension(self._desk, self._context, self._plain), *(extensions or ())],
             request_state_security=request_state_security
-            or RequestStateSecurity(codec=self._state_codec, audience=name or "windlass"),
+            or RequestStateSecurity(codec=self._state_codec, audience=name or "windlass", ttl=_ROUND_TTL),
             **kwargs,
         )
+        # Around the author's own middleware: the answers are the protocol's, not the tools'.
+        listing, tasks = ToolListing(self._desk, known), Tasks2025(self._desk, self._context, self._plain)
+        self.middleware[1:1] = [listing, tasks]
+        for tool_name, function in FollowUps(self._desk, self._plain).tools() if follow_up_tools else ():
+            super().add_tool(function, tool_name, structured_output=False)
         if kwargs.get("subscriptions") is not False:
             # The SDK's constructor offers a bus but not the handler, and task notifications need the handler.
             self._lowlevel_server.add_request_handler(
@@ -125,6 +145,11 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> None:
         """Register a function as a tool; see `tool`."""
         known = str(name or getattr(fn, "__name__", ""))
+        if known in FOLLOW_UPS and self._tool_manager.get_tool(known) is not None:
+            raise DuplicateTool(
+                f"{known!r} is one of the tools by which clients without tasks follow one. Give yours another name, "
+                "or leave those out: TaskServer(..., follow_up_tools=False)."
+            )
         if self._tool_manager.get_tool(known) is not None:
             raise DuplicateTool(f"Two tools are named {known!r}. Give one another name: @mcp.tool(name=...).")
         super().add_tool(fn, name, *args, **kwargs)
@@ -153,10 +178,10 @@ class TaskServer(MCPServer[LifespanContextT]):
         """Read a resource: the author's, an artifact of a task, or what a task has put out so far."""
         if not is_own(str(uri)):
             return await super().read_resource(uri, context)
-        request = context.request_context.request if context is not None else None
+        request = context.request_context if context is not None else None
         with wire_errors():
             store = self._desk.store
-        return await read_own(store, str(uri), base_of(request))
+        return await read_own(store, str(uri), owner(request), base_of(request.request if request else None))
 
     def http_app(
         self,
@@ -177,16 +202,15 @@ class TaskServer(MCPServer[LifespanContextT]):
         Raises:
             UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty.
         """
-        hosts = transport_security(host, allowed_hosts)
-        app = self.streamable_http_app(
-            streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
+        return build_app(
+            self,
+            self._desk,
+            path=path,
+            hosts=transport_security(host, allowed_hosts),
+            host=host,
+            json_response=json_response,
+            operator_token=operator_token,
         )
-        self._desk.serves_http = True
-        manager: Any = self.session_manager
-        manager.asgi_app = ScopeGate(manager.asgi_app, self._desk, self.settings.auth)
-        access = Access(hosts, self.settings.auth if self._token_verifier else None, operator_token is not None)
-        furnish(app, self._desk, access, mcp_path=path, operator_token=operator_token)
-        return app
 
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:
         """Serve one connection until its input ends. Without streams the process's own are taken, as the SDK does."""
@@ -203,10 +227,9 @@ class TaskServer(MCPServer[LifespanContextT]):
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:
         """The lifespan the SDK runs once for every way of serving: the store, and the author's inside it."""
-        settings = self.store_settings or read_settings(StoreSettings)
-        async with self._desk.serving(settings) as store:
+        async with self._desk.serving(server_settings(self.store_settings)) as store:
             self._state_codec.use(await store.shared_secret())
-            async with self._author_lifespan(self) as state:
+            async with self._author_lifespan(self) as state, self._desk.open_with(state):
                 yield state
 
     def _context(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> Context[Any, Any]:

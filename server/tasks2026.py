@@ -1,9 +1,11 @@
 """The tasks extension of protocol revision 2026-07-28: task handles for tools/call, and tasks/get, update, cancel.
 
+As the SDK's one interceptor of tools/call it also sends the calls of clients without tasks to `plain.py`.
+
 Source: `ext-tasks` specification; sections are named where they force something.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
@@ -15,20 +17,17 @@ from pydantic import Field
 
 from windlass.engine.record import TaskView
 from windlass.server.answers import fitting_answers
-from windlass.server.call_keys import is_shared
 from windlass.server.classify import ClientClass, classify, require_tasks
-from windlass.server.context import Context
 from windlass.server.desk import Desk
 from windlass.server.faults import header_mismatch, method_not_found, wire_errors
-from windlass.server.hold import hold
 from windlass.server.owner import owner
+from windlass.server.plain import ContextMaker, PlainCalls
 from windlass.server.wire import EXTENSION, create_result, detailed_task
 
 __all__ = ["TasksExtension"]
 
 _VERSIONS = frozenset(MODERN_PROTOCOL_VERSIONS)
 _LONGEST_ID = 256
-ContextMaker = Callable[[ServerRequestContext[Any, Any], CallToolRequestParams], Context[Any, Any]]
 
 
 class _TaskParams(RequestParams):
@@ -40,13 +39,14 @@ class _UpdateParams(_TaskParams):
 
 
 class TasksExtension(Extension):
-    """What the server adds for clients that declare the extension; other clients' calls it sends to `hold`."""
+    """What the server adds for clients that declare the extension."""
 
     identifier = EXTENSION
 
-    def __init__(self, desk: Desk, make_context: ContextMaker) -> None:
+    def __init__(self, desk: Desk, make_context: ContextMaker, plain: PlainCalls) -> None:
         self._desk = desk
         self._make_context = make_context
+        self._plain = plain
 
     def methods(self) -> Sequence[MethodBinding]:
         """The three methods; `tasks/result` and `tasks/list` are not part of this revision."""
@@ -63,39 +63,35 @@ class TasksExtension(Extension):
         entry = self._desk.find(params.name)
         if entry is None:
             return await call_next(ctx)
-        client = classify(ctx)
+        if classify(ctx) is ClientClass.TASKS_2026:
+            submitted = await self._desk.submit(entry, params, ctx, self._make_context(ctx, params))
+            return create_result(submitted) if isinstance(submitted, TaskView) else submitted
         if entry.policy.mode == "required":
-            if client is ClientClass.PLAIN:
+            if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
                 require_tasks(ctx)
-            if client is ClientClass.LEGACY:
-                raise method_not_found(f"{params.name} runs only as a task, which this connection cannot follow.")
-        submitted = await self._desk.submit(entry, params, ctx, self._make_context(ctx, params))
-        if not isinstance(submitted, TaskView):
-            return submitted
-        if client is ClientClass.TASKS:
-            return create_result(submitted)
-        return await hold(self._desk.store, submitted, ctx, shared=is_shared(entry.policy, params))
+            raise method_not_found(f"{params.name} runs only as a task: call it with `task`.")
+        return await self._plain.call(entry, params, ctx)
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         _admit(ctx, params)
         with wire_errors():
-            return detailed_task(await self._desk.store.look(params.task_id, owner()))
+            return detailed_task(await self._desk.store.look(params.task_id, owner(ctx)))
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: _UpdateParams) -> HandlerResult:
         # "Task Update Requests": unknown and answered keys are ignored, a part of the answers is welcome.
         _admit(ctx, params)
         with wire_errors():
-            view = await self._desk.store.look(params.task_id, owner())
+            view = await self._desk.store.look(params.task_id, owner(ctx))
             answers = fitting_answers(view.questions, params.input_responses)
             if answers:
-                await self._desk.store.answer(params.task_id, owner(), answers)
+                await self._desk.store.answer(params.task_id, owner(ctx), answers)
         return {}
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         # "Task Cancellation": an empty acknowledgement, also when the task has already ended.
         _admit(ctx, params)
         with wire_errors():
-            await self._desk.store.cancel(params.task_id, owner(), reason="client")
+            await self._desk.store.cancel(params.task_id, owner(ctx), reason="client")
         return {}
 
 

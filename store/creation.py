@@ -1,16 +1,17 @@
 """What a creation hands to its script, the record it makes, and the task that repeats an ended one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from windlass.engine.errors import CallerError, KeyReused, QuotaExceeded
+from windlass.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
 from windlass.engine.record import NewTask, TaskRecord
 from windlass.engine.status import Status
 from windlass.store.queue import arq_job
+from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
 
-__all__ = ["creation", "new_record", "refusal", "repeated"]
+__all__ = ["creation", "new_record", "packed", "refusal", "repeated"]
 
 
 def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
@@ -65,3 +66,21 @@ def repeated(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: st
 
 def _ms(length: timedelta) -> int:
     return int(length.total_seconds() * 1000)
+
+
+def packed(sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any]) -> bytes:
+    """Arguments and call context as they will be stored, in at most `limit` bytes.
+
+    Raises:
+        PayloadTooLarge, BadArguments: see `TaskStore.pack`.
+    """
+    try:
+        sealed = sealer.seal(payload, task_id=task_id, field="args")
+    except (TypeError, ValueError) as exc:
+        raise BadArguments("The arguments hold a value or text that cannot be written as JSON.") from exc
+    if len(sealed) > limit:
+        raise PayloadTooLarge(
+            f"The arguments are {len(sealed):,} bytes; this server accepts {limit:,}. Send a reference instead.",
+            limit=limit,
+        )
+    return sealed

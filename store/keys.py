@@ -31,11 +31,22 @@ shared.
 | P worker:<id> | string: health, JSON | three renewals | worker |
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
 | P turn:<worker> | string: what its last claim took | the lease | claim |
+| P sessions | zset: sessions by when they end if idle | the idle time | sessions |
+| P session:<id> | hash: a session of a revision before 2026: owner, revision, client | the idle time | sessions |
+| P followed:<session> | hash: tasks the session is told of, and their progress tokens | the idle time | sessions |
+| P calls:<session> | hash: request id -> open call | the idle time | streams |
+| P call:<id> | hash: an open call whose stream can be resumed | a day | streams |
+| P outbox:<call> | stream: what a call without a task has said, maybe sealed | a minute, five once it ended | streams |
+| P left:<owner>:<digest> | string: task whose held call lost its client | the drop grace, and a minute | left |
+| P reply:<session>:<id> | string: the client's reply to a request of ours, maybe sealed | a minute | sessions |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
 | channel P task:<id> | event number | - | every move |
 | channel P output:<id> | number of the last chunk | - | emit |
+| channel P session:<id> | JSON: for whoever serves a call of the session | - | sessions |
+| channel P push:<session> | JSON: for whoever holds the session's own stream | - | sessions |
+| channel P outbox:<call> | event number | - | streams |
 | channel P signal:<worker> | `cancel <id>` or `answer <id>` | - | cancel, answer |
 """
 
@@ -69,6 +80,14 @@ _PER_TASK = {
     "signal": "{p}signal:",
     "worker": "{p}worker:",
     "turn": "{p}turn:",
+    "session": "{p}session:",
+    "followed": "{p}followed:",
+    "calls": "{p}calls:",
+    "call": "{p}call:",
+    "outbox": "{p}outbox:",
+    "reply": "{p}reply:",
+    "push": "{p}push:",
+    "left": "{p}left:",
     "job": job_key_prefix,
     "in_progress": in_progress_key_prefix,
     "retry": retry_key_prefix,
@@ -88,6 +107,7 @@ class Keys:
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"
         self.outside = self.root + "outside"
+        self.sessions = self.root + "sessions"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
 
     def lua(self) -> str:
@@ -159,6 +179,38 @@ class Keys:
     def signal(self, worker_id: str) -> str:
         """Channel on which one worker hears of cancels and answers."""
         return self._stems["signal"] + worker_id
+
+    def session(self, session_id: str) -> str:
+        """A session; also the channel of those who serve its calls."""
+        return self._stems["session"] + session_id
+
+    def push(self, session_id: str) -> str:
+        """Channel of whoever holds the session's own stream."""
+        return self._stems["push"] + session_id
+
+    def followed(self, session_id: str) -> str:
+        """Tasks a session is told of."""
+        return self._stems["followed"] + session_id
+
+    def calls(self, session_id: str) -> str:
+        """Open calls of a session by request id."""
+        return self._stems["calls"] + session_id
+
+    def call(self, call_id: str) -> str:
+        """An open call."""
+        return self._stems["call"] + call_id
+
+    def outbox(self, call_id: str) -> str:
+        """What a call has said; also the channel that announces it."""
+        return self._stems["outbox"] + call_id
+
+    def reply(self, request: str) -> str:
+        """The client's reply to one request, by `session:id`."""
+        return self._stems["reply"] + request
+
+    def left(self, call: str) -> str:
+        """The task of a held call whose client went away, by `owner:digest`."""
+        return self._stems["left"] + call
 
     def job(self, task_id: str) -> str:
         """arq's job."""

@@ -59,6 +59,10 @@ class StoreSettings(BaseSettings):
     """Bytes of one task's state."""
     retention_limit: float = Field(30 * 24 * 3600.0, ge=1)
     """Seconds an ended task can be kept at most, whatever its tool says."""
+    session_idle: float = Field(24 * 3600.0, ge=1)
+    """Seconds after which an idle session of a revision before 2026 ends."""
+    session_limit: int = Field(100_000, ge=0)
+    """Open sessions of everybody, 0 = no limit."""
     command_timeout: float = Field(5.0, gt=0)
     """Seconds after which a silent Redis counts as unreachable."""
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)

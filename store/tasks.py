@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import BadArguments, NotRepeatable, PayloadTooLarge, TaskNotFound
+from windlass.engine.errors import BadArguments, NotRepeatable, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
@@ -18,15 +18,18 @@ from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.census import Census, census_of, live_workers
 from windlass.store.connection import open_redis, store_errors
-from windlass.store.creation import creation, new_record, refusal, repeated
+from windlass.store.creation import creation, new_record, packed, refusal, repeated
 from windlass.store.feed import Feed
 from windlass.store.keys import Keys
+from windlass.store.left import LeftCalls
 from windlass.store.output import OutputStore
 from windlass.store.paging import Cursors, Page, page_args
 from windlass.store.records import event_of
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
+from windlass.store.sessions import SessionStore
 from windlass.store.settings import StoreSettings
+from windlass.store.streams import StreamStore
 from windlass.store.switchboard import Switchboard
 from windlass.store.tail import Tails
 from windlass.store.views import view_of
@@ -55,6 +58,9 @@ class TaskStore:
         self.feed = Feed(settings, self.keys, self.switchboard)
         self.output = OutputStore(redis, settings, self._scripts, self.switchboard)
         self.artifacts = ArtifactStore(redis, settings, self._scripts)
+        self.sessions = SessionStore(redis, settings, self.keys, self.switchboard)
+        self.streams = StreamStore(redis, settings, self.keys, self.switchboard)
+        self.left = LeftCalls(redis, self.keys)
         self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=_CHUNK))
 
     def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
@@ -64,17 +70,7 @@ class TaskStore:
             PayloadTooLarge: over the limit of the settings.
             BadArguments: they hold something that is not JSON, such as half a surrogate pair.
         """
-        try:
-            packed = self._sealer.seal(payload, task_id=task_id, field="args")
-        except (TypeError, ValueError) as exc:
-            raise BadArguments("The arguments hold a value or text that cannot be written as JSON.") from exc
-        limit = self._settings.max_arguments
-        if len(packed) > limit:
-            raise PayloadTooLarge(
-                f"The arguments are {len(packed):,} bytes; this server accepts {limit:,}. Send a reference instead.",
-                limit=limit,
-            )
-        return packed
+        return packed(self._sealer, self._settings.max_arguments, task_id, payload)
 
     async def create(self, task: NewTask) -> TaskView:
         """Store a task for good and queue it; any replica can read it from now on.
@@ -106,6 +102,13 @@ class TaskStore:
             raise TaskNotFound(task_id=task_id)
         record, outcome, questions, ahead = reply
         return view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
+
+    async def find(self, task_id: str, principal: str) -> TaskView | None:
+        """`look`, with None for a task that is not there."""
+        try:
+            return await self.look(task_id, principal)
+        except TaskNotFound:
+            return None
 
     async def page(
         self,
@@ -217,6 +220,12 @@ class TaskStore:
                 await self._redis.set(self.keys.secret, secrets.token_bytes(32), nx=True)
                 self._secret = bytes(await self._redis.get(self.keys.secret))
         return self._secret
+
+    async def now_ms(self) -> int:
+        """The store's clock, milliseconds since 1970."""
+        with store_errors():
+            seconds, micros = await self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
 
     async def ping(self) -> None:
         """Return when Redis answers.

@@ -331,7 +331,7 @@ class TestEnd:
     def test_it_ends_promptly_and_quietly(self, shared_house: Household, how: str | int, is_busy: bool) -> None:
         log = shared_house.folder / "stdio.log"
         log.write_bytes(b"")
-        gate = shared_house.folder / "never"
+        gate = shared_house.folder / f"never-{how}"  # the same call again would find the same task again
         with raw_host(shared_house) as host:
             host.initialize()
             if is_busy:

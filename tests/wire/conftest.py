@@ -8,31 +8,31 @@ from redis.asyncio import Redis
 from wire.stack import Rpc, client_of, working
 from wire.tools import make_server
 
-from windlass.store.settings import StoreSettings
+from windlass.server.settings import ServerSettings
 
 
 @pytest.fixture
-def settings(redis_url: str) -> StoreSettings:
-    """Where the tasks of a test are kept."""
-    return StoreSettings(redis_url=redis_url, max_arguments=10_000, max_result=20_000)
+def settings(redis_url: str) -> ServerSettings:
+    """Where the tasks of a test are kept, and a short grace for clients that go away."""
+    return ServerSettings(redis_url=redis_url, max_arguments=10_000, max_result=20_000, drop_grace=0.2)
 
 
 @pytest.fixture
-async def idle_rpc(redis: Redis, settings: StoreSettings) -> AsyncIterator[Rpc]:
+async def idle_rpc(redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]:
     """A client of a replica, with no worker anywhere."""
     async with client_of(make_server(settings)) as rpc:
         yield rpc
 
 
 @pytest.fixture
-async def rpc(redis: Redis, settings: StoreSettings) -> AsyncIterator[Rpc]:
+async def rpc(redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]:
     """A client of a replica, and a worker."""
     async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings):
         yield rpc
 
 
 @pytest.fixture(params=[{}, {"json_response": True}], ids=["sse", "json"])
-async def any_rpc(request: pytest.FixtureRequest, redis: Redis, settings: StoreSettings) -> AsyncIterator[Rpc]:
+async def any_rpc(request: pytest.FixtureRequest, redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]:
     """`rpc` with each of the two ways of answering."""
     options: dict[str, Any] = request.param
     async with client_of(make_server(settings), **options) as rpc, working(make_server(settings), settings):

@@ -1,0 +1,42 @@
+"""The ASGI application of a server: which part answers which request, and behind which checks."""
+
+from typing import Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
+from starlette.applications import Starlette
+
+from windlass.server.api_access import Access
+from windlass.server.desk import Desk
+from windlass.server.era_router import EraRouter
+from windlass.server.legacy_http import LegacyHttp
+from windlass.server.scope_gate import ScopeGate
+from windlass.server.site import furnish
+
+__all__ = ["build_app"]
+
+
+def build_app(
+    server: MCPServer[Any],
+    desk: Desk,
+    *,
+    path: str,
+    host: str,
+    hosts: TransportSecuritySettings,
+    json_response: bool,
+    operator_token: str | None,
+) -> Starlette:
+    """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to."""
+    app = server.streamable_http_app(
+        streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
+    )
+    desk.serves_http = True
+    manager: Any = server.session_manager  # its ASGI application stands behind the check of tokens
+    legacy = LegacyHttp(server._lowlevel_server, desk, hosts, json_only=json_response)
+    desk.on_close(legacy.close)
+    limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
+    by_era = EraRouter(legacy=limited, modern=manager.asgi_app)
+    manager.asgi_app = ScopeGate(by_era, desk, server.settings.auth)
+    access = Access(hosts, server.settings.auth if server._token_verifier else None, operator_token is not None)
+    furnish(app, desk, access, mcp_path=path, operator_token=operator_token)
+    return app

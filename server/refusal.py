@@ -1,0 +1,42 @@
+"""What a body must be to be one JSON-RPC message, and refusals at the HTTP level."""
+
+import json
+from http import HTTPStatus
+
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, JSONRPCMessage, JSONRPCNotification, jsonrpc_message_adapter
+from starlette.responses import JSONResponse, Response
+
+__all__ = ["Refusal", "error", "parsed"]
+
+
+class Refusal(Exception):
+    """A request that is answered at the HTTP level, with a JSON-RPC error that has no id."""
+
+    def __init__(self, status: HTTPStatus, message: str, code: int = INVALID_REQUEST) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def parsed(body: bytes) -> JSONRPCMessage:
+    """The message.
+
+    Raises:
+        Refusal: it is none, or a batch.
+    """
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not JSON.", PARSE_ERROR) from None
+    try:
+        message = jsonrpc_message_adapter.validate_python(raw, by_name=False)
+        if isinstance(message, JSONRPCNotification) and "id" in raw:
+            raise ValueError("a request with an id that can be none")
+        return message
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not one JSON-RPC message.") from None
+
+
+def error(status: HTTPStatus, message: str, code: int) -> Response:
+    """An HTTP response with a JSON-RPC error that belongs to no request."""
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status)

@@ -1,0 +1,28 @@
+"""Server-sent events as bytes: JSON-RPC messages, the event that primes a client to come back, keep-alives."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["HEADERS", "PING", "event", "priming"]
+
+HEADERS = (
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"connection", b"keep-alive"),
+    (b"x-accel-buffering", b"no"),
+)
+PING = b": ping\n\n"
+"""A comment: keeps proxies from closing a silent stream, and is no message."""
+
+
+def event(message: Mapping[str, Any], event_id: str | None = None) -> bytes:
+    """One JSON-RPC message; with an id a client can resume behind it."""
+    data = json.dumps(message, separators=(",", ":"))
+    named = f"id: {event_id}\n" if event_id is not None else ""
+    return f"event: message\n{named}data: {data}\n\n".encode()
+
+
+def priming(event_id: str, retry_ms: int) -> bytes:
+    """The event without data that comes first: from now on the client can resume (transports, "Sending Messages")."""
+    return f"id: {event_id}\nretry: {retry_ms}\ndata: \n\n".encode()

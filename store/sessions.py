@@ -1,0 +1,163 @@
+"""Sessions of the revisions before 2026, kept where every replica reads them: who the client is and what it can do.
+
+What a session's calls have said is in `streams.py`. Nothing here knows the protocol's messages.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.errors import TooManySessions
+from windlass.store.connection import store_errors
+from windlass.store.keys import Keys
+from windlass.store.sealing import Sealer
+from windlass.store.settings import StoreSettings
+from windlass.store.switchboard import Hear, Switchboard
+
+__all__ = ["Session", "SessionStore"]
+
+_REPLY_TTL = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One client's session."""
+
+    id: str
+    """Unguessable."""
+    principal: str
+    """Owner: only its requests may use the session."""
+    version: str
+    """The protocol revision that was agreed on."""
+    client: Mapping[str, Any]
+    """Parameters of its `initialize` request: name and capabilities."""
+
+
+class SessionStore:
+    """The sessions of one deployment."""
+
+    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys, switchboard: Switchboard) -> None:
+        self._redis = redis
+        self._idle_ms = int(settings.session_idle * 1000)
+        self._limit = settings.session_limit
+        self._keys = keys
+        self._switchboard = switchboard
+        self._sealer = Sealer(settings.seal_keys)
+
+    async def open(self, session: Session) -> None:
+        """Keep a new session.
+
+        Raises:
+            TooManySessions: the limit of the settings is reached.
+            StoreUnavailable: Redis did not confirm it.
+        """
+        now = int(time() * 1000)
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zremrangebyscore(self._keys.sessions, 0, now)
+                pipe.zcard(self._keys.sessions)
+                _, count = await pipe.execute()
+            if self._limit and count >= self._limit:
+                raise TooManySessions(f"{count:,} sessions are open, the limit. Try again later.")
+            key = self._keys.session(session.id)
+            async with self._redis.pipeline() as pipe:
+                facts = {"principal": session.principal, "version": session.version}
+                pipe.hset(key, mapping={**facts, "client": json.dumps(dict(session.client))})
+                self._touch(pipe, session.id)
+                pipe.zadd(self._keys.sessions, {session.id: now + self._idle_ms})
+                await pipe.execute()
+
+    async def find(self, session_id: str, principal: str) -> Session | None:
+        """The session, whose idle time begins anew; None if there is none or it is somebody else's."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(self._keys.session(session_id))
+                self._touch(pipe, session_id)
+                pipe.zadd(self._keys.sessions, {session_id: int(time() * 1000) + self._idle_ms}, xx=True)
+                found = (await pipe.execute())[0]
+        if not found or found[b"principal"].decode() != principal:
+            return None
+        return Session(session_id, principal, found[b"version"].decode(), json.loads(found[b"client"]))
+
+    async def close(self, session_id: str) -> None:
+        """End a session; whoever serves a stream of it hears so."""
+        keys = self._keys
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.delete(keys.session(session_id), keys.followed(session_id), keys.calls(session_id))
+                pipe.zrem(keys.sessions, session_id)
+                for channel in (keys.session(session_id), keys.push(session_id)):
+                    pipe.publish(channel, json.dumps({"closed": True}))
+                await pipe.execute()
+
+    async def follow(self, session_id: str, task_id: str, token: str | int | None) -> None:
+        """Tell the session of a task from now on: its changes, and its progress under `token` if there is one."""
+        key = self._keys.followed(session_id)
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.hset(key, task_id, json.dumps(token))
+                pipe.pexpire(key, self._idle_ms)
+                pipe.publish(self._keys.push(session_id), json.dumps({"follow": task_id, "token": token}))
+                await pipe.execute()
+
+    async def unfollow(self, session_id: str, task_id: str) -> None:
+        """Tell the session of this task no more."""
+        with store_errors():
+            await self._redis.hdel(self._keys.followed(session_id), task_id)  # type: ignore[misc]  # both clients' type
+
+    async def followed(self, session_id: str) -> dict[str, str | int | None]:
+        """The tasks a session is told of, and their progress tokens."""
+        with store_errors():
+            found = await self._redis.hgetall(self._keys.followed(session_id))  # type: ignore[misc]  # see above
+        return {task_id.decode(): json.loads(token) for task_id, token in found.items()}
+
+    async def push(self, session_id: str, message: Mapping[str, Any]) -> bool:
+        """Hand a message to whoever holds the session's own stream; False if nobody does."""
+        with store_errors():
+            heard = await self._redis.publish(self._keys.push(session_id), json.dumps(dict(message)))
+        return bool(heard)
+
+    async def signal(self, session_id: str, message: Mapping[str, Any]) -> None:
+        """Tell whoever serves a call of the session."""
+        with store_errors():
+            await self._redis.publish(self._keys.session(session_id), json.dumps(dict(message)))
+
+    async def put_reply(self, session_id: str, request_id: str, reply: Mapping[str, Any]) -> None:
+        """Keep the client's reply to a request of ours, and tell whoever waits for it."""
+        sealed = self._sealer.seal(dict(reply), task_id=f"{session_id}:{request_id}", field="reply")
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.set(self._keys.reply(f"{session_id}:{request_id}"), sealed, px=_REPLY_TTL)
+                pipe.publish(self._keys.session(session_id), json.dumps({"reply": request_id}))
+                await pipe.execute()
+
+    async def take_reply(self, session_id: str, request_id: str) -> dict[str, Any] | None:
+        """The client's reply, once; None while there is none."""
+        with store_errors():
+            sealed = await self._redis.getdel(self._keys.reply(f"{session_id}:{request_id}"))
+        if sealed is None:
+            return None
+        reply: dict[str, Any] = self._sealer.open(sealed, task_id=f"{session_id}:{request_id}", field="reply")
+        return reply
+
+    def hearing_signals(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Have `hear` called for what is signalled to the session."""
+        return self._switchboard.listening([self._keys.session(session_id)], hear)
+
+    @asynccontextmanager
+    async def holding_stream(self, session_id: str, hear: Hear) -> AsyncIterator[None]:
+        """Be the holder of the session's own stream; an earlier holder hears that it is no more."""
+        with store_errors():
+            await self._redis.publish(self._keys.push(session_id), json.dumps({"replaced": True}))
+        async with self._switchboard.listening([self._keys.push(session_id)], hear):
+            yield
+
+    def _touch(self, pipe: Any, session_id: str) -> None:
+        for key in (self._keys.session(session_id), self._keys.followed(session_id), self._keys.calls(session_id)):
+            pipe.pexpire(key, self._idle_ms)
+        pipe.pexpire(self._keys.sessions, self._idle_ms)
