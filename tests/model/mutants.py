@@ -1,0 +1,101 @@
+"""The protocol broken in one place at a time: in the model, in the text of the real scripts, or in both.
+
+A patch that no longer fits its script raises when it is applied: say the same fault in the script's new words. A fault
+that cannot be seen by anybody carries the reason; the model's search proves it, and the state machine must agree.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from windlass.store import scripts
+
+__all__ = ["MUTANTS", "Mutant", "broken_scripts"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One fault."""
+
+    name: str
+    in_model: bool
+    """The model knows the fault by this name."""
+    patches: tuple[tuple[str, str, str], ...] = ()
+    """Script, text, what to write instead; each text stands there once."""
+    harmless: str = ""
+    """Why nobody could tell; empty for a fault that must be caught."""
+
+
+MUTANTS = (
+    # Fences.
+    Mutant("no fence check", True, (("prelude", "return was.fence == fence and may(", "return may("),)),
+    Mutant("finish without fence check", True, (("finish", "holds(was, fence, move)", "holds(was, was.fence, move)"),)),
+    Mutant("renew without fence check", True, (("renew", "holds(was, fence, ", "holds(was, was.fence, "),)),
+    Mutant("progress without fence check", True, (("progress", "holds(was, ARGV[i + 1], ", "holds(was, was.fence, "),)),
+    Mutant("ask without fence check", True, (("ask", "holds(was, ARGV[2], ", "holds(was, was.fence, "),)),
+    Mutant("release without fence check", True, (("release", "holds(was, ARGV[2], ", "holds(was, was.fence, "),)),
+    Mutant("claim without fence", True, (("claim", "local fence, attempt = was.fence + 1", "local fence, attempt = was.fence"),)),
+    Mutant("cancel without fence", True, (("cancel", "{ 'fence', was.fence + 1,", "{ 'fence', was.fence,"),)),
+    Mutant("turn without owner", True, (("claim", "was.worker == worker and may('release'", "may('release'"),)),
+    # States.
+    Mutant("no state check", True, (("prelude", "return was.fence == fence and may(move, was.status)", "return was.fence == fence"),)),
+    Mutant("finish without state check", True, (("finish", "not holds(was, fence, move)", "was.fence ~= fence"),)),
+    Mutant("renew without state check", True, (("renew", "holds(was, fence, 'progress')", "was.fence == fence"),)),
+    Mutant("progress without state check", True, (("progress", "not holds(was, ARGV[i + 1], 'progress')", "was.fence ~= ARGV[i + 1]"),)),
+    Mutant("ask without state check", True, (("ask", "not holds(was, ARGV[2], 'ask')", "was.fence ~= ARGV[2]"),)),
+    Mutant("release without state check", True, (("release", "not holds(was, ARGV[2], 'release')", "was.fence ~= ARGV[2]"),)),
+    Mutant("cancel ends what has ended", True, (("cancel", "not may('cancel', was.status)", "not was.status"),)),
+    Mutant("claim without state check", True, (("claim", "if not lapsed and not may('claim', was.status) then", "if not was.status then"),)),
+    Mutant("resume without state check", True, (("answer", "open == 0 and may('resume', was.status)", "open == 0"),)),
+    Mutant(
+        "answer without state check",
+        True,
+        (("answer", "if not may('answer', was.status) then", "if not was.status then"),),
+        harmless="the script that ends a task deletes its questions, so there is nothing left to answer",
+    ),
+    # Leases and the queue.
+    Mutant("no lease move", True, (("claim", "redis.call('ZADD', queue, now + lease, id)", ""),)),
+    Mutant("renew moves no lease", True, (("renew", "redis.call('ZADD', K.queue(was.queue), now + lease, id)", ""),)),
+    Mutant("reconcile makes running tasks due", True, (("reconcile", "idle and math.max(precise, tonumber(field[3]) or 0) or now + tonumber(ARGV[3])", "precise"),)),
+    Mutant("park without fence", True, (("park", "{ 'fence', was.fence + 1 }", "{ 'fence', was.fence }"),)),
+    Mutant("park leaves its place", False, (("park", "  redis.call('ZADD', K.queue(was.queue), PARKED, id)\n", ""),)),
+    Mutant("wake does not queue", False, (("answer", "  requeue(id, was.queue, precise)\n", ""),)),
+    Mutant("release does not queue", False, (("release", "requeue(id, was.queue, precise + delay)", ""),)),
+    Mutant("an end leaves the queue entry", False, (("prelude", "  redis.call('ZREM', K.queue(was.queue), id)\n", ""),)),
+    Mutant("an end leaves the quota", False, (("prelude", "  redis.call('ZREM', K.open(was.principal), id)\n", ""),)),
+    Mutant("an end leaves questions and lease", False, (("prelude", "{ K.inputs(id), K.job(id), K.in_progress(id),", "{ 'x', 'x', 'x',"),)),
+    Mutant("an end expires nothing", False, (("prelude", "  redis.call('PEXPIRE', K.record(id), kept)\n", ""),)),
+    # Replies and repeats.
+    Mutant("finish without idempotence", True, (("finish", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),
+    Mutant("already without fence", True, (("finish", "local same = was.fence == fence and was.status", "local same = was.status"),)),
+    Mutant("already without outcome", True, (("finish", "local same = was.fence == fence and was.status == TO[move]\n    return same and redis.call('GET', K.result(id)) == outcome and", "local same = was.fence == fence\n    return same and"),)),
+    Mutant("a turn is not remembered", False, (("claim", "redis.call('SET', K.turn(worker), turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)", ""),)),
+    Mutant("a creation said again makes another", False, (("create", "if begun.err then", "if false then"),)),
+    Mutant("crashes are not counted", False, (("claim", "(lapsed and 1 or 0)", "0"),)),
+    Mutant("an answer is taken twice", False, (("answer", "redis.call('HDEL', KEYS[1], question)", ""), ("answer", "redis.call('HSETNX', KEYS[1], 'a:' .. ARGV[i], ARGV[i + 1]) == 1", "redis.call('HSET', KEYS[1], 'a:' .. ARGV[i], ARGV[i + 1])"))),
+    Mutant("a question changes on the way", False, (("ask", "if known and known ~= ARGV[i + 1] then", "if false then"),)),
+    Mutant("time runs backwards", False, (("prelude", "return math.max(now, tonumber(was.updated_ms or 0))", "return now - 1000 * (was.seq or 0)"),)),
+    Mutant("an event is skipped", False, (("prelude", "(was.seq or 0) + 1", "(was.seq or 0) + (move == 'release' and 2 or 1)"),)),
+    Mutant("a report that says nothing new", False, (("progress", "elseif (was.done or '') ~= done or (was.total or '') ~= total or (was.message or '') ~= message then", "else"),)),
+)  # fmt: skip
+
+
+@contextmanager
+def broken_scripts(mutant: Mutant, folder: Path) -> Iterator[None]:
+    """Every store made inside loads scripts with the fault in them; `folder` is where they are written."""
+    lua = folder / "lua"
+    lua.mkdir()
+    for source in (resources.files("windlass.store") / "lua").iterdir():
+        (lua / source.name).write_text(source.read_text())
+    for script, old, new in mutant.patches:
+        text = (lua / f"{script}.lua").read_text()
+        assert text.count(old) == 1, f"{mutant.name}: {script}.lua says {old!r} {text.count(old)} times; patch it anew"
+        (lua / f"{script}.lua").write_text(text.replace(old, new))
+    files: Any = SimpleNamespace(files=lambda _package: folder)
+    with mock.patch.object(scripts, "resources", files):
+        yield

@@ -1,0 +1,50 @@
+"""Breadth first through every state a protocol can reach, so that the first violation found has the shortest history."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from .protocol import Bounds, Protocol, State, Violation
+
+__all__ = ["Findings", "search"]
+
+
+@dataclass
+class Findings:
+    """What the search saw."""
+
+    states: int = 0
+    steps: int = 0
+    violation: str = ""
+    """Empty when everything was looked at and nothing is broken."""
+    history: list[str] = field(default_factory=list)
+    """What happened before, from the creation on."""
+
+
+def search(bounds: Bounds, broken: frozenset[str] = frozenset()) -> Findings:
+    """Every reachable state within the bounds, or the nearest violation."""
+    protocol = Protocol(bounds, broken)
+    first = protocol.start()
+    came_from: dict[State, tuple[State, str] | None] = {first: None}
+    ahead = deque([first])
+    found = Findings()
+    while ahead:
+        state = ahead.popleft()
+        try:
+            for what, following in protocol.steps(state):
+                found.steps += 1
+                if following not in came_from:
+                    came_from[following] = (state, what)
+                    ahead.append(following)
+        except Violation as violation:
+            found.violation, found.history = str(violation), _history(came_from, state)
+            break
+    found.states = len(came_from)
+    return found
+
+
+def _history(came_from: dict[State, tuple[State, str] | None], state: State) -> list[str]:
+    history: list[str] = []
+    while (step := came_from[state]) is not None:
+        state, what = step
+        history.append(what)
+    return history[::-1]
