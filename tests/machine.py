@@ -117,6 +117,10 @@ class Model:
         return self.status is Status.INPUT_REQUIRED and self.worker is None
 
     @property
+    def waits_in_memory(self) -> bool:
+        return self.status is Status.INPUT_REQUIRED and self.worker is not None
+
+    @property
     def open_questions(self) -> set[str]:
         return set() if self.has_ended else set(self.asked) - set(self.answers)
 
@@ -216,6 +220,13 @@ class Machine(RuleBasedStateMachine):
     def claim(self, worker: str, room: int, in_turn: bool) -> None:
         self.say(self._do_claim, worker, room, str(self.tick()) if in_turn else "", ())
 
+    @precondition(lambda self: self.turns)
+    @rule(data=st.data())
+    def claim_again(self, data: st.DataObject) -> None:
+        """The reply to a turn was lost, and what it took may be somebody else's by now."""
+        worker = data.draw(st.sampled_from(sorted(self.turns)))
+        self.say(self._do_claim, worker, 3, self.turns[worker][0], ())
+
     @rule(worker=workers, task=tasks)
     def claim_by_id(self, worker: str, task: str) -> None:
         self.say(self._do_claim, worker, 1, "", (task,))
@@ -249,6 +260,11 @@ class Machine(RuleBasedStateMachine):
     @rule(task=tasks, shift=fences)
     def park(self, task: str, shift: int) -> None:
         self.say(self._do_park, task, self.fence_of(task, shift))
+
+    @precondition(lambda self: any(model.waits_in_memory for model in self.model.values()))
+    @rule(data=st.data())
+    def park_what_waits(self, data: st.DataObject) -> None:
+        self.park(data.draw(st.sampled_from([task for task, model in self.model.items() if model.waits_in_memory])), 0)
 
     @rule(task=tasks, shift=fences, outcome=st.sampled_from(OUTCOMES), really=ends)
     def finish(self, task: str, shift: int, outcome: Outcome, really: bool) -> None:

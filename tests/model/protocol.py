@@ -5,8 +5,8 @@ under it at any time and any number of times, however late and whatever it said 
 repeated calls, paused and dead workers alike, and more than any worker does. Time is one step: whatever lease or delay
 there is has run out.
 
-The moves follow the scripts in store/lua, the legal ones are the engine's own table, and each `in self._broken` is a fault
-that can be put in on purpose (`mutants.py`). What must hold is checked at every step and raises `Violation`.
+The moves follow the scripts in store/lua, the legal ones are the engine's own table, and each `in self._broken` is a
+fault that can be put in on purpose (`mutants.py`). What must hold is checked at every step and raises `Violation`.
 """
 
 from collections.abc import Iterator

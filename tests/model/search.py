@@ -1,4 +1,4 @@
-"""Breadth first through every state a protocol can reach, so that the first violation found has the shortest history."""
+"""Breadth first through every state a protocol can reach: the first violation found has the shortest history."""
 
 from collections import deque
 from dataclasses import dataclass, field
