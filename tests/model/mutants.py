@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant("release does not queue", False, (("release", "requeue(id, was.queue, precise + delay)", ""),)),
     Mutant("an end leaves the queue entry", False, (("prelude", "  redis.call('ZREM', K.queue(was.queue), id)\n", ""),)),
     Mutant("an end leaves the quota", False, (("prelude", "  redis.call('ZREM', K.open(was.principal), id)\n", ""),)),
-    Mutant("an end leaves questions and lease", False, (("prelude", "{ K.inputs(id), K.job(id), K.in_progress(id),", "{ 'x', 'x', 'x',"),)),
+    Mutant("an end leaves questions and lease", False, (("prelude", "{ K.inputs(id), K.journal(id), K.job(id), K.in_progress(id),", "{ 'x', 'x', 'x', 'x',"),)),
     Mutant("an end expires nothing", False, (("prelude", "  redis.call('PEXPIRE', K.record(id), kept)\n", ""),)),
     # Replies and repeats.
     Mutant("finish without idempotence", True, (("finish", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),

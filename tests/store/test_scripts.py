@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import fail_after, sleep
 from depot import DONE, OWNER, Depot, question
+from model.mutants import MUTANTS, Mutant, broken_scripts
 from oracle import broken_promises
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
@@ -205,3 +206,10 @@ async def let_snapshots_fail(depot: Depot) -> None:
     with fail_after(5):
         while (await redis.info("persistence"))["rdb_last_bgsave_status"] != "err":
             await sleep(0.01)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_faults_put_in_on_purpose_still_fit_the_scripts(mutant: Mutant, tmp_path: Path) -> None:
+    """`tests/model` then shows that each is seen; said here because whoever changes a script runs this file."""
+    with broken_scripts(mutant, tmp_path):
+        pass
