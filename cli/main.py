@@ -115,6 +115,7 @@ def worker(
     queue: options.Queue = None,
     log_level: options.Level = LogLevel.INFO,
     idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
+    leave_when_changed: Annotated[bool, typer.Option("--leave-when-changed", hidden=True)] = False,
     log_form: options.Form = LogForm.AUTO,
     parent: options.ParentLine = None,
 ) -> None:
@@ -127,7 +128,7 @@ def worker(
         from windlass.cli.work import work
 
         flags = {"redis_url": redis_url, "concurrency": concurrency, "grace": grace, "queue": queue}
-        work(file, line, flags, idle_exit=idle_exit)
+        work(file, line, flags, idle_exit=idle_exit, leave_when_changed=leave_when_changed)
 
 
 @app.command()

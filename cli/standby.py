@@ -112,7 +112,7 @@ class Standby:
 
     def _serves(self, worker: Mapping[str, Any]) -> bool:
         is_right = worker["queue"] == self._post.queue and self._post.tools <= set(worker["tools"])
-        return is_right and not _is_dead(worker)
+        return is_right and not worker.get("leaving") and not _is_dead(worker)
 
     async def _man(self) -> None:
         """Start a worker, unless another process of this user is just doing so."""
@@ -128,7 +128,8 @@ class Standby:
 
     async def _start(self, log_file: Path) -> None:
         post = self._post
-        child = Child("worker", [post.target, "--queue", post.queue, "--idle-exit", str(_IDLE_EXIT), *post.words])
+        ends = ("--idle-exit", str(_IDLE_EXIT), "--leave-when-changed")
+        child = Child("worker", [post.target, "--queue", post.queue, *ends, *post.words])
         try:
             await child.start()
         except Reported as exc:

@@ -10,6 +10,7 @@ from typing import Any
 from windlass.cli.failures import only_cause
 from windlass.cli.loading import load_server
 from windlass.cli.parent import Parent
+from windlass.cli.sources import Sources
 from windlass.cli.storage import redis_at_hand, settings_for
 from windlass.engine.ports import Toolbox
 from windlass.server import TaskServer
@@ -19,16 +20,19 @@ from windlass.workers.worker import Worker
 __all__ = ["work"]
 
 
-def work(file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None) -> None:
-    """Work until told to stop, or for `idle_exit` seconds without a task.
+def work(
+    file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None, leave_when_changed: bool
+) -> None:
+    """Work until told to stop, for `idle_exit` seconds without a task, or until the server's files have changed.
 
     Raises:
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit: at the start.
     """
     server = load_server(file)
     settings = settings_for(WorkerSettings, server, **flags)
+    outdated = Sources(file).changed if leave_when_changed else None
     with redis_at_hand(settings) as ready, only_cause():
-        Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit).run()
+        Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
     _leave()
 
 

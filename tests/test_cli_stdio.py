@@ -97,6 +97,16 @@ def wait_until(host: RawHost, task_id: str, words: str) -> dict[str, Any]:
     return found
 
 
+def result_of(task: dict[str, Any]) -> str:
+    return str(task["result"]["content"][0]["text"])
+
+
+def worker_log(house: Household) -> str:
+    (data,) = (house.folder / "state" / "windlass").iterdir()
+    log = data / "worker.log"
+    return log.read_text() if log.exists() else ""
+
+
 def text_of(result: Any) -> str:
     (content,) = result.content
     assert isinstance(content, TextContent)
@@ -190,7 +200,7 @@ class TestWorkers:
         with raw_host(house) as host:
             assert host.task(task_id)["status"] == "working"
             gate.touch()
-            assert wait_until(host, task_id, "completed")["result"]["content"][0]["text"] == "dug"
+            assert result_of(wait_until(host, task_id, "completed")) == "dug"
             assert workers(house) == {worker}, "the worker that had begun the task ended it"
 
     def kill_the_host_itself(self, house: Household, gate: Path) -> tuple[str, int]:
@@ -241,6 +251,26 @@ class TestWorkers:
             wait_until(host, second, "completed")
             assert len(workers(house)) == 1
 
+    def test_a_changed_file_gets_a_new_worker_and_the_old_one_ends_its_task(self, house: Household) -> None:
+        """The changed file is one that the server imports."""
+        house.write("phrases.py", 'DUG = "dug"\n')
+        house.write("server.py", "from phrases import DUG\n" + SERVER.replace('return "dug"', "return DUG"))
+        gate = house.folder / "gate"
+        with raw_host(house) as host:
+            old = host.call_as_task("dig", gate=str(gate))
+            wait_until(host, old, "half of the hole")
+            (first,) = workers(house)
+        house.write("phrases.py", 'DUG = "dug deeper"\n')
+        eventually(lambda: "worker.retiring" in worker_log(house))
+        open_gate = house.write("open gate", "")
+        with raw_host(house) as host:
+            new = host.call_as_task("dig", gate=str(open_gate))
+            assert result_of(wait_until(host, new, "completed")) == "dug deeper"
+            assert len(workers(house) - {first}) == 1
+            gate.touch()
+            assert result_of(wait_until(host, old, "completed")) == "dug"
+            eventually(lambda: first not in workers(house))
+
     def test_each_queue_has_its_worker(self, house: Household) -> None:
         house.write("server.py", SERVER + BY_QUEUE)
         with raw_host(house) as host:
@@ -259,8 +289,7 @@ class TestWorkers:
             host.close_input()
             assert host.process.wait(5) == 0
         eventually(lambda: workers(house))
-        log = next((house.folder / "state" / "windlass").iterdir()) / "worker.log"
-        eventually(lambda: log.exists() and "task.settled" in log.read_text())
+        eventually(lambda: "task.settled" in worker_log(house))
         with raw_host(house) as host:
             assert host.task(task_id)["status"] == "completed"
 

@@ -31,6 +31,7 @@ class LeaseKeeper:
         self._every = lease / 3
         self._health = health
         self._stopping = threading.Event()
+        self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._run, name="windlass.leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
@@ -40,10 +41,15 @@ class LeaseKeeper:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
+    def renew_now(self) -> None:
+        """Renew without waiting for the time: the health key has news."""
+        self._hurry.set()
+
     async def stop(self) -> None:
         """Stop renewing and drop the health key; returns when the thread has ended."""
         # Not `to_thread(join)`: tools may have filled the loop's executor for ever.
         self._stopping.set()
+        self._hurry.set()
         await self._ended.wait()
 
     def _run(self) -> None:
@@ -57,6 +63,7 @@ class LeaseKeeper:
     def _renew_until_stopped(self) -> None:
         down = False
         while not self._stopping.is_set():
+            self._hurry.clear()
             held = self._held.fences()
             try:
                 lost = self._presence.renew(held, self._health())
@@ -71,7 +78,7 @@ class LeaseKeeper:
                 down = False
             if lost:
                 self._report(lost, dict(held))
-            self._stopping.wait(self._every)
+            self._hurry.wait(self._every)
 
     def _report(self, lost: list[str], fences: dict[str, int]) -> None:
         if self._loop is not None and not self._loop.is_closed():

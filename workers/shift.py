@@ -37,6 +37,7 @@ class Shift:
         self._stir = asyncio.Event()
         self._room = asyncio.Event()
         self._turns = count(1)
+        self._is_asked = False
         self._draining = False
         self._grace_over = False
         self._failed = False
@@ -54,16 +55,26 @@ class Shift:
 
         Tasks that only wait for answers are parked at once.
         """
-        grace = 0.0 if self._draining else self._station.settings.grace
+        grace = 0.0 if self._is_asked else self._station.settings.grace
         log.info("worker.draining", running=self.running, grace=grace)
+        self._is_asked = True
+        self._close()
+        self._loop.call_later(grace, self._end_grace)
+
+    def retire(self) -> None:
+        """Claim nothing more; running tasks take the time they need. For a worker that others take over from."""
+        log.info("worker.retiring", running=self.running)
+        self._close()
+
+    def _close(self) -> None:
         self._draining = True
         self._stir.set()
+        self._station.leave()
         for attempt in self._tasks.values():
             attempt.leave_memory()
         if self._ear is not None:
             # It would take the token of what is given back from a worker that stays.
             self._ear.cancel()
-        self._loop.call_later(grace, self._end_grace)
 
     async def work(self) -> None:
         """Work until drained or idle for too long. Outages of the store are waited out."""

@@ -61,6 +61,9 @@ class Station:
         self.board = ProgressBoard(self._write_progress)
         self.stir: Callable[[], None] = lambda: None
         """Called when a place has become free."""
+        self.say: Callable[[], None] = lambda: None
+        """Writes the health key without delay."""
+        self._is_leaving = False
         self.slots = Slots(settings.concurrency, lambda: self.stir())
         self._toolbox = toolbox
         self._journals = journals
@@ -134,6 +137,11 @@ class Station:
         log.info("task.settled", outcome=_kind(ending), seconds=round(ending.seconds, 3), **facts)
         return True
 
+    def leave(self) -> None:
+        """Say that this worker takes nothing more on."""
+        self._is_leaving = True
+        self.say()
+
     def health(self) -> dict[str, Any]:
         """What the health key says; called from the lease thread."""
         return {
@@ -146,6 +154,7 @@ class Station:
             "running": len(self.held.fences()),
             "settled": self.settled,
             "tools": sorted(self._toolbox.policies()),
+            "leaving": self._is_leaving,
         }
 
     async def _write_progress(self, reports: Sequence[Report]) -> None:
@@ -179,6 +188,7 @@ async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIte
         journals = JournalStore(redis, settings, store.scripts)
         station = Station(settings, store, toolbox, name, journals=journals, output=output, artifacts=artifacts)
         leases = LeaseKeeper(Presence(settings, store, name), station.held, settings.lease, station.health)
+        station.say = leases.renew_now
         signals = SignalListener(settings, store.keys, station.held, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
         services = (leases, signals, station.board, reconciler)

@@ -1,6 +1,7 @@
 """The worker process: an arq worker whose loop is ours (`shift.py`), with arq's queue, keys and formats."""
 
 import signal
+from collections.abc import Awaitable, Callable
 
 import arq.worker
 import structlog
@@ -18,13 +19,24 @@ log = structlog.get_logger()
 
 
 class Worker(arq.worker.Worker):
-    """Serves one queue until it is told to stop. `idle_exit`: it stops by itself after so many idle seconds."""
+    """Serves one queue until it is told to stop. `idle_exit`: it stops by itself after so many idle seconds.
 
-    def __init__(self, source: ToolSource, settings: WorkerSettings, *, idle_exit: float | None = None) -> None:
+    `outdated` returns when others should take over: the worker then takes nothing more on, and ends with its last task.
+    """
+
+    def __init__(
+        self,
+        source: ToolSource,
+        settings: WorkerSettings,
+        *,
+        idle_exit: float | None = None,
+        outdated: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(**arq_arguments(settings), handle_signals=False)
         self._source = source
         self._settings = settings
         self._idle_exit = idle_exit
+        self._outdated = outdated
 
     def run(self) -> None:
         """Work until drained, in this thread. A tool's `sys.exit()` in a task of its own does not end it.
@@ -47,10 +59,17 @@ class Worker(arq.worker.Worker):
             shift = Shift(station, bell, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.add_signal_handler(number, shift.drain)
+            watching = self.loop.create_task(self._watch(shift))
             try:
                 await shift.work()
             finally:
+                watching.cancel()
                 await bell.close()
+
+    async def _watch(self, shift: Shift) -> None:
+        if self._outdated is not None:
+            await self._outdated()
+            shift.retire()
 
     async def close(self) -> None:
         """Nothing is left to close: `main` returns only when everything has stopped."""
