@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 _FAREWELL = 1.5
 """Seconds that the server has for its own end: hosts lose their patience after two."""
+_CALL = "windlass call FILE TOOL key=value ..."
 
 
 def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> NoReturn:
@@ -70,6 +71,8 @@ async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[Post], se
     talking = ProtocolOutput(pipes.writing, listening.end)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, listening.end)
+    if os.isatty(pipes.reading):
+        print(f"windlass: A host speaks here, in JSON-RPC. To call a tool yourself: {_CALL}", file=sys.stderr)
     log.info("stdio.started", data=str(settings.home), queues=[post.queue for post in posts])
     serving = asyncio.create_task(server.run_stdio_async(listening, talking))
     watches = [standby.open() for standby in standbys]

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clients.raw_stdio import RawHost
 from clients.sdk_extension import TasksExtension
-from command_line import PATIENCE, SERVER, Household, eventually
+from command_line import PATIENCE, SERVER, Household, Screen, eventually
 from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp.client.stdio import StdioServerParameters
@@ -251,6 +251,21 @@ class TestWorkers:
             wait_until(host, second, "completed")
             assert len(workers(house)) == 1
 
+    def test_a_worker_that_is_leaving_is_not_counted_on(self, house: Household) -> None:
+        """It drains: the task that it has begun takes its time, and the next one does not wait for that."""
+        house.environment["WINDLASS_GRACE"] = "300"
+        gate = house.folder / "gate"
+        with raw_host(house) as host:
+            slow = host.call_as_task("dig", gate=str(gate))
+            wait_until(host, slow, "half of the hole")
+            (first,) = workers(house)
+            os.kill(first, signal.SIGTERM)
+            eventually(lambda: "worker.draining" in worker_log(house))
+            wait_until(host, host.call_as_task("dig", gate=str(house.write("open gate", ""))), "completed")
+            assert len(workers(house) - {first}) == 1
+            gate.touch()
+            assert wait_until(host, slow, "completed")
+
     def test_a_changed_file_gets_a_new_worker_and_the_old_one_ends_its_task(self, house: Household) -> None:
         """The changed file is one that the server imports."""
         house.write("phrases.py", 'DUG = "dug"\n')
@@ -426,6 +441,13 @@ class TestStart:
             assert process.stderr is not None
             assert process.stdout.read() == ""
             assert said in process.stderr.read()
+
+    def test_a_person_at_a_terminal_is_told_what_this_is(self, house: Household) -> None:
+        with closing(Screen(house, ["stdio", "server.py"])) as screen:
+            screen.wait_for("windlass call FILE TOOL")
+            screen.wait_for("stdio.started")
+            screen.type("\x03")
+            assert screen.end() == 0
 
     def test_a_server_without_task_tools_needs_no_worker(self, house: Household) -> None:
         house.write("server.py", NO_TASKS)
