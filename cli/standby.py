@@ -86,7 +86,8 @@ class Standby:
         await asyncio.wait([self._watching])
         if not self._has_sent_one:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look(), _LAST_LOOK)
+                async with asyncio.timeout(_LAST_LOOK):
+                    await self._look()
         await self._redis.aclose()
 
     async def _watch(self) -> None:
@@ -95,8 +96,10 @@ class Standby:
             for pause in _LOOKS:
                 await asyncio.sleep(pause)
                 await self._look()
+            # Not `wait_for`: before Python 3.12 it takes no notice of a cancel in the moment that it is stirred.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), _LOOK_EVERY)
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._stirred.wait()
 
     async def _look(self) -> None:
         if self._loop.time() < self._not_before:

@@ -83,7 +83,8 @@ async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[Post], se
     for task in (serving, *watches):
         if task.done():
             task.result()
-    await asyncio.gather(*(standby.close() for standby in standbys))
+    closing = asyncio.gather(*(standby.close() for standby in standbys))
+    await asyncio.wait([closing], timeout=_FAREWELL)
     # Here: whatever has not ended by now would be waited for.
     _leave()
 

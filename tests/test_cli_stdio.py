@@ -1,5 +1,6 @@
 """`windlass stdio` under real hosts: both eras, what may stand on standard output, workers that outlive it, its end."""
 
+import asyncio
 import fcntl
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import fail_after, sleep
 from clients.raw_stdio import RawHost
 from clients.sdk_extension import TasksExtension
 from command_line import PATIENCE, SERVER, Household, Screen, eventually
@@ -22,7 +24,9 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import TypeAdapter
 
+from windlass.cli.standby import Post, Standby
 from windlass.cli.state_folder import states_of_user
+from windlass.store.settings import StoreSettings
 
 WORKER = "windlass.cli.main worker"
 LOUD = """
@@ -410,6 +414,23 @@ class TestEnd:
             process.stdin.write(INITIALIZE)
             process.stdin.flush()
             assert process.wait(PATIENCE) == 0
+
+
+async def test_a_watch_ends_although_it_is_stirred_in_that_moment(redis_url: str, tmp_path: Path) -> None:
+    """The host's last line and the end of its input come together; one turn of the loop more or less decides."""
+    settings = StoreSettings(redis_url=redis_url, home=tmp_path)
+    standbys = [Standby(Post("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
+    for standby in standbys:
+        standby.open()
+    with fail_after(10):
+        while not all(standby._stirred._waiters for standby in standbys):
+            await sleep(0.02)
+    for turns, standby in enumerate(standbys):
+        standby.stir()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with fail_after(5):
+            await standby.close()
 
 
 class TestStart:
