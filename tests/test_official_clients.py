@@ -100,3 +100,91 @@ def test_ext_tasks_gets_a_tools_failure_as_its_result(url: str, official: Offici
     with official.ext_tasks(url, "modern", "task", "stumble") as client:
         seen = client.finish()
     assert (seen[-1]["status"], seen[-1]["result"]["isError"]) == ("completed", True)
+
+
+# Tasks of 2025-11-25
+
+
+RELATED = "io.modelcontextprotocol/related-task"
+
+
+def test_python_sdk_1_runs_a_task(url: str, official: Official) -> None:
+    with official.python1(url, "task", "count", STEPS) as client:
+        seen = client.finish()
+    (created,) = [saw["task"] for saw in all_of(seen, "created")]
+    assert created["status"] == "working"
+    statuses = all_of(seen, "status")
+    assert {status["taskId"] for status in statuses} == {created["taskId"]}
+    assert statuses[-1]["status"] == "completed"
+    assert {status["statusMessage"] for status in statuses} & {message for _, _, message in COUNTED}
+    (result,) = all_of(seen, "result")
+    assert text_of(result) == "counted to 4"
+    assert result["_meta"][RELATED] == {"taskId": created["taskId"]}
+    assert created["taskId"] in all_of(seen, "listed")[0]["ids"]
+
+
+def test_python_sdk_1_answers_a_tasks_question_on_the_stream_of_its_result(url: str, official: Official) -> None:
+    with official.python1(url, "task", "book") as client:
+        seen = client.finish()
+    (question,) = all_of(seen, "question")
+    task_id = all_of(seen, "created")[0]["task"]["taskId"]
+    assert question["params"]["message"] == "Which seat would you like?"
+    assert question["params"]["_meta"][RELATED] == {"taskId": task_id}
+    assert "input_required" in [status["status"] for status in all_of(seen, "status")]
+    assert text_of(all_of(seen, "result")[0]) == "booked row 5 at the window"
+
+
+def test_python_sdk_1_cancels_a_task(url: str, official: Official) -> None:
+    with official.python1(url, "cancel", "sleep_forever") as client:
+        seen = client.finish()
+    (cancelled,) = all_of(seen, "cancelled")
+    assert (cancelled["status"], seen[-1]["status"]) == ("cancelled", "cancelled")
+
+
+def test_typescript_sdk_1_streams_a_task_with_its_progress(url: str, official: Official) -> None:
+    with official.typescript(url, "stream", "count", STEPS) as client:
+        seen = client.finish()
+    (created,) = all_of(seen, "taskCreated")
+    statuses = [saw["task"] for saw in all_of(seen, "taskStatus")]
+    assert {status["taskId"] for status in statuses} == {created["task"]["taskId"]}
+    assert [status["status"] for status in statuses][-1] == "completed"
+    assert progress(seen)[:4] == COUNTED
+    (result,) = all_of(seen, "result")
+    assert text_of(result["result"]) == "counted to 4"
+
+
+def test_typescript_sdk_1_answers_a_tasks_question(url: str, official: Official) -> None:
+    with official.typescript(url, "stream", "book") as client:
+        seen = client.finish()
+    (question,) = all_of(seen, "question")
+    assert len(all_of(seen, "taskCreated")) == 1
+    assert question["params"]["message"] == "Which seat would you like?"
+    assert text_of(all_of(seen, "result")[0]["result"]) == "booked row 5 at the window"
+
+
+def test_typescript_sdk_1_cancels_a_task(url: str, official: Official) -> None:
+    with official.typescript(url, "cancel", "sleep_forever") as client:
+        seen = client.finish()
+    assert [saw["status"] for saw in all_of(seen, "cancelled")] == ["cancelled"]
+    assert "was cancelled" in seen[-1]["error"]
+
+
+def test_typescript_sdk_1_is_told_why_a_task_failed(url: str, official: Official) -> None:
+    with official.typescript(url, "stream", "stumble") as client:
+        seen = client.finish()
+    last = [saw["task"] for saw in all_of(seen, "taskStatus")][-1]
+    assert (last["status"], seen[-1]["saw"]) == ("failed", "error")
+    assert "The ground was uneven" in last["statusMessage"]
+
+
+def test_ext_tasks_runs_a_task_in_a_session(url: str, official: Official) -> None:
+    with official.ext_tasks(url, "legacy", "task", "count", STEPS) as client:
+        seen = client.finish()
+    assert (seen[0]["era"], all_of(seen, "execution")[0]["kind"]) == ("legacy", "task")
+    assert (seen[-1]["status"], text_of(seen[-1]["result"])) == ("completed", "counted to 4")
+
+
+def test_ext_tasks_cancels_a_task_in_a_session(url: str, official: Official) -> None:
+    with official.ext_tasks(url, "legacy", "cancel", "sleep_forever") as client:
+        seen = client.finish()
+    assert (len(all_of(seen, "cancelled")), seen[-1]["status"]) == (1, "cancelled")

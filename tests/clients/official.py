@@ -98,6 +98,7 @@ class Official:
     def installed(cls) -> "Official":
         """Install what is missing."""
         done = subprocess.run([ROOT / "scripts" / "clients"], stdout=subprocess.PIPE, text=True, check=False)
+        assert done.returncode in (0, 77), f"scripts/clients ended with {done.returncode}; its message stands above"
         return cls(**json.loads(done.stdout))
 
     def python1(self, *words: str) -> contextlib.AbstractContextManager[Program]:
@@ -111,6 +112,10 @@ class Official:
     def typescript(self, *words: str) -> contextlib.AbstractContextManager[Program]:
         """The TypeScript SDK 1.x: `URL ACTION TOOL [ARGUMENTS]`."""
         return _running(needed(self.node, "the TypeScript SDK"), "typescript_client.mjs", words)
+
+    def model(self, *words: str) -> contextlib.AbstractContextManager[Program]:
+        """A host without tasks or progress on the TypeScript SDK 1.x, and its model: `URL TOOL ARGUMENTS LIMIT`."""
+        return _running(needed(self.node, "the TypeScript SDK"), "model_client.mjs", words)
 
     def ext_tasks(self, *words: str) -> contextlib.AbstractContextManager[Program]:
         """`ext-tasks` on the TypeScript SDK 2.x: `URL ERA ACTION TOOL [ARGUMENTS]`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.resolve import AcceptedElicitation
+from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from windlass.server import Context, TaskConfig, TaskServer
@@ -63,6 +64,12 @@ async def book(ctx: Context) -> str:
 async def stumble() -> str:
     """Fail as a tool."""
     raise ToolError("The ground was uneven")
+
+
+@mcp.tool(task=PATIENT)
+async def refuse() -> str:
+    """Answer with an error of the protocol."""
+    raise MCPError(-32050, "Not on a Sunday")
 
 
 @mcp.tool(task=PATIENT)

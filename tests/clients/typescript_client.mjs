@@ -1,12 +1,11 @@
-// The official TypeScript SDK 1.x against the client tests' server: `node typescript_client.mjs URL ACTION TOOL [ARGUMENTS]`.
-//
-// Prints one JSON object a line for whatever the client is told.
+// The official TypeScript SDK 1.x against the client tests' server: `node typescript_client.mjs URL ACTION TOOL [ARGUMENTS
+// [LIMIT]]`, the limit in milliseconds. Prints one JSON object a line for whatever the client is told.
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { CallToolResultSchema, ElicitRequestSchema } from "@modelcontextprotocol/sdk/types.js";
 
-const [url, action, tool, words] = process.argv.slice(2);
+const [url, action, tool, words, limit] = process.argv.slice(2);
 const params = { name: tool, arguments: words ? JSON.parse(words) : {} };
 
 const say = (saw, facts) => console.log(JSON.stringify({ saw, ...facts }));
@@ -23,11 +22,22 @@ client.setRequestHandler(ElicitRequestSchema, (request) => {
 client.fallbackNotificationHandler = async (notification) => say("notification", notification);
 
 const actions = {
-  /** Call it as any host does: the SDK's limit of 60 s, moved on by every progress message. */
+  /** Call it with progress, which moves the limit; without one it is the SDK's 60 s. */
   async call() {
     const onresumptiontoken = (token) => say("cursor", { token });
-    const options = { onprogress, resetTimeoutOnProgress: true, onresumptiontoken };
+    const timeout = limit && Number(limit);
+    const options = { onprogress, resetTimeoutOnProgress: true, onresumptiontoken, ...(timeout && { timeout }) };
     say("result", await client.callTool(params, CallToolResultSchema, options));
+  },
+
+  /** Call a tool that is refused, and then one that takes its time, for a transport that does not leave the first alone. */
+  async refused() {
+    const onresumptiontoken = (token) => say("cursor", { token });
+    await client.callTool(params, CallToolResultSchema, { onprogress, onresumptiontoken }).then(
+      (result) => say("result", result),
+      (error) => say("error", { code: error.code, message: error.message }),
+    );
+    say("result", await client.callTool({ name: "count", arguments: { steps: 2, pause: 1.5 } }));
   },
 
   /** Let the SDK create the task, follow it and take its result. */
@@ -49,7 +59,15 @@ const actions = {
   },
 };
 
-const transport = new StreamableHTTPClientTransport(new URL(url));
+/** As always; tells of each GET, which is how the SDK listens and how it comes back to a call. */
+async function watchedFetch(address, init) {
+  const response = await fetch(address, init);
+  const cursor = init.headers.get("last-event-id");
+  if (init.method === "GET") say("get", { cursor, status: response.status });
+  return response;
+}
+
+const transport = new StreamableHTTPClientTransport(new URL(url), { fetch: watchedFetch });
 await client.connect(transport);
 say("connected", { revision: transport.protocolVersion, capabilities: client.getServerCapabilities() });
 await client.listTools(); // tells the SDK which tools can be tasks

@@ -28,9 +28,10 @@ def eventually(probe: Callable[[], T], enough: Callable[[T], object] = bool, *, 
 
 
 class Deployment:
-    """Its processes by name; all of them are gone at the end."""
+    """Its processes by name; all of them are gone at the end. `server`: the file that they serve."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Path = SERVER) -> None:
+        self.server = server
         self.redis = PrivateRedis(appendonly="yes", appendfsync="no")
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -40,7 +41,7 @@ class Deployment:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
         with self.log(name).open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [str(WINDLASS), command[0], str(SERVER), "--redis-url", self.redis.url, *command[1:]],
+                [str(WINDLASS), command[0], str(self.server), "--redis-url", self.redis.url, *command[1:]],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
@@ -49,9 +50,9 @@ class Deployment:
             )
         return self.processes[name]
 
-    def replica(self, name: str) -> str:
-        """Start a replica on a free port; its address once it answers."""
-        self.start(name, "serve", "--port", "0")
+    def replica(self, name: str, port: int = 0) -> str:
+        """Start a replica, on a free port unless told which; its address once it answers."""
+        self.start(name, "serve", "--port", str(port))
         return eventually(lambda: self._address(name))
 
     def worker(self, name: str, *options: str) -> subprocess.Popen[bytes]:

@@ -1,0 +1,58 @@
+"""A host that gives every call up after a minute gets the result of a tool that takes three.
+
+The tool, the server's hand-off and the host's limit are scaled down; `WINDLASS_TEST_LONG=1` takes the real figures.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clients.official import Json, Official
+from command_line import Household
+
+SERVER = Path(__file__).parents[1] / "clients" / "server.py"
+LONG = bool(os.environ.get("WINDLASS_TEST_LONG"))
+LIMIT, HAND_OFF, LONGEST = (60.0, 50.0, 55.0) if LONG else (3.0, 2.0, 2.9)
+"""Seconds: when the host gives up, when the server hands off, and how long a call may then take."""
+STEPS = 9
+WORDS = json.dumps({"steps": STEPS, "pause": LIMIT / 3})  # three times the limit
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of a server that hands off before the host gives up."""
+    house = Household(tmp_path_factory.mktemp("windlass"), {"WINDLASS_HANDOFF_AFTER": str(HAND_OFF)})
+    try:
+        with house.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
+            yield command.url()
+    finally:
+        house.clear()
+
+
+def text_of(answer: Json) -> str:
+    return str(answer["content"][0]["text"])
+
+
+def test_a_host_with_a_hard_limit_follows_the_words_to_the_result(url: str, official: Official) -> None:
+    with official.model(url, "count", WORDS, str(int(LIMIT * 1000))) as model:
+        tools, *answers = model.finish()
+    assert {"task_wait", "task_status", "task_cancel", "task_list"} <= set(tools["names"])
+    first, *waits, last = answers
+    assert not first.get("isError")
+    assert first["tool"] == "count"
+    assert {answer["tool"] for answer in [*waits, last]} == {"task_wait"}
+    assert len(waits) >= 2, "one wait was enough: the tool was too short to show anything"
+    assert not any(answer.get("isError") for answer in answers)
+    assert text_of(last) == f"counted to {STEPS}"
+    assert max(answer["seconds"] for answer in answers) < LONGEST
+
+
+def test_a_host_that_resets_its_limit_on_progress_is_never_handed_off(url: str, official: Official) -> None:
+    with official.typescript(url, "call", "count", WORDS, str(int(LIMIT * 1000))) as client:
+        seen = client.finish()
+    assert [saw["progress"] for saw in seen if saw["saw"] == "progress"] == list(range(1, STEPS + 1))
+    assert text_of(seen[-1]) == f"counted to {STEPS}"
