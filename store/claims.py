@@ -72,12 +72,13 @@ class ClaimStore:
         self.scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
 
-    def claim_call(self, queue: str, room: int, *, turn: str = "", ids: Sequence[str] = ()) -> Call:
+    def claim_call(self, queue: str, room: int, *, turn: str = "", lane: int = 0, ids: Sequence[str] = ()) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
-        Saying the call again with the same `turn` gives what the first one took; without one it takes more.
+        Saying the call again with the same `turn` gives what the first one took, as long as no later one was said on
+        its `lane`; without one it takes more.
         """
-        keys = [self.keys.queue(queue), self.keys.wake(queue)]
+        keys = [self.keys.queue(queue), self.keys.wake(queue), self.keys.turn(f"{self._worker}:{lane}")]
         limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
         return "claim", keys, [queue, self._worker, *limits, turn, *ids]
 

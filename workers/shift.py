@@ -1,14 +1,13 @@
 """The loop of a worker: claim what is due, run it, settle what ended. Batches both, and drains.
 
-One *turn* is one round trip to Redis: the endings of finished attempts, and a claim for the free slots behind them.
+One *turn* is one round trip to Redis: the endings of finished attempts, and a claim for the free slots behind them. A
+turn is for half of the slots at most, so that Redis can work on one while the tools of the other run.
 """
 
 import asyncio
-from itertools import count
-from typing import Any
+from collections.abc import Awaitable
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from windlass.engine.errors import OperatorError
 from windlass.store.bell import Bell
@@ -17,11 +16,11 @@ from windlass.workers.attempt import Attempt
 from windlass.workers.ending import Ending
 from windlass.workers.held import Stop
 from windlass.workers.station import Station
+from windlass.workers.teller import Teller
 
 __all__ = ["Shift"]
 
 log = structlog.get_logger()
-_NOTHING = Claims([], None)
 
 
 class Shift:
@@ -32,15 +31,21 @@ class Shift:
         self._bell = bell
         self._idle_exit = idle_exit
         self._slots = station.slots
+        self._teller = Teller(station, gives_up=lambda failures: self._grace_over and failures >= 3)
         self._tasks: dict[asyncio.Task[None], Attempt] = {}
         self._endings: list[Ending] = []
+        self._turns: set[asyncio.Task[None]] = set()
+        self._claims = 0
+        """Under way."""
+        self._called = True
+        """Something may be due: the bell rang, a time has come, or nobody was listening."""
+        self._plenty = False
+        """The last claim left something that is due."""
         self._stir = asyncio.Event()
         self._room = asyncio.Event()
-        self._turns = count(1)
         self._is_asked = False
         self._draining = False
         self._grace_over = False
-        self._failed = False
         self._loop = asyncio.get_running_loop()
         station.stir = self._stir.set
         self._ear: asyncio.Task[None] | None = None
@@ -78,78 +83,68 @@ class Shift:
 
     async def work(self) -> None:
         """Work until drained or idle for too long. Outages of the store are waited out."""
-        self._ear = ear = asyncio.create_task(self._listen(), name="windlass.bell")
+        self._ear = asyncio.create_task(self._listen(), name="windlass.bell")
         idle_since = self._loop.time()
         try:
-            while not (self._draining and not self._tasks and not self._endings):
+            while self._is_busy() or not self._draining:
                 self._stir.clear()
-                busy = bool(self._tasks or self._endings)
-                await self._turn()
-                self._set_room()
-                if busy or self._tasks or self._endings:
+                if self._is_busy():
                     idle_since = self._loop.time()
                 elif self._idle_exit is not None and self._loop.time() - idle_since >= self._idle_exit:
                     return
-                if self._draining and not self._tasks and not self._endings:
-                    return
+                self._take_turns()
+                self._set_room()
                 await self._stir.wait()
+                self._end_turns()
         finally:
-            ear.cancel()
-            await asyncio.wait([ear])
+            await self._leave()
 
-    async def _turn(self) -> None:
-        endings, self._endings = self._endings, []
-        free = 0 if self._draining else self._slots.free
-        if not endings and not free:
-            return
-        self._slots.take(free)  # nobody who goes on may have them meanwhile
-        claims = await self._exchange(endings, free)
+    def _is_busy(self) -> bool:
+        return bool(self._tasks or self._endings or self._turns)
+
+    def _take_turns(self) -> None:
+        """Begin turns while there is something to settle or to claim."""
+        share = (self._station.settings.concurrency + 1) // 2
+        # A claim that is still under way must not take what a leaving worker gives back.
+        while self._teller.is_free and not (self._draining and self._turns):
+            endings, room = self._endings[:share], self._room_to_claim(share)
+            if not endings and (not room or (self._claims and not self._plenty)):
+                return
+            del self._endings[:share]
+            if room:
+                self._called = False
+                self._claims += 1
+                self._slots.take(room)  # nobody who goes on may have them meanwhile
+            turn = asyncio.create_task(self._turn(self._teller.turn(endings, room), room), name="windlass.turn")
+            self._turns.add(turn)
+            turn.add_done_callback(lambda _: self._stir.set())
+
+    def _room_to_claim(self, share: int) -> int:
+        if self._draining or not (self._called or self._plenty):
+            return 0
+        return min(share, self._slots.free)
+
+    async def _turn(self, telling: Awaitable[Claims], room: int) -> None:
+        used = 0
+        try:
+            claims = await telling
+            used = len(claims.tasks)
+        finally:
+            self._claims -= bool(room)
+            self._slots.put_back(room - used)
         for claimed in claims.tasks:
             self._start(self._station.attempt(claimed))
-        self._slots.put_back(free - len(claims.tasks))
-        if claims.wait_ms is None:
-            return
-        if claims.wait_ms > 0:
-            if claims.wait_ms < self._station.settings.poll * 1000:
-                self._loop.call_later(claims.wait_ms / 1000, self._stir.set)
-        elif self._slots.free:
-            self._stir.set()
+        if room:
+            self._come_again(claims)
 
-    async def _exchange(self, endings: list[Ending], free: int) -> Claims:
-        station = self._station
-        calls = [station.calls_of(ending) for ending in endings]
-        said = [call for group in calls for call in group]
-        claim = station.store.claim_call(station.settings.queue, free, turn=str(next(self._turns))) if free else None
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(OperatorError),
-            wait=wait_exponential_jitter(multiplier=0.05, max=2.0),
-            stop=self._gives_up,
-            retry_error_callback=lambda _state: None,
-        )
-        reply: tuple[list[Any], Claims | None] | None = await retrying(self._say, said, claim)
-        if reply is None:
-            log.error("worker.left_unsettled", endings=len(endings))
-            return _NOTHING
-        replies, claims = reply
-        at = -1
-        for ending, group in zip(endings, calls, strict=True):
-            at += len(group)
-            station.note(ending, replies[at])
-        return claims or _NOTHING
+    def _come_again(self, claims: Claims) -> None:
+        self._plenty = claims.wait_ms == 0
+        if claims.wait_ms and claims.wait_ms < self._station.settings.poll * 1000:
+            self._loop.call_later(claims.wait_ms / 1000, self._call)
 
-    async def _say(self, said: list[Any], claim: Any) -> tuple[list[Any], Claims | None]:
-        """One round trip. After an outage the leases come first, so that nobody claims what is running here."""
-        held = self._station.held.fences() if self._failed else []
-        renewal = [self._station.store.renew_call(held)] if held else []
-        self._failed = True
-        replies, claims = await self._station.store.turn([*renewal, *said], claim)
-        self._failed = False
-        return replies[len(renewal) :], claims
-
-    def _gives_up(self, state: RetryCallState) -> bool:
-        if state.attempt_number == 1 and state.outcome is not None:
-            log.warning("store.turn_failed", error=str(state.outcome.exception()))
-        return self._grace_over and state.attempt_number >= 3
+    def _call(self) -> None:
+        self._called = True
+        self._stir.set()
 
     def _start(self, attempt: Attempt) -> None:
         task = asyncio.create_task(self._run(attempt))
@@ -170,6 +165,11 @@ class Shift:
                 self._tasks.pop(task, None)
             self._stir.set()
 
+    def _end_turns(self) -> None:
+        for turn in [turn for turn in self._turns if turn.done()]:
+            self._turns.discard(turn)
+            turn.result()
+
     async def _listen(self) -> None:
         while True:
             await self._room.wait()
@@ -179,15 +179,22 @@ class Shift:
                     await self._bell.pass_on()
             except OperatorError:
                 await asyncio.sleep(self._station.settings.poll)
-            self._stir.set()
+            self._call()
 
     def _set_room(self) -> None:
         if self._slots.free and not self._draining:
             self._room.set()
         else:
             self._room.clear()
+            self._called = True  # nobody hears the bell now
 
     def _end_grace(self) -> None:
         self._grace_over = True
         self._station.stop_all(Stop.DRAIN)
         self._stir.set()
+
+    async def _leave(self) -> None:
+        tasks = [task for task in (self._ear, *self._turns) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

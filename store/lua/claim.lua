@@ -1,5 +1,5 @@
 -- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead).
--- KEYS: 1 queue, 2 wake list
+-- KEYS: 1 queue, 2 wake list, 3 what the last claim on this lane took
 -- ARGV: 1 queue name, 2 worker, 3 lease ms, 4 how many, 5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
 --       7... ids to take instead of the head of the queue (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
@@ -54,7 +54,7 @@ local function take(id)
   hand_over(id, was, fence, attempt, crashes)
 end
 
-local given = turn ~= '' and redis.call('GET', K.turn(worker))
+local given = turn ~= '' and redis.call('GET', KEYS[3])
 local repeated = given and given:match('^%S+') == turn
 local named = #ARGV > 6
 if repeated then
@@ -82,7 +82,7 @@ if #ids > 0 then
   next_due = math.min(next_due, now + lease)
   args = redis.call('MGET', unpack(args))
   if turn ~= '' and not repeated then
-    redis.call('SET', K.turn(worker), turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)
+    redis.call('SET', KEYS[3], turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)
   end
 end
 if repeated or named then

@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant("finish without idempotence", True, (("finish", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),
     Mutant("already without fence", True, (("finish", "local same = was.fence == fence and was.status", "local same = was.status"),)),
     Mutant("already without outcome", True, (("finish", "local same = was.fence == fence and was.status == TO[move]\n    return same and redis.call('GET', K.result(id)) == outcome and", "local same = was.fence == fence\n    return same and"),)),
-    Mutant("a turn is not remembered", False, (("claim", "redis.call('SET', K.turn(worker), turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)", ""),)),
+    Mutant("a turn is not remembered", False, (("claim", "redis.call('SET', KEYS[3], turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)", ""),)),
     Mutant("a creation said again makes another", False, (("create", "if begun.err then", "if false then"),)),
     Mutant("crashes are not counted", False, (("claim", "(lapsed and 1 or 0)", "0"),)),
     Mutant("an answer is taken twice", False, (("answer", "redis.call('HDEL', KEYS[1], question)", ""), ("answer", "redis.call('HSETNX', KEYS[1], 'a:' .. ARGV[i], ARGV[i + 1]) == 1", "redis.call('HSET', KEYS[1], 'a:' .. ARGV[i], ARGV[i + 1])"))),

@@ -57,7 +57,7 @@ async def test_a_talkative_tool_writes_at_most_twenty_times_a_second(stage: Stag
 
 
 async def test_the_last_word_before_a_drain_and_before_a_retry_is_kept(stage: Stage) -> None:
-    worker = await stage.worker()
+    worker = await stage.worker(grace=1)  # the words are said within it
     task_id = await stage.create_noted("count", stage.gate(), n=5000)
     await stage.noted("start", task_id)
     worker.send(signal.SIGTERM)

@@ -31,7 +31,7 @@ async def test_workers_killed_at_random_moments_lose_nothing(stage: Stage) -> No
     chosen = random.Random(20251124)
     settings = {"concurrency": 8, "lease": 0.5, "poll": 0.2, "crash_limit": 50}
     workers = [await stage.worker(**settings) for _ in range(3)]
-    tasks = await asyncio.gather(*(stage.create_noted("nap", seconds=0.03) for _ in range(400)))
+    tasks = await asyncio.gather(*(stage.create_noted("nap", seconds=0.4) for _ in range(400)))
     for _ in range(8):
         started = len(stage.notes("start"))
         await eventually(lambda started=started: len(stage.notes("start")) > started + chosen.randrange(30))
