@@ -10,7 +10,7 @@ from windlass.engine.status import Move
 
 __all__ = ["FINISHING", "Event"]
 
-FINISHING = frozenset({Move.COMPLETE, Move.FAIL, Move.CANCEL})
+FINISHING = frozenset({Move.COMPLETE, Move.FAIL, Move.OVERDUE, Move.CANCEL})
 """Moves after which a task's history ends."""
 
 

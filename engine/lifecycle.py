@@ -9,13 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from windlass.engine.errors import IllegalMove
-from windlass.engine.events import Event
+from windlass.engine.events import FINISHING, Event
 from windlass.engine.record import Progress, TaskRecord
 from windlass.engine.status import LEGAL_MOVES, Move, Status
 
 __all__ = ["apply", "fold"]
 
-_TERMINAL_MOVES = frozenset({Move.COMPLETE, Move.FAIL, Move.CANCEL})
 _FENCED_MOVES = frozenset({Move.CLAIM, Move.RECLAIM, Move.PARK, Move.CANCEL})
 """Moves after which an earlier owner's word no longer counts: the fence rises."""
 
@@ -79,7 +78,7 @@ def _with_facts(record: TaskRecord, event: Event) -> TaskRecord:
             facts["started_ms"] = event.at_ms
     if event.move in (Move.RELEASE, Move.PARK):
         facts["worker"] = None
-    if event.move in _TERMINAL_MOVES:
+    if event.move in FINISHING:
         facts["ended_ms"] = event.at_ms
         facts["questions"] = 0
     return replace(record, **facts)

@@ -16,6 +16,8 @@ class Fault(StrEnum):
 
     TIMEOUT = "timeout"
     """The attempt ran longer than the tool's policy allows."""
+    DEADLINE = "deadline"
+    """The task had not ended when its policy says it must."""
     EXITED = "exited"
     """The tool tried to end its process (`sys.exit()`, or another non-Exception)."""
     POISONED = "poisoned"

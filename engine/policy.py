@@ -10,34 +10,23 @@ from typing import Literal
 
 from windlass.engine.errors import PolicyError
 from windlass.engine.key import KeySource, arguments_of, check_arguments, check_source
+from windlass.engine.retrying import (
+    Backoff,
+    Duration,
+    Retry,
+    RetryOn,
+    as_timedelta,
+    check_backoff,
+    check_retry_on,
+    wait_before,
+)
 
 __all__ = ["FROM_META", "Duration", "TaskConfig", "as_timedelta"]
-
-Duration = timedelta | float | int
-"""A timedelta, or seconds."""
 
 FROM_META = "_meta"
 """As `idempotency`: the client names the key, in the request's `_meta`."""
 
-_LONGEST_BACKOFF = timedelta(hours=1)
 _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-
-
-def as_timedelta(value: Duration, *, what: str) -> timedelta:
-    """`value` as a timedelta.
-
-    Raises:
-        PolicyError: not a number of seconds, not finite, or negative; the message starts with `what`.
-    """
-    if isinstance(value, bool) or not isinstance(value, timedelta | int | float):
-        raise PolicyError(f"{what} must be a timedelta or a number of seconds, not {value!r}")
-    try:
-        duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (ValueError, OverflowError) as exc:
-        raise PolicyError(f"{what} must be a finite number of seconds, not {value!r}") from exc
-    if duration < timedelta(0):
-        raise PolicyError(f"{what} must not be negative, got {value!r}")
-    return duration
 
 
 def _is_scope(name: object) -> bool:
@@ -59,8 +48,13 @@ class TaskConfig:
     """Longest run of one attempt; None = no limit."""
     retries: int = 0
     """How often a crashed or timed-out attempt is tried again. A `ToolError` or `MCPError` is an answer: never."""
-    backoff: Duration = 2
-    """Wait before the first retry; doubled each time, at most an hour."""
+    backoff: Backoff = 2
+    """Wait before the first retry, doubled each time; or a function of the attempt, or a tenacity wait strategy.
+    An hour at most."""
+    retry_on: RetryOn | None = None
+    """Kinds of error that are tried again, or a function of the error; None = any, and a timeout."""
+    deadline: Duration | None = None
+    """How long after its creation the task must have ended, with all attempts and waits; None = no limit."""
     retention: Duration = timedelta(hours=24)
     """How long the result stays readable after the end."""
     poll_interval: Duration = 1
@@ -88,7 +82,9 @@ class TaskConfig:
             raise PolicyError("retention under a second would drop the result before anybody can read it")
         if as_timedelta(self.poll_interval, what="poll_interval") < timedelta(milliseconds=1):
             raise PolicyError("poll_interval must be at least a millisecond")
-        as_timedelta(self.backoff, what="backoff")
+        check_backoff(self.backoff)
+        if self.deadline is not None and as_timedelta(self.deadline, what="deadline") == timedelta(0):
+            raise PolicyError("deadline=0 would end every task before it starts; use None for no limit")
         if self.park_after is not None:
             as_timedelta(self.park_after, what="park_after")
         if self.handoff_after is not None and as_timedelta(self.handoff_after, what="handoff_after") == timedelta(0):
@@ -103,13 +99,25 @@ class TaskConfig:
                 self._refuse_constant(self.idempotency)
 
     def check_against(self, arguments: Sequence[str]) -> None:
-        """Refuse what does not fit a tool with these arguments.
+        """Refuse what does not fit a tool with these arguments, and what contradicts itself.
 
         Raises:
-            PolicyError: a key is made of an argument the tool does not have.
+            PolicyError: a key is made of an argument the tool does not have; or two fields cannot both be meant.
         """
+        if self.retry_on is not None:
+            check_retry_on(self.retry_on, self.retries)
+        self._check_times()
         if self.idempotency is not None and self.idempotency != FROM_META:
             check_arguments(self.idempotency, arguments, what="idempotency")
+
+    def _check_times(self) -> None:
+        limit, total = self.run_limit, self.time_limit
+        if total is not None and limit is not None and total < limit:
+            raise PolicyError(f"deadline={self.deadline!r} is shorter than timeout={self.timeout!r} of one attempt")
+        first = wait_before(self.backoff, 1) if self.retries or callable(self.backoff) else None
+        if total is not None and first is not None and first >= total:
+            waits = first.total_seconds()
+            raise PolicyError(f"backoff waits {waits:g} s before the first retry, beyond deadline={self.deadline!r}")
 
     @staticmethod
     def _refuse_constant(template: str) -> None:
@@ -139,10 +147,23 @@ class TaskConfig:
         """How often a client is advised to ask."""
         return as_timedelta(self.poll_interval, what="poll_interval")
 
-    def retry_delay(self, failures: int) -> timedelta | None:
-        """Wait before the next attempt after `failures` failed ones (from 1); None = give up."""
+    @property
+    def time_limit(self) -> timedelta | None:
+        """How long after its creation the task must have ended, None = no limit."""
+        return None if self.deadline is None else as_timedelta(self.deadline, what="deadline")
+
+    def retry_delay(self, failures: int, crash: BaseException | None = None) -> timedelta | None:
+        """Wait before the next attempt after `failures` failed ones (from 1), the last by `crash`; None = give up.
+
+        Raises:
+            Exception: whatever the author's own `backoff` or `retry_on` raises.
+        """
         if failures > self.retries:
             return None
-        first = min(_LONGEST_BACKOFF, as_timedelta(self.backoff, what="backoff"))
-        doubled: timedelta = first * float(2 ** min(failures - 1, 20))
-        return min(_LONGEST_BACKOFF, doubled)
+        if isinstance(crash, Retry):
+            return wait_before(self.backoff, failures) if crash.after is None else crash.after
+        if crash is not None and self.retry_on is not None:
+            kinds = isinstance(self.retry_on, type | tuple)
+            if not (isinstance(crash, self.retry_on) if kinds else self.retry_on(crash)):  # type: ignore[arg-type, operator]
+                return None
+        return wait_before(self.backoff, failures)

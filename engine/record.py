@@ -50,6 +50,10 @@ class NewTask:
     """How long the ended task can still be read."""
     poll_interval: timedelta = timedelta(seconds=1)
     """How often a client is advised to ask."""
+    retries: int = 0
+    """How often a failed attempt may be tried again."""
+    deadline: timedelta | None = None
+    """How long after its creation it must have ended; None = no limit."""
     idempotency: str | None = None
     """A second task of the same owner with this key is answered with the first one, unless that failed."""
     idempotency_of: str = ""
@@ -82,13 +86,18 @@ class TaskRecord:
     """How often its worker died."""
     failures: int = 0
     """How often an attempt failed and was retried."""
+    retries: int = 0
+    """How often that may be."""
+    deadline_ms: int | None = None
+    """When it fails if it has not ended."""
     worker: str | None = None
     started_ms: int | None = None
     ended_ms: int | None = None
     due_ms: int | None = None
     """When a released task may run again."""
     reason: str | None = None
-    """Why it was released, cancelled or given up; `tool_error` when its tool returned an error."""
+    """Why it was released, cancelled or given up; `tool_error` when its tool returned an error,
+    `crashed` when it raised one for the last time."""
     rerun_of: str | None = None
     """The ended task that this one repeats."""
     progress: Progress = field(default_factory=Progress)

@@ -47,6 +47,8 @@ class Move(StrEnum):
     RELEASE = "release"
     COMPLETE = "complete"
     FAIL = "fail"
+    OVERDUE = "overdue"
+    """It had not ended at its deadline."""
     CANCEL = "cancel"
 
 
@@ -68,6 +70,7 @@ LEGAL_MOVES: Mapping[Move, tuple[frozenset[Status], Status | None]] = MappingPro
         Move.RELEASE: (_HELD, Status.PENDING),
         Move.COMPLETE: (_HELD, Status.COMPLETED),
         Move.FAIL: (_HELD, Status.FAILED),
+        Move.OVERDUE: (_OPEN, Status.FAILED),
         Move.CANCEL: (_OPEN, Status.CANCELLED),
     }
 )

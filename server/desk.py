@@ -23,6 +23,7 @@ from windlass.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
 from windlass.engine.policy import TaskConfig
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
+from windlass.server.backoff import plain_backoff
 from windlass.server.call_keys import Once, once
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
@@ -113,6 +114,7 @@ class Desk:
         if tool.name in self._tools:
             raise DuplicateTool(f"Two task tools are named {tool.name!r}. Give one another name.")
         try:
+            policy = plain_backoff(policy)
             policy.check_against(list(tool.parameters.get("properties", {})))
         except PolicyError as exc:
             raise PolicyError(f"Tool {tool.name!r}: {exc}") from None
@@ -173,6 +175,8 @@ class Desk:
                 queue=entry.policy.queue,
                 retention=kept_for,
                 poll_interval=entry.policy.polled_every,
+                retries=entry.policy.retries,
+                deadline=entry.policy.time_limit,
                 idempotency=key,
                 idempotency_of=stands_for,
             )

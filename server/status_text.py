@@ -1,17 +1,24 @@
 """One line of words for the state of a task, the same on every poll and push of every protocol."""
 
+from math import ceil
+from time import time
 from typing import assert_never
 
 from windlass.engine.outcome import Broke, Refused, Returned
-from windlass.engine.record import Progress, TaskView
+from windlass.engine.record import Progress, TaskRecord, TaskView
 from windlass.engine.status import Status
 
 __all__ = ["progress_text", "status_text"]
 
 _BACK_IN_QUEUE = {
-    "retry": "the last attempt failed, trying again",
     "unknown_tool": "waiting for a worker that has this tool",
     "drain": "its worker was stopped, queued again",
+    "answered": "answered, queued again",
+}
+_TRIED_AGAIN = {
+    "crashed": "the last one failed",
+    "timed_out": "the last one timed out",
+    "asked_again": "the last one asked for another",
 }
 
 
@@ -22,11 +29,11 @@ def status_text(view: TaskView) -> str:
         case Status.PENDING:
             return _pending(view)
         case Status.RUNNING:
-            return progress_text(record.progress) or ("running" if record.attempt <= 1 else f"attempt {record.attempt}")
+            return progress_text(record.progress) or ("running" if not record.failures else _attempt(record))
         case Status.INPUT_REQUIRED:
             return "waiting for an answer" if record.questions <= 1 else f"waiting for {record.questions} answers"
         case Status.COMPLETED:
-            return "the tool reported an error" if record.reason == "tool_error" else "completed"
+            return "the tool reported an error" if record.reason in ("tool_error", "crashed") else "completed"
         case Status.FAILED:
             return _failure(view)
         case Status.CANCELLED:
@@ -45,10 +52,19 @@ def progress_text(progress: Progress) -> str:
 
 
 def _pending(view: TaskView) -> str:
-    why = _BACK_IN_QUEUE.get(view.record.reason or "", "")
-    if why:
-        return why
+    record = view.record
+    reason = record.reason or ""
+    if reason in _TRIED_AGAIN:
+        seconds = ceil(max(0.0, (record.due_ms or 0) / 1000 - time()))
+        return f"{_attempt(record)}{f' in {seconds} s' if seconds else ', queued'}: {_TRIED_AGAIN[reason]}"
+    if reason in _BACK_IN_QUEUE:
+        return _BACK_IN_QUEUE[reason]
     return f"queued behind {view.ahead}" if view.ahead else "queued, next in line"
+
+
+def _attempt(record: TaskRecord) -> str:
+    """What a person counts: neither crashes of workers nor waits for answers are attempts of the tool's."""
+    return f"attempt {record.failures + 1} of {record.retries + 1}"
 
 
 def _failure(view: TaskView) -> str:

@@ -40,6 +40,8 @@ class Claimed:
     principal: str
     stored: bytes | None
     """Arguments as stored; None when somebody deleted them."""
+    time_left: timedelta | None = None
+    """Until the task must have ended, from the claim on; None = no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +95,21 @@ class ClaimStore:
             args += [task_id, fence, _number(said.done), _number(said.total), said.message or ""]
         return "progress", [], args
 
-    def finish_call(self, task_id: str, fence: int, outcome: Outcome) -> Call:
-        """End a task. An outcome that cannot be stored - too large, not JSON - becomes one that says so."""
+    def finish_call(self, task_id: str, fence: int, outcome: Outcome, *, reason: str | None = None) -> Call:
+        """End a task. An outcome that cannot be stored - too large, not JSON - becomes one that says so.
+
+        `reason`: why there is no success, None = what the outcome says.
+        """
         try:
             stored = self._sealer.seal(outcome_to_json(outcome), task_id=task_id, field="result")
             fault = _too_large(len(stored), self._settings.max_result)
         except (TypeError, ValueError):
             stored, fault = b"", Broke(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
         if fault is not None:
-            outcome = fault
+            outcome, reason = fault, None
             stored = self._sealer.seal(outcome_to_json(fault), task_id=task_id, field="result")
         move = Move.COMPLETE if isinstance(outcome, Returned) else Move.FAIL
-        return "finish", [], [task_id, fence, move, stored, _reason(outcome)]
+        return "finish", [], [task_id, fence, move, stored, _reason(outcome) if reason is None else reason]
 
     def release_call(self, task_id: str, fence: int, *, delay: timedelta, failures: int, reason: str) -> Call:
         """Give a task back, to be run after `delay`."""
@@ -190,7 +195,17 @@ class ClaimStore:
 def _claims(reply: Any) -> Claims:
     _, wait, rows, payloads = reply
     tasks = [
-        Claimed(row[0].decode(), row[1], row[2], row[3], row[4], row[5].decode(), row[6].decode(), stored)
+        Claimed(
+            id=row[0].decode(),
+            fence=row[1],
+            attempt=row[2],
+            crashes=row[3],
+            failures=row[4],
+            tool=row[5].decode(),
+            principal=row[6].decode(),
+            stored=stored,
+            time_left=None if row[7] < 0 else timedelta(milliseconds=row[7]),
+        )
         for row, stored in zip(rows, payloads, strict=True)
     ]
     return Claims(tasks, None if wait < 0 else wait)

@@ -11,7 +11,7 @@ from windlass.store.queue import arq_job
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
 
-__all__ = ["creation", "new_record", "packed", "refusal", "repeated"]
+__all__ = ["creation", "new_record", "packed", "refusal", "repeated", "sealed_answers"]
 
 
 def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
@@ -20,7 +20,19 @@ def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
     poll = max(1, _ms(task.poll_interval))
     whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
     quotas = [settings.open_limit, settings.open_limit_total]
-    return [*whole, task.idempotency or "", *quotas, task.listed_for, task.rerun_of or "", task.idempotency_of]
+    return [
+        *whole,
+        task.idempotency or "",
+        *quotas,
+        task.listed_for,
+        task.rerun_of or "",
+        task.idempotency_of,
+        *_limits(task),
+    ]
+
+
+def _limits(task: NewTask) -> list[Any]:
+    return [task.retries or "", "" if task.deadline is None else _ms(task.deadline)]
 
 
 def refusal(reply: Sequence[Any]) -> CallerError:
@@ -43,6 +55,8 @@ def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
         updated_ms=now,
         seq=1,
         rerun_of=task.rerun_of,
+        retries=task.retries,
+        deadline_ms=None if task.deadline is None else now + _ms(task.deadline),
         retention_ms=max(1, _ms(settings.kept_for(task.retention))),
         poll_ms=max(1, _ms(task.poll_interval)),
     )
@@ -58,6 +72,8 @@ def repeated(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: st
         queue=record.queue,
         retention=timedelta(milliseconds=record.retention_ms),
         poll_interval=timedelta(milliseconds=record.poll_ms),
+        retries=record.retries,
+        deadline=None if record.deadline_ms is None else timedelta(milliseconds=record.deadline_ms - record.created_ms),
         idempotency=f"rerun {record.id} {once}" if once else None,
         listed_for=listed_for,
         rerun_of=record.id,
@@ -84,3 +100,19 @@ def packed(sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any])
             limit=limit,
         )
     return sealed
+
+
+def sealed_answers(sealer: Sealer, task_id: str, answers: Mapping[str, Any]) -> list[Any]:
+    """Key, answer, key, answer... as they will be stored.
+
+    Raises:
+        BadArguments: an answer is not JSON.
+    """
+    try:
+        return [
+            word
+            for key, value in answers.items()
+            for word in (key, sealer.seal(value, task_id=task_id, field="inputs"))
+        ]
+    except (TypeError, ValueError) as exc:
+        raise BadArguments("The answers hold a value or text that cannot be written as JSON.") from exc

@@ -20,6 +20,7 @@ shared.
 | P live | zset: open task ids by creation | none | create, settle |
 | P all | zset: every task by creation, for operators | none (gone when empty) | create, forget, page |
 | P list:<lister> | zset: the tasks one caller may list, by creation | none (gone when empty) | create, forget, page |
+| P dead | zset: tasks that broke for good, by their end | none (gone when empty) | settle, forget, page |
 | P fading | zset: `<id>` or `<id> <lister>` of ended tasks by end of retention | none | settle, forget |
 | P ended | hash: `<state> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
@@ -52,14 +53,17 @@ shared.
 
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
-__all__ = ["UNEXPIRING", "Keys"]
+__all__ = ["DEAD_LETTERS", "UNEXPIRING", "Keys"]
 
 UNEXPIRING = (
     *("task:", "events:", "args:", "inputs:", "journal:", "once:"),
     *("output:", "artifacts:", "artifact:", "blob:", "outside"),
-    *("live", "all", "list:", "fading", "ended", "open:", "queue:", "secret", job_key_prefix),
+    *("live", "all", "list:", "dead", "fading", "ended", "open:", "queue:", "secret", job_key_prefix),
 )
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
+
+DEAD_LETTERS = " dead"
+"""Lister of what broke for good; no principal has a blank in it."""
 
 _PER_TASK = {
     "record": "{p}task:",
@@ -101,6 +105,7 @@ class Keys:
         self.root = "{" + prefix + "}:"
         self.live = self.root + "live"
         self.all = self.root + "all"
+        self.dead = self.root + "dead"
         self.fading = self.root + "fading"
         self.ended = self.root + "ended"
         self.workers = self.root + "workers"
@@ -113,7 +118,9 @@ class Keys:
     def lua(self) -> str:
         """Lua source of the same keys: `K.record(id)`, ..., and `K.live` and the other sets."""
         stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
-        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in ("live", "all", "fading", "ended", "outside"))
+        sets = ", ".join(
+            f"{name} = '{self.root}{name}'" for name in ("live", "all", "dead", "fading", "ended", "outside")
+        )
         return f"local K = {{ {sets}, {stems} }}\n"
 
     def record(self, task_id: str) -> str:
@@ -161,8 +168,8 @@ class Keys:
         return self._stems["open"] + principal
 
     def list(self, lister: str) -> str:
-        """What one caller may list."""
-        return self._stems["list"] + lister
+        """What one caller may list, or the dead letters."""
+        return self.dead if lister == DEAD_LETTERS else self._stems["list"] + lister
 
     def queue(self, name: str) -> str:
         """A queue: arq's sorted set."""

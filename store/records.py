@@ -9,7 +9,7 @@ from windlass.engine.status import Move, Status
 
 __all__ = ["event_of", "pairs", "record_of"]
 
-_NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "due_ms", "questions", "retention_ms", "poll_ms"})
+_NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions"})
 _FLOATS = frozenset({"done", "total"})
 
 
@@ -20,9 +20,7 @@ def pairs(flat: Sequence[bytes]) -> dict[str, str]:
 
 def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
     """The record in a hash; an empty value reads as None."""
-    number = {
-        name: int(float(value)) for name, value in field.items() if value and (name in _NUMBERS or name[-3:] == "_ms")
-    }
+    number = {name: int(float(value)) for name, value in field.items() if value and _is_number(name)}
     return TaskRecord(
         id=task_id,
         tool=field["tool"],
@@ -36,6 +34,8 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
         attempt=number["attempt"],
         crashes=number.get("crashes", 0),
         failures=number.get("failures", 0),
+        retries=number.get("retries", 0),
+        deadline_ms=number.get("deadline_ms"),
         worker=field.get("worker") or None,
         started_ms=number.get("started_ms"),
         ended_ms=number.get("ended_ms"),
@@ -57,10 +57,14 @@ def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
     return Event(int(entry_id.split(b"-")[0]), move, at, facts)
 
 
+def _is_number(name: str) -> bool:
+    return name in _NUMBERS or name.endswith("_ms")
+
+
 def _typed(name: str, value: str) -> str | int | float | None:
     if value == "":
         return None
-    if name in _NUMBERS:
+    if _is_number(name):
         return int(float(value))
     return float(value) if name in _FLOATS else value
 

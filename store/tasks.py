@@ -3,14 +3,13 @@
 What workers do (claim, renew, finish...) is in `claims.py`.
 """
 
-import secrets
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import BadArguments, NotRepeatable, TaskNotFound
+from windlass.engine.errors import NotRepeatable, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
@@ -18,15 +17,16 @@ from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.census import Census, census_of, live_workers
 from windlass.store.connection import open_redis, store_errors
-from windlass.store.creation import creation, new_record, packed, refusal, repeated
+from windlass.store.creation import creation, new_record, packed, refusal, repeated, sealed_answers
 from windlass.store.feed import Feed
-from windlass.store.keys import Keys
+from windlass.store.keys import DEAD_LETTERS, Keys
 from windlass.store.left import LeftCalls
 from windlass.store.output import OutputStore
 from windlass.store.paging import Cursors, Page, page_args
 from windlass.store.records import event_of
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
+from windlass.store.secret import SharedSecret
 from windlass.store.sessions import SessionStore
 from windlass.store.settings import StoreSettings
 from windlass.store.streams import StreamStore
@@ -53,7 +53,7 @@ class TaskStore:
         self.keys = Keys(settings.prefix)
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
-        self._secret: bytes | None = None
+        self._secret = SharedSecret(redis, settings, self.keys)
         self.switchboard = Switchboard(settings, self.keys.record(""))
         self.feed = Feed(settings, self.keys, self.switchboard)
         self.output = OutputStore(redis, settings, self._scripts, self.switchboard)
@@ -135,6 +135,10 @@ class TaskStore:
         ]
         return Page(tuple(views), cursors.write(lister, *behind) if behind else None)
 
+    async def dead_letters(self, *, after: str | None = None, limit: int = 50, tool: str | None = None) -> Page:
+        """For operators: tasks that broke for good and were not run again, newest first; see `page`."""
+        return await self.page(DEAD_LETTERS, after=after, limit=limit, tool=tool)
+
     async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
         """Run an ended task again: same owner, tool, arguments and queue, another id; the two name each other.
 
@@ -167,13 +171,8 @@ class TaskStore:
             TaskNotFound: unknown, expired, or somebody else's.
             BadArguments: an answer is not JSON.
         """
-        flat: list[Any] = []
-        try:
-            for key, value in answers.items():
-                flat += [key, self._sealer.seal(value, task_id=task_id, field="inputs")]
-        except (TypeError, ValueError) as exc:
-            raise BadArguments("The answers hold a value or text that cannot be written as JSON.") from exc
-        reply = await self._run("answer", [self.keys.inputs(task_id)], [task_id, principal, *flat])
+        sealed = sealed_answers(self._sealer, task_id, answers)
+        reply = await self._run("answer", [self.keys.inputs(task_id)], [task_id, principal, *sealed])
         if reply == b"missing":
             raise TaskNotFound(task_id=task_id)
         return 0 if reply == b"ended" else int(reply)
@@ -203,8 +202,7 @@ class TaskStore:
     async def due(self, queue: str) -> int:
         """How many tasks of a queue a worker could claim now: queued ones, and those that a dead worker held."""
         with store_errors():
-            seconds, micros = await self._redis.time()
-            return int(await self._redis.zcount(self.keys.queue(queue), "-inf", seconds * 1000 + micros // 1000))
+            return int(await self._redis.zcount(self.keys.queue(queue), "-inf", await self.now_ms()))
 
     async def census(self, queues: Iterable[str]) -> Census:
         """Counts of all tasks, in one round trip; `queues`: the names of those to look into."""
@@ -213,13 +211,7 @@ class TaskStore:
 
     async def shared_secret(self) -> bytes:
         """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""
-        if self._settings.seal_keys:
-            return self._settings.seal_keys[0]
-        if self._secret is None:
-            with store_errors():
-                await self._redis.set(self.keys.secret, secrets.token_bytes(32), nx=True)
-                self._secret = bytes(await self._redis.get(self.keys.secret))
-        return self._secret
+        return await self._secret.read()
 
     async def now_ms(self) -> int:
         """The store's clock, milliseconds since 1970."""

@@ -40,6 +40,8 @@ def view_of(
 def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:
     if record.reason == "poisoned":
         return Broke(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
+    if record.reason == "deadline" and stored is None:
+        return Broke(Fault.DEADLINE, "The task had not ended at its deadline.")
     if stored is None:
         return None
     try:

@@ -87,7 +87,7 @@ def _read(pipe: Any, keys: Keys, name: str) -> None:
         pipe.smembers(name)
     elif name.startswith((keys.events(""), keys.output(""))):
         pipe.xrange(name)
-    elif name in (keys.live, keys.all, keys.fading, keys.outside) or name.startswith(
+    elif name in (keys.live, keys.all, keys.dead, keys.fading, keys.outside) or name.startswith(
         (keys.open(""), keys.list(""), keys.queue(""))
     ):
         pipe.zrange(name, 0, -1, withscores=True)
@@ -155,7 +155,8 @@ def _of_fences(record: TaskRecord, events: list[Event]) -> Iterator[str]:
     if fences != sorted(set(fences)):
         yield f"I5: fences {fences}"
     claims = [event.facts["fence"] for event in events if event.move in _CLAIMS]
-    if record.status in (Status.COMPLETED, Status.FAILED) and record.fence != claims[-1]:
+    by_worker = record.status in (Status.COMPLETED, Status.FAILED) and record.reason != "deadline"
+    if by_worker and record.fence != claims[-1]:
         yield f"I6: ended under fence {record.fence}, claimed last under {claims[-1]}"
     held = False
     for event in events:
@@ -228,6 +229,7 @@ def _of_sets(found: Found) -> Iterator[str]:
 def _of_lists(found: Found) -> Iterator[str]:
     """Every task is in the list of all and in its lister's; what is gone, and only what ends, is to be forgotten."""
     everything, fading = found.members(found.keys.all), found.members(found.keys.fading)
+    dead = found.members(found.keys.dead)
     lists: dict[str, set[str]] = {}
     for task_id in found.ids():
         record = found.record(task_id)
@@ -237,9 +239,15 @@ def _of_lists(found: Found) -> Iterator[str]:
             lists.setdefault(found.keys.list(lister), set()).add(task_id)
         if task_id not in everything:
             yield f"{task_id}: not in the list of all tasks"
+        rerun = b"rerun_as" in found.values[found.keys.record(task_id)]
+        broke = record.status in (Status.COMPLETED, Status.FAILED) and record.reason not in (None, "tool_error")
+        if (task_id in dead) != (broke and not rerun):
+            yield f"{task_id}: {record.status} for {record.reason}, and {'' if task_id in dead else 'no '}dead letter"
         if (entry in fading) != record.is_terminal:
             yield f"{task_id}: {record.status}, and to be forgotten at {fading.get(entry)}"
     faded = {entry.split(" ")[0] for entry in fading}
+    if left := set(dead) - set(found.ids()) - faded:
+        yield f"{left} are dead letters for ever"
     for key in (key for key in found.values if key.startswith((found.keys.all, found.keys.list("")))):
         members = set(found.members(key))
         if left := members - set(found.ids()) - faded:

@@ -47,15 +47,14 @@ ROOMS = {
 }
 
 # Modules between MODULE_LINES and MODULE_LINES_AT_MOST, each with the reason why a cut would read worse.
-LONG_MODULES: dict[str, str] = {
-    "store/tasks.py": "the one face of the store to servers: a method a question, each a few lines",
-}
+LONG_MODULES: dict[str, str] = {}
 
 # Where a handler may swallow `Exception` or more. A handler that ends in a bare `raise` needs no entry.
 BROAD_HANDLERS: dict[str, str] = {
     "cli/loading.py": "a user's module may raise anything; its own traceback is shown, not ours",
     "server/desk.py": "a resolver is the author's code; its crash is told like a crash of the tool, and logged",
     "server/service.py": "the top of a request: what a handler raises is logged, and answered without its text",
+    "workers/verdict.py": "retry_on and backoff may be the author's functions; where they crash there is no retry",
     "workers/attempt.py": "the worker's call step: whatever a tool raises is an outcome of the task",
 }
 

@@ -108,7 +108,8 @@ class Attempt:
         except (SealBroken, ValueError) as exc:
             log.error("task.unreadable", error=type(exc).__name__)
             return Finish(claimed, Broke(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker."))
-        return judge(claimed, policy, self._toolbox, ended)
+        left = None if claimed.time_left is None else claimed.time_left - timedelta(seconds=monotonic() - self._started)
+        return judge(claimed, policy, self._toolbox, ended, left)
 
     async def _call(self, policy: TaskConfig, payload: Mapping[str, Any]) -> Ended:
         """Run the tool until it ends, its time is up, or it is told to stop."""
@@ -145,12 +146,13 @@ class Attempt:
         return why
 
     def _stand(self, policy: TaskConfig) -> Standing:
-        limit, parks = policy.run_limit, policy.parked_after
+        limit, parks, left = policy.run_limit, policy.parked_after, self._claimed.time_left
         self._standing = standing = Standing(
             self._task,
             self._slots,
             run_limit=limit.total_seconds() if limit else None,
             park_after=parks.total_seconds() if parks is not None else None,
+            time_left=left.total_seconds() if left is not None else None,
         )
         if self._leaving:
             standing.leave_memory()

@@ -16,6 +16,8 @@ class Finish:
 
     task: Claimed
     outcome: Outcome
+    reason: str | None = None
+    """Why there is no success, None = what the outcome says."""
     seconds: float = 0.0
     progress: Progress | None = None
     """What the tool said last, if that is not surely written."""

@@ -24,6 +24,8 @@ class Stop(StrEnum):
     """It only waits for answers: the task leaves memory until they are there."""
     TIMEOUT = "timeout"
     """It has run as long as its policy allows."""
+    DEADLINE = "deadline"
+    """The task must have ended by now."""
 
 
 class HeldTask:

@@ -18,7 +18,16 @@ __all__ = ["Standing"]
 class Standing:
     """Of one attempt that has a place. All times are seconds, None = for ever."""
 
-    def __init__(self, task: HeldTask, slots: Slots, *, run_limit: float | None, park_after: float | None) -> None:
+    def __init__(
+        self,
+        task: HeldTask,
+        slots: Slots,
+        *,
+        run_limit: float | None,
+        park_after: float | None,
+        time_left: float | None = None,
+    ) -> None:
+        """`time_left`: until the task must have ended, waits and all."""
         self._task = task
         self._slots = slots
         self._seated = True
@@ -29,6 +38,9 @@ class Standing:
         self._sign = self._since = monotonic()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        if time_left is not None:
+            self._alarm = self._loop.call_later(time_left, task.stop, Stop.DEADLINE)
         self._work_on()
 
     @property
@@ -74,8 +86,10 @@ class Standing:
             self._seated = True
 
     def end(self) -> None:
-        """The attempt is over: its place is free, its timer stopped."""
+        """The attempt is over: its place is free, its timers are stopped."""
         self._stop_timer()
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._give_place()
 
     @contextmanager

@@ -106,7 +106,7 @@ class Station:
             calls.append(self.store.progress_call([(task.id, task.fence, ending.progress)]))
         match ending:
             case Finish():
-                calls.append(self.store.finish_call(task.id, task.fence, ending.outcome))
+                calls.append(self.store.finish_call(task.id, task.fence, ending.outcome, reason=ending.reason))
             case Release():
                 calls.append(
                     self.store.release_call(

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from datetime import timedelta
-from typing import Literal
+from typing import Any
 
 import structlog
 
@@ -11,6 +11,7 @@ from windlass.engine.errors import AuthorError, FenceLost, NotKeepable, RecordMi
 from windlass.engine.outcome import Broke, Fault, Outcome
 from windlass.engine.policy import TaskConfig
 from windlass.engine.ports import Toolbox
+from windlass.engine.retrying import Retry
 from windlass.store.claims import Claimed
 from windlass.workers.ending import Ending, Finish, Park, Release
 from windlass.workers.held import Stop
@@ -26,12 +27,19 @@ _AUTHORS: dict[type[AuthorError], Fault] = {
 }
 """Errors that another attempt would only repeat. Their text is ours, and says what to do."""
 
+
+class TimedOut(TimeoutError):
+    """The attempt has run as long as its policy allows."""
+
+
 Ended = Outcome | BaseException | Stop
 """How a tool's run ended: by itself, by what it raised, or because it was told to stop."""
 
 
-def judge(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, ended: Ended) -> Ending | None:
-    """The ending of the attempt; None when its word no longer counts."""
+def judge(
+    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, ended: Ended, left: timedelta | None = None
+) -> Ending | None:
+    """The ending of the attempt; None when its word no longer counts. `left`: until the task must have ended."""
     if isinstance(ended, BaseException):
         ended = _cause(ended)
     match ended:
@@ -41,47 +49,63 @@ def judge(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, ended: Ended) 
             return Release(claimed, timedelta(0), claimed.failures, "drain")
         case Stop.PARK:
             return Park(claimed)
-        case Stop.TIMEOUT | BaseException():
-            return _failed(claimed, policy, toolbox, ended)
+        case Stop.DEADLINE:
+            limit = policy.time_limit.total_seconds() if policy.time_limit else 0
+            return Finish(claimed, Broke(Fault.DEADLINE, f"{claimed.tool} had not ended at its deadline, {limit:g} s."))
+        case Stop.TIMEOUT:
+            return _failed(claimed, policy, toolbox, TimedOut(), left)
+        case BaseException():
+            return _failed(claimed, policy, toolbox, ended, left)
         case _:
             return Finish(claimed, ended)
 
 
 def _failed(
-    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException | Literal[Stop.TIMEOUT]
+    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException, left: timedelta | None
 ) -> Ending:
     """A crash, an exit or a timeout: try again, or say so."""
     reference = secrets.token_hex(4)
     facts = {"tool": claimed.tool, "reference": reference, "attempt": claimed.attempt}
-    if isinstance(crash, AuthorError):
-        fault = next((_AUTHORS[kind] for kind in type(crash).__mro__ if kind in _AUTHORS), None)
-        if fault is not None:
-            log.error("tool.record_refused", fault=fault.value, detail=str(crash), **facts)
-            return Finish(claimed, Broke(fault, str(crash), reference))
-    if crash is Stop.TIMEOUT:
+    fault = next((_AUTHORS[kind] for kind in type(crash).__mro__ if kind in _AUTHORS), None)
+    if fault is not None:
+        log.error("tool.record_refused", fault=fault.value, detail=str(crash), **facts)
+        return Finish(claimed, Broke(fault, str(crash), reference))
+    reason = _tell(crash, facts)
+    delay = _delay(policy, claimed.failures + 1, crash)
+    if delay is not None and (left is None or delay < left):
+        return Release(claimed, delay, claimed.failures + 1, reason)
+    return _given_up(claimed, policy, toolbox, crash, reference)
+
+
+def _tell(crash: BaseException, facts: dict[str, Any]) -> str:
+    """Log the failure; the word for it."""
+    if isinstance(crash, TimedOut):
         log.warning("tool.timed_out", **facts)
-    else:
-        log.error("tool.crashed", exc_info=crash, **facts)
-    delay = policy.retry_delay(claimed.failures + 1)
-    if delay is not None:
-        return Release(claimed, delay, claimed.failures + 1, "retry")
-    return Finish(claimed, _outcome_of(claimed, policy, toolbox, crash, reference))
+        return "timed_out"
+    if isinstance(crash, Retry):
+        log.warning("tool.asked_again", detail=str(crash), **facts)
+        return "asked_again"
+    log.error("tool.crashed", exc_info=crash, **facts)
+    return "crashed"
 
 
-def _outcome_of(
-    claimed: Claimed,
-    policy: TaskConfig,
-    toolbox: Toolbox,
-    crash: BaseException | Literal[Stop.TIMEOUT],
-    reference: str,
-) -> Outcome:
+def _delay(policy: TaskConfig, failures: int, crash: BaseException) -> timedelta | None:
+    try:
+        return policy.retry_delay(failures, crash)
+    except Exception as exc:
+        log.error("policy.crashed", error=type(exc).__name__, exc_info=exc)
+        return None
+
+
+def _given_up(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException, reference: str) -> Finish:
     tool = claimed.tool
-    if crash is Stop.TIMEOUT:
+    if isinstance(crash, TimedOut):
         limit = policy.run_limit.total_seconds() if policy.run_limit else 0
-        return Broke(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference)
+        return Finish(claimed, Broke(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
     if not isinstance(crash, Exception | asyncio.CancelledError):
-        return Broke(Fault.EXITED, f"{tool} tried to end its process ({type(crash).__name__}).", reference)
-    return toolbox.blame(tool, crash, reference)
+        text = f"{tool} tried to end its process ({type(crash).__name__})."
+        return Finish(claimed, Broke(Fault.EXITED, text, reference))
+    return Finish(claimed, toolbox.blame(tool, crash, reference), "crashed")
 
 
 def _cause(ended: BaseException) -> BaseException:

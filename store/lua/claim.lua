@@ -3,9 +3,9 @@
 -- ARGV: 1 queue name, 2 worker, 3 lease ms, 4 how many, 5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
 --       7... ids to take instead of the head of the queue (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
---           principal}..., {arguments...} in the same order}
+--           principal, ms until it must have ended or -1}..., {arguments...} in the same order}
 -- The same turn again, after a lost reply, is answered with the tasks it took the first time.
--- Events: claim, reclaim; fail for a task whose workers keep dying
+-- Events: claim, reclaim; fail for a task whose workers keep dying, overdue for one whose time is up
 local now, precise = clock()
 local queue, worker, lease, room, patience = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local turn, taken, ids, args = ARGV[6], {}, {}, {}
@@ -14,13 +14,13 @@ local next_due = math.huge
 local function hand_over(id, was, fence, attempt, crashes)
   ids[#ids + 1], args[#args + 1] = id, K.args(id)
   taken[#taken + 1] = { id, tonumber(fence), tonumber(attempt), tonumber(crashes or 0), tonumber(was.failures or 0),
-    was.tool, was.principal }
+    was.tool, was.principal, was.deadline_ms and math.max(0, was.deadline_ms - now) or -1 }
 end
 
 -- What this worker was given in the same turn before, as far as it still holds it.
 local function repeat_turn(given)
   for id in given:gmatch(' (%S+)') do
-    local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'principal', 'worker')
+    local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'principal', 'worker', 'deadline_ms')
     if was.worker == worker and may('release', was.status) then
       hand_over(id, was, was.fence, was.attempt, was.crashes)
     end
@@ -28,10 +28,14 @@ local function repeat_turn(given)
 end
 
 local function take(id)
-  local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker', unpack(ENDING))
+  local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker', 'deadline_ms', unpack(ENDING))
+  if was.deadline_ms and tonumber(was.deadline_ms) <= now and may('overdue', was.status) then
+    settle(id, was, moment_of(was, now), 'overdue', { 'reason', 'deadline' })
+    return
+  end
   if parked(was) then
     next_due = math.min(next_due, PARKED)
-    redis.call('ZADD', queue, PARKED, id) -- due by somebody else's queue writing: it has nothing to go on with
+    redis.call('ZADD', queue, parked_until(was), id) -- due by somebody else's queue writing: it has nothing to go on with
     return
   end
   local lapsed = may('reclaim', was.status)

@@ -2,7 +2,8 @@
 -- KEYS: 1 record
 -- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
 --       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit),
---       12 who may list it or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or ''
+--       12 who may list it or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
+--       15 retries or '', 16 ms after which it must have ended or ''
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task} | {'quota', 'principal' or 'all', limit}
 -- Events: create
 local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
@@ -27,8 +28,11 @@ end
 local now, due = clock()
 local facts = { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
-if ARGV[13] ~= '' then
-  facts[13], facts[14] = 'rerun_of', ARGV[13]
+local deadline = ARGV[16] ~= '' and now + ARGV[16] or ''
+for _, pair in ipairs({ { 'rerun_of', ARGV[13] }, { 'retries', ARGV[15] }, { 'deadline_ms', deadline } }) do
+  if pair[2] ~= '' then
+    facts[#facts + 1], facts[#facts + 2] = pair[1], pair[2]
+  end
 end
 -- The first write, and one that a history refuses which has begun: the same call again, after a lost reply.
 local begun = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', now, unpack(facts))
@@ -55,6 +59,7 @@ if once then
 end
 if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
   redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)
+  redis.call('ZREM', K.dead, ARGV[13])
 end
 forget(now, 4) -- more than this adds, so that lists hold little that is gone
 wake(queue)

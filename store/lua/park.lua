@@ -4,12 +4,12 @@
 -- Returns: 'parked' | 'released' (the answers came first: it is back in its queue) | 'lost'
 -- Events: park, or release
 local id = ARGV[1]
-local was = load(id, 'queue', 'failures')
+local was = load(id, 'queue', 'failures', 'deadline_ms')
 local now, precise = clock()
 if holds(was, ARGV[2], 'park') then
   -- The fence rises, so that a renewal on its way cannot give the lease back to a worker that has let go.
   append(id, was, moment_of(was, now), 'park', { 'fence', was.fence + 1 }, { 'worker', '' })
-  redis.call('ZADD', K.queue(was.queue), PARKED, id)
+  redis.call('ZADD', K.queue(was.queue), parked_until(was), id)
   redis.call('DEL', K.in_progress(id))
   return 'parked'
 end

@@ -65,7 +65,8 @@ end
 local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left' }
 
 -- Ends a task: last event, out of every queue and set, lease and questions gone, the rest kept for the retention.
--- The arguments of a task that succeeded go too: nobody will run it again. `was`: loaded with ENDING.
+-- The arguments of a task that succeeded go too: nobody will run it again. One that broke is a dead letter. `was`: loaded
+-- with ENDING; `facts` end with the reason.
 local function settle(id, was, at, move, facts, succeeded)
   local kept = was.retention_ms
   append(id, was, at, move, facts, { 'ended_ms', at, 'questions', 0 })
@@ -78,6 +79,9 @@ local function settle(id, was, at, move, facts, succeeded)
   redis.call('PEXPIRE', K.events(id), kept)
   if not succeeded then
     redis.call('PEXPIRE', K.args(id), kept)
+  end
+  if TO[move] ~= TO.cancel and facts[#facts] ~= '' and facts[#facts] ~= 'tool_error' then
+    redis.call('ZADD', K.dead, at, id)
   end
   redis.call('HINCRBY', K.ended, TO[move] .. ' ' .. was.queue, 1)
   redis.call('ZADD', K.fading, at + kept, was.listed_for and id .. ' ' .. was.listed_for or id)
@@ -97,6 +101,7 @@ local function forget(now, most)
     local id, lister = entry:match('^(%S+) ?(.*)$')
     redis.call('ZREM', K.fading, entry)
     redis.call('ZREM', K.all, id)
+    redis.call('ZREM', K.dead, id)
     if lister ~= '' then
       redis.call('ZREM', K.list(lister), id)
     end
@@ -122,6 +127,11 @@ end
 -- Whether a loaded record (with its worker) waits for answers and no worker holds it.
 local function parked(was)
   return may('wake', was.status) and (was.worker or '') == ''
+end
+
+-- When a parked task is looked at even if nobody answers: at its deadline.
+local function parked_until(was)
+  return tonumber(was.deadline_ms or PARKED)
 end
 
 -- Gives a task back to its queue, to be run when due.

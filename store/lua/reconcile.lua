@@ -7,7 +7,7 @@ local now, precise = clock()
 local ids = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2])
 local repaired = 0
 for _, id in ipairs(ids) do
-  local field = redis.call('HMGET', K.record(id), 'status', 'queue', 'due_ms', 'worker')
+  local field = redis.call('HMGET', K.record(id), 'status', 'queue', 'due_ms', 'worker', 'deadline_ms')
   if not may('cancel', field[1]) then
     redis.call('ZREM', KEYS[1], id)
     repaired = repaired + 1
@@ -20,8 +20,9 @@ for _, id in ipairs(ids) do
       repaired = repaired + 1
     end
     if not redis.call('ZSCORE', K.queue(field[2]), id) then
+      local was = { status = field[1], worker = field[4], deadline_ms = field[5] }
       local due = idle and math.max(precise, tonumber(field[3]) or 0) or now + tonumber(ARGV[3])
-      redis.call('ZADD', K.queue(field[2]), parked({ status = field[1], worker = field[4] }) and PARKED or due, id)
+      redis.call('ZADD', K.queue(field[2]), parked(was) and parked_until(was) or due, id)
       wake(field[2])
       repaired = repaired + 1
     end

@@ -52,6 +52,7 @@ def test_the_name_of_every_fault_stays() -> None:
     """They are stored, and shown as the reason."""
     assert {fault.value for fault in Fault} == {
         "timeout",
+        "deadline",
         "exited",
         "poisoned",
         "too_large",

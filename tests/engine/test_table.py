@@ -24,6 +24,7 @@ DESIGNED = {
     Move.RELEASE: (HELD, P),
     Move.COMPLETE: (HELD, Status.COMPLETED),
     Move.FAIL: (HELD, Status.FAILED),
+    Move.OVERDUE: (OPEN, Status.FAILED),
     Move.CANCEL: (OPEN, Status.CANCELLED),
 }
 PAIRS = [(move, status) for move in Move for status in Status]

@@ -63,7 +63,7 @@ MUTANTS = (
     Mutant("renew moves no lease", True, (("renew", "redis.call('ZADD', K.queue(was.queue), now + lease, id)", ""),)),
     Mutant("reconcile makes running tasks due", True, (("reconcile", "idle and math.max(precise, tonumber(field[3]) or 0) or now + tonumber(ARGV[3])", "precise"),)),
     Mutant("park without fence", True, (("park", "{ 'fence', was.fence + 1 }", "{ 'fence', was.fence }"),)),
-    Mutant("park leaves its place", False, (("park", "  redis.call('ZADD', K.queue(was.queue), PARKED, id)\n", ""),)),
+    Mutant("park leaves its place", False, (("park", "  redis.call('ZADD', K.queue(was.queue), parked_until(was), id)\n", ""),)),
     Mutant("wake does not queue", False, (("answer", "  requeue(id, was.queue, precise)\n", ""),)),
     Mutant("release does not queue", False, (("release", "requeue(id, was.queue, precise + delay)", ""),)),
     Mutant("an end leaves the queue entry", False, (("prelude", "  redis.call('ZREM', K.queue(was.queue), id)\n", ""),)),

@@ -20,7 +20,10 @@ async def test_a_crash_is_retried_with_doubling_delays(stage: Stage) -> None:
     assert (view.record.due_ms, view.record.reason) == (None, None)
     releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
     assert [event.facts["due_ms"] - event.at_ms for event in releases] == [200, 400]
-    assert [(event.facts["failures"], event.facts["reason"]) for event in releases] == [(1, "retry"), (2, "retry")]
+    assert [(event.facts["failures"], event.facts["reason"]) for event in releases] == [
+        (1, "crashed"),
+        (2, "crashed"),
+    ]
     claims = [event for event in await stage.events(task_id) if event.move is Move.CLAIM]
     # On time, whatever the poll: the worker knows when the next task is due.
     for release, claim in zip(releases, claims[1:], strict=True):
@@ -33,7 +36,7 @@ async def test_while_it_waits_for_its_retry_a_task_is_pending_and_says_until_whe
     task_id = await stage.create_noted("flaky", failures=1)
     view = await eventually(lambda: stage.look(task_id), lambda view: view.record.failures == 1)
     if view.record.status == "pending":  # it lasts 0.2 s
-        assert view.record.reason == "retry"
+        assert view.record.reason == "crashed"
         assert view.record.due_ms is not None
     assert text_of(await stage.done(task_id)) == "attempt 2"
 

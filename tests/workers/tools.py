@@ -20,8 +20,9 @@ import anyio.from_thread
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
+from tenacity import wait_fixed
 
-from windlass.server import Context, TaskConfig, TaskServer
+from windlass.server import Context, Retry, TaskConfig, TaskServer
 
 Ctx = Context[Any, Any]
 
@@ -537,6 +538,59 @@ async def remember(journal: str, gates: list[str], ctx: Ctx) -> dict[str, Any]:
     await ctx.elicit("Well?", Consent)
     await passed(gate_of(gates, ctx))
     return dict(ctx.state)
+
+
+@mcp.tool(task=TaskConfig(retries=3, backoff=0, retry_on=ConnectionError))
+async def fail_with(journal: str, kinds: list[str], ctx: Ctx) -> str:
+    """Fails with one kind of error after the other, then works."""
+    note(journal, "start", ctx)
+    if ctx.attempt <= len(kinds):
+        raise {"ConnectionError": ConnectionError, "ValueError": ValueError, "Retry": Retry}[kinds[ctx.attempt - 1]]
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(retries=2, backoff=60))
+async def ask_again(journal: str, ctx: Ctx) -> str:
+    """Wants to be tried again soon, whatever its policy says."""
+    note(journal, "start", ctx)
+    if ctx.attempt <= 2:
+        raise Retry("not yet", after=0.2)
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(retries=2, backoff=wait_fixed(0.1) + wait_fixed(0.2)))
+async def fail_with_strategy(journal: str, ctx: Ctx) -> str:
+    """Its backoff is tenacity's."""
+    note(journal, "start", ctx)
+    if ctx.attempt <= 2:
+        raise RuntimeError("no")
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=TaskConfig(retries=9, backoff=0.3, deadline=1))
+async def until_its_deadline(journal: str, how: str, ctx: Ctx) -> str:
+    """Does not end in time: it runs on, fails again and again, or waits for an answer."""
+    note(journal, "start", ctx)
+    if how == "fail":
+        raise RuntimeError("no")
+    if how == "ask":
+        await ctx.elicit("Well?", Consent)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        note(journal, "cancelled", ctx)
+    return "never"
+
+
+def breaks(_crash: BaseException) -> bool:
+    raise LookupError("the predicate is broken")
+
+
+@mcp.tool(task=TaskConfig(retries=9, backoff=0, retry_on=breaks))
+async def broken_policy(journal: str, ctx: Ctx) -> str:
+    """Its policy crashes."""
+    note(journal, "start", ctx)
+    raise RuntimeError("no")
 
 
 @mcp.tool(task=True)

@@ -1,0 +1,97 @@
+"""The author's failure policy, obeyed by real workers: which errors, how long in between, until when."""
+
+from dataclasses import replace
+
+from windlass.engine.outcome import Broke, Fault, Returned
+from windlass.engine.principal import ANONYMOUS
+from windlass.engine.record import NewTask
+from windlass.engine.status import Move
+
+from . import tools
+from .stage import Stage, eventually, text_of
+
+
+def with_policy(stage: Stage, tool: str, **arguments: object) -> NewTask:
+    """A task as a server would store it: retries and deadline are the tool's."""
+    policy = tools.mcp._desk.policies()[tool]
+    task = stage.task(tool, journal=str(stage.journal), **arguments)
+    return replace(task, retries=policy.retries, deadline=policy.time_limit)
+
+
+async def test_only_the_named_errors_are_tried_again(stage: Stage) -> None:
+    await stage.worker()
+    again = await stage.create_noted("fail_with", kinds=["ConnectionError", "Retry"])
+    never = await stage.create_noted("fail_with", kinds=["ConnectionError", "ValueError"])
+
+    assert text_of(await stage.done(again)) == "attempt 3"
+    view = await stage.done(never)
+    assert isinstance(view.outcome, Returned)
+    assert (view.outcome.is_error, view.record.attempt, view.record.reason) == (True, 2, "crashed")
+    reasons = [event.facts["reason"] for event in await stage.events(again) if event.move is Move.RELEASE]
+    assert reasons == ["crashed", "asked_again"]
+
+
+async def test_a_tool_may_say_when_it_wants_to_be_tried_again(stage: Stage) -> None:
+    """Its backoff is a minute. The text of the exception is for the log."""
+    worker = await stage.worker()
+    task_id = await stage.create_noted("ask_again")
+
+    assert text_of(await stage.done(task_id)) == "attempt 3"
+    releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
+    assert [event.facts["due_ms"] - event.at_ms for event in releases] == [200, 200]
+    assert [line["detail"] for line in worker.said("tool.asked_again")] == ["not yet", "not yet"]
+
+
+async def test_a_wait_strategy_of_tenacity_is_a_backoff(stage: Stage) -> None:
+    await stage.worker()
+    task_id = await stage.create_noted("fail_with_strategy")
+
+    assert text_of(await stage.done(task_id)) == "attempt 3"
+    releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
+    assert [event.facts["due_ms"] - event.at_ms for event in releases] == [300, 300]
+
+
+async def test_a_tool_that_runs_on_is_stopped_at_its_deadline(stage: Stage) -> None:
+    await stage.worker(lease=60)
+    view = await stage.store.create(with_policy(stage, "until_its_deadline", how="stay"))
+
+    view = await stage.done(view.record.id)
+
+    assert view.outcome == Broke(Fault.DEADLINE, "until_its_deadline had not ended at its deadline, 1 s.")
+    assert view.record.ended_ms is not None
+    assert 1000 <= view.record.ended_ms - view.record.created_ms < 2000
+    await stage.noted("cancelled")
+
+
+async def test_no_retry_is_begun_that_would_be_too_late(stage: Stage) -> None:
+    """backoff=0.3 s doubles: the attempts are at 0, 0.3 and 0.9 s, and the next would be at 2.1."""
+    await stage.worker(lease=60)
+    view = await stage.store.create(with_policy(stage, "until_its_deadline", how="fail"))
+
+    view = await stage.done(view.record.id)
+
+    assert (view.record.reason, view.record.attempt) == ("crashed", 3)
+    assert [letter.record.id for letter in (await stage.store.dead_letters()).views] == [view.record.id]
+
+
+async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(stage: Stage) -> None:
+    await stage.worker(lease=60)
+    created = await stage.store.create(with_policy(stage, "until_its_deadline", how="ask"))
+    task_id = created.record.id
+    await eventually(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
+
+    view = await stage.done(task_id)
+
+    assert isinstance(view.outcome, Broke)
+    assert (view.outcome.fault, view.record.reason) == (Fault.DEADLINE, "deadline")
+    assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": {"action": "decline"}}) == 0
+
+
+async def test_a_policy_that_crashes_means_no_retry_and_is_logged(stage: Stage) -> None:
+    worker = await stage.worker()
+    view = await stage.done(await stage.create_noted("broken_policy"))
+
+    assert view.record.attempt == 1
+    assert text_of(view).startswith("Error executing tool broken_policy (reference ")
+    (crash,) = worker.said("policy.crashed")
+    assert "the predicate is broken" in crash["exception"]
