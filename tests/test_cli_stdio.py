@@ -270,6 +270,17 @@ class TestWorkers:
             gate.touch()
             assert wait_until(host, slow, "completed")
 
+    def test_an_answer_finds_a_new_worker_when_the_one_that_asked_has_gone(self, house: Household) -> None:
+        with raw_host(house) as host:
+            task_id = host.call_as_task("greet")
+            wait_until(host, task_id, "input_required")
+            (worker,) = workers(house)
+            os.kill(worker, signal.SIGTERM)
+        eventually(lambda: not workers(house))
+        with raw_host(house) as host:
+            host.answer_questions(task_id, name="Ada", age=36, vip=True)
+            assert result_of(wait_until(host, task_id, "completed")) == "accept name='Ada' age=36 vip=True"
+
     def test_a_changed_file_gets_a_new_worker_and_the_old_one_ends_its_task(self, house: Household) -> None:
         """The changed file is one that the server imports."""
         house.write("phrases.py", 'DUG = "dug"\n')

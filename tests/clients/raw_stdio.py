@@ -76,7 +76,7 @@ class RawHost:
         meta: Json = {
             "io.modelcontextprotocol/protocolVersion": MODERN,
             "io.modelcontextprotocol/clientInfo": {"name": "raw-stdio", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}},
+            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}, "extensions": {TASKS: {}}},
         }
         request_id = next(self._ids)
         self._write(
@@ -110,6 +110,12 @@ class RawHost:
     def task(self, task_id: str) -> Json:
         """The task as it is."""
         return self.request("tasks/get", {"taskId": task_id})
+
+    def answer_questions(self, task_id: str, **content: Any) -> None:
+        """Answer every open question of a task with the same content."""
+        answer = {"action": "accept", "content": content}
+        answers = dict.fromkeys(self.task(task_id)["inputRequests"], answer)
+        self.request("tasks/update", {"taskId": task_id, "inputResponses": answers})
 
     def close_input(self) -> None:
         """Close the server's standard input, as a host does that wants it to end."""
