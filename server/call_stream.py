@@ -102,6 +102,8 @@ class _TaskStream:
         return self._shown(progress, status_text(view), None)
 
     def _progress(self, event: Event) -> list[Said]:
+        if event.seq <= self._call.since:
+            return []
         progress = Progress(event.facts.get("done"), event.facts.get("total"), event.facts.get("message"))
         return self._shown(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
 

@@ -57,6 +57,7 @@ class HeldCall:
     def __init__(self, store: TaskStore, view: TaskView, ctx: ServerRequestContext[Any, Any], principal: str) -> None:
         self._store = store
         self._task_id = view.record.id
+        self._since = view.record.seq
         self._principal = principal
         self._ctx = ctx
         self._meter = Meter()
@@ -87,6 +88,8 @@ class HeldCall:
                 await self._tell(view.record.progress, status_text(view))
             case Pause.DUE:
                 return hand_off_result(await self._look())
+            case Event(move=Move.PROGRESS) if step.seq <= self._since:
+                pass  # it was before this call
             case Event(move=Move.PROGRESS):
                 progress = Progress(step.facts.get("done"), step.facts.get("total"), step.facts.get("message"))
                 await self._tell(progress, progress_text(progress))

@@ -35,8 +35,9 @@ from windlass.server.exchange import Exchange
 from windlass.server.outlet import Outlet
 from windlass.server.owner import owner
 from windlass.server.refusal import Refusal, error, parsed
+from windlass.server.resumption import NothingLeft, resumed
 from windlass.server.service import Service
-from windlass.server.session_stream import SessionStream, resumed
+from windlass.server.session_stream import SessionStream
 from windlass.store.sessions import Session
 
 __all__ = ["LegacyHttp"]
@@ -171,7 +172,11 @@ class LegacyHttp:
         last_event_id = request.headers.get("last-event-id")
         outlet = self._outlet(session)
         if last_event_id:
-            stream = await resumed(self._desk.store, session, last_event_id)
+            try:
+                stream = await resumed(self._desk.store, session, last_event_id)
+            except NothingLeft:
+                await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
+                return
             if stream is None:
                 raise Refusal(HTTPStatus.BAD_REQUEST, "Last-Event-ID names no stream of this session.", INVALID_PARAMS)
         else:

@@ -115,7 +115,14 @@ class PlainCalls:
         assert session is not None
         due = None if patience is None else await store.now_ms() + int(patience * 1000)
         call = OpenCall(
-            new_call_id(), session.id, exchange.request_id, view.record.id, exchange.token, hand_off_ms=due, kind=kind
+            new_call_id(),
+            session.id,
+            exchange.request_id,
+            view.record.id,
+            exchange.token,
+            hand_off_ms=due,
+            kind=kind,
+            since=view.record.seq,
         )
         await exchange.open(call)
         async with aclosing(task_messages(store, session, call, 0)) as messages:

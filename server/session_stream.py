@@ -1,51 +1,32 @@
-"""The streams a client opens with GET: the session's own, and the rest of a call's that was cut.
+"""The session's own stream, which a client opens with GET.
 
-Source: transports 2025-11-25, "Listening for Messages from the Server" and "Resumability and Redelivery".
+Source: transports 2025-11-25, "Listening for Messages from the Server".
 """
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from windlass.engine.errors import StoreUnavailable, TaskNotFound
+from windlass.engine.record import TaskView
 from windlass.server import sse
-from windlass.server.call_stream import outbox_messages, task_messages
-from windlass.server.exchange import RETRY_MS
+from windlass.server.asking import can_be_asked, request_of
+from windlass.server.exchange import new_call_id
 from windlass.server.notices2025 import notices
 from windlass.store.sessions import Session
-from windlass.store.streams import OpenCall
+from windlass.store.streams import CallKind, OpenCall
 from windlass.store.tasks import TaskStore
 
-__all__ = ["SessionStream", "resumed"]
+__all__ = ["SessionStream"]
 
-_CURSOR = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,15})")
 _KEEP_EVERY = 300.0
 _BACKLOG = 1024
-
-
-async def resumed(store: TaskStore, session: Session, cursor: str) -> AsyncGenerator[bytes, None] | None:
-    """The rest of a call's stream behind `cursor`; None when the cursor is none of this session's."""
-    found = _CURSOR.fullmatch(cursor)
-    call = await store.streams.find(session.id, found[1]) if found else None
-    if found is None or call is None:
-        return None
-    return _rest(store, session, call, int(found[2]))
-
-
-async def _rest(store: TaskStore, session: Session, call: OpenCall, after: int) -> AsyncGenerator[bytes, None]:
-    yield sse.priming(f"{call.id}.{after}", RETRY_MS)
-    await store.streams.touch(call)
-    messages = (
-        outbox_messages(store, call, after) if call.task_id is None else task_messages(store, session, call, after)
-    )
-    async with aclosing(messages):
-        async for said in messages:
-            yield sse.event(said.message, said.event_id)
-            if said.is_last:
-                await store.streams.end(call)
+_POLLS = 2
+"""Polls after which a client has seen that its input is required..."""
+_MARGIN = 1.0
+"""...and seconds that it takes to come for the questions, where it does."""
 
 
 class SessionStream:
@@ -56,6 +37,8 @@ class SessionStream:
         self._session = session
         self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
         self._followers: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asked: set[tuple[str, str]] = set()
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Frames until the session ends, another stream takes the place of this one, or its reader is too slow."""
@@ -68,7 +51,7 @@ class SessionStream:
                 while (frame := await self._frames.get()) is not None:
                     yield frame
         finally:
-            tasks = [keeping, *self._followers.values()]
+            tasks = [keeping, *self._followers.values(), *self._asking.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -103,11 +86,35 @@ class SessionStream:
             async with aclosing(notices(self._store, self._session.principal, task_id, token, after=after)) as messages:
                 async for message in messages:
                     self._put(sse.event(message))
+                    if message["params"].get("status") == "input_required":
+                        self._ask_later(view)
             await self._store.sessions.unfollow(self._session.id, task_id)
         except TaskNotFound:
             await self._store.sessions.unfollow(self._session.id, task_id)
         except StoreUnavailable:
             self._put(None)
+
+    def _ask_later(self, view: TaskView) -> None:
+        task_id = view.record.id
+        if task_id not in self._asking or self._asking[task_id].done():
+            polls = _POLLS * view.record.poll_ms / 1000
+            self._asking[task_id] = asyncio.create_task(self._ask(task_id, polls + _MARGIN), name="windlass.asking")
+
+    async def _ask(self, task_id: str, patience: float) -> None:
+        """Put the task's questions here, where the client does not come for its result: some do nothing but poll."""
+        await asyncio.sleep(patience)
+        try:
+            view = await self._store.look(task_id, self._session.principal)
+            if await self._store.streams.is_awaited(self._session.id, task_id):
+                return
+            call = OpenCall(new_call_id(), self._session.id, "", task_id, kind=CallKind.RESULT)
+            await self._store.streams.keep(call)
+        except (TaskNotFound, StoreUnavailable):
+            return  # whoever opens the next stream is told again
+        for key, question in view.questions.items():
+            if can_be_asked(self._session, question) and (task_id, key) not in self._asked:
+                self._asked.add((task_id, key))
+                self._put(sse.event(request_of(call, key, question)))
 
     async def _keep(self) -> None:
         """An open stream is use of the session."""

@@ -55,6 +55,8 @@ class OpenCall:
     hand_off_ms: int | None = None
     """When the call is handed off, by the store's clock; None = never."""
     kind: CallKind = CallKind.CALL
+    since: int = 0
+    """Number of the task's last event when the call came: progress up to it is not this call's."""
 
 
 class StreamStore:
@@ -69,6 +71,21 @@ class StreamStore:
 
     async def begin(self, call: OpenCall) -> None:
         """Keep an open call, so that its stream can be resumed and its request cancelled anywhere."""
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                self._put(pipe, call)
+                pipe.hset(self._keys.calls(call.session), json.dumps(call.request_id), call.id)
+                pipe.pexpire(self._keys.calls(call.session), self._idle_ms)
+                await pipe.execute()
+
+    async def keep(self, call: OpenCall) -> None:
+        """Keep a call that no request stands for, so that the replies to what is asked in its name find their task."""
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                self._put(pipe, call)
+                await pipe.execute()
+
+    def _put(self, pipe: Any, call: OpenCall) -> None:
         facts = {
             "session": call.session,
             "request_id": json.dumps(call.request_id),
@@ -76,14 +93,10 @@ class StreamStore:
             "token": json.dumps(call.token),
             "hand_off_ms": "" if call.hand_off_ms is None else call.hand_off_ms,
             "kind": call.kind,
+            "since": call.since,
         }
-        with store_errors():
-            async with self._redis.pipeline() as pipe:
-                pipe.hset(self._keys.call(call.id), mapping=facts)
-                pipe.pexpire(self._keys.call(call.id), _CALL_TTL)
-                pipe.hset(self._keys.calls(call.session), json.dumps(call.request_id), call.id)
-                pipe.pexpire(self._keys.calls(call.session), self._idle_ms)
-                await pipe.execute()
+        pipe.hset(self._keys.call(call.id), mapping=facts)
+        pipe.pexpire(self._keys.call(call.id), _CALL_TTL)
 
     async def find(self, session_id: str, call_id: str) -> OpenCall | None:
         """The call; None if there is none, or it is another session's."""
@@ -100,6 +113,7 @@ class StreamStore:
             token=json.loads(fact["token"]),
             hand_off_ms=int(fact["hand_off_ms"]) if fact["hand_off_ms"] else None,
             kind=CallKind(fact["kind"]),
+            since=int(fact["since"]),
         )
 
     async def of_request(self, session_id: str, request_id: RequestId) -> OpenCall | None:
@@ -107,6 +121,15 @@ class StreamStore:
         with store_errors():
             found = await self._redis.hget(self._keys.calls(session_id), json.dumps(request_id))  # type: ignore[misc]
         return None if found is None else await self.find(session_id, found.decode())
+
+    async def is_awaited(self, session_id: str, task_id: str) -> bool:
+        """Whether an open call of the session waits for the task."""
+        with store_errors():
+            calls = await self._redis.hvals(self._keys.calls(session_id))  # type: ignore[misc]  # both clients' type
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for call_id in calls:
+                    pipe.hget(self._keys.call(call_id.decode()), "task_id")
+                return task_id.encode() in await pipe.execute()
 
     async def shown_at(self, call_id: str, key: str, number: int) -> int:
         """The event number at which the stream of a call showed a question: `number`, unless it did before."""

@@ -102,6 +102,16 @@ def test_ext_tasks_gets_a_tools_failure_as_its_result(url: str, official: Offici
     assert (seen[-1]["status"], seen[-1]["result"]["isError"]) == ("completed", True)
 
 
+def test_typescript_sdk_1_comes_back_once_for_a_refused_call(url: str, official: Official) -> None:
+    """Its transport takes no error for an answer, and asks for the rest of the stream; it must not go on asking."""
+    with official.typescript(url, "refused", "refuse") as client:
+        seen = client.finish()
+    (error,) = all_of(seen, "error")
+    assert (error["code"], text_of(seen[-1])) == (-32050, "counted to 2")
+    returns = [saw for saw in all_of(seen, "get") if saw["cursor"]]
+    assert [saw["status"] for saw in returns] == [204]
+
+
 # Tasks of 2025-11-25
 
 
@@ -148,7 +158,7 @@ def test_typescript_sdk_1_streams_a_task_with_its_progress(url: str, official: O
     statuses = [saw["task"] for saw in all_of(seen, "taskStatus")]
     assert {status["taskId"] for status in statuses} == {created["task"]["taskId"]}
     assert [status["status"] for status in statuses][-1] == "completed"
-    assert progress(seen)[:4] == COUNTED
+    assert progress(seen) == COUNTED
     (result,) = all_of(seen, "result")
     assert text_of(result["result"]) == "counted to 4"
 
@@ -182,6 +192,14 @@ def test_ext_tasks_runs_a_task_in_a_session(url: str, official: Official) -> Non
         seen = client.finish()
     assert (seen[0]["era"], all_of(seen, "execution")[0]["kind"]) == ("legacy", "task")
     assert (seen[-1]["status"], text_of(seen[-1]["result"])) == ("completed", "counted to 4")
+
+
+def test_ext_tasks_answers_a_question_in_a_session(url: str, official: Official) -> None:
+    """It does not ask for the result before the task has ended, so the question must find another way."""
+    with official.ext_tasks(url, "legacy", "task", "book") as client:
+        seen = client.finish()
+    assert (all_of(seen, "execution")[0]["kind"], len(all_of(seen, "question"))) == ("task", 1)
+    assert text_of(seen[-1]["result"]) == "booked row 5 at the window"
 
 
 def test_ext_tasks_cancels_a_task_in_a_session(url: str, official: Official) -> None:

@@ -54,5 +54,7 @@ def test_a_host_with_a_hard_limit_follows_the_words_to_the_result(url: str, offi
 def test_a_host_that_resets_its_limit_on_progress_is_never_handed_off(url: str, official: Official) -> None:
     with official.typescript(url, "call", "count", WORDS, str(int(LIMIT * 1000))) as client:
         seen = client.finish()
-    assert [saw["progress"] for saw in seen if saw["saw"] == "progress"] == list(range(1, STEPS + 1))
+    told = [saw["progress"] for saw in seen if saw["saw"] == "progress"]
+    beats = [value for value in told if value % 1]  # between two steps, when the tool is silent for long
+    assert [value for value in told if value not in beats] == list(range(1, STEPS + 1))
     assert text_of(seen[-1]) == f"counted to {STEPS}"

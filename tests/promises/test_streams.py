@@ -130,10 +130,15 @@ def test_every_message_comes_once_and_the_result(
     assert counted(seen) == (list(range(1, STEPS + 1)), f"counted to {STEPS}")
 
 
-@pytest.mark.parametrize("client", ["typescript-1"])
+@pytest.mark.parametrize("client", ["typescript-1", "python-1", "python-2"])
 def test_the_resumed_stream_outlives_two_more_replicas(
     client: str, official: Official, request: pytest.FixtureRequest
 ) -> None:
+    """The Python SDKs ask again for what they have when a resumed stream breaks off, so each kill may repeat what came
+    within one `retry`; never more, and nothing is missing.
+    """
     needed(clients_of(official)[client][0], client)
-    seen = request.getfixturevalue("thrice")[client]
-    assert counted(seen) == (list(range(1, STEPS + 1)), f"counted to {STEPS}")
+    told, result = counted(request.getfixturevalue("thrice")[client])
+    assert (list(dict.fromkeys(told)), result) == (list(range(1, STEPS + 1)), f"counted to {STEPS}")
+    at_once = 3  # steps within a second and a half
+    assert len(told) - STEPS <= (0 if client == "typescript-1" else 2 * at_once)
