@@ -25,13 +25,13 @@ from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
 from windlass.server.backoff import plain_backoff
 from windlass.server.call_keys import Once, once
+from windlass.server.call_payload import can_elicit, payload_of
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
 from windlass.server.faults import wire_errors
 from windlass.server.leaving import Leaving
 from windlass.server.owner import lister, owner
 from windlass.server.settings import ServerSettings
-from windlass.server.tracing import trace_of_call
 from windlass.store.tasks import TaskStore, open_store
 
 __all__ = ["Desk", "TaskTool"]
@@ -145,12 +145,14 @@ class Desk:
         context: Context[Any, Any],
         *,
         keep_ms: float | None = None,
+        asks_by_tools: bool = False,
     ) -> TaskView | CallToolResult | InputRequiredResult:
         """A new task; or, where there can be none, what a foreground call would have answered.
 
         Nothing is stored unless the arguments fit the tool's schema and, from 2026 on, every question of its
         `Resolve(...)` parameters is answered (tasks extension, "Task Creation": multi-round exchanges first).
-        `keep_ms`: the retention that the client wishes, None = the policy's.
+        `keep_ms`: the retention that the client wishes, None = the policy's. `asks_by_tools`: questions can be put to
+        the client's model, so that the client itself need not be able to ask its user.
 
         Raises:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
@@ -158,20 +160,22 @@ class Desk:
         caller = who_calls(over_http=self.serves_http or ctx.request is not None, visible=self.visible_claims)
         with wire_errors():
             require_scopes(entry.tool.name, entry.policy, caller)
-        resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+        resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and (can_elicit(ctx) or not asks_by_tools)
         before = await _before(entry, params, context, resolves=resolves)
         if not isinstance(before, tuple):
             return before
         key, stands_for = before
         kept_for = entry.policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP))
-        task_id = new_task_id()
+        task_id, payload = new_task_id(), payload_of(params, ctx, asks_by_tools=asks_by_tools)
         with wire_errors():
             task = NewTask(
                 id=task_id,
                 tool=entry.tool.name,
                 principal=owner(ctx),
                 listed_for=lister(ctx),
-                payload=self.store.pack(task_id, {**_payload(params, ctx), "caller": caller}),
+                payload=self.store.pack(
+                    task_id, {**payload_of(params, ctx, asks_by_tools=asks_by_tools), "caller": caller}
+                ),
                 queue=entry.policy.queue,
                 retention=kept_for,
                 poll_interval=entry.policy.polled_every,
@@ -216,22 +220,3 @@ def _crashed(tool: Tool, exc: Exception) -> CallToolResult:
 
 def _tool_error(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
-
-
-def _payload(params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> dict[str, Any]:
-    """What a worker needs to make this very call: arguments, settled questions, who the client was."""
-    payload: dict[str, Any] = {"arguments": params.arguments or {}}
-    if trace := trace_of_call(ctx.meta):
-        payload["trace"] = trace
-    inputs = params.model_dump(
-        by_alias=True, mode="json", exclude_none=True, include={"input_responses", "request_state"}
-    )
-    if inputs:
-        payload["inputs"] = inputs
-    capabilities = ctx.session.client_capabilities
-    if capabilities is not None:
-        payload["client"] = {"capabilities": capabilities.model_dump(by_alias=True, mode="json", exclude_none=True)}
-    if ctx.session.client_params is not None:
-        info = ctx.session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)
-        payload.setdefault("client", {})["info"] = info
-    return payload

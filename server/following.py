@@ -26,13 +26,13 @@ class Pause(Enum):
 
 @asynccontextmanager
 async def follow(
-    tails: Tails, task_id: str, *, after: int = 0, beat: float = BEAT, limit: float | None = None
+    tails: Tails, task_id: str, *, after: int = 0, limit: float | None = None
 ) -> AsyncIterator[AsyncGenerator[Event | Pause, None]]:
     """The events of a task above number `after` until its end, with pauses between them.
 
     `limit`: seconds until the call is due, None = never.
     """
-    async with tails.follow(task_id, after=after) as events, aclosing(_paced(events, beat, limit)) as paced:
+    async with tails.follow(task_id, after=after) as events, aclosing(_paced(events, BEAT, limit)) as paced:
         yield paced
 
 

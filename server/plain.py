@@ -44,10 +44,14 @@ ContextMaker = Callable[[ServerRequestContext[Any, Any], CallToolRequestParams],
 class PlainCalls:
     """Serves task tools to clients that know no tasks."""
 
-    def __init__(self, desk: Desk, make_context: ContextMaker, hosts: Mapping[str, Host]) -> None:
+    def __init__(
+        self, desk: Desk, make_context: ContextMaker, hosts: Mapping[str, Host], *, has_follow_ups: bool
+    ) -> None:
+        """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
         self._desk = desk
         self._make_context = make_context
         self._hosts = hosts
+        self.has_follow_ups = has_follow_ups
 
     async def call(
         self, entry: TaskTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
@@ -59,7 +63,9 @@ class PlainCalls:
         """
         view = await self._answered(params, ctx) or await self._found_again(entry, params, ctx)
         if view is None:
-            submitted = await self._desk.submit(entry, params, ctx, self._make_context(ctx, params))
+            submitted = await self._desk.submit(
+                entry, params, ctx, self._make_context(ctx, params), asks_by_tools=self.has_follow_ups
+            )
             if not isinstance(submitted, TaskView):
                 return submitted
             view = submitted

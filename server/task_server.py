@@ -78,7 +78,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         self.store_settings = store
         self._desk = Desk(visible_claims)
         known = hosts_with(hosts or {})
-        self._plain = PlainCalls(self._desk, self._context, known)
+        self._plain = PlainCalls(self._desk, self._context, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _nothing
         self._state_codec = SharedStateCodec()
         super().__init__(

@@ -83,6 +83,12 @@ def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
         return f"Hello, {person.name}!"
 
     @mcp.tool(task=True)
+    async def greet_late(ctx: Context[Any, Any]) -> str:
+        """Asks for a name on the way."""
+        answer = await ctx.elicit("Who are you?", Person)
+        return f"Hello, {answer.data.name}!" if answer.action == "accept" else answer.action
+
+    @mcp.tool(task=True)
     async def ask(ctx: Context[Any, Any]) -> str:
         """Asks two questions at once."""
         first, second = await asyncio.gather(ctx.elicit("First?", Person), ctx.elicit("Second?", Person))
