@@ -173,9 +173,7 @@ class Desk:
                 tool=entry.tool.name,
                 principal=owner(ctx),
                 listed_for=lister(ctx),
-                payload=self.store.pack(
-                    task_id, {**payload_of(params, ctx, asks_by_tools=asks_by_tools), "caller": caller}
-                ),
+                payload=self.store.pack(task_id, {**payload, "caller": caller}),
                 queue=entry.policy.queue,
                 retention=kept_for,
                 poll_interval=entry.policy.polled_every,

@@ -59,7 +59,19 @@ def _pending(view: TaskView) -> str:
         return f"{_attempt(record)}{f' in {seconds} s' if seconds else ', queued'}: {_TRIED_AGAIN[reason]}"
     if reason in _BACK_IN_QUEUE:
         return _BACK_IN_QUEUE[reason]
-    return f"queued behind {view.ahead}" if view.ahead else "queued, next in line"
+    place = f"queued behind {view.ahead}" if view.ahead else "queued, next in line"
+    if not view.is_served:
+        return f"{place}; no worker serves its queue right now"
+    return place if view.wait_ms is None or not view.ahead else f"{place}, about {_roughly(view.wait_ms / 1000)}"
+
+
+def _roughly(seconds: float) -> str:
+    """A duration as a person says it."""
+    if seconds < 1:
+        return "a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _attempt(record: TaskRecord) -> str:

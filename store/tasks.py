@@ -21,6 +21,7 @@ from windlass.store.creation import creation, new_record, packed, refusal, repea
 from windlass.store.feed import Feed
 from windlass.store.keys import DEAD_LETTERS, Keys
 from windlass.store.left import LeftCalls
+from windlass.store.outlook import Outlook
 from windlass.store.output import OutputStore
 from windlass.store.paging import Cursors, Page, page_args
 from windlass.store.records import event_of
@@ -60,6 +61,7 @@ class TaskStore:
         self.artifacts = ArtifactStore(redis, settings, self._scripts)
         self.sessions = SessionStore(redis, settings, self.keys, self.switchboard)
         self.streams = StreamStore(redis, settings, self.keys, self.switchboard)
+        self._outlook = Outlook(self.workers)
         self.left = LeftCalls(redis, self.keys)
         self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=_CHUNK))
 
@@ -101,7 +103,8 @@ class TaskStore:
         if reply is None:
             raise TaskNotFound(task_id=task_id)
         record, outcome, questions, ahead = reply
-        return view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
+        view = view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
+        return await self._outlook.on(view)
 
     async def find(self, task_id: str, principal: str) -> TaskView | None:
         """`look`, with None for a task that is not there."""

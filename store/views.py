@@ -32,8 +32,8 @@ def view_of(
         stored,
         _outcome(stored, outcome, sealer),
         dict(sorted(asked.items(), key=_order)),
-        ahead if ahead >= 0 else None,
-        field.get("rerun_as"),
+        ahead=ahead if ahead >= 0 else None,
+        rerun_as=field.get("rerun_as"),
     )
 
 

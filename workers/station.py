@@ -38,6 +38,8 @@ from windlass.workers.slots import Slots
 __all__ = ["Station", "open_station"]
 
 log = structlog.get_logger()
+_LEARNS = 0.1
+"""How much the latest run counts in the mean duration of runs."""
 
 
 class Station:
@@ -70,6 +72,7 @@ class Station:
         self._output = output
         self._artifacts = artifacts
         self._since = time()
+        self._mean_seconds: float | None = None
         self.settled = 0
         """Tasks finished so far."""
 
@@ -134,6 +137,8 @@ class Station:
             log.info("task.released", reason=ending.reason, delay=ending.delay.total_seconds(), **facts)
             return False
         self.settled += 1
+        mean = ending.seconds if self._mean_seconds is None else self._mean_seconds
+        self._mean_seconds = mean + _LEARNS * (ending.seconds - mean)
         log.info("task.settled", outcome=_kind(ending), seconds=round(ending.seconds, 3), **facts)
         return True
 
@@ -153,6 +158,7 @@ class Station:
             "concurrency": self.settings.concurrency,
             "running": len(self.held.fences()),
             "settled": self.settled,
+            "mean_seconds": None if self._mean_seconds is None else round(self._mean_seconds, 4),
             "tools": sorted(self._toolbox.policies()),
             "leaving": self._is_leaving,
         }

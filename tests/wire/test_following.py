@@ -51,7 +51,24 @@ async def test_a_running_task_says_how_far_it_is(rpc: Rpc) -> None:
 async def test_a_queued_task_says_how_many_are_before_it(idle_rpc: Rpc) -> None:
     tasks = [await idle_rpc.task("stay") for _ in range(3)]
     said = [(await idle_rpc.get(task_id))["result"]["statusMessage"] for task_id in tasks]
-    assert said == ["queued, next in line", "queued behind 1", "queued behind 2"]
+    places = ["queued, next in line", "queued behind 1", "queued behind 2"]
+    assert said == [f"{place}; no worker serves its queue right now" for place in places]
+
+
+async def test_a_queued_task_says_how_long_it_will_wait_by_the_pace_of_its_workers(idle_rpc: Rpc, redis: Redis) -> None:
+    keys = Keys()
+    for name, queue, mean in (("a", "default", 60.0), ("b", "default", 120.0), ("c", "other", 0.1)):
+        says = {"worker": name, "queue": queue, "concurrency": 1, "mean_seconds": mean}
+        await redis.set(keys.worker(name), json.dumps(says), px=60_000)
+        await redis.sadd(keys.workers, name)  # type: ignore[misc]
+    tasks = [await idle_rpc.task("stay") for _ in range(4)]
+    said = [(await idle_rpc.get(task_id))["result"]["statusMessage"] for task_id in tasks]
+    assert said == [
+        "queued, next in line",
+        "queued behind 1, about 40 s",
+        "queued behind 2, about 80 s",
+        "queued behind 3, about 2 min",
+    ]
 
 
 async def test_last_updated_at_moves_only_when_something_changed(rpc: Rpc) -> None:

@@ -30,7 +30,7 @@ async def test_one_stream_sees_working_progress_and_completed(
             assert queued["method"] == "notifications/tasks"
             assert (queued["params"]["status"], queued["params"]["statusMessage"]) == (
                 "working",
-                "queued, next in line",
+                "queued, next in line; no worker serves its queue right now",
             )
             async with working(make_server(settings), settings):
                 seen = [queued["params"]]

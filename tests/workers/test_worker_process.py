@@ -3,6 +3,7 @@
 import base64
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,21 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> 
         "concurrency": 3,
         "running": 1,
         "settled": 0,
+        "mean_seconds": None,
+        "host": socket.gethostname(),
+        "pid": first.pid,
+        "leaving": False,
         "tools": busy["tools"],
     }
     assert {"walk", "quick"} <= set(busy["tools"])
     stage.gate().touch()
     await stage.done(task_id)
-    await eventually(stage.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1)
+    (said,) = [
+        worker
+        for worker in await eventually(stage.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1)
+        if worker["settled"]
+    ]
+    assert said["mean_seconds"] > 0
 
 
 async def test_the_health_key_is_gone_when_the_worker_has_left(stage: Stage) -> None:
