@@ -13,6 +13,7 @@ COPY store store
 COPY workers workers
 COPY server server
 COPY cli cli
+COPY testing testing
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir wheel . \
  && /opt/windlass/bin/pip install --no-deps --no-index wheel/*.whl
 

@@ -200,7 +200,7 @@ async def _before(
             if isinstance(resolved, InputRequiredResult):
                 return resolved
         with wire_errors():
-            return once(entry.policy, params, validated, owner())
+            return once(entry.policy, params, validated, context.principal)
     except MCPError:
         raise
     except UnexpectedToolError as exc:

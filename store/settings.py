@@ -39,7 +39,7 @@ class StoreSettings(BaseSettings):
     """Bytes of one call's arguments."""
     max_result: int = Field(8 * 1024 * 1024, ge=1)
     """Bytes of one result."""
-    inline_result: int = Field(1024 * 1024, ge=1)
+    inline_result: int = Field(4 * 1024 * 1024, ge=1)
     """Bytes of one result above which its largest parts become artifacts, and links stand in their place."""
     artifacts: str = Field("redis", pattern=r"^(redis|dir:.+|s3://[^/?#]+(/[^?#]*)?)$")
     """Where large artifacts go: redis, dir:/shared/path or s3://bucket/prefix."""

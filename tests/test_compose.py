@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("engine", "store", "workers", "server", "cli")
+ROOMS = ("engine", "store", "workers", "server", "cli", "testing")
 STARTS_WITHIN = 20.0
 STOPS_WITHIN = 15.0
 

@@ -44,6 +44,7 @@ ROOMS = {
     "workers": Room(frozenset({"engine", "store", "workers"}), banned=WEB | TERMINAL | {"redis"}),
     "server": Room(frozenset({"engine", "store", "server"}), banned=TERMINAL | {"redis", "arq"}),
     "cli": Room(frozenset({"engine", "store", "workers", "server", "cli"})),
+    "testing": Room(frozenset({"engine", "store", "workers", "server", "cli", "testing"})),
 }
 
 # Modules between MODULE_LINES and MODULE_LINES_AT_MOST, each with the reason why a cut would read worse.

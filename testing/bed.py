@@ -1,0 +1,186 @@
+"""The whole engine in the test's own process: a real Redis, one server on a free port, one worker.
+
+Everything is what runs in production but the number of processes; only Redis is a process of its own.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import uvicorn
+
+from windlass.engine.record import TaskView
+from windlass.engine.status import TERMINAL, Status
+from windlass.server import TaskServer
+from windlass.server.settings import ServerSettings
+from windlass.server.status_text import status_text
+from windlass.store.bell import Bell
+from windlass.store.embedded import EmbeddedRedis
+from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.testing.answers import Answers
+from windlass.testing.calling import ClientKind, VirtualClient
+from windlass.testing.clients import client_of
+from windlass.testing.timeline import Moment, timeline_of
+from windlass.workers.settings import WorkerSettings
+from windlass.workers.shift import Shift
+from windlass.workers.station import open_station
+
+__all__ = ["TestBed"]
+
+_START = 20.0
+_LOOK_EVERY = 0.01
+
+
+class TestBed:
+    """`async with TestBed(mcp) as bed`: serve and work the tools of a server.
+
+    `redis_url`: a Redis of yours instead of one that starts and ends with the bed. `handoff_after`: seconds until a
+    client of kind `handed-off` is handed off. Other settings go to server and worker: `lease=1`, `concurrency=1`, ...
+    """
+
+    __test__ = False  # pytest takes every class of this name for tests
+
+    def __init__(
+        self, server: TaskServer[Any], *, redis_url: str | None = None, handoff_after: float = 0.2, **settings: Any
+    ) -> None:
+        self._server = server
+        self._redis_url = redis_url
+        self._given = {"grace": 0.0, **settings}
+        self._handoff_after = handoff_after
+        self._stack = AsyncExitStack()
+        self._shift: AbstractAsyncContextManager[Shift] | None = None
+        self._settings: WorkerSettings | None = None
+        self.url = ""
+        """Where the MCP endpoint is."""
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="windlass-")))
+            if self._redis_url is None:
+                self._redis_url = await _embedded(stack, home)
+            common = {"redis_url": self._redis_url, "home": home, "prefix": home.name, **self._given}
+            self._settings = WorkerSettings(**common)
+            authored = self._server.store_settings
+            own = {**common, "handoff_after": self._handoff_after}
+            self._server.store_settings = ServerSettings(**own)
+            stack.callback(setattr, self._server, "store_settings", authored)
+            self.url = await stack.enter_async_context(_serving(self._server)) + "/mcp"
+            await self.start_worker()
+            stack.push_async_callback(self.stop_worker)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, trace)
+
+    @property
+    def store(self) -> TaskStore:
+        """The store, for looks behind the scenes."""
+        return self._server._desk.store
+
+    def client(
+        self, kind: ClientKind | str = ClientKind.TASKS_2026, *, answers: Answers = (), token: str | None = None
+    ) -> AbstractAsyncContextManager[VirtualClient]:
+        """A client of a class: `async with bed.client("held") as client`.
+
+        `answers`: to the tool's questions; `token`: the bearer token it sends.
+        """
+        return client_of(ClientKind(kind), self.url, answers=answers, token=token)
+
+    async def task(self, task_id: str) -> TaskView:
+        """A task as it is now, whoever's it is.
+
+        Raises:
+            TaskNotFound: unknown or expired.
+        """
+        return await self.store.look(task_id, OPERATOR)
+
+    async def until(self, task_id: str, *statuses: Status | str, within: float = 10) -> TaskView:
+        """Wait until the task is in one of the states; any terminal one if none is named.
+
+        Raises:
+            TimeoutError: it was not, `within` so many seconds.
+            AssertionError: it has ended otherwise.
+        """
+        wanted = {Status(status) for status in statuses} or TERMINAL
+        view = await self.task(task_id)
+        with anyio.move_on_after(within):
+            while view.record.status not in wanted and not view.record.is_terminal:
+                await anyio.sleep(_LOOK_EVERY)
+                view = await self.task(task_id)
+        if view.record.status in wanted:
+            return view
+        said = f"{view.record.tool} is {view.record.status} ({status_text(view)}), not {' or '.join(sorted(wanted))}"
+        if view.record.is_terminal:
+            raise AssertionError(said)
+        raise TimeoutError(f"{said}, after {within:g} s")
+
+    async def timeline(self, task_id: str) -> list[Moment]:
+        """What a watcher would have seen of a task so far: (state, words), each once as it changed."""
+        return timeline_of(await self.store.history(task_id), await self.task(task_id))
+
+    async def task_ids(self) -> Sequence[str]:
+        """Every task there is, newest first."""
+        page = await self.store.page(OPERATOR, limit=100)
+        return [view.record.id for view in page.views]
+
+    async def start_worker(self) -> None:
+        """Start the worker again; a bed begins with one."""
+        assert self._settings is not None
+        assert self._shift is None, "the worker is at work"
+        self._shift = _working(self._server, self._settings)
+        await self._shift.__aenter__()
+
+    async def stop_worker(self) -> None:
+        """Drain the worker: what it runs goes back to the queue, and what is called now waits."""
+        if self._shift is not None:
+            leaving, self._shift = self._shift, None
+            await leaving.__aexit__(None, None, None)
+
+
+async def _embedded(stack: AsyncExitStack, home: Path) -> str:
+    redis = EmbeddedRedis(home / "redis")
+    url = await asyncio.to_thread(redis.start)
+    stack.push_async_callback(asyncio.to_thread, redis.stop)
+    return url
+
+
+@asynccontextmanager
+async def _serving(server: TaskServer[Any]) -> AsyncIterator[str]:
+    config = uvicorn.Config(
+        server.http_app(), port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1, log_config=None
+    )
+    replica = uvicorn.Server(config)
+    running = asyncio.create_task(replica.serve(), name="windlass.testing.server")
+    try:
+        with anyio.fail_after(_START):
+            while not replica.started:
+                if running.done():
+                    running.result()
+                    raise AssertionError("the server ended before it had started; its log says why")
+                await anyio.sleep(_LOOK_EVERY)
+        yield f"http://127.0.0.1:{replica.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        replica.should_exit = True
+        await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def _working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIterator[Shift]:
+    async with open_station(server, settings) as station:
+        bell = Bell(settings, station.store.keys, settings.queue)
+        shift = Shift(station, bell)
+        running = asyncio.create_task(shift.work(), name="windlass.testing.worker")
+        try:
+            yield shift
+        finally:
+            shift.drain()
+            await running
+            await bell.close()

@@ -1,0 +1,89 @@
+"""A client of protocol 2025-11-25 that makes every call a task; questions come to it while it waits for the result."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from mcp.client import Client
+from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.shared.dispatcher import CallOptions
+from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Implementation
+
+from windlass.testing.calling import Called, Wire
+
+__all__ = ["Tasks2025Client", "connect_2025"]
+
+_POLL = 0.01
+_ENDED = ("completed", "failed", "cancelled")
+
+
+class Tasks2025Client:
+    """Follows a call by asking for its task, and waits for the result where there is something to answer."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.called = Called()
+        self._client: Client | None = None
+
+    @property
+    def session(self) -> ClientSession:
+        """The SDK's session, for requests of a test's own."""
+        assert self._client is not None
+        return self._client.session
+
+    async def call(self, tool: str, /, **arguments: Any) -> Called:
+        """Call a tool as a task and follow it to its result."""
+        return await self.follow(await self.begin(tool, **arguments))
+
+    async def begin(self, tool: str, /, **arguments: Any) -> str:
+        """Call a tool as a task; the task's id."""
+        reply = await self._ask("tools/call", name=tool, arguments=arguments, task={})
+        return str(reply["task"]["taskId"])
+
+    async def follow(self, task_id: str) -> Called:
+        """Follow a task to its end."""
+        called = self.called = Called(task_id=task_id, questions=self._wire.answerer.asked)
+        while True:
+            task = await self._ask("tasks/get", taskId=task_id)
+            called.saw(task["status"], task.get("statusMessage"))
+            if task["status"] in _ENDED:
+                break
+            if task["status"] == "input_required":
+                await self._ask("tasks/result", taskId=task_id)  # the questions come on its stream
+            else:
+                await anyio.sleep(_POLL)
+        result = await self._ask("tasks/result", taskId=task_id)
+        called.result = CallToolResult.model_validate(result, by_name=False)
+        return called
+
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task."""
+        await self._ask("tasks/cancel", taskId=task_id)
+
+    async def _ask(self, method: str, **params: Any) -> dict[str, Any]:
+        # Not `send_request`: this SDK knows the revision without its tasks, and refuses a call's task as a result.
+        data: dict[str, Any] = {"method": method, "params": params}
+        options: CallOptions = {}
+        self.session._stamp(data, options)
+        return await self.session._dispatcher.send_raw_request(method, data["params"], options)
+
+    async def answered(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        """Answers what the server asks."""
+        asked = {"method": "elicitation/create", "params": params.model_dump(by_alias=True, mode="json")}
+        return ElicitResult.model_validate(self._wire.answerer(asked), by_name=False)
+
+
+@asynccontextmanager
+async def connect_2025(wire: Wire) -> AsyncIterator[Tasks2025Client]:
+    """The client, connected."""
+    made = Tasks2025Client(wire)
+    made._client = Client(
+        wire.transport(),
+        mode="legacy",
+        client_info=Implementation(name="windlass.testing", version="2025"),
+        elicitation_callback=made.answered,
+        cache=None,
+    )
+    async with made._client:
+        yield made

@@ -1,0 +1,116 @@
+"""A client of protocol 2026-07-28 with the tasks extension: polls, answers, and takes the result from the task."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from mcp.client import Client
+from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitRequestParams, ElicitResult
+
+from windlass.cli.tasks_client import Task, TasksExtension, cancel_task, get_task, update_task
+from windlass.testing.calling import Called, Wire
+
+__all__ = ["Tasks2026Client", "connect_2026"]
+
+_POLL = 0.01
+
+
+class _Left(Exception):
+    """The call became a task, and the test goes on without it."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+
+class Tasks2026Client:
+    """Follows a call by asking for its task."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.called = Called()
+        self._leaves = False
+        self._client: Client | None = None
+
+    @property
+    def session(self) -> ClientSession:
+        """The SDK's session, for requests of a test's own."""
+        assert self._client is not None
+        return self._client.session
+
+    async def call(self, tool: str, /, **arguments: Any) -> Called:
+        """Call a tool and follow it to its result."""
+        called = self.called = Called(questions=self._wire.answerer.asked)
+        assert self._client is not None
+        called.result = await self._client.call_tool(tool, arguments)
+        return called
+
+    async def begin(self, tool: str, /, **arguments: Any) -> str:
+        """Call a tool and leave it once it is a task; the task's id."""
+        self._leaves = True
+        try:
+            called = await self.call(tool, **arguments)
+        except _Left as left:
+            return left.task_id
+        finally:
+            self._leaves = False
+        raise AssertionError(f"{tool} answered without a task: {called.text}")
+
+    async def follow(self, task_id: str) -> Called:
+        """Follow a task to its end."""
+        called = self.called = Called(task_id=task_id, questions=self._wire.answerer.asked)
+        called.result = await self._finish(called)
+        return called
+
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task."""
+        await cancel_task(self.session, task_id)
+
+    async def _resolve(self, _session: ClientSession, task_id: str) -> CallToolResult:
+        self.called.task_id = task_id
+        if self._leaves:
+            raise _Left(task_id)
+        return await self._finish(self.called)
+
+    async def _finish(self, called: Called) -> CallToolResult:
+        assert called.task_id is not None
+        while True:
+            task = await get_task(self.session, called.task_id)
+            called.saw(task.status, task.status_message)
+            if task.status == "input_required" and task.input_requests:
+                answers = {key: self._wire.answerer(asked) for key, asked in task.input_requests.items()}
+                await update_task(self.session, called.task_id, answers)
+            elif task.status in ("completed", "failed", "cancelled"):
+                return _result_of(task)
+            else:
+                await anyio.sleep(_POLL)
+
+    async def never_asked(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        """Declares that this client can be asked; and answers what must be settled before there is a task."""
+        asked = {"method": "elicitation/create", "params": params.model_dump(by_alias=True, mode="json")}
+        return ElicitResult.model_validate(self._wire.answerer(asked), by_name=False)
+
+
+def _result_of(task: Task) -> CallToolResult:
+    if task.result is not None:
+        return CallToolResult.model_validate(task.result, by_name=False)
+    error = task.error or {"code": INTERNAL_ERROR, "message": task.status_message or task.status}
+    raise MCPError(error["code"], error["message"], error.get("data"))
+
+
+@asynccontextmanager
+async def connect_2026(wire: Wire) -> AsyncIterator[Tasks2026Client]:
+    """The client, connected."""
+    made = Tasks2026Client(wire)
+    made._client = Client(
+        wire.transport(),
+        mode="2026-07-28",
+        extensions=[TasksExtension(made._resolve, lambda: None)],
+        elicitation_callback=made.never_asked,
+        cache=None,
+    )
+    async with made._client:
+        yield made
