@@ -5,10 +5,12 @@ from typing import Any
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from windlass.server.api_access import Access
 from windlass.server.desk import Desk
 from windlass.server.era_router import EraRouter
+from windlass.server.fast_get import FastGet
 from windlass.server.legacy_http import LegacyHttp
 from windlass.server.scope_gate import ScopeGate
 from windlass.server.site import furnish
@@ -25,6 +27,7 @@ def build_app(
     hosts: TransportSecuritySettings,
     json_response: bool,
     operator_token: str | None,
+    fast_polls: bool,
 ) -> Starlette:
     """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to."""
     app = server.streamable_http_app(
@@ -35,7 +38,9 @@ def build_app(
     legacy = LegacyHttp(server._lowlevel_server, desk, hosts, json_only=json_response)
     desk.on_close(legacy.close)
     limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
-    by_era = EraRouter(legacy=limited, modern=manager.asgi_app)
+    by_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
+    if fast_polls:
+        by_era = FastGet(by_era, desk, hosts, server._lowlevel_server)
     manager.asgi_app = ScopeGate(by_era, desk, server.settings.auth)
     access = Access(hosts, server.settings.auth if server._token_verifier else None, operator_token is not None)
     furnish(app, desk, access, mcp_path=path, operator_token=operator_token)

@@ -1,0 +1,235 @@
+"""`tasks/get` answered past the SDK: the same request gets the same answer, whichever way it goes.
+
+Every request here is sent to two replicas of one deployment, one with the fast way and one without, and the whole
+responses are compared: status, headers, body.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from redis.asyncio import Redis
+from wire.stack import REVISION, TASKS, Json, Rpc, client_of, working
+from wire.tools import make_server
+
+import windlass.server.fast_get as fast_get
+from windlass.server.settings import ServerSettings
+from windlass.store.tasks import TaskStore
+
+META = "io.modelcontextprotocol/"
+
+
+class Pair:
+    """The same client of two replicas."""
+
+    def __init__(self, fast: Rpc, slow: Rpc) -> None:
+        self.fast = fast
+        self.slow = slow
+
+    async def same(self, change: Callable[[Json, Json], Any], task_id: str) -> httpx2.Response:
+        """A poll, changed in headers and body before it is sent; the answer, which must be the same from both."""
+        answers = []
+        for rpc in (self.fast, self.slow):
+            parts = rpc.request("tasks/get", {"taskId": task_id}, name=task_id)
+            body = json.loads(parts["content"])
+            changed = change(parts["headers"], body)
+            content = changed if isinstance(changed, bytes) else json.dumps(body).encode()
+            answers.append(await rpc.http.post(rpc.url, content=content, headers=parts["headers"]))
+        fast, slow = answers
+        assert (fast.status_code, shown(fast), said(fast)) == (slow.status_code, shown(slow), said(slow))
+        return fast
+
+
+def shown(answer: httpx2.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in ("date", "content-length")}
+
+
+def said(answer: httpx2.Response) -> Any:
+    return answer.json() if answer.headers.get("content-type") == "application/json" else answer.text
+
+
+@pytest.fixture
+async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
+    """Two replicas, a client of each, and a worker."""
+    async with (
+        client_of(make_server(settings)) as fast,
+        client_of(make_server(settings), fast_polls=False) as slow,
+        working(make_server(settings), settings),
+    ):
+        yield Pair(fast, slow)
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry a request that came as far as being answered here: whether it was."""
+    ways: list[bool] = []
+    reply = fast_get.FastGet._reply
+
+    async def watched(self: Any, message: Any, named: str) -> bytes | None:
+        answer = await reply(self, message, named)
+        ways.append(answer is not None)
+        return answer
+
+    monkeypatch.setattr(fast_get.FastGet, "_reply", watched)
+    return ways
+
+
+def nothing(headers: Json, body: Json) -> None:
+    """A poll as it should be."""
+
+
+def test_the_fast_way_is_for_the_revision_that_the_tests_speak() -> None:
+    assert fast_get.LATEST_MODERN_VERSION == REVISION
+    assert fast_get.EXTENSION == TASKS
+
+
+async def test_a_task_in_any_state_reads_the_same_both_ways(pair: Pair, taken: list[bool]) -> None:
+    running = await pair.fast.task("stay")
+    ended = await pair.fast.task("facts")
+    refused = await pair.fast.task("complain", how="protocol")
+    asking = await pair.fast.task("ask")
+    await pair.fast.done(ended)
+    await pair.fast.done(refused)
+    await pair.fast.until(asking, "input_required")
+    cancelled = await pair.fast.task("stay")
+    await pair.fast.ask("tasks/cancel", {"taskId": cancelled}, name=cancelled)
+    while "settling in" not in (await pair.fast.get(running))["result"]["statusMessage"]:
+        await asyncio.sleep(0.01)
+    taken.clear()
+
+    for task_id in (running, ended, refused, asking, cancelled):
+        answer = await pair.same(nothing, task_id)
+        assert answer.json()["result"]["taskId"] == task_id
+        assert answer.json()["result"]["resultType"] == "complete"
+
+    assert taken == [True] * 5
+
+
+def without(*path: str) -> Callable[[Json, Json], None]:
+    """A poll whose body lacks something."""
+
+    def change(headers: Json, body: Json) -> None:
+        at = body
+        for name in path[:-1]:
+            at = at[name]
+        del at[path[-1]]
+
+    return change
+
+
+def put(value: Any, *path: str) -> Callable[[Json, Json], None]:
+    """A poll with something else, or something more, in its body."""
+
+    def change(headers: Json, body: Json) -> None:
+        at = body
+        for name in path[:-1]:
+            at = at[name]
+        at[path[-1]] = value
+
+    return change
+
+
+def headed(**values: str | None) -> Callable[[Json, Json], None]:
+    """A poll with other headers, None = left out."""
+
+    def change(headers: Json, body: Json) -> None:
+        for name, value in values.items():
+            headers.pop(name.replace("_", "-"), None)
+            if value is not None:
+                headers[name.replace("_", "-")] = value
+
+    return change
+
+
+META_PATH = ("params", "_meta")
+ODD: dict[str, Callable[[Json, Json], Any]] = {
+    "no name header": headed(mcp_name=None),
+    "another name header": headed(mcp_name="another"),
+    "a name in base64": headed(mcp_name="=?base64?YQ==?="),
+    "another method header": headed(mcp_method="tools/list"),
+    "no method header": headed(mcp_method=None),
+    "an unknown revision": headed(mcp_protocol_version="2030-01-01"),
+    "a revision before tasks": headed(mcp_protocol_version="2025-06-18"),
+    "another revision in the body": put("2025-11-25", *META_PATH, f"{META}protocolVersion"),
+    "no revision in the body": without(*META_PATH, f"{META}protocolVersion"),
+    "no capabilities": without(*META_PATH, f"{META}clientCapabilities"),
+    "capabilities that are none": put([], *META_PATH, f"{META}clientCapabilities"),
+    "no extension": put({}, *META_PATH, f"{META}clientCapabilities"),
+    "an extension that is no object": put({"extensions": {TASKS: 1}}, *META_PATH, f"{META}clientCapabilities"),
+    "a wrong capability": put({"extensions": {TASKS: {}}, "elicitation": 7}, *META_PATH, f"{META}clientCapabilities"),
+    "a client without a version": put({"name": "x"}, *META_PATH, f"{META}clientInfo"),
+    "a progress token": put("token", *META_PATH, "progressToken"),
+    "a trace": headed(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    "no accept": headed(accept="text/html"),
+    "only JSON": headed(accept="application/json"),
+    "anything": headed(accept="*/*"),
+    "another content type": headed(content_type="text/plain"),
+    "a strange host": headed(host="evil.example"),
+    "a strange origin": headed(origin="http://evil.example"),
+    "an unknown task": put("unknown", "params", "taskId"),
+    "a task id that is a number": put(7, "params", "taskId"),
+    "a long task id": put("x" * 300, "params", "taskId"),
+    "no task id": without("params", "taskId"),
+    "one more parameter": put(1, "params", "extra"),
+    "one more member": put(1, "extra"),
+    "an id that is null": put(None, "id"),
+    "an id that is true": put(True, "id"),
+    "an id that is a fraction": put(1.5, "id"),
+    "an id of words": put("words", "id"),
+    "a huge id": put(10**30, "id"),
+    "no id": without("id"),
+    "another JSON-RPC": put("1.0", "jsonrpc"),
+    "another method": put("tasks/cancel", "method"),
+    "params that are a list": put([], "params"),
+    "a batch": lambda headers, body: json.dumps([body]).encode(),
+    "no JSON": lambda headers, body: b"{",
+    "nothing": lambda headers, body: b"",
+    "no UTF-8": lambda headers, body: b"\xff",
+    "UTF-16": lambda headers, body: json.dumps(body).encode("utf-16"),
+    "deep": lambda headers, body: b"[" * 50_000,
+    "large": lambda headers, body: json.dumps(body | {"pad": "x" * 100_000}).encode(),
+    "spaces around": lambda headers, body: b"  " + json.dumps(body).encode() + b"\n",
+    "a member twice": lambda headers, body: json.dumps(body).replace('"id": 1', '"id": 2, "id": 1').encode(),
+}
+
+
+async def test_requests_that_are_odd_in_any_way_get_the_same_answer_both_ways(pair: Pair) -> None:
+    task_id = await pair.fast.task("stay")
+    while "settling in" not in (await pair.fast.get(task_id))["result"]["statusMessage"]:
+        await asyncio.sleep(0.01)
+    for what, change in ODD.items():
+        try:
+            await pair.same(change, task_id)
+        except AssertionError as different:
+            raise AssertionError(what) from different
+
+
+async def test_an_author_who_puts_middleware_around_methods_sees_every_poll(
+    redis: Redis, settings: ServerSettings
+) -> None:
+    """What an author wraps around the server's methods must not be gone round."""
+    server = make_server(settings)
+    seen: list[str] = []
+
+    async def watch(ctx: Any, call_next: Any) -> Any:
+        seen.append(ctx.method)
+        return await call_next(ctx)
+
+    server.middleware.append(watch)
+    async with client_of(server) as rpc:
+        await rpc.get(await rpc.task("stay"))
+    assert seen == ["tools/call", "tasks/get"]
+
+
+async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    task_id = await pair.fast.task("stay")
+
+    async def broken(self: TaskStore, task_id: str, principal: str) -> Any:
+        raise fast_get.WindlassError("no store")
+
+    monkeypatch.setattr(TaskStore, "look", broken)
+    answer = await pair.same(nothing, task_id)
+    assert answer.json()["error"]["code"] == -32603
