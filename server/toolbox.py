@@ -23,6 +23,8 @@ from windlass.server.tracing import around_run, tell_outcome
 
 __all__ = ["ServerToolbox", "in_thread"]
 
+_NO_INPUTS = InputResponseRequestParams()
+
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     """A plain function as an async one, in a thread that a cancel leaves behind: a thread cannot be killed."""
@@ -43,6 +45,8 @@ class ServerToolbox:
         self._server = server
         self._desk = desk
         self._lifespan = lifespan
+        self._nobodys: Context[Any, Any] = Context(mcp_server=server)
+        """For tools that take no context: making one costs more than many a tool."""
 
     def policy(self, tool: str) -> TaskConfig | None:
         """The policy of a task tool; None if this process does not know it."""
@@ -68,7 +72,9 @@ class ServerToolbox:
         return _error(f"Error executing tool {tool} (reference {reference})")
 
     async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
-        inputs = InputResponseRequestParams.model_validate(payload.get("inputs", {}), by_name=False)
+        inputs = _NO_INPUTS
+        if "inputs" in payload:
+            inputs = InputResponseRequestParams.model_validate(payload["inputs"], by_name=False)
         while True:
             try:
                 self._admit(tool, payload)
@@ -95,8 +101,10 @@ class ServerToolbox:
     ) -> CallToolResult | InputRequiredResult:
         entry = self._desk.find(tool)
         assert entry is not None, "the worker asks for the policy first"
-        claims = payload.get("caller", {}).get("claims", {})
-        context = Context.in_task(task, self._server, self._lifespan, payload.get("client", {}), inputs, claims)
+        context = self._nobodys
+        if entry.tool.context_kwarg is not None or entry.tool.resolved_params:
+            claims = payload.get("caller", {}).get("claims", {})
+            context = Context.in_task(task, self._server, self._lifespan, payload.get("client", {}), inputs, claims)
         result = await entry.tool.run(payload["arguments"], context, convert_result=True)
         match result:
             case CallToolResult() | InputRequiredResult():

@@ -22,6 +22,9 @@ _MARK = b"\x01wl"
 _KEY_ID = 4
 _NONCE = 12
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+"""`json.dumps` would make an encoder for every call."""
+
 
 class Sealer:
     """Turns values into stored bytes and back."""
@@ -37,7 +40,7 @@ class Sealer:
             TypeError, ValueError: `value` is not JSON.
         """
         try:
-            plain = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+            plain = _encode(value).encode()
         except RecursionError:
             raise ValueError("nested too deeply") from None
         if self._current is None:

@@ -41,13 +41,15 @@ class Journal:
         Raises:
             SealBroken: it cannot be read by this worker.
         """
+        self._saved = _written(self.state)
+        if self._claimed.attempt <= 1:
+            return
         recorded = Recorded()
-        if self._claimed.attempt > 1:
-            try:
-                recorded = await self._persist(lambda: self._store.read(self._claimed.id))
-            except asyncio.CancelledError:
-                if not self._task.stopped.done():
-                    raise
+        try:
+            recorded = await self._persist(lambda: self._store.read(self._claimed.id))
+        except asyncio.CancelledError:
+            if not self._task.stopped.done():
+                raise
         self._replay = Replay(recorded.entries)
         self._values, self.state, self._used = recorded.values, recorded.state, recorded.size
         self._saved = _written(self.state)

@@ -1,5 +1,6 @@
 """The worker process: an arq worker whose loop is ours (`shift.py`), with arq's queue, keys and formats."""
 
+import gc
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -55,6 +56,9 @@ class Worker(arq.worker.Worker):
     async def main(self) -> None:
         """The worker's life: open the station, work the shift, leave."""
         async with open_station(self._source, self._settings) as station:
+            # What the start has made lives as long as the process: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             bell = Bell(self._settings, station.store.keys, self._settings.queue)
             shift = Shift(station, bell, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
