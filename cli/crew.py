@@ -16,6 +16,7 @@ import structlog
 
 from windlass.cli.children import Child
 from windlass.cli.failures import Reported
+from windlass.store.census import queues_of
 from windlass.store.embedded import EmbeddedRedis
 from windlass.store.settings import StoreSettings
 
@@ -150,7 +151,7 @@ class Crew:
             facts, *served = await asyncio.gather(*openings)
             # The server serves on under the same address when it is started again.
             self._port = int(facts["port"])
-            missing = sorted(set(facts["queues"]) - {told["queue"] for told in served})
+            missing = sorted(set(facts["queues"]) - {name for told in served for name in queues_of(told)})
             more = [Post(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
             self._workers += more
             await asyncio.gather(*(post.open() for post in more))

@@ -22,6 +22,7 @@ from windlass.cli.storage import redis_at_hand, settings_for
 from windlass.engine.errors import NoRedisServer, RedisUnfit, WindlassError
 from windlass.engine.policy import TaskConfig
 from windlass.server import TaskServer
+from windlass.store.census import queues_of
 from windlass.store.connection import connect, shown_url, store_errors
 from windlass.store.preflight import Finding, inspect
 from windlass.store.server_binary import find_server
@@ -138,7 +139,7 @@ def _workers(
         load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
         yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
     for name, policy in policies.items():
-        if not any(one["queue"] == policy.queue and name in one["tools"] for one in workers):
+        if not any(policy.queue in queues_of(one) and name in one["tools"] for one in workers):
             found = f"no live worker of queue {policy.queue} has it, so its tasks wait"
             yield Finding(f"tool {name}", "warning", found, f"start one: windlass worker FILE --queue {policy.queue}")
 

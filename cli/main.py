@@ -127,7 +127,12 @@ def worker(
     with line.hearing():
         from windlass.cli.work import work
 
-        flags = {"redis_url": redis_url, "concurrency": concurrency, "grace": grace, "queue": queue}
+        flags = {
+            "redis_url": redis_url,
+            "concurrency": concurrency,
+            "grace": grace,
+            "queue": ",".join(queue) if queue else None,
+        }
         work(file, line, flags, idle_exit=idle_exit, leave_when_changed=leave_when_changed)
 
 

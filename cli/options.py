@@ -47,7 +47,10 @@ Grace = Annotated[
     float | None,
     typer.Option(help="Seconds running tasks get when the worker is stopped (WINDLASS_GRACE).", show_default="30"),
 ]
-Queue = Annotated[str | None, typer.Option(help="Queue to serve (WINDLASS_QUEUE).", show_default="default")]
+Queue = Annotated[
+    list[str] | None,
+    typer.Option(help="Queue to serve: A,B or repeated (WINDLASS_QUEUE).", metavar="A,B", show_default="default"),
+]
 Level = Annotated[
     LogLevel, typer.Option("--log-level", help="From which level on to log.", envvar="WINDLASS_LOG_LEVEL")
 ]

@@ -18,6 +18,7 @@ import structlog
 from windlass.cli.children import Child
 from windlass.cli.failures import Failure, Reported
 from windlass.engine.errors import SettingsError, StoreUnavailable
+from windlass.store.census import queues_of
 from windlass.store.connection import connect
 from windlass.store.guardian import hold
 from windlass.store.settings import StoreSettings
@@ -114,7 +115,7 @@ class Standby:
         return any(self._serves(worker) for worker in await self._store.workers())
 
     def _serves(self, worker: Mapping[str, Any]) -> bool:
-        is_right = worker["queue"] == self._post.queue and self._post.tools <= set(worker["tools"])
+        is_right = self._post.queue in queues_of(worker) and self._post.tools <= set(worker["tools"])
         return is_right and not worker.get("leaving") and not _is_dead(worker)
 
     async def _man(self) -> None:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
+
 from windlass.cli.failures import only_cause
 from windlass.cli.loading import load_server
 from windlass.cli.parent import Parent
@@ -19,6 +21,8 @@ from windlass.workers.worker import Worker
 
 __all__ = ["work"]
 
+log = structlog.get_logger()
+
 
 def work(
     file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None, leave_when_changed: bool
@@ -30,10 +34,21 @@ def work(
     """
     server = load_server(file)
     settings = settings_for(WorkerSettings, server, **flags)
+    _warn_of_unused(settings, server)
     outdated = Sources(file).changed if leave_when_changed else None
     with redis_at_hand(settings) as ready, only_cause():
         Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
     _leave()
+
+
+def _warn_of_unused(settings: WorkerSettings, server: TaskServer[Any]) -> None:
+    """A queue that was asked for and that no tool uses is perhaps misspelt, or has tasks of an older release."""
+    known = {policy.queue for policy in server._desk.policies().values()}  # the server has no public way to ask yet
+    if "queue" not in settings.model_fields_set or not known:
+        return
+    for name in settings.queues:
+        if name not in known:
+            log.warning("queue.unused", queue=name, queues_of_the_tools=sorted(known))
 
 
 class _Source:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from windlass.engine.errors import PolicyError
 from windlass.engine.key import KeySource, arguments_of, check_arguments, check_source
+from windlass.engine.record import Lane
 from windlass.engine.retrying import (
     Backoff,
     Duration,
@@ -26,6 +27,8 @@ __all__ = ["FROM_META", "Duration", "TaskConfig", "as_timedelta"]
 FROM_META = "_meta"
 """As `idempotency`: the client names the key, in the request's `_meta`."""
 
+_TOP_PRIORITY = 5
+_MOST_STARTS = 10_000
 _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -70,6 +73,14 @@ class TaskConfig:
     of arguments, their names, a function of them, or `"_meta"`: the client says."""
     handoff_after: Duration | None = None
     """When a call of a client with a call timeout is handed off; None = by what is known of its host."""
+    priority: int = 0
+    """From -5 to 5; higher is sooner. Nobody starves: each level is a head start and twice the share."""
+    concurrency_key: KeySource | None = None
+    """Tasks with the same key share a lane; None = all tasks of the tool do, if there is a limit or a rate."""
+    concurrency_limit: int | None = None
+    """How many tasks of a lane run at once; None = one, or any number where only a rate is given."""
+    rate_limit: tuple[int, Duration] | None = None
+    """(n, period): a lane starts at most n tasks in any such period."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("optional", "required"):
@@ -97,6 +108,18 @@ class TaskConfig:
             check_source(self.idempotency, what="idempotency")
             if isinstance(self.idempotency, str) and self.idempotency != FROM_META:
                 self._refuse_constant(self.idempotency)
+        self._check_turns()
+
+    def _check_turns(self) -> None:
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > _TOP_PRIORITY:
+            raise PolicyError(f"priority must be a whole number from -5 to 5, not {self.priority!r}")
+        if self.concurrency_key is not None:
+            check_source(self.concurrency_key, what="concurrency_key")
+        limit = self.concurrency_limit
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise PolicyError(f"concurrency_limit must be a whole number from 1, not {limit!r}")
+        if self.rate_limit is not None:
+            _check_rate(self.rate_limit)
 
     def check_against(self, arguments: Sequence[str]) -> None:
         """Refuse what does not fit a tool with these arguments, and what contradicts itself.
@@ -109,6 +132,8 @@ class TaskConfig:
         self._check_times()
         if self.idempotency is not None and self.idempotency != FROM_META:
             check_arguments(self.idempotency, arguments, what="idempotency")
+        if self.concurrency_key is not None:
+            check_arguments(self.concurrency_key, arguments, what="concurrency_key")
 
     def _check_times(self) -> None:
         limit, total = self.run_limit, self.time_limit
@@ -126,6 +151,18 @@ class TaskConfig:
                 f"idempotency={template!r} would be the same for every call; write argument names in braces, "
                 f"or {FROM_META!r} for the client's key"
             )
+
+    def lane(self, key: str) -> Lane | None:
+        """The lane of a task with this key; None if its tasks wait for nobody."""
+        if self.concurrency_key is None and self.concurrency_limit is None and self.rate_limit is None:
+            return None
+        if self.rate_limit is None:
+            return Lane(key, self.concurrency_limit or 1)
+        starts, period = self.rate_limit
+        rate = (starts, int(as_timedelta(period, what="rate_limit").total_seconds() * 1000))
+        if self.concurrency_limit is None:
+            return Lane(key, starts, rate, is_left_at_start=True)
+        return Lane(key, self.concurrency_limit, rate)
 
     @property
     def run_limit(self) -> timedelta | None:
@@ -167,3 +204,13 @@ class TaskConfig:
             if not (isinstance(crash, self.retry_on) if kinds else self.retry_on(crash)):  # type: ignore[arg-type, operator]
                 return None
         return wait_before(self.backoff, failures)
+
+
+def _check_rate(rate: object) -> None:
+    if not isinstance(rate, Sequence) or isinstance(rate, str) or len(rate) != 2:
+        raise PolicyError(f"rate_limit must be (starts, period), such as (10, 60), not {rate!r}")
+    starts, period = rate
+    if isinstance(starts, bool) or not isinstance(starts, int) or not 0 < starts <= _MOST_STARTS:
+        raise PolicyError(f"rate_limit must allow from 1 to {_MOST_STARTS:,} starts in a period, not {starts!r}")
+    if as_timedelta(period, what="rate_limit's period") < timedelta(milliseconds=1):
+        raise PolicyError("rate_limit's period must be at least a millisecond")

@@ -11,7 +11,7 @@ from typing import Any
 from windlass.engine.outcome import Outcome
 from windlass.engine.status import TERMINAL, Status
 
-__all__ = ["NewTask", "Progress", "TaskRecord", "TaskView", "moment"]
+__all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView", "moment"]
 
 
 def moment(ms: int) -> datetime:
@@ -36,6 +36,20 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """What tasks with the same concurrency key share: so many at once, so many starts in a while."""
+
+    key: str
+    """The same for all tasks of the lane; a digest, for a key may hold anything."""
+    limit: int
+    """How many may run; without a limit of their own, how many may be about to start."""
+    rate: tuple[int, int] | None = None
+    """So many starts in so many milliseconds, None = any."""
+    is_left_at_start: bool = False
+    """Whether only starts count, and not what runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewTask:
     """What is known of a task when it is created."""
 
@@ -56,6 +70,10 @@ class NewTask:
     """How long after its creation it must have ended; None = no limit."""
     idempotency: str | None = None
     """A second task of the same owner with this key is answered with the first one, unless that failed."""
+    priority: int = 0
+    """Higher is sooner."""
+    lane: Lane | None = None
+    """None = it waits for no other task."""
     idempotency_of: str = ""
     """Digest of what the key stands for: the same key with another digest is refused; empty = never."""
     listed_for: str = ""
@@ -105,6 +123,13 @@ class TaskRecord:
     """Open questions."""
     retention_ms: int = 0
     poll_ms: int = 0
+    priority: int = 0
+    lane: str | None = None
+    """Key of its lane, None = it is in none."""
+    lane_limit: int | None = None
+    """How many tasks of the lane may run."""
+    rate: str | None = None
+    """Starts of the lane: `n/ms`, or `n/ms/start` where nothing else counts."""
 
     @property
     def is_parked(self) -> bool:

@@ -1,4 +1,4 @@
-"""The keys of one call, as its tool's policy says: what makes it the same call as another.
+"""The keys of one call, as its tool's policy says: what makes it the same call as another, and the lane of its task.
 
 Knows the request and the policy, not the store.
 """
@@ -6,6 +6,7 @@ Knows the request and the policy, not the store.
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mcp_types import CallToolRequestParams
@@ -14,35 +15,53 @@ from pydantic_core import to_jsonable_python
 from windlass.engine.errors import BadArguments
 from windlass.engine.key import key_of
 from windlass.engine.policy import FROM_META, TaskConfig
+from windlass.engine.record import Lane
 
-__all__ = ["META_KEY", "Once", "is_shared", "once"]
+__all__ = ["META_KEY", "CallKeys", "is_shared", "keys_of_call"]
 
 META_KEY = "io.windlass/idempotencyKey"
 """Where a client names its key: `_meta` of the call."""
 _LONGEST = 256
 
-Once = tuple[str | None, str]
-"""The idempotency key, None for none, and a digest of what it stands for; both of fixed length, nothing readable."""
+
+@dataclass(frozen=True, slots=True)
+class CallKeys:
+    """What a call's keys made of it; digests, for a key may hold anything."""
+
+    once: str | None = None
+    """The idempotency key, None for none."""
+    once_of: str = ""
+    """What the key stands for, where the client named it: it may err."""
+    lane: Lane | None = None
+    """The lane its task has to stay in."""
 
 
-def once(policy: TaskConfig, params: CallToolRequestParams, arguments: Mapping[str, Any], principal: str) -> Once:
-    """What makes this call the same as an earlier one. `arguments`: validated.
+def keys_of_call(
+    policy: TaskConfig, params: CallToolRequestParams, arguments: Mapping[str, Any], principal: str
+) -> CallKeys:
+    """The keys of one call. `arguments`: validated.
 
     Raises:
         BadArguments: the client's key is not 1 to 256 characters of text.
-        Exception: whatever the author's function raised.
+        Exception: whatever a function of the author's raised.
     """
-    source = policy.idempotency
-    if source is None:
-        return None, ""
+    if policy.idempotency is None and policy.concurrency_key is None:
+        return CallKeys(lane=policy.lane(_digest(["tool", params.name])))
     plain = {name: to_jsonable_python(value, fallback=repr) for name, value in arguments.items()}
-    if source == FROM_META:
-        key = _named(params)
+    once, once_of = None, ""
+    if policy.idempotency == FROM_META:
+        once = _named(params)
         # The client may err: the same key for another call must not be answered with this one's task.
-        stands_for = _digest(plain)
-    else:
-        key, stands_for = key_of(source, arguments, plain, principal), ""
-    return (None, "") if key is None else (_digest([params.name, key]), stands_for)
+        once_of = _digest(plain) if once else ""
+    elif policy.idempotency is not None:
+        once = key_of(policy.idempotency, arguments, plain, principal)
+    lane: str | None = _digest(["tool", params.name])
+    if policy.concurrency_key is not None:
+        key = key_of(policy.concurrency_key, arguments, plain, principal)
+        lane = None if key is None else _digest(["key", key])
+    return CallKeys(
+        None if once is None else _digest([params.name, once]), once_of, None if lane is None else policy.lane(lane)
+    )
 
 
 def is_shared(policy: TaskConfig, params: CallToolRequestParams) -> bool:

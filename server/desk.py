@@ -24,7 +24,7 @@ from windlass.engine.policy import TaskConfig
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
 from windlass.server.backoff import plain_backoff
-from windlass.server.call_keys import Once, once
+from windlass.server.call_keys import CallKeys, keys_of_call
 from windlass.server.call_payload import can_elicit, payload_of
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
@@ -162,9 +162,8 @@ class Desk:
             require_scopes(entry.tool.name, entry.policy, caller)
         resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and (can_elicit(ctx) or not asks_by_tools)
         before = await _before(entry, params, context, resolves=resolves)
-        if not isinstance(before, tuple):
+        if not isinstance(before, CallKeys):
             return before
-        key, stands_for = before
         kept_for = entry.policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP))
         task_id, payload = new_task_id(), payload_of(params, ctx, asks_by_tools=asks_by_tools)
         with wire_errors():
@@ -179,8 +178,10 @@ class Desk:
                 poll_interval=entry.policy.polled_every,
                 retries=entry.policy.retries,
                 deadline=entry.policy.time_limit,
-                idempotency=key,
-                idempotency_of=stands_for,
+                idempotency=before.once,
+                idempotency_of=before.once_of,
+                priority=entry.policy.priority,
+                lane=before.lane,
             )
             view = await self.store.create(task)
         made = view.record.id == task_id
@@ -190,7 +191,7 @@ class Desk:
 
 async def _before(
     entry: TaskTool, params: CallToolRequestParams, context: Context[Any, Any], *, resolves: bool
-) -> CallToolResult | InputRequiredResult | Once:
+) -> CallToolResult | InputRequiredResult | CallKeys:
     """What is wrong or still to be asked before the task may exist; its keys if nothing is."""
     tool = entry.tool
     try:
@@ -200,7 +201,7 @@ async def _before(
             if isinstance(resolved, InputRequiredResult):
                 return resolved
         with wire_errors():
-            return once(entry.policy, params, validated, context.principal)
+            return keys_of_call(entry.policy, params, validated, context.principal)
     except MCPError:
         raise
     except UnexpectedToolError as exc:

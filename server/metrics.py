@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from windlass.engine.errors import WindlassError
 from windlass.server.api_access import Access, Guard
 from windlass.server.desk import Desk
-from windlass.store.census import Census
+from windlass.store.census import Census, queues_of
 
 __all__ = ["Requests", "metrics_routes"]
 
@@ -71,7 +71,9 @@ def metrics_routes(desk: Desk, access: Access, requests: Requests) -> list[BaseR
 async def _figures(desk: Desk) -> list[Metric]:
     try:
         workers = await desk.store.workers()
-        queues = {policy.queue for policy in desk.policies().values()} | {str(one["queue"]) for one in workers}
+        queues = {policy.queue for policy in desk.policies().values()} | {
+            name for one in workers for name in queues_of(one)
+        }
         census = await desk.store.census(queues)
     except WindlassError:
         return [_up(0)]
@@ -117,8 +119,8 @@ def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
     alive = GaugeMetricFamily("windlass_workers", "Live workers.", labels=["queue"])
     slots = GaugeMetricFamily("windlass_worker_slots", "Tasks they can run at a time.", labels=["queue"])
     busy = GaugeMetricFamily("windlass_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
-    for queue in sorted({str(one["queue"]) for one in workers}):
-        serving = [one for one in workers if one["queue"] == queue]
+    for queue in sorted({name for one in workers for name in queues_of(one)}):
+        serving = [one for one in workers if queue in queues_of(one)]
         alive.add_metric([queue], len(serving))
         slots.add_metric([queue], sum(one["concurrency"] for one in serving))
         busy.add_metric([queue], sum(one["running"] for one in serving))

@@ -13,9 +13,11 @@ __all__ = ["Bell"]
 class Bell:
     """Rings when a task is queued."""
 
-    def __init__(self, settings: StoreSettings, keys: Keys, queue: str) -> None:
+    def __init__(self, settings: StoreSettings, keys: Keys, queues: str) -> None:
+        """`queues`: names, separated by commas."""
         self._redis = connect(settings, blocking=True)
-        self._key = keys.wake(queue)
+        self._keys = [keys.wake(queue) for queue in queues.split(",")]
+        self._rung = self._keys[0]
         self._patience = settings.command_timeout
 
     async def wait(self, seconds: float) -> bool:
@@ -28,18 +30,24 @@ class Bell:
             pop: Any = self._redis.blpop  # typed for whole seconds; Redis 6 takes fractions
             # The connection has no timeout of its own: a Redis that vanished would be waited on for ever.
             async with asyncio.timeout(seconds + self._patience):
-                return await pop([self._key], timeout=seconds) is not None
+                token = await pop(self._keys, timeout=seconds)
+        if token is None:
+            return False
+        self._rung = token[0]
+        # The first key that has a token is served, so each in turn is the first.
+        self._keys = [*self._keys[1:], self._keys[0]]
+        return True
 
     async def pass_on(self) -> None:
-        """Give a token back for another worker to take.
+        """Give the last token back for another worker to take.
 
         Raises:
             StoreUnavailable: there is no connection.
         """
         with store_errors():
             async with self._redis.pipeline() as pipe:
-                pipe.lpush(self._key, 1)
-                pipe.pexpire(self._key, 60_000)
+                pipe.lpush(self._rung, 1)
+                pipe.pexpire(self._rung, 60_000)
                 await pipe.execute()
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """Counts of tasks and who works on them, as Redis shows them: the same from whichever replica it is asked."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from windlass.engine.status import Status
 from windlass.store.keys import Keys
 
-__all__ = ["Census", "QueueCount", "census_of", "live_workers"]
+__all__ = ["Census", "QueueCount", "census_of", "live_workers", "queues_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,11 @@ class QueueCount:
 
     name: str
     depth: int
-    """Its open tasks: waiting, running, or asking."""
+    """Its open tasks: waiting, running, or asking; not those that wait for a place in a full lane."""
     due: int
     """Of these, those that wait for a worker right now."""
     oldest_ms: int
-    """How long the first of those has waited."""
+    """How long the next of those has waited."""
     by_status: dict[str, int]
     """Open tasks by state; `other` where there were too many to look at each."""
 
@@ -56,6 +56,11 @@ def _queue(row: Sequence[Any]) -> QueueCount:
     if unseen := depth - sum(counts.values()):
         counts["other"] = unseen
     return QueueCount(name.decode(), depth, due, oldest, counts)
+
+
+def queues_of(worker: Mapping[str, Any]) -> list[str]:
+    """The queues a live worker serves."""
+    return str(worker["queue"]).split(",")
 
 
 async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:

@@ -73,6 +73,7 @@ class ClaimStore:
         self.keys = Keys(settings.prefix)
         self.scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
+        self._round = 0
 
     def claim_call(self, queue: str, room: int, *, turn: str = "", lane: int = 0, ids: Sequence[str] = ()) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
@@ -80,9 +81,17 @@ class ClaimStore:
         Saying the call again with the same `turn` gives what the first one took, as long as no later one was said on
         its `lane`; without one it takes more.
         """
-        keys = [self.keys.queue(queue), self.keys.wake(queue), self.keys.turn(f"{self._worker}:{lane}")]
+        keys = [self.keys.turn(f"{self._worker}:{lane}")]
         limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
-        return "claim", keys, [queue, self._worker, *limits, turn, *ids]
+        return "claim", keys, [self._in_turn(queue), self._worker, *limits, turn, *ids]
+
+    def _in_turn(self, queues: str) -> str:
+        """The queue names, each call beginning with the next: no queue is always looked at last."""
+        names = queues.split(",")
+        if len(names) == 1:
+            return queues
+        self._round = (self._round + 1) % len(names)
+        return ",".join(names[self._round :] + names[: self._round])
 
     def renew_call(self, held: Sequence[tuple[str, int]]) -> Call:
         """Keep the leases of (id, fence) pairs."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from windlass.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
-from windlass.engine.record import NewTask, TaskRecord
+from windlass.engine.record import Lane, NewTask, TaskRecord
 from windlass.engine.status import Status
 from windlass.store.queue import arq_job
 from windlass.store.sealing import Sealer
@@ -28,11 +28,17 @@ def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
         task.rerun_of or "",
         task.idempotency_of,
         *_limits(task),
+        *_turns(task),
     ]
 
 
 def _limits(task: NewTask) -> list[Any]:
     return [task.retries or "", "" if task.deadline is None else _ms(task.deadline)]
+
+
+def _turns(task: NewTask) -> list[Any]:
+    lane = task.lane
+    return [task.priority, lane.key, lane.limit, _rate(lane) or ""] if lane else [task.priority, "", "", ""]
 
 
 def refusal(reply: Sequence[Any]) -> CallerError:
@@ -59,6 +65,10 @@ def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
         deadline_ms=None if task.deadline is None else now + _ms(task.deadline),
         retention_ms=max(1, _ms(settings.kept_for(task.retention))),
         poll_ms=max(1, _ms(task.poll_interval)),
+        priority=task.priority,
+        lane=task.lane.key if task.lane else None,
+        lane_limit=task.lane.limit if task.lane else None,
+        rate=_rate(task.lane) if task.lane else None,
     )
 
 
@@ -77,7 +87,25 @@ def repeated(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: st
         idempotency=f"rerun {record.id} {once}" if once else None,
         listed_for=listed_for,
         rerun_of=record.id,
+        priority=record.priority,
+        lane=_lane(record),
     )
+
+
+def _rate(lane: Lane) -> str | None:
+    """The rate of a lane as scripts read it."""
+    if lane.rate is None:
+        return None
+    return f"{lane.rate[0]}/{lane.rate[1]}" + ("/start" if lane.is_left_at_start else "")
+
+
+def _lane(record: TaskRecord) -> Lane | None:
+    if record.lane is None or record.lane_limit is None:
+        return None
+    if record.rate is None:
+        return Lane(record.lane, record.lane_limit)
+    starts, period, *is_left = record.rate.split("/")
+    return Lane(record.lane, record.lane_limit, (int(starts), int(period)), is_left_at_start=bool(is_left))
 
 
 def _ms(length: timedelta) -> int:

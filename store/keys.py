@@ -27,6 +27,10 @@ shared.
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, and who holds it |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |
 | P once:<principal>:<key> | string: `<task id> <digest>` | live, then retention if it succeeded | create |
+| P pace:<queue> | hash: how far a line has come, where each principal is next; `lane:<lane>` too | none | as above |
+| P lane:<lane> | zset: tasks that have a place in a lane | none (gone when empty) | as above |
+| P line:<lane> | zset: tasks that wait for one | none (gone when empty) | as above |
+| P starts:<lane> | list: the latest starts, for a rate | the period | claim |
 | P secret | string: seals `requestState` for all replicas | none | first server |
 | P reconciling | string: one worker at a time repairs | seconds | worker |
 | P worker:<id> | string: health, JSON | three renewals | worker |
@@ -58,7 +62,8 @@ __all__ = ["DEAD_LETTERS", "UNEXPIRING", "Keys"]
 UNEXPIRING = (
     *("task:", "events:", "args:", "inputs:", "journal:", "once:"),
     *("output:", "artifacts:", "artifact:", "blob:", "outside"),
-    *("live", "all", "list:", "dead", "fading", "ended", "open:", "queue:", "secret", job_key_prefix),
+    *("live", "all", "list:", "dead", "fading", "ended", "open:", "queue:", "pace:", "lane:", "line:", "secret"),
+    job_key_prefix,
 )
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
 
@@ -81,6 +86,10 @@ _PER_TASK = {
     "once": "{p}once:",
     "queue": "{p}queue:",
     "wake": "{p}wake:",
+    "pace": "{p}pace:",
+    "lane": "{p}lane:",
+    "line": "{p}line:",
+    "starts": "{p}starts:",
     "signal": "{p}signal:",
     "worker": "{p}worker:",
     "turn": "{p}turn:",
@@ -174,6 +183,22 @@ class Keys:
     def queue(self, name: str) -> str:
         """A queue: arq's sorted set."""
         return self._stems["queue"] + name
+
+    def lane(self, key: str) -> str:
+        """The tasks that hold a place in a lane."""
+        return self._stems["lane"] + key
+
+    def line(self, key: str) -> str:
+        """The tasks that wait for a place in a lane."""
+        return self._stems["line"] + key
+
+    def starts(self, key: str) -> str:
+        """The latest starts of a lane with a rate."""
+        return self._stems["starts"] + key
+
+    def pace(self, line: str) -> str:
+        """How far a line has come: a queue's, or `lane:<lane>`'s."""
+        return self._stems["pace"] + line
 
     def wake(self, name: str) -> str:
         """Tokens that wake idle workers of a queue."""

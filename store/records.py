@@ -9,7 +9,7 @@ from windlass.engine.status import Move, Status
 
 __all__ = ["event_of", "pairs", "record_of"]
 
-_NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions"})
+_NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions", "priority", "lane_limit"})
 _FLOATS = frozenset({"done", "total"})
 
 
@@ -46,6 +46,10 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
         questions=number.get("questions", 0),
         retention_ms=number["retention_ms"],
         poll_ms=number["poll_ms"],
+        priority=number.get("priority", 0),
+        lane=field.get("lane"),
+        lane_limit=number.get("lane_limit"),
+        rate=field.get("rate"),
     )
 
 

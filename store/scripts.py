@@ -37,6 +37,9 @@ _NAMES = (
     "sweep",
 )
 
+_SHARED = ("line.lua", "prelude.lua")
+"""Stand before every script, in this order."""
+
 Call = tuple[str, Sequence[str], Sequence[Any]]
 """Script name, KEYS, ARGV."""
 
@@ -55,7 +58,7 @@ class Scripts:
 
     def __init__(self, keys: Keys) -> None:
         folder = resources.files("windlass.store") / "lua"
-        opening = keys.lua() + _moves_table() + (folder / "prelude.lua").read_text()
+        opening = keys.lua() + _moves_table() + "".join((folder / name).read_text() for name in _SHARED)
         self._texts = {name: opening + (folder / f"{name}.lua").read_text() for name in _NAMES}
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
 

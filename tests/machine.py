@@ -30,6 +30,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from line_model import MOMENT, Line
 from oracle import Checker, Found
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
@@ -62,8 +63,8 @@ OUTCOMES: list[Outcome] = [
 REASONS = [None, None, "timeout", "tool_error", None]
 
 LATER = None
-Place = tuple[int, int]
-"""Where a due task stands in the queue: those whose time was run out by a rule first, each kind in order."""
+Place = tuple[int, float]
+"""Where a due task stands in the queue's order: 0 in line, or 1 by the time that was run out by a rule."""
 
 
 @dataclass
@@ -152,6 +153,7 @@ class Machine(RuleBasedStateMachine):
         self.turns: dict[str, tuple[str, list[str]]] = {}
         self.said: list[Callable[[], Any]] = []
         self.clock = 0
+        self.line = Line()
 
     async def _empty_depot(self, configured: StoreSettings) -> Depot:
         await self.redis.flushall()
@@ -236,12 +238,12 @@ class Machine(RuleBasedStateMachine):
         """The lease of a held task ends, or the delay of a released one."""
         model = self.model[task]
         if not model.has_ended and model.in_queue and model.place is LATER:
-            model.place, model.mark = (0, self.tick()), None
+            model.place, model.mark = (1, MOMENT + self.tick()), None
             self.run(self._run_out(task, model.place[1]))
             if rescued:
                 self.claim_by_id("bob", task)
 
-    async def _run_out(self, task: str, score: int) -> None:
+    async def _run_out(self, task: str, score: float) -> None:
         await self.redis.zadd(self.depot.keys.queue("default"), {task: score}, xx=True)
         await self.redis.delete(self.depot.keys.in_progress(task))
 
@@ -322,8 +324,9 @@ class Machine(RuleBasedStateMachine):
     def _stock_worker_claims(self, task: str) -> None:
         model = self.model[task]
         model.tries = True
-        if self._claims(model, STOCK):
+        if self._takes_named(STOCK, (task,)):
             self.stock_runs[task] = model.fence
+        self._forget_the_line()
 
     @precondition(lambda self: self.stock_runs)
     @rule(which=st.integers(0, 4), outcome=st.sampled_from(OUTCOMES[:2]))
@@ -351,7 +354,7 @@ class Machine(RuleBasedStateMachine):
                 each.in_queue = False
             self.run(self.redis.delete(keys.queue("default")))
         elif model.has_ended:
-            model.in_queue, model.place = True, (0, self.tick())
+            model.in_queue, model.place = True, (1, MOMENT + self.tick())
             self.run(self.redis.zadd(keys.queue("default"), {task: model.place[1]}))
         elif what == "queue":
             model.in_queue = False
@@ -368,11 +371,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        mended, now = 0, self.tick()
+        mended = 0
         for model in (self.model[task] for task in self._by_creation() if not self.model[task].has_ended):
             mended += (not model.in_queue) + (not model.has_job) + model.is_marked
             if not model.in_queue:
-                model.place = LATER if model.is_held or model.delayed else (1, now)
+                model.place = LATER if model.is_held or model.delayed else self._stand_in_front(model)
             if model.is_marked:
                 model.mark = None
             model.in_queue = model.has_job = True
@@ -394,7 +397,7 @@ class Machine(RuleBasedStateMachine):
             first = task.id
         expected = task.id if there or not task.idempotency else first
         if expected not in self.model:
-            self.model[expected] = Model(task.principal, (1, self.tick()), listed_for=task.listed_for)
+            self.model[expected] = Model(task.principal, self._stand(task.principal), listed_for=task.listed_for)
             if task.idempotency:
                 self.once[key] = expected
 
@@ -415,19 +418,58 @@ class Machine(RuleBasedStateMachine):
 
     def _expected_claims(self, worker: str, room: int, turn: str, ids: tuple[str, ...]) -> list[tuple[Any, ...]]:
         known = self.turns.get(worker)
-        if turn and known and known[0] == turn:
+        repeats = turn and known and known[0] == turn
+        if repeats and known:
             taken = [task for task in known[1] if self.model[task].is_held and self.model[task].worker == worker]
         else:
-            due = [(model.place, task) for task, model in self.model.items() if model.in_queue and model.place]
-            chosen = [task for task in ids if any(task == each for _, each in due)]
-            head = [task for _, task in sorted(due)][:room]
-            taken = [task for task in (chosen if ids else head) if self._claims(self.model[task], worker)]
-        if turn and taken:
+            taken = self._takes_named(worker, ids) if ids else self._takes_from_head(worker, room)
+        self._forget_the_line()
+        if turn and taken and not repeats:  # what was let go and taken since is told of again
             self.turns[worker] = (turn, taken)
         return [
             (task, model.fence, model.attempt, model.crashes, model.failures)
             for task, model in ((task, self.model[task]) for task in taken)
         ]
+
+    def _due(self) -> list[tuple[Place, str]]:
+        return sorted((model.place, task) for task, model in self.model.items() if model.in_queue and model.place)
+
+    def _takes_named(self, worker: str, ids: tuple[str, ...]) -> list[str]:
+        taken = []
+        for task in ids:
+            place = next((place for place, each in self._due() if each == task), None)
+            if place is not None and self._claims(self.model[task], worker):
+                taken.append(task)
+            if place is not None and place[0] == 0:
+                self.line.move_on(place[1])
+        return taken
+
+    def _takes_from_head(self, worker: str, room: int) -> list[str]:
+        """Lapsed leases come before the line; delays that are over go into it."""
+        taken = []
+        for _, task in [entry for entry in self._due() if entry[0][0] == 1][:room]:
+            model = self.model[task]
+            if model.status is Status.PENDING:
+                model.place = self._stand(model.principal)
+            elif self._claims(model, worker):
+                taken.append(task)
+        left = room - len(taken)
+        head, more = self._due()[:left], self._due()[left : left + 1]
+        taken += [task for _, task in head if self._claims(self.model[task], worker)]
+        served = [place[1] for place, _ in head if place[0] == 0]
+        if served and more and more[0][0][0] == 0:
+            self.line.move_on(served[-1])
+        return taken
+
+    def _forget_the_line(self) -> None:
+        if not any(place[0] == 0 for place, _ in self._due()):
+            self.line.forget()
+
+    def _stand(self, principal: str) -> Place:
+        return 0, self.line.place(principal)
+
+    def _stand_in_front(self, model: Model) -> Place:
+        return 0, self.line.place(model.principal, in_front=True)
 
     def _claims(self, model: Model, worker: str) -> bool:
         """False: it was only left over in the queue, has nothing to go on with, or too many workers have died of it."""
@@ -473,7 +515,7 @@ class Machine(RuleBasedStateMachine):
         if holds:
             model.status, model.worker, model.failures, model.reason = Status.PENDING, None, failures, "why"
             model.delayed, model.in_queue, model.mark = bool(delay), True, None
-            model.place = LATER if delay else (1, self.tick())
+            model.place = LATER if delay else self._stand_in_front(model)
             model.seq += 1
         call = self.depot.ann.release_call(task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why")
 
@@ -486,7 +528,7 @@ class Machine(RuleBasedStateMachine):
             waits = model.status is Status.INPUT_REQUIRED
             expected = b"parked" if waits else b"released"
             model.worker, model.mark, model.in_queue, model.seq = None, None, True, model.seq + 1
-            model.place = LATER if waits else (1, self.tick())
+            model.place = LATER if waits else self._stand_in_front(model)
             if waits:
                 model.fence += 1
             else:
@@ -549,7 +591,7 @@ class Machine(RuleBasedStateMachine):
             model.seq += bool(taken)
             if taken and not model.open_questions and model.status is Status.INPUT_REQUIRED:
                 if model.is_parked:
-                    model.status, model.place, model.in_queue = Status.PENDING, (1, self.tick()), True
+                    model.status, model.place, model.in_queue = Status.PENDING, self._stand_in_front(model), True
                 else:
                     model.status = Status.RUNNING
             expected = len(taken)

@@ -36,8 +36,8 @@ class Found:
 
     @property
     def lasting(self) -> dict[str, Any]:
-        """The values without what passes by itself: wake tokens, and the mark of who repairs."""
-        passing = (self.keys.wake(""), self.keys.reconciling)
+        """The values without what passes by itself: wake tokens, the pace of lines, the mark of who repairs."""
+        passing = (self.keys.wake(""), self.keys.pace(""), self.keys.reconciling)
         return {key: value for key, value in self.values.items() if not key.startswith(passing)}
 
     def ids(self) -> list[str]:
@@ -80,7 +80,7 @@ async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
 
 
 def _read(pipe: Any, keys: Keys, name: str) -> None:
-    hashes = (keys.record(""), keys.inputs(""), keys.journal(""), keys.artifact(""))
+    hashes = (keys.record(""), keys.inputs(""), keys.journal(""), keys.artifact(""), keys.pace(""))
     if name.startswith(hashes) or name == keys.ended:
         pipe.hgetall(name)
     elif name.startswith(keys.artifacts("")):
@@ -88,10 +88,10 @@ def _read(pipe: Any, keys: Keys, name: str) -> None:
     elif name.startswith((keys.events(""), keys.output(""))):
         pipe.xrange(name)
     elif name in (keys.live, keys.all, keys.dead, keys.fading, keys.outside) or name.startswith(
-        (keys.open(""), keys.list(""), keys.queue(""))
+        (keys.open(""), keys.list(""), keys.queue(""), keys.lane(""), keys.line(""))
     ):
         pipe.zrange(name, 0, -1, withscores=True)
-    elif name.startswith(keys.wake("")):
+    elif name.startswith((keys.wake(""), keys.starts(""))):
         pipe.lrange(name, 0, -1)
     elif name == keys.workers:
         pipe.smembers(name)
@@ -119,6 +119,7 @@ class Checker:
         problems = [f"{task_id}: {problem}" for task_id in found.ids() for problem in self._of_history(found, task_id)]
         for task_id in found.ids():
             problems += [f"{task_id}: {problem}" for problem in _of_rest(found, task_id, task_id in unreachable)]
+        problems += _of_lanes(found, unreachable)
         return [*problems, *_of_sets(found), *_of_lists(found), *_of_lifetimes(found), *_of_leavings(found)]
 
     def _of_history(self, found: Found, task_id: str) -> list[str]:
@@ -180,7 +181,7 @@ def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
     in_sets = {
         "live": task_id in found.members(keys.live),
         "open": task_id in found.members(keys.open(record.principal)),
-        "queue": task_id in found.members(keys.queue(record.queue)),
+        "queue": task_id in found.members(keys.queue(record.queue)) or _waits_outside(found, record),
         "job": keys.job(task_id) in found.values,
     }
     if record.is_terminal:
@@ -203,6 +204,32 @@ def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
         yield "I10: pending and marked as in progress"
     if record.is_parked and keys.in_progress(task_id) in found.values:
         yield "I10: parked and marked as in progress"
+
+
+def _waits_outside(found: Found, record: TaskRecord) -> bool:
+    return record.lane is not None and record.id in found.members(found.keys.line(record.lane))
+
+
+def _of_lanes(found: Found, unreachable: frozenset[str]) -> Iterator[str]:
+    """A lane is never over its limit, holds nobody who has ended, and nobody waits for a place that is free."""
+    records = {task_id: found.record(task_id) for task_id in found.ids()}
+    for lane in {record.lane for record in records.values() if record.lane}:
+        inside, waiting = found.members(found.keys.lane(lane)), list(found.members(found.keys.line(lane)))
+        if set(inside) & set(waiting):
+            yield f"I10: {set(inside) & set(waiting)} are in lane {lane} and wait for it"
+        if left := [task_id for task_id in [*inside, *waiting] if records[task_id].is_terminal]:
+            yield f"I10: {left} have ended and are still at lane {lane}"
+        if waiting and len(inside) < (records[waiting[0]].lane_limit or 0):
+            yield f"I10: {waiting[0]} waits for lane {lane}, which has {len(inside)} tasks"
+        mine = [record for record in records.values() if record.lane == lane]
+        if len(inside) > max(record.lane_limit or 0 for record in mine):
+            yield f"lane {lane} has {len(inside)} tasks"
+        for record in mine:
+            runs = record.worker is not None and not record.is_terminal and "start" not in (record.rate or "")
+            if runs and record.id not in {*inside, *unreachable}:
+                yield f"{record.id} runs outside its lane"
+            if record.id in waiting and record.id in found.members(found.keys.queue(record.queue)):
+                yield f"{record.id} is queued and waits for its lane"
 
 
 def _key(keys: Keys, family: str, task_id: str) -> str:

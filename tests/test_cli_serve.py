@@ -109,6 +109,34 @@ class TestWorker:
         assert eventually(lambda: not house.processes("windlass.cli.main"))
 
 
+class TestQueues:
+    def test_a_worker_that_is_told_of_a_queue_no_tool_uses_warns_of_it_with_those_there_are(
+        self, house: Household
+    ) -> None:
+        done = house.run("worker", "server.py", "--queue", "defualt", "--queue", "default", "--idle-exit", "0.1")
+        assert done.returncode == 0
+        (warning,) = [line for line in done.stderr.splitlines() if "queue.unused" in line]
+        assert "defualt" in warning
+        assert '["default"]' in warning
+
+    def test_names_that_no_queue_can_have_are_refused(self, house: Household) -> None:
+        done = house.run("worker", "server.py", "--queue", "a b")
+        assert done.returncode == 2
+        assert "WINDLASS_QUEUE" in done.stderr
+
+    def test_a_stock_worker_says_that_it_serves_one(self, house: Household) -> None:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("arq")), "windlass.cli.stock.WorkerSettings"],
+            env=house.environment | {"WINDLASS_SERVER": "server.py", "WINDLASS_QUEUE": "a,b"},
+            cwd=house.folder,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.stderr.strip() == "windlass: An arq worker serves one queue, not a,b: start one for each."
+
+
 class TestStockWorker:
     def arq(self, house: Household, **environment: str) -> subprocess.Popen[str]:
         program = str(Path(sys.executable).with_name("arq"))

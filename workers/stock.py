@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from arq.worker import Retry, func
 
-from windlass.engine.errors import OperatorError
+from windlass.engine.errors import OperatorError, SettingsError
 from windlass.engine.ports import ToolSource
 from windlass.store.keys import Keys
 from windlass.store.queue import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
@@ -31,10 +31,10 @@ _STACK = "windlass.stack"
 
 
 def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:
-    """Arguments of `arq.worker.Worker`, the same for our worker and a stock one."""
+    """Arguments of `arq.worker.Worker`, the same for our worker and a stock one. arq itself knows one queue."""
     return {
         "functions": [func(_run, name=JOB_FUNCTION, max_tries=_NEVER, timeout=_NEVER, keep_result=0)],
-        "queue_name": Keys(settings.prefix).queue(settings.queue),
+        "queue_name": Keys(settings.prefix).queue(settings.queues[0]),
         "redis_settings": arq_redis_settings(settings),
         "max_jobs": settings.concurrency,
         "max_tries": _NEVER,
@@ -48,7 +48,14 @@ def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:
 
 
 def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> type:
-    """A settings class for `arq path.to.WorkerSettings`. `load` is called when the worker starts."""
+    """A settings class for `arq path.to.WorkerSettings`. `load` is called when the worker starts.
+
+    Raises:
+        SettingsError: there is more than one queue to serve.
+    """
+
+    if len(settings.queues) > 1:
+        raise SettingsError(f"An arq worker serves one queue, not {settings.queue}: start one for each.")
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         stack = ctx[_STACK] = AsyncExitStack()

@@ -4,7 +4,7 @@
 -- Returns: 'missing' | 'ended' | number of answers taken
 -- Events: when the last open question of a waiting task is answered, resume, or wake if it is parked; else answer
 local id = ARGV[1]
-local was = load(id, 'principal', 'worker', 'questions', 'queue')
+local was = load(id, 'principal', 'worker', 'questions')
 if was.principal ~= ARGV[2] then
   return 'missing'
 end
@@ -23,14 +23,14 @@ if taken == 0 then
   return 0
 end
 local open = (was.questions or 0) - taken
-local now, precise = clock()
+local now = clock()
 local move = 'answer'
 if open == 0 and may('resume', was.status) then
   move = parked(was) and 'wake' or 'resume'
 end
 append(id, was, moment_of(was, now), move, { 'questions', open })
 if move == 'wake' then
-  requeue(id, was.queue, precise)
+  requeue(id, now, now)
 end
 if was.worker and was.worker ~= '' then
   redis.call('PUBLISH', K.signal(was.worker), 'answer ' .. id)

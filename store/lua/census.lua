@@ -2,10 +2,21 @@
 -- KEYS: none
 -- ARGV: 1 tasks of a queue to look at, at most, among those that are not due; 2... names of queues
 -- Returns: {now ms, open tasks, tasks kept, ended so far as `<state> <queue>`, number...,
---           {queue, tasks in it, due tasks, ms since the oldest of them was due, state, number, state, number...}...}
+--           {queue, tasks in it, due tasks, ms since the next of them was due, state, number, state, number...}...}
 -- Events: none
 local now, precise = clock()
 local reply = { now, redis.call('ZCARD', K.live), redis.call('ZCARD', K.all), redis.call('HGETALL', K.ended) }
+
+-- How long the task at the head of a queue has been due, in ms: its place in line is no time.
+local function waited(id, score)
+  local since = score
+  if score < MOMENT then
+    local was = fields(id, { 'created_ms', 'due_ms' })
+    since = math.max(tonumber(was.created_ms or now), tonumber(was.due_ms) or 0)
+  end
+  return math.floor(math.max(0, now - since))
+end
+
 for i = 2, #ARGV do
   local queue = K.queue(ARGV[i])
   local due = redis.call('ZCOUNT', queue, '-inf', precise)
@@ -16,7 +27,7 @@ for i = 2, #ARGV do
     local state = redis.call('HGET', K.record(id), 'status') or 'gone'
     states[state] = (states[state] or 0) + 1
   end
-  local row = { ARGV[i], redis.call('ZCARD', queue), due, due > 0 and math.floor(now - tonumber(head[2])) or 0 }
+  local row = { ARGV[i], redis.call('ZCARD', queue), due, due > 0 and waited(head[1], tonumber(head[2])) or 0 }
   for state, number in pairs(states) do
     row[#row + 1], row[#row + 2] = state, number
   end

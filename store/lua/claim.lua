@@ -1,15 +1,17 @@
 -- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead).
--- KEYS: 1 queue, 2 wake list, 3 what the last claim on this lane took
--- ARGV: 1 queue name, 2 worker, 3 lease ms, 4 how many, 5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
---       7... ids to take instead of the head of the queue (they must be due as well)
+-- KEYS: 1 what the last claim on this lane took
+-- ARGV: 1 queue names, separated by commas, in the order in which they are looked at, 2 worker, 3 lease ms, 4 how many,
+--       5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
+--       7... ids to take instead of the heads of the queues (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
 --           principal, ms until it must have ended or -1}..., {arguments...} in the same order}
 -- The same turn again, after a lost reply, is answered with the tasks it took the first time.
 -- Events: claim, reclaim; fail for a task whose workers keep dying, overdue for one whose time is up
 local now, precise = clock()
-local queue, worker, lease, room, patience = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local worker, lease, room, patience = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local turn, taken, ids, args = ARGV[6], {}, {}, {}
-local next_due = math.huge
+local name, queue, next_due = nil, nil, math.huge -- of the queue that is looked at
+local lanes_moved, put_off = false, 0
 
 local function hand_over(id, was, fence, attempt, crashes)
   ids[#ids + 1], args[#args + 1] = id, K.args(id)
@@ -27,9 +29,11 @@ local function repeat_turn(given)
   end
 end
 
-local function take(id)
+-- Takes a due task. A delayed one that is not `lined_up` only gets its place in line.
+local function take(id, lined_up)
   local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker', 'deadline_ms', unpack(ENDING))
   if was.deadline_ms and tonumber(was.deadline_ms) <= now and may('overdue', was.status) then
+    lanes_moved = was.lane or lanes_moved
     settle(id, was, moment_of(was, now), 'overdue', { 'reason', 'deadline' })
     return
   end
@@ -44,9 +48,24 @@ local function take(id)
     redis.call('DEL', K.job(id), K.in_progress(id))
     return
   end
+  if not lapsed and not lined_up then
+    lanes_moved = was.lane or lanes_moved
+    line_up(id, fields(id, STANDING), now) -- its delay is over
+    return
+  end
   local at, crashes = moment_of(was, now), (was.crashes or 0) + (lapsed and 1 or 0)
   if crashes > patience then
+    lanes_moved = was.lane or lanes_moved
     settle(id, was, at, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
+    return
+  end
+  local rate = was.lane and redis.call('HGET', K.record(id), 'rate')
+  local later = rate and too_soon(was.lane, rate, now)
+  if later then
+    put_off = put_off + 1
+    later = later + put_off * STEP -- they keep their order
+    next_due = math.min(next_due, later)
+    redis.call('ZADD', queue, later, id)
     return
   end
   local fence, attempt = was.fence + 1, was.attempt + 1
@@ -56,47 +75,88 @@ local function take(id)
   redis.call('ZADD', queue, now + lease, id)
   redis.call('SET', K.in_progress(id), fence, 'PX', lease)
   hand_over(id, was, fence, attempt, crashes)
+  if rate and rate:sub(-5) == 'start' then
+    lanes_moved = true
+    leave_lane(id, was.lane, now) -- the rate counts starts, not what runs
+  end
 end
 
-local given = turn ~= '' and redis.call('GET', KEYS[3])
-local repeated = given and given:match('^%S+') == turn
-local named = #ARGV > 6
-if repeated then
-  repeat_turn(given)
-elseif named then
-  for i = 7, #ARGV do
-    local score = redis.call('ZSCORE', queue, ARGV[i])
-    if score and tonumber(score) <= precise then
-      take(ARGV[i])
-    end
+-- Forgets how far the line has come when nobody is left in it.
+local function forget_line(more)
+  if not more and not lanes_moved then
+    redis.call('DEL', K.pace(name))
   end
-else
+end
+
+-- Takes what is due at the head of the queue; what it has room for.
+local function take_from_head()
+  local before = #ids
+  -- Leases that have lapsed come before the line, delays that are over go into it.
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, MOMENT, precise, 'LIMIT', 0, room - #ids)) do
+    take(id)
+  end
   -- One more than there is room for: when it is due tells whether, and when, to come again.
-  local head = redis.call('ZRANGE', queue, 0, room, 'WITHSCORES')
+  local left, served, more = room - #ids, false, false
+  local head = redis.call('ZRANGE', queue, 0, left, 'WITHSCORES')
   for i = 1, #head, 2 do
     local due = tonumber(head[i + 1])
-    if due <= precise and i < 2 * room then
-      take(head[i])
+    if due <= precise and i < 2 * left then
+      take(head[i], true)
+      served = due < MOMENT and due or served
     else
       next_due = math.min(next_due, due)
+      more = more or due < MOMENT
+    end
+  end
+  if #ids > before then
+    next_due = math.min(next_due, now + lease)
+  end
+  if more and served then
+    move_on(K.pace(name), served)
+  end
+  forget_line(more)
+end
+
+local function take_named()
+  for i = 7, #ARGV do
+    local score = tonumber(redis.call('ZSCORE', queue, ARGV[i]) or math.huge)
+    if score <= precise then
+      take(ARGV[i], true)
+      if score < MOMENT then
+        move_on(K.pace(name), score)
+      end
     end
   end
 end
+
+local given = turn ~= '' and redis.call('GET', KEYS[1])
+local repeated = given and given:match('^%S+') == turn
+local wait = math.huge
+if repeated then
+  repeat_turn(given)
+end
+for each in ARGV[1]:gmatch('[^,]+') do
+  name, queue, next_due = each, K.queue(each), math.huge
+  if not repeated and #ARGV > 6 then
+    take_named()
+  elseif not repeated then
+    take_from_head()
+  end
+  if repeated or #ARGV > 6 or lanes_moved then -- whoever left a lane may have let somebody in
+    next_due = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
+    forget_line(next_due < MOMENT)
+  end
+  if next_due <= precise then
+    wake(name) -- more than this worker can take: an idle one should look too
+  else
+    redis.call('DEL', K.wake(name))
+  end
+  wait = math.min(wait, next_due)
+end
 if #ids > 0 then
-  next_due = math.min(next_due, now + lease)
   args = redis.call('MGET', unpack(args))
   if turn ~= '' and not repeated then
-    redis.call('SET', KEYS[3], turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)
+    redis.call('SET', KEYS[1], turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)
   end
 end
-if repeated or named then
-  next_due = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
-end
-
-local wait = next_due == math.huge and -1 or math.max(0, math.ceil(next_due - precise))
-if wait == 0 then
-  wake(ARGV[1]) -- more than this worker can take: an idle one should look too
-else
-  redis.call('DEL', KEYS[2])
-end
-return { now, wait, taken, args }
+return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args }

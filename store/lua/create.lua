@@ -3,8 +3,10 @@
 -- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
 --       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit),
 --       12 who may list it or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
---       15 retries or '', 16 ms after which it must have ended or ''
--- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task} | {'quota', 'principal' or 'all', limit}
+--       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
+--       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or ''
+-- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
+--          | {'quota', 'principal' or 'all', limit}
 -- Events: create
 local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
 local once = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
@@ -28,29 +30,32 @@ end
 local now, due = clock()
 local facts = { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
-local deadline = ARGV[16] ~= '' and now + ARGV[16] or ''
-for _, pair in ipairs({ { 'rerun_of', ARGV[13] }, { 'retries', ARGV[15] }, { 'deadline_ms', deadline } }) do
-  if pair[2] ~= '' then
-    facts[#facts + 1], facts[#facts + 2] = pair[1], pair[2]
+local function tell(name, value)
+  if value ~= '' then
+    facts[#facts + 1], facts[#facts + 2] = name, value
   end
 end
+local lane = ARGV[18] ~= '' and ARGV[18]
+tell('rerun_of', ARGV[13])
+tell('retries', ARGV[15])
+tell('deadline_ms', ARGV[16] ~= '' and now + ARGV[16] or '')
+tell('priority', ARGV[17] ~= '0' and ARGV[17] or '')
+tell('lane', ARGV[18])
+tell('lane_limit', lane and ARGV[19] or '')
+tell('rate', ARGV[20])
 -- The first write, and one that a history refuses which has begun: the same call again, after a lost reply.
 local begun = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', now, unpack(facts))
 if begun.err then
   return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or begun
 end
-for _, pair in ipairs({ { 'listed_for', ARGV[12] }, { 'once', ARGV[9] } }) do
-  if pair[2] ~= '' then
-    facts[#facts + 1], facts[#facts + 2] = pair[1], pair[2]
-  end
-end
+tell('listed_for', ARGV[12])
+tell('once', ARGV[9])
 redis.call('HSET', KEYS[1], 'seq', 1, 'status', TO.create, 'created_ms', now, 'updated_ms', now, 'fence', 0,
   'attempt', 0, unpack(facts))
 redis.call('MSET', K.args(id), ARGV[2], K.job(id), ARGV[3])
 redis.call('ZADD', K.live, now, id)
 redis.call('ZADD', K.all, due, id)
 redis.call('ZADD', K.open(principal), now, id)
-redis.call('ZADD', K.queue(queue), due, id)
 if ARGV[12] ~= '' then
   redis.call('ZADD', K.list(ARGV[12]), due, id)
 end
@@ -62,5 +67,6 @@ if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
   redis.call('ZREM', K.dead, ARGV[13])
 end
 forget(now, 4) -- more than this adds, so that lists hold little that is gone
-wake(queue)
-return { 'created', id, redis.call('ZRANK', K.queue(queue), id), now }
+local standing = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }
+line_up(id, standing, now)
+return { 'created', id, ahead_of(id, standing), now }

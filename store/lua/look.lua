@@ -14,7 +14,7 @@ if not field.principal or (ARGV[2] ~= '' and field.principal ~= ARGV[2]) then
 end
 local questions, ahead = {}, -1
 if field.status == TO.create then
-  ahead = redis.call('ZRANK', K.queue(field.queue), ARGV[1]) or -1
+  ahead = ahead_of(ARGV[1], field)
 elseif field.status == TO.ask then
   local inputs = redis.call('HGETALL', KEYS[3])
   for i = 1, #inputs, 2 do

@@ -22,12 +22,12 @@ local function wanted(status, tool)
   return (ARGV[5] == '' or ARGV[5]:find(',' .. status .. ',', 1, true)) and (ARGV[6] == '' or ARGV[6] == tool)
 end
 
-local function row(id, status, queue)
+local function row(id, status, queue, lane)
   local outcome, ahead = false, -1
   if status == TO.fail and redis.call('STRLEN', K.result(id)) <= tonumber(ARGV[7]) then
     outcome = redis.call('GET', K.result(id))
   elseif status == TO.create then
-    ahead = redis.call('ZRANK', K.queue(queue), id) or -1
+    ahead = ahead_of(id, { queue = queue, lane = lane })
   end
   return { id, redis.call('HGETALL', K.record(id)), outcome, ahead }
 end
@@ -37,14 +37,14 @@ local function look_at(id, score)
   if score == ARGV[1] and not below(id, ARGV[2]) then
     return true
   end
-  local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue')
+  local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue', 'lane')
   if not field[1] then
     gone[#gone + 1] = id
   elseif wanted(field[1], field[2]) then
     if #rows == most then
       return false
     end
-    rows[#rows + 1] = row(id, field[1], field[3])
+    rows[#rows + 1] = row(id, field[1], field[3], field[4])
   end
   last, budget = { score, id }, budget - 1
   return budget > 0

@@ -4,13 +4,16 @@
 -- Returns: 'parked' | 'released' (the answers came first: it is back in its queue) | 'lost'
 -- Events: park, or release
 local id = ARGV[1]
-local was = load(id, 'queue', 'failures', 'deadline_ms')
-local now, precise = clock()
+local was = load(id, 'queue', 'failures', 'deadline_ms', 'lane')
+local now = clock()
 if holds(was, ARGV[2], 'park') then
   -- The fence rises, so that a renewal on its way cannot give the lease back to a worker that has let go.
   append(id, was, moment_of(was, now), 'park', { 'fence', was.fence + 1 }, { 'worker', '' })
   redis.call('ZADD', K.queue(was.queue), parked_until(was), id)
   redis.call('DEL', K.in_progress(id))
+  if was.lane then
+    leave_lane(id, was.lane, now)
+  end
   return 'parked'
 end
 if not holds(was, ARGV[2], 'release') then
@@ -18,5 +21,5 @@ if not holds(was, ARGV[2], 'release') then
 end
 local facts = { 'failures', was.failures or 0, 'due_ms', now, 'reason', 'answered' }
 append(id, was, moment_of(was, now), 'release', facts, { 'worker', '' })
-requeue(id, was.queue, precise)
+requeue(id, now, now)
 return 'released'

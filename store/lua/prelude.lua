@@ -1,9 +1,8 @@
--- Shared opening of every script: the clock, the event writer, the end of a task, the wake token.
--- The loader puts two generated tables before this text: K, the key functions, and the engine's table of moves as
--- FROM[move] (list of states) and TO[move] (state). Nothing here is a move of its own.
+-- Shared opening of every script: the clock, the event writer, the end of a task.
+-- The loader puts two generated tables before this text and line.lua: K, the key functions, and the engine's table of
+-- moves as FROM[move] (list of states) and TO[move] (state). Nothing here is a move of its own.
 
 local HISTORY = 10000 -- events kept of one task; older progress falls off
-local TOKENS = 128 -- wake tokens kept for one queue
 local PARKED = 32503680000000 -- when a task without a worker that waits for answers is due, in ms: never
 
 -- One clock for everybody. Returns whole milliseconds, and milliseconds with their fraction (order within one).
@@ -19,12 +18,7 @@ end
 
 -- What a record holds by field name, false where it has none: what every move asks, and what this one wants besides.
 local function load(id, ...)
-  local names = { 'status', 'fence', 'seq', 'updated_ms', ... }
-  local values, field = redis.call('HMGET', K.record(id), unpack(names)), {}
-  for i = 1, #names do
-    field[names[i]] = values[i]
-  end
-  return field
+  return fields(id, { 'status', 'fence', 'seq', 'updated_ms', ... })
 end
 
 -- Time of a record's next event: never before its last one, so that updated_ms is monotone.
@@ -62,7 +56,7 @@ local function let_go(id, now, retention)
 end
 
 -- What a move that may end a task loads besides.
-local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left' }
+local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left', 'lane' }
 
 -- Ends a task: last event, out of every queue and set, lease and questions gone, the rest kept for the retention.
 -- The arguments of a task that succeeded go too: nobody will run it again. One that broke is a dead letter. `was`: loaded
@@ -71,6 +65,9 @@ local function settle(id, was, at, move, facts, succeeded)
   local kept = was.retention_ms
   append(id, was, at, move, facts, { 'ended_ms', at, 'questions', 0 })
   redis.call('ZREM', K.queue(was.queue), id)
+  if was.lane then
+    leave_lane(id, was.lane, at)
+  end
   redis.call('ZREM', K.live, id)
   redis.call('ZREM', K.open(was.principal), id)
   local gone = { K.inputs(id), K.journal(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
@@ -108,17 +105,6 @@ local function forget(now, most)
   end
 end
 
--- Lets one idle worker of the queue look. Tokens nobody takes fade: while there are some, nobody waits for one.
-local function wake(queue)
-  local key = K.wake(queue)
-  local waiting = redis.call('LPUSH', key, 1)
-  if waiting == 1 then
-    redis.call('PEXPIRE', key, 60000)
-  elseif waiting > TOKENS then
-    redis.call('LPOP', key)
-  end
-end
-
 -- Whether fence still names the owner of a loaded record, and the move is legal now.
 local function holds(was, fence, move)
   return was.fence == fence and may(move, was.status)
@@ -132,12 +118,5 @@ end
 -- When a parked task is looked at even if nobody answers: at its deadline.
 local function parked_until(was)
   return tonumber(was.deadline_ms or PARKED)
-end
-
--- Gives a task back to its queue, to be run when due.
-local function requeue(id, queue, due)
-  redis.call('ZADD', K.queue(queue), due, id)
-  redis.call('DEL', K.in_progress(id))
-  wake(queue)
 end
 

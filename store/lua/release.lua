@@ -4,7 +4,7 @@
 -- Returns: 'released' | 'lost'
 -- Events: release
 local id = ARGV[1]
-local was = load(id, 'queue')
+local was = load(id)
 if not holds(was, ARGV[2], 'release') then
   return 'lost'
 end
@@ -12,5 +12,5 @@ local now, precise = clock()
 local delay = tonumber(ARGV[3])
 local facts = { 'failures', ARGV[4], 'due_ms', now + delay, 'reason', ARGV[5] }
 append(id, was, moment_of(was, now), 'release', facts, { 'worker', '' })
-requeue(id, was.queue, precise + delay)
+requeue(id, precise + delay, precise)
 return 'released'

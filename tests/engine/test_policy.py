@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from windlass.engine.errors import PolicyError
 from windlass.engine.policy import TaskConfig, as_timedelta
+from windlass.engine.record import Lane
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,18 @@ from windlass.engine.policy import TaskConfig, as_timedelta
         ({"idempotency": "{}"}, "placeholders are argument names in braces, nothing more"),
         ({"idempotency": []}, "idempotency must be a template, a list of argument names or a function, not []"),
         ({"idempotency": [1]}, "idempotency must be a template, a list of argument names or a function, not [1]"),
+        ({"priority": 6}, "priority must be a whole number from -5 to 5, not 6"),
+        ({"priority": 0.5}, "priority must be a whole number from -5 to 5, not 0.5"),
+        ({"priority": True}, "priority must be a whole number from -5 to 5, not True"),
+        ({"concurrency_key": "{a"}, "concurrency_key='{a' is not a template"),
+        ({"concurrency_key": 7}, "concurrency_key must be a template, a list of argument names or a function, not 7"),
+        ({"concurrency_limit": 0}, "concurrency_limit must be a whole number from 1, not 0"),
+        ({"concurrency_limit": 1.0}, "concurrency_limit must be a whole number from 1, not 1.0"),
+        ({"rate_limit": 10}, "rate_limit must be (starts, period), such as (10, 60), not 10"),
+        ({"rate_limit": "10/m"}, "rate_limit must be (starts, period), such as (10, 60), not '10/m'"),
+        ({"rate_limit": (0, 60)}, "rate_limit must allow from 1 to 10,000 starts in a period, not 0"),
+        ({"rate_limit": (1, 0)}, "rate_limit's period must be at least a millisecond"),
+        ({"rate_limit": (1, "m")}, "rate_limit's period must be a timedelta or a number of seconds, not 'm'"),
         ({"idempotency": 7}, "idempotency must be a template, a list of argument names or a function, not 7"),
     ],
     ids=str,
@@ -137,3 +150,19 @@ def test_a_key_function_that_would_have_to_be_awaited_is_refused() -> None:
 
     with pytest.raises(PolicyError, match="idempotency must be a plain function"):
         TaskConfig(idempotency=key)  # type: ignore[arg-type]  # that it is one is the point
+
+
+@pytest.mark.parametrize(
+    ("policy", "lane"),
+    [
+        ({}, None),
+        ({"concurrency_key": "{user}"}, Lane("key", 1)),
+        ({"concurrency_key": "{user}", "concurrency_limit": 3}, Lane("key", 3)),
+        ({"concurrency_limit": 3}, Lane("key", 3)),
+        ({"rate_limit": (10, 60)}, Lane("key", 10, (10, 60_000), is_left_at_start=True)),
+        ({"rate_limit": (10, timedelta(minutes=1)), "concurrency_limit": 2}, Lane("key", 2, (10, 60_000))),
+    ],
+    ids=str,
+)
+def test_a_policy_puts_its_tasks_in_a_lane_if_it_limits_them(policy: dict[str, Any], lane: Lane | None) -> None:
+    assert TaskConfig(**policy).lane("key") == lane

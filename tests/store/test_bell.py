@@ -57,6 +57,19 @@ async def test_a_task_of_another_queue_wakes_nobody_here(depot: Depot, bells: li
     assert await bells[0].wait(0.05) is False
 
 
+async def test_a_bell_of_several_queues_rings_for_each_and_passes_the_right_token_on(depot: Depot) -> None:
+    bell = Bell(depot.settings, depot.keys, "fast,slow")
+    await depot.create(queue="slow")
+    assert await bell.wait(1)
+
+    await bell.pass_on()
+
+    assert await depot.redis.llen(depot.keys.wake("slow")) == 1  # type: ignore[misc]
+    await depot.create(queue="fast")
+    assert [await bell.wait(0.05) for _ in range(3)] == [True, True, False]
+    await bell.close()
+
+
 async def test_a_bell_without_redis_is_store_unavailable(depot: Depot) -> None:
     bell = Bell(StoreSettings(redis_url="unix:///nowhere/redis.sock"), depot.keys, "default")
 

@@ -286,3 +286,41 @@ async def test_a_claimed_task_is_still_somebody_elses_business(depot: Depot) -> 
 
     with pytest.raises(TaskNotFound):
         await depot.store.look(claimed.id, "somebody")
+
+
+async def test_a_worker_of_several_queues_is_given_tasks_of_each_in_turn(depot: Depot) -> None:
+    fast = [await depot.create(queue="fast") for _ in range(6)]
+    slow = [await depot.create(queue="slow") for _ in range(6)]
+    await depot.create(queue="other")
+
+    taken = []
+    for _ in range(4):
+        _, claims = await depot.ann.turn([], depot.ann.claim_call("fast,slow", 1))
+        assert claims is not None
+        taken += [task.id for task in claims.tasks]
+
+    assert sorted(taken) == sorted([*fast[:2], *slow[:2]])
+
+
+async def test_a_queue_without_tasks_leaves_its_room_to_the_others(depot: Depot) -> None:
+    slow = [await depot.create(queue="slow") for _ in range(3)]
+
+    for _ in range(2):
+        _, claims = await depot.ann.turn([], depot.ann.claim_call("fast,slow,slower", 2))
+        assert claims is not None
+        slow = [task for task in slow if task not in {task.id for task in claims.tasks}]
+
+    assert slow == []
+
+
+async def test_a_worker_of_several_queues_is_told_of_the_first_that_has_something(depot: Depot) -> None:
+    call = depot.ann.claim_call("fast,slow", 0)
+    assert (await depot.ann.turn([], call))[1] == Claims([], None)
+
+    await depot.create(queue="slow")
+
+    _, claims = await depot.ann.turn([], depot.ann.claim_call("fast,slow", 0))
+    assert claims is not None
+    assert claims.wait_ms == 0
+    assert await depot.redis.llen(depot.keys.wake("slow")) == 2  # type: ignore[misc]  # another worker should look
+    assert await depot.redis.llen(depot.keys.wake("fast")) == 0  # type: ignore[misc]
