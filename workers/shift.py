@@ -186,7 +186,8 @@ class Shift:
             self._room.set()
         else:
             self._room.clear()
-            self._called = True  # nobody hears the bell now
+            # Nobody hears the bell now; but a claim under way, which has taken the last places, tells what it finds.
+            self._called = self._called or not self._claims
 
     def _end_grace(self) -> None:
         self._grace_over = True
