@@ -13,7 +13,7 @@ __all__ = ["fitting_answers"]
 
 _SHAPES: dict[str, tuple[type[BaseModel], ...]] = {
     "elicitation/create": (ElicitResult,),
-    "sampling/createMessage": (CreateMessageResult, CreateMessageResultWithTools),
+    "sampling/createMessage": (CreateMessageResult,),
     "roots/list": (ListRootsResult,),
 }
 
@@ -27,10 +27,17 @@ def fitting_answers(questions: Mapping[str, dict[str, Any]], answers: Mapping[st
     return {key: _fit(key, questions[key], answer) for key, answer in answers.items() if key in questions}
 
 
+def _shapes(question: Mapping[str, Any]) -> tuple[type[BaseModel], ...]:
+    params = question.get("params", {})
+    if question["method"] == "sampling/createMessage" and ("tools" in params or "toolChoice" in params):
+        return (CreateMessageResultWithTools,)
+    return _SHAPES[question["method"]]
+
+
 def _fit(key: str, question: dict[str, Any], answer: Any) -> dict[str, Any]:
     method = question["method"]
     parsed = None
-    for shape in _SHAPES[method]:
+    for shape in _shapes(question):
         try:
             parsed = shape.model_validate(answer, by_name=False)
             break

@@ -2,32 +2,22 @@
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from os import PathLike
+from secrets import token_urlsafe
 from typing import Any, Generic
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import LifespanContextT, RequestT
-from mcp.server.elicitation import (
-    AcceptedElicitation,
-    CancelledElicitation,
-    DeclinedElicitation,
-    ElicitationResult,
-    ElicitSchemaModelT,
-    render_elicitation_schema,
-)
+from mcp.server.elicitation import ElicitationResult, ElicitSchemaModelT, UrlElicitationResult
 from mcp.server.mcpserver import Context as SdkContext
-from mcp.shared.exceptions import MCPError
 from mcp_types import (
-    MISSING_REQUIRED_CLIENT_CAPABILITY,
-    ClientCapabilities,
-    ElicitationCapability,
-    ElicitRequest,
-    ElicitRequestFormParams,
-    ElicitResult,
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
     InputResponseRequestParams,
-    MissingRequiredClientCapabilityErrorData,
+    ListRootsResult,
     ResourceLink,
 )
-from pydantic import PrivateAttr, ValidationError
+from pydantic import PrivateAttr
 
 from windlass.engine.context import TaskContext
 from windlass.engine.errors import NotInTask
@@ -35,6 +25,7 @@ from windlass.engine.steps import as_json, not_inside, run_step
 from windlass.server.attachments import attach
 from windlass.server.caller import claims_of
 from windlass.server.owner import owner
+from windlass.server.questions import Prompt, ask_form, ask_link, ask_model, ask_roots, conversation, sample_now
 from windlass.server.unplugged import unplugged_request
 
 __all__ = ["Context"]
@@ -214,37 +205,44 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         """
         if self._task is None:
             return await super().elicit(message, schema)
-        self._require_elicitation()
-        params = ElicitRequestFormParams(message=message, requested_schema=render_elicitation_schema(schema))
-        request = ElicitRequest(params=params).model_dump(by_alias=True, mode="json", exclude_none=True)
-        (answer,) = await self._task.ask([request])
-        return _outcome(ElicitResult.model_validate(answer), schema)
+        return await ask_form(self._task, self.client_capabilities, message, schema)
+
+    async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> UrlElicitationResult:
+        """Ask the user to open a link, for what must not pass through the client; `.action` says whether they did.
+
+        Raises:
+            MCPError: the client cannot open a link (-32021).
+        """
+        if self._task is None:
+            return await super().elicit_url(message, url, elicitation_id or token_urlsafe(24))
+        return await ask_link(self._task, self.client_capabilities, message, url, elicitation_id)
+
+    async def sample(
+        self, prompt: Prompt, *, max_tokens: int = 1024, **more: Any
+    ) -> CreateMessageResult | CreateMessageResultWithTools:
+        """Ask the client's model: the user's words, a message or a conversation; the answer is `.content`.
+
+        `more`: `system_prompt`, `temperature`, `stop_sequences`, `model_preferences`, `include_context`, `metadata`;
+        with `tools` or `tool_choice` the answer may be a tool call, and `.content` a list.
+
+        Raises:
+            MCPError: the client lends no model, or none with tools (-32021).
+            ValueError: an unknown option, or tool calls and results that do not belong together.
+        """
+        given = {"messages": conversation(prompt), "max_tokens": max_tokens, **more}
+        params = CreateMessageRequestParams.model_validate(given, extra="forbid")
+        if self._task is None:
+            return await sample_now(self.session, params)
+        return await ask_model(self._task, self.client_capabilities, params)
+
+    async def list_roots(self) -> ListRootsResult:
+        """The directories the client works on (`.roots`); MCPError (-32021) if it has none to tell."""
+        if self._task is None:
+            roots: ListRootsResult = await self.session.list_roots()
+            return roots
+        return await ask_roots(self._task, self.client_capabilities)
 
     async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
         """A log message to the client; a task has no stream for it (tasks extension), so there it is dropped."""
         if self._task is None:
             await super().log(level, data, logger_name=logger_name)
-
-    def _require_elicitation(self) -> None:
-        capabilities = self.client_capabilities
-        if capabilities is not None and capabilities.elicitation is not None:
-            return
-        required = ClientCapabilities(elicitation=ElicitationCapability())
-        raise MCPError(
-            MISSING_REQUIRED_CLIENT_CAPABILITY,
-            "This tool asks its user a question, and the client did not declare the elicitation capability.",
-            MissingRequiredClientCapabilityErrorData(required_capabilities=required).model_dump(
-                by_alias=True, mode="json", exclude_none=True
-            ),
-        )
-
-
-def _outcome(answer: ElicitResult, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
-    if answer.action == "decline":
-        return DeclinedElicitation()
-    if answer.action == "cancel":
-        return CancelledElicitation()
-    try:
-        return AcceptedElicitation(data=schema.model_validate(answer.content or {}))
-    except ValidationError as exc:
-        raise ValueError("the accepted answer does not fit the question's schema") from exc

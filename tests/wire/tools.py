@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Elicit, Resolve
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
+from mcp_types import SamplingMessage, TextContent, Tool, ToolChoice, ToolResultContent, ToolUseContent
 from pydantic import BaseModel
 
 from windlass.server import Context, TaskConfig, TaskServer
@@ -93,6 +94,49 @@ def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
         """Asks two questions at once."""
         first, second = await asyncio.gather(ctx.elicit("First?", Person), ctx.elicit("Second?", Person))
         return " ".join(one.data.name if one.action == "accept" else one.action for one in (first, second))
+
+    @mcp.tool(task=True)
+    async def ask_link(ctx: Context[Any, Any]) -> str:
+        """Asks its user to open a link."""
+        return (await ctx.elicit_url("Sign in, please.", "https://bank.example/login")).action
+
+    @mcp.tool(task=True)
+    async def ask_model(ctx: Context[Any, Any]) -> str:
+        """Asks its client's model."""
+        answer = await ctx.sample("Tell me a joke.", max_tokens=50, temperature=0.5, system_prompt="Be brief.")
+        assert isinstance(answer.content, TextContent)
+        return f"{answer.model}: {answer.content.text}"
+
+    @mcp.tool(task=True)
+    async def ask_model_with_tools(ctx: Context[Any, Any]) -> list[str]:
+        """Lets its client's model call a tool, and tells it the result."""
+        weather = Tool(name="weather", input_schema={"type": "object"})
+        asked = SamplingMessage(role="user", content=TextContent(type="text", text="Umbrella?"))
+        first = await ctx.sample(asked, tools=[weather])
+        calls = [one for one in first.content_as_list if isinstance(one, ToolUseContent)]
+        results = [
+            ToolResultContent(tool_use_id=call.id, content=[TextContent(type="text", text="rain")]) for call in calls
+        ]
+        told = [asked, SamplingMessage(role="assistant", content=first.content)]
+        told.append(SamplingMessage(role="user", content=list(results)))
+        second = await ctx.sample(told, tools=[weather], tool_choice=ToolChoice(mode="none"))
+        return [call.name for call in calls] + [getattr(one, "text", "") for one in second.content_as_list]
+
+    @mcp.tool(task=True)
+    async def ask_roots(ctx: Context[Any, Any]) -> list[str]:
+        """Asks where its client works."""
+        return [str(root.uri) for root in (await ctx.list_roots()).roots]
+
+    @mcp.tool(task=True)
+    async def ask_everything(ctx: Context[Any, Any]) -> list[str]:
+        """Asks all there is to ask at once."""
+        form, link, model, roots = await asyncio.gather(
+            ctx.elicit("Who?", Person),
+            ctx.elicit_url("Sign in, please.", "https://bank.example/login"),
+            ctx.sample("Tell me a joke."),
+            ctx.list_roots(),
+        )
+        return [form.action, link.action, model.model, str(len(roots.roots))]
 
     @mcp.tool(task=True)
     async def facts(ctx: Context[Any, Any]) -> dict[str, Any]:

@@ -1,0 +1,172 @@
+"""What a task can ask its client: forms, links, samples of its model, its roots. Each as a protocol request, as JSON.
+
+How a question reaches a client, and its answer the task, is not known here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+from mcp.server.elicitation import (
+    AcceptedElicitation,
+    AcceptedUrlElicitation,
+    CancelledElicitation,
+    DeclinedElicitation,
+    ElicitationResult,
+    ElicitSchemaModelT,
+    UrlElicitationResult,
+    render_elicitation_schema,
+)
+from mcp.server.session import ServerSession
+from mcp.server.validation import validate_tool_use_result_messages
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    ClientCapabilities,
+    CreateMessageRequest,
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    ElicitationCapability,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitRequestURLParams,
+    ElicitResult,
+    ListRootsRequest,
+    ListRootsResult,
+    MissingRequiredClientCapabilityErrorData,
+    RootsCapability,
+    SamplingCapability,
+    SamplingContextCapability,
+    SamplingMessage,
+    SamplingToolsCapability,
+    TextContent,
+    UrlElicitationCapability,
+)
+from pydantic import BaseModel, ValidationError
+
+from windlass.engine.context import TaskContext
+
+__all__ = ["Prompt", "ask_form", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
+
+R = TypeVar("R", bound=BaseModel)
+Prompt = str | SamplingMessage | Sequence[SamplingMessage]
+"""What a model is asked: the user's words, one message, or a conversation."""
+
+
+async def ask_form(
+    task: TaskContext, client: ClientCapabilities | None, message: str, schema: type[ElicitSchemaModelT]
+) -> ElicitationResult[ElicitSchemaModelT]:
+    """Ask the client's user to fill in a form.
+
+    Raises:
+        MCPError: the client cannot show one (-32021).
+        ValueError: the accepted answer does not fit `schema`.
+    """
+    can = client.elicitation if client else None
+    # Elicitation, "Capabilities": an empty object means form mode only.
+    _require(can is not None and (can.form is not None or can.url is None), _FORM, "elicitation")
+    params = ElicitRequestFormParams(message=message, requested_schema=render_elicitation_schema(schema))
+    answer = await _ask(task, ElicitRequest(params=params), ElicitResult)
+    if answer.action == "accept":
+        try:
+            return AcceptedElicitation(data=schema.model_validate(answer.content or {}))
+        except ValidationError as exc:
+            raise ValueError("the accepted answer does not fit the question's schema") from exc
+    return DeclinedElicitation() if answer.action == "decline" else CancelledElicitation()
+
+
+async def ask_link(
+    task: TaskContext, client: ClientCapabilities | None, message: str, url: str, elicitation_id: str | None
+) -> UrlElicitationResult:
+    """Ask the client's user to open a link.
+
+    Raises:
+        MCPError: the client cannot open one (-32021).
+    """
+    can = client.elicitation if client else None
+    _require(can is not None and can.url is not None, _LINK, "elicitation.url")
+    # The same for every attempt: the question must be known again.
+    known = hashlib.sha256(f"{task.task_id}\0{url}\0{message}".encode()).hexdigest()[:32]
+    params = ElicitRequestURLParams(message=message, url=url, elicitation_id=elicitation_id or known)
+    answer = await _ask(task, ElicitRequest(params=params), ElicitResult)
+    if answer.action == "accept":
+        return AcceptedUrlElicitation()
+    return DeclinedElicitation() if answer.action == "decline" else CancelledElicitation()
+
+
+async def ask_model(
+    task: TaskContext, client: ClientCapabilities | None, params: CreateMessageRequestParams
+) -> CreateMessageResult | CreateMessageResultWithTools:
+    """Ask the client's model.
+
+    Raises:
+        MCPError: the client lends no model, or none with tools (-32021).
+        ValueError: tool calls and their results do not belong together.
+    """
+    validate_tool_use_result_messages(params.messages)
+    can = client.sampling if client else None
+    tools = params.tools is not None or params.tool_choice is not None
+    context = params.include_context not in (None, "none")
+    wanted = SamplingCapability(
+        tools=SamplingToolsCapability() if tools else None, context=SamplingContextCapability() if context else None
+    )
+    fits = can is not None and (can.tools is not None or not tools) and (can.context is not None or not context)
+    _require(fits, ClientCapabilities(sampling=wanted), "sampling.tools" if tools else "sampling")
+    kind = CreateMessageResultWithTools if tools else CreateMessageResult
+    return await _ask(task, CreateMessageRequest(params=params), kind)
+
+
+async def sample_now(
+    session: ServerSession, params: CreateMessageRequestParams
+) -> CreateMessageResult | CreateMessageResultWithTools:
+    """Ask the model in a foreground call.
+
+    Raises:
+        MCPError: the client cannot be asked now.
+        ValueError: tool calls and their results do not belong together.
+    """
+    given = {name: getattr(params, name) for name in _SAMPLED}
+    answer: CreateMessageResult | CreateMessageResultWithTools = await session.create_message(**given)
+    return answer
+
+
+async def ask_roots(task: TaskContext, client: ClientCapabilities | None) -> ListRootsResult:
+    """Ask the client for its roots.
+
+    Raises:
+        MCPError: the client has none to tell (-32021).
+    """
+    _require(client is not None and client.roots is not None, _ROOTS, "roots")
+    return await _ask(task, ListRootsRequest(), ListRootsResult)
+
+
+def conversation(prompt: Prompt) -> list[SamplingMessage]:
+    """The messages of a prompt."""
+    if isinstance(prompt, str):
+        return [SamplingMessage(role="user", content=TextContent(type="text", text=prompt))]
+    return [prompt] if isinstance(prompt, SamplingMessage) else list(prompt)
+
+
+async def _ask(task: TaskContext, request: BaseModel, answer: type[R]) -> R:
+    asked = request.model_dump(by_alias=True, mode="json", exclude_none=True)
+    (given,) = await task.ask([asked])
+    return answer.model_validate(given, by_name=False)
+
+
+def _require(declared: bool, needed: ClientCapabilities, name: str) -> None:
+    if declared:
+        return
+    raise MCPError(
+        MISSING_REQUIRED_CLIENT_CAPABILITY,
+        f"This tool asks its client a question, and the client did not declare the {name} capability.",
+        MissingRequiredClientCapabilityErrorData(required_capabilities=needed).model_dump(
+            by_alias=True, mode="json", exclude_none=True
+        ),
+    )
+
+
+_SAMPLED = tuple(name for name in CreateMessageRequestParams.model_fields if name not in ("meta", "task"))
+_FORM = ClientCapabilities(elicitation=ElicitationCapability())
+_LINK = ClientCapabilities(elicitation=ElicitationCapability(url=UrlElicitationCapability()))
+_ROOTS = ClientCapabilities(roots=RootsCapability())
