@@ -15,6 +15,7 @@ from windlass.store.keys import Keys
 from windlass.store.settings import StoreSettings
 
 
+@pytest.mark.requirement("create-2026")
 async def test_a_task_tool_is_answered_with_a_flat_handle(any_rpc: Rpc) -> None:
     """tasks extension, "Task Creation": `resultType: task`, the task inline, nothing of its payload."""
     reply = await any_rpc.call("stay")
@@ -39,6 +40,7 @@ async def test_a_task_tool_is_answered_with_a_flat_handle(any_rpc: Rpc) -> None:
     assert task["createdAt"] == task["lastUpdatedAt"]
 
 
+@pytest.mark.requirement("durable-creation", "any-replica")
 async def test_the_handle_can_be_read_on_another_replica_at_once(settings: StoreSettings, idle_rpc: Rpc) -> None:
     """Durable creation: a handle is returned only after any replica can read the task."""
     async with client_of(make_server(settings)) as other:
@@ -47,6 +49,7 @@ async def test_the_handle_can_be_read_on_another_replica_at_once(settings: Store
             assert (await other.get(task_id))["result"]["status"] == "working"
 
 
+@pytest.mark.requirement("create-2026")
 async def test_a_plain_tool_is_answered_as_ever_and_a_legacy_task_hint_is_ignored(rpc: Rpc) -> None:
     hint = {"name": "hello", "arguments": {"name": "World"}, "task": {"ttl": 60000, "pollInterval": 100}}
     result = (await rpc.ask("tools/call", hint, name="hello"))["result"]
@@ -55,6 +58,7 @@ async def test_a_plain_tool_is_answered_as_ever_and_a_legacy_task_hint_is_ignore
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"elicitation": {}}, {"tasks": {}}, {"extensions": {"other/thing": {}}}])
+@pytest.mark.requirement("declares-per-request")
 async def test_a_client_without_the_extension_waits_for_the_result(rpc: Rpc, capabilities: dict[str, Any]) -> None:
     """tasks extension: MUST NOT return a handle to a client that did not declare it on this request."""
     result = (await Rpc(rpc.http, rpc.url, capabilities).call("steps", count=3))["result"]
@@ -73,6 +77,7 @@ async def test_a_waiting_client_with_a_progress_token_hears_progress(rpc: Rpc) -
     }
 
 
+@pytest.mark.requirement("drop-and-reattach")
 async def test_a_waiting_client_that_leaves_takes_its_task_with_it(
     redis: Redis, rpc: Rpc, settings: StoreSettings
 ) -> None:
@@ -177,6 +182,7 @@ async def test_declining_the_first_question_is_a_tool_error_and_no_task(rpc: Rpc
     assert await redis.zcard(Keys("windlass").live) == 0
 
 
+@pytest.mark.requirement("capability-2026")
 async def test_the_extension_is_advertised_and_no_legacy_capability(idle_rpc: Rpc) -> None:
     capabilities = (await idle_rpc.ask("server/discover", {}))["result"]["capabilities"]
     assert capabilities["extensions"] == {TASKS: {}}

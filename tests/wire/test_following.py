@@ -39,6 +39,7 @@ async def test_a_finished_task_carries_what_the_call_would_have_returned(any_rpc
     assert ISO.fullmatch(task["lastUpdatedAt"])
 
 
+@pytest.mark.requirement("status-says-how-far", "ttl-covers-life")
 async def test_a_running_task_says_how_far_it_is(rpc: Rpc) -> None:
     task_id = await rpc.task("stay")
     with anyio.fail_after(5):
@@ -71,6 +72,7 @@ async def test_a_queued_task_says_how_long_it_will_wait_by_the_pace_of_its_worke
     ]
 
 
+@pytest.mark.requirement("last-updated")
 async def test_last_updated_at_moves_only_when_something_changed(rpc: Rpc) -> None:
     task_id = await rpc.task("stay")
     with anyio.fail_after(5):
@@ -168,6 +170,7 @@ async def test_two_questions_are_open_at_once_and_answered_one_by_one(rpc: Rpc) 
     assert (await rpc.done(task_id))["result"]["content"][0]["text"] == "Ada decline"
 
 
+@pytest.mark.requirement("partial-answers")
 async def test_unknown_and_answered_keys_are_ignored_before_their_values_are_read(rpc: Rpc) -> None:
     task_id = await rpc.task("ask")
     task = await rpc.until(task_id, "input_required")
@@ -212,6 +215,7 @@ def params(method: str, task_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.requirement("unknown-id")
 async def test_unknown_expired_and_foreign_ids_get_one_answer(
     method: str, rpc: Rpc, redis: Redis, settings: StoreSettings
 ) -> None:
@@ -236,6 +240,7 @@ async def test_unknown_expired_and_foreign_ids_get_one_answer(
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.requirement("capability-before-id")
 async def test_a_client_that_did_not_declare_the_extension_is_refused_before_the_id_is_looked_up(
     method: str, rpc: Rpc
 ) -> None:
@@ -247,6 +252,7 @@ async def test_a_client_that_did_not_declare_the_extension_is_refused_before_the
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["another-id", "=?base64?bm90LWl0?=", ""])
+@pytest.mark.requirement("headers-2026")
 async def test_a_name_header_that_is_not_the_task_id_is_refused(method: str, name: str, rpc: Rpc) -> None:
     """tasks extension, "Streamable HTTP: Routing Headers"."""
     task_id = await rpc.task("stay")

@@ -15,6 +15,7 @@ from windlass.store.settings import StoreSettings
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 
 
+@pytest.mark.requirement("notifications-2026")
 async def test_one_stream_sees_working_progress_and_completed(
     redis: Redis, idle_rpc: Rpc, settings: StoreSettings
 ) -> None:
@@ -92,6 +93,7 @@ async def test_ids_that_are_not_yours_are_left_out_of_the_acknowledgement(
             assert (await anext(frames))["params"]["notifications"] == {}
 
 
+@pytest.mark.requirement("capability-before-id")
 async def test_task_ids_need_the_extension(rpc: Rpc) -> None:
     """tasks extension, "Protocol Errors": -32021 on subscriptions/listen."""
     with anyio.fail_after(10):

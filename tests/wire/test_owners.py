@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 from redis.asyncio import Redis
+from wire.legacy import Session, open_session
 from wire.stack import Rpc, client_of, working
 from wire.tokens import guarded_options
 from wire.tools import make_server
@@ -37,6 +38,7 @@ async def test_the_owner_follows_its_task_with_any_token_of_the_same_identity(gu
 
 
 @pytest.mark.parametrize("other", ["other/app/ada", "issuer/other/ada", "issuer/app/bob"])
+@pytest.mark.requirement("owner-only", "unknown-id")
 async def test_nobody_else_sees_answers_or_cancels_it(guarded: str, other: str) -> None:
     owner, stranger = client(guarded, "issuer/app/ada"), client(guarded, other)
     task_id = await owner.task("ask")
@@ -48,6 +50,26 @@ async def test_nobody_else_sees_answers_or_cancels_it(guarded: str, other: str) 
     async with stranger.listen(taskIds=[task_id]) as frames:
         assert (await anext(frames))["params"]["notifications"] == {}
     assert (await owner.get(task_id))["result"]["status"] == "input_required"
+
+
+@pytest.mark.requirement("owner-only", "unknown-id", "own-streams-only")
+async def test_nobody_else_uses_a_session_or_reaches_its_tasks_by_the_methods_of_2025(guarded: str) -> None:
+    mine, other = (client(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
+    session = await open_session(mine, guarded)
+    task_id = (await session.task("stay"))["taskId"]
+    stolen = Session(other, guarded, session.id, session.revision)
+    assert (await stolen.post(stolen.request("ping"))).status_code == 404
+    assert (await other.get(guarded, headers=stolen.headers())).status_code == 404
+    assert (await other.delete(guarded, headers=stolen.headers())).status_code == 404
+    own = await open_session(other, guarded)
+    for method in ("tasks/get", "tasks/result", "tasks/cancel"):
+        assert (await own.ask(method, taskId=task_id))["error"]["code"] == -32602
+    assert (await own.ask("tasks/list"))["result"]["tasks"] == []
+    for tool in ("task_wait", "task_status", "task_cancel"):
+        assert (await own.call(tool, task_id=task_id))["result"]["isError"]
+    again = await open_session(mine, guarded)
+    assert (await again.ask("tasks/get", taskId=task_id))["result"]["status"] == "working"
+    assert [task["taskId"] for task in (await again.ask("tasks/list"))["result"]["tasks"]] == [task_id]
 
 
 async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redis: Redis) -> None:

@@ -72,6 +72,7 @@ def texts(result: dict[str, Any]) -> str:
 # Resumable calls of earlier revisions
 
 
+@pytest.mark.requirement("primed")
 async def test_a_call_is_primed_at_once_and_ends_with_the_result(pair: Pair) -> None:
     here, _ = pair
     call = {"name": "steps", "arguments": {"count": 2}, "_meta": {"progressToken": 7}}
@@ -86,6 +87,7 @@ async def test_a_call_is_primed_at_once_and_ends_with_the_result(pair: Pair) -> 
     assert {frame.message["params"]["progressToken"] for frame in seen[:-1]} == {7}
 
 
+@pytest.mark.requirement("resumed")
 async def test_a_call_is_taken_up_on_another_replica_from_any_event_without_gap_or_repeat(pair: Pair) -> None:
     here, there = pair
     call = {"name": "steps", "arguments": {"count": 3}, "_meta": {"progressToken": "t"}}
@@ -120,6 +122,7 @@ async def test_a_call_whose_replica_lost_the_client_goes_on_and_is_resumed(
         assert (await next_message(frames))["result"]["content"][0]["text"] == "there"
 
 
+@pytest.mark.requirement("closed-on-purpose")
 async def test_a_stream_is_closed_on_purpose_and_the_client_polls_back(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, tmp_path: Any
 ) -> None:
@@ -144,6 +147,7 @@ async def test_a_stream_is_closed_on_purpose_and_the_client_polls_back(
         assert found[-1].message["result"]["content"][0]["text"] == "there"
 
 
+@pytest.mark.requirement("disconnect-is-no-cancel")
 async def test_a_cancelled_call_cancels_its_task_also_through_another_replica(pair: Pair, redis: Redis) -> None:
     here, there = pair
     async with here.streaming("tools/call", name="stay", arguments={}) as frames:
@@ -177,6 +181,7 @@ async def test_a_cursor_of_a_task_that_expired_ends_the_call_with_an_error(pair:
 # Held calls
 
 
+@pytest.mark.requirement("heartbeat")
 async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it_runs(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +198,7 @@ async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it
 
 
 @pytest.mark.parametrize("same", [True, False])
+@pytest.mark.requirement("drop-and-reattach")
 async def test_a_call_that_is_repeated_within_the_grace_finds_its_task_again(
     urls: list[str], http: httpx2.AsyncClient, redis: Redis, tmp_path: Any, same: bool
 ) -> None:
@@ -264,6 +270,7 @@ async def caller(request: pytest.FixtureRequest, hasty: str, http: httpx2.AsyncC
             return Session(http, hasty, None, "2025-06-18")
 
 
+@pytest.mark.requirement("hand-off")
 async def test_a_long_call_is_handed_off_and_waited_for_until_the_tools_own_result(
     caller: Any, redis: Redis, tmp_path: Any
 ) -> None:
@@ -283,6 +290,7 @@ async def test_a_long_call_is_handed_off_and_waited_for_until_the_tools_own_resu
     assert texts(again) == "there"
 
 
+@pytest.mark.requirement("never-handed-off")
 async def test_a_call_that_asks_for_progress_is_never_handed_off(
     hasty: str, http: httpx2.AsyncClient, tmp_path: Any, redis: Redis
 ) -> None:
@@ -319,6 +327,7 @@ async def test_known_hosts_are_held_or_handed_off_by_their_name(
         await until_status(redis, task_id, "completed")
 
 
+@pytest.mark.requirement("follow-up-tools")
 async def test_the_follow_up_tools_are_listed_last_and_for_plain_clients_only(
     urls: list[str], http: httpx2.AsyncClient
 ) -> None:
@@ -343,6 +352,7 @@ async def test_the_follow_up_tools_are_listed_last_and_for_plain_clients_only(
     assert schemas == [True, True, False, False]
 
 
+@pytest.mark.requirement("follow-up-tools")
 async def test_status_cancel_and_list_say_what_there_is(hasty: str, http: httpx2.AsyncClient, redis: Redis) -> None:
     session = await open_session(http, hasty)
     other = await open_session(http, hasty)

@@ -84,6 +84,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[tuple[st
         yield urls[0], urls[1], http
 
 
+@pytest.mark.requirement("any-replica")
 async def test_a_session_is_served_by_a_replica_that_never_saw_it(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, there, http = pair
     session = (await open_session(http, here)).at(there)
@@ -91,6 +92,7 @@ async def test_a_session_is_served_by_a_replica_that_never_saw_it(pair: tuple[st
     assert (await session.ask("ping"))["result"] == {}
 
 
+@pytest.mark.requirement("session-ends")
 async def test_a_deleted_session_is_gone_on_every_replica(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, there, http = pair
     session = await open_session(http, here)
@@ -133,6 +135,7 @@ async def test_a_question_is_answered_through_another_replica(pair: tuple[str, s
         assert (await next_message(frames))["result"]["content"][0]["text"] == "accept Ada"
 
 
+@pytest.mark.requirement("resumed")
 async def test_an_ordinary_call_is_resumed_on_another_replica_without_gap_or_repeat(
     pair: tuple[str, str, httpx2.AsyncClient],
 ) -> None:
@@ -213,6 +216,7 @@ async def test_what_the_client_does_not_accept_is_not_sent(pair: tuple[str, str,
     assert (await http.put(here, json={}, headers=session.headers())).status_code == 405
 
 
+@pytest.mark.requirement("eras-do-not-mix")
 async def test_an_envelope_of_2026_on_a_session_is_refused(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, _, http = pair
     session = await open_session(http, here)
@@ -222,6 +226,7 @@ async def test_an_envelope_of_2026_on_a_session_is_refused(pair: tuple[str, str,
     assert response.json()["error"]["code"] == -32600
 
 
+@pytest.mark.requirement("eras-do-not-mix")
 async def test_a_request_of_a_session_under_the_header_of_2026_is_refused(
     pair: tuple[str, str, httpx2.AsyncClient],
 ) -> None:
@@ -241,6 +246,7 @@ async def test_a_forged_cursor_is_refused(pair: tuple[str, str, httpx2.AsyncClie
     assert response.json()["error"]["code"] == -32602
 
 
+@pytest.mark.requirement("own-streams-only")
 async def test_a_cursor_of_another_session_is_refused(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, _, http = pair
     mine, other = await open_session(http, here), await open_session(http, here)

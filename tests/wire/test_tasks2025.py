@@ -30,6 +30,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
         yield session, session.at(urls[1])
 
 
+@pytest.mark.requirement("capability-2025")
 async def test_the_server_declares_tasks_to_this_revision_and_to_no_earlier_one(pair: Pair) -> None:
     here, _ = pair
     declared = {}
@@ -48,6 +49,7 @@ async def test_the_server_declares_tasks_to_this_revision_and_to_no_earlier_one(
     }
 
 
+@pytest.mark.requirement("tool-support")
 async def test_tools_say_whether_they_run_as_tasks(pair: Pair) -> None:
     here, _ = pair
     tools = {tool["name"]: tool for tool in (await here.ask("tools/list"))["result"]["tools"]}
@@ -56,6 +58,7 @@ async def test_tools_say_whether_they_run_as_tasks(pair: Pair) -> None:
     assert tools["strict"]["execution"] == {"taskSupport": "required"}
 
 
+@pytest.mark.requirement("result-2025", "related-task", "any-replica")
 async def test_a_task_is_created_followed_and_its_result_fetched_on_another_replica(pair: Pair) -> None:
     here, there = pair
     task = await here.task("steps", count=3)
@@ -71,6 +74,7 @@ async def test_a_task_is_created_followed_and_its_result_fetched_on_another_repl
     assert RELATED not in ended.get("_meta", {})
 
 
+@pytest.mark.requirement("create-2025")
 async def test_the_handle_carries_words_for_a_model(pair: Pair) -> None:
     here, _ = pair
     reply = await here.ask("tools/call", name="steps", arguments={"count": 1}, task={})
@@ -138,6 +142,7 @@ async def test_malformed_parameters_are_refused(pair: Pair, method: str, params:
 
 
 @pytest.mark.parametrize("ttl", [-1, 0, "60000", [], {}, True, 1e300, float(2**60)])
+@pytest.mark.requirement("ttl-2025")
 async def test_a_ttl_that_cannot_be_is_refused_and_nothing_starts(pair: Pair, redis: Redis, ttl: Any) -> None:
     here, _ = pair
     reply = await here.ask("tools/call", name="steps", arguments={"count": 1}, task={"ttl": ttl})
@@ -145,6 +150,7 @@ async def test_a_ttl_that_cannot_be_is_refused_and_nothing_starts(pair: Pair, re
     assert await redis.zcard(Keys().live) == 0
 
 
+@pytest.mark.requirement("ttl-2025", "ttl-covers-life")
 async def test_a_ttl_counts_from_the_end_on_and_is_cut_to_the_limit(pair: Pair, redis: Redis) -> None:
     here, _ = pair
     short = await here.task("steps", ttl=60_000, count=1)
@@ -156,6 +162,7 @@ async def test_a_ttl_counts_from_the_end_on_and_is_cut_to_the_limit(pair: Pair, 
         assert await redis.pttl(Keys().record(task["taskId"])) <= kept
 
 
+@pytest.mark.requirement("list-2025")
 async def test_a_session_lists_its_own_tasks_in_pages_and_nobody_elses(pair: Pair) -> None:
     here, there = pair
     other = await open_session(here.http, here.url)
@@ -189,6 +196,7 @@ async def test_questions_come_on_the_result_stream_and_are_answered_through_any_
         assert (await next_message(frames))["result"]["content"][0]["text"] == "Ada Bob"
 
 
+@pytest.mark.requirement("result-2025")
 async def test_a_result_stream_that_was_dropped_may_be_asked_for_again(pair: Pair) -> None:
     here, there = pair
     task = await here.task("ask")
@@ -216,6 +224,7 @@ async def test_an_answer_that_breaks_the_schema_is_refused_and_the_question_stay
         assert sorted((await next_message(frames))["result"]["content"][0]["text"].split()) == ["cancel", "decline"]
 
 
+@pytest.mark.requirement("status-notifications", "progress-2025")
 async def test_status_and_progress_come_on_the_sessions_own_stream_of_any_replica(pair: Pair) -> None:
     here, there = pair
     async with there.listening() as frames:
@@ -253,6 +262,7 @@ async def test_arguments_that_cannot_work_make_no_task(pair: Pair, redis: Redis)
     assert await redis.zcard(Keys().live) == 0
 
 
+@pytest.mark.requirement("earlier-revisions")
 async def test_an_earlier_revision_knows_no_tasks(pair: Pair) -> None:
     here, _ = pair
     earlier = await open_session(here.http, here.url, revision="2025-06-18")
