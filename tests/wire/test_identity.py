@@ -11,6 +11,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from oracle import read_redis
 from redis.asyncio import Redis
+from wire.legacy import open_session
 from wire.stack import Json, Rpc, client_of, messages, working
 
 from windlass.engine.principal import ANONYMOUS, principal_of
@@ -118,6 +119,32 @@ async def test_a_token_without_a_scope_is_challenged_before_there_is_a_task(plac
         "scope": "rows:write rows:read",
     }
     assert (await read_redis(redis)).ids() == []
+
+
+@pytest.mark.parametrize("as_task", [False, True])
+async def test_before_2026_a_token_without_a_scope_is_challenged_too(place: Place, as_task: bool) -> None:
+    session = await open_session(place.client(scopes="rows:read").http, place.url)
+    more: dict[str, Any] = {"task": {}} if as_task else {}
+    reply = await session.post(session.request("tools/call", name="write", arguments={}, **more))
+    assert reply.status_code == 403
+    assert 'error="insufficient_scope", scope="rows:write rows:read"' in reply.headers["www-authenticate"]
+
+
+async def test_before_2026_who_called_is_known_as_well(place: Place) -> None:
+    session = await open_session(place.client().http, place.url)
+    async with working(make_server(place.settings), place.settings):
+        seen = (await session.call("who"))["result"]["structuredContent"]
+    assert seen["principal"] == principal_of("https://issuer.example", "desktop", "ann")
+    assert seen["claims"] == {"email": "ann@example.com", "sub": "ann"}
+
+
+async def test_before_2026_a_server_without_authentication_grants_no_scope(
+    redis: Redis, settings: StoreSettings
+) -> None:
+    async with client_of(make_server(settings)) as rpc:
+        session = await open_session(rpc.http, rpc.url)
+        error = (await session.call("write"))["error"]
+    assert (error["code"], error["data"]["reason"]) == (-32600, "insufficient_scope")
 
 
 async def test_a_token_with_the_scopes_runs_the_tool(place: Place) -> None:

@@ -27,6 +27,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
+from wire.legacy import open_session
 from wire.stack import Json, Rpc, client_of, working
 
 from windlass.engine.errors import AfterEnd, ChunkRefused
@@ -270,6 +271,34 @@ async def test_a_task_gives_byte_for_byte_what_a_foreground_call_gives(rpc: Rpc,
 
     assert canonical(await result(rpc, tool)) == now
     assert canonical((await rpc.without_tasks().call(tool))["result"]) == now
+
+
+@pytest.mark.parametrize("tool", [function.__name__ for function in TOOLS])
+async def test_before_2026_a_task_gives_byte_for_byte_what_a_foreground_call_gives(rpc: Rpc, tool: str) -> None:
+    """2025-11-25, tasks: "tasks/result returns exactly what the underlying request would have returned"."""
+    session = await open_session(rpc.http, rpc.url)
+    now = (await session.call(f"{tool}_now"))["result"]
+
+    task = await session.task(tool)
+    then = (await session.ask("tasks/result", taskId=task["taskId"]))["result"]
+
+    assert then["_meta"].pop("io.modelcontextprotocol/related-task") == {"taskId": task["taskId"]}
+    assert canonical(then) == canonical(now)
+
+
+async def test_before_2026_artifacts_and_output_are_resources_too(rpc: Rpc) -> None:
+    session = await open_session(rpc.http, rpc.url)
+    task = await session.task("streamed", count=10)
+    (link,) = (await session.ask("tasks/result", taskId=task["taskId"]))["result"]["content"]
+    (content,) = (await session.ask("resources/read", uri=link["uri"]))["result"]["contents"]
+    assert content["text"] == "".join(f"{row:08}\n" for row in range(10))
+
+    task = await session.task("emitting", chunks=["a", "b"], until="")
+    await session.until(task["taskId"], "completed")
+    (content,) = (await session.ask("resources/read", uri=f"windlass://task/{task['taskId']}/output"))["result"][
+        "contents"
+    ]
+    assert content["text"] == "ab"
 
 
 @pytest.mark.parametrize("raised", ["tool error", "crash"])
