@@ -11,11 +11,10 @@ Json = dict[str, Any]
 Answers = Iterable[Any] | Callable[[Json], Any]
 """Answers in the order of the questions, or a function of the question (a request with `method` and `params`).
 
-An answer is the accepted content as a dict or model, the word "decline" or "cancel", or a whole protocol result.
+An answer of a user is the accepted content as a dict or model, or the word "accept", "decline" or "cancel"; of a model
+its words; of roots a list of addresses. Or the whole protocol result.
 """
-_REFUSALS = ("decline", "cancel")
-_RESULTS = ("action", "role", "roots")
-"""Members that only a whole result of elicitation, sampling or roots has."""
+_ACTIONS = ("accept", "decline", "cancel")
 
 
 class Answerer:
@@ -36,12 +35,21 @@ class Answerer:
         answer = self._of(question)
         if isinstance(answer, BaseModel):
             answer = answer.model_dump(by_alias=True, mode="json", exclude_none=True)
-        if answer in _REFUSALS:
-            return {"action": answer}
-        assert isinstance(answer, dict), f"an answer is a dict, a model, 'decline' or 'cancel', not {answer!r}"
-        if any(name in answer for name in _RESULTS):
-            return answer
-        return {"action": "accept", "content": answer}
+        match question["method"], answer:
+            case "elicitation/create", {"action": _}:
+                return dict(answer)
+            case "elicitation/create", str() if answer in _ACTIONS:
+                return {"action": answer}
+            case "elicitation/create", dict():
+                return {"action": "accept", "content": answer}
+            case "sampling/createMessage", str():
+                return {"role": "assistant", "content": {"type": "text", "text": answer}, "model": "test"}
+            case "roots/list", list():
+                return {"roots": [{"uri": uri} for uri in answer]}
+            case (("sampling/createMessage" | "roots/list"), dict()):
+                return answer
+            case method, _:
+                raise AssertionError(f"{answer!r} is no answer to {method}")
 
 
 def _from(answers: Iterator[Any]) -> Callable[[Json], Any]:

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mcp.client import Client
-from mcp.client.session import ClientRequestContext
-from mcp_types import ElicitRequestParams, ElicitResult, Implementation
+from mcp_types import Implementation
 
+from windlass.testing.asked import callbacks
 from windlass.testing.calling import Called, Wire
 
 __all__ = ["HandedOffClient", "HeldClient", "connect_handed_off", "connect_held"]
@@ -34,11 +34,6 @@ class HeldClient:
         assert self._client is not None
         called.result = await self._client.call_tool(tool, arguments, progress_callback=show)
         return called
-
-    async def answered(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        """Answers what the server asks."""
-        asked = {"method": "elicitation/create", "params": params.model_dump(by_alias=True, mode="json")}
-        return ElicitResult.model_validate(self._wire.answerer(asked), by_name=False)
 
 
 class HandedOffClient:
@@ -73,7 +68,7 @@ async def connect_held(wire: Wire) -> AsyncIterator[HeldClient]:
         wire.transport(),
         mode="legacy",
         client_info=Implementation(name="windlass.testing", version="held"),
-        elicitation_callback=made.answered,
+        **callbacks(wire.answerer),
         cache=None,
     )
     async with made._client:

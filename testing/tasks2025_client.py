@@ -6,10 +6,11 @@ from typing import Any
 
 import anyio
 from mcp.client import Client
-from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.client.session import ClientSession
 from mcp.shared.dispatcher import CallOptions
-from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Implementation
+from mcp_types import CallToolResult, Implementation
 
+from windlass.testing.asked import callbacks
 from windlass.testing.calling import Called, Wire
 
 __all__ = ["Tasks2025Client", "connect_2025"]
@@ -68,11 +69,6 @@ class Tasks2025Client:
         self.session._stamp(data, options)
         return await self.session._dispatcher.send_raw_request(method, data["params"], options)
 
-    async def answered(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        """Answers what the server asks."""
-        asked = {"method": "elicitation/create", "params": params.model_dump(by_alias=True, mode="json")}
-        return ElicitResult.model_validate(self._wire.answerer(asked), by_name=False)
-
 
 @asynccontextmanager
 async def connect_2025(wire: Wire) -> AsyncIterator[Tasks2025Client]:
@@ -82,7 +78,7 @@ async def connect_2025(wire: Wire) -> AsyncIterator[Tasks2025Client]:
         wire.transport(),
         mode="legacy",
         client_info=Implementation(name="windlass.testing", version="2025"),
-        elicitation_callback=made.answered,
+        **callbacks(wire.answerer),
         cache=None,
     )
     async with made._client:

@@ -6,11 +6,12 @@ from typing import Any
 
 import anyio
 from mcp.client import Client
-from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, CallToolResult, ElicitRequestParams, ElicitResult
+from mcp_types import INTERNAL_ERROR, CallToolResult
 
 from windlass.cli.tasks_client import Task, TasksExtension, cancel_task, get_task, update_task
+from windlass.testing.asked import callbacks
 from windlass.testing.calling import Called, Wire
 
 __all__ = ["Tasks2026Client", "connect_2026"]
@@ -88,11 +89,6 @@ class Tasks2026Client:
             else:
                 await anyio.sleep(_POLL)
 
-    async def never_asked(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
-        """Declares that this client can be asked; and answers what must be settled before there is a task."""
-        asked = {"method": "elicitation/create", "params": params.model_dump(by_alias=True, mode="json")}
-        return ElicitResult.model_validate(self._wire.answerer(asked), by_name=False)
-
 
 def _result_of(task: Task) -> CallToolResult:
     if task.result is not None:
@@ -109,7 +105,7 @@ async def connect_2026(wire: Wire) -> AsyncIterator[Tasks2026Client]:
         wire.transport(),
         mode="2026-07-28",
         extensions=[TasksExtension(made._resolve, lambda: None)],
-        elicitation_callback=made.never_asked,
+        **callbacks(wire.answerer),
         cache=None,
     )
     async with made._client:

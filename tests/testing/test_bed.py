@@ -55,6 +55,14 @@ async def test_every_client_that_can_be_asked_is_asked_and_its_answer_taken(bed:
     assert [question["params"]["message"] for question in called.questions] == ["Which size?"]
 
 
+@pytest.mark.parametrize("kind", [ClientKind.TASKS_2026, ClientKind.TASKS_2025, ClientKind.HELD])
+async def test_a_model_and_roots_can_be_asked_for_as_well(bed: TestBed, kind: ClientKind) -> None:
+    async with bed.client(kind, answers=["seven", ["file:///srv"]]) as client:
+        called = await client.call("consult")
+    assert called.text == "seven in file:///srv"
+    assert [question["method"] for question in called.questions] == ["sampling/createMessage", "roots/list"]
+
+
 SHOWN = {
     ClientKind.TASKS_2026: ("working", "half way (50%)"),
     ClientKind.TASKS_2025: ("working", "half way (50%)"),

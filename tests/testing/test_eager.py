@@ -45,6 +45,16 @@ async def test_questions_get_the_tests_answers(eager: Eager, answer: Any, text: 
     assert [question["params"]["message"] for question in run.questions] == ["Which size?"]
 
 
+async def test_a_model_and_roots_answer_in_short(eager: Eager) -> None:
+    run = await eager.call("consult", answers=["seven", ["file:///srv"]])
+    assert run.text == "seven in file:///srv"
+
+
+async def test_an_answer_that_is_none_is_refused(eager: Eager) -> None:
+    with pytest.raises(AssertionError, match="7 is no answer to elicitation/create"):
+        await eager.call("order", answers=[7])
+
+
 async def test_answers_may_depend_on_the_question(eager: Eager) -> None:
     run = await eager.call("order", answers=lambda question: {"size": question["params"]["message"][:5]})
     assert run.text == "Which"
@@ -84,5 +94,5 @@ async def test_an_error_of_the_tools_own_is_its_result(eager: Eager) -> None:
 async def test_arguments_are_checked_as_in_a_call(eager: Eager) -> None:
     run = await eager.call("pack", {"count": "many"})
     assert run.result.is_error
-    with pytest.raises(BadArguments, match=r"no task tool 'quick'. Task tools: fail, leave, order, pack"):
+    with pytest.raises(BadArguments, match=r"no task tool 'quick'. Task tools: consult, fail, leave, order"):
         await eager.call("quick")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
+from mcp_types import TextContent
 from pydantic import BaseModel
 
 from windlass.server import Context, TaskConfig, TaskServer
@@ -51,6 +52,15 @@ async def order(ctx: Context[Any, Any]) -> str:
     """Asks for the size."""
     answer = await ctx.elicit("Which size?", Order)
     return answer.data.size if answer.action == "accept" else answer.action
+
+
+@mcp.tool(task=True)
+async def consult(ctx: Context[Any, Any]) -> str:
+    """Asks the client's model, and for its roots."""
+    said = await ctx.sample("How many boxes?")
+    roots = await ctx.list_roots()
+    assert isinstance(said.content, TextContent)
+    return f"{said.content.text} in {roots.roots[0].uri}"
 
 
 @mcp.tool(task=True)

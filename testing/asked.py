@@ -1,0 +1,52 @@
+"""How the SDK's client is asked in a test: its callbacks, each passing the question on to the answers."""
+
+from typing import Any
+
+from mcp.client.session import ClientRequestContext
+from mcp_types import (
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    ElicitRequestParams,
+    ElicitResult,
+    ListRootsResult,
+    SamplingCapability,
+    SamplingToolsCapability,
+)
+from pydantic import BaseModel
+
+from windlass.testing.answers import Answerer
+
+__all__ = ["callbacks"]
+
+
+def callbacks(answerer: Answerer) -> dict[str, Any]:
+    """Arguments of a client that can be asked everything, and says so."""
+    asked = _Asked(answerer)
+    return {
+        "elicitation_callback": asked.user,
+        "sampling_callback": asked.model,
+        "sampling_capabilities": SamplingCapability(tools=SamplingToolsCapability()),
+        "list_roots_callback": asked.roots,
+    }
+
+
+class _Asked:
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+
+    async def user(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        return ElicitResult.model_validate(self._ask("elicitation/create", params), by_name=False)
+
+    async def model(
+        self, context: ClientRequestContext, params: CreateMessageRequestParams
+    ) -> CreateMessageResult | CreateMessageResultWithTools:
+        kind = CreateMessageResultWithTools if params.tools else CreateMessageResult
+        return kind.model_validate(self._ask("sampling/createMessage", params), by_name=False)
+
+    async def roots(self, context: ClientRequestContext) -> ListRootsResult:
+        return ListRootsResult.model_validate(self._ask("roots/list", None), by_name=False)
+
+    def _ask(self, method: str, params: BaseModel | None) -> dict[str, Any]:
+        dumped = params.model_dump(by_alias=True, mode="json", exclude_none=True) if params else {}
+        return self._answerer({"method": method, "params": dumped})
