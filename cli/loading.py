@@ -33,9 +33,9 @@ def load_server(target: str) -> TaskServer[Any]:
         ServerLoadError: there is none, or the module cannot be run; `facts["trace"]` has the author's traceback.
     """
     place, name = _split(target)
-    if _is_module(place):
-        return _choose(_import(place), place, name)
-    return _choose(_run(_checked(place)), place, name)
+    server = _choose(_import(place) if _is_module(place) else _run(_checked(place)), place, name)
+    server.target = target
+    return server
 
 
 def place_of(target: str) -> tuple[str, bool]:

@@ -5,6 +5,7 @@ holds arguments and results, which are nobody's business.
 """
 
 import logging
+import os
 import sys
 from enum import StrEnum
 from typing import Any
@@ -14,7 +15,11 @@ from structlog.typing import Processor
 
 from windlass.cli.printable import printable_event
 
-__all__ = ["LogForm", "LogLevel", "configure"]
+__all__ = ["FORM", "LEVEL", "LogForm", "LogLevel", "configure"]
+
+LEVEL = "WINDLASS_LOG_LEVEL"
+FORM = "WINDLASS_LOG_FORM"
+"""Environment variables by which the processes of isolated tools log as their worker does."""
 
 
 class LogLevel(StrEnum):
@@ -42,6 +47,7 @@ class LogForm(StrEnum):
 
 def configure(level: LogLevel, form: LogForm = LogForm.AUTO) -> None:
     """Send everything that is logged in this process to standard error from now on."""
+    os.environ[LEVEL], os.environ[FORM] = level.value, form.value
     stamps: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -58,6 +58,7 @@ class _Source:
         self._server = server
         self._parent = parent
         self._queue = queue
+        self.origin = server.origin
 
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[Toolbox]:

@@ -20,6 +20,7 @@ __all__ = [
     "FenceLost",
     "IllegalMove",
     "KeyReused",
+    "MemoryExceeded",
     "NoRedisServer",
     "NotInTask",
     "NotKeepable",
@@ -27,6 +28,7 @@ __all__ = [
     "OperatorError",
     "PayloadTooLarge",
     "PolicyError",
+    "ProcessDied",
     "QuestionMismatch",
     "QuotaExceeded",
     "RecordMismatch",
@@ -149,6 +151,14 @@ class TooLargeToKeep(AuthorError):
 
 class ServerLoadError(AuthorError):
     """The server object could not be loaded."""
+
+
+class ProcessDied(AuthorError):
+    """The process of an isolated tool ended under it."""
+
+
+class MemoryExceeded(ProcessDied):
+    """An isolated tool used more memory than its limit."""
 
 
 class OperatorError(WindlassError):

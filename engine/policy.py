@@ -28,6 +28,7 @@ FROM_META = "_meta"
 """As `idempotency`: the client names the key, in the request's `_meta`."""
 
 _TOP_PRIORITY = 5
+_LEAST_MEMORY = 32 * 1024 * 1024
 _MOST_STARTS = 10_000
 _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
@@ -68,6 +69,10 @@ class TaskConfig:
     """Name of the queue; workers serve the queue they are started for."""
     scopes: Sequence[str] = ()
     """Scopes that the caller's access token must have, all of them."""
+    isolation: Literal["none", "process"] = "none"
+    """`process`: it runs in a process of its own, which a cancel or a timeout kills."""
+    memory_limit: int | None = None
+    """Bytes that process may use; None = no limit."""
     idempotency: KeySource | None = None
     """What makes two calls of one caller the same call: the second is answered with the first one's task. A template
     of arguments, their names, a function of them, or `"_meta"`: the client says."""
@@ -109,6 +114,18 @@ class TaskConfig:
             if isinstance(self.idempotency, str) and self.idempotency != FROM_META:
                 self._refuse_constant(self.idempotency)
         self._check_turns()
+        self._check_isolation()
+
+    def _check_isolation(self) -> None:
+        if self.isolation not in ("none", "process"):
+            raise PolicyError(f"isolation must be 'none' or 'process', not {self.isolation!r}")
+        limit = self.memory_limit
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < _LEAST_MEMORY:
+            raise PolicyError(f"memory_limit must be a whole number of bytes from 32 MiB, not {limit!r}")
+        if self.isolation != "process":
+            raise PolicyError("memory_limit needs isolation='process': the memory of a worker is everybody's")
 
     def _check_turns(self) -> None:
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > _TOP_PRIORITY:

@@ -7,10 +7,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
 from windlass.engine.errors import NotKeepable, StepMisused
+from windlass.engine.threads import in_own_thread
 
 __all__ = ["as_json", "not_inside", "run_step"]
 
@@ -27,8 +25,7 @@ async def run_step(name: str, call: Callable[..., Any], args: Sequence[Any], kwa
     try:
         if inspect.iscoroutinefunction(call):
             return await call(*args, **kwargs)
-        alone = anyio.CapacityLimiter(1)
-        done = await anyio.to_thread.run_sync(partial(call, *args, **kwargs), abandon_on_cancel=True, limiter=alone)
+        done = await in_own_thread(partial(call, *args, **kwargs))
         return await done if inspect.isawaitable(done) else done
     finally:
         _name.reset(token)

@@ -30,6 +30,7 @@ from windlass.server.caller import require_scopes, who_calls
 from windlass.server.context import Context
 from windlass.server.faults import wire_errors
 from windlass.server.leaving import Leaving
+from windlass.server.origin import refuse_hidden
 from windlass.server.owner import lister, owner
 from windlass.server.settings import ServerSettings
 from windlass.store.tasks import TaskStore, open_store
@@ -116,6 +117,8 @@ class Desk:
         try:
             policy = plain_backoff(policy)
             policy.check_against(list(tool.parameters.get("properties", {})))
+            if policy.isolation == "process":
+                refuse_hidden(tool.fn)
         except PolicyError as exc:
             raise PolicyError(f"Tool {tool.name!r}: {exc}") from None
         self._tools[tool.name] = TaskTool(tool, policy)

@@ -32,6 +32,7 @@ from windlass.server.hosts import hosts_with
 from windlass.server.http_app import build_app
 from windlass.server.listen import TaskListenHandler
 from windlass.server.listing import ToolListing
+from windlass.server.origin import origin_of
 from windlass.server.own_resources import base_of, is_own, read_own
 from windlass.server.owner import owner
 from windlass.server.plain import PlainCalls
@@ -61,6 +62,10 @@ class TaskServer(MCPServer[LifespanContextT]):
     `*` stands for any rest; it goes before the table of known hosts.
     `follow_up_tools`: offer `task_wait` and its like to clients without tasks.
     """
+
+    target: str | None = None
+    """What a command line named this server by."""
+    origin = property(origin_of)
 
     def __init__(
         self,

@@ -4,8 +4,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from typing import Any, assert_never
 
-import anyio
-import anyio.to_thread
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedResourceError, UnexpectedToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
@@ -14,6 +12,7 @@ from windlass.engine.context import TaskContext
 from windlass.engine.errors import ArtifactTooLarge, ScopeMissing
 from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from windlass.engine.policy import TaskConfig
+from windlass.engine.threads import in_own_thread
 from windlass.server.caller import require_scopes
 from windlass.server.context import Context
 from windlass.server.desk import Desk
@@ -31,9 +30,7 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
     @wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
-        # A limiter of its own: the worker bounds what runs at once, and a thread left behind must not take a place.
-        alone = anyio.CapacityLimiter(1)
-        return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), abandon_on_cancel=True, limiter=alone)
+        return await in_own_thread(partial(function, *args, **kwargs))
 
     return call
 

@@ -58,6 +58,9 @@ BROAD_HANDLERS: dict[str, str] = {
     "server/desk.py": "a resolver is the author's code; its crash is told like a crash of the tool, and logged",
     "server/service.py": "the top of a request: what a handler raises is logged, and answered without its text",
     "workers/verdict.py": "retry_on and backoff may be the author's functions; where they crash there is no retry",
+    "workers/visit.py": "whatever a tool's call raises here is told to the tool, which is in another process",
+    "workers/frames.py": "an exception's class may be made in any way; where this one cannot be, another tells of it",
+    "cli/cell.py": "the call step of an isolated tool: whatever it raises is told to the worker",
     "workers/attempt.py": "the worker's call step: whatever a tool raises is an outcome of the task",
 }
 

@@ -63,7 +63,7 @@ class Attempt:
         self._slots = slots
         self._standing: Standing | None = None
         self._leaving = False
-        self._task = HeldTask(claimed.id, claimed.fence)
+        self._task = HeldTask(claimed.id, claimed.fence, claimed.tool)
         self._started = monotonic()
         held.add(self._task)
 

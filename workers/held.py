@@ -31,9 +31,11 @@ class Stop(StrEnum):
 class HeldTask:
     """One attempt under way."""
 
-    def __init__(self, task_id: str, fence: int) -> None:
+    def __init__(self, task_id: str, fence: int, name: str = "") -> None:
+        """`name`: of the tool."""
         self.id = task_id
         self.fence = fence
+        self.name = name
         self.context: TaskContext | None = None
         self.tool: asyncio.Task[Any] | None = None
         """The tool's own asyncio task; what it starts beside it are others."""

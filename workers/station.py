@@ -28,8 +28,10 @@ from windlass.workers.attempt import Attempt
 from windlass.workers.board import ProgressBoard, Report
 from windlass.workers.ending import Ending, Finish, Park, Release
 from windlass.workers.held import Held, Stop
+from windlass.workers.isolation import Isolating
 from windlass.workers.leases import LeaseKeeper
 from windlass.workers.outlet import AttemptOutlet
+from windlass.workers.pulse import Pulse
 from windlass.workers.reconciler import Reconciler
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.signals import SignalListener
@@ -187,7 +189,7 @@ async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIte
         StoreUnavailable, RedisUnfit, SettingsError: see `store.connection.open_redis`.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    async with open_redis(settings) as redis, source.toolbox() as toolbox:
+    async with open_redis(settings) as redis, Isolating(source).toolbox() as toolbox:
         store = ClaimStore(redis, settings, name)
         output = OutputStore(redis, settings, store.scripts)
         artifacts = ArtifactStore(redis, settings, store.scripts)
@@ -197,7 +199,7 @@ async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIte
         station.say = leases.renew_now
         signals = SignalListener(settings, store.keys, station.held, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
-        services = (leases, signals, station.board, reconciler)
+        services = (leases, Pulse(station.held), signals, station.board, reconciler)
         for service in services:
             service.start()
         log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)

@@ -7,7 +7,16 @@ from typing import Any
 
 import structlog
 
-from windlass.engine.errors import AuthorError, FenceLost, NotKeepable, RecordMismatch, StepMisused, TooLargeToKeep
+from windlass.engine.errors import (
+    AuthorError,
+    FenceLost,
+    MemoryExceeded,
+    NotKeepable,
+    ProcessDied,
+    RecordMismatch,
+    StepMisused,
+    TooLargeToKeep,
+)
 from windlass.engine.outcome import Broke, Fault, Outcome
 from windlass.engine.policy import TaskConfig
 from windlass.engine.ports import Toolbox
@@ -102,6 +111,9 @@ def _given_up(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: Bas
     if isinstance(crash, TimedOut):
         limit = policy.run_limit.total_seconds() if policy.run_limit else 0
         return Finish(claimed, Broke(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
+    if isinstance(crash, ProcessDied):
+        fault = Fault.MEMORY if isinstance(crash, MemoryExceeded) else Fault.DIED
+        return Finish(claimed, Broke(fault, str(crash), reference))
     if not isinstance(crash, Exception | asyncio.CancelledError):
         text = f"{tool} tried to end its process ({type(crash).__name__})."
         return Finish(claimed, Broke(Fault.EXITED, text, reference))

@@ -54,6 +54,8 @@ def test_the_name_of_every_fault_stays() -> None:
         "timeout",
         "deadline",
         "exited",
+        "died",
+        "memory",
         "poisoned",
         "too_large",
         "not_json",

@@ -3,6 +3,7 @@
 Logs are JSON lines on standard error, the libraries' included, from INFO on.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 import arq.worker
 import structlog
-import tools
+import tools  # noqa: F401 (so that the hatchery has it when it forks)
 
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.stock import stock_settings
@@ -22,13 +23,14 @@ from windlass.workers.worker import Worker
 
 def work(order: dict[str, Any]) -> None:
     """Work as ordered: `settings` of the worker, `stock`, `without` some tools, `idle_exit`."""
+    server = importlib.import_module(order.get("server") or "tools").mcp
     for name in order.get("without", ()):
-        tools.mcp.remove_tool(name)
+        server.remove_tool(name)
     settings = WorkerSettings(**order["settings"])
     if order.get("stock"):
-        arq.worker.run_worker(stock_settings(lambda: tools.mcp, settings))  # type: ignore[arg-type]
+        arq.worker.run_worker(stock_settings(lambda: server, settings))  # type: ignore[arg-type]
     else:
-        Worker(tools.mcp, settings, idle_exit=order.get("idle_exit")).run()
+        Worker(server, settings, idle_exit=order.get("idle_exit")).run()
 
 
 def configure() -> None:

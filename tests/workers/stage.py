@@ -161,6 +161,7 @@ class Stage:
         without: tuple[str, ...] = (),
         idle_exit: float | None = None,
         env: dict[str, str] | None = None,
+        server: str | None = None,
         ready: bool = True,
         **settings: Any,
     ) -> WorkerProcess:
@@ -168,6 +169,7 @@ class Stage:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"
         given = {key: value for key, value in {**self.settings, **settings}.items() if value is not None}
         order = {"settings": given, "stock": stock, "without": without, "idle_exit": idle_exit, "env": env or {}}
+        order["server"] = server
         worker = WorkerProcess(self._hatchery.hatch(log, order), log)
         self.workers.append(worker)
         if ready:

@@ -1,0 +1,36 @@
+"""Plain functions of the author's, each in a thread that a cancel leaves behind: a thread cannot be killed."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+__all__ = ["in_own_thread", "running_in_threads"]
+
+_lock = threading.Lock()
+_running = 0
+
+
+async def in_own_thread(call: Callable[[], Any]) -> Any:
+    """The result of `call`, which runs on when this is cancelled."""
+    # A limiter of its own: the worker bounds what runs at once, and a thread left behind must not take a place.
+    alone = anyio.CapacityLimiter(1)
+    return await anyio.to_thread.run_sync(_counted, call, abandon_on_cancel=True, limiter=alone)
+
+
+def running_in_threads() -> int:
+    """How many of these functions have not returned, those left behind included."""
+    return _running
+
+
+def _counted(call: Callable[[], Any]) -> Any:
+    global _running
+    with _lock:
+        _running += 1
+    try:
+        return call()
+    finally:
+        with _lock:
+            _running -= 1

@@ -1,0 +1,52 @@
+"""Where a server and its tools come from: by what words another process finds the same ones."""
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from windlass.engine.errors import PolicyError
+
+__all__ = ["origin_of", "refuse_hidden"]
+
+
+def origin_of(server: object) -> str | None:
+    """By what another process loads a server, None if nothing can.
+
+    What a command line named it by; else `package.module:name` or `file.py:name`, if it is at the top of a module.
+    """
+    if words := getattr(server, "target", None):
+        return str(words)
+    for module in list(sys.modules.values()):
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is not server:
+                continue
+            file = getattr(module, "__file__", None)
+            if _is_importable(module.__name__, file):
+                return f"{module.__name__}:{name}"
+            return f"{file}:{name}" if file else None
+    return None
+
+
+def _is_importable(name: str, file: str | None) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    # A module on its own is found through a path that only this process may have.
+    return "." in name and spec is not None and spec.origin == file
+
+
+def refuse_hidden(function: Callable[..., Any]) -> None:
+    """Refuse a function that another process would not find by its name.
+
+    Raises:
+        PolicyError: it is inside another function, or a lambda.
+    """
+    name = getattr(inspect.unwrap(function), "__qualname__", "<callable>")
+    if "<" in name:
+        raise PolicyError(
+            f"isolation='process' needs a function at the top level of a module, which another process can find; "
+            f"{name} is not one"
+        )

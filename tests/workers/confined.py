@@ -1,0 +1,171 @@
+"""A server whose tools run in processes of their own, one for each thing that can become of such a process."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel
+
+from windlass.server import Context, Retry, TaskConfig, TaskServer
+
+Ctx = Context[Any, Any]
+mcp = TaskServer("Confined")
+CONFINED = TaskConfig(isolation="process")
+MIB = 1024 * 1024
+
+
+class Consent(BaseModel):
+    yes: bool
+
+
+def note(journal: str, what: str, ctx: Ctx) -> None:
+    with Path(journal).open("a") as file:
+        file.write(json.dumps([what, ctx.task_id, ctx.attempt, ctx.fence, os.getpid(), time.monotonic()]) + "\n")
+
+
+@mcp.tool(task=CONFINED)
+def spin(journal: str, ctx: Ctx) -> str:
+    """Never ends, and looks at nothing."""
+    note(journal, "start", ctx)
+    while True:
+        pass
+
+
+@mcp.tool(task=CONFINED)
+async def spin_on_the_loop(journal: str, ctx: Ctx) -> str:
+    """`spin` as an async tool, which keeps its own loop from hearing anything."""
+    note(journal, "start", ctx)
+    while True:
+        pass
+
+
+@mcp.tool(task=TaskConfig(isolation="process", timeout=0.5))
+def spin_too_long(journal: str, ctx: Ctx) -> str:
+    """`spin` with a limit."""
+    note(journal, "start", ctx)
+    while True:
+        pass
+
+
+@mcp.tool(task=CONFINED)
+async def walk(journal: str, gate: str, ctx: Ctx) -> str:
+    """Runs until the gate is there; unwinds when it is cancelled."""
+    note(journal, "start", ctx)
+    try:
+        while not Path(gate).exists():
+            await asyncio.sleep(0.01)
+    except asyncio.CancelledError:
+        note(journal, "cancelled", ctx)
+        raise
+    note(journal, "finish", ctx)
+    return f"pid {os.getpid()}"
+
+
+@mcp.tool(task=True)
+async def stroll(journal: str, gate: str, ctx: Ctx) -> str:
+    """`walk` in the worker itself."""
+    note(journal, "start", ctx)
+    while not Path(gate).exists():
+        await asyncio.sleep(0.01)
+    return "strolled"
+
+
+@mcp.tool(task=CONFINED)
+async def die(journal: str, how: str, ctx: Ctx) -> str:
+    """Ends its process in one of the ways there are."""
+    note(journal, "start", ctx)
+    if how == "exit":
+        os._exit(3)
+    if how == "sys.exit":
+        raise SystemExit(3)
+    os.kill(os.getpid(), signal.SIGSEGV if how == "crash" else signal.SIGKILL)
+    return "still here"
+
+
+@mcp.tool(task=TaskConfig(isolation="process", retries=1, backoff=0))
+async def die_once(journal: str, ctx: Ctx) -> str:
+    """Dies at its first attempt."""
+    note(journal, "start", ctx)
+    if ctx.attempt == 1:
+        os._exit(3)
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=CONFINED)
+def breed(journal: str, ctx: Ctx) -> str:
+    """Starts a process of its own and waits for it; notes that one's id as fence."""
+    note(journal, "start", ctx)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with Path(journal).open("a") as file:
+        line = ["child", ctx.task_id, ctx.attempt, child.pid, os.getpid(), time.monotonic()]
+        file.write(json.dumps(line) + "\n")
+    child.wait()
+    return "bred"
+
+
+@mcp.tool(task=TaskConfig(isolation="process", memory_limit=400 * MIB))
+async def hoard(slowly: bool, ctx: Ctx) -> str:
+    """Takes more and more memory, or all at once."""
+    if not slowly:
+        return str(len(bytearray(4096 * MIB)))
+    held = []
+    while True:
+        held.append(b"x" * (8 * MIB))
+        await asyncio.sleep(0.001)
+
+
+@mcp.tool(task=CONFINED)
+async def complain(how: str) -> str:
+    """Fails by an error of its own."""
+    if how == "tool":
+        raise ToolError("the printer is on fire")
+    raise LookupError("the secret word is swordfish")
+
+
+@mcp.tool(task=TaskConfig(isolation="process", retries=2, backoff=0, retry_on=LookupError))
+async def stumble(how: str, ctx: Ctx) -> str:
+    """Fails at its first attempt, in a way that the policy knows or does not."""
+    if ctx.attempt == 1:
+        if how == "again":
+            raise Retry("not yet", after=0.05)
+        raise KeyError(how) if how == "known" else ValueError(how)
+    return f"attempt {ctx.attempt}"
+
+
+@mcp.tool(task=CONFINED)
+async def converse(ctx: Ctx) -> dict[str, Any]:
+    """Uses everything a task offers, from its own process."""
+    ctx.state["visits"] = ctx.state.get("visits", 0) + 1
+    await ctx.report_progress(1, 3, "asking")
+    first = await ctx.step("roll", lambda: os.getpid())
+    answer = await ctx.elicit("Go on?", Consent)
+    again = await ctx.step("double", lambda number: number * 2, 21)
+    await ctx.emit("a chunk")
+    big = Path(tempfile.mkdtemp()) / "big.bin"
+    big.write_bytes(b"x" * 700_000)
+    attached = await ctx.attach(big)
+    print("printed, which must not reach the line")
+    assert answer.action == "accept"
+    return {
+        "yes": answer.data.yes,
+        "steps": [first, again],
+        "size": attached.size,
+        "visits": ctx.state["visits"],
+        "pid": os.getpid(),
+    }
+
+
+@mcp.tool(task=CONFINED)
+async def speak(count: int, ctx: Ctx) -> str:
+    """Reports much and quickly."""
+    for step in range(1, count + 1):
+        await ctx.report_progress(step, count)
+    return str(os.getpid())

@@ -1,0 +1,87 @@
+"""Frames between a worker and an isolated tool's process: JSON in, the same out, and exceptions of the same class."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from windlass.engine.errors import QuotaExceeded
+from windlass.server import Retry
+from windlass.workers.frames import RemoteCrash, exception_of, frame, read_frame, told
+
+
+async def read(*parts: bytes) -> list[dict[str, Any] | None]:
+    reader = asyncio.StreamReader()
+    for part in parts:
+        reader.feed_data(part)
+    reader.feed_eof()
+    return [await read_frame(reader) for _ in parts]
+
+
+async def test_messages_come_out_as_they_went_in_and_the_end_is_none() -> None:
+    sent: list[dict[str, Any]] = [{"text": "ü\n\u2028", "list": [1, None, 2.5]}, {}, {"big": "x" * 200_000}]
+
+    assert await read(*map(frame, sent), b"") == [*sent, None]
+
+
+@pytest.mark.parametrize("torn", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{}"])
+async def test_a_torn_message_is_the_end(torn: bytes) -> None:
+    assert await read(torn) == [None]
+
+
+def test_what_is_not_json_is_not_sent() -> None:
+    with pytest.raises(TypeError):
+        frame({"a": {1, 2}})
+
+
+class Detailed(Exception):
+    """An exception that cannot be made of one text."""
+
+    def __init__(self, code: int, where: object) -> None:
+        super().__init__(f"{code} at {where}")
+        self.code = code
+        self.where = where
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [KeyError("k"), QuotaExceeded("full", limit=3), Detailed(7, object()), SystemExit("bye"), UnicodeError("u")],
+    ids=lambda crash: type(crash).__name__,
+)
+def test_an_exception_comes_out_as_one_of_the_same_class_with_its_words_and_traceback(crash: BaseException) -> None:
+    try:
+        raise crash
+    except BaseException as raised:
+        made = exception_of(told(raised))
+
+    assert type(made) is type(crash)
+    assert str(made) in (str(crash), repr(str(crash)))
+    assert "test_frames.py" in str(made.__cause__)
+
+
+def test_what_of_an_exceptions_attributes_is_json_comes_along_and_lengths_of_time() -> None:
+    detailed, again = exception_of(told(Detailed(7, object()))), exception_of(told(Retry("later", after=1.5)))
+
+    assert isinstance(detailed, Detailed)
+    assert detailed.code == 7
+    assert isinstance(again, Retry)
+    assert again.after == timedelta(seconds=1.5)
+
+
+@pytest.mark.parametrize(
+    "place", [("nowhere", "Gone"), ("builtins", "print"), ("builtins", "Missing"), ("os", "path.join")]
+)
+def test_a_class_that_is_not_here_becomes_a_crash_that_names_it(place: tuple[str, str]) -> None:
+    module, name = place
+    made = exception_of({"module": module, "name": name, "text": "why", "facts": {}, "lengths": {}, "trace": ""})
+
+    assert type(made) is RemoteCrash
+    assert str(made) == f"{name}: why"
+
+
+def test_a_group_of_exceptions_becomes_a_crash_that_tells_of_it() -> None:
+    made = exception_of(told(ExceptionGroup("several", [ValueError("a")])))
+
+    assert type(made) is RemoteCrash
+    assert "several" in str(made)

@@ -1,0 +1,221 @@
+"""Tools in processes of their own: killed when they must be, alone when they fall, else like any other tool."""
+
+import os
+import signal
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from windlass.engine.outcome import Broke, Fault, Returned
+from windlass.store.tasks import OPERATOR
+
+from .stage import Stage, WorkerProcess, eventually, text_of
+
+
+async def confined(stage: Stage, **settings: object) -> WorkerProcess:
+    return await stage.worker(server="confined", poll=60, **settings)  # type: ignore[arg-type]
+
+
+def lives(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("tool", ["spin", "spin_on_the_loop"])
+async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neighbours_are_untouched(
+    stage: Stage, tool: str
+) -> None:
+    await confined(stage)
+    gate = stage.gate()
+    neighbours = [
+        await stage.create("walk", journal=str(stage.journal), gate=str(gate)),
+        await stage.create("stroll", journal=str(stage.journal), gate=str(gate)),
+    ]
+    spinning = await stage.create(tool, journal=str(stage.journal))
+    await stage.noted("start", times=3, within=30)
+    (pid,) = [note.pid for note in stage.notes("start", spinning)]
+
+    began = monotonic()
+    await stage.store.cancel(spinning, OPERATOR)
+    await eventually(lambda: not lives(pid))
+    took = monotonic() - began
+
+    assert took < 1
+    gate.touch()
+    assert [(await stage.done(task)).record.attempt for task in neighbours] == [1, 1]
+
+
+async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> None:
+    await confined(stage)
+    warm = await stage.create("complain", how="tool")
+    await stage.done(warm, within=30)
+    task_id = await stage.create("spin_too_long", journal=str(stage.journal))
+    started = await stage.noted("start", task_id)
+
+    view = await stage.done(task_id)
+
+    assert isinstance(view.outcome, Broke)
+    assert (view.outcome.fault, view.outcome.text) == (
+        Fault.TIMEOUT,
+        "spin_too_long ran longer than its limit of 0.5 s.",
+    )
+    assert monotonic() - started.at < 1.5
+    await eventually(lambda: not lives(started.pid))
+
+
+async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: Stage) -> None:
+    await confined(stage, concurrency=1)
+    first = await stage.create("walk", journal=str(stage.journal), gate=str(stage.gate("never")))
+    started = await stage.noted("start", first, within=30)
+    await stage.store.cancel(first, OPERATOR)
+    await stage.noted("cancelled", first)
+
+    second = await stage.create("speak", count=1)
+
+    assert text_of(await stage.done(second)) == str(started.pid)
+
+
+@pytest.mark.parametrize(
+    ("how", "fault", "text"),
+    [
+        ("exit", Fault.DIED, "The process of die ended by itself with exit code 3."),
+        ("crash", Fault.DIED, "The process of die was killed by SIGSEGV."),
+        ("kill", Fault.DIED, "The process of die was killed by SIGKILL."),
+        ("sys.exit", Fault.EXITED, "die tried to end its process (SystemExit)."),
+    ],
+)
+async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
+    stage: Stage, how: str, fault: Fault, text: str
+) -> None:
+    worker = await confined(stage)
+    gate = stage.gate()
+    neighbour = await stage.create("walk", journal=str(stage.journal), gate=str(gate))
+    await stage.noted("start", neighbour, within=30)
+
+    view = await stage.done(await stage.create("die", journal=str(stage.journal), how=how), within=30)
+
+    assert isinstance(view.outcome, Broke)
+    assert (view.outcome.fault, view.outcome.text) == (fault, text)
+    assert view.outcome.reference is not None
+    assert view.outcome.reference in worker.log()
+    gate.touch()
+    assert (await stage.done(neighbour)).record.attempt == 1
+    assert text_of(await stage.done(await stage.create("speak", count=3), within=30)).isdigit()
+
+
+async def test_a_death_is_retried_as_the_policy_says(stage: Stage) -> None:
+    await confined(stage)
+    view = await stage.done(await stage.create("die_once", journal=str(stage.journal)), within=30)
+
+    assert text_of(view) == "attempt 2"
+    assert (view.record.failures, view.record.crashes) == (1, 0)
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(stage: Stage, slowly: bool) -> None:
+    await confined(stage)
+    view = await stage.done(await stage.create("hoard", slowly=slowly), within=30)
+
+    assert isinstance(view.outcome, Broke)
+    assert view.outcome.fault is Fault.MEMORY
+    assert view.outcome.text == "hoard used more memory than its limit of 419,430,400 bytes."
+
+
+async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_their_traceback(stage: Stage) -> None:
+    worker = await confined(stage)
+    refused = await stage.done(await stage.create("complain", how="tool"), within=30)
+    crashed = await stage.done(await stage.create("complain", how="crash"))
+
+    assert isinstance(refused.outcome, Returned)
+    assert refused.outcome.is_error
+    assert text_of(refused) == "Error executing tool complain: the printer is on fire"
+    assert text_of(crashed).startswith("Error executing tool complain (reference ")
+    assert "swordfish" not in text_of(crashed)
+    (line,) = worker.said("tool.crashed")
+    assert "LookupError: the secret word is swordfish" in line["exception"]
+    assert "confined.py" in line["exception"]
+
+
+async def test_the_policy_judges_errors_of_there_by_their_class(stage: Stage) -> None:
+    await confined(stage)
+    known, unknown, again = [await stage.create("stumble", how=how) for how in ("known", "unknown", "again")]
+
+    assert text_of(await stage.done(known, within=30)) == "attempt 2"
+    assert text_of(await stage.done(again)) == "attempt 2"
+    assert text_of(await stage.done(unknown)).startswith("Error executing tool stumble")
+    assert (await stage.record(unknown)).attempt == 1
+
+
+async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_there(stage: Stage) -> None:
+    worker = await confined(stage)
+    task_id = await stage.create("converse")
+    asked = await stage.until(task_id, "input_required", within=30)
+    assert asked.record.progress.message == "asking"
+    (key,) = asked.questions
+
+    await stage.store.answer(task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}})
+    view = await stage.done(task_id)
+
+    assert isinstance(view.outcome, Returned)
+    said = view.outcome.value["structuredContent"]
+    assert said == {"yes": True, "steps": [said["pid"], 42], "size": 700_000, "visits": 1, "pid": said["pid"]}
+    assert said["pid"] != worker.pid
+    assert [chunk.content for chunk in await stage.store.output.read(task_id)] == ["a chunk"]
+    assert "printed, which must not reach the line" in worker.log()
+
+
+async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(stage: Stage) -> None:
+    """A worker is killed while its tool waits; the next one's process has none of it in memory."""
+    first = await confined(stage)
+    task_id = await stage.create("converse")
+    asked = await stage.until(task_id, "input_required", within=30)
+    first.send(signal.SIGKILL)
+    await confined(stage)
+    (key,) = asked.questions
+    await stage.store.answer(task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}})
+
+    view = await stage.done(task_id, within=30)
+
+    assert isinstance(view.outcome, Returned)
+    said = view.outcome.value["structuredContent"]
+    assert said["visits"] == 2
+    assert said["steps"][0] != said["pid"]  # recorded by the process that died with its worker
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_processes_end_with_their_worker_however_that_dies(stage: Stage, number: signal.Signals) -> None:
+    worker = await confined(stage)
+    await stage.create("spin", journal=str(stage.journal))
+    await stage.create("spin_on_the_loop", journal=str(stage.journal))
+    await stage.noted("start", times=2, within=30)
+    pids = {note.pid for note in stage.notes("start")}
+
+    worker.send(number)
+    await worker.ended(within=10)
+
+    await eventually(lambda: not any(map(lives, pids)))
+
+
+async def test_what_a_tool_started_is_killed_with_it(stage: Stage) -> None:
+    await confined(stage)
+    task_id = await stage.create("breed", journal=str(stage.journal))
+    started = await stage.noted("start", task_id, within=30)
+    child = await stage.noted("child", task_id)
+    assert lives(child.fence)
+
+    await stage.store.cancel(task_id, OPERATOR)
+
+    await eventually(lambda: not lives(child.fence) and not lives(started.pid))
+
+
+async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(stage: Stage) -> None:
+    await confined(stage)
+    task_id = await stage.create("speak", count=5000)
+    view = await stage.done(task_id, within=30)
+
+    assert view.record.progress.done == 5000
+    assert int(text_of(view)) != os.getpid()
