@@ -55,6 +55,12 @@ class Program:
                 return saw
         raise AssertionError(f"it ended before that, with {self.process.wait()}: {self.seen[-3:]}\n{self.errors}")
 
+    def catch_up(self) -> list[Json]:
+        """All that it saw up to now."""
+        while not self._lines.empty() and self.next() is not None:
+            pass
+        return self.seen
+
     def finish(self) -> list[Json]:
         """Read to the end; all that it saw. It must have ended well."""
         while self.next() is not None:

@@ -52,6 +52,17 @@ async def count(steps: int, pause: float, ctx: Context) -> str:
 
 
 @mcp.tool(task=PATIENT)
+async def walk(gate: str, pause: float, ctx: Context) -> str:
+    """Report step after step, `pause` seconds apart, until a file appears."""
+    step = 0
+    while not Path(gate).exists():
+        step += 1
+        await ctx.report_progress(step, None, f"step {step}")
+        await asyncio.sleep(pause)
+    return f"walked {step} steps"
+
+
+@mcp.tool(task=PATIENT)
 async def book(ctx: Context) -> str:
     """Ask for a seat and book it."""
     answer = await ctx.elicit("Which seat would you like?", Seat)
