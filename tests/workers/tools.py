@@ -529,6 +529,33 @@ async def step_that_fails(journal: str, ctx: Ctx) -> list[str]:
     return said
 
 
+@mcp.tool(task=True)
+async def voyage(journal: str, folder: str, ctx: Ctx) -> list[str]:
+    """Three questions and two steps, and a place to stop before, between and behind them."""
+
+    async def stop(number: int) -> None:
+        note(journal, f"at {number}", ctx)
+        await passed(Path(folder) / f"{ctx.task_id}-{number}")
+
+    async def effect(name: str) -> str:
+        note(journal, name, ctx)
+        return f"{name} at attempt {ctx.attempt}"
+
+    log = []
+    await stop(0)
+    log.append((await ctx.elicit("Cast off?", Consent)).action)
+    await stop(1)
+    log.append(await ctx.step("load", effect, "load"))
+    await stop(2)
+    log.append((await ctx.elicit("Go on?", Consent)).action)
+    await stop(3)
+    log.append(await ctx.step("unload", effect, "unload"))
+    await stop(4)
+    log.append((await ctx.elicit("Moor?", Consent)).action)
+    await stop(5)
+    return log
+
+
 @mcp.tool(task=TaskConfig(park_after=0.1))
 async def remember(journal: str, gates: list[str], ctx: Ctx) -> dict[str, Any]:
     """Saves its state where it asks, and once by hand."""
