@@ -92,6 +92,7 @@ class Attempt:
                 self._slots.give()
             else:
                 self._standing.end()
+            self._task.tool = None  # else its exception would hold what the tool held, until a collector comes by
             if ending is None:
                 self._held.remove(self._claimed.id, self._claimed.fence)
             self._board.take(self._claimed.id, self._claimed.fence)

@@ -28,8 +28,8 @@ async def stage(redis: Redis, redis_url: str, tmp_path: Path, hatchery: Hatchery
 
 @pytest.fixture
 def own_redis() -> Iterator[PrivateRedis]:
-    """A Redis with an append-only file, for one test to kill."""
-    with PrivateRedis(appendonly="yes") as server:
+    """A Redis with an append-only file, for one test to kill; as the embedded one, it answers no write it may lose."""
+    with PrivateRedis(appendonly="yes", appendfsync="no") as server:
         yield server
 
 

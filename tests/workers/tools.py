@@ -6,6 +6,7 @@ what, task id, attempt, fence, process id, monotonic seconds (the same clock in 
 
 import asyncio
 import json
+import mmap
 import os
 import signal
 import threading
@@ -554,6 +555,16 @@ async def voyage(journal: str, folder: str, ctx: Ctx) -> list[str]:
     log.append((await ctx.elicit("Moor?", Consent)).action)
     await stop(5)
     return log
+
+
+@mcp.tool(task=TaskConfig(park_after=10))
+async def ask_and_linger(journal: str, ballast: int, ctx: Ctx) -> str:
+    """Asks, with something in memory, and is parked in ten seconds."""
+    held = mmap.mmap(-1, ballast)  # no allocator keeps that once it is gone
+    held.write(b"x" * ballast)
+    note(journal, "start", ctx)
+    answer = await ctx.elicit("Well?", Consent)
+    return f"{answer.action} with {len(held)}"
 
 
 @mcp.tool(task=TaskConfig(park_after=0.1))
