@@ -164,6 +164,7 @@ class Exchange:
         waiting = _Waiting()
         async with self._store.sessions.hearing_signals(self.session.id, waiting.hear):
             message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
+            await self._store.sessions.expect_reply(self.session.id, request_id)
             await self._say(message if params is None else {**message, "params": dict(params)})
             try:
                 async with asyncio.timeout((opts or {}).get("timeout")):

@@ -43,7 +43,7 @@ shared.
 | P call:<id> | hash: an open call whose stream can be resumed | a day | streams |
 | P outbox:<call> | stream: what a call without a task has said, maybe sealed | a minute, five once it ended | streams |
 | P left:<owner>:<digest> | string: task whose held call lost its client | the drop grace, and a minute | left |
-| P reply:<session>:<id> | string: the client's reply to a request of ours, maybe sealed | a minute | sessions |
+| P reply:<session>:<id> | string: a reply, empty while it is expected | the idle time, then a minute | sessions |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |

@@ -22,6 +22,8 @@ from windlass.store.switchboard import Hear, Switchboard
 __all__ = ["Session", "SessionStore"]
 
 _REPLY_TTL = 60_000
+_MOST_FOLLOWED = 1000
+"""Tasks a session is told of at once; beyond that it is told of the newest only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,10 @@ class SessionStore:
         """Tell the session of a task from now on: its changes, and its progress under `token` if there is one."""
         key = self._keys.followed(session_id)
         with store_errors():
+            crowded = await self._redis.hlen(key) >= _MOST_FOLLOWED  # type: ignore[misc]  # both clients' type
             async with self._redis.pipeline() as pipe:
+                if crowded:
+                    pipe.delete(key)  # a client that opens no stream of its own hears nothing anyway
                 pipe.hset(key, task_id, json.dumps(token))
                 pipe.pexpire(key, self._idle_ms)
                 pipe.publish(self._keys.push(session_id), json.dumps({"follow": task_id, "token": token}))
@@ -127,21 +132,28 @@ class SessionStore:
         with store_errors():
             await self._redis.publish(self._keys.session(session_id), json.dumps(dict(message)))
 
+    async def expect_reply(self, session_id: str, request_id: str) -> None:
+        """Have the client's reply to this request kept when it comes; no other is."""
+        with store_errors():
+            await self._redis.set(self._keys.reply(f"{session_id}:{request_id}"), b"", px=self._idle_ms)
+
     async def put_reply(self, session_id: str, request_id: str, reply: Mapping[str, Any]) -> None:
-        """Keep the client's reply to a request of ours, and tell whoever waits for it."""
+        """Keep the client's reply to a request of ours, if it is expected, and tell whoever waits for it."""
         sealed = self._sealer.seal(dict(reply), task_id=f"{session_id}:{request_id}", field="reply")
         with store_errors():
             async with self._redis.pipeline() as pipe:
-                pipe.set(self._keys.reply(f"{session_id}:{request_id}"), sealed, px=_REPLY_TTL)
+                pipe.set(self._keys.reply(f"{session_id}:{request_id}"), sealed, px=_REPLY_TTL, xx=True)
                 pipe.publish(self._keys.session(session_id), json.dumps({"reply": request_id}))
                 await pipe.execute()
 
     async def take_reply(self, session_id: str, request_id: str) -> dict[str, Any] | None:
         """The client's reply, once; None while there is none."""
+        key = self._keys.reply(f"{session_id}:{request_id}")
         with store_errors():
-            sealed = await self._redis.getdel(self._keys.reply(f"{session_id}:{request_id}"))
-        if sealed is None:
-            return None
+            sealed = await self._redis.get(key)
+            if not sealed:
+                return None
+            await self._redis.delete(key)
         reply: dict[str, Any] = self._sealer.open(sealed, task_id=f"{session_id}:{request_id}", field="reply")
         return reply
 

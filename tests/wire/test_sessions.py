@@ -16,6 +16,7 @@ from wire.tools import make_server
 
 from windlass.server import TaskServer
 from windlass.server.settings import ServerSettings
+from windlass.store.keys import Keys
 
 
 class Name(BaseModel):
@@ -133,6 +134,27 @@ async def test_a_question_is_answered_through_another_replica(pair: tuple[str, s
         answered = await session.at(there).reply(question, {"action": "accept", "content": {"name": "Ada"}})
         assert answered.status_code == 202
         assert (await next_message(frames))["result"]["content"][0]["text"] == "accept Ada"
+
+
+async def test_a_reply_that_nobody_expects_is_not_kept(pair: tuple[str, str, httpx2.AsyncClient], redis: Redis) -> None:
+    here, _, http = pair
+    session = await open_session(http, here)
+    before = await redis.dbsize()
+    for request_id in ("made-up", "made-up:input-1", 7):
+        reply = await session.reply({"id": request_id}, {"action": "accept", "content": {"name": "x" * 100_000}})
+        assert reply.status_code == 202
+    assert await redis.dbsize() == before
+
+
+async def test_a_session_is_told_of_the_newest_of_very_many_tasks(
+    pair: tuple[str, str, httpx2.AsyncClient], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("windlass.store.sessions._MOST_FOLLOWED", 3)
+    here, _, http = pair
+    session = await open_session(http, here)
+    ids = [(await session.task("stay"))["taskId"] for _ in range(5)]
+    followed = await redis.hkeys(Keys().followed(session.id or ""))  # type: ignore[misc]  # both clients' type
+    assert sorted(task_id.decode() for task_id in followed) == sorted(ids[3:])
 
 
 @pytest.mark.requirement("resumed")
