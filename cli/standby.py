@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,8 @@ _LAST_LOOK = 1.0
 """Seconds that the last look may take."""
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
-_OPENING_LOOKS = 100
-_OPENING_LOOK_EVERY = 0.1
-"""Seconds between looks for a new worker's first sign of life in the store."""
+_LONGEST_OPENING = 15.0
+"""Seconds that a new worker has until it shows in the store; others start none meanwhile."""
 _LOG_LIMIT = 1024 * 1024
 
 
@@ -70,7 +70,6 @@ class Standby:
         self._stirred = asyncio.Event()
         self._failures = 0
         self._not_before = 0.0
-        self._has_sent_one = False
 
     def open(self) -> asyncio.Task[None]:
         """Begin; the task ends only if something is wrong here."""
@@ -85,10 +84,9 @@ class Standby:
         """Look a last time, and stop. A worker that is needed is started, but not waited for."""
         self._watching.cancel()
         await asyncio.wait([self._watching])
-        if not self._has_sent_one:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_LOOK):
-                    await self._look()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LOOK):
+                await self._look()
         await self._redis.aclose()
 
     async def _watch(self) -> None:
@@ -106,31 +104,32 @@ class Standby:
         if self._loop.time() < self._not_before:
             return
         try:
-            if await self._store.due(self._post.queue) and not await self._is_manned():
+            if await self._store.due(self._post.queue) and not self._is_manned(await self._store.workers()):
                 await self._man()
         except StoreUnavailable as exc:
             log.debug("standby.store_unavailable", error=str(exc))
 
-    async def _is_manned(self) -> bool:
-        return any(self._serves(worker) for worker in await self._store.workers())
+    def _is_manned(self, workers: Sequence[Mapping[str, Any]]) -> bool:
+        return any(self._serves(worker) for worker in workers)
 
     def _serves(self, worker: Mapping[str, Any]) -> bool:
         is_right = self._post.queue in queues_of(worker) and self._post.tools <= set(worker["tools"])
         return is_right and not worker.get("leaving") and not _is_dead(worker)
 
     async def _man(self) -> None:
-        """Start a worker, unless another process of this user is just doing so."""
+        """Start a worker, unless another process of this user is just doing so, or has and it is on its way."""
         _make(self._home)
         lock = hold(self._home / f"worker-{self._post.queue}.lock", fcntl.LOCK_EX)
         if lock is None:
             return
         try:
-            if not await self._is_manned():
-                await self._start(_log_in(self._home))
+            workers = await self._store.workers()
+            if not self._is_manned(workers) and not _is_coming(lock, workers):
+                await self._start(lock, _log_in(self._home))
         finally:
             os.close(lock)
 
-    async def _start(self, log_file: Path) -> None:
+    async def _start(self, lock: int, log_file: Path) -> None:
         post = self._post
         ends = ("--idle-exit", str(_IDLE_EXIT), "--leave-when-changed")
         child = Child("worker", [post.target, "--queue", post.queue, *ends, *post.words])
@@ -140,26 +139,37 @@ class Standby:
             self._note_failure(exc.failure)
             return
         except asyncio.CancelledError:
-            self._has_sent_one = child.let_go(log_file)
+            if child.let_go(log_file):
+                _announce(lock, child.pid)
             raise
         # At once: this process may be killed without a chance to say it.
         child.let_go(log_file)
+        _announce(lock, child.pid)
+        child.forget()
         self._failures = 0
         log.info("worker.left", queue=post.queue, pid=child.pid, log=str(log_file))
-        child.forget()
-        # The lock is kept until others can see it, or they would start another one.
-        ending = asyncio.create_task(child.wait())
-        for _ in range(_OPENING_LOOKS):
-            if ending.done() or await self._is_manned():
-                break
-            await asyncio.wait([ending], timeout=_OPENING_LOOK_EVERY)
-        ending.cancel()
 
     def _note_failure(self, failure: Failure) -> None:
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures, 10))
         self._failures += 1
         self._not_before = self._loop.time() + pause
         log.error("worker.failed", queue=self._post.queue, why=failure.message, again_in=pause)
+
+
+def _announce(lock: int, pid: int | None) -> None:
+    """Leave word in the lock's file of a worker that is on its way, whatever becomes of this process."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(pid).encode(), 0)
+
+
+def _is_coming(lock: int, workers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a worker that was announced lives and is not to be seen in the store yet."""
+    said = os.pread(lock, 32, 0)
+    if not said.isdigit() or time.time() - os.fstat(lock).st_mtime > _LONGEST_OPENING:
+        return False
+    announced = {"host": socket.gethostname(), "pid": int(said)}
+    has_come = any(announced.items() <= worker.items() for worker in workers)
+    return not has_come and not _is_dead(announced)
 
 
 def _is_dead(worker: Mapping[str, Any]) -> bool:

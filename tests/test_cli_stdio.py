@@ -10,6 +10,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,21 @@ class TestWorkers:
             second = host.call_as_task("dig", gate=str(house.folder / "gate"))
             wait_until(host, second, "completed")
             assert len(workers(house)) == 1
+
+    def test_a_worker_on_its_way_is_waited_for_although_its_server_has_ended(self, house: Household) -> None:
+        house.write("server.py", SLOW_WORKER + SERVER)
+        gate = house.write("gate", "")
+        with raw_host(house) as host:
+            task_id = host.call_as_task("dig", gate=str(gate))
+            (worker,) = eventually(lambda: workers(house))
+            host.close_input()
+            assert host.process.wait(5) == 0
+        with raw_host(house) as host:
+            asked = count()
+            eventually(lambda: host.task(task_id)["status"] == "working" and next(asked) == 30)
+            house.write("go", "")
+            wait_until(host, task_id, "completed")
+        assert workers(house) == {worker}
 
     def test_a_worker_that_is_leaving_is_not_counted_on(self, house: Household) -> None:
         """It drains: the task that it has begun takes its time, and the next one does not wait for that."""
@@ -528,6 +544,14 @@ async def life(server):
     yield {}
 
 mcp = TaskServer("Tests", lifespan=life)
+"""
+SLOW_WORKER = """
+import sys, time
+from pathlib import Path
+
+while "worker" in sys.argv and not Path(__file__).with_name("go").exists():
+    time.sleep(0.02)
+
 """
 NO_TASKS = '''
 from windlass.server import TaskServer
