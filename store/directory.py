@@ -1,7 +1,6 @@
 """Artifacts in a directory that every server and worker shares: one file each, renamed into place when complete."""
 
 import os
-import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,7 +30,7 @@ class Directory:
             ArtifactsUnavailable: the directory cannot be written, or is full.
         """
         final = self._file(blob_id)
-        part = final.with_name(f"{final.name}.{secrets.token_hex(4)}.part")
+        part = _part_of(final)
         with _faults(self._root):
             file = await anyio.to_thread.run_sync(_create, part)
         try:
@@ -67,12 +66,23 @@ class Directory:
 
     async def delete(self, blob_id: str) -> None:
         """Forget the bytes."""
-        with _faults(self._root), suppress(FileNotFoundError):
-            await anyio.to_thread.run_sync(self._file(blob_id).unlink)
+        with _faults(self._root):
+            await anyio.to_thread.run_sync(_remove, self._file(blob_id))
 
     def _file(self, blob_id: str) -> Path:
         # Ids are ours and hold no path; two letters spread them over folders that stay small.
         return self._root / blob_id[:2] / blob_id
+
+
+def _part_of(final: Path) -> Path:
+    """Where the bytes are until they are complete; an id is written once."""
+    return final.with_name(f"{final.name}.part")
+
+
+def _remove(final: Path) -> None:
+    """The file, or what a writer that died left of it."""
+    for path in (final, _part_of(final)):
+        path.unlink(missing_ok=True)
 
 
 def _create(part: Path) -> IO[bytes]:

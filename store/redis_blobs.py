@@ -57,9 +57,19 @@ class RedisBlobs:
             await self._redis.delete(self._keys.blob(blob_id))
 
     async def _put(self, blob_id: str, at: int, block: bytes) -> None:
+        """Put a block behind those before it; safe to repeat.
+
+        Raises:
+            ArtifactsUnavailable: what was confirmed before is gone: Redis came back without its last writes.
+        """
         key = self._keys.blob(blob_id)
         with store_errors():
             if at == 0:
                 await self._redis.set(key, block, ex=_UNATTACHED)
-            else:
-                await self._redis.setrange(key, at, block)  # unlike an append, right also when it is said twice
+                return
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.strlen(key)
+                pipe.setrange(key, at, block)  # unlike an append, right also when it is said twice
+                length, _ = await pipe.execute()
+        if length not in (at, at + len(block)):
+            raise ArtifactsUnavailable("Redis has lost a part of the artifact: is `appendfsync` not `always`?")

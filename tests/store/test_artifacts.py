@@ -260,6 +260,22 @@ async def test_one_byte_too_many_is_refused_and_the_setting_named(shop: Depot, p
         await keep(shop, claimed.id, bytes_of(limit + 1), piece=piece)
 
 
+@pytest.mark.parametrize("left", [0, 1000, BLOCK - 1])
+async def test_a_redis_that_came_back_without_its_last_writes_is_noticed(depot: Depot, left: int) -> None:
+    """A hole would be read as zeros, and the link would say nothing of it."""
+    claimed = await depot.start()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield bytes_of(2 * BLOCK)
+        (key,) = [name async for name in depot.redis.scan_iter(match=depot.keys.blob("*"))]
+        await depot.redis.set(key, (await depot.redis.get(key))[:left], keepttl=True)
+        yield bytes_of(BLOCK)
+
+    with pytest.raises(ArtifactsUnavailable, match="Redis has lost a part of the artifact"):
+        await depot.store.artifacts.write(pieces(), task_id=claimed.id, name="x", mime_type="text/plain")
+    assert [name async for name in depot.redis.scan_iter(match=depot.keys.blob("*"))] == []
+
+
 async def test_redis_takes_less_and_says_where_more_can_go(depot: Depot) -> None:
     depot = depot.with_settings(max_artifact_in_redis=1000)
     claimed = await depot.start()

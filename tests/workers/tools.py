@@ -113,6 +113,20 @@ async def walk(journal: str, gates: list[str], ctx: Ctx) -> str:
 
 
 @mcp.tool(task=True)
+async def furnish(journal: str, gates: list[str], ctx: Ctx) -> list[Any]:
+    """Emits, and attaches a file whose second half waits for the gate."""
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield b"1" * 300_000
+        note(journal, "half", ctx)
+        await passed(gate_of(gates, ctx))
+        yield b"2" * 300_000
+
+    await ctx.emit(f"attempt {ctx.attempt}")
+    return [f"fence {ctx.fence}", await ctx.attach(halves(), name=f"{ctx.attempt}.bin")]
+
+
+@mcp.tool(task=True)
 def march(journal: str, gates: list[str], ctx: Ctx) -> str:
     """`walk` as a plain function, which has to look whether it is cancelled."""
     note(journal, "start", ctx)
