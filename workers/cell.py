@@ -26,6 +26,7 @@ log = structlog.get_logger()
 _PATIENCE = 0.3
 """Seconds a cancelled tool gets to unwind, and then its process to end on SIGTERM."""
 _OPENING = 60.0
+_FAREWELL = 3.0
 _LOOK_EVERY = 0.05
 """Seconds between looks at the memory of a process that has a limit."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -102,6 +103,14 @@ class Cell:
             if visit.stuck and not self._stopped:
                 log.info("tool.killed", pid=self._process.pid)
                 await self.kill()
+
+    async def close(self) -> None:
+        """Let an idle process leave the server's lifespan and end; one that does not is killed."""
+        self._writer.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL):
+                await self._process.wait()
+        await self.kill()
 
     async def kill(self) -> None:
         """End the process and all it has started: SIGTERM, and SIGKILL soon after. Returns when it is gone."""

@@ -72,7 +72,8 @@ class _Cells(AbstractAsyncContextManager["_Cells"]):
         if self._warming is not None:
             self._warming.cancel()
             await asyncio.wait([self._warming])
-        await asyncio.gather(*(cell.kill() for cell in list(self._all)))
+        busy = self._all.difference(self._idle)
+        await asyncio.gather(*(cell.kill() for cell in busy), *(cell.close() for cell in self._idle))
 
     async def run(self, order: dict[str, Any], context: TaskContext, memory_limit: int | None) -> Outcome:
         """Run one attempt in a process that nobody else uses meanwhile."""

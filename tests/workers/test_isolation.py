@@ -200,6 +200,21 @@ async def test_processes_end_with_their_worker_however_that_dies(stage: Stage, n
     await eventually(lambda: not any(map(lives, pids)))
 
 
+async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_worker_ends_in_order(
+    stage: Stage,
+) -> None:
+    journal = stage.folder / "lifespans"
+    worker = await confined(stage, env={"CONFINED_LIFESPANS": str(journal)})
+    pids = {text_of(await stage.done(await stage.create("speak", count=1), within=30)) for _ in range(3)}
+    worker.send(signal.SIGTERM)
+    assert await worker.ended(within=10) == 0
+
+    words = journal.read_text().split("\n")
+    assert len(pids) == 1
+    for pid in (*pids, worker.pid):
+        assert [word for word in words if word.endswith(f" {pid}")] == [f"in {pid}", f"out {pid}"]
+
+
 async def test_what_a_tool_started_is_killed_with_it(stage: Stage) -> None:
     await confined(stage)
     task_id = await stage.create("breed", journal=str(stage.journal))
