@@ -4,7 +4,21 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ARQ", "ARQ_TUNED", "FASTMCP", "ROOT", "SDK", "WINDLASS", "Contender"]
+__all__ = [
+    "ARQ",
+    "ARQ_TUNED",
+    "CELERY",
+    "DRAMATIQ",
+    "FASTMCP",
+    "QUEUES",
+    "ROOT",
+    "SAQ",
+    "SDK",
+    "STREAQ",
+    "TASKIQ",
+    "WINDLASS",
+    "Contender",
+]
 
 ROOT = Path(__file__).parents[1]
 _PROGRAMS = ROOT / "bench" / "programs"
@@ -29,6 +43,9 @@ class Contender:
     """Its server process runs tasks too, as many at a time as the slots variable says; 0 = none."""
     unfinished: tuple[tuple[str, str], ...] = ()
     """Redis (command, key) pairs whose replies sum up to the number of tasks that have not ended."""
+
+    setup: tuple[str, ...] = ()
+    """Command, from the root, that makes its environment; returns at once when that is there."""
 
     def is_installed(self) -> bool:
         """Whether it can be measured here."""
@@ -66,3 +83,24 @@ ARQ_TUNED = Contender(
     environment={"BENCH_ARQ_TUNED": "1"},
     unfinished=(("ZCARD", "arq:queue"),),
 )
+
+
+def _queue(name: str, label: str, unfinished: tuple[tuple[str, str], ...]) -> Contender:
+    """A task queue with an environment of its own."""
+    return Contender(
+        name,
+        label,
+        _PROGRAMS / f"{name}_program.py",
+        python=ROOT / f".venv-{name}" / "bin" / "python",
+        unfinished=unfinished,
+        setup=("scripts/aside", f".venv-{name}", f"constraints/{name}.txt"),
+    )
+
+
+SAQ = _queue("saq", "saq", (("ZCARD", "saq:default:incomplete"),))
+# What a worker has taken from these lists is gone from them: up to its slots too few are counted as unfinished.
+TASKIQ = _queue("taskiq", "taskiq, lists", (("LLEN", "taskiq"),))
+STREAQ = _queue("streaq", "streaq", (("XLEN", "streaq:default:queues:default"),))
+DRAMATIQ = _queue("dramatiq", "dramatiq", (("HLEN", "dramatiq:default.msgs"),))
+CELERY = _queue("celery", "celery, threads", (("LLEN", "celery"), ("HLEN", "unacked")))
+QUEUES = (SAQ, TASKIQ, STREAQ, DRAMATIQ, CELERY)

@@ -13,6 +13,8 @@ class Plan:
     """How often each contender is measured, taking turns."""
     seconds: float
     """Length of one burst of calls, and of one drain at most twice that."""
+    depth: int = 100_000
+    """Tasks in the queue that counts as deep."""
     scale: float = 1.0
     """Multiplies every count and duration; for trying out the bench itself."""
 

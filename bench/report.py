@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, ROOT, SDK, WINDLASS
+from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, QUEUES, ROOT, SDK, WINDLASS
 from bench.figures import Result
 from bench.plan import Plan
+from bench.plot import as_svg
 
 __all__ = ["as_json", "as_table", "write_markdown"]
 
 PAGE = ROOT / "docs" / "performance.md"
+PLOTS = ROOT / "docs" / "performance"
+_PLOTTED = ("drain_10", "drain_100", "create_rate", "get_rate", "start_p50", "enqueue_rate")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-_COLUMNS = (WINDLASS, FASTMCP, ARQ, ARQ_TUNED, SDK)
+_COLUMNS = (WINDLASS, FASTMCP, *QUEUES, ARQ, ARQ_TUNED, SDK)
 _NUMBERS = len(_COLUMNS) + 1
 
 
@@ -67,7 +70,18 @@ def write_markdown(results: Sequence[Result], machine: dict[str, Any], plan: Pla
     rows = [_heading(), *map(_row, results)]
     rule = ["---", *["---:"] * _NUMBERS, "---", "---"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
-    page.write_text(f"{before}{BEGIN}\n{_setting(machine, plan)}\n\n{table}\n{END}{after}")
+    plots = "\n".join(f"![{name}](performance/{name}.svg)" for name in _draw(results))
+    page.write_text(f"{before}{BEGIN}\n{_setting(machine, plan)}\n\n{table}\n\n{plots}\n{END}{after}")
+
+
+def _draw(results: Sequence[Result]) -> list[str]:
+    """Draw some of the figures; their names."""
+    labels = {contender.name: contender.label for contender in _COLUMNS}
+    PLOTS.mkdir(exist_ok=True)
+    drawn = [result for result in results if result.figure.key in _PLOTTED]
+    for result in drawn:
+        (PLOTS / f"{result.figure.key}.svg").write_text(as_svg(result, labels))
+    return [result.figure.key for result in drawn]
 
 
 def _heading() -> list[str]:

@@ -74,8 +74,12 @@ class Stage:
 
     def send(self, tool: str, count: int, gap: float = 0.0) -> None:
         """Have `count` tasks enqueued by a process of their own, `gap` seconds apart, and wait for its end."""
-        sender = self._start("send", tool, count, gap)
-        await_value(lambda: sender.has_ended() or None, "the sender", seconds=_START + count * (gap + 0.02))
+        self.drive("send", tool, count, gap, seconds=_START + count * (gap + 0.02))
+
+    def drive(self, *words: Any, seconds: float) -> None:
+        """Have the contender's program do something to its end."""
+        driver = self._start(*words)
+        await_value(lambda: driver.has_ended() or None, f"{words[0]} to end", seconds=seconds)
 
     def notes(self, kind: str) -> list[list[str]]:
         """What was noted in the journal so far under `kind`, the words of each line after it."""

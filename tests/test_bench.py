@@ -9,11 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bench.__main__ import broken_promises
+from bench.figures import Figure, Goal, Result
+from bench.plot import as_svg
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "bench" / "run"
@@ -104,3 +109,21 @@ def test_the_page_takes_only_whole_tables(scratch: Path) -> None:
     """A table of one case would replace the figures of all the others in docs/performance.md."""
     status, said = bench(scratch, "--only", "get", "--markdown")
     assert (status, "leave out --only" in said) == (2, True)
+
+
+def result(ours: float, *, promised: bool) -> Result:
+    figure = Figure("k", "tasks & more", "tasks/s", True, ("saq",), Goal("≥ 1x saq", lambda _: 10.0), promised=promised)
+    return Result(figure, {"windlass": [ours], "saq": [10.0]}, 10.0)
+
+
+def test_a_run_fails_where_a_promised_goal_is_missed_and_only_there() -> None:
+    results = [result(9, promised=True), result(9, promised=False), result(10, promised=True)]
+    assert broken_promises(results) == ["tasks & more"]
+
+
+def test_a_plot_has_a_bar_for_each_who_was_measured_in_proportion_and_the_goal() -> None:
+    drawn = ET.fromstring(as_svg(result(5, promised=False), {"windlass": "Windlass", "saq": "saq"}))
+    widths = [float(bar.get("width", "")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    assert widths[0] == 2 * widths[1] > 0
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["tasks & more (tasks/s)", "saq", "10", "Windlass", "5", "≥ 1x saq"]

@@ -1,4 +1,7 @@
-"""Windlass under test: `serve PORT`, `work`, `send TOOL COUNT GAP`. Settings: WINDLASS_*."""
+"""Windlass under test: `serve PORT`, `work`, `send TOOL COUNT GAP`, `await COUNT GAP`, `cancel COUNT`.
+
+Settings: WINDLASS_*.
+"""
 
 import asyncio
 import logging
@@ -7,7 +10,7 @@ import time
 
 import structlog
 import uvicorn
-from journal import note, note_first, note_now
+from journal import note, note_first, note_now, noted
 from pace import paced
 
 from windlass.engine.principal import ANONYMOUS, new_task_id
@@ -37,9 +40,20 @@ async def stamp(sent_ns: int) -> str:
 
 @mcp.tool(task=True)
 async def hold() -> str:
-    """Run until the process ends."""
+    """Run until the process ends, or the task is cancelled."""
     note_now("held")
     await asyncio.Event().wait()
+    return "released"
+
+
+@mcp.tool(task=True)
+async def cling(name: str) -> str:
+    """Run until cancelled, and note when that was."""
+    note("clinging", name)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        note_now("cancelled", name)
     return "released"
 
 
@@ -67,6 +81,35 @@ async def send(tool: str, count: int, gap: float) -> None:
         await paced(create, count, gap)
 
 
+async def await_results(count: int, gap: float) -> None:
+    """Create one task after the other and wait for each one's result."""
+    async with open_store(StoreSettings()) as store:
+
+        async def apply() -> None:
+            began = time.perf_counter()
+            task_id = new_task_id()
+            await store.create(NewTask(task_id, "nop", ANONYMOUS, store.pack(task_id, {"arguments": {}})))
+            async with store.feed.follow(task_id) as subscription:
+                while not (await store.look(task_id, ANONYMOUS)).record.is_terminal:
+                    await subscription.news()
+            note("answered", time.perf_counter() - began)
+
+        await paced(apply, count, gap)
+
+
+async def cancel(count: int) -> None:
+    """Start one task after the other and cancel each once it runs."""
+    async with open_store(StoreSettings()) as store:
+        for number in range(count):
+            task_id, name = new_task_id(), f"n{number}"
+            payload = store.pack(task_id, {"arguments": {"name": name}})
+            await store.create(NewTask(task_id, "cling", ANONYMOUS, payload))
+            while not noted("clinging", name):  # noqa: ASYNC110 (another process says it)
+                await asyncio.sleep(0.002)
+            note_now("cancelling", name)
+            await store.cancel(task_id, ANONYMOUS)
+
+
 def main(mode: str, *words: str) -> None:
     """Run one of the modes."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -74,6 +117,10 @@ def main(mode: str, *words: str) -> None:
         uvicorn.run(mcp.http_app(), host="127.0.0.1", port=int(words[0]), log_level="warning")
     elif mode == "work":
         Worker(mcp, WorkerSettings()).run()
+    elif mode == "await":
+        asyncio.run(await_results(int(words[0]), float(words[1])))
+    elif mode == "cancel":
+        asyncio.run(cancel(int(words[0])))
     else:
         asyncio.run(send(words[0], int(words[1]), float(words[2])))
 

@@ -1,0 +1,134 @@
+"""What must not depend on how much there is: two workers against one, a deep queue, many running tasks, and idling."""
+
+import statistics
+import time
+
+from bench.cases.case import Case
+from bench.contenders import ARQ, FASTMCP, SAQ, STREAQ, TASKIQ, WINDLASS, Contender
+from bench.figures import Figure, Goal
+from bench.plan import Plan
+from bench.stage import Stage
+
+__all__ = ["DEPTH", "IDLE", "PAIR", "STARVE"]
+
+_SLOTS = 10
+
+
+def _drained(contender: Contender, plan: Plan, *, workers: int = 1, queued: int, measured: int) -> float:
+    """Tasks a second, from when all workers have started until so many have been settled."""
+    with Stage(contender) as stage:
+        stage.send("nop", queued)
+        for _ in range(workers):
+            stage.work(_SLOTS)
+        stage.await_note("started", workers)
+        began, left = time.monotonic(), stage.unfinished()
+        goal, now = max(0, left - measured), left
+        while now > goal and time.monotonic() < began + max(4 * plan.burst, 1):
+            time.sleep(0.004)
+            now = stage.unfinished()
+        return (left - now) / (time.monotonic() - began)
+
+
+def _pair(contender: Contender, plan: Plan) -> dict[str, float]:
+    queued = plan.count(24_000 if contender is WINDLASS else 12_000, least=200)
+    one, two = (_drained(contender, plan, workers=n, queued=queued, measured=queued // 2) for n in (1, 2))
+    return {"pair_gain": two / one}
+
+
+def _depth(contender: Contender, plan: Plan) -> dict[str, float]:
+    measured = plan.count(3000, least=50)
+    shallow = _drained(contender, plan, queued=measured + 100, measured=measured)
+    deep = _drained(contender, plan, queued=measured + int(plan.depth * plan.scale), measured=measured)
+    return {"depth_cost": shallow / deep}
+
+
+def _starve(contender: Contender, plan: Plan) -> dict[str, float]:
+    count = plan.count(60)
+    with Stage(contender) as stage:
+        stage.work(150)
+        stage.send("hold", 150)
+        stage.await_note("held", 150)
+        stage.work(_SLOTS)
+        stage.send("stamp", 5)
+        stage.await_note("stamped", 5)
+        stage.send("stamp", count, 0.02)
+        stamps = stage.await_note("stamped", 5 + count)[5:]
+    return {"starve_p50": statistics.median((int(started) - int(sent)) / 1e6 for sent, started in stamps)}
+
+
+def _idle(contender: Contender, plan: Plan) -> dict[str, float]:
+    with Stage(contender) as stage:
+        stage.work(_SLOTS)
+        stage.send("stamp", 1)
+        stage.await_note("stamped", 1)
+        time.sleep(1)  # what the start and the last task leave to be done
+        before, began = stage.redis.usage(), time.monotonic()
+        time.sleep(max(1.0, 2 * plan.burst))
+        used = stage.redis.usage().since(before)
+        return {"idle_commands": used.commands / (time.monotonic() - began)}
+
+
+PAIR = Case(
+    "pair",
+    (WINDLASS, SAQ),
+    (
+        Figure(
+            "pair_gain",
+            "drain by two workers, against one",
+            "times",
+            more_is_better=True,
+            peers=(SAQ.name,),
+            goal=Goal("≥ 1.6, until the cores are full", lambda _: 1.6),
+            digits=2,
+        ),
+    ),
+    _pair,
+)
+DEPTH = Case(
+    "depth",
+    (WINDLASS,),
+    (
+        Figure(
+            "depth_cost",
+            "cost of a task with a deep queue behind it, against 100 tasks",
+            "times",
+            more_is_better=False,
+            goal=Goal("flat: ≤ 1.3", lambda _: 1.3),
+            digits=2,
+        ),
+    ),
+    _depth,
+)
+STARVE = Case(
+    "starve",
+    (WINDLASS,),
+    (
+        Figure(
+            "starve_p50",
+            "enqueue to start on an idle worker while 150 tasks run on another, p50",
+            "ms",
+            more_is_better=False,
+            goal=Goal("≤ 10 ms", lambda _: 10.0),
+            digits=2,
+            promised=True,
+        ),
+    ),
+    _starve,
+)
+IDLE = Case(
+    "idle",
+    (WINDLASS, FASTMCP, ARQ, SAQ, TASKIQ, STREAQ),
+    (
+        Figure(
+            "idle_commands",
+            "Redis commands of an idle worker, a second",
+            "commands/s",
+            more_is_better=False,
+            peers=(FASTMCP.name, ARQ.name, SAQ.name, TASKIQ.name, STREAQ.name),
+            goal=Goal("< 10", lambda _: 10.0),
+            digits=1,
+            promised=True,
+        ),
+    ),
+    _idle,
+)
