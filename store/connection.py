@@ -68,12 +68,26 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
             max_connections=_POOL,
             timeout=settings.command_timeout,
         )
+        pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
     except ValueError:  # its text may quote a piece of the password
         raise SettingsError(
             "WINDLASS_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
             "or unix:///path; percent-encode '/', '#', '?' and '@' in a password."
         ) from None
     return Redis.from_pool(pool)
+
+
+class _Breaking:
+    """A connection whose transport was closed this very moment: uvloop calls a write to it a RuntimeError, and redis-py
+    would then not connect again. It can go when redis-py takes that for a broken connection by itself.
+    """
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        """Send, or raise what redis-py and we take for an outage."""
+        try:
+            await super().send_packed_command(*args, **kwargs)  # type: ignore[misc]  # mixed into a redis-py class
+        except RuntimeError as exc:
+            raise ConnectionError(str(exc)) from exc
 
 
 def connect_blocking(settings: StoreSettings) -> Any:

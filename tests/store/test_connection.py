@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import uvloop
 from anyio import fail_after
 from depot import OWNER, Depot
 from redis.asyncio import Redis
@@ -254,3 +255,18 @@ def test_settings_do_not_show_their_secrets(name: str) -> None:
     assert name not in repr(settings)
     assert PASSWORD not in repr(settings)
     assert PASSWORD not in str(settings)
+
+
+def test_a_connection_that_broke_this_very_moment_is_replaced_under_uvloop_too(redis_url: str) -> None:
+    """What `windlass serve` runs on calls a write to it a RuntimeError, which no client takes for an outage."""
+
+    async def ping_over_a_broken_connection() -> None:
+        client = connect(StoreSettings(redis_url=redis_url))
+        connection = await client.connection_pool.get_connection()
+        await client.connection_pool.release(connection)
+        connection._writer.transport.abort()
+        assert await client.ping()
+        await client.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ping_over_a_broken_connection())
