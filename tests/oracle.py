@@ -63,10 +63,16 @@ class Found:
         return {member.decode(): score for member, score in self.values.get(key, [])}
 
 
-async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
-    """All of Redis at one moment, in two round trips."""
+async def read_redis(redis: Redis, prefix: str = "windlass", *, chunk: int | None = None) -> Found:
+    """All of Redis at one moment, in two round trips; in `chunk` keys at a time when it is large and at rest."""
     found = Found(Keys(prefix))
     names = sorted(key.decode() for key in await redis.keys("*"))
+    for first in range(0, len(names), chunk or len(names) or 1):
+        await _read_some(redis, found, names[first : first + chunk] if chunk else names)
+    return found
+
+
+async def _read_some(redis: Redis, found: Found, names: list[str]) -> None:
     async with redis.pipeline(transaction=True) as pipe:
         for name in names:
             _read(pipe, found.keys, name)
@@ -76,25 +82,21 @@ async def read_redis(redis: Redis, prefix: str = "windlass") -> Found:
         value, ttl = replies[2 * at : 2 * at + 2]
         if ttl != -2:
             found.values[name], found.ttls[name] = value, ttl
-    return found
 
 
 def _read(pipe: Any, keys: Keys, name: str) -> None:
-    hashes = (keys.record(""), keys.inputs(""), keys.journal(""), keys.artifact(""), keys.pace(""))
-    if name.startswith(hashes) or name == keys.ended:
+    family = name.removeprefix(keys.root).partition(":")[0] if name.startswith(keys.root) else ""
+    hashes = ("task", "inputs", "journal", "artifact", "ended", "pace", "session", "followed", "calls", "call")
+    if family in hashes:
         pipe.hgetall(name)
-    elif name.startswith(keys.artifacts("")):
-        pipe.smembers(name)
-    elif name.startswith((keys.events(""), keys.output(""))):
+    elif family in ("events", "output", "outbox"):
         pipe.xrange(name)
-    elif name in (keys.live, keys.all, keys.dead, keys.fading, keys.outside) or name.startswith(
-        (keys.open(""), keys.list(""), keys.queue(""), keys.lane(""), keys.line(""))
-    ):
+    elif family in ("live", "all", "dead", "list", "fading", "outside", "open", "queue", "lane", "line", "sessions"):
         pipe.zrange(name, 0, -1, withscores=True)
-    elif name.startswith((keys.wake(""), keys.starts(""))):
-        pipe.lrange(name, 0, -1)
-    elif name == keys.workers:
+    elif family in ("artifacts", "workers"):
         pipe.smembers(name)
+    elif family in ("wake", "starts"):
+        pipe.lrange(name, 0, -1)
     else:
         pipe.get(name)
 
@@ -141,13 +143,13 @@ def _of_history(found: Found, task_id: str) -> Iterator[str]:
     ends = [event.seq for event in events if event.move in FINISHING]
     if ends != ([len(events)] if record.is_terminal else []):
         yield f"I3: {record.status} after {len(events)} events, ended by {ends}"
+    yield from _of_fences(record, events)
     try:
         if (folded := fold(events)) != record:
             yield f"I4: the record {record} is not the fold of its events {folded}"
     except IllegalMove as impossible:
         yield f"I4: {impossible}"
         return
-    yield from _of_fences(record, events)
     yield from _of_changes(events)
 
 
@@ -155,10 +157,10 @@ def _of_fences(record: TaskRecord, events: list[Event]) -> Iterator[str]:
     fences = [event.facts["fence"] for event in events if "fence" in event.facts]
     if fences != sorted(set(fences)):
         yield f"I5: fences {fences}"
-    claims = [event.facts["fence"] for event in events if event.move in _CLAIMS]
+    claimed = [event.facts.get("fence") for event in events if event.move in _CLAIMS][-1:]
     by_worker = record.status in (Status.COMPLETED, Status.FAILED) and record.reason != "deadline"
-    if by_worker and record.fence != claims[-1]:
-        yield f"I6: ended under fence {record.fence}, claimed last under {claims[-1]}"
+    if by_worker and [record.fence] != claimed:
+        yield f"I6: ended under fence {record.fence}, claimed last under {claimed}"
     held = False
     for event in events:
         if event.move is Move.CLAIM and held:

@@ -1,0 +1,146 @@
+"""The server that chaos is made around: one tool for each way in which a tool can behave or misbehave.
+
+Every attempt notes its effect in a journal outside Redis, under the fence it was given; the result names task and
+fence. `CHAOS_VERSION` 1 does not know the tool `newer`.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
+from wire.tokens import guarded_options
+
+from chaos.journal import Journal
+from windlass.server import Context, TaskConfig, TaskServer
+
+Ctx = Context[Any, Any]
+
+GIGABYTE = 1 << 30
+mcp: TaskServer[Any] = TaskServer("Chaos", **guarded_options())
+_journals: dict[int, Journal] = {}
+
+if "CHAOS_MEMORY_LIMIT" in os.environ:
+    limit = int(os.environ["CHAOS_MEMORY_LIMIT"])
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+class Consent(BaseModel):
+    yes: bool
+
+
+def effect(n: int, ctx: Ctx) -> None:
+    """What cannot be taken back."""
+    pid = os.getpid()
+    if pid not in _journals:
+        _journals[pid] = Journal(Path(os.environ["CHAOS_JOURNALS"]) / f"tools-{pid}")
+    _journals[pid].note("effect", ctx.task_id, ctx.attempt, ctx.fence, n)
+
+
+def result(n: int, ctx: Ctx) -> str:
+    return json.dumps({"n": n, "task": ctx.task_id, "fence": ctx.fence})
+
+
+@mcp.tool(task=True)
+async def quick(n: int, ctx: Ctx) -> str:
+    """Ends at once."""
+    effect(n, ctx)
+    return result(n, ctx)
+
+
+@mcp.tool(task=True)
+async def walk(n: int, seconds: float, ctx: Ctx) -> str:
+    """Takes a while and says so."""
+    ends = time.monotonic() + seconds
+    while (left := ends - time.monotonic()) > 0:
+        await ctx.report_progress(seconds - left, seconds, f"{n} walks")
+        await asyncio.sleep(0.1)
+    effect(n, ctx)
+    return result(n, ctx)
+
+
+@mcp.tool(task=True)
+def stroll(n: int, seconds: float, ctx: Ctx) -> str:
+    """`walk` as a plain function."""
+    ctx.report_progress(0, 1)
+    time.sleep(seconds)
+    effect(n, ctx)
+    return result(n, ctx)
+
+
+@mcp.tool(task=TaskConfig(retries=3, backoff=0.2))
+async def flaky(n: int, ctx: Ctx) -> str:
+    """Fails at first."""
+    effect(n, ctx)
+    if ctx.attempt == 1:
+        raise RuntimeError("not yet")
+    return result(n, ctx)
+
+
+@mcp.tool(task=True)
+async def refuse(n: int, ctx: Ctx) -> str:
+    """Answers with an error of its own."""
+    effect(n, ctx)
+    raise MCPError(-32050, str(n))
+
+
+@mcp.tool(task=True)
+async def leave(n: int, ctx: Ctx) -> str:
+    """Tries to end its process politely."""
+    effect(n, ctx)
+    raise SystemExit(n)
+
+
+@mcp.tool(task=True)
+async def die(n: int, ctx: Ctx) -> str:
+    """Ends its process, the first time."""
+    effect(n, ctx)
+    if ctx.attempt == 1:
+        os._exit(3)
+    return result(n, ctx)
+
+
+@mcp.tool(task=True)
+async def block(n: int, seconds: float, ctx: Ctx) -> str:
+    """Holds up the event loop, and so its neighbours."""
+    effect(n, ctx)
+    time.sleep(seconds)  # noqa: ASYNC251 (blocking the loop is what it is for)
+    return result(n, ctx)
+
+
+@mcp.tool(task=TaskConfig(timeout=0.5))
+def hang(n: int, seconds: float, ctx: Ctx) -> str:
+    """A thread that does not end when its time is up."""
+    effect(n, ctx)
+    time.sleep(seconds)
+    return result(n, ctx)
+
+
+@mcp.tool(task=True)
+async def hog(n: int, ctx: Ctx) -> str:
+    """Wants more memory than there is."""
+    effect(n, ctx)
+    return str(len(bytearray(64 * GIGABYTE)))
+
+
+@mcp.tool(task=True)
+async def ask(n: int, ctx: Ctx) -> str:
+    """Wants to know something first."""
+    answer = await ctx.elicit(f"Shall {n}?", Consent)
+    effect(n, ctx)
+    assert answer.action == "accept"
+    return result(n, ctx)
+
+
+if os.environ.get("CHAOS_VERSION") != "1":
+
+    @mcp.tool(task=True)
+    async def newer(n: int, ctx: Ctx) -> str:
+        """Came with the second version."""
+        effect(n, ctx)
+        return result(n, ctx)
