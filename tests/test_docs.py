@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lifecycle_page
 import pytest
+from model.mutants import MUTANTS
 
 from windlass.cli.hosts import HOSTS
 from windlass.cli.main import app
@@ -68,3 +69,10 @@ def test_every_command_is_in_the_reference() -> None:
 def test_every_host_is_on_the_page_of_clients_with_its_file() -> None:
     said = dict(re.findall(r"^\| `([a-z-]+)` \| (?:`([^`]+)`)? ?\|", CLIENTS, re.MULTILINE))
     assert said == {name.value: host.project_file or "" for name, host in HOSTS.items()}
+
+
+def test_every_fault_put_in_on_purpose_is_in_the_table() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+?) \| [^|]+ \| sees (?:it|nothing) \|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE
+    )
+    assert rows == [mutant.name for mutant in MUTANTS]
