@@ -39,6 +39,8 @@ class PrivateRedis:
                 try:
                     client.ping()
                     return
+                except redis.BusyLoadingError:
+                    deadline = time.monotonic() + 10  # a long file on a busy machine
                 except redis.ConnectionError:
                     if time.monotonic() > deadline or self.process is None or self.process.poll() is not None:
                         self.kill()
