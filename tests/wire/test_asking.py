@@ -121,6 +121,19 @@ async def test_all_kinds_of_questions_may_be_open_at_once_and_answered_in_any_or
     assert done["result"]["structuredContent"] == {"result": ["accept", "decline", "small-1", "1"]}
 
 
+async def test_a_tool_that_asks_by_what_it_returns_asks_as_a_task_too(rpc: Rpc) -> None:
+    """The SDK's `InputRequiredResult`, round after round, with its `requestState`."""
+    task_id = await rpc.task("ask_in_rounds")
+    await question(rpc, task_id)
+    await answer(rpc, task_id, input_1={"action": "accept", "content": {"name": "Ann"}})
+    second = await question(rpc, task_id, "input-2")
+    assert second["params"]["message"] == "Who, after Ann ?"
+
+    await answer(rpc, task_id, input_2={"action": "accept", "content": {"name": "Bob"}})
+
+    assert text(await rpc.done(task_id)) == "Ann Bob"
+
+
 @pytest.mark.parametrize(
     ("tool", "given"),
     [

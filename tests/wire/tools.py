@@ -7,7 +7,18 @@ from typing import Annotated, Any
 from mcp.server.mcpserver import Elicit, Resolve
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
-from mcp_types import SamplingMessage, TextContent, Tool, ToolChoice, ToolResultContent, ToolUseContent
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+    SamplingMessage,
+    TextContent,
+    Tool,
+    ToolChoice,
+    ToolResultContent,
+    ToolUseContent,
+)
 from pydantic import BaseModel
 
 from windlass.server import Context, TaskConfig, TaskServer
@@ -126,6 +137,19 @@ def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
     async def ask_roots(ctx: Context[Any, Any]) -> list[str]:
         """Asks where its client works."""
         return [str(root.uri) for root in (await ctx.list_roots()).roots]
+
+    @mcp.tool(task=True)
+    async def ask_in_rounds(ctx: Context[Any, Any]) -> str | InputRequiredResult:
+        """Asks by what it returns, twice, as the SDK's tools may."""
+        known = ctx.request_state or ""
+        answer = (ctx.input_responses or {}).get("who")
+        if isinstance(answer, ElicitResult) and answer.content:
+            known += f"{answer.content['name']} "
+        if known.count(" ") == 2:
+            return known.strip()
+        schema = Person.model_json_schema()
+        form = ElicitRequestFormParams(message=f"Who, after {known or 'nobody'}?", requested_schema=schema)
+        return InputRequiredResult(input_requests={"who": ElicitRequest(params=form)}, request_state=known)
 
     @mcp.tool(task=True)
     async def ask_everything(ctx: Context[Any, Any]) -> list[str]:
