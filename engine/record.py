@@ -158,9 +158,9 @@ class TaskView:
     """Open questions by key, in the order they were asked."""
     ahead: int | None = None
     """How many tasks are queued before this one; None unless it is pending."""
-    wait_ms: int | None = None
+    wait_ms: int | None = field(default=None, compare=False)
     """How long a queued task will wait, as far as its queue's workers can tell; None = not known."""
-    is_served: bool = True
+    is_served: bool = field(default=True, compare=False)
     """False for a queued task whose queue no live worker serves."""
     rerun_as: str | None = None
     """The last task that repeats this one."""
