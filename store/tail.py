@@ -65,11 +65,14 @@ class _Tail:
         # The event at the cursor is read as well: it may be the last there will ever be.
         self._last = max(0, start - 1)
         self._over = False
+        self._stopped = False
         self._moved = asyncio.Event()
         self._pumping = asyncio.create_task(self._pump(), name="windlass.tail")
         self._pumping.add_done_callback(lambda _: self._stir())
 
     async def stop(self) -> None:
+        # redis-py can swallow a cancel that comes while it probes a connection; the flag is seen then.
+        self._stopped = True
         self._pumping.cancel()
         await asyncio.wait([self._pumping])
 
@@ -95,10 +98,10 @@ class _Tail:
 
     async def _pump(self) -> None:
         async with self._feed.follow(self._id) as subscription:
-            while not self._over:
+            while not (self._over or self._stopped):
                 await subscription.news()
                 fresh = await self._patiently(self._last)
-                while fresh and not self._over:
+                while fresh and not (self._over or self._stopped):
                     self._take(fresh)
                     fresh = await self._patiently(self._last)
                 # Nothing at all was found: the history is gone, or the cursor lies beyond its end.

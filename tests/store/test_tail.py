@@ -101,3 +101,25 @@ async def test_the_last_event_says_how_the_task_ended(depot: Depot) -> None:
     async with depot.store.tails.follow(claimed.id, after=2) as events:
         with fail_after(5):
             assert (await anext(events)).move is Move.COMPLETE
+
+
+async def test_leaving_ends_a_reader_whose_cancel_was_swallowed(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """redis-py swallows a cancel that comes while it probes a connection; whoever leaves must not wait for ever."""
+    claimed = await depot.start()
+    reading = asyncio.Event()
+    read = depot.store.tails._read
+
+    async def swallowing(task_id: str, after: int) -> list[Event]:
+        if fresh := await read(task_id, after):
+            return fresh
+        reading.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return []
+        raise AssertionError("nobody cancelled it")
+
+    monkeypatch.setattr(depot.store.tails, "_read", swallowing)
+    with fail_after(5):
+        async with depot.store.tails.follow(claimed.id):
+            await reading.wait()
