@@ -11,7 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from windlass.cli import host_commands, options
+from windlass.cli import host_commands, options, task_commands
 from windlass.cli.failures import UsageFault, failure_of, show
 from windlass.cli.logs import LogForm, LogLevel, configure
 from windlass.engine.errors import WindlassError
@@ -168,6 +168,7 @@ def call(
 
 app.command()(host_commands.stdio)
 app.command()(host_commands.install)
+app.add_typer(task_commands.app, name="tasks")
 
 
 @app.command()

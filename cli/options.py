@@ -14,12 +14,17 @@ __all__ = [
     "Form",
     "Grace",
     "Host",
+    "Json",
     "Level",
     "OptionalFile",
     "ParentLine",
     "Port",
     "Queue",
     "RedisUrl",
+    "TaskId",
+    "TaskIds",
+    "Token",
+    "Url",
 ]
 
 _FILE_HELP = "The server: file.py, file.py:name, package.module or package.module:name."
@@ -51,6 +56,21 @@ Queue = Annotated[
     list[str] | None,
     typer.Option(help="Queue to serve: A,B or repeated (WINDLASS_QUEUE).", metavar="A,B", show_default="default"),
 ]
+Url = Annotated[
+    str | None, typer.Option(help="A running server, as http://host:port or its endpoint. Without it: Redis itself.")
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        help="Bearer token for --url: a user's, or the operator's.",
+        envvar="WINDLASS_API_OPERATOR_TOKEN",
+        show_envvar=True,
+        show_default=False,
+    ),
+]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_default=False)]
+TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the field names of the HTTP API.")]
 Level = Annotated[
     LogLevel, typer.Option("--log-level", help="From which level on to log.", envvar="WINDLASS_LOG_LEVEL")
 ]

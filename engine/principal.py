@@ -1,10 +1,11 @@
 """Who owns a task: a digest of the caller's identity, or the anonymous owner. Tokens never come this far."""
 
+import base64
 import hashlib
 import json
 import secrets
 
-__all__ = ["ANONYMOUS", "LOCAL", "new_task_id", "principal_of"]
+__all__ = ["ANONYMOUS", "LOCAL", "as_task_id", "new_task_id", "principal_of"]
 
 ANONYMOUS = "anonymous"
 """The one owner of everything created without authentication; it may list nothing."""
@@ -21,4 +22,10 @@ def principal_of(issuer: str | None, client_id: str | None, subject: str | None)
 
 def new_task_id() -> str:
     """A fresh id of 256 random bits (43 URL-safe characters): unguessable, so it may be used as a bearer handle."""
-    return secrets.token_urlsafe(32)
+    return as_task_id(secrets.token_bytes(32))
+
+
+def as_task_id(bits: bytes) -> str:
+    """Bits as URL-safe characters of which the first is no `-`: a command line would take that for an option."""
+    text = base64.urlsafe_b64encode(bits).decode().rstrip("=")
+    return f"_{text[1:]}" if text.startswith("-") else text

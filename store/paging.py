@@ -29,7 +29,7 @@ class Page:
     """A part of a list, newest task first."""
 
     views: tuple[TaskView, ...]
-    """Of outcomes only those of failed tasks, and short ones; questions by number only."""
+    """Of outcomes only those of failed tasks, and short ones; questions by number only; no estimate of the wait."""
     next: str | None
     """Cursor of what follows, None at the end. A page may be short, or empty, and still not be the last."""
 

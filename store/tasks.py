@@ -17,7 +17,7 @@ from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.census import Census, census_of, live_workers
 from windlass.store.connection import open_redis, store_errors
-from windlass.store.creation import creation, new_record, packed, refusal, repeated, sealed_answers
+from windlass.store.creation import creation, new_record, packed, refusal, repeated, rerun_id, sealed_answers
 from windlass.store.feed import Feed
 from windlass.store.keys import DEAD_LETTERS, Keys
 from windlass.store.left import LeftCalls
@@ -162,10 +162,10 @@ class TaskStore:
             raise NotRepeatable(
                 "The task succeeded, so its arguments were not kept. Call the tool again.", task_id=task_id
             )
-        again = new_task_id()
+        again = rerun_id(await self.shared_secret(), task_id, once) if once else new_task_id()
         payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
         listed_for = (lister or b"").decode()
-        return await self.create(repeated(record, again, payload, listed_for=listed_for, once=once))
+        return await self.create(repeated(record, again, payload, listed_for=listed_for))
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """Give answers to open questions by key; how many were taken. Unknown and answered keys are passed over.

@@ -6,7 +6,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.engine.principal import ANONYMOUS, new_task_id, principal_of
+from windlass.engine.principal import ANONYMOUS, as_task_id, new_task_id, principal_of
 
 PART = st.none() | st.text(st.characters(codec="utf-8"), max_size=4)
 IDENTITY = st.tuples(PART, PART, PART)
@@ -47,3 +47,13 @@ def test_a_task_id_is_256_random_bits_in_url_safe_letters() -> None:
     for bits in seen:
         always, never = always & bits, never | bits
     assert (always, never) == (0, 2**256 - 1)
+
+
+def test_no_task_id_looks_like_an_option_on_a_command_line() -> None:
+    """One in 64 would: base64 for URLs has a dash."""
+    ids = {new_task_id() for _ in range(2000)}
+
+    assert len(ids) == 2000
+    assert {len(task_id) for task_id in ids} == {43}
+    assert not [task_id for task_id in ids if task_id.startswith("-")]
+    assert as_task_id(b"\xf8" + bytes(31)) == "_" + "A" * 42

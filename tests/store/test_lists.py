@@ -1,5 +1,6 @@
 """Lists of tasks: everybody's own, in pages that neither skip nor repeat, and forgotten with the tasks."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -65,7 +66,8 @@ async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_
 
     listed = {view.record.id: view for view in (await depot.store.page(OWNER)).views}
 
-    looked = {task_id: await depot.look(task_id) for task_id in listed}
+    # How long a task will wait takes a reading of the queue, which a page does not make for each.
+    looked = {task_id: replace(await depot.look(task_id), wait_ms=None, is_served=True) for task_id in listed}
     assert len(listed) == 8
     shown = [*pending, ended[0].id, ended[1].id]
     assert [listed[task_id] for task_id in shown] == [looked[task_id] for task_id in shown]
@@ -217,7 +219,19 @@ async def test_a_cursor_of_another_lister_or_made_up_is_refused(depot: Depot) ->
     assert mine
     assert operators
 
-    forged = ["", "x", "17", "é", "=" * 8, "A" * 80, mine[:-2], mine + "AAAA", "B" + mine[1:], mine * 40, "\ud800"]
+    forged = [
+        "",
+        "x",
+        "17",
+        "é",
+        "=" * 8,
+        "A" * 80,
+        mine[:-2],
+        mine + "AAAA",
+        ("B" if mine[0] == "A" else "A") + mine[1:],
+        mine * 40,
+        "\ud800",
+    ]
     for cursor, lister in [(mine, STRANGER), (mine, OPERATOR), (operators, OWNER), *((one, OWNER) for one in forged)]:
         with pytest.raises(BadCursor, match="Start again without one"):
             await depot.store.page(lister, after=cursor)

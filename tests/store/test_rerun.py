@@ -50,7 +50,7 @@ async def test_what_did_not_succeed_can_be_run_again(depot: Depot, outcome: Outc
         reason=None,
         rerun_of=claimed.id,
     )
-    assert await depot.look(record.id) == again
+    assert (await depot.look(record.id)).record == record
     assert depot.ann.arguments(await depot.take(record.id)) == {"path": "/a"}
     assert [view.record.id for view in (await depot.store.page(OWNER)).views] == [record.id, claimed.id]
 
@@ -89,7 +89,9 @@ async def test_a_rerun_said_twice_with_one_key_is_one_task(depot: Depot) -> None
     first = await depot.store.rerun(task_id, OWNER, once="click 1")
 
     async with depot.nothing_changes():
-        assert await depot.store.rerun(task_id, OWNER, once="click 1") == first
+        assert (await depot.store.rerun(task_id, OWNER, once="click 1")).record == first.record
+    await depot.finish(await depot.take(first.record.id), REFUSED)
+    assert await depot.store.rerun(task_id, OWNER, once="click 1") == await depot.look(first.record.id)
     other = await depot.store.rerun(task_id, OWNER, once="click 2")
     elsewhere = await depot.store.rerun(await failed(depot), OWNER, once="click 1")
 

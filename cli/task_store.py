@@ -1,0 +1,69 @@
+"""Tasks as an operator of a Redis sees them: no server needed. Says what the HTTP API would say."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from windlass.cli.failures import Failure, Reported, UsageFault
+from windlass.cli.task_source import Json, TaskSource
+from windlass.engine.status import Status
+from windlass.server.api_wire import event_json, summary, task_json
+from windlass.store.paging import LONGEST_PAGE
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import OPERATOR, TaskStore, open_store
+
+__all__ = ["over_redis"]
+
+
+async def over_redis(work: Callable[[TaskSource], Awaitable[int]], settings: StoreSettings) -> int:
+    """Do the work on the Redis of these settings.
+
+    Raises:
+        StoreUnavailable, RedisUnfit, SettingsError: see `open_store`.
+    """
+    async with open_store(settings) as store:
+        return await work(_StoreSource(store))
+
+
+class _StoreSource:
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+
+    async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
+        wanted = _statuses(statuses)
+        tasks: list[Json] = []
+        while True:
+            room = min(LONGEST_PAGE, limit - len(tasks))
+            page = await self._store.page(OPERATOR, after=cursor, limit=room, statuses=wanted, tool=tool)
+            tasks += [summary(view, to_operator=True) for view in page.views]
+            cursor = page.next
+            if cursor is None or len(tasks) >= limit:
+                return {"tasks": tasks, "next_cursor": cursor}
+
+    async def show(self, task_id: str, *, history: bool = False) -> Json:
+        task = task_json(await self._store.look(task_id, OPERATOR), to_operator=True)
+        if history:
+            events = await self._store.history(task_id)
+            task["events"] = [event_json(event, to_operator=True) for event in events]
+        return task
+
+    async def cancel(self, task_id: str) -> Json:
+        cancelled = await self._store.cancel(task_id, OPERATOR, reason="operator")
+        view = await self._store.look(task_id, OPERATOR)
+        if not cancelled and view.record.status is not Status.CANCELLED:
+            raise Reported(Failure(f"The task has already ended: {view.record.status}.", 1))
+        return task_json(view, to_operator=True)
+
+    async def rerun(self, task_id: str, *, key: str | None) -> Json:
+        return task_json(await self._store.rerun(task_id, OPERATOR, once=key), to_operator=True)
+
+    async def events(self, task_id: str, *, after: int) -> AsyncIterator[Json]:
+        async with self._store.tails.follow(task_id, after=after) as events:
+            async for event in events:
+                yield event_json(event, to_operator=True)
+
+
+def _statuses(words: Sequence[str]) -> frozenset[Status]:
+    try:
+        return frozenset(map(Status, words))
+    except ValueError:
+        known = ", ".join(status.value for status in Status)
+        raise UsageFault(f"--status must be some of {known}, separated by commas.") from None
