@@ -3,15 +3,19 @@
 from typing import Any
 
 from windlass.server import TaskServer
+from windlass.server.followups import FOLLOW_UPS
 
 __all__ = ["offer_of", "ready_line"]
 
 
 async def offer_of(server: TaskServer[Any]) -> dict[str, Any]:
-    """`tools`: every name; `tasks`: those that run as tasks; `queues`: where those wait. Fit for JSON."""
+    """`tools`: every name but the follow-up tools'; `tasks`: those that run as tasks; `queues`: where those wait.
+
+    Fit for JSON.
+    """
     policies = server._desk.policies()  # the server has no public way to ask yet
     return {
-        "tools": [tool.name for tool in await server.list_tools()],
+        "tools": [tool.name for tool in await server.list_tools() if tool.name not in FOLLOW_UPS],
         "tasks": list(policies),
         "queues": sorted({policy.queue for policy in policies.values()}),
     }

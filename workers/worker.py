@@ -56,13 +56,13 @@ class Worker(arq.worker.Worker):
     async def main(self) -> None:
         """The worker's life: open the station, work the shift, leave."""
         async with open_station(self._source, self._settings) as station:
-            # What the start has made lives as long as the process: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
             bell = Bell(self._settings, station.store.keys, self._settings.queue)
             shift = Shift(station, bell, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.add_signal_handler(number, shift.drain)
+            # What the start has made lives as long as the process: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             watching = self.loop.create_task(self._watch(shift))
             try:
                 await shift.work()
