@@ -14,6 +14,7 @@ from bench.cases.create import CREATE
 from bench.cases.crowd import DEPTH, IDLE, PAIR, STARVE
 from bench.cases.drain import DRAIN
 from bench.cases.enqueue import ENQUEUE
+from bench.cases.followers import FOLLOWERS
 from bench.cases.get import GET
 from bench.cases.progress import PROGRESS
 from bench.cases.result import RESULT
@@ -25,7 +26,7 @@ from bench.plan import Plan
 from bench.processes import clean_up_on_signals
 from bench.report import as_json, as_table, write_markdown
 
-CASES = (CREATE, GET, START, RESULT, ENQUEUE, DRAIN, PAIR, DEPTH, STARVE, CANCEL, PROGRESS, COST, IDLE)
+CASES = (CREATE, GET, START, RESULT, ENQUEUE, DRAIN, PAIR, DEPTH, STARVE, CANCEL, PROGRESS, COST, IDLE, FOLLOWERS)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -10,6 +10,7 @@ __all__ = [
     "CELERY",
     "DRAMATIQ",
     "FASTMCP",
+    "FOLLOWERS",
     "QUEUES",
     "ROOT",
     "SAQ",
@@ -22,6 +23,8 @@ __all__ = [
 
 ROOT = Path(__file__).parents[1]
 _PROGRAMS = ROOT / "bench" / "programs"
+FOLLOWERS = _PROGRAMS / "followers_program.py"
+"""Reads event streams; for the contender that has them."""
 _PEERS = ROOT / ".venv-peers" / "bin" / "python"
 
 

@@ -62,6 +62,10 @@ class PrivateRedis:
         traffic = facts["total_net_input_bytes"] + facts["total_net_output_bytes"]
         return Usage(commands - self._asked, traffic, facts["used_memory"])
 
+    def subscriptions(self) -> int:
+        """Connections that are subscribed to something."""
+        return len(self._client.client_list(_type="pubsub"))
+
     def stop(self) -> None:
         """End the server."""
         self._client.close()

@@ -67,6 +67,14 @@ class Program:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def memory(self) -> int:
+        """Bytes of memory it has now; 0 where the system does not tell (no /proc)."""
+        try:
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        except OSError:
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def stop(self) -> None:
         """End the whole group, the hard way: nothing of a finished measurement is worth a farewell."""
         _kill_group(self._process.pid)

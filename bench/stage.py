@@ -3,11 +3,12 @@
 import functools
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.contenders import Contender
+from bench.contenders import FOLLOWERS, Contender
 from bench.mcp_client import Endpoint, run_client
 from bench.private_redis import PrivateRedis
 from bench.processes import Program, await_value, free_port
@@ -81,6 +82,10 @@ class Stage:
         driver = self._start(*words)
         await_value(lambda: driver.has_ended() or None, f"{words[0]} to end", seconds=seconds)
 
+    def follow(self, port: int, tasks: Sequence[str], count: int, seconds: float) -> None:
+        """Start a process that reads `count` event streams of these tasks for so long."""
+        self._start(port, ",".join(tasks), count, seconds, program=FOLLOWERS)
+
     def notes(self, kind: str) -> list[list[str]]:
         """What was noted in the journal so far under `kind`, the words of each line after it."""
         try:
@@ -108,10 +113,10 @@ class Stage:
         """Processor time of the contender's running processes, Redis not among them."""
         return sum(program.cpu_seconds() for program in self.programs)
 
-    def _start(self, *words: Any, slots: int = 0) -> Program:
-        contender = self.contender
-        program = Program(
-            [contender.python, contender.program, *map(str, words)],
+    def _start(self, *words: Any, slots: int = 0, program: Path | None = None) -> Program:
+        contender, script = self.contender, program or self.contender.program
+        started = Program(
+            [contender.python, script, *map(str, words)],
             environment={
                 contender.redis_variable: self.redis.url + contender.redis_options,
                 "BENCH_JOURNAL": str(self._journal),
@@ -121,5 +126,5 @@ class Stage:
             },
             output=self.directory / f"{words[0]}.log",
         )
-        self.programs.append(program)
-        return program
+        self.programs.append(started)
+        return started

@@ -1,10 +1,8 @@
 """HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `api_wire.py`."""
 
-import json
 from collections.abc import AsyncIterator
 
 import structlog
-from sse_starlette import ServerSentEvent
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,6 +14,7 @@ from windlass.engine.record import TaskView
 from windlass.engine.status import Status
 from windlass.server.api_access import Access, Caller, Guard, caller_of
 from windlass.server.api_faults import error_handlers
+from windlass.server.api_frames import Frames
 from windlass.server.api_parts import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
 from windlass.server.api_wire import event_json, summary, task_json
 from windlass.server.artifact_api import artifact_routes
@@ -53,6 +52,7 @@ def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:
 class _Api:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._frames = Frames()
 
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
@@ -109,7 +109,7 @@ class _Api:
             raise BadArguments(f"Event {after} of this task has not happened. Leave out Last-Event-ID to get all.")
         if record.is_terminal and after == record.seq:
             return Response(status_code=204)  # tells an EventSource not to come back
-        stream = _events(self._desk.store, record.id, after, to_operator=caller.is_operator)
+        stream = _stream(self._desk.store, self._frames, record.id, after, to_operator=caller.is_operator)
         return Stream(stream)
 
     def _admit(self, tool: str) -> None:
@@ -122,13 +122,13 @@ class _Api:
         return caller, await self._desk.store.look(task_id_of(request), caller.principal)
 
 
-async def _events(store: TaskStore, task_id: str, after: int, *, to_operator: bool) -> AsyncIterator[ServerSentEvent]:
+async def _stream(
+    store: TaskStore, frames: Frames, task_id: str, after: int, *, to_operator: bool
+) -> AsyncIterator[bytes]:
+    yield f"retry: {RETRY_MS}\r\n".encode()  # a line of the first event
     async with store.tails.follow(task_id, after=after) as events:
-        retry: int | None = RETRY_MS
         async for event in events:
-            data = json.dumps(event_json(event, to_operator=to_operator), separators=(",", ":"))
-            yield ServerSentEvent(data, id=str(event.seq), event=event.move.value, retry=retry)
-            retry = None
+            yield frames.of(task_id, event, to_operator=to_operator)
 
 
 def _statuses(request: Request) -> frozenset[Status]:

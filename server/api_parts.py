@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 class Stream(EventSourceResponse):
     """An open stream; one whose reader has stopped reading ends, so that nothing piles up for it."""
 
-    def __init__(self, events: AsyncIterator[ServerSentEvent]) -> None:
+    def __init__(self, events: AsyncIterator[ServerSentEvent] | AsyncIterator[bytes]) -> None:
         super().__init__(events, ping=_COMMENT_EVERY, send_timeout=_PATIENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -127,3 +127,17 @@ def test_a_plot_has_a_bar_for_each_who_was_measured_in_proportion_and_the_goal()
     assert widths[0] == 2 * widths[1] > 0
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert texts == ["tasks & more (tasks/s)", "saq", "10", "Windlass", "5", "≥ 1x saq"]
+
+
+def test_followers_share_one_subscription_and_miss_nothing(scratch: Path) -> None:
+    """The short form of a thousand open event streams; only what does not depend on the machine's speed is held."""
+    status, said = bench(
+        scratch, "--quick", "--only", "followers", "--scale", "0.05", "--json", str(scratch / "out.json")
+    )
+    assert status == 0, said
+    report = json.loads((scratch / "out.json").read_text())
+
+    figures = {figure["figure"]: figure["medians"]["windlass"] for figure in report["figures"]}
+    assert (figures["followers_count"], figures["followers_subscriptions"], figures["followers_missed"]) == (20, 1, 0)
+    assert 0 < figures["followers_p50"] <= figures["followers_p99"]
+    assert figures["followers_rate"] > 10

@@ -1,0 +1,99 @@
+"""Open event streams on one replica: how late events arrive, what the streams cost, and whether that stays so."""
+
+import asyncio
+import time
+
+from bench.cases.case import Case
+from bench.contenders import WINDLASS, Contender
+from bench.figures import Figure, Goal
+from bench.mcp_client import Endpoint, call_tool, run_client
+from bench.plan import Plan
+from bench.stage import Stage
+
+__all__ = ["FOLLOWERS"]
+
+_FOLLOWERS = 1000
+_TASKS = 10
+_GAP = 0.5
+"""Seconds between two reports of one task."""
+_START = 60.0
+
+
+def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
+    count, seconds = plan.count(_FOLLOWERS, least=20), max(2.0, 3 * plan.burst)
+    with Stage(contender) as stage:
+        endpoint = stage.serve(concurrency=_TASKS)
+        tasks = run_client(lambda: _start_tasks(endpoint))
+        stage.await_note("ticking", _TASKS)
+        server = stage.programs[0]
+        empty, lines = server.memory(), stage.redis.subscriptions()
+        stage.follow(endpoint.port, tasks, count, seconds)
+        stage.await_note("following", seconds=_START)
+        opened, shared = server.memory(), stage.redis.subscriptions() - lines
+        time.sleep(seconds / 2)
+        ((events, missed, p50, p99),) = stage.await_note("followed", seconds=seconds + _START)
+        later = server.memory()
+    return {
+        "followers_p50": float(p50),
+        "followers_p99": float(p99),
+        "followers_missed": float(missed),
+        "followers_subscriptions": float(shared),
+        "followers_memory": (opened - empty) / count / 1000,
+        "followers_growth": (later - opened) / 1e6,
+        "followers_count": float(count),
+        "followers_rate": float(events) / seconds,
+    }
+
+
+async def _start_tasks(server: Endpoint) -> list[str]:
+    asked = [server.ask(call_tool("tick", {"gap": _GAP})) for _ in range(_TASKS)]
+    return [told["taskId"] for told in await asyncio.gather(*asked)]
+
+
+FOLLOWERS = Case(
+    "followers",
+    (WINDLASS,),
+    (
+        Figure("followers_count", "open event streams on one replica", "streams", more_is_better=True),
+        Figure(
+            "followers_p50",
+            "open event streams: report in the tool to event at the follower, p50",
+            "ms",
+            more_is_better=False,
+            digits=1,
+        ),
+        Figure(
+            "followers_p99",
+            "open event streams: report to event, p99",
+            "ms",
+            more_is_better=False,
+            goal=Goal("< 500 ms", lambda _: 500.0),
+            digits=1,
+        ),
+        Figure("followers_rate", "open event streams: events delivered", "events/s", more_is_better=True),
+        Figure(
+            "followers_missed",
+            "open event streams: events missed",
+            "events",
+            more_is_better=False,
+            goal=Goal("none", lambda _: 0.0),
+        ),
+        Figure(
+            "followers_subscriptions",
+            "open event streams: Redis subscription connections",
+            "",
+            more_is_better=False,
+            goal=Goal("one", lambda _: 1.0),
+        ),
+        Figure("followers_memory", "open event streams: server memory a stream", "kB", more_is_better=False, digits=1),
+        Figure(
+            "followers_growth",
+            "open event streams: server memory gained while events flow",
+            "MB",
+            more_is_better=False,
+            goal=Goal("flat: ≤ 5 MB", lambda _: 5.0),
+            digits=1,
+        ),
+    ),
+    _measure,
+)
