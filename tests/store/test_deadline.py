@@ -101,8 +101,10 @@ async def dead_letters(depot: Depot) -> list[str]:
 async def test_what_broke_for_good_is_a_dead_letter_newest_first(depot: Depot) -> None:
     timed_out, crashed, late = await depot.start(), await depot.start(), await depot.create(deadline=SOON)
     await depot.finish(timed_out, Broke(Fault.TIMEOUT, "too long"))
+    await depot.wait_until_ms(await depot.now_ms())  # within one millisecond there is no newer
     blamed = Returned({"content": []}, is_error=True)
     await depot.say(depot.ann.finish_call(crashed.id, crashed.fence, blamed, reason="crashed"))
+    await depot.wait_until_ms(await depot.now_ms())
     await overdue(depot, late)
     await depot.claim()
 
