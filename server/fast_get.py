@@ -90,7 +90,10 @@ class FastGet:
                 return None
         accepted = {one.strip() for one in found.get("accept", "").split(",")}
         routed = found.get("mcp-protocol-version") == LATEST_MODERN_VERSION and found.get("mcp-method") == _METHOD
-        return found.get("mcp-name", "") if routed and accepted >= {"application/json", "text/event-stream"} else None
+        # An empty name is no missing one: it contradicts the body, and the SDK's way says so.
+        if not routed or not accepted >= {"application/json", "text/event-stream"} or found.get("mcp-name") == "":
+            return None
+        return found.get("mcp-name", "")
 
     async def _reply(self, message: Message, named: str) -> bytes | None:
         if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > _LONGEST:
