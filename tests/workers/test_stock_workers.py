@@ -171,9 +171,12 @@ async def test_a_moment_without_redis_costs_it_no_task(frail: Stage, own_redis: 
     stock = await frail.worker(stock=True, poll=0.05, concurrency=5)
     tasks = [await frail.create_noted("walk", frail.gate()) for _ in range(8)]
     await frail.noted("start", times=5)
-    own_redis.kill()
+    # Silent first: arq ends its running jobs as soon as it sees that the connection is gone.
+    assert own_redis.process is not None
+    own_redis.process.send_signal(signal.SIGSTOP)
     frail.gate().touch()
     await frail.noted("finish", times=5)
+    own_redis.kill()
     await asyncio.to_thread(own_redis.start)
     await stock.kill()
     await frail.worker(reconcile_every=0.5)
