@@ -30,7 +30,7 @@ def key(source: KeySource, principal: str = "ann", **plain: Any) -> str | None:
         (lambda arguments: arguments["path"].upper(), "A/B"),
         (lambda _arguments: None, None),
     ],
-    ids=str,
+    ids=lambda value: "a function" if callable(value) else str(value),
 )
 def test_a_key_is_made_of_a_template_names_or_a_function(source: KeySource, expected: str | None) -> None:
     assert key(source, path="a/b", count=7) == expected

@@ -74,7 +74,7 @@ def test_a_retry_after_nonsense_is_refused_where_it_is_made(after: Any) -> None:
         ({"retries": 1, "retry_on": int}, "retry_on must name kinds of error, such as"),
         ({"backoff": lambda _: "soon"}, "backoff(1) must be a timedelta or a number of seconds, not 'soon'"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: (value if isinstance(value, str) else ",".join(value))[:40],
 )
 def test_a_policy_that_contradicts_itself_is_refused_when_the_tool_is_declared(
     policy: dict[str, Any], advice: str
