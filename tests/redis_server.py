@@ -3,6 +3,7 @@
 It is what an operator would run; the embedded server, with its users and guardian, has tests of its own.
 """
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import redis
+from movable_clock import MovableClock
 
 from windlass.store.server_binary import find_server
 
@@ -19,13 +21,17 @@ __all__ = ["PrivateRedis"]
 
 
 class PrivateRedis:
-    """Keywords are Redis settings, `appendonly="yes"`; data outlives `kill` and `start`, and goes with `stop`."""
+    """Keywords are Redis settings, `appendonly="yes"`; data outlives `kill` and `start`, and goes with `stop`.
 
-    def __init__(self, **settings: str) -> None:
+    `movable`: its clock can be moved.
+    """
+
+    def __init__(self, *, movable: bool = False, **settings: str) -> None:
         # Not pytest's tmp_path: a socket's path has room for some 100 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self.url = f"unix://{self.directory}/redis.sock?db=0"
         self.process: subprocess.Popen[bytes] | None = None
+        self.clock = MovableClock(self.directory) if movable else None
         defaults = {"port": "0", "save": '""', "appendonly": "no", "maxmemory_policy": "noeviction"}
         fixed = {"unixsocket": "redis.sock", "logfile": "redis.log", "daemonize": "no"}
         self._settings = defaults | settings | fixed
@@ -51,7 +57,11 @@ class PrivateRedis:
         """Start the server and do not wait."""
         lines = "".join(f"{name.replace('_', '-')} {value}\n" for name, value in self._settings.items())
         self.process = subprocess.Popen(
-            [find_server(), "-"], cwd=self.directory, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [find_server(), "-"],
+            cwd=self.directory,
+            env=os.environ | (self.clock.environment if self.clock else {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
         assert self.process.stdin is not None
         with self.process.stdin as config:

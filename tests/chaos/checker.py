@@ -11,7 +11,7 @@ from typing import Any
 from oracle import Found, broken_promises
 
 from chaos.clients import json_of
-from chaos.journal import lines_of
+from chaos.journal import STEPS, lines_of
 from windlass.engine.record import TaskRecord
 from windlass.engine.status import Move, Status
 
@@ -36,6 +36,10 @@ class Journals:
 
     effects: list[tuple[str, int, int, int]] = field(default_factory=list)
     """Task, attempt, fence, n: what tools did."""
+    steps: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """Task -> step, fence: durable steps as they were taken."""
+    fetched: list[tuple[str, str]] = field(default_factory=list)
+    """Task, what its artifact says of it."""
     created: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     """Task -> n, tool, principal: acknowledged creations."""
     seen: dict[str, list[tuple[str, str, str | None]]] = field(default_factory=dict)
@@ -60,6 +64,8 @@ def read_journals(folder: Path) -> Journals:
     for what, _at, *facts in lines_of(folder, "tools"):
         if what == "effect":
             journals.effects.append((facts[0], facts[1], facts[2], facts[3]))
+        elif what == "step":
+            journals.steps.setdefault(facts[0], []).append((facts[1], facts[2]))
     for what, _at, *facts in lines_of(folder, "client"):
         _client_line(journals, what, facts)
     return journals
@@ -79,6 +85,8 @@ def _client_line(journals: Journals, what: str, facts: list[Any]) -> None:
             journals.cancelled.setdefault(facts[0], len(journals.seen.get(facts[0], [])))
         case "told":
             journals.told.append((facts[0], facts[1], facts[2], facts[3]))
+        case "fetched":
+            journals.fetched.append((facts[0], facts[1]))
         case "missing":
             journals.missing.append((facts[0], facts[1]))
         case "pried":
@@ -93,6 +101,7 @@ def problems_of(found: Found, journals: Journals) -> list[str]:
         *_not_at_rest(found, ids),
         *_of_creations(found, ids, journals),
         *_of_effects(found, ids, journals),
+        *_of_steps(found, ids, journals),
         *_of_endings(found, ids, journals),
         *_of_replies(found, ids, journals),
         *_of_answers(found, ids, journals),
@@ -137,6 +146,20 @@ def _of_effects(found: Found, ids: set[str], journals: Journals) -> Iterator[str
             yield f"I6: {task_id} completed under fence {record.fence}, effects were under {done.get(task_id)}"
 
 
+def _of_steps(found: Found, ids: set[str], journals: Journals) -> Iterator[str]:
+    """No step is taken again once the next one was; the kept result is one that was taken."""
+    for task_id, taken in journals.steps.items():
+        for name, fence in taken:
+            later = {step for step, under in taken if under < fence and STEPS.index(step) > STEPS.index(name)}
+            if later:
+                yield f"I6: {task_id} took the step {name} again under fence {fence}, behind {later}"
+    for task_id, replies in journals.seen.items():
+        for said in (json_of(text or "") for _, _, text in replies):
+            for name, fence in zip(STEPS, said.get("steps", []), strict=False):
+                if (name, fence) not in journals.steps.get(task_id, []):
+                    yield f"I6: {task_id} kept the step {name} under fence {fence}, and it was not taken then"
+
+
 def _of_endings(found: Found, ids: set[str], journals: Journals) -> Iterator[str]:
     """The right end: what its tool does, or a cancel that somebody asked for."""
     for task_id in ids:
@@ -171,6 +194,8 @@ def _of_replies(found: Found, ids: set[str], journals: Journals) -> Iterator[str
             yield f"I12: clients saw {task_id} {ends[-1][0]}, and it is {found.record(task_id).status}"
         for text in texts:
             yield from _of_text(found, ids, journals, task_id, text)
+    for task_id, text in journals.fetched:
+        yield from _of_text(found, ids, journals, task_id, text)
     for task_id in journals.cancelled:
         if task_id in ids and found.record(task_id).status not in TERMINAL:
             yield f"I8: the cancel of {task_id} was acknowledged, and it is {found.record(task_id).status}"

@@ -28,14 +28,19 @@ TOOLS = {
     "leave": 3,
     "newer": 6,
     "ask": 5,
+    "travel": 6,
+    "queue": 5,
+    "deliver": 4,
+    "isolate": 2,
     "hog": 2,
     "hang": 2,
     "die": 1,
     "block": 1,
 }
 """Tool by weight."""
-_PLAIN_TOOLS = ("quick", "walk", "stroll", "flaky", "newer")
+_PLAIN_TOOLS = ("quick", "walk", "stroll", "flaky", "newer", "travel", "queue")
 """Those whose result names the task, which is all that a client without tasks learns of it."""
+_TIMED = ("walk", "stroll", "block", "hang", "travel", "queue")
 _TASK_ID = re.compile(r"task ([\w-]{43})\b")
 
 
@@ -51,7 +56,7 @@ class Order:
     @property
     def arguments(self) -> Json:
         """What the tool is called with."""
-        return {"n": self.n, **({"seconds": self.seconds} if self.tool in ("walk", "stroll", "block", "hang") else {})}
+        return {"n": self.n, **({"seconds": self.seconds} if self.tool in _TIMED else {})}
 
 
 @dataclass
@@ -154,7 +159,20 @@ class Client:
             result = await self._insist(lambda: self._wire.ask("tasks/result", {"taskId": task_id}))
         text = None if result is None else _text(result)
         self._note("seen", task_id, task["status"], task["lastUpdatedAt"], text)
+        for part in (result or {}).get("content", []):
+            if part["type"] == "resource_link":
+                await self._fetch(task_id, part["uri"])
         return task
+
+    async def _fetch(self, task_id: str, uri: str) -> None:
+        """An artifact begins with what the result says too."""
+        try:
+            read = await self._insist(lambda: self._wire.ask("resources/read", {"uri": uri}))
+        except Refused as refused:
+            self._note("missing", task_id, refused.code)
+            return
+        whole = read["contents"][0]["text"]
+        self._note("fetched", task_id, whole.rstrip("."), len(whole))
 
     async def _cancel(self, task_id: str) -> None:
         self._note("cancelling", task_id)

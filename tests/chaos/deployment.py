@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from movable_clock import can_move_clocks
 from redis_server import PrivateRedis
 
 __all__ = ["REPLICAS", "Deployment", "pass_time", "until"]
@@ -59,7 +60,7 @@ class Deployment:
         self.versions = dict.fromkeys(self.workers, "1")
         """A rolling deploy begins with a worker that does not know the newest tool."""
         # The settings of the embedded server (store/guardian.py): each write is with the kernel before its reply.
-        self.redis = PrivateRedis(appendonly="yes", appendfsync="no")
+        self.redis = PrivateRedis(movable=can_move_clocks(), appendonly="yes", appendfsync="no")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
         self._since: dict[str, int] = {}

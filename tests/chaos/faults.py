@@ -52,6 +52,7 @@ class Faults:
             *[self._kill_worker] * 3,
             *[self._stop_worker, self._pause_worker, self._pause_worker],
             *[self._kill_replica] * 2,
+            *[self._move_clock] * (2 if self._deployment.redis.clock else 0),
             *[self._kill_redis, self._leave_without_redis, self._fill_redis, self._deploy],
         ]
         self._chance.shuffle(deck)
@@ -105,6 +106,11 @@ class Faults:
                 await redis.config_set("maxmemory", 1 << 20)
                 await pass_time(self._chance.uniform(0.5, 2))
             await redis.config_set("maxmemory", 0)
+
+    async def _move_clock(self) -> None:
+        """Forward past leases, or back, so that they last longer."""
+        assert self._deployment.redis.clock is not None
+        self._deployment.redis.clock.move(self._deployment.lease * self._chance.choice([-2, -1, 2, 20]))
 
     async def _deploy(self) -> None:
         """The other version of the tools, worker by worker: one of them does not know them all."""

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Journal", "lines_of"]
+__all__ = ["STEPS", "Journal", "lines_of"]
+
+STEPS = ("pack", "sail", "land")
+"""The durable steps of the tool `travel`, in order."""
 
 
 class Journal:

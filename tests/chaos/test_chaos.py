@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from movable_clock import can_move_clocks
 
 from chaos.journal import lines_of
 from chaos.run import Plan, run
@@ -23,6 +24,7 @@ async def test_three_thousand_tasks_survive_kills_cuts_pauses_and_outages(tmp_pa
     assert set(report.faults) == {
         *("kill_worker", "stop_worker", "pause_worker", "kill_replica", "deploy"),
         *("kill_redis", "leave_without_redis", "fill_redis"),
+        *(["move_clock"] if can_move_clocks() else []),
     }
     exits = [facts for what, _at, *facts in lines_of(tmp_path / "journals", "faults") if what == "exit"]
     assert {code for _name, code in exits} <= {0, 3}, "3: a tool ended the process while it was leaving"

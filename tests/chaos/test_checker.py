@@ -104,6 +104,20 @@ def show_anothers_result(run: Run) -> None:
     run.journals.seen[run.tasks[0]][-1] = ("completed", "2026-01-01T00:00:00.001Z", text)
 
 
+def repeat_a_step(run: Run) -> None:
+    run.journals.steps[run.tasks[1]] = [("pack", 1), ("sail", 1), ("pack", 2)]
+
+
+def keep_a_step_that_nobody_took(run: Run) -> None:
+    text = f'{{"n": 1, "task": "{run.tasks[1]}", "fence": 2, "steps": [1, 2]}}'
+    run.journals.steps[run.tasks[1]] = [("pack", 1), ("sail", 1)]
+    run.journals.seen[run.tasks[1]][-1] = ("completed", "2026-01-01T00:00:00.001Z", text)
+
+
+def deliver_anothers_parcel(run: Run) -> None:
+    run.journals.fetched.append((run.tasks[0], f'{{"n": 1, "task": "{run.tasks[1]}", "fence": 2}}'))
+
+
 def claim_what_is_claimed(run: Run) -> None:
     events_of(run, 1)[2][1][b"move"] = b"claim"
 
@@ -179,6 +193,9 @@ def change_nothing(run: Run) -> None:
         ("I6", act_without_a_claim),
         ("I6", succeed_without_an_effect),
         ("I6", show_anothers_result),
+        ("I6", repeat_a_step),
+        ("I6", keep_a_step_that_nobody_took),
+        ("I6", deliver_anothers_parcel),
         ("I7", claim_what_is_claimed),
         ("I8", take_back_a_cancel),
         ("I9", lose_an_acknowledged_task),

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 from wire.tokens import guarded_options
 
-from chaos.journal import Journal
+from chaos.journal import STEPS, Journal
 from windlass.server import Context, TaskConfig, TaskServer
 
 Ctx = Context[Any, Any]
@@ -36,14 +37,23 @@ class Consent(BaseModel):
 
 def effect(n: int, ctx: Ctx) -> None:
     """What cannot be taken back."""
-    pid = os.getpid()
-    if pid not in _journals:
-        _journals[pid] = Journal(Path(os.environ["CHAOS_JOURNALS"]) / f"tools-{pid}")
-    _journals[pid].note("effect", ctx.task_id, ctx.attempt, ctx.fence, n)
+    journal().note("effect", ctx.task_id, ctx.attempt, ctx.fence, n)
 
 
 def result(n: int, ctx: Ctx) -> str:
     return json.dumps({"n": n, "task": ctx.task_id, "fence": ctx.fence})
+
+
+def journal() -> Journal:
+    pid = os.getpid()
+    if pid not in _journals:
+        _journals[pid] = Journal(Path(os.environ["CHAOS_JOURNALS"]) / f"tools-{pid}")
+    return _journals[pid]
+
+
+async def _parcel(text: str) -> AsyncIterator[bytes]:
+    yield text.encode()
+    yield b"." * 100_000
 
 
 @mcp.tool(task=True)
@@ -134,6 +144,49 @@ async def ask(n: int, ctx: Ctx) -> str:
     answer = await ctx.elicit(f"Shall {n}?", Consent)
     effect(n, ctx)
     assert answer.action == "accept"
+    return result(n, ctx)
+
+
+@mcp.tool(task=TaskConfig(retries=20, backoff=0.1))
+async def travel(n: int, seconds: float, ctx: Ctx) -> str:
+    """Takes three durable steps; each notes that it was taken, and the result says under which fences."""
+
+    def take(name: str) -> int:
+        journal().note("step", ctx.task_id, name, ctx.fence)
+        return ctx.fence
+
+    taken = []
+    for name in STEPS:
+        taken.append(await ctx.step(name, take, name))
+        await asyncio.sleep(seconds)
+    effect(n, ctx)
+    return json.dumps({"n": n, "task": ctx.task_id, "fence": ctx.fence, "steps": taken})
+
+
+@mcp.tool(task=TaskConfig(concurrency_key=lambda given: f"desk {given['n'] % 2}", concurrency_limit=2))
+async def queue(n: int, seconds: float, ctx: Ctx) -> str:
+    """Shares a lane with every order of its kind."""
+    await asyncio.sleep(seconds)
+    effect(n, ctx)
+    return result(n, ctx)
+
+
+@mcp.tool(task=True)
+async def deliver(n: int, ctx: Ctx) -> list[Any]:
+    """Attaches an artifact that says whose it is, and emits on the way."""
+    await ctx.emit(f"{n} is packed")
+    link = await ctx.attach(_parcel(result(n, ctx)), name="parcel.txt", mime_type="text/plain")
+    effect(n, ctx)
+    return [result(n, ctx), link]
+
+
+@mcp.tool(task=TaskConfig(isolation="process", retries=20, backoff=0.1))
+def isolate(n: int, ctx: Ctx) -> str:
+    """Runs in a process of its own, and ends it the first time."""
+    ctx.report_progress(1, 2)
+    effect(n, ctx)
+    if ctx.attempt == 1:
+        os._exit(3)
     return result(n, ctx)
 
 

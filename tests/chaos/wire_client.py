@@ -12,7 +12,13 @@ __all__ = ["Json", "Lost", "Refused", "Wire"]
 
 Json = dict[str, Any]
 TASKS = "io.modelcontextprotocol/tasks"
-_NAMED = {"tools/call": "name", "tasks/get": "taskId", "tasks/update": "taskId", "tasks/cancel": "taskId"}
+_NAMED = {
+    "tools/call": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
 _PATIENCE = 60.0
 
 
