@@ -64,7 +64,8 @@ class Exchange:
         `json_only`: the response has room for one message.
         """
         self.session = session
-        self.request_id: RequestId = message.id if isinstance(message, JSONRPCRequest) else ""
+        # None tells everybody behind it that nobody waits for an answer: a notification may bear a request's method.
+        self.request_id: RequestId | None = message.id if isinstance(message, JSONRPCRequest) else None
         self.token = progress_token_from_params(message.params)
         self.outlet = outlet
         self.cancel_requested = anyio.Event()
@@ -108,7 +109,8 @@ class Exchange:
         """
         if self.call is not None or self.session is None or self._json_only:
             return
-        self.call = call or OpenCall(new_call_id(), self.session.id, self.request_id)
+        request_id = "" if self.request_id is None else self.request_id
+        self.call = call or OpenCall(new_call_id(), self.session.id, request_id)
         if not self.can_resume and call is None:
             return
         await self._store.streams.begin(self.call)

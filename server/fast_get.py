@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from windlass.engine.errors import WindlassError
+from windlass.server.callers_faults import CallersFaults
 from windlass.server.desk import Desk
 from windlass.server.listing import ToolListing
 from windlass.server.owner import owner
@@ -37,7 +38,7 @@ __all__ = ["FastGet"]
 _METHOD = "tasks/get"
 _LONGEST = 16 * 1024
 _ASKED = frozenset({"content-type", "accept", "mcp-protocol-version", "mcp-method", "mcp-name", "host"})
-_HARMLESS = (OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
+_HARMLESS = (CallersFaults, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
 """Server middleware that a poll of 2026-07-28 passes unchanged; the first only makes spans."""
 _META = frozenset({PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY})
 

@@ -119,6 +119,7 @@ class PlainCalls:
     ) -> HandlerResult:
         store, session = self._desk.store, exchange.session
         assert session is not None
+        assert exchange.request_id is not None
         due = None if patience is None else await store.now_ms() + int(patience * 1000)
         call = OpenCall(
             new_call_id(),

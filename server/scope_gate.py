@@ -79,7 +79,7 @@ def _called(body: bytes) -> str | None:
     """The tool that a request calls, None if it is not a call of a tool, or cannot be read."""
     try:
         request: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(request, dict) or request.get("method") != "tools/call":
         return None

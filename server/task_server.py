@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 
 from windlass.engine.errors import DuplicateTool
 from windlass.engine.policy import TaskConfig
+from windlass.server.callers_faults import CallersFaults
 from windlass.server.context import Context
 from windlass.server.desk import Desk
 from windlass.server.faults import wire_errors
@@ -97,7 +98,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         )
         # Around the author's own middleware: the answers are the protocol's, not the tools'.
         listing, tasks = ToolListing(self._desk, known), Tasks2025(self._desk, self._context, self._plain)
-        self.middleware[1:1] = [listing, tasks]
+        self.middleware[:1] = [CallersFaults(self._prompt_manager), *self.middleware[:1], listing, tasks]
         for tool_name, function in FollowUps(self._desk, self._plain).tools() if follow_up_tools else ():
             super().add_tool(function, tool_name, structured_output=False)
         if kwargs.get("subscriptions") is not False:

@@ -3,6 +3,7 @@
 Start-up waits a little for Redis and then checks that it is fit; later failures are `StoreUnavailable` at once.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -61,6 +62,8 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
         pool = BlockingConnectionPool.from_url(
             url,
             **keepalive,
+            # Half a surrogate pair in an id that a caller made up: no key has a question mark, so it is not found.
+            encoding_errors="replace",
             socket_timeout=None if blocking else settings.command_timeout,
             socket_connect_timeout=min(2.0, settings.command_timeout),
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
@@ -78,16 +81,25 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
 
 
 class _Breaking:
-    """A connection whose transport was closed this very moment: uvloop calls a write to it a RuntimeError, and redis-py
-    would then not connect again. It can go when redis-py takes that for a broken connection by itself.
+    """A connection that says how sending ended.
+
+    Its transport may have been closed this very moment: uvloop calls a write to it a RuntimeError, and redis-py would
+    then not connect again. That can go when redis-py takes it for a broken connection by itself. And whoever sends may
+    be cancelled this very moment: `asyncio.wait_for` of Python 3.11 forgets that, and the one who was cancelled would
+    wait for ever. That can go with Python 3.11.
     """
 
     async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
-        """Send, or raise what redis-py and we take for an outage."""
+        """Send, or raise what redis-py and we take for an outage, or for a cancel."""
+        sending = asyncio.current_task()
+        cancels = sending.cancelling() if sending else 0
         try:
             await super().send_packed_command(*args, **kwargs)  # type: ignore[misc]  # mixed into a redis-py class
         except RuntimeError as exc:
             raise ConnectionError(str(exc)) from exc
+        if sending and sending.cancelling() > cancels:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # nobody will read the reply
+            raise asyncio.CancelledError
 
 
 def connect_blocking(settings: StoreSettings) -> Any:

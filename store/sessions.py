@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import TooManySessions
+from windlass.engine.errors import BadArguments, TooManySessions
 from windlass.store.connection import store_errors
 from windlass.store.keys import Keys
 from windlass.store.sealing import Sealer
@@ -138,8 +138,15 @@ class SessionStore:
             await self._redis.set(self._keys.reply(f"{session_id}:{request_id}"), b"", px=self._idle_ms)
 
     async def put_reply(self, session_id: str, request_id: str, reply: Mapping[str, Any]) -> None:
-        """Keep the client's reply to a request of ours, if it is expected, and tell whoever waits for it."""
-        sealed = self._sealer.seal(dict(reply), task_id=f"{session_id}:{request_id}", field="reply")
+        """Keep the client's reply to a request of ours, if it is expected, and tell whoever waits for it.
+
+        Raises:
+            BadArguments: it holds what is not JSON.
+        """
+        try:
+            sealed = self._sealer.seal(dict(reply), task_id=f"{session_id}:{request_id}", field="reply")
+        except (TypeError, ValueError) as exc:
+            raise BadArguments("The reply holds a value or text that cannot be written as JSON.") from exc
         with store_errors():
             async with self._redis.pipeline() as pipe:
                 pipe.set(self._keys.reply(f"{session_id}:{request_id}"), sealed, px=_REPLY_TTL, xx=True)

@@ -270,3 +270,20 @@ def test_a_connection_that_broke_this_very_moment_is_replaced_under_uvloop_too(r
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(ping_over_a_broken_connection())
+
+
+async def test_a_cancel_that_comes_while_a_command_is_sent_is_not_forgotten(redis_url: str) -> None:
+    """At whichever step of the look-up it comes; a forgotten one leaves its task to wait for ever."""
+    async with open_store(StoreSettings(redis_url=redis_url)) as store:
+        reached = set()
+        for steps in range(12):
+            await store.find("x", OWNER)  # a connection that has been used before
+            looking = asyncio.create_task(store.find("x", OWNER))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            was_cancelled = looking.cancel()
+            await asyncio.wait([looking])
+            assert looking.cancelled() is was_cancelled, f"after {steps} steps"
+            reached.add(was_cancelled)
+            assert await store.find("x", OWNER) is None, "the next one reads its own reply"
+        assert True in reached

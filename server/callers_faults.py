@@ -1,0 +1,62 @@
+"""Requests that the SDK takes for a crash of the server's, and logs with what was sent, although the caller erred.
+
+It can go when the SDK refuses them itself: trace headers that are no text, prompts and arguments of prompts that do not
+exist.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.mcpserver.prompts import PromptManager
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS
+
+__all__ = ["CallersFaults"]
+
+_TRACE = ("traceparent", "tracestate", "baggage")
+_REFUSALS = ("Unknown prompt: ", "Missing required arguments: ")
+Request = ServerRequestContext[Any, Any]
+
+
+class CallersFaults:
+    """Server middleware, before all others."""
+
+    def __init__(self, prompts: PromptManager) -> None:
+        self._prompts = prompts
+
+    async def __call__(self, ctx: Request, call_next: CallNext) -> HandlerResult:
+        """Pass the request on, without what cannot be read.
+
+        Raises:
+            MCPError: there is no such prompt, or no such argument of it, or it lacks one.
+        """
+        if ctx.method != "prompts/get":
+            return await call_next(_readable(ctx))
+        self._refuse_unknown(ctx.params or {})
+        try:
+            return await call_next(_readable(ctx))
+        except ValueError as exc:
+            if str(exc).startswith(_REFUSALS):
+                raise MCPError(INVALID_PARAMS, str(exc)) from exc
+            raise
+
+    def _refuse_unknown(self, params: Mapping[str, Any]) -> None:
+        name, arguments = params.get("name"), params.get("arguments")
+        prompt = self._prompts.get_prompt(name) if isinstance(name, str) else None
+        if prompt is None or not isinstance(arguments, dict):
+            return
+        known = {argument.name for argument in prompt.arguments or ()}
+        if unknown := sorted(arguments.keys() - known):
+            has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise MCPError(INVALID_PARAMS, f"The prompt {name} has no argument {unknown[0]!r}: {has}.")
+
+
+def _readable(ctx: Request) -> Request:
+    meta: dict[str, Any] = {**(ctx.meta or {})}
+    unread = {name for name in _TRACE if name in meta and not isinstance(meta[name], str)}
+    if not unread:
+        return ctx
+    kept: Any = {name: value for name, value in meta.items() if name not in unread}
+    return replace(ctx, meta=kept)
