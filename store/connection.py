@@ -27,6 +27,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_e
 
 from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
 from windlass.store.preflight import inspect, raise_unfit
+from windlass.store.sentinel import watched_in
 from windlass.store.settings import StoreSettings
 
 __all__ = ["connect", "connect_blocking", "open_redis", "passing", "shown_url", "store_errors"]
@@ -56,10 +57,10 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
     """
     url = _url(settings)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    try:
+    with _address_errors():
         # The pool whose callers take turns: the other one calls a burst an outage, and connects one at a time, so
         # that callers of a silent Redis would wait for each other's timeouts.
-        pool = BlockingConnectionPool.from_url(
+        pool = _pool(
             url,
             **keepalive,
             # Half a surrogate pair in an id that a caller made up: no key has a question mark, so it is not found.
@@ -71,13 +72,27 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
             max_connections=_POOL,
             timeout=settings.command_timeout,
         )
-        pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
+    pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
+    return Redis.from_pool(pool)
+
+
+def _pool(url: str, **options: Any) -> BlockingConnectionPool:
+    watched = watched_in(url)
+    if watched is None:
+        return BlockingConnectionPool.from_url(url, **options)
+    return BlockingConnectionPool(connection_class=watched.connection_class(), **watched.options, **options)
+
+
+@contextmanager
+def _address_errors() -> Iterator[None]:
+    try:
+        yield
     except ValueError:  # its text may quote a piece of the password
         raise SettingsError(
             "WINDLASS_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
-            "or unix:///path; percent-encode '/', '#', '?' and '@' in a password."
+            "unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and '@' in a "
+            "password."
         ) from None
-    return Redis.from_pool(pool)
 
 
 class _Breaking:
@@ -104,11 +119,16 @@ class _Breaking:
 
 def connect_blocking(settings: StoreSettings) -> Any:
     """A blocking client for a thread of its own (the lease renewer)."""
-    return blocking_redis.Redis.from_url(
-        _url(settings),
-        socket_timeout=settings.command_timeout,
-        socket_connect_timeout=min(2.0, settings.command_timeout),
-    )
+    url = _url(settings)
+    limits = {
+        "socket_timeout": settings.command_timeout,
+        "socket_connect_timeout": min(2.0, settings.command_timeout),
+    }
+    with _address_errors():
+        watched = watched_in(url)
+        if watched is not None:
+            return watched.blocking_client(**limits)
+        return blocking_redis.Redis.from_url(url, **limits)
 
 
 @asynccontextmanager

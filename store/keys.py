@@ -22,6 +22,7 @@ shared.
 | P list:<lister> | zset: the tasks one caller may list, by creation | none (gone when empty) | create, forget, page |
 | P dead | zset: tasks that broke for good, by their end | none (gone when empty) | settle, forget, page |
 | P fading | zset: `<id>` or `<id> <lister>` of ended tasks by end of retention | none | settle, forget |
+| P epoch | hash: the history of this Redis's data, and the lowest fence since | none | claim, park, cancel |
 | P ended | hash: `<state> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, and who holds it |
@@ -62,7 +63,21 @@ __all__ = ["DEAD_LETTERS", "UNEXPIRING", "Keys"]
 UNEXPIRING = (
     *("task:", "events:", "args:", "inputs:", "journal:", "once:"),
     *("output:", "artifacts:", "artifact:", "blob:", "outside"),
-    *("live", "all", "list:", "dead", "fading", "ended", "open:", "queue:", "pace:", "lane:", "line:", "secret"),
+    *(
+        "live",
+        "all",
+        "list:",
+        "dead",
+        "fading",
+        "ended",
+        "epoch",
+        "open:",
+        "queue:",
+        "pace:",
+        "lane:",
+        "line:",
+        "secret",
+    ),
     job_key_prefix,
 )
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
@@ -117,6 +132,7 @@ class Keys:
         self.dead = self.root + "dead"
         self.fading = self.root + "fading"
         self.ended = self.root + "ended"
+        self.epoch = self.root + "epoch"
         self.workers = self.root + "workers"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"
@@ -128,7 +144,7 @@ class Keys:
         """Lua source of the same keys: `K.record(id)`, ..., and `K.live` and the other sets."""
         stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
         sets = ", ".join(
-            f"{name} = '{self.root}{name}'" for name in ("live", "all", "dead", "fading", "ended", "outside")
+            f"{name} = '{self.root}{name}'" for name in ("live", "all", "dead", "fading", "ended", "epoch", "outside")
         )
         return f"local K = {{ {sets}, {stems} }}\n"
 

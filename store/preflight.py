@@ -88,7 +88,12 @@ def _mode(info: Mapping[str, Any]) -> Finding:
     if mode == "cluster":
         return Finding("mode", "unfit", "cluster mode is on", "cluster-enabled no, or use a Redis outside the cluster")
     if mode == "sentinel":
-        return Finding("mode", "unfit", "this is a Sentinel, not a Redis", "give the URL of the Redis it watches")
+        return Finding(
+            "mode",
+            "unfit",
+            "this is a Sentinel, not a Redis",
+            "redis+sentinel://host:port/name follows what it watches",
+        )
     return Finding("mode", "ok", mode)
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from arq.connections import RedisSettings
 
+from windlass.store.sentinel import watched_in
 from windlass.store.settings import StoreSettings
 
 __all__ = ["JOB_FUNCTION", "arq_job", "arq_redis_settings", "job_from_json", "job_to_json"]
@@ -37,6 +38,18 @@ def job_from_json(stored: bytes) -> dict[str, Any]:
 def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
     """Our address as arq wants it."""
     url = settings.redis_url or ""
+    watched = watched_in(url)
+    if watched is not None:
+        return RedisSettings(
+            host=list(watched.sentinels),
+            sentinel=True,
+            sentinel_master=watched.name,
+            database=watched.options["db"],
+            username=watched.options["username"],
+            password=watched.options["password"],
+            ssl=watched.is_tls,
+            conn_retries=10,
+        )
     arq = RedisSettings.from_dsn(url)
     parts = urlsplit(url)
     if parts.password:

@@ -22,7 +22,7 @@ class StoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WINDLASS_", extra="ignore")
 
     redis_url: str | None = Field(None, repr=False)
-    """redis://, rediss:// or unix://; None = the embedded server."""
+    """redis://, rediss://, unix:// or redis+sentinel://; None = the embedded server."""
     home: Path = Path(".windlass")
     """Directory of the embedded server's data."""
     prefix: str = Field("windlass", pattern=r"^[A-Za-z0-9_.-]{1,64}$")

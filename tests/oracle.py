@@ -86,7 +86,7 @@ async def _read_some(redis: Redis, found: Found, names: list[str]) -> None:
 
 def _read(pipe: Any, keys: Keys, name: str) -> None:
     family = name.removeprefix(keys.root).partition(":")[0] if name.startswith(keys.root) else ""
-    hashes = ("task", "inputs", "journal", "artifact", "ended", "pace", "session", "followed", "calls", "call")
+    hashes = ("task", "inputs", "journal", "artifact", "ended", "epoch", "pace", "session", "followed", "calls", "call")
     if family in hashes:
         pipe.hgetall(name)
     elif family in ("events", "output", "outbox"):

@@ -5,9 +5,11 @@ It is what an operator would run; the embedded server, with its users and guardi
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,7 +19,14 @@ from movable_clock import MovableClock
 
 from windlass.store.server_binary import find_server
 
-__all__ = ["PrivateRedis"]
+__all__ = ["PrivateRedis", "SentinelServer", "free_port"]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class PrivateRedis:
@@ -27,6 +36,8 @@ class PrivateRedis:
     """
 
     def __init__(self, *, movable: bool = False, **settings: str) -> None:
+        self.port = int(settings.get("port", "0"))
+        """Where it also listens on TCP, 0 = nowhere."""
         # Not pytest's tmp_path: a socket's path has room for some 100 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self.url = f"unix://{self.directory}/redis.sock?db=0"
@@ -91,3 +102,52 @@ class PrivateRedis:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class SentinelServer:
+    """One real Sentinel that decides alone, half a second after the primary fell silent."""
+
+    def __init__(self, primary_port: int, name: str = "windlass") -> None:
+        self.port = free_port()
+        self.url = f"redis+sentinel://127.0.0.1:{self.port}/{name}"
+        self._name = name
+        self._primary_port = primary_port
+        self._directory = Path(tempfile.mkdtemp(prefix="sentinel-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        file = self._directory / "sentinel.conf"
+        lines = (
+            f"port {self.port}",
+            "logfile sentinel.log",
+            f"sentinel monitor {self._name} 127.0.0.1 {self._primary_port} 1",
+            f"sentinel down-after-milliseconds {self._name} 500",
+            f"sentinel failover-timeout {self._name} 3000",
+        )
+        file.write_text("\n".join(lines) + "\n")
+        self._process = subprocess.Popen(
+            [find_server(), file.name, "--sentinel"], cwd=self._directory, stdout=subprocess.DEVNULL
+        )
+        self.wait_for_replicas(1)
+        return self
+
+    def wait_for_replicas(self, number: int) -> None:
+        """Return once the Sentinel knows so many replicas: before that it can promote none."""
+        deadline = time.monotonic() + 15
+        with redis.Redis(port=self.port) as client:
+            while True:
+                with suppress(redis.ConnectionError, redis.ResponseError):
+                    replicas = client.sentinel_slaves(self._name)
+                    if len([one for one in replicas if not one["is_disconnected"]]) >= number:
+                        return
+                if time.monotonic() > deadline:
+                    raise AssertionError((self._directory / "sentinel.log").read_text())
+                time.sleep(0.02)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)

@@ -11,7 +11,7 @@ end
 if not may('cancel', was.status) then
   return 'ended'
 end
-settle(id, was, moment_of(was, clock()), 'cancel', { 'fence', was.fence + 1, 'reason', ARGV[3] })
+settle(id, was, moment_of(was, clock()), 'cancel', { 'fence', next_fence(was.fence), 'reason', ARGV[3] })
 if was.worker and was.worker ~= '' then
   redis.call('PUBLISH', K.signal(was.worker), 'cancel ' .. id)
 end

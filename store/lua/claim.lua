@@ -68,7 +68,7 @@ local function take(id, lined_up)
     redis.call('ZADD', queue, later, id)
     return
   end
-  local fence, attempt = was.fence + 1, was.attempt + 1
+  local fence, attempt = next_fence(was.fence), was.attempt + 1
   append(id, was, at, lapsed and 'reclaim' or 'claim',
     { 'fence', fence, 'attempt', attempt, 'crashes', crashes, 'worker', worker },
     { 'due_ms', '', 'reason', '', 'started_ms', was.started_ms or at })

@@ -8,7 +8,7 @@ local was = load(id, 'queue', 'failures', 'deadline_ms', 'lane')
 local now = clock()
 if holds(was, ARGV[2], 'park') then
   -- The fence rises, so that a renewal on its way cannot give the lease back to a worker that has let go.
-  append(id, was, moment_of(was, now), 'park', { 'fence', was.fence + 1 }, { 'worker', '' })
+  append(id, was, moment_of(was, now), 'park', { 'fence', next_fence(was.fence) }, { 'worker', '' })
   redis.call('ZADD', K.queue(was.queue), parked_until(was), id)
   redis.call('DEL', K.in_progress(id))
   if was.lane then

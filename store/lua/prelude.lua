@@ -26,6 +26,32 @@ local function moment_of(was, now)
   return math.max(now, tonumber(was.updated_ms or 0))
 end
 
+-- The least fence that may be handed out: 0, or on a Redis whose data had another history when the last one was - it was
+-- promoted, or started again - the time at which that was noticed, in ms: beyond every fence that may have been lost.
+-- Should the clock have gone back, it is a million beyond the one before.
+local function lowest_fence()
+  local told = redis.pcall('INFO', 'replication')
+  local history = type(told) == 'string' and told:match('master_replid:(%x+)')
+  if not history then
+    return 0 -- this user may not ask, or this Redis does not say
+  end
+  local known = redis.call('HMGET', K.epoch, 'history', 'floor')
+  if known[1] == history then
+    return tonumber(known[2])
+  end
+  local is_new = not known[1] and told:find('master_replid2:0000000000', 1, true)
+  local floor = is_new and 0 or math.max(clock(), (known[2] or 0) + 1000000)
+  redis.call('HSET', K.epoch, 'history', history, 'floor', floor)
+  return floor
+end
+
+-- The fence behind this one.
+local floor
+local function next_fence(fence)
+  floor = floor or lowest_fence()
+  return math.max(fence + 1, floor)
+end
+
 -- Makes a move: facts (flat name, value list; '' = None) go to record and history, `also` to the record alone; then the
 -- event number is announced. `was`: the record as loaded.
 local function append(id, was, at, move, facts, also)

@@ -26,7 +26,7 @@ from chaos.wire_client import Lost, Refused, Wire
 
 __all__ = ["Plan", "Report", "soak"]
 
-BASE = frozenset({"all", "list", "dead", "fading", "ended", "secret", "sessions"})
+BASE = frozenset({"all", "list", "dead", "fading", "ended", "epoch", "secret", "sessions"})
 """Keys that there is one of for all tasks; entries of those that are gone leave it with the next creations."""
 _KILLED = ("worker-1", REPLICAS[1])
 """Those that die, in turn; the others live from the first minute to the last, and are weighed."""

@@ -75,7 +75,15 @@ async def test_a_cancel_leaves_only_record_history_and_what_a_rerun_needs(depot:
     await depot.store.cancel(task_id, OWNER)
 
     keys = depot.keys
-    kept = [keys.record(task_id), keys.events(task_id), keys.args(task_id), keys.all, keys.fading, keys.ended]
+    kept = [
+        keys.record(task_id),
+        keys.events(task_id),
+        keys.args(task_id),
+        keys.all,
+        keys.fading,
+        keys.ended,
+        keys.epoch,
+    ]
     assert sorted((await depot.found()).values) == sorted(kept)
 
 

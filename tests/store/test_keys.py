@@ -14,7 +14,7 @@ def test_every_key_is_under_the_prefix_or_is_arqs() -> None:
         for name in dir(KEYS)
         if not name.startswith("_") and callable(getattr(KEYS, name)) and name not in ("lua", "task_of")
     ]
-    built += [KEYS.live, KEYS.all, KEYS.fading, KEYS.ended, KEYS.workers, KEYS.secret, KEYS.reconciling]
+    built += [KEYS.live, KEYS.all, KEYS.fading, KEYS.ended, KEYS.epoch, KEYS.workers, KEYS.secret, KEYS.reconciling]
 
     assert [key for key in built if not key.startswith(("{p}:", "arq:job:", "arq:in-progress:"))] == []
     assert len(set(built)) == len(built)

@@ -1,0 +1,259 @@
+"""A replica that lacks the primary's last writes is promoted: what was lost is lost, but no fence comes twice."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+from anyio import fail_after, sleep
+from depot import DONE, Depot
+from redis.asyncio import Redis
+from redis_server import PrivateRedis, SentinelServer, free_port
+
+from windlass.engine.errors import SettingsError, StoreUnavailable
+from windlass.store.connection import connect, open_redis
+from windlass.store.presence import Presence
+from windlass.store.queue import arq_redis_settings
+from windlass.store.sentinel import watched_in
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks import open_store
+
+
+@pytest.fixture
+async def sound() -> None:
+    """These tests have Redis servers of their own."""
+
+
+@pytest.fixture
+def servers() -> Iterator[list[PrivateRedis]]:
+    """A primary, its replica, and a replica of that."""
+    with ExitStack() as stack:
+        chain: list[PrivateRedis] = []
+        for _ in range(3):
+            behind = {"replicaof": f"127.0.0.1 {chain[-1].port}"} if chain else {}
+            settings = {"port": str(free_port()), "repl_diskless_sync": "yes", "repl_diskless_sync_delay": "0"}
+            chain.append(stack.enter_context(PrivateRedis(**settings, **behind)))
+        yield chain
+
+
+@asynccontextmanager
+async def depot_on(server: PrivateRedis) -> AsyncIterator[Depot]:
+    """A store and two workers on this server."""
+    async with Redis.from_url(server.url) as redis:
+        yield Depot(redis, StoreSettings(redis_url=server.url, lease=60))
+
+
+async def in_step(first: PrivateRedis, second: PrivateRedis) -> None:
+    """Return once the second server has all that the first one has."""
+    async with Redis.from_url(first.url) as upper, Redis.from_url(second.url) as lower:
+        with fail_after(15):
+            while True:
+                above, below = await upper.info("replication"), await lower.info("replication")
+                is_up = below["master_link_status"] == "up"
+                if is_up and above["master_repl_offset"] == below["slave_repl_offset"]:
+                    return
+                await sleep(0.01)
+
+
+async def cut_off(server: PrivateRedis) -> None:
+    """Have a replica hear nothing more."""
+    async with Redis.from_url(server.url) as redis:
+        await redis.replicaof("127.0.0.1", "1")
+
+
+async def promote(server: PrivateRedis) -> None:
+    async with Redis.from_url(server.url) as redis:
+        await redis.replicaof("NO", "ONE")
+
+
+async def test_the_result_of_a_claim_that_a_failover_lost_is_refused(servers: list[PrivateRedis]) -> None:
+    """ann claims, the claim never reaches the replica, the primary dies: the task is bob's, whatever ann says."""
+    primary, replica, _ = servers
+    async with depot_on(primary) as before:
+        task_id = await before.create()
+        await in_step(primary, replica)
+        await cut_off(replica)
+        lost = await before.take(task_id)
+        primary.kill()
+    await promote(replica)
+    async with depot_on(replica) as after:
+        assert (await after.record(task_id)).status == "pending"
+        task = await after.take(task_id, after.bob)
+        assert task.fence > lost.fence
+        assert await after.renew((task_id, lost.fence)) == [task_id]
+        assert await after.finish(task, fence=lost.fence) == "lost"
+        assert (await after.record(task_id)).status == "running"
+        assert await after.finish(task, DONE) == "finished"
+        assert (await after.record(task_id)).fence == task.fence
+
+
+@pytest.mark.parametrize("move", ["park", "cancel"])
+async def test_no_move_hands_a_lost_fence_out_again(servers: list[PrivateRedis], move: str) -> None:
+    """on the promoted replica the task is still an earlier attempt's, which parks, or is cancelled."""
+    primary, replica, _ = servers
+    async with depot_on(primary) as before:
+        first = await before.start()
+        await before.ann.ask(first.id, first.fence, [])
+        await in_step(primary, replica)
+        await cut_off(replica)
+        await before.release(first)
+        lost = await before.take(first.id, before.bob)
+        primary.kill()
+    await promote(replica)
+    async with depot_on(replica) as after:
+        if move == "cancel":
+            await after.store.cancel(first.id, "")
+        else:
+            await after.redis.hset(after.keys.record(first.id), "status", "input_required")
+            await after.say(after.ann.park_call(first.id, first.fence))
+        assert (await after.record(first.id)).fence > lost.fence
+        assert await after.finish(lost) == "lost"
+
+
+async def test_two_failovers_in_a_row_repeat_no_fence(servers: list[PrivateRedis]) -> None:
+    """also when the second loses everything that happened since the first."""
+    first, second, third = servers
+    async with depot_on(first) as before:
+        task_id = await before.create()
+        await in_step(first, second)
+        await in_step(second, third)
+        await cut_off(second)
+        await cut_off(third)
+        fences = [(await before.take(task_id)).fence]
+        first.kill()
+    await promote(second)
+    async with depot_on(second) as between:
+        fences.append((await between.take(task_id)).fence)
+        await between.wait_until_ms(await between.now_ms())
+        second.kill()
+    await promote(third)
+    async with depot_on(third) as after:
+        fences.append((await after.take(task_id)).fence)
+    assert fences == sorted(set(fences))
+
+
+async def test_a_restart_that_lost_the_end_of_its_file_repeats_no_fence() -> None:
+    with PrivateRedis(appendonly="yes", appendfsync="no", aof_load_truncated="yes") as server:
+        file = server.directory / "appendonly.aof"
+        async with depot_on(server) as before:
+            assert await before.finish(await before.start()) == "finished"
+            task_id = await before.create()
+            kept = file.stat().st_size
+            lost = await before.take(task_id)
+            server.kill()
+        with file.open("rb+") as content:
+            content.truncate(kept)
+        await asyncio.to_thread(server.start)
+        async with depot_on(server) as after:
+            task = await after.take(task_id)
+            assert task.fence > lost.fence
+            assert await after.finish(task, fence=lost.fence) == "lost"
+            assert await after.finish(task) == "finished"
+
+
+async def test_without_a_failover_fences_count_from_one(servers: list[PrivateRedis]) -> None:
+    async with depot_on(servers[0]) as depot:
+        task = await depot.start()
+        fences = [task.fence]
+        for _ in range(3):
+            await depot.release(task)
+            task = await depot.take(task.id)
+            fences.append(task.fence)
+        assert fences == [1, 2, 3, 4]
+
+
+async def test_a_user_that_may_not_ask_for_the_history_can_still_claim(servers: list[PrivateRedis]) -> None:
+    server = servers[0]
+    async with Redis.from_url(server.url) as redis:
+        await redis.execute_command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "&*", "+@all", "-info")
+    async with Redis(port=server.port, username="plain", password="pw") as redis:
+        depot = Depot(redis, StoreSettings(lease=60))
+        assert (await depot.start()).fence == 1
+
+
+async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[PrivateRedis]) -> None:
+    """store, events, claims and the lease thread, each over connections of its own."""
+    primary, replica, _ = servers
+    await in_step(primary, replica)
+    with SentinelServer(primary.port) as sentinel:
+        settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=2)
+        async with open_store(settings) as store, open_redis(settings) as redis:
+            depot = Depot(redis, settings)
+            presence = Presence(settings, depot.ann, "ann")
+            held = await depot.start()
+            waiting = await depot.create()
+            async with store.tails.follow(held.id) as events:
+                seen = [(await anext(events)).move.value for _ in range(2)]
+                await in_step(primary, replica)
+                primary.kill()
+                with pytest.raises(StoreUnavailable):
+                    presence.renew([(held.id, held.fence)], {})
+                with fail_after(30):
+                    while not await taken(depot, waiting):
+                        await sleep(0.05)
+                    while True:
+                        try:
+                            assert presence.renew([(held.id, held.fence)], {}) == []
+                            break
+                        except StoreUnavailable:
+                            await sleep(0.05)
+                    assert await depot.finish(held) == "finished"
+                    seen += [event.move.value async for event in events]
+            presence.leave()
+            assert seen == ["create", "claim", "complete"]
+            assert (await depot.record(waiting)).fence > 1_000_000_000_000
+            async with Redis.from_url(replica.url) as promoted:
+                assert (await promoted.info("replication"))["role"] == "master"
+
+
+async def taken(depot: Depot, task_id: str) -> bool:
+    """Whether the task could be claimed."""
+    try:
+        await depot.take(task_id)
+    except StoreUnavailable:
+        return False
+    return True
+
+
+async def test_a_primary_that_wakes_up_after_the_failover_gets_no_more_writes(servers: list[PrivateRedis]) -> None:
+    """Sentinel needs seconds to make it a replica; until then it would take writes that are lost."""
+    primary, replica, _ = servers
+    await in_step(primary, replica)
+    with SentinelServer(primary.port) as sentinel:
+        settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=0.5)
+        async with open_redis(settings) as redis:
+            depot = Depot(redis, settings)
+            made = await asyncio.gather(*(depot.create() for _ in range(5)))  # over five connections
+            await in_step(primary, replica)
+            assert primary.process is not None
+            primary.process.send_signal(signal.SIGSTOP)
+            with fail_after(30):
+                while not await taken(depot, made[0]):
+                    await sleep(0.05)
+            primary.process.send_signal(signal.SIGCONT)
+            made += await asyncio.gather(*(depot.create() for _ in range(5)))
+            async with Redis.from_url(primary.url) as old, Redis.from_url(replica.url) as promoted:
+                assert (await old.info("replication"))["role"] == "master"
+                assert await promoted.exists(*map(depot.keys.record, made)) == 10
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel:///name", "redis+sentinel://host", "redis+sentinel://host:x/name"])
+def test_an_address_without_a_sentinel_or_a_name_says_what_to_write(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"redis\+sentinel://host:26379,host:26379/name"):
+        connect(StoreSettings(redis_url=url))
+
+
+def test_an_address_of_sentinels_is_read_whole() -> None:
+    watched = watched_in("rediss+sentinel://us%40er:p%2Fw@one,two:1,[::1]:2/tasks/3?sentinel_password=s")
+    assert watched is not None
+    assert watched.sentinels == (("one", 26379), ("two", 1), ("::1", 2))
+    assert (watched.name, watched.is_tls) == ("tasks", True)
+    assert watched.options == {"db": 3, "username": "us@er", "password": "p/w"}
+    assert (watched.asking["password"], watched.asking["ssl"]) == ("s", True)
+
+
+def test_a_stock_worker_is_told_of_the_sentinels() -> None:
+    told = arq_redis_settings(StoreSettings(redis_url="redis+sentinel://:pw@one,two:1/tasks/3"))
+    assert (told.host, told.sentinel, told.sentinel_master) == ([("one", 26379), ("two", 1)], True, "tasks")
+    assert (told.password, told.database) == ("pw", 3)
