@@ -55,10 +55,17 @@ class _ApiSource:
         self._http = http
 
     async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
+        asked = {"status": ",".join(statuses) or None, "tool": tool}
+        return await self._pages("/tasks", asked, limit=limit, cursor=cursor)
+
+    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
+        return await self._pages("/dead-letters", {"tool": tool}, limit=limit, cursor=cursor)
+
+    async def _pages(self, path: str, asked: Mapping[str, str | None], *, limit: int, cursor: str | None) -> Json:
         tasks: list[Json] = []
         while True:
-            asked = {"limit": str(min(_LONGEST_PAGE, limit - len(tasks))), "status": ",".join(statuses) or None}
-            page = await self._ask("GET", "/tasks", {**asked, "tool": tool, "cursor": cursor})
+            room = str(min(_LONGEST_PAGE, limit - len(tasks)))
+            page = await self._ask("GET", path, {**asked, "limit": room, "cursor": cursor})
             tasks += page["tasks"]
             cursor = page["next_cursor"]
             if cursor is None or len(tasks) >= limit:

@@ -25,6 +25,7 @@ app = typer.Typer(
 def list_tasks(
     status: Annotated[str | None, typer.Option(help="Only these states, separated by commas.", metavar="A,B")] = None,
     tool: Annotated[str | None, typer.Option(help="Only tasks of this tool.")] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="Only what broke for good and was not run again.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Go on where an earlier list ended.")] = None,
     url: options.Url = None,
@@ -33,12 +34,18 @@ def list_tasks(
     as_json: options.Json = False,
 ) -> None:
     """List tasks, newest first: a table, or a line a task with tabs when it goes into a file or pipe."""
+    statuses = [word.strip() for word in (status or "").split(",") if word.strip()]
+    if dead and statuses:
+        raise UsageFault("Say either --dead or --status: how a dead letter ended is part of what it is.")
 
     async def work(source: "TaskSource") -> int:
         from windlass.cli.task_tables import print_list
 
-        statuses = [word.strip() for word in (status or "").split(",") if word.strip()]
-        print_list(await source.list(statuses=statuses, tool=tool, limit=limit, cursor=cursor), as_json=as_json)
+        if dead:
+            page = await source.dead_letters(tool=tool, limit=limit, cursor=cursor)
+        else:
+            page = await source.list(statuses=statuses, tool=tool, limit=limit, cursor=cursor)
+        print_list(page, as_json=as_json)
         return 0
 
     _do(work, url, token, redis_url)

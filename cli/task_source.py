@@ -14,6 +14,9 @@ class TaskSource(Protocol):
     async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
         """`tasks`, at most `limit`, and `next_cursor`."""
 
+    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
+        """The same of tasks that broke for good and were not run again."""
+
     async def show(self, task_id: str, *, history: bool = False) -> Json:
         """The task in full."""
 

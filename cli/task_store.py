@@ -1,12 +1,13 @@
 """Tasks as an operator of a Redis sees them: no server needed. Says what the HTTP API would say."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 
 from windlass.cli.failures import Failure, Reported, UsageFault
 from windlass.cli.task_source import Json, TaskSource
 from windlass.engine.status import Status
 from windlass.server.api_wire import event_json, summary, task_json
-from windlass.store.paging import LONGEST_PAGE
+from windlass.store.paging import LONGEST_PAGE, Page
 from windlass.store.settings import StoreSettings
 from windlass.store.tasks import OPERATOR, TaskStore, open_store
 
@@ -28,15 +29,11 @@ class _StoreSource:
         self._store = store
 
     async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
-        wanted = _statuses(statuses)
-        tasks: list[Json] = []
-        while True:
-            room = min(LONGEST_PAGE, limit - len(tasks))
-            page = await self._store.page(OPERATOR, after=cursor, limit=room, statuses=wanted, tool=tool)
-            tasks += [summary(view, to_operator=True) for view in page.views]
-            cursor = page.next
-            if cursor is None or len(tasks) >= limit:
-                return {"tasks": tasks, "next_cursor": cursor}
+        page = partial(self._store.page, OPERATOR, statuses=_statuses(statuses), tool=tool)
+        return await _pages(page, limit, cursor)
+
+    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
+        return await _pages(partial(self._store.dead_letters, tool=tool), limit, cursor)
 
     async def show(self, task_id: str, *, history: bool = False) -> Json:
         task = task_json(await self._store.look(task_id, OPERATOR), to_operator=True)
@@ -59,6 +56,16 @@ class _StoreSource:
         async with self._store.tails.follow(task_id, after=after) as events:
             async for event in events:
                 yield event_json(event, to_operator=True)
+
+
+async def _pages(page_of: Callable[..., Awaitable[Page]], limit: int, cursor: str | None) -> Json:
+    tasks: list[Json] = []
+    while True:
+        page = await page_of(after=cursor, limit=min(LONGEST_PAGE, limit - len(tasks)))
+        tasks += [summary(view, to_operator=True) for view in page.views]
+        cursor = page.next
+        if cursor is None or len(tasks) >= limit:
+            return {"tasks": tasks, "next_cursor": cursor}
 
 
 def _statuses(words: Sequence[str]) -> frozenset[Status]:

@@ -1,6 +1,7 @@
 """HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `api_wire.py`."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
 from starlette.applications import Starlette
@@ -21,7 +22,7 @@ from windlass.server.artifact_api import artifact_routes
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.desk import Desk
 from windlass.server.output_api import output_routes
-from windlass.store.paging import LONGEST_PAGE
+from windlass.store.paging import LONGEST_PAGE, Page
 from windlass.store.tasks import TaskStore
 
 __all__ = ["api_routes"]
@@ -32,13 +33,15 @@ _PAGE = 50
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
+_OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (WINDLASS_API_OPERATOR_TOKEN)."
 
 
 def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:
-    """`/api/tasks`, `/api/artifacts` and what is below them."""
+    """`/api/tasks`, `/api/artifacts` and what is below them, and `/api/dead-letters`."""
     api = _Api(desk)
     routes = [
         Route("/tasks", api.list, methods=["GET"]),
+        Route("/dead-letters", api.dead_letters, methods=["GET"]),
         Route("/tasks/{task_id}", api.show, methods=["GET"]),
         Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
         *output_routes(desk),
@@ -57,16 +60,14 @@ class _Api:
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
         caller = caller_of(request)
-        given = request.query_params
-        page = await self._desk.store.page(
-            caller.lister,
-            after=given.get("cursor"),
-            limit=number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE),
-            statuses=_statuses(request),
-            tool=given.get("tool"),
-        )
-        tasks = [summary(view, to_operator=caller.is_operator) for view in page.views]
-        return fresh({"tasks": tasks, "next_cursor": page.next})
+        page = await self._desk.store.page(caller.lister, **_wanted(request), statuses=_statuses(request))
+        return _page(page, to_operator=caller.is_operator)
+
+    async def dead_letters(self, request: Request) -> Response:
+        """A page of the tasks that broke for good, newest first; for operators."""
+        if not caller_of(request).is_operator:
+            raise HTTPException(403, _OPERATORS_ONLY)
+        return _page(await self._desk.store.dead_letters(**_wanted(request)), to_operator=True)
 
     async def show(self, request: Request) -> Response:
         """One task in full, and its events if they are asked for."""
@@ -129,6 +130,18 @@ async def _stream(
     async with store.tails.follow(task_id, after=after) as events:
         async for event in events:
             yield frames.of(task_id, event, to_operator=to_operator)
+
+
+def _wanted(request: Request) -> dict[str, Any]:
+    """Which page of a list, as the store is asked for it."""
+    given = request.query_params
+    limit = number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE)
+    return {"after": given.get("cursor"), "limit": limit, "tool": given.get("tool")}
+
+
+def _page(page: Page, *, to_operator: bool) -> Response:
+    tasks = [summary(view, to_operator=to_operator) for view in page.views]
+    return fresh({"tasks": tasks, "next_cursor": page.next})
 
 
 def _statuses(request: Request) -> frozenset[Status]:

@@ -97,6 +97,8 @@ def _up(value: int) -> Metric:
 def _of_tasks(census: Census) -> Iterator[Metric]:
     yield GaugeMetricFamily("windlass_tasks_open", "Tasks that have not ended.", value=census.open)
     yield GaugeMetricFamily("windlass_tasks_kept", "Tasks that can be read, ended ones included.", value=census.kept)
+    broken = "Tasks that broke for good and were not run again."
+    yield GaugeMetricFamily("windlass_dead_letters", broken, value=census.dead_letters)
     ended = CounterMetricFamily("windlass_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
     for (status, queue), count in sorted(census.ended.items()):
         ended.add_metric([queue, status], count)

@@ -35,6 +35,8 @@ class Census:
     open: int
     kept: int
     """Tasks that can be read, ended ones included."""
+    dead_letters: int
+    """Tasks that broke for good and were not run again."""
     ended: dict[tuple[str, str], int]
     """How many have ever ended, by state and queue; only grows."""
     queues: tuple[QueueCount, ...]
@@ -42,9 +44,9 @@ class Census:
 
 def census_of(reply: Sequence[Any]) -> Census:
     """What `census` replied."""
-    _now, opened, kept, flat, *rows = reply
+    _now, opened, kept, dead, flat, *rows = reply
     ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-    return Census(opened, kept, ended, tuple(map(_queue, rows)))
+    return Census(opened, kept, dead, ended, tuple(map(_queue, rows)))
 
 
 def _queue(row: Sequence[Any]) -> QueueCount:

@@ -30,6 +30,18 @@ async def paint(gate: str, ctx: Context) -> str:
 async def refuse() -> str:
     """Fail as the protocol does."""
     raise MCPError(-32050, "no \\x1b[5mpaint")
+
+
+@mcp.tool(task=QUICK)
+async def crumble() -> str:
+    """Break for good."""
+    raise OSError("the wall was rotten")
+
+
+@mcp.tool(task=TaskConfig(retries=2, backoff=600))
+async def falter() -> str:
+    """Break, and be tried again in ten minutes."""
+    raise OSError("not yet")
 '''
 UNPRINTABLE = ("\x1b", "\x07", "\x9b", "\u202e")
 
@@ -157,6 +169,22 @@ class TestLooking:
         assert {f"id\t{task_id}", "tool\tdig", "status\tcompleted", "attempts\t1"} <= set(lines)
         assert lines[-1] == "dug"
 
+    def test_a_task_between_attempts_says_which_is_next_and_when_and_why(
+        self, house: Household, at_url: list[str]
+    ) -> None:
+        task_id = call(house, "falter")
+        eventually(lambda: shown(house, task_id)["failures"])
+
+        fields = dict(line.split("\t", 1) for line in tasks(house, "show", task_id, *at_url).splitlines())
+        (line,) = tasks(house, "list", "--tool", "falter", "--limit", "1", *at_url).splitlines()
+        cancelled(house, task_id)
+
+        told = {name: fields[name] for name in ("status", "attempts", "failures", "retries", "reason")}
+        assert told == {"status": "pending", "attempts": "1", "failures": "1", "retries": "2", "reason": "crashed"}
+        assert fields["due_at"] > fields["updated_at"]
+        assert "attempt 2 of 3 in " in line
+        assert line.endswith(" s: the last one failed")
+
     def test_an_unknown_task_is_one_line_and_exit_code_1(self, house: Household, place: list[str]) -> None:
         for word in ("show", "watch", "cancel", "rerun") if place else ("show", "watch"):
             said = tasks(house, word, "never-seen", *place, code=1)
@@ -201,6 +229,29 @@ class TestDoing:
         said = [tasks(house, "rerun", task_id, "--key", key, *at_url) for key in ("a", "a", "b")]
 
         assert (said[0] == said[1], said[1] == said[2]) == (True, False)
+
+    def test_dead_letters_are_listed_and_run_again(self, house: Household, place: list[str]) -> None:
+        first, second = [call(house, "crumble") for _ in range(2)]
+        for task_id in (first, second):
+            until(house, task_id, "completed")
+
+        lines = [line.split("\t") for line in tasks(house, "list", "--dead", "--limit", "2", *place).splitlines()]
+        again = tasks(house, "rerun", first, *place).strip()
+        until(house, again, "completed")
+        left = json.loads(tasks(house, "list", "--dead", "--tool", "crumble", "--limit", "2", "--json", *place))
+
+        assert {(line[0], line[1], line[5]) for line in lines} == {
+            (task_id, "crumble", "the tool reported an error") for task_id in (first, second)
+        }
+        assert [task["id"] for task in left["tasks"]] == [again, second]
+        assert {task["reason"] for task in left["tasks"]} == {"crashed"}
+
+    def test_dead_letters_of_one_state_are_not_to_be_had(self, house: Household, at_url: list[str]) -> None:
+        assert "either --dead or --status" in tasks(house, "list", "--dead", "--status", "failed", *at_url, code=2)
+
+    def test_who_is_no_operator_is_told_what_to_send(self, house: Household, at_url: list[str]) -> None:
+        done = house.run("tasks", "list", "--dead", *at_url, WINDLASS_API_OPERATOR_TOKEN="")
+        assert (done.returncode, "WINDLASS_API_OPERATOR_TOKEN" in done.stderr) == (1, True)
 
 
 class TestWatching:

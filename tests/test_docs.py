@@ -12,6 +12,9 @@ from windlass.cli.hosts import HOSTS
 from windlass.cli.main import app
 from windlass.engine.outcome import Fault
 from windlass.engine.policy import TaskConfig
+from windlass.engine.record import TaskRecord, TaskView
+from windlass.engine.status import Status
+from windlass.server.api_wire import task_json
 from windlass.server.settings import ServerSettings
 from windlass.store.settings import StoreSettings
 from windlass.workers.settings import WorkerSettings
@@ -54,6 +57,13 @@ def test_every_policy_field_is_in_the_reference() -> None:
     section = REFERENCE.split("## TaskConfig")[1].split("##")[0]
     fields = [field.name for field in dataclasses.fields(TaskConfig)]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == fields
+
+
+def test_every_field_of_a_task_is_on_the_page_of_the_api() -> None:
+    section = (ROOT / "docs/api.md").read_text().split("| field | meaning |")[1].split("## Events")[0]
+    moments = {"created_ms": 0, "updated_ms": 0, "seq": 1}
+    record = TaskRecord(id="", tool="", queue="", principal="", status=Status.PENDING, **moments)
+    assert task_json(TaskView(record)).keys() <= set(re.findall(r"`(\w+)`", section))
 
 
 def test_every_fault_is_in_the_reference() -> None:

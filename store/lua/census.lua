@@ -1,11 +1,12 @@
 -- Counts tasks, for graphs: cheap however many there are.
 -- KEYS: none
 -- ARGV: 1 tasks of a queue to look at, at most, among those that are not due; 2... names of queues
--- Returns: {now ms, open tasks, tasks kept, ended so far as `<state> <queue>`, number...,
+-- Returns: {now ms, open tasks, tasks kept, dead letters, ended so far as `<state> <queue>`, number...,
 --           {queue, tasks in it, due tasks, ms since the next of them was due, state, number, state, number...}...}
 -- Events: none
 local now, precise = clock()
-local reply = { now, redis.call('ZCARD', K.live), redis.call('ZCARD', K.all), redis.call('HGETALL', K.ended) }
+local counts = { redis.call('ZCARD', K.live), redis.call('ZCARD', K.all), redis.call('ZCARD', K.dead) }
+local reply = { now, counts[1], counts[2], counts[3], redis.call('HGETALL', K.ended) }
 
 -- How long the task at the head of a queue has been due, in ms: its place in line is no time.
 local function waited(id, score)

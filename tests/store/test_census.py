@@ -13,8 +13,8 @@ from windlass.store.census import Census, QueueCount
 async def test_an_empty_store_counts_nothing(depot: Depot) -> None:
     nothing = QueueCount("default", 0, 0, 0, {"pending": 0})
 
-    assert await depot.store.census(["default"]) == Census(0, 0, {}, (nothing,))
-    assert await depot.store.census([]) == Census(0, 0, {}, ())
+    assert await depot.store.census(["default"]) == Census(0, 0, 0, {}, (nothing,))
+    assert await depot.store.census([]) == Census(0, 0, 0, {}, ())
 
 
 async def test_every_task_is_counted_once_by_state_and_queue(depot: Depot) -> None:

@@ -539,6 +539,7 @@ class TestMetrics:
                 "windlass_store_up": 1,
                 "windlass_tasks_open": 1,
                 "windlass_tasks_kept": 3,
+                "windlass_dead_letters": 0,
                 'windlass_tasks_ended_total{queue="default",status="completed"}': 1,
                 'windlass_tasks_ended_total{queue="default",status="failed"}': 1,
                 'windlass_tasks{queue="default",status="pending"}': 0,
