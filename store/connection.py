@@ -29,6 +29,7 @@ from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, Sto
 from windlass.store.preflight import inspect, raise_unfit
 from windlass.store.sentinel import watched_in
 from windlass.store.settings import StoreSettings
+from windlass.store.trunk import TrunkRedis
 
 __all__ = ["connect", "connect_blocking", "open_redis", "passing", "shown_url", "store_errors"]
 
@@ -51,7 +52,8 @@ def shown_url(url: str) -> str:
 
 
 def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2) -> Redis:
-    """A lazy client with a connection pool; `blocking` for commands that wait on purpose (subscriptions, BLPOP).
+    """A lazy client: one connection for single commands, and a pool for pipelines. `blocking` for commands that wait on
+    purpose (subscriptions, BLPOP): a pool for all.
 
     `retries`: how often redis-py itself connects again and repeats a command before it says that it failed.
     """
@@ -73,7 +75,7 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
             timeout=settings.command_timeout,
         )
     pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
-    return Redis.from_pool(pool)
+    return Redis.from_pool(pool) if blocking else TrunkRedis(pool, settings.command_timeout)
 
 
 def _pool(url: str, **options: Any) -> BlockingConnectionPool:

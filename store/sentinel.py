@@ -69,9 +69,14 @@ class _Following:
     host: str
     port: int
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether another connection knows that this one's primary is one no more."""
+        return self.latest != [(self.host, self.port)]
+
     async def connect(self) -> None:
-        """Connect, or stay so; not to a primary that another connection knows to be one no more."""
-        if self.is_connected and self.latest != [(self.host, self.port)]:
+        """Connect, or stay so; not to a primary that is one no more."""
+        if self.is_connected and self.is_outdated:
             await super().disconnect()  # type: ignore[misc]  # mixed into a redis-py class
         if not self.is_connected:
             self.latest[:] = [await self.watched.primary()]

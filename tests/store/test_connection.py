@@ -7,7 +7,6 @@ from time import monotonic
 from typing import Any
 
 import pytest
-import uvloop
 from anyio import fail_after
 from depot import OWNER, Depot
 from redis.asyncio import Redis
@@ -149,7 +148,7 @@ async def test_a_lease_keeper_does_not_hang_on_a_silent_redis() -> None:
                 await asyncio.to_thread(presence.leave)
 
 
-async def test_more_callers_than_connections_take_turns(depot: Depot) -> None:
+async def test_a_burst_of_callers_shares_one_connection(depot: Depot) -> None:
     """A burst is no outage."""
     task_id = await depot.create()
     async with connect(depot.settings) as client:
@@ -159,7 +158,7 @@ async def test_more_callers_than_connections_take_turns(depot: Depot) -> None:
         clients = await depot.redis.client_list()
 
     assert len(views) == 300
-    assert len(clients) <= 70
+    assert len(clients) == 2  # all of them on one connection, and the test's own
 
 
 async def test_a_store_works_again_once_its_redis_is_back() -> None:
@@ -255,21 +254,6 @@ def test_settings_do_not_show_their_secrets(name: str) -> None:
     assert name not in repr(settings)
     assert PASSWORD not in repr(settings)
     assert PASSWORD not in str(settings)
-
-
-def test_a_connection_that_broke_this_very_moment_is_replaced_under_uvloop_too(redis_url: str) -> None:
-    """What `windlass serve` runs on calls a write to it a RuntimeError, which no client takes for an outage."""
-
-    async def ping_over_a_broken_connection() -> None:
-        client = connect(StoreSettings(redis_url=redis_url))
-        connection = await client.connection_pool.get_connection()
-        await client.connection_pool.release(connection)
-        connection._writer.transport.abort()
-        assert await client.ping()
-        await client.aclose()
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(ping_over_a_broken_connection())
 
 
 async def test_a_cancel_that_comes_while_a_command_is_sent_is_not_forgotten(redis_url: str) -> None:

@@ -1,0 +1,190 @@
+"""One connection to Redis for all commands of a client: many callers write, replies come back in order.
+
+A command costs no connection, no task and no lock of its own, and what is asked in one turn of the loop is one write.
+For commands that answer at once; what waits on purpose (subscriptions, BLPOP), and pipelines, take the client's pool.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from hiredis import pack_command
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError, TimeoutError
+
+__all__ = ["TrunkRedis"]
+
+_PAUSES = (0.02, 0.04)
+"""Seconds before a command is repeated whose connection broke."""
+
+
+class _Reply:
+    """What redis-py takes for a connection that a reply can be read from."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+
+    async def read_response(self) -> Any:
+        return self._reply
+
+
+class _Trunk:
+    """An open connection. Once broken it stays so."""
+
+    def __init__(self, connection: Any, timeout: float) -> None:
+        """`connection`: redis-py's, connected; `timeout`: seconds a reply may take."""
+        self._connection = connection
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._asked: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        """When each reply that is still to come is too late, and who wants it."""
+        self._unsent: list[bytes] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self._reading = self._loop.create_task(self._read(), name="windlass.trunk")
+        self._is_broken = False
+
+    def can_send(self) -> bool:
+        """Whether commands may be sent; one that leads to a Redis that is no primary any more is given up."""
+        if getattr(self._connection, "is_outdated", False) and not self._is_broken:
+            self._give_up(ConnectionError("another Redis became the primary"))
+        return not self._is_broken
+
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        """Send a command with the others of this turn; its reply, where an error of Redis is raised."""
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(packed)
+        self._asked.append((self._loop.time() + self._timeout, reply))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._look)
+        return reply
+
+    async def close(self) -> None:
+        """Break it off."""
+        self._give_up(ConnectionError("the client was closed"))
+        await asyncio.wait([self._reading])
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._is_broken:
+            return
+        try:
+            self._connection._writer.write(b"".join(unsent))  # no public way to write without waiting
+        except (OSError, RuntimeError) as exc:  # RuntimeError: uvloop's, for a transport that was closed just now
+            self._give_up(ConnectionError(f"Error while writing to the socket: {exc}"))
+
+    async def _read(self) -> None:
+        """Hand out replies until the connection breaks."""
+        lost: Exception = ConnectionError("the connection was lost")
+        try:
+            while True:
+                try:
+                    reply, error = await self._connection.read_response(), None
+                except ResponseError as exc:
+                    reply, error = None, exc
+                _, wanted = self._asked.popleft()
+                if wanted.done():
+                    continue  # nobody waits for it any more
+                if error is None:
+                    wanted.set_result(reply)
+                else:
+                    wanted.set_exception(error)
+        except (RedisError, OSError) as exc:
+            lost = exc
+        finally:
+            self._end(lost)
+            await self._connection.disconnect(nowait=True)
+
+    def _look(self) -> None:
+        """Give up when the oldest reply is too late."""
+        self._watch = None
+        if not self._asked:
+            return
+        late = self._asked[0][0] - self._loop.time()
+        if late > 0:
+            self._watch = self._loop.call_later(late, self._look)
+        else:
+            self._give_up(ConnectionError("the connection was given up: Redis did not answer in time"))
+
+    def _give_up(self, error: Exception) -> None:
+        self._end(error)
+        self._reading.cancel()
+
+    def _end(self, error: Exception) -> None:
+        """Fail what is still to come: what is too late with a timeout, the rest with `error`."""
+        self._is_broken = True
+        if self._watch is not None:
+            self._watch.cancel()
+        now, asked, self._asked = self._loop.time(), self._asked, deque()
+        for late_at, wanted in asked:
+            if not wanted.done():
+                wanted.set_exception(TimeoutError("Redis did not answer in time") if late_at <= now else error)
+
+
+class TrunkRedis(Redis):
+    """redis-py's client, whose single commands share one connection. Pipelines and subscriptions take from the pool."""
+
+    _is_closed = False
+    _trunk: _Trunk | None = None
+    _opening: "asyncio.Task[_Trunk] | None" = None
+
+    def __init__(self, pool: BlockingConnectionPool, patience: float) -> None:
+        """`patience`: seconds a reply may take. The pool is closed with this client."""
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self._patience = patience
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute a command and return its reply; errors are redis-py's."""
+        words = (*args[0].split(), *args[1:])
+        try:
+            packed = pack_command(words)
+        except UnicodeEncodeError:  # half a surrogate pair in an id that a caller made up
+            pool: Any = self.connection_pool
+            packed = pack_command(tuple(map(pool.get_encoder().encode, words)))
+        trunk = self._trunk
+        for pause in (*_PAUSES, None):
+            try:
+                if trunk is None or not trunk.can_send():
+                    trunk = await self._opened()
+                reply = await trunk.ask(packed)
+                break
+            except ConnectionError as exc:
+                if pause is None or isinstance(exc, AuthenticationError):
+                    raise
+                await asyncio.sleep(pause)
+        if not options and args[0] not in self.response_callbacks:
+            return reply
+        return await self.parse_response(_Reply(reply), args[0], **options)  # type: ignore[arg-type]  # reads alike
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close everything, for good."""
+        self._is_closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._trunk is not None:
+            await self._trunk.close()
+        await super().aclose(close_connection_pool)
+
+    async def _opened(self) -> _Trunk:
+        """The open trunk; those who ask while it is being opened wait for the same attempt."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open(), name="windlass.trunk.open")
+            self._opening.add_done_callback(self._settle)
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> _Trunk:
+        if self._is_closed:
+            raise ConnectionError("the client was closed")
+        pool: Any = self.connection_pool
+        connection = pool.make_connection()
+        await connection.connect()
+        connection.socket_timeout = None  # only who waits for a reply minds silence
+        self._trunk = _Trunk(connection, self._patience)
+        return self._trunk
+
+    def _settle(self, opening: "asyncio.Task[_Trunk]") -> None:
+        self._opening = None
+        if not opening.cancelled():
+            opening.exception()  # those who waited have it
