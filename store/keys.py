@@ -143,9 +143,8 @@ class Keys:
     def lua(self) -> str:
         """Lua source of the same keys: `K.record(id)`, ..., and `K.live` and the other sets."""
         stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
-        sets = ", ".join(
-            f"{name} = '{self.root}{name}'" for name in ("live", "all", "dead", "fading", "ended", "epoch", "outside")
-        )
+        shared = ("live", "all", "dead", "fading", "ended", "epoch", "outside", "sessions")
+        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in shared)
         return f"local K = {{ {sets}, {stems} }}\n"
 
     def record(self, task_id: str) -> str:

@@ -35,6 +35,7 @@ _NAMES = (
     "release",
     "renew",
     "sweep",
+    "visit",
 )
 
 _SHARED = ("line.lua", "prelude.lua")

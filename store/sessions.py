@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from windlass.engine.errors import BadArguments, TooManySessions
 from windlass.store.connection import store_errors
 from windlass.store.keys import Keys
+from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
 from windlass.store.switchboard import Hear, Switchboard
@@ -43,8 +44,11 @@ class Session:
 class SessionStore:
     """The sessions of one deployment."""
 
-    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys, switchboard: Switchboard) -> None:
+    def __init__(
+        self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, switchboard: Switchboard
+    ) -> None:
         self._redis = redis
+        self._scripts = scripts
         self._idle_ms = int(settings.session_idle * 1000)
         self._limit = settings.session_limit
         self._keys = keys
@@ -76,15 +80,13 @@ class SessionStore:
 
     async def find(self, session_id: str, principal: str) -> Session | None:
         """The session, whose idle time begins anew; None if there is none or it is somebody else's."""
+        args = [session_id, principal, self._idle_ms, int(time() * 1000) + self._idle_ms]
         with store_errors():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hgetall(self._keys.session(session_id))
-                self._touch(pipe, session_id)
-                pipe.zadd(self._keys.sessions, {session_id: int(time() * 1000) + self._idle_ms}, xx=True)
-                found = (await pipe.execute())[0]
-        if not found or found[b"principal"].decode() != principal:
+            found = await self._scripts.run(self._redis, "visit", [self._keys.session(session_id)], args)
+        if found is None:
             return None
-        return Session(session_id, principal, found[b"version"].decode(), json.loads(found[b"client"]))
+        version, client = found
+        return Session(session_id, principal, version.decode(), json.loads(client))
 
     async def close(self, session_id: str) -> None:
         """End a session; whoever serves a stream of it hears so."""

@@ -59,7 +59,7 @@ class TaskStore:
         self.feed = Feed(settings, self.keys, self.switchboard)
         self.output = OutputStore(redis, settings, self._scripts, self.switchboard)
         self.artifacts = ArtifactStore(redis, settings, self._scripts)
-        self.sessions = SessionStore(redis, settings, self.keys, self.switchboard)
+        self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.switchboard)
         self.streams = StreamStore(redis, settings, self.keys, self.switchboard)
         self._outlook = Outlook(self.workers)
         self.left = LeftCalls(redis, self.keys)

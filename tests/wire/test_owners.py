@@ -79,3 +79,18 @@ async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redi
     everything = b"".join([await redis.dump(key) or b"" for key in await redis.keys("*")])
     assert b"ada" not in everything
     assert b"issuer/app" not in everything
+
+
+@pytest.mark.requirement("owner-only")
+async def test_nobody_else_keeps_a_session_alive(guarded: str, redis: Redis) -> None:
+    mine, other = (client(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
+    session = await open_session(mine, guarded)
+    key = Keys("windlass").session(str(session.id))
+    await redis.pexpire(key, 50_000)
+    stolen = Session(other, guarded, session.id, session.revision)
+
+    assert (await stolen.post(stolen.request("ping"))).status_code == 404
+    assert 0 < await redis.pttl(key) <= 50_000
+
+    assert "result" in await session.ask("ping")
+    assert await redis.pttl(key) > 50_000

@@ -1,0 +1,62 @@
+"""Attacks everything that reads what strangers send, and says what came of it.
+
+scripts/fuzz                                   every part, random, a minute or two
+scripts/fuzz --part messages --examples 1000000
+"""
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import Redis
+from redis_server import PrivateRedis
+
+from fuzz.foreign_part import attack_foreign
+from fuzz.messages_part import attack_with_messages
+from fuzz.report import Report
+
+__all__ = ["main"]
+
+
+def _messages(options: argparse.Namespace) -> Report:
+    return attack_with_messages(options.examples or 20_000, is_random=not options.same)
+
+
+def _foreign(_options: argparse.Namespace) -> Report:
+    async def attack() -> Report:
+        with PrivateRedis() as server:
+            async with Redis.from_url(server.url) as redis:
+                return await attack_foreign(redis, server.url)
+
+    return asyncio.run(attack())
+
+
+PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], str]] = {
+    "messages": (_messages, "JSON-RPC of both revisions, headers, paths and garbage, to replicas in this process"),
+    "foreign": (_foreign, "every method and route with every id of somebody else's, as every caller"),
+}
+"""Part -> how it is run, and what it attacks with."""
+
+
+def main() -> int:
+    """0: nothing was found; 1: the report says what, and where the input is."""
+    parts = "\n".join(f"  {name:10} {about}" for name, (_, about) in PARTS.items())
+    parser = argparse.ArgumentParser(
+        prog="scripts/fuzz", description=__doc__, epilog=parts, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given again")
+    parser.add_argument("--examples", type=int, default=None, help="of each part that makes examples")
+    parser.add_argument("--same", action="store_true", help="the examples that CI runs, instead of random ones")
+    options = parser.parse_args()
+    reports = []
+    for name in options.part or PARTS:
+        reports.append(PARTS[name][0](options))
+        print("\n".join(reports[-1].lines()), flush=True)
+    faults = sum(len(report.faults) for report in reports)
+    print(f"scripts/fuzz: {sum(report.examples for report in reports):,} examples, {faults} faults")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

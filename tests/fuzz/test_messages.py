@@ -1,0 +1,92 @@
+"""Tens of thousands of hostile requests of every kind; and flaws put in on purpose, which the judges must see."""
+
+import pytest
+from oracle import read_redis
+from redis.asyncio import Redis
+
+import fuzz.asgi
+from fuzz.asgi import Asked, exchange
+from fuzz.choices import Choices
+from fuzz.hostile import hostile
+from fuzz.hostile_params import METHODS
+from fuzz.messages_part import attack_with_messages
+from fuzz.oracle import ARGUMENT, faults_of, leavings, watched
+from fuzz.plants import PLANTS, planted
+from fuzz.site import Site
+
+READY = Asked("GET", "/readyz", ((b"host", b"127.0.0.1:8000"),))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_twenty_thousand_hostile_requests_are_answered_as_what_they_are() -> None:
+    """No 5xx, no crash in an answer or a log, no hang, nothing left in Redis or in the process; and it still serves."""
+    report = attack_with_messages(20_000)
+
+    assert report.faults == [], "\n".join(report.lines())
+    assert report.examples >= 20_000
+
+
+async def _nothing(scope: object, receive: object, send: object) -> None:
+    raise AssertionError("not asked for")
+
+
+@pytest.mark.parametrize("flaw", PLANTS)
+async def test_a_flaw_put_in_on_purpose_is_seen(flaw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz.asgi, "PATIENCE", 0.2)
+    with watched() as log:
+        answer = await exchange(planted(flaw)(_nothing), READY)
+        faults = faults_of(READY, answer) + log.faults()
+    assert [fault for fault in faults if fault.startswith(PLANTS[flaw][1])], faults
+    assert log.faults() == [], "said once"
+
+
+@pytest.mark.timeout(120)
+def test_one_flaw_among_many_requests_is_found_and_kept() -> None:
+    report = attack_with_messages(3000, plant=planted("a 500"))
+
+    assert [fault for fault in report.faults if fault.startswith("status 500")]
+    assert "target='/readyz'" in report.kept[0].read_text()
+
+
+async def test_an_argument_in_the_log_is_seen() -> None:
+    import structlog
+
+    with watched() as log:
+        structlog.get_logger().info("task.created", arguments={"text": ARGUMENT})
+        assert [fault for fault in log.faults() if ARGUMENT in fault]
+
+
+async def test_what_redis_must_not_keep_is_seen(redis: Redis) -> None:
+    await redis.set("somebody:else", 1)
+    await redis.set("{windlass}:turn:x:y", 1)
+    await redis.hset("{windlass}:task:made-up", "status", "running")  # type: ignore[misc]
+    await redis.set("{windlass}:secret", b"allowed")
+    await redis.set("{windlass}:reply:x:y", b"passes", px=60_000)
+
+    assert leavings(await read_redis(redis)) == [
+        "nobody declares the key 'somebody:else'",
+        "'{windlass}:task:made-up' is of no task",
+        "'{windlass}:turn:x:y' never expires",
+    ]
+
+
+def test_what_a_request_said_itself_is_no_telltale() -> None:
+    said = Asked("POST", "/mcp", body=b'{"method": "KeyError"}')
+    answer = fuzz.asgi.Answer(404, [(b"content-type", b"application/json")], b'{"data": "KeyError"}', is_whole=True)
+    assert faults_of(said, answer) == []
+    assert faults_of(READY, answer) == ["tells of its inside: 'KeyError'"]
+
+
+def test_every_method_of_both_revisions_is_sent() -> None:
+    """Counted over what the first bytes choose, so that none is left out by the way choices are made."""
+    site = Site(None, {})  # type: ignore[arg-type]
+    sent = [hostile(Choices(bytes(data)), site)[1].body for data in _prefixes()]
+    missing = {
+        method for method in METHODS if method.isascii() and not any(f'"{method}"'.encode() in one for one in sent)
+    }
+    assert missing == set()
+
+
+def _prefixes() -> list[list[int]]:
+    return [[0, 0, 0, at] for at in range(256)]
