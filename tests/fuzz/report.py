@@ -1,5 +1,6 @@
 """What a part of the attack did and found, and where the failing input is kept."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Report:
         """Note faults, and keep what was said."""
         self.faults += faults
         KEPT.mkdir(parents=True, exist_ok=True)
-        file = KEPT / f"{self.part}-{len(self.kept) + 1}.txt"
+        file = KEPT / f"{self.part}-{os.getpid()}-{len(self.kept) + 1}.txt"
         file.write_text("\n".join(faults) + f"\n\n{said}\n", encoding="utf-8", errors="backslashreplace")
         self.kept.append(file)
 
