@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 __all__ = ["PATIENCE", "SERVER", "Household", "Screen", "eventually", "is_ready"]
 
@@ -111,7 +112,10 @@ def is_ready(port: int) -> bool:
 
 @dataclass
 class Household:
-    """A working directory with a server file and a data directory, and every process that has them."""
+    """A working directory with a server file and a data directory, and every process that has them.
+
+    As a context it ends whatever is left.
+    """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -123,6 +127,14 @@ class Household:
         own |= {"TEST_HOUSE": str(self.folder)}
         self.environment = inherited | own | self.environment
         self.write("server.py", SERVER)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
 
     def write(self, name: str, text: str) -> Path:
         """A file in the working directory."""
@@ -174,6 +186,13 @@ class Household:
                 process.kill()
                 process.wait()
                 process.stdout.close()
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[Self]:
+        """Its server runs, at TEST_URL of the environment; in the end nothing does."""
+        with self, self.started("run", "server.py", "--port", "0") as command:
+            self.environment["TEST_URL"] = command.url()
+            yield self
 
     def processes(self, part: str = "") -> dict[int, str]:
         """Command lines by process id of all that this household started and that has `part` in its command line."""

@@ -15,23 +15,15 @@ from command_line import PATIENCE, Household, eventually
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    household = Household(tmp_path)
-    try:
+    with Household(tmp_path) as household:
         yield household
-    finally:
-        household.clear()
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
     """A household whose server runs, for calls that need no stack of their own."""
-    household = Household(tmp_path_factory.mktemp("shared"))
-    try:
-        with household.started("run", "server.py", "--port", "0") as command:
-            household.environment["TEST_URL"] = command.url()
-            yield household
-    finally:
-        household.clear()
+    with Household(tmp_path_factory.mktemp("shared")).serving() as household:
+        yield household
 
 
 @pytest.fixture

@@ -12,11 +12,8 @@ from redis_server import PrivateRedis
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    household = Household(tmp_path)
-    try:
+    with Household(tmp_path) as household:
         yield household
-    finally:
-        household.clear()
 
 
 def findings(house: Household, *words: str, code: int = 0, **environment: str) -> dict[str, Any]:

@@ -348,11 +348,9 @@ class TestRefusals:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    household = Household(tmp_path)
-    household.environment |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
-    household.write("server.py", SERVER)
-    yield household
-    household.clear()
+    with Household(tmp_path, {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}) as household:
+        household.write("server.py", SERVER)
+        yield household
 
 
 class TestCommand:

@@ -14,11 +14,8 @@ from command_line import PATIENCE, Household, Started, eventually, is_ready
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    household = Household(tmp_path)
-    try:
+    with Household(tmp_path) as household:
         yield household
-    finally:
-        household.clear()
 
 
 def port_of(url: str) -> int:

@@ -58,20 +58,14 @@ def new_household(folder: Path) -> Household:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    household = new_household(tmp_path)
-    try:
+    with new_household(tmp_path) as household:
         yield household
-    finally:
-        household.clear()
 
 
 @pytest.fixture(scope="module")
 def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
-    household = new_household(tmp_path_factory.mktemp("stdio"))
-    try:
+    with new_household(tmp_path_factory.mktemp("stdio")) as household:
         yield household
-    finally:
-        household.clear()
 
 
 def raw_host(

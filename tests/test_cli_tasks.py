@@ -52,12 +52,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
     household = Household(tmp_path_factory.mktemp("tasks"), {"WINDLASS_API_OPERATOR_TOKEN": TOKEN})
     household.write("server.py", SERVER.replace("from pydantic", "from mcp import MCPError\nfrom pydantic") + PAINT)
     household.write("gate", "")
-    try:
-        with household.started("run", "server.py", "--port", "0") as command:
-            household.environment["TEST_URL"] = command.url()
-            yield household
-    finally:
-        household.clear()
+    with household.serving():
+        yield household
 
 
 @pytest.fixture(params=["url", "redis"])

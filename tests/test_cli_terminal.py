@@ -15,13 +15,8 @@ Start = Callable[..., Screen]
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
-    household = Household(tmp_path_factory.mktemp("terminal"))
-    try:
-        with household.started("run", "server.py", "--port", "0") as command:
-            household.environment["TEST_URL"] = command.url()
-            yield household
-    finally:
-        household.clear()
+    with Household(tmp_path_factory.mktemp("terminal")).serving() as household:
+        yield household
 
 
 @pytest.fixture
@@ -123,9 +118,9 @@ def test_ctrl_c_at_a_question_asks_about_the_task(house: Household, start: Start
 
 
 def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
-    household = Household(tmp_path)
-    try:
-        with closing(Screen(household, ["call", "server.py", "dig", "gate=gate"])) as screen:
+    with Household(tmp_path) as household:
+        screen = Screen(household, ["call", "server.py", "dig", "gate=gate"])
+        with closing(screen):
             screen.wait_for("half of the hole")
             screen.type(CTRL_C)
             screen.wait_for(CHOICE)
@@ -136,18 +131,13 @@ def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
             (household.folder / "gate").touch()
             done = household.run("call", "--attach", named_task(screen), "server.py")
             assert (done.returncode, done.stdout) == (0, "dug\n")
-    finally:
-        household.clear()
 
 
 def test_ctrl_c_before_there_is_a_task_ends_everything(tmp_path: Path) -> None:
-    household = Household(tmp_path)
-    try:
+    with Household(tmp_path) as household:
         with closing(Screen(household, ["call", "server.py", "dig", "gate=gate"])) as screen:
             screen.wait_for("starting")
             eventually(lambda: household.processes("windlass.cli.main worker"))
             screen.type(CTRL_C)
             assert screen.end() == 130
         assert household.processes() == {}
-    finally:
-        household.clear()

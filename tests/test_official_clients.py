@@ -19,12 +19,11 @@ COUNTED = [(step, 4, f"step {step} ({step * 25}%)") for step in range(1, 5)]
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server, worker and store of our own."""
-    house = Household(tmp_path_factory.mktemp("windlass"))
-    try:
-        with house.started("run", str(SERVER), "--port", "0") as command:
-            yield command.url()
-    finally:
-        house.clear()
+    with (
+        Household(tmp_path_factory.mktemp("windlass")) as house,
+        house.started("run", str(SERVER), "--port", "0") as command,
+    ):
+        yield command.url()
 
 
 def progress(seen: list[Json]) -> list[tuple[float, float, str]]:

@@ -14,11 +14,8 @@ CHILDREN = "windlass.cli.main"
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[Household]:
-    household = Household(tmp_path)
-    try:
+    with Household(tmp_path) as household:
         yield household
-    finally:
-        household.clear()
 
 
 def children(house: Household, role: str) -> set[int]:

@@ -26,11 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server that hands off before the host gives up."""
     house = Household(tmp_path_factory.mktemp("windlass"), {"WINDLASS_HANDOFF_AFTER": str(HAND_OFF)})
-    try:
-        with house.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
-            yield command.url()
-    finally:
-        house.clear()
+    with house, house.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
+        yield command.url()
 
 
 def text_of(answer: Json) -> str:
