@@ -27,6 +27,7 @@ from windlass.store.connection import connect, shown_url, store_errors
 from windlass.store.preflight import Finding, inspect
 from windlass.store.server_binary import find_server
 from windlass.store.settings import StoreSettings, read_settings
+from windlass.store.shards import HOME
 from windlass.store.tasks import TaskStore
 from windlass.workers.settings import WorkerSettings
 
@@ -64,7 +65,13 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
     if settings.redis_url is None:
         yield _server_program()
-    yield from _redis(settings, {} if server is None else server._desk.policies())
+    policies = {} if server is None else server._desk.policies()
+    workers: list[list[dict[str, Any]]] = []
+    for shard in (HOME, *settings.shards):
+        yield from _redis(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
+    if workers:
+        told = [one for some in workers for one in some]
+        yield from _workers(told, policies, is_embedded=settings.redis_url is None)
 
 
 def _versions() -> Finding:
@@ -101,18 +108,20 @@ def _server_program() -> Finding:
         return _fault("redis-server", exc, "")
 
 
-def _redis(settings: StoreSettings, policies: Mapping[str, TaskConfig]) -> Iterator[Finding]:
+def _redis(settings: StoreSettings, name: str, workers: list[list[dict[str, Any]]]) -> Iterator[Finding]:
+    """What is to be said of one Redis; its workers are added to the others."""
     with ExitStack() as stack:
         try:
             ready = stack.enter_context(redis_at_hand(settings))
-            findings, workers = asyncio.run(_asked(ready))
+            findings, told = asyncio.run(_asked(ready))
         except WindlassError as exc:
-            yield _fault("redis", exc, "start it, or correct WINDLASS_REDIS_URL")
+            variable = "WINDLASS_REDIS_URL" if name == "redis" else "WINDLASS_SHARDS"
+            yield _fault(name, exc, f"start it, or correct {variable}")
             return
+        workers.append(told)
         kind = "embedded" if settings.redis_url is None else shown_url(settings.redis_url)
-        yield Finding("redis", "ok", f"answers ({kind})")
-        yield from (Finding(f"redis {one.name}", one.level, one.detail, one.remedy) for one in findings)
-        yield from _workers(workers, policies, is_embedded=settings.redis_url is None)
+        yield Finding(name, "ok", f"answers ({kind})")
+        yield from (Finding(f"{name} {one.name}", one.level, one.detail, one.remedy) for one in findings)
 
 
 async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str, Any]]]:

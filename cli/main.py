@@ -113,6 +113,7 @@ def worker(
     concurrency: options.Concurrency = None,
     grace: options.Grace = None,
     queue: options.Queue = None,
+    shard: options.Shard = None,
     log_level: options.Level = LogLevel.INFO,
     idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
     leave_when_changed: Annotated[bool, typer.Option("--leave-when-changed", hidden=True)] = False,
@@ -132,6 +133,7 @@ def worker(
             "concurrency": concurrency,
             "grace": grace,
             "queue": ",".join(queue) if queue else None,
+            "shard": shard,
         }
         work(file, line, flags, idle_exit=idle_exit, leave_when_changed=leave_when_changed)
 

@@ -21,6 +21,7 @@ __all__ = [
     "Port",
     "Queue",
     "RedisUrl",
+    "Shard",
     "TaskId",
     "TaskIds",
     "Token",
@@ -55,6 +56,10 @@ Grace = Annotated[
 Queue = Annotated[
     list[str] | None,
     typer.Option(help="Queue to serve: A,B or repeated (WINDLASS_QUEUE).", metavar="A,B", show_default="default"),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Run what its queues still have on this shard (WINDLASS_SHARD).", show_default="where they are"),
 ]
 Url = Annotated[
     str | None, typer.Option(help="A running server, as http://host:port or its endpoint. Without it: Redis itself.")

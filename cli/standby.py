@@ -64,6 +64,7 @@ class Standby:
         """For the running loop."""
         self._post = post
         self._home = settings.home
+        settings = settings.at_shard(settings.shard_of(post.queue))
         self._redis = connect(settings)
         self._store = TaskStore(self._redis, settings)
         self._loop = asyncio.get_running_loop()

@@ -46,7 +46,7 @@ def _worker_settings() -> type:
     if not file:
         raise SettingsError(f"Say which server's tasks to run: set {_FILE} to file.py or package.module:name.")
     server = load_server(file)
-    settings = settings_for(Settings, server)
+    settings = settings_for(Settings, server).at_own_shard()
     if settings.redis_url is None:
         redis = EmbeddedRedis(settings.home)
         settings = settings.model_copy(update={"redis_url": redis.start()})

@@ -6,10 +6,11 @@ from functools import partial
 from windlass.cli.failures import Failure, Reported, UsageFault
 from windlass.cli.task_source import Json, TaskSource
 from windlass.engine.status import Status
-from windlass.server.api_wire import event_json, summary, task_json
+from windlass.server.api_wire import event_json, summary, task_json, unreachable_json
+from windlass.store.opening import open_store
 from windlass.store.paging import LONGEST_PAGE, Page
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore, open_store
+from windlass.store.tasks import OPERATOR, TaskStore
 
 __all__ = ["over_redis"]
 
@@ -65,7 +66,7 @@ async def _pages(page_of: Callable[..., Awaitable[Page]], limit: int, cursor: st
         tasks += [summary(view, to_operator=True) for view in page.views]
         cursor = page.next
         if cursor is None or len(tasks) >= limit:
-            return {"tasks": tasks, "next_cursor": cursor}
+            return {"tasks": tasks, "next_cursor": cursor, **unreachable_json(page.unreachable)}
 
 
 def _statuses(words: Sequence[str]) -> frozenset[Status]:

@@ -38,6 +38,10 @@ def print_list(page: Json, *, as_json: bool) -> None:
     else:
         for task in page["tasks"]:
             print("\t".join(_cell(task[name]) for name in _COLUMNS))
+    if page.get("unreachable"):
+        sys.stdout.flush()
+        missing = printable(", ".join(page["unreachable"]))
+        print(f"windlass: Left out, because its Redis does not answer: the tasks of {missing}", file=sys.stderr)
     if page["next_cursor"] is not None:
         sys.stdout.flush()
         print(f"windlass: There are more: --cursor {printable(page['next_cursor'])}", file=sys.stderr)

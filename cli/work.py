@@ -36,7 +36,7 @@ def work(
     settings = settings_for(WorkerSettings, server, **flags)
     _warn_of_unused(settings, server)
     outdated = Sources(file).changed if leave_when_changed else None
-    with redis_at_hand(settings) as ready, only_cause():
+    with redis_at_hand(settings.at_own_shard()) as ready, only_cause():
         Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
     _leave()
 

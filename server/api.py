@@ -17,7 +17,7 @@ from windlass.server.api_access import Access, Caller, Guard, caller_of
 from windlass.server.api_faults import error_handlers
 from windlass.server.api_frames import Frames
 from windlass.server.api_parts import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
-from windlass.server.api_wire import event_json, summary, task_json
+from windlass.server.api_wire import event_json, summary, task_json, unreachable_json
 from windlass.server.artifact_api import artifact_routes
 from windlass.server.caller import require_scopes, who_calls
 from windlass.server.desk import Desk
@@ -141,7 +141,7 @@ def _wanted(request: Request) -> dict[str, Any]:
 
 def _page(page: Page, *, to_operator: bool) -> Response:
     tasks = [summary(view, to_operator=to_operator) for view in page.views]
-    return fresh({"tasks": tasks, "next_cursor": page.next})
+    return fresh({"tasks": tasks, "next_cursor": page.next, **unreachable_json(page.unreachable)})
 
 
 def _statuses(request: Request) -> frozenset[Status]:

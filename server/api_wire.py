@@ -1,5 +1,6 @@
 """The JSON of the HTTP API, made from views and events. Field names are the API's promise. Pure functions, no I/O."""
 
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 from windlass.engine.events import Event
@@ -10,10 +11,15 @@ from windlass.server.faults import error_of
 from windlass.server.status_text import status_text
 from windlass.server.wire import iso
 
-__all__ = ["event_json", "summary", "task_json"]
+__all__ = ["event_json", "summary", "task_json", "unreachable_json"]
 
 _PRIVATE = frozenset({"id", "principal", "worker"})
 """Facts of events that say nothing about the task to its owner, or too much about the installation."""
+
+
+def unreachable_json(shards: Sequence[str]) -> dict[str, Any]:
+    """What a list says besides when shards do not answer: their names. Nothing while all do."""
+    return {"unreachable": list(shards)} if shards else {}
 
 
 def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:

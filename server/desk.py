@@ -21,7 +21,6 @@ from pydantic import ValidationError
 
 from windlass.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
 from windlass.engine.policy import TaskConfig
-from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
 from windlass.server.backoff import plain_backoff
 from windlass.server.call_keys import CallKeys, keys_of_call
@@ -33,7 +32,8 @@ from windlass.server.leaving import Leaving
 from windlass.server.origin import refuse_hidden
 from windlass.server.owner import lister, owner
 from windlass.server.settings import ServerSettings
-from windlass.store.tasks import TaskStore, open_store
+from windlass.store.opening import open_store
+from windlass.store.tasks import TaskStore
 
 __all__ = ["Desk", "TaskTool"]
 
@@ -168,8 +168,8 @@ class Desk:
         if not isinstance(before, CallKeys):
             return before
         kept_for = entry.policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP))
-        task_id, payload = new_task_id(), payload_of(params, ctx, asks_by_tools=asks_by_tools)
         with wire_errors():
+            task_id, payload = self._new_id(entry), payload_of(params, ctx, asks_by_tools=asks_by_tools)
             task = NewTask(
                 id=task_id,
                 tool=entry.tool.name,
@@ -190,6 +190,9 @@ class Desk:
         made = view.record.id == task_id
         log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=entry.tool.name)
         return view
+
+    def _new_id(self, entry: TaskTool) -> str:
+        return self.store.new_id(entry.policy.queue)
 
 
 async def _before(

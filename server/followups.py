@@ -101,6 +101,8 @@ class FollowUps:
         with wire_errors():
             page = await self._desk.store.page(who, limit=_LISTED)
         lines = [_line(view) for view in page.views]
+        if page.unreachable:
+            lines.append(f"Tasks on {', '.join(page.unreachable)} cannot be listed right now. Try again in a moment.")
         return _text("\n".join(lines) if lines else "There are no tasks.")
 
     async def _find(self, task_id: str, ctx: AnyContext) -> TaskView:

@@ -2,7 +2,7 @@
 requests and open streams are this process's own, and are to be summed over the replicas.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
@@ -16,6 +16,7 @@ from windlass.engine.errors import WindlassError
 from windlass.server.api_access import Access, Guard
 from windlass.server.desk import Desk
 from windlass.store.census import Census, queues_of
+from windlass.store.shards import HOME
 
 __all__ = ["Requests", "metrics_routes"]
 
@@ -77,7 +78,8 @@ async def _figures(desk: Desk) -> list[Metric]:
         census = await desk.store.census(queues)
     except WindlassError:
         return [_up(0)]
-    return [_up(1), *_of_tasks(census), *_of_queues(census), *_of_workers(workers)]
+    up = _up(int(HOME not in census.unreachable))
+    return [up, *_of_shards(desk.store.shards, census), *_of_tasks(census), *_of_queues(census), *_of_workers(workers)]
 
 
 class _Told(Collector):
@@ -92,6 +94,14 @@ class _Told(Collector):
 
 def _up(value: int) -> Metric:
     return GaugeMetricFamily("windlass_store_up", "Whether the store answered.", value=value)
+
+
+def _of_shards(shards: Sequence[str], census: Census) -> Iterator[Metric]:
+    up = GaugeMetricFamily("windlass_shard_up", "Whether a shard's Redis answered.", labels=["shard"])
+    for shard in shards:
+        up.add_metric([shard], int(shard not in census.unreachable))
+    if shards:
+        yield up
 
 
 def _of_tasks(census: Census) -> Iterator[Metric]:

@@ -132,6 +132,8 @@ class Tasks2025:
         with wire_errors():
             page = await self._desk.store.page(who, after=params.cursor)
         listed: dict[str, Any] = {"tasks": [task_of(view) for view in page.views]}
+        if page.unreachable:
+            listed["_meta"] = {"io.windlass/unreachable": list(page.unreachable)}
         return {**listed, "nextCursor": page.next} if page.next else listed
 
     async def _cancel(self, ctx: Request) -> HandlerResult:

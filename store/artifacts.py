@@ -22,6 +22,7 @@ from windlass.store.redis_blobs import RedisBlobs
 from windlass.store.scripts import Scripts
 from windlass.store.sealed_blobs import SealedBlobs
 from windlass.store.settings import StoreSettings
+from windlass.store.shards import at_shard_of
 
 __all__ = ["ArtifactStore"]
 
@@ -56,7 +57,7 @@ class ArtifactStore:
             ArtifactTooLarge: too many bytes for where they would go.
             ArtifactsUnavailable: they could not be written.
         """
-        blob_id = new_task_id()
+        blob_id = at_shard_of(task_id, new_task_id())
         measured = _Measured(content)
         place = await self._place_for(measured)
         measured.limit, measured.where = self._limit_of(place)

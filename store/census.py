@@ -1,6 +1,7 @@
 """Counts of tasks and who works on them, as Redis shows them: the same from whichever replica it is asked."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from redis.asyncio import Redis
 from windlass.engine.status import Status
 from windlass.store.keys import Keys
 
-__all__ = ["Census", "QueueCount", "census_of", "live_workers", "queues_of"]
+__all__ = ["Census", "QueueCount", "census_of", "census_of_all", "live_workers", "queues_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Census:
     ended: dict[tuple[str, str], int]
     """How many have ever ended, by state and queue; only grows."""
     queues: tuple[QueueCount, ...]
+    unreachable: tuple[str, ...] = ()
+    """Names of shards that are not counted, because they do not answer."""
 
 
 def census_of(reply: Sequence[Any]) -> Census:
@@ -47,6 +50,31 @@ def census_of(reply: Sequence[Any]) -> Census:
     _now, opened, kept, dead, flat, *rows = reply
     ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
     return Census(opened, kept, dead, ended, tuple(map(_queue, rows)))
+
+
+def census_of_all(parts: Sequence[Census], unreachable: tuple[str, ...]) -> Census:
+    """The sum of the shards that answer."""
+    ended: Counter[tuple[str, str]] = Counter()
+    queues: dict[str, QueueCount] = {}
+    for part in parts:
+        ended.update(part.ended)
+        for one in part.queues:
+            queues[one.name] = _sum(queues[one.name], one) if one.name in queues else one
+    return Census(
+        open=sum(part.open for part in parts),
+        kept=sum(part.kept for part in parts),
+        dead_letters=sum(part.dead_letters for part in parts),
+        ended=dict(ended),
+        queues=tuple(queues.values()),
+        unreachable=unreachable,
+    )
+
+
+def _sum(one: QueueCount, other: QueueCount) -> QueueCount:
+    """A queue that has tasks on two shards."""
+    by_status = dict(Counter(one.by_status) + Counter(other.by_status))
+    oldest = max(one.oldest_ms, other.oldest_ms)
+    return QueueCount(one.name, one.depth + other.depth, one.due + other.due, oldest, by_status)
 
 
 def _queue(row: Sequence[Any]) -> QueueCount:

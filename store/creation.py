@@ -17,12 +17,15 @@ from windlass.store.settings import StoreSettings
 __all__ = ["creation", "new_record", "packed", "refusal", "repeated", "rerun_id", "sealed_answers"]
 
 
-def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
-    """ARGV of `create`. Redis refuses an expiry of 0, so nothing is kept for less than a millisecond."""
+def creation(task: NewTask, settings: StoreSettings, elsewhere: tuple[int, int] = (0, 0)) -> list[Any]:
+    """ARGV of `create`; `elsewhere`: open tasks of the principal, and of everybody, that this Redis knows nothing of.
+
+    Redis refuses an expiry of 0, so nothing is kept for less than a millisecond.
+    """
     retention = max(1, _ms(settings.kept_for(task.retention)))
     poll = max(1, _ms(task.poll_interval))
     whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
-    quotas = [settings.open_limit, settings.open_limit_total]
+    quotas = [_rest(settings.open_limit, elsewhere[0]), _rest(settings.open_limit_total, elsewhere[1])]
     return [
         *whole,
         task.idempotency or "",
@@ -35,6 +38,11 @@ def creation(task: NewTask, settings: StoreSettings) -> list[Any]:
     ]
 
 
+def _rest(limit: int, elsewhere: int) -> int:
+    """What of a quota is left for this Redis: 0 = no limit, -1 = nothing."""
+    return limit and (limit - elsewhere if elsewhere < limit else -1)
+
+
 def _limits(task: NewTask) -> list[Any]:
     return [task.retries or "", "" if task.deadline is None else _ms(task.deadline)]
 
@@ -44,12 +52,13 @@ def _turns(task: NewTask) -> list[Any]:
     return [task.priority, lane.key, lane.limit, _rate(lane) or ""] if lane else [task.priority, "", "", ""]
 
 
-def refusal(reply: Sequence[Any]) -> CallerError:
+def refusal(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
     """What to raise when `create` replied that it made nothing."""
     if reply[0] == b"reused":
         return KeyReused(task_id=reply[1].decode())
-    whose = "You have" if reply[1] == b"principal" else "This server has"
-    return QuotaExceeded(f"{whose} {reply[2]:,} open tasks, the limit. Wait for one to end, or cancel one.")
+    is_theirs = reply[1] == b"principal"
+    whose, limit = ("You have", settings.open_limit) if is_theirs else ("This server has", settings.open_limit_total)
+    return QuotaExceeded(f"{whose} {limit:,} open tasks, the limit. Wait for one to end, or cancel one.")
 
 
 def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:

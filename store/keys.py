@@ -211,6 +211,10 @@ class Keys:
         """The latest starts of a lane with a rate."""
         return self._stems["starts"] + key
 
+    def once(self, key: str) -> str:
+        """What an idempotency key stands for, by `principal:key`."""
+        return self._stems["once"] + key
+
     def pace(self, line: str) -> str:
         """How far a line has come: a queue's, or `lane:<lane>`'s."""
         return self._stems["pace"] + line

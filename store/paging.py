@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from windlass.engine.errors import BadCursor
 from windlass.engine.record import TaskView
 from windlass.engine.status import Status
 
-__all__ = ["LONGEST_PAGE", "Cursors", "Page", "page_args"]
+__all__ = ["LONGEST_PAGE", "Cursors", "Page", "Slice", "merged", "page_args"]
 
 LONGEST_PAGE = 200
 """Tasks on a page at most."""
@@ -32,6 +32,48 @@ class Page:
     """Of outcomes only those of failed tasks, and short ones; questions by number only; no estimate of the wait."""
     next: str | None
     """Cursor of what follows, None at the end. A page may be short, or empty, and still not be the last."""
+    unreachable: tuple[str, ...] = ()
+    """Names of shards whose tasks are left out, because they do not answer."""
+
+
+Place = tuple[bytes, bytes]
+"""Score and id of an entry of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of one list."""
+
+    rows: tuple[tuple[Place, TaskView], ...]
+    """Newest first."""
+    behind: Place | None
+    """The last entry that was looked at, None at the end of the list."""
+    unreachable: tuple[str, ...] = ()
+    """As of a page."""
+
+    @property
+    def views(self) -> tuple[TaskView, ...]:
+        """The tasks alone."""
+        return tuple(view for _, view in self.rows)
+
+
+def merged(slices: Sequence[Slice], limit: int, *, unreachable: tuple[str, ...]) -> Slice:
+    """One slice of at most `limit` rows, newest first, of several lists that were read from the same place on.
+
+    It ends where the first of them does that goes on: what stands there behind it is not known yet.
+    """
+    most = max(1, min(limit, LONGEST_PAGE))
+    ends = [part.behind for part in slices if part.behind is not None]
+    end = max(ends, key=_order, default=None)
+    rows = sorted((row for part in slices for row in part.rows), key=lambda row: _order(row[0]), reverse=True)
+    known = [row for row in rows if end is None or _order(row[0]) >= _order(end)]
+    if len(known) > most:
+        return Slice(tuple(known[:most]), known[most - 1][0], unreachable)
+    return Slice(tuple(known), end, unreachable)
+
+
+def _order(place: Place) -> tuple[float, bytes]:
+    return float(place[0]), place[1]
 
 
 def page_args(behind: tuple[str, str], limit: int, statuses: Collection[Status], tool: str | None) -> list[Any]:

@@ -4,12 +4,13 @@ import base64
 import binascii
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from windlass.engine.errors import SettingsError
+from windlass.store.shards import HOME, pairs_in, why_unfit
 
 __all__ = ["StoreSettings", "read_settings"]
 
@@ -23,6 +24,10 @@ class StoreSettings(BaseSettings):
 
     redis_url: str | None = Field(None, repr=False)
     """redis://, rediss://, unix:// or redis+sentinel://; None = the embedded server."""
+    shards: Annotated[dict[str, str], NoDecode] = Field({}, repr=False)
+    """Further Redis servers by name; each holds the queue of its name, and what `queue_shards` puts there."""
+    queue_shards: Annotated[dict[str, str], NoDecode] = Field({}, validate_default=False)
+    """Shards of queues that are not on the one of their name, or not at `home`."""
     home: Path = Path(".windlass")
     """Directory of the embedded server's data."""
     prefix: str = Field("windlass", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -68,6 +73,21 @@ class StoreSettings(BaseSettings):
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
     """AES-256 keys for payloads at rest, base64, separated by commas; the first seals, all open."""
 
+    @field_validator("shards", "queue_shards", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        return pairs_in(value) if isinstance(value, str) else value
+
+    @field_validator("shards", "queue_shards")
+    @classmethod
+    def _check_map(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        is_queues = info.field_name == "queue_shards"
+        shards = info.data.get("shards", {}) if is_queues else value
+        fault = why_unfit(info.data.get("redis_url"), shards, value if is_queues else {})
+        if fault is not None:
+            raise ValueError(fault)
+        return value
+
     @field_validator("seal_keys", mode="before")
     @classmethod
     def _decode_keys(cls, value: object) -> object:
@@ -89,6 +109,15 @@ class StoreSettings(BaseSettings):
     def lease_ms(self) -> int:
         """The lease in whole milliseconds."""
         return int(self.lease * 1000)
+
+    def shard_of(self, queue: str) -> str:
+        """Where new tasks of a queue go."""
+        return self.queue_shards.get(queue) or (queue if queue in self.shards else HOME)
+
+    def at_shard(self, name: str) -> Self:
+        """The settings of whoever knows this shard only."""
+        url = self.redis_url if name == HOME else self.shards[name]
+        return self.model_copy(update={"redis_url": url, "shards": {}, "queue_shards": {}})
 
     def kept_for(self, retention: timedelta) -> timedelta:
         """`retention`, cut to the limit."""

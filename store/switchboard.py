@@ -3,13 +3,13 @@
 Only passes messages on; what they mean is the listeners' business (`feed.py`, `sessions.py`).
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from windlass.store.line import Line
 from windlass.store.settings import StoreSettings
 
-__all__ = ["Hear", "Switchboard"]
+__all__ = ["Hear", "Switchboard", "Switchboards"]
 
 Hear = Callable[[str, bytes | None], None]
 """Takes (channel, message); None = the subscription has just begun, also after an outage: look for yourself."""
@@ -61,3 +61,28 @@ class Switchboard:
     def _spread(self, channel: str, message: bytes | None) -> None:
         for hear in list(self._listeners.get(channel, {}).values()):
             hear(channel, message)
+
+
+class Switchboards(Switchboard):
+    """The switchboards of several Redis servers: each channel is listened to on its own."""
+
+    def __init__(self, boards: Mapping[str, Switchboard], shard_of: Callable[[str], str]) -> None:
+        """`shard_of`: the name of a channel's board."""
+        self._boards = boards
+        self._shard_of = shard_of
+
+    async def close(self) -> None:
+        """Stop listening."""
+        for board in self._boards.values():
+            await board.close()
+
+    @asynccontextmanager
+    async def listening(self, channels: Iterable[str], hear: Hear) -> AsyncIterator[None]:
+        """See `Switchboard.listening`."""
+        apart: dict[str, list[str]] = {}
+        for channel in channels:
+            apart.setdefault(self._shard_of(channel), []).append(channel)
+        async with AsyncExitStack() as stack:
+            for shard, of_shard in apart.items():
+                await stack.enter_async_context(self._boards[shard].listening(of_shard, hear))
+            yield

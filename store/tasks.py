@@ -3,8 +3,7 @@
 What workers do (claim, renew, finish...) is in `claims.py`.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -16,37 +15,41 @@ from windlass.engine.record import NewTask, TaskView
 from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.census import Census, census_of, live_workers
-from windlass.store.connection import open_redis, store_errors
+from windlass.store.connection import store_errors
 from windlass.store.creation import creation, new_record, packed, refusal, repeated, rerun_id, sealed_answers
 from windlass.store.feed import Feed
 from windlass.store.keys import DEAD_LETTERS, Keys
 from windlass.store.left import LeftCalls
 from windlass.store.outlook import Outlook
 from windlass.store.output import OutputStore
-from windlass.store.paging import Cursors, Page, page_args
+from windlass.store.paging import Cursors, Page, Slice, page_args
 from windlass.store.records import event_of
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.secret import SharedSecret
 from windlass.store.sessions import SessionStore
 from windlass.store.settings import StoreSettings
+from windlass.store.shards import at_shard_of
 from windlass.store.streams import StreamStore
 from windlass.store.switchboard import Switchboard
 from windlass.store.tail import Tails
-from windlass.store.views import view_of
+from windlass.store.views import slice_of, view_of
 
-__all__ = ["OPERATOR", "TaskStore", "open_store"]
+__all__ = ["CHUNK", "OPERATOR", "TaskStore"]
 
 OPERATOR = ""
 """Principal of somebody who may see and cancel every task; never taken from a request."""
 _COUNTED = 5000
 """Tasks of a queue whose state a census looks up, at most, beside those that wait."""
-_CHUNK = 500
+CHUNK = 500
 """Events that are read at a time for those who follow a task."""
 
 
 class TaskStore:
     """The tasks of one deployment, from the outside."""
+
+    shards: tuple[str, ...] = ()
+    """Names of the Redis servers, where there are several."""
 
     def __init__(self, redis: Redis, settings: StoreSettings) -> None:
         self._redis = redis
@@ -63,7 +66,11 @@ class TaskStore:
         self.streams = StreamStore(redis, settings, self.keys, self.switchboard)
         self._outlook = Outlook(self.workers)
         self.left = LeftCalls(redis, self.keys)
-        self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=_CHUNK))
+        self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
+
+    def new_id(self, queue: str) -> str:
+        """A fresh id of a task of this queue."""
+        return new_task_id()
 
     def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
         """Arguments and call context as they will be stored.
@@ -74,22 +81,22 @@ class TaskStore:
         """
         return packed(self._sealer, self._settings.max_arguments, task_id, payload)
 
-    async def create(self, task: NewTask) -> TaskView:
+    async def create(self, task: NewTask, *, elsewhere: tuple[int, int] = (0, 0)) -> TaskView:
         """Store a task for good and queue it; any replica can read it from now on.
 
         The view is of `task`, or of an earlier one when its idempotency key was used before. Calling it twice with
-        the same task creates one.
+        the same task creates one. `elsewhere`: open tasks of the principal, and of everybody, that are kept elsewhere.
 
         Raises:
             QuotaExceeded: the principal, or everybody, has too many open tasks.
             KeyReused: the idempotency key stands for another call.
             StoreUnavailable: Redis did not confirm it.
         """
-        reply = await self._run("create", [self.keys.record(task.id)], creation(task, self._settings))
+        reply = await self._run("create", [self.keys.record(task.id)], creation(task, self._settings, elsewhere))
         if reply[0] == b"exists":
             return await self.look(reply[1].decode(), task.principal)
         if reply[0] != b"created":
-            raise refusal(reply)
+            raise refusal(reply, self._settings)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
 
     async def look(self, task_id: str, principal: str) -> TaskView:
@@ -130,13 +137,18 @@ class TaskStore:
             BadCursor: `after` is not a cursor of this lister's list.
         """
         cursors = Cursors(await self.shared_secret())
-        args = page_args(cursors.read(lister, after), limit, statuses, tool)
-        behind, rows = await self._run("page", [self.keys.list(lister) if lister else self.keys.all], args)
-        views = [
-            view_of(row[0].decode(), self._sealer, record=row[1], outcome=row[2], questions=(), ahead=row[3])
-            for row in rows
-        ]
-        return Page(tuple(views), cursors.write(lister, *behind) if behind else None)
+        behind = cursors.read(lister, after)
+        part = await self.slice(lister, behind, limit=limit, statuses=statuses, tool=tool)
+        return Page(part.views, cursors.write(lister, *part.behind) if part.behind else None, part.unreachable)
+
+    async def slice(
+        self, lister: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
+    ) -> Slice:
+        """A page by places: what is behind the entry at `after`, from the beginning where that is empty."""
+        args = page_args(after, limit, statuses, tool)
+        return slice_of(
+            await self._run("page", [self.keys.list(lister) if lister else self.keys.all], args), self._sealer
+        )
 
     async def dead_letters(self, *, after: str | None = None, limit: int = 50, tool: str | None = None) -> Page:
         """For operators: tasks that broke for good and were not run again, newest first; see `page`."""
@@ -162,10 +174,9 @@ class TaskStore:
             raise NotRepeatable(
                 "The task succeeded, so its arguments were not kept. Call the tool again.", task_id=task_id
             )
-        again = rerun_id(await self.shared_secret(), task_id, once) if once else new_task_id()
+        again = at_shard_of(task_id, rerun_id(await self.shared_secret(), task_id, once) if once else new_task_id())
         payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
-        listed_for = (lister or b"").decode()
-        return await self.create(repeated(record, again, payload, listed_for=listed_for))
+        return await self.create(repeated(record, again, payload, listed_for=(lister or b"").decode()))
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """Give answers to open questions by key; how many were taken. Unknown and answered keys are passed over.
@@ -209,8 +220,11 @@ class TaskStore:
 
     async def census(self, queues: Iterable[str]) -> Census:
         """Counts of all tasks, in one round trip; `queues`: the names of those to look into."""
-        known = sorted(set(queues))
-        return census_of(await self._run("census", [], [_COUNTED, *known]))
+        return census_of(await self._run("census", [], [_COUNTED, *sorted(set(queues))]))
+
+    async def unreachable(self) -> tuple[str, ...]:
+        """Names of shards that do not answer; without shards none, see `ping`."""
+        return ()
 
     async def shared_secret(self) -> bytes:
         """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""
@@ -234,16 +248,3 @@ class TaskStore:
     async def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
         with store_errors():
             return await self._scripts.run(self._redis, name, keys, args)
-
-
-@asynccontextmanager
-async def open_store(settings: StoreSettings) -> AsyncIterator[TaskStore]:
-    """A store on a Redis that answered and is fit.
-
-    Raises:
-        StoreUnavailable, RedisUnfit, SettingsError: see `open_redis`.
-    """
-    async with open_redis(settings) as redis:
-        store = TaskStore(redis, settings)
-        async with store.feed:
-            yield store

@@ -6,10 +6,11 @@ from typing import Any
 from windlass.engine.errors import SealBroken
 from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
 from windlass.engine.record import TaskRecord, TaskView
+from windlass.store.paging import Slice
 from windlass.store.records import pairs, record_of
 from windlass.store.sealing import Sealer
 
-__all__ = ["view_of"]
+__all__ = ["slice_of", "view_of"]
 
 
 def view_of(
@@ -35,6 +36,17 @@ def view_of(
         ahead=ahead if ahead >= 0 else None,
         rerun_as=field.get("rerun_as"),
     )
+
+
+def slice_of(reply: Sequence[Any], sealer: Sealer) -> Slice:
+    """What `page` replied."""
+    behind, rows = reply
+    views = (
+        view_of(task_id.decode(), sealer, record=record, outcome=outcome, questions=(), ahead=ahead)
+        for task_id, record, outcome, ahead, _score in rows
+    )
+    places = ((row[4], row[0]) for row in rows)
+    return Slice(tuple(zip(places, views, strict=True)), tuple(behind) if behind else None)
 
 
 def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:

@@ -1,8 +1,12 @@
 """Settings of a worker process: `WINDLASS_*` in the environment, or the flags of `windlass worker`."""
 
+from typing import Self
+
 from pydantic import Field
 
+from windlass.engine.errors import SettingsError
 from windlass.store.settings import StoreSettings
+from windlass.store.shards import HOME
 
 __all__ = ["WorkerSettings"]
 
@@ -16,6 +20,8 @@ class WorkerSettings(StoreSettings):
     """Seconds running tasks get to end by themselves when the worker is told to stop."""
     queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*$")
     """The queues it serves, separated by commas; each in turn."""
+    shard: str | None = None
+    """The shard whose tasks of these queues it runs, for one that a queue has left; None = where the queues are."""
     poll: float = Field(1.0, gt=0, le=60)
     """Seconds between looks at the queue when nothing wakes it: bounds how late a dead worker's task is noticed."""
     reconcile_every: float = Field(30.0, gt=0)
@@ -25,3 +31,18 @@ class WorkerSettings(StoreSettings):
     def queues(self) -> tuple[str, ...]:
         """The queues it serves, each once."""
         return tuple(dict.fromkeys(self.queue.split(",")))
+
+    def at_own_shard(self) -> Self:
+        """The settings of the worker itself, which knows the Redis of its queues and no other.
+
+        Raises:
+            SettingsError: its queues are on several shards, or the shard does not exist.
+        """
+        if self.shard is not None and self.shard != HOME and self.shard not in self.shards:
+            known = ", ".join([HOME, *self.shards])
+            raise SettingsError(f"WINDLASS_SHARD is {self.shard}, and WINDLASS_SHARDS knows only {known}.")
+        places = {queue: self.shard or self.shard_of(queue) for queue in self.queues}
+        if len(set(places.values())) > 1:
+            said = ", ".join(f"{queue} is on {shard}" for queue, shard in places.items())
+            raise SettingsError(f"A worker serves queues of one shard, and {said}: start a worker for each of them.")
+        return self.at_shard(places[self.queues[0]]).model_copy(update={"shard": None})

@@ -56,6 +56,7 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
 
     if len(settings.queues) > 1:
         raise SettingsError(f"An arq worker serves one queue, not {settings.queue}: start one for each.")
+    settings = settings.at_own_shard()
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         stack = ctx[_STACK] = AsyncExitStack()

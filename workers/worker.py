@@ -33,6 +33,7 @@ class Worker(arq.worker.Worker):
         idle_exit: float | None = None,
         outdated: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        settings = settings.at_own_shard()
         super().__init__(**arq_arguments(settings), handle_signals=False)
         self._source = source
         self._settings = settings

@@ -16,8 +16,8 @@ from pace import paced
 from windlass.engine.principal import ANONYMOUS, new_task_id
 from windlass.engine.record import NewTask
 from windlass.server import Context, TaskServer
+from windlass.store.opening import open_store
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import open_store
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.worker import Worker
 

@@ -1,7 +1,7 @@
 -- Creates a task: idempotency, quotas, then record, arguments, event, arq's job and queue entry in one step.
 -- KEYS: 1 record
 -- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
---       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit),
+--       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit, -1 = none),
 --       12 who may list it or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
 --       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
 --       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or ''
@@ -18,7 +18,7 @@ if used then
   end
 end
 local function over(limit, set)
-  return limit > 0 and redis.call('ZCARD', set) >= limit
+  return limit ~= 0 and redis.call('ZCARD', set) >= limit
 end
 local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
 local too_many = over(mine, K.open(principal)) and { 'quota', 'principal', mine }

@@ -3,7 +3,7 @@
 -- ARGV: 1 score and 2 id of the entry to go on behind ('' = begin), 3 how many tasks, 4 how many entries to look at,
 --       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome worth sending
 -- Returns: {{score, id} to go on behind, or false at the end of the list,
---           {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1}...}
+--           {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1, score}...}
 -- Events: none
 local most, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
 local rows, gone, last = {}, {}, false
@@ -22,14 +22,14 @@ local function wanted(status, tool)
   return (ARGV[5] == '' or ARGV[5]:find(',' .. status .. ',', 1, true)) and (ARGV[6] == '' or ARGV[6] == tool)
 end
 
-local function row(id, status, queue, lane)
+local function row(id, score, status, queue, lane)
   local outcome, ahead = false, -1
   if status == TO.fail and redis.call('STRLEN', K.result(id)) <= tonumber(ARGV[7]) then
     outcome = redis.call('GET', K.result(id))
   elseif status == TO.create then
     ahead = ahead_of(id, { queue = queue, lane = lane })
   end
-  return { id, redis.call('HGETALL', K.record(id)), outcome, ahead }
+  return { id, redis.call('HGETALL', K.record(id)), outcome, ahead, score }
 end
 
 -- Whether the page may go on behind this entry.
@@ -44,7 +44,7 @@ local function look_at(id, score)
     if #rows == most then
       return false
     end
-    rows[#rows + 1] = row(id, field[1], field[3], field[4])
+    rows[#rows + 1] = row(id, score, field[1], field[3], field[4])
   end
   last, budget = { score, id }, budget - 1
   return budget > 0

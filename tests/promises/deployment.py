@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -28,10 +28,14 @@ def eventually(probe: Callable[[], T], enough: Callable[[T], object] = bool, *, 
 
 
 class Deployment:
-    """Its processes by name; all of them are gone at the end. `server`: the file that they serve."""
+    """Its processes by name; all of them are gone at the end.
 
-    def __init__(self, folder: Path, server: Path = SERVER) -> None:
+    `server`: the file that they serve. `settings`: more of their environment.
+    """
+
+    def __init__(self, folder: Path, server: Path = SERVER, settings: Mapping[str, str] | None = None) -> None:
         self.server = server
+        self._settings = dict(settings or {})
         self.redis = PrivateRedis(appendonly="yes", appendfsync="no")
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -42,7 +46,7 @@ class Deployment:
         with self.log(name).open("wb") as output:
             self.processes[name] = subprocess.Popen(
                 [str(WINDLASS), command[0], str(self.server), "--redis-url", self.redis.url, *command[1:]],
-                env=environment,
+                env=environment | self._settings,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -53,7 +57,7 @@ class Deployment:
     def replica(self, name: str, port: int = 0) -> str:
         """Start a replica, on a free port unless told which; its address once it answers."""
         self.start(name, "serve", "--port", str(port))
-        return eventually(lambda: self._address(name))
+        return eventually(lambda: self.address(name))
 
     def worker(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it works."""
@@ -65,7 +69,8 @@ class Deployment:
         """Where a process writes."""
         return self.folder / f"{name}.log"
 
-    def _address(self, name: str) -> str:
+    def address(self, name: str) -> str:
+        """Where a replica that was started answers; empty until it does."""
         assert self.processes[name].poll() is None, self.log(name).read_text()
         found = re.search(r"http://127\.0\.0\.1:\d+/mcp", self.log(name).read_text())
         return found[0] if found else ""

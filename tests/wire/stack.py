@@ -136,7 +136,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
 @asynccontextmanager
 async def working(server: TaskServer[Any], settings: StoreSettings, **more: Any) -> AsyncIterator[Shift]:
     """A worker at work."""
-    worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more})
+    worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more}).at_own_shard()
     async with open_station(server, worker) as station:
         bell = Bell(worker, station.store.keys, worker.queue)
         shift = Shift(station, bell)

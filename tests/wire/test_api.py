@@ -16,8 +16,8 @@ from wire.tools import make_server
 
 from windlass.server import TaskConfig
 from windlass.store.keys import Keys
+from windlass.store.opening import open_store
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import open_store
 
 OPERATOR_TOKEN = "0123456789abcdef"
 POST = {"content-type": "application/json"}

@@ -13,8 +13,9 @@ from wire.tools import make_server
 
 from windlass.engine.errors import SettingsError, StoreUnavailable
 from windlass.store.connection import open_redis
+from windlass.store.opening import open_store
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore, open_store
+from windlass.store.tasks import OPERATOR, TaskStore
 
 UNREACHABLE = {"retryable": True, "reason": "store_unavailable"}
 

@@ -1,0 +1,47 @@
+"""Opens the store that the settings mean: on one Redis, or on several. Which is which is all this file knows."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from redis.asyncio import Redis
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.store.connection import connect, open_redis
+from windlass.store.settings import StoreSettings
+from windlass.store.sharded import ShardedStore
+from windlass.store.shards import HOME
+from windlass.store.tasks import TaskStore
+
+__all__ = ["open_store"]
+
+log = structlog.get_logger()
+_PATIENCE = 1.0
+"""Seconds that a shard gets to answer at the start: the others need not wait for it."""
+
+
+@asynccontextmanager
+async def open_store(settings: StoreSettings) -> AsyncIterator[TaskStore]:
+    """A store on a Redis that answered and is fit. A shard that does not answer is left for later, with a warning.
+
+    Raises:
+        StoreUnavailable, RedisUnfit, SettingsError: see `open_redis`.
+    """
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(open_redis(settings.at_shard(HOME)))
+        store = TaskStore(redis, settings)
+        if settings.shards:
+            others = {name: await _open(stack, name, settings.at_shard(name)) for name in settings.shards}
+            store = ShardedStore(redis, settings, others)
+        async with store.feed:
+            yield store
+
+
+async def _open(stack: AsyncExitStack, name: str, settings: StoreSettings) -> Redis:
+    try:
+        return await stack.enter_async_context(open_redis(settings, patience=_PATIENCE))
+    except StoreUnavailable as exc:
+        log.warning("shard.unreachable", shard=name, detail=str(exc))
+        redis = connect(settings)
+        stack.push_async_callback(redis.aclose)
+        return redis

@@ -1,0 +1,63 @@
+"""Which shard holds what: a queue's by the settings, a task's by the mark in its id. Nothing here talks to Redis."""
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["HOME", "at_shard_of", "marked", "pairs_in", "shard_in", "why_unfit"]
+
+HOME = "home"
+"""The shard of WINDLASS_REDIS_URL: it holds every queue that no other does, and what is no task's, such as sessions."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_BETWEEN = re.compile(r"[,\s]+(?=[\w.-]+=)")
+"""A comma before the next `name=`: an address may have commas in it."""
+_MARK = "."
+"""Stands in no id of its own: ids are URL-safe base64."""
+
+
+def marked(task_id: str, shard: str) -> str:
+    """A fresh id, with the name of its shard behind it. At home ids bear no mark."""
+    return task_id if shard == HOME else f"{task_id}{_MARK}{shard}"
+
+
+def shard_in(task_id: str) -> str:
+    """The shard that an id names; one that does not exist is as good as any for a task that does not exist."""
+    return task_id.partition(_MARK)[2] or HOME
+
+
+def at_shard_of(task_id: str, fresh: str) -> str:
+    """A fresh id for something that is kept beside this task."""
+    return marked(fresh, shard_in(task_id))
+
+
+def pairs_in(text: str) -> dict[str, str]:
+    """`name=value,name=value` as a dict.
+
+    Raises:
+        ValueError: an entry without `=`, or two of one name; the text of neither is quoted, as it may hold a password.
+    """
+    found: dict[str, str] = {}
+    for entry in _BETWEEN.split(text.strip(", \n\t")) if text.strip(", \n\t") else ():
+        name, equals, value = entry.partition("=")
+        if not equals or not name or not value:
+            raise ValueError("entries must be name=value, separated by commas")
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
+def why_unfit(home: str | None, shards: Mapping[str, str], queues: Mapping[str, str]) -> str | None:
+    """What is wrong with a map of shards, None if nothing is."""
+    for name in shards:
+        if name == HOME:
+            return f"{HOME} is the Redis of WINDLASS_REDIS_URL; call another one something else"
+        if not _NAME.fullmatch(name):
+            return "a shard's name is 1 to 32 small letters, digits, '_' or '-'; callers see it in the ids of tasks"
+    if len({home, *shards.values()}) <= len(shards):
+        return "two shards have the same address; to keep a queue there, name the shard in WINDLASS_QUEUE_SHARDS"
+    for queue, shard in queues.items():
+        if shard != HOME and shard not in shards:
+            known = ", ".join([HOME, *shards])
+            return f"WINDLASS_QUEUE_SHARDS puts queue {queue} on shard {shard}, which is none of {known}"
+    return None
