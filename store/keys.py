@@ -1,4 +1,4 @@
-"""Every Redis key and channel, built in one place; the scripts get their key functions from here too.
+"""Every Redis key and channel, built in one place; the scripts get theirs from here too.
 
 P is `{<prefix>}:`; the braces are a hash tag. Keys marked "live" have no TTL while their task is open and are
 deleted, or given the task's retention as TTL, by the script that ends it; the others marked "none" are bounded and
@@ -55,6 +55,8 @@ shared.
 | channel P outbox:<call> | event number | - | streams |
 | channel P signal:<worker> | `cancel <id>` or `answer <id>` | - | cancel, answer |
 """
+
+import re
 
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 
@@ -121,6 +123,12 @@ _PER_TASK = {
     "retry": retry_key_prefix,
 }
 
+_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "outside", "sessions")
+"""Of those that are not one of many: what scripts name."""
+
+_KEY_OF = re.compile(r"\bK\.(\w+)\(([^()]*)\)")
+_SET = re.compile(r"\bK\.(\w+)")
+
 
 class Keys:
     """The keys of one deployment: everything under one prefix."""
@@ -139,13 +147,16 @@ class Keys:
         self.outside = self.root + "outside"
         self.sessions = self.root + "sessions"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
+        self._sets = {name: self.root + name for name in _SETS}
 
-    def lua(self) -> str:
-        """Lua source of the same keys: `K.record(id)`, ..., and `K.live` and the other sets."""
-        stems = ", ".join(f"{name} = function(x) return '{stem}' .. x end" for name, stem in self._stems.items())
-        shared = ("live", "all", "dead", "fading", "ended", "epoch", "outside", "sessions")
-        sets = ", ".join(f"{name} = '{self.root}{name}'" for name in shared)
-        return f"local K = {{ {sets}, {stems} }}\n"
+    def placed(self, text: str) -> str:
+        """Lua text with the keys in their places: `K.record(id)`, ..., and `K.live` and the other sets.
+
+        Raises:
+            KeyError: there is no such key.
+        """
+        keyed = _KEY_OF.sub(lambda found: f"('{self._stems[found[1]]}' .. ({found[2]}))", text)
+        return _SET.sub(lambda found: f"'{self._sets[found[1]]}'", keyed)
 
     def record(self, task_id: str) -> str:
         """Record hash; also the name of the channel that announces its events."""

@@ -1,7 +1,6 @@
 """Loads the Lua scripts and runs them by hash. One atomic move each; the texts are in `lua/`.
 
-Before every script stand generated tables: the keys (`keys.py`) and the engine's table of moves, so that neither is
-written twice.
+How keys, the engine's table of moves and the shared functions get into them is `assembly.py`'s business.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from windlass.engine.status import LEGAL_MOVES
+from windlass.store.assembly import assembled
 from windlass.store.keys import Keys
 
 __all__ = ["Call", "Scripts"]
@@ -39,19 +38,10 @@ _NAMES = (
 )
 
 _SHARED = ("line.lua", "prelude.lua")
-"""Stand before every script, in this order."""
+"""Stand before the scripts that use them, in this order."""
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
 """Script name, KEYS, ARGV."""
-
-
-def _moves_table() -> str:
-    sources = ", ".join(
-        f"{move} = {{ {', '.join(f'{status} = true' for status in sorted(source))} }}"
-        for move, (source, _) in LEGAL_MOVES.items()
-    )
-    targets = ", ".join(f"{move} = '{target}'" for move, (_, target) in LEGAL_MOVES.items() if target)
-    return f"local FROM = {{ {sources} }}\nlocal TO = {{ {targets} }}\n"
 
 
 class Scripts:
@@ -59,8 +49,8 @@ class Scripts:
 
     def __init__(self, keys: Keys) -> None:
         folder = resources.files("windlass.store") / "lua"
-        opening = keys.lua() + _moves_table() + "".join((folder / name).read_text() for name in _SHARED)
-        self._texts = {name: opening + (folder / f"{name}.lua").read_text() for name in _NAMES}
+        shared = [(folder / name).read_text() for name in _SHARED]
+        self._texts = {name: assembled((folder / f"{name}.lua").read_text(), shared, keys) for name in _NAMES}
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
 
     async def run(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:

@@ -1,4 +1,4 @@
--- Who is next: places in line, lanes, wake tokens. Stands before prelude.lua in every script.
+-- Who is next: places in line, lanes, wake tokens. Stands before prelude.lua.
 --
 -- A queue is arq's sorted set, and everything up to now is due. A score from MOMENT on is a time in ms since 1970: the
 -- end of a lease, or when a delayed task may line up. Below it is a place in line, and lower is sooner.
@@ -7,7 +7,14 @@ local MOMENT = 1e12
 local STEP = 1 / 1024 -- between two tasks that come to the same place
 local HEAD_START = 100 -- places a level of priority is worth
 local TOKENS = 128 -- wake tokens kept for one queue
+
+-- What lining up asks of a record.
 local STANDING = { 'status', 'queue', 'principal', 'priority', 'lane', 'lane_limit' }
+
+-- Whether the engine's table lets a task in this state make the move.
+local function may(move, status)
+  return status and FROM[move]:find(' ' .. status .. ' ', 1, true) ~= nil
+end
 
 -- What a record holds by field name, false where it has none.
 local function fields(id, names)
@@ -67,7 +74,7 @@ local function has_room(lane, limit)
     return true
   end
   local eldest = redis.call('ZRANGE', K.lane(lane), 0, 0)[1]
-  return not FROM.cancel[redis.call('HGET', K.record(eldest), 'status') or ''] and redis.call('ZREM', K.lane(lane), eldest) == 1
+  return not may('cancel', redis.call('HGET', K.record(eldest), 'status')) and redis.call('ZREM', K.lane(lane), eldest) == 1
 end
 
 -- Puts a task that may run now in its queue. While its lane is full it waits outside, where it is in nobody's way.
@@ -97,7 +104,7 @@ local function leave_lane(id, lane, now)
     if not was then
       redis.call('DEL', pace)
       return
-    elseif not FROM.claim[was.status or ''] then
+    elseif not may('claim', was.status) then
       redis.call('ZREM', K.line(lane), first[1])
     elseif has_room(lane, was.lane_limit) then
       redis.call('ZREM', K.line(lane), first[1])

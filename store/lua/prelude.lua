@@ -1,19 +1,16 @@
--- Shared opening of every script: the clock, the event writer, the end of a task.
--- The loader puts two generated tables before this text and line.lua: K, the key functions, and the engine's table of
--- moves as FROM[move] (list of states) and TO[move] (state). Nothing here is a move of its own.
+-- Shared opening of the scripts: the clock, the event writer, the end of a task.
+-- The loader puts the engine's table of moves before this text and line.lua, as FROM[move] (states between blanks) and
+-- TO[move] (state); of both texts it takes the blocks between blank lines that a script needs. It writes keys in the place
+-- of K.name(id) and K.name. Nothing here is a move of its own.
 
 local HISTORY = 10000 -- events kept of one task; older progress falls off
+
 local PARKED = 32503680000000 -- when a task without a worker that waits for answers is due, in ms: never
 
 -- One clock for everybody. Returns whole milliseconds, and milliseconds with their fraction (order within one).
 local function clock()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000 + t[2] / 1000
-end
-
--- Whether the engine's table lets a task in this state make the move.
-local function may(move, status)
-  return status and FROM[move][status] == true
 end
 
 -- What a record holds by field name, false where it has none: what every move asks, and what this one wants besides.

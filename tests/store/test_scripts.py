@@ -16,10 +16,11 @@ from redis_server import PrivateRedis
 from windlass.engine.errors import OperatorError, StoreUnavailable
 from windlass.engine.record import Progress
 from windlass.engine.status import LEGAL_MOVES, Status
+from windlass.store.assembly import assembled, moves_table
 from windlass.store.connection import connect_blocking, store_errors
 from windlass.store.creation import creation
 from windlass.store.keys import Keys
-from windlass.store.scripts import Call, _moves_table
+from windlass.store.scripts import Call
 from windlass.store.settings import StoreSettings
 
 
@@ -95,7 +96,7 @@ async def test_scripts_and_python_build_the_same_keys(depot: Depot) -> None:
     keys = Keys("a.b-c_d")
     names = ["record", "events", "args", "inputs", "result", "open", "queue", "wake", "worker", "signal", "job"]
     names.append("in_progress")
-    text = keys.lua() + "return {K.live, " + ", ".join(f"K.{name}('x')" for name in names) + "}"
+    text = keys.placed("return {K.live, " + ", ".join(f"K.{name}('x')" for name in names) + "}")
 
     built = await depot.redis.eval(text, 0)  # type: ignore[misc]
 
@@ -103,13 +104,30 @@ async def test_scripts_and_python_build_the_same_keys(depot: Depot) -> None:
 
 
 async def test_scripts_are_given_the_engines_table_of_moves(depot: Depot) -> None:
-    read = await depot.redis.eval(_moves_table() + "return cjson.encode({FROM, TO})", 0)  # type: ignore[misc]
+    read = await depot.redis.eval(moves_table() + "return cjson.encode({FROM, TO})", 0)  # type: ignore[misc]
 
     sources, targets = json.loads(read)
-    assert sources == {
-        move.value: {status.value: True for status in source} for move, (source, _) in LEGAL_MOVES.items()
+    assert {move: set(states.split()) for move, states in sources.items()} == {
+        move.value: {status.value for status in source} for move, (source, _) in LEGAL_MOVES.items() if source
     }
     assert targets == {move.value: target.value for move, (_, target) in LEGAL_MOVES.items() if target}
+
+
+def test_a_script_carries_what_it_uses_of_the_shared_texts_and_nothing_else() -> None:
+    """A script runs from its first line at every call: what is never used would be paid for each time."""
+    shared = [
+        "-- Said of all.\nlocal MOST = 3",
+        "local function low()\n  return MOST\nend\n\nlocal function high()\n  low()\nend",
+    ]
+
+    assert "local MOST = 3" in assembled("return low() -- not high", shared, Keys("p"))
+    assert "high" not in assembled("return low()", shared, Keys("p"))
+    assert assembled("return 1", shared, Keys("p")) == "return 1"
+
+
+def test_a_key_that_nobody_knows_is_refused_before_redis_sees_the_script() -> None:
+    with pytest.raises(KeyError, match="recrod"):
+        Keys("p").placed("return K.recrod(id)")
 
 
 async def test_all_keys_of_a_deployment_share_one_hash_slot_but_arqs(depot: Depot) -> None:
