@@ -12,6 +12,7 @@ if not may('cancel', was.status) then
   return 'ended'
 end
 settle(id, was, moment_of(was, clock()), 'cancel', { 'fence', next_fence(was.fence), 'reason', ARGV[3] })
+clear_away()
 if was.worker and was.worker ~= '' then
   redis.call('PUBLISH', K.signal(was.worker), 'cancel ' .. id)
 end

@@ -12,6 +12,9 @@ local worker, lease, room, patience = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[
 local turn, taken, ids, args = ARGV[6], {}, {}, {}
 local name, queue, next_due = nil, nil, math.huge -- of the queue that is looked at
 local lanes_moved, put_off = false, 0
+local ASKED = { 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker',
+  'deadline_ms', unpack(ENDING) }
+local lease_end, leases = digits(now + lease), {} -- of tasks just taken: score, id, again and again
 
 local function hand_over(id, was, fence, attempt, crashes)
   ids[#ids + 1], args[#args + 1] = id, K.args(id)
@@ -29,12 +32,26 @@ local function repeat_turn(given)
   end
 end
 
+-- Moves the tasks just taken behind the line, to the end of their leases.
+local function begin_leases()
+  if #leases > 0 then
+    redis.call('ZADD', queue, unpack(leases))
+    leases = {}
+  end
+end
+
+-- Ends a due task, and lets nobody see it in its queue again.
+local function give_up(id, was, move, facts)
+  lanes_moved = was.lane or lanes_moved
+  settle(id, was, moment_of(was, now), move, facts)
+  clear_away()
+end
+
 -- Takes a due task. A delayed one that is not `lined_up` only gets its place in line.
 local function take(id, lined_up)
-  local was = load(id, 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker', 'deadline_ms', unpack(ENDING))
+  local was = fields(id, ASKED)
   if was.deadline_ms and tonumber(was.deadline_ms) <= now and may('overdue', was.status) then
-    lanes_moved = was.lane or lanes_moved
-    settle(id, was, moment_of(was, now), 'overdue', { 'reason', 'deadline' })
+    give_up(id, was, 'overdue', { 'reason', 'deadline' })
     return
   end
   if parked(was) then
@@ -55,8 +72,7 @@ local function take(id, lined_up)
   end
   local at, crashes = moment_of(was, now), (was.crashes or 0) + (lapsed and 1 or 0)
   if crashes > patience then
-    lanes_moved = was.lane or lanes_moved
-    settle(id, was, at, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
+    give_up(id, was, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
     return
   end
   local rate = was.lane and redis.call('HGET', K.record(id), 'rate')
@@ -69,11 +85,14 @@ local function take(id, lined_up)
     return
   end
   local fence, attempt = next_fence(was.fence), was.attempt + 1
+  local again = attempt > 1 and { 'due_ms', '', 'reason', '' } or {}
+  if not was.started_ms then
+    again[#again + 1], again[#again + 2] = 'started_ms', digits(at)
+  end
   append(id, was, at, lapsed and 'reclaim' or 'claim',
-    { 'fence', fence, 'attempt', attempt, 'crashes', crashes, 'worker', worker },
-    { 'due_ms', '', 'reason', '', 'started_ms', was.started_ms or at })
-  redis.call('ZADD', queue, now + lease, id)
-  redis.call('SET', K.in_progress(id), fence, 'PX', lease)
+    { 'fence', digits(fence), 'attempt', digits(attempt), 'crashes', digits(crashes), 'worker', worker }, again)
+  leases[#leases + 1], leases[#leases + 2] = lease_end, id
+  redis.call('SET', K.in_progress(id), digits(fence), 'PX', ARGV[3])
   hand_over(id, was, fence, attempt, crashes)
   if rate and rate:sub(-5) == 'start' then
     lanes_moved = true
@@ -95,6 +114,7 @@ local function take_from_head()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, MOMENT, precise, 'LIMIT', 0, room - #ids)) do
     take(id)
   end
+  begin_leases()
   -- One more than there is room for: when it is due tells whether, and when, to come again.
   local left, served, more = room - #ids, false, false
   local head = redis.call('ZRANGE', queue, 0, left, 'WITHSCORES')
@@ -108,6 +128,7 @@ local function take_from_head()
       more = more or due < MOMENT
     end
   end
+  begin_leases()
   if #ids > before then
     next_due = math.min(next_due, now + lease)
   end
@@ -127,6 +148,7 @@ local function take_named()
       end
     end
   end
+  begin_leases()
 end
 
 local given = turn ~= '' and redis.call('GET', KEYS[1])

@@ -4,9 +4,10 @@
 -- Returns: 'finished' | 'already' | 'lost'; a list of them, or of errors, when there is more than one task
 -- Events: complete or fail
 local now = clock()
+local ASKED = { 'status', 'fence', 'seq', 'updated_ms', unpack(ENDING) }
 
 local function finish(id, fence, move, outcome, reason)
-  local was = load(id, unpack(ENDING))
+  local was = fields(id, ASKED)
   if not holds(was, fence, move) then
     local same = was.fence == fence and was.status == TO[move]
     return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'
@@ -17,7 +18,9 @@ local function finish(id, fence, move, outcome, reason)
 end
 
 if #ARGV == 5 then
-  return finish(unpack(ARGV))
+  local reply = finish(unpack(ARGV))
+  clear_away()
+  return reply
 end
 local replies = {}
 for i = 1, #ARGV, 5 do
@@ -26,4 +29,5 @@ for i = 1, #ARGV, 5 do
   local is_text = type(reply) == 'string' -- what Redis 7 raises is an error reply already
   replies[#replies + 1] = not done and is_text and redis.error_reply(reply) or reply
 end
+clear_away()
 return replies

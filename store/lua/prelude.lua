@@ -3,7 +3,7 @@
 -- TO[move] (state); of both texts it takes the blocks between blank lines that a script needs. It writes keys in the place
 -- of K.name(id) and K.name. Nothing here is a move of its own.
 
-local HISTORY = 10000 -- events kept of one task; older progress falls off
+local HISTORY = '10000' -- events kept of one task; older progress falls off
 
 local PARKED = 32503680000000 -- when a task without a worker that waits for answers is due, in ms: never
 
@@ -49,21 +49,25 @@ local function next_fence(fence)
   return math.max(fence + 1, floor)
 end
 
+-- A whole number as text, once: Redis would write it with 17 digits for every command that it is given to.
+local function digits(number)
+  return ('%d'):format(number)
+end
+
 -- Makes a move: facts (flat name, value list; '' = None) go to record and history, `also` to the record alone; then the
--- event number is announced. `was`: the record as loaded.
+-- event number is announced. `was`: the record as loaded. The list of facts is used up.
 local function append(id, was, at, move, facts, also)
-  local record, seq = K.record(id), (was.seq or 0) + 1
-  local words = { 'seq', seq, 'updated_ms', at }
-  if TO[move] then
-    words[5], words[6] = 'status', TO[move]
-  end
-  for _, list in ipairs({ facts, also or {} }) do
-    for i = 1, #list do
-      words[#words + 1] = list[i]
-    end
-  end
-  redis.call('HSET', record, unpack(words))
+  local record, seq = K.record(id), digits((was.seq or 0) + 1)
+  at = digits(at)
   redis.call('XADD', K.events(id), 'MAXLEN', '~', HISTORY, seq .. '-0', 'move', move, 'at', at, unpack(facts))
+  for i = 1, also and #also or 0 do
+    facts[#facts + 1] = also[i]
+  end
+  if TO[move] then
+    redis.call('HSET', record, 'seq', seq, 'updated_ms', at, 'status', TO[move], unpack(facts))
+  else
+    redis.call('HSET', record, 'seq', seq, 'updated_ms', at, unpack(facts))
+  end
   redis.call('PUBLISH', record, seq)
 end
 
@@ -81,18 +85,44 @@ end
 -- What a move that may end a task loads besides.
 local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left', 'lane' }
 
--- Ends a task: last event, out of every queue and set, lease and questions gone, the rest kept for the retention.
--- The arguments of a task that succeeded go too: nobody will run it again. One that broke is a dead letter. `was`: loaded
--- with ENDING; `facts` end with the reason.
+-- What the tasks that end in this call have to leave or to join, by key, until `clear_away`.
+local leaving, fading, tally = {}, {}, {}
+
+local function leave(set, id)
+  local ids = leaving[set]
+  if ids then
+    ids[#ids + 1] = id
+  else
+    leaving[set] = { id }
+  end
+end
+
+-- Takes what has ended in this call out of every shared set, all tasks at once. Every call that ends tasks ends with it.
+local function clear_away()
+  for set, ids in pairs(leaving) do
+    redis.call('ZREM', set, unpack(ids))
+  end
+  for kind, count in pairs(tally) do
+    redis.call('HINCRBY', K.ended, kind, count)
+  end
+  if #fading > 0 then
+    redis.call('ZADD', K.fading, unpack(fading))
+  end
+  leaving, fading, tally = {}, {}, {}
+end
+
+-- Ends a task: last event, out of every queue and set (by `clear_away`), lease and questions gone, the rest kept for the
+-- retention. The arguments of a task that succeeded go too: nobody will run it again. One that broke is a dead letter.
+-- `was`: loaded with ENDING; `facts` end with the reason.
 local function settle(id, was, at, move, facts, succeeded)
-  local kept = was.retention_ms
-  append(id, was, at, move, facts, { 'ended_ms', at, 'questions', 0 })
-  redis.call('ZREM', K.queue(was.queue), id)
+  local kept, reason = was.retention_ms, facts[#facts]
+  append(id, was, at, move, facts, { 'ended_ms', digits(at), 'questions', '0' })
+  leave(K.queue(was.queue), id)
   if was.lane then
     leave_lane(id, was.lane, at)
   end
-  redis.call('ZREM', K.live, id)
-  redis.call('ZREM', K.open(was.principal), id)
+  leave(K.live, id)
+  leave(K.open(was.principal), id)
   local gone = { K.inputs(id), K.journal(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
   redis.call('DEL', unpack(gone, 1, succeeded and 6 or 5))
   redis.call('PEXPIRE', K.record(id), kept)
@@ -100,11 +130,13 @@ local function settle(id, was, at, move, facts, succeeded)
   if not succeeded then
     redis.call('PEXPIRE', K.args(id), kept)
   end
-  if TO[move] ~= TO.cancel and facts[#facts] ~= '' and facts[#facts] ~= 'tool_error' then
+  if TO[move] ~= TO.cancel and reason ~= '' and reason ~= 'tool_error' then
     redis.call('ZADD', K.dead, at, id)
   end
-  redis.call('HINCRBY', K.ended, TO[move] .. ' ' .. was.queue, 1)
-  redis.call('ZADD', K.fading, at + kept, was.listed_for and id .. ' ' .. was.listed_for or id)
+  local kind = TO[move] .. ' ' .. was.queue
+  tally[kind] = (tally[kind] or 0) + 1
+  fading[#fading + 1] = digits(at + kept)
+  fading[#fading + 1] = was.listed_for and id .. ' ' .. was.listed_for or id
   if was.left then
     let_go(id, at, kept)
   end

@@ -59,15 +59,15 @@ MUTANTS = (
         harmless="the script that ends a task deletes its questions, so there is nothing left to answer",
     ),
     # Leases and the queue.
-    Mutant("no lease move", True, (("claim", "redis.call('ZADD', queue, now + lease, id)", ""),)),
+    Mutant("no lease move", True, (("claim", "redis.call('ZADD', queue, unpack(leases))", ""),)),
     Mutant("renew moves no lease", True, (("renew", "redis.call('ZADD', K.queue(was.queue), now + lease, id)", ""),)),
     Mutant("reconcile makes running tasks due", True, (("reconcile", "now + tonumber(ARGV[3])", "precise"),)),
     Mutant("park without fence", True, (("park", "{ 'fence', next_fence(was.fence) }", "{ 'fence', was.fence }"),)),
     Mutant("park leaves its place", False, (("park", "  redis.call('ZADD', K.queue(was.queue), parked_until(was), id)\n", ""),)),
     Mutant("wake does not queue", False, (("answer", "  requeue(id, now, now)\n", ""),)),
     Mutant("release does not queue", False, (("release", "requeue(id, precise + delay, precise)", ""),)),
-    Mutant("an end leaves the queue entry", False, (("prelude", "  redis.call('ZREM', K.queue(was.queue), id)\n", ""),)),
-    Mutant("an end leaves the quota", False, (("prelude", "  redis.call('ZREM', K.open(was.principal), id)\n", ""),)),
+    Mutant("an end leaves the queue entry", False, (("prelude", "  leave(K.queue(was.queue), id)\n", ""),)),
+    Mutant("an end leaves the quota", False, (("prelude", "  leave(K.open(was.principal), id)\n", ""),)),
     Mutant("an end leaves questions and lease", False, (("prelude", "{ K.inputs(id), K.journal(id), K.job(id), K.in_progress(id),", "{ 'x', 'x', 'x', 'x',"),)),
     Mutant("an end expires nothing", False, (("prelude", "  redis.call('PEXPIRE', K.record(id), kept)\n", ""),)),
     # Replies and repeats.
