@@ -63,7 +63,7 @@ class Attempt:
         self._slots = slots
         self._standing: Standing | None = None
         self._leaving = False
-        self._task = HeldTask(claimed.id, claimed.fence, claimed.tool)
+        self._task = HeldTask(claimed.id, claimed.fence, claimed.tool, lease=held.lease)
         self._started = monotonic()
         held.add(self._task)
 

@@ -5,12 +5,17 @@ What is done with them is elsewhere; this is only the table.
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 
 from windlass.engine.context import TaskContext
 
 __all__ = ["Held", "HeldTask", "Stop"]
+
+_LOOKS = 30
+"""How often in a lease a task looks whether it was renewed, where it has to wait for that."""
 
 
 class Stop(StrEnum):
@@ -31,8 +36,8 @@ class Stop(StrEnum):
 class HeldTask:
     """One attempt under way."""
 
-    def __init__(self, task_id: str, fence: int, name: str = "") -> None:
-        """`name`: of the tool."""
+    def __init__(self, task_id: str, fence: int, name: str = "", *, lease: float) -> None:
+        """`name`: of the tool; `lease`: seconds. Made right behind the claim, which the lease counts from."""
         self.id = task_id
         self.fence = fence
         self.name = name
@@ -42,6 +47,9 @@ class HeldTask:
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self.answered = asyncio.Event()
         """Set whenever the client has answered something, or the attempt is to stop."""
+        self.renewed_at = monotonic()
+        """No later than when the lease was last seen to be this attempt's; written by the lease thread."""
+        self._lease = lease
 
     def stop(self, why: Stop) -> None:
         """Tell the attempt to stop; the first reason stays. Event loop only."""
@@ -51,11 +59,27 @@ class HeldTask:
             self.stopped.set_result(why)
         self.answered.set()
 
+    async def until_sure(self) -> None:
+        """Return once half of the lease, at least, is known to be left.
+
+        Behind an outage or a pause the lease may have lapsed unseen, and another attempt may be on its way: what must
+        not happen twice is not begun before a renewal has said whose the task is.
+
+        Raises:
+            CancelledError: the attempt is to stop.
+        """
+        while monotonic() - self.renewed_at > self._lease / 2:
+            await asyncio.sleep(self._lease / _LOOKS)
+            if self.stopped.done():
+                raise asyncio.CancelledError  # it may be a thread that waits, and nothing else would end that
+
 
 class Held:
     """Every attempt of this process by task id."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: float) -> None:
+        """`lease`: seconds that a claim or a renewal is good for."""
+        self.lease = lease
         self._lock = threading.Lock()
         self._tasks: dict[str, HeldTask] = {}
 
@@ -82,6 +106,14 @@ class Held:
         """(id, fence) of every attempt; any thread."""
         with self._lock:
             return [(task.id, task.fence) for task in self._tasks.values()]
+
+    def renewed(self, fences: Sequence[tuple[str, int]], at: float) -> None:
+        """Note that these attempts had their leases renewed by a call that was begun `at` this monotonic time."""
+        with self._lock:
+            for task_id, fence in fences:
+                task = self._tasks.get(task_id)
+                if task is not None and task.fence == fence:
+                    task.renewed_at = at
 
     def all(self) -> list[HeldTask]:
         """Every attempt."""

@@ -57,6 +57,8 @@ class Journal:
     async def step(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The recorded result of this step; or run it, and record its result before it is returned.
 
+        It is not begun while the lease may have lapsed: the next attempt would run it too.
+
         Raises:
             StepMismatch, StepMisused, NotKeepable, TooLargeToKeep: the author's fault; the message names the step.
             FenceLost: the task is no longer this attempt's.
@@ -67,6 +69,7 @@ class Journal:
             return self._values[entry.mark]
         with self._standing.working():
             await self._standing.go_on()
+            await self._task.until_sure()
             value = as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
             await self._record(entry, value)
             return value

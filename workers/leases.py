@@ -7,6 +7,7 @@ A tool that blocks the event loop must not lose its lease, so nothing here may d
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -65,6 +66,7 @@ class LeaseKeeper:
         while not self._stopping.is_set():
             self._hurry.clear()
             held = self._held.fences()
+            began = monotonic()
             try:
                 lost = self._presence.renew(held, self._health())
             except StoreUnavailable:
@@ -78,6 +80,7 @@ class LeaseKeeper:
                 down = False
             if lost:
                 self._report(lost, dict(held))
+            self._held.renewed([one for one in held if one[0] not in lost], began)
             self._hurry.wait(self._every)
 
     def _report(self, lost: list[str], fences: dict[str, int]) -> None:

@@ -61,7 +61,7 @@ class Station:
         self.settings = settings
         self.store = store
         self.name = name
-        self.held = Held()
+        self.held = Held(settings.lease)
         self.board = ProgressBoard(self._write_progress)
         self.stir: Callable[[], None] = lambda: None
         """Called when a place has become free."""

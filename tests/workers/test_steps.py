@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -61,6 +62,26 @@ async def test_steps_outlive_a_restart_of_redis(frail: Stage, own_redis: Private
 
     assert (await result(frail, task_id))["pair"] == [1, 2]
     assert len(frail.notes("first")) == len(frail.notes("second")) == 1
+
+
+async def test_no_step_is_begun_while_the_lease_may_have_lapsed(frail: Stage, own_redis: PrivateRedis) -> None:
+    """Behind an outage as long as a lease the next attempt is on its way, and would run it too."""
+    await frail.worker(lease=0.6, crash_limit=100)
+    task_id = await frail.create_noted("step_behind_gate", frail.gate())
+    await frail.noted("start", task_id)
+    own_redis.kill()
+    down_since = monotonic()
+    await eventually(lambda: monotonic() - down_since > 0.6)
+    frail.gate().touch()
+    ready = await frail.noted("ready", task_id)
+    await eventually(lambda: monotonic() - ready.at > 0.2)
+
+    starting = monotonic()
+    await asyncio.to_thread(own_redis.start)
+
+    assert text_of(await frail.done(task_id, within=10)) == "taken"
+    (effect,) = frail.notes("effect")
+    assert effect.at > starting
 
 
 @pytest.mark.parametrize(

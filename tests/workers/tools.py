@@ -465,6 +465,20 @@ async def two_steps(journal: str, gates: list[str], how: str, ctx: Ctx) -> dict[
     return {"pair": pair, "where": where, "state": ctx.state, "attempt": ctx.attempt}
 
 
+@mcp.tool(task=True)
+async def step_behind_gate(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """Says that it is about to take its step, and takes it."""
+
+    def effect() -> str:
+        note(journal, "effect", ctx)
+        return "taken"
+
+    note(journal, "start", ctx)
+    await passed(gate_of(gates, ctx))
+    note(journal, "ready", ctx)
+    return str(await ctx.step("effect", effect))
+
+
 @mcp.tool(task=TaskConfig(retries=3, backoff=0))
 async def bad_step(journal: str, how: str, ctx: Ctx) -> str:
     """Does with steps what cannot work."""
@@ -544,8 +558,7 @@ async def step_that_fails(journal: str, ctx: Ctx) -> list[str]:
     return said
 
 
-@mcp.tool(task=True)
-async def voyage(journal: str, folder: str, ctx: Ctx) -> list[str]:
+async def _sail(journal: str, folder: str, ctx: Ctx) -> list[str]:
     """Three questions and two steps, and a place to stop before, between and behind them."""
 
     async def stop(number: int) -> None:
@@ -569,6 +582,18 @@ async def voyage(journal: str, folder: str, ctx: Ctx) -> list[str]:
     log.append((await ctx.elicit("Moor?", Consent)).action)
     await stop(5)
     return log
+
+
+@mcp.tool(task=TaskConfig(park_after=None))
+async def voyage(journal: str, folder: str, ctx: Ctx) -> list[str]:
+    """Waits for its answers in memory."""
+    return await _sail(journal, folder, ctx)
+
+
+@mcp.tool(task=TaskConfig(park_after=0))
+async def voyage_ashore(journal: str, folder: str, ctx: Ctx) -> list[str]:
+    """Leaves memory with each question."""
+    return await _sail(journal, folder, ctx)
 
 
 @mcp.tool(task=TaskConfig(park_after=10))

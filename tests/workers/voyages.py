@@ -1,8 +1,9 @@
 """Voyages: tasks that are interrupted at every place between their awaits, in every order of interruptions.
 
-One worker after the other, one Redis. In each round a new voyage begins, every voyage under way stands at the next of
-its six places, and one interruption hits them all; so each window of six rounds is the whole life of one voyage, and a
-sequence that holds every window of some length makes every order of interruptions of that length happen.
+A line of voyages has one worker after the other and one Redis. In each round new voyages begin, every voyage under way
+stands at the next of its nine places - before, between and behind its steps and questions, and while a question is open
+- and one interruption hits them all. So each window of nine rounds is the whole life of a voyage, and a sequence that
+holds every window of some length makes every order of so many interruptions happen at any places in a row.
 """
 
 import asyncio
@@ -15,17 +16,30 @@ from pathlib import Path
 from redis_server import PrivateRedis
 
 from windlass.engine.principal import ANONYMOUS
+from windlass.engine.record import TaskView
 
 from .stage import Stage, WorkerProcess, eventually
 
-__all__ = ["INTERRUPTIONS", "PLACES", "Fleet", "every_order"]
+__all__ = ["INTERRUPTIONS", "PLACES", "TOOLS", "Fleet", "Voyage", "every_order", "lines_of"]
 
 INTERRUPTIONS = ("none", "SIGKILL", "SIGTERM", "redis")
-PLACES = 6
-_ASKS = {0: 1, 2: 2, 4: 3}
-"""Place -> number of the question that comes behind it."""
+TOOLS = ("voyage", "voyage_ashore")
+"""One waits for its answers in memory, the other leaves it."""
+PLACES: tuple[tuple[str, int], ...] = (
+    ("at", 0),
+    ("asks", 1),
+    ("at", 1),  # before the first step
+    ("at", 2),
+    ("asks", 2),
+    ("at", 3),  # before the second step
+    ("at", 4),
+    ("asks", 3),
+    ("at", 5),
+)
+"""Where a voyage is interrupted: at one of its six stops, or while it waits for the answer to one of its questions."""
 _YES = {"action": "accept", "content": {"yes": True}}
-_SETTINGS = {"lease": 0.6, "poll": 0.1, "crash_limit": 1000, "grace": 0.0}
+_SETTINGS = {"lease": 0.8, "poll": 0.1, "crash_limit": 1000, "grace": 0.0, "concurrency": 50}
+_PATIENCE = 30.0
 
 
 def every_order(length: int) -> list[str]:
@@ -47,11 +61,25 @@ def every_order(length: int) -> list[str]:
     return [INTERRUPTIONS[kind] for kind in found]
 
 
+def lines_of(rounds: Sequence[str], count: int) -> list[tuple[list[str], int]]:
+    """The round trip as so many lines that can sail side by side: the rounds of each, and in how many voyages begin.
+
+    The last voyages of a line see the rounds with which the next line begins.
+    """
+    length = -(-len(rounds) // count)
+    starts = range(0, len(rounds), length)
+    trip = [*rounds, *rounds, *rounds]
+    begun = [min(length, len(rounds) - start) for start in starts]
+    ahead = len(PLACES) - 1
+    return [(trip[start : start + many + ahead], many) for start, many in zip(starts, begun, strict=True)]
+
+
 @dataclass
 class Voyage:
     """One task, and what has happened to it."""
 
     task_id: str
+    tool: str
     journal: Path
     place: int = 0
     met: list[str] = field(default_factory=list)
@@ -64,43 +92,58 @@ class Voyage:
 
 
 class Fleet:
-    """All voyages of one run."""
+    """All voyages of one line."""
 
     def __init__(self, stage: Stage, redis: PrivateRedis) -> None:
         self._stage = stage
         self._redis = redis
         self._under_way: list[Voyage] = []
         self._worker: WorkerProcess | None = None
-        self._begun = 0
         self.ended: list[Voyage] = []
 
-    async def sail(self, rounds: Sequence[str]) -> None:
-        """One round after the other, then let those still under way go on without interruption."""
+    async def sail(self, rounds: Sequence[str], begun: int) -> None:
+        """One round after the other; voyages of both kinds begin in the first `begun` of them."""
         self._worker = await self._stage.worker(**_SETTINGS)
-        for interruption in rounds:
-            await self._round(interruption, begin=True)
-        while self._under_way:
-            await self._round("none", begin=False)
+        for at, interruption in enumerate(rounds):
+            if at < begun:
+                self._under_way += [await self._begin(at, tool) for tool in TOOLS]
+            await self._round(interruption)
+        assert not self._under_way
 
-    async def _round(self, interruption: str, *, begin: bool) -> None:
-        if begin:
-            self._begun += 1
-            journal = self._stage.folder / f"voyage-{self._begun}"
-            task_id = await self._stage.create("voyage", journal=str(journal), folder=str(self._stage.folder))
-            self._under_way.append(Voyage(task_id, journal))
-        await self._all_at_their_place(1)
-        await self._interrupt(interruption)
-        if interruption in ("SIGKILL", "SIGTERM"):
-            await self._all_at_their_place(2)
+    async def _begin(self, number: int, tool: str) -> Voyage:
+        journal = self._stage.folder / f"{tool}-{number}"
+        task_id = await self._stage.create(tool, journal=str(journal), folder=str(self._stage.folder))
+        return Voyage(task_id, tool, journal)
+
+    async def _round(self, interruption: str) -> None:
         for voyage in self._under_way:
+            await self._in_place(voyage)
+        await self._interrupt(interruption)
+        for voyage in self._under_way:
+            if interruption in ("SIGKILL", "SIGTERM"):
+                await self._back_at_its_stop(voyage)
             voyage.met.append(interruption)
             await self._advance(voyage)
-        self.ended += [voyage for voyage in self._under_way if voyage.place == PLACES]
-        self._under_way = [voyage for voyage in self._under_way if voyage.place < PLACES]
+        self.ended += [voyage for voyage in self._under_way if voyage.place == len(PLACES)]
+        self._under_way = [voyage for voyage in self._under_way if voyage.place < len(PLACES)]
 
-    async def _all_at_their_place(self, times: int) -> None:
-        for voyage in self._under_way:
-            await eventually(lambda: voyage.noted(f"at {voyage.place}"), lambda seen: seen >= times, within=20)  # noqa: B023
+    async def _in_place(self, voyage: Voyage) -> None:
+        kind, number = PLACES[voyage.place]
+        if kind == "at":
+            await eventually(lambda: voyage.noted(f"at {number}"), within=_PATIENCE)
+            return
+
+        def asks(view: TaskView) -> bool:
+            is_open = list(view.questions) == [f"input-{number}"]
+            return is_open and view.record.is_parked if voyage.tool == "voyage_ashore" else is_open
+
+        await eventually(lambda: self._stage.look(voyage.task_id), asks, within=_PATIENCE)
+
+    async def _back_at_its_stop(self, voyage: Voyage) -> None:
+        """One that waits for an answer is answered wherever it is now: with nobody, or with a worker that is dead."""
+        kind, number = PLACES[voyage.place]
+        if kind == "at":
+            await eventually(lambda: voyage.noted(f"at {number}"), lambda seen: seen >= 2, within=_PATIENCE)
 
     async def _interrupt(self, interruption: str) -> None:
         assert self._worker is not None
@@ -114,11 +157,11 @@ class Fleet:
             self._worker = await self._stage.worker(**_SETTINGS)
 
     async def _advance(self, voyage: Voyage) -> None:
-        """Let it go to its next place, and answer what it asks on the way."""
-        (self._stage.folder / f"{voyage.task_id}-{voyage.place}").touch()
-        number = _ASKS.get(voyage.place)
-        if number is not None:
-            key = f"input-{number}"
-            await eventually(lambda: self._stage.look(voyage.task_id), lambda view: key in view.questions, within=20)
-            assert await self._stage.store.answer(voyage.task_id, ANONYMOUS, {key: _YES}) == 1
+        kind, number = PLACES[voyage.place]
+        if kind == "at":
+            (self._stage.folder / f"{voyage.task_id}-{number}").touch()
+        else:
+            answers = {f"input-{number}": _YES}
+            taken = await eventually(lambda: self._stage.store.answer(voyage.task_id, ANONYMOUS, answers), within=10)
+            assert taken == 1, voyage
         voyage.place += 1
