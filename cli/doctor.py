@@ -1,12 +1,15 @@
 """`windlass doctor`: looks at everything a deployment stands on, and says what to do about what is wrong.
 
-It changes nothing, but it starts the embedded Redis if that is the one in use: only a running one can be judged.
+It changes nothing, but it starts the embedded Redis if that is the one in use: only a running one can be judged. In a
+directory or bucket of artifacts it writes one and deletes it.
 """
 
 import asyncio
 import json
 import platform
-from collections.abc import Iterator, Mapping
+import resource
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -16,19 +19,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from windlass.cli.artifact_findings import of_artifacts
 from windlass.cli.loading import load_server
 from windlass.cli.printable import printable
 from windlass.cli.storage import redis_at_hand, settings_for
+from windlass.cli.tool_findings import of_tools, of_workers
 from windlass.engine.errors import NoRedisServer, RedisUnfit, WindlassError
-from windlass.engine.policy import TaskConfig
 from windlass.server import TaskServer
-from windlass.store.census import queues_of
+from windlass.store.census import live_workers
 from windlass.store.connection import connect, shown_url, store_errors
+from windlass.store.keys import Keys
 from windlass.store.preflight import Finding, inspect
 from windlass.store.server_binary import find_server
 from windlass.store.settings import StoreSettings, read_settings
 from windlass.store.shards import HOME
-from windlass.store.tasks import TaskStore
 from windlass.workers.settings import WorkerSettings
 
 __all__ = ["examine"]
@@ -69,9 +73,10 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     workers: list[list[dict[str, Any]]] = []
     for shard in (HOME, *settings.shards):
         yield from _redis(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
+    yield asyncio.run(of_artifacts(settings))
     if workers:
         told = [one for some in workers for one in some]
-        yield from _workers(told, policies, is_embedded=settings.redis_url is None)
+        yield from of_workers(told, policies, is_embedded=settings.redis_url is None)
 
 
 def _versions() -> Finding:
@@ -85,14 +90,13 @@ def _tools(server: TaskServer[Any], file: str) -> Iterator[Finding]:
         yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
         return
     yield Finding("file", "ok", f"{file} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
-    for name, policy in policies.items():
-        yield Finding(f"tool {name}", "ok", _words(policy))
+    has_auth = server.settings.auth is not None
+    yield from of_tools(policies, has_auth=has_auth, resident=_resident())
 
 
-def _words(policy: TaskConfig) -> str:
-    limit = "no time limit" if policy.run_limit is None else f"timeout {policy.run_limit.total_seconds():g} s"
-    kept = f"result kept {policy.kept_for.total_seconds() / 3600:.3g} h"
-    return f"{policy.mode}, {limit}, {policy.retries} retries, {kept}, queue {policy.queue}"
+def _resident() -> int:
+    """Bytes this process has taken at most, the file's modules included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _settings(server: TaskServer[Any] | None, redis_url: str | None) -> WorkerSettings:
@@ -130,27 +134,9 @@ async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str,
     try:
         with store_errors(shown_url(settings.redis_url or "")):
             findings = await inspect(redis)
-        return findings, await TaskStore(redis, settings).workers()
+        return findings, await live_workers(redis, Keys(settings.prefix))
     finally:
         await redis.aclose()
-
-
-def _workers(
-    workers: list[dict[str, Any]], policies: Mapping[str, TaskConfig], *, is_embedded: bool
-) -> Iterator[Finding]:
-    if not workers:
-        if is_embedded:
-            yield Finding("workers", "ok", "none now; `windlass run` and `windlass call` bring their own")
-        else:
-            yield Finding("workers", "warning", "none is alive, so tasks wait", "start one: windlass worker FILE")
-        return
-    for one in workers:
-        load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
-        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
-    for name, policy in policies.items():
-        if not any(policy.queue in queues_of(one) and name in one["tools"] for one in workers):
-            found = f"no live worker of queue {policy.queue} has it, so its tasks wait"
-            yield Finding(f"tool {name}", "warning", found, f"start one: windlass worker FILE --queue {policy.queue}")
 
 
 def _fault(name: str, exc: WindlassError, remedy: str) -> Finding:
