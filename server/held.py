@@ -33,6 +33,7 @@ from windlass.server.answers import fitting_answers
 from windlass.server.following import Meter, Pause, follow
 from windlass.server.results import hand_off_result, tool_result
 from windlass.server.status_text import progress_text, status_text
+from windlass.server.wire import input_requests
 from windlass.store.tasks import TaskStore
 
 __all__ = ["HeldCall"]
@@ -111,7 +112,7 @@ class HeldCall:
         if not all(self._can(question) for question in view.questions.values()):
             return hand_off_result(view)
         if self._ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-            return InputRequiredResult.model_validate({"inputRequests": dict(view.questions)}, by_name=False)
+            return InputRequiredResult.model_validate({"inputRequests": input_requests(view)}, by_name=False)
         if not self._ctx.session.can_send_request:
             return hand_off_result(view)
         for key, question in view.questions.items():

@@ -12,7 +12,7 @@ from windlass.engine.status import Status
 from windlass.server.faults import error_of
 from windlass.server.status_text import status_text
 
-__all__ = ["EXTENSION", "create_result", "detailed_task", "iso", "wire_status"]
+__all__ = ["EXTENSION", "create_result", "detailed_task", "input_requests", "iso", "wire_status"]
 
 EXTENSION = "io.modelcontextprotocol/tasks"
 
@@ -37,7 +37,7 @@ def detailed_task(view: TaskView) -> dict[str, Any]:
     """`DetailedTask`: the task and, by its state, `inputRequests`, `result` or `error`."""
     task = _task(view)
     if view.record.status is Status.INPUT_REQUIRED:
-        return {**task, "inputRequests": dict(view.questions)}
+        return {**task, "inputRequests": input_requests(view)}
     match view.outcome:
         case Returned():
             return {**task, "result": view.outcome.value}
@@ -47,6 +47,18 @@ def detailed_task(view: TaskView) -> dict[str, Any]:
             return task
         case _:
             assert_never(view.outcome)
+
+
+def input_requests(view: TaskView) -> dict[str, Any]:
+    """The open questions by key. A link goes without its `elicitationId`, which this revision has no more."""
+    return {key: _without_id(question) for key, question in view.questions.items()}
+
+
+def _without_id(question: dict[str, Any]) -> dict[str, Any]:
+    params = question.get("params", {})
+    if "elicitationId" not in params:
+        return question
+    return {**question, "params": {name: value for name, value in params.items() if name != "elicitationId"}}
 
 
 def _task(view: TaskView) -> dict[str, Any]:

@@ -48,16 +48,17 @@ def text(task: Json) -> str:
     return str(task["result"]["content"][0]["text"])
 
 
+LINK = {
+    "method": "elicitation/create",
+    "params": {"mode": "url", "message": "Sign in, please.", "url": "https://bank.example/login"},
+}
+
+
 async def test_a_link_is_shown_and_the_users_word_is_the_answer(rpc: Rpc) -> None:
+    """2026-07-28 changelog, 11: `elicitationId` was removed."""
     rpc = able(rpc)
     task_id = await rpc.task("ask_link")
-    asked = await question(rpc, task_id)
-    assert asked["method"] == "elicitation/create"
-    assert {name: asked["params"][name] for name in ("mode", "message", "url")} == {
-        "mode": "url",
-        "message": "Sign in, please.",
-        "url": "https://bank.example/login",
-    }
+    assert await question(rpc, task_id) == LINK
 
     await answer(rpc, task_id, input_1={"action": "accept"})
 
