@@ -1,7 +1,9 @@
 """Whose turn it is, on real workers: fair under load, lanes across processes and deaths, several queues."""
 
 import asyncio
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
@@ -12,6 +14,7 @@ from windlass.engine.record import Lane, NewTask
 
 from .stage import Stage, eventually
 
+_MANY = 10_000 if os.environ.get("WINDLASS_TEST_LONG") else 2_000
 SOMEBODY = principal_of("https://issuer.example", "desktop", "ann")
 ANOTHER = principal_of("https://issuer.example", "desktop", "bob")
 
@@ -20,9 +23,12 @@ def napping(stage: Stage, seconds: float, **changes: object) -> NewTask:
     return replace(stage.task("nap", journal=str(stage.journal), seconds=seconds), **changes)  # type: ignore[arg-type]
 
 
-async def test_one_task_starts_within_a_second_beside_thousands_of_another_principal(stage: Stage) -> None:
-    """The whole figure, 10,000 queued tasks, is in docs/queues.md; a place in line costs the same for both."""
-    creations = [stage.store.create(napping(stage, 0.05, principal=SOMEBODY)) for _ in range(2000)]
+@pytest.mark.timeout(180)
+async def test_one_task_starts_within_a_second_beside_thousands_of_another_principal(
+    stage: Stage, record_property: Callable[[str, object], None]
+) -> None:
+    """10,000 where WINDLASS_TEST_LONG is set; a place in line costs the same beside 2,000."""
+    creations = [stage.store.create(napping(stage, 0.05, principal=SOMEBODY)) for _ in range(_MANY)]
     for at in range(0, len(creations), 100):
         await asyncio.gather(*creations[at : at + 100])
     await stage.worker(poll=60, concurrency=4)
@@ -32,8 +38,9 @@ async def test_one_task_starts_within_a_second_beside_thousands_of_another_princ
     one = await stage.store.create(napping(stage, 0, principal=ANOTHER))
     note = await stage.noted("start", one.record.id)
 
+    record_property("seconds until it started", note.at - began)
     assert note.at - began < 1
-    assert await stage.redis.zcard(stage.keys.queue("default")) > 1000
+    assert await stage.redis.zcard(stage.keys.queue("default")) > _MANY / 2
 
 
 async def test_a_lane_holds_across_workers_and_a_dead_ones_place_is_not_lost(stage: Stage) -> None:
