@@ -21,7 +21,8 @@ def can_elicit(ctx: Request) -> bool:
 def payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: bool) -> dict[str, Any]:
     """What a worker needs to make this very call: arguments, settled questions, who the client was.
 
-    `asks_by_tools`: a form can be put to the client's model, whatever the client declared.
+    `asks_by_tools`: questions can be put to the client's model, whatever the client declared; but not a conversation
+    with tools, for which a follow-up tool has no room.
     """
     payload: dict[str, Any] = {"arguments": params.arguments or {}}
     if trace := trace_of_call(ctx.meta):
@@ -35,7 +36,8 @@ def payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: bo
     if capabilities is not None or asks_by_tools:
         declared = capabilities.model_dump(by_alias=True, mode="json", exclude_none=True) if capabilities else {}
         if asks_by_tools:
-            declared.setdefault("elicitation", {})
+            declared["elicitation"] = {"form": {}, **declared.get("elicitation", {}), "url": {}}
+            declared = {"sampling": {}, "roots": {}, **declared}
         payload["client"] = {"capabilities": declared}
     if ctx.session.client_params is not None:
         info = ctx.session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)

@@ -67,17 +67,15 @@ class FollowUps:
         return _text(_line(view) + ("\n" + _next_step(view)))
 
     async def task_answer(self, task_id: str, key: str, answer: dict[str, Any], ctx: AnyContext) -> CallToolResult:
-        """Answer a question that a task asks. The key and the form of the answer stand in the task's question; the
-        answer must come from the user.
+        """Answer a question that a task asks. The key and the form of the answer stand in the task's question; what is
+        asked of the user must come from the user.
         """
         view = await self._find(task_id, ctx)
         question = view.questions.get(key)
         if question is None:
             raise ToolError(f"Task {task_id} has no open question {key!r}. Call task_status to see what it asks.")
-        form = question["method"] == "elicitation/create" and "action" not in answer
-        given = {"action": "accept", "content": answer} if form else answer
         try:
-            fitting = fitting_answers(view.questions, {key: given})
+            fitting = fitting_answers(view.questions, {key: _protocol_answer(question["method"], answer)})
         except BadArguments as exc:
             raise ToolError(f"{exc}\n{question_lines(view)}") from exc
         with wire_errors():
@@ -112,6 +110,21 @@ class FollowUps:
             except TaskNotFound:
                 text = f"There is no task {task_id!r}: the id is wrong, or the task ended long ago and was forgotten."
                 raise ToolError(text) from None
+
+
+def _protocol_answer(method: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """A model's answer, in the short form that `question_lines` asks for, as the protocol's; any other as it is."""
+    match method, answer:
+        case "elicitation/create", {"action": _}:
+            return answer
+        case "elicitation/create", _:
+            return {"action": "accept", "content": answer}
+        case "sampling/createMessage", {"text": str(text)}:
+            return {"role": "assistant", "content": {"type": "text", "text": text}, "model": "client"}
+        case "roots/list", {"roots": list(roots)}:
+            return {"roots": [{"uri": root} if isinstance(root, str) else root for root in roots]}
+        case _:
+            return answer
 
 
 def _line(view: TaskView) -> str:

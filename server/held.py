@@ -21,6 +21,7 @@ from mcp_types import (
     ListRootsResult,
     RootsCapability,
     SamplingCapability,
+    UrlElicitationCapability,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
@@ -50,6 +51,7 @@ _KINDS: dict[str, tuple[type[BaseModel], type[BaseModel], ClientCapabilities]] =
     ),
     "roots/list": (ListRootsRequest, ListRootsResult, ClientCapabilities(roots=RootsCapability())),
 }
+_LINK = ClientCapabilities(elicitation=ElicitationCapability(url=UrlElicitationCapability()))
 
 
 class HeldCall:
@@ -121,7 +123,8 @@ class HeldCall:
         return None
 
     def _can(self, question: Question) -> bool:
-        return self._ctx.session.check_client_capability(_KINDS[question["method"]][2])
+        needed = _LINK if question.get("params", {}).get("mode") == "url" else _KINDS[question["method"]][2]
+        return self._ctx.session.check_client_capability(needed)
 
     async def _put(self, key: str, question: Question) -> None:
         """Ask until the answer fits. A client that refuses a form declines it; anything else ends the task."""

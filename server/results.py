@@ -18,6 +18,7 @@ from windlass.server.status_text import status_text
 __all__ = ["answer_of", "hand_off_result", "handed_off", "tool_result"]
 
 _CANCELLED = "The task was cancelled."
+_DECLINED = '{"action": "decline"}'
 
 
 def tool_result(view: TaskView) -> CallToolResult:
@@ -85,22 +86,37 @@ def _question_text(view: TaskView) -> str:
     record = view.record
     return (
         f"{record.tool} runs as task {record.id} and waits for an answer.\n{question_lines(view)}\n"
-        "Next step: get the answer from the user - do not make one up - and call the tool task_answer with "
-        f'{{"task_id": "{record.id}", "key": "<the key above>", "answer": <the answer>}}; the answer '
-        '{"action": "decline"} declines. Then call task_wait. Do not start the work again.'
+        "Next step: get the answer - what is asked of the user from the user, do not make it up - and call the tool "
+        f'task_answer with {{"task_id": "{record.id}", "key": "<the key above>", "answer": <the answer>}}. Then call '
+        "task_wait. Do not start the work again."
     )
 
 
 def _shown(key: str, question: dict[str, Any]) -> str:
     params = question.get("params", {})
-    words = params.get("message") or f"it needs a reply to {question['method']}"
-    schema = params.get("requestedSchema")
-    return f'- key "{key}": {words}' + (f" The answer must fit this JSON schema: {_compact(schema)}" if schema else "")
+    return f'- key "{key}": {_words(question["method"], params)}'
 
 
-def _compact(schema: Any) -> str:
+def _words(method: str, params: dict[str, Any]) -> str:
+    """The question for a model, and the form of its answer; see `task_answer`."""
+    match method, params.get("mode"):
+        case "sampling/createMessage", _:
+            asked = {name: params[name] for name in ("systemPrompt", "messages") if name in params}
+            return f'it asks you, the model, to reply to {_compact(asked)}. The answer is {{"text": "<your reply>"}}.'
+        case "roots/list", _:
+            return 'it asks which directories you work in. The answer is {"roots": ["file:///...", ...]}.'
+        case _, "url":
+            opened = f"The user must open {params['url']} in a browser; do not open it yourself."
+            return (
+                f'{params["message"]} {opened} The answer is {{"action": "accept"}} once the user has, or {_DECLINED}.'
+            )
+        case _:
+            form = f"The answer must fit this JSON schema: {_compact(params.get('requestedSchema'))}"
+            return f"{params['message']} {form} - or be {_DECLINED} if the user declines."
 
-    return json.dumps(schema, separators=(",", ":"), ensure_ascii=False)
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def _shaped(result: CallToolResult, version: str) -> dict[str, Any]:

@@ -1,0 +1,198 @@
+"""Everything a tool can ask, by every class of client: forms, links, models, roots, and what the SDK's tools ask by."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import pytest
+from mcp.server.mcpserver import Elicit, Resolve
+from mcp_types import (
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    InputRequiredResult,
+    SamplingMessage,
+    TextContent,
+    Tool,
+    ToolChoice,
+    ToolUseContent,
+)
+from pydantic import BaseModel
+
+from windlass.server import Context, TaskServer
+from windlass.testing import ClientKind, TestBed
+from windlass.testing.plain_client import HandedOffClient
+
+Ctx = Context[Any, Any]
+mcp: TaskServer[Any] = TaskServer("Questions")
+ASKED = [ClientKind.TASKS_2026, ClientKind.TASKS_2025, ClientKind.HELD]
+"""Those that are asked by the protocol; the fourth is asked by its tools' words."""
+
+
+class Person(BaseModel):
+    name: str
+
+
+async def who(ctx: Ctx) -> Elicit[Person]:
+    return Elicit("Who are you?", Person)
+
+
+@mcp.tool(task=True)
+async def ask_everything(ctx: Ctx) -> list[str]:
+    """Asks all there is to ask at once."""
+    form, link, model, roots = await asyncio.gather(
+        ctx.elicit("Who?", Person),
+        ctx.elicit_url("Sign in, please.", "https://bank.example/login"),
+        ctx.sample("Tell me a joke."),
+        ctx.list_roots(),
+    )
+    name = form.data.name if form.action == "accept" else form.action
+    words = getattr(model.content, "text", "")
+    return [name, link.action, words, *(str(root.uri) for root in roots.roots)]
+
+
+@mcp.tool(task=True)
+async def greet_whoever(person: Annotated[Person, Resolve(who)]) -> str:
+    """Needs its person, by a parameter that the SDK resolves."""
+    return f"Hello, {person.name}!"
+
+
+@mcp.tool(task=True)
+async def ask_in_rounds(ctx: Ctx) -> str | InputRequiredResult:
+    """Asks by what it returns, twice."""
+    known = ctx.request_state or ""
+    answer = (ctx.input_responses or {}).get("who")
+    if isinstance(answer, ElicitResult) and answer.content:
+        known += f"{answer.content['name']} "
+    if known.count(" ") == 2:
+        return known.strip()
+    form = ElicitRequestFormParams(message=f"Who, after {known}?", requested_schema=Person.model_json_schema())
+    return InputRequiredResult(input_requests={"who": ElicitRequest(params=form)}, request_state=known)
+
+
+@mcp.tool(task=True)
+async def ask_model_with_tools(ctx: Ctx) -> list[str]:
+    """Lets its client's model call a tool."""
+    asked = SamplingMessage(role="user", content=TextContent(type="text", text="Umbrella?"))
+    weather = Tool(name="weather", input_schema={"type": "object"})
+    said = await ctx.sample(asked, tools=[weather], tool_choice=ToolChoice(mode="required"))
+    return [call.name for call in said.content_as_list if isinstance(call, ToolUseContent)]
+
+
+def answer(question: dict[str, Any]) -> Any:
+    """The answer of a test to any question."""
+    params = question.get("params") or {}
+    match question["method"], params:
+        case "sampling/createMessage", {"tools": [tool]}:
+            call = {"type": "tool_use", "id": "call-1", "name": tool["name"], "input": {}}
+            return {"role": "assistant", "content": [call], "model": "test", "stopReason": "toolUse"}
+        case "sampling/createMessage", _:
+            return "Knock knock."
+        case "roots/list", _:
+            return ["file:///srv"]
+        case _, {"mode": "url"}:
+            return "accept"
+        case _:
+            return {"name": "Ann" if "Ann" not in params["message"] else "Bob"}
+
+
+@pytest.fixture
+async def bed(redis_url: str) -> AsyncIterator[TestBed]:
+    async with TestBed(mcp, redis_url=redis_url) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", ASKED)
+async def test_forms_links_models_and_roots_are_asked_for_at_once(bed: TestBed, kind: ClientKind) -> None:
+    async with bed.client(kind, answers=answer) as client:
+        called = await client.call("ask_everything")
+
+    assert called.result is not None
+    assert called.result.structured_content == {"result": ["Ann", "accept", "Knock knock.", "file:///srv"]}
+    asked = sorted((one["method"], (one.get("params") or {}).get("mode", "")) for one in called.questions)
+    assert asked == [
+        ("elicitation/create", "form"),
+        ("elicitation/create", "url"),
+        ("roots/list", ""),
+        ("sampling/createMessage", ""),
+    ]
+
+
+@pytest.mark.parametrize("kind", ASKED)
+async def test_a_model_may_answer_with_a_call_of_a_tool(bed: TestBed, kind: ClientKind) -> None:
+    async with bed.client(kind, answers=answer) as client:
+        called = await client.call("ask_model_with_tools")
+
+    assert called.result is not None
+    assert called.result.structured_content == {"result": ["weather"]}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+async def test_a_resolved_parameter_is_asked_for_once(bed: TestBed, kind: ClientKind) -> None:
+    async with bed.client(kind, answers=answer) as client:
+        called = await client.call("greet_whoever")
+
+    assert (called.text, len(called.questions)) == ("Hello, Ann!", 1)
+
+
+@pytest.mark.parametrize("kind", ASKED)
+async def test_what_a_tool_asks_by_its_return_is_asked_round_by_round(bed: TestBed, kind: ClientKind) -> None:
+    async with bed.client(kind, answers=answer) as client:
+        called = await client.call("ask_in_rounds")
+
+    assert (called.text, len(called.questions)) == ("Ann Bob", 2)
+
+
+async def handed(client: HandedOffClient, text: str) -> tuple[str, dict[str, str]]:
+    """The task that a reply names, and its questions by key."""
+    found = re.search(r"runs as task (\S+) and waits for an answer", text)
+    assert found, text
+    return found[1], dict(re.findall(r'^- key "([\w-]+)": (.*)$', text, re.MULTILINE))
+
+
+async def test_a_client_without_tasks_is_asked_everything_by_the_words_of_its_tools(bed: TestBed) -> None:
+    """Its user by its model; and the model itself, which is what `sample` asks."""
+    async with bed.client(ClientKind.HANDED_OFF) as client:
+        assert isinstance(client, HandedOffClient)
+        task_id, asked = await handed(client, (await client.call("ask_everything")).text)
+        while len(asked) < 4:  # the call may come back with the first
+            task_id, asked = await handed(client, (await client.use("task_status", task_id=task_id)).text)
+        form, link, model, roots = [(key, asked[key]) for key in sorted(asked)]
+        for words, (_, said) in (
+            ("must fit this JSON schema", form),
+            ("must open https://bank.example/login in a browser", link),
+            ("Tell me a joke.", model),
+            ("which directories you work in", roots),
+        ):
+            assert words in said
+        given = [{"name": "Ann"}, {"action": "accept"}, {"text": "Knock knock."}, {"roots": ["file:///srv"]}]
+        for (key, _), told in zip((form, link, model, roots), given, strict=True):
+            await client.use("task_answer", task_id=task_id, key=key, answer=told)
+        done = await client.use("task_wait", task_id=task_id)
+
+    assert done.result is not None
+    assert done.result.structured_content == {"result": ["Ann", "accept", "Knock knock.", "file:///srv"]}
+
+
+@pytest.mark.parametrize(
+    ("tool", "result"), [("greet_whoever", "Hello, Ann!"), ("ask_in_rounds", "Ann Bob")], ids=["resolved", "returned"]
+)
+async def test_what_the_sdks_tools_ask_is_asked_by_words_as_well(bed: TestBed, tool: str, result: str) -> None:
+    names = iter(["Ann", "Bob"])
+    async with bed.client(ClientKind.HANDED_OFF) as client:
+        assert isinstance(client, HandedOffClient)
+        called = await client.call(tool)
+        while "waits for an answer" in called.text:
+            task_id, asked = await handed(client, called.text)
+            for key in asked:
+                await client.use("task_answer", task_id=task_id, key=key, answer={"name": next(names)})
+            called = await client.use("task_wait", task_id=task_id)
+
+    assert called.text == result
+
+
+async def test_a_conversation_with_tools_is_refused_where_there_is_no_room_for_it(bed: TestBed) -> None:
+    async with bed.client(ClientKind.HANDED_OFF) as client:
+        with pytest.raises(Exception, match=r"did not declare the sampling\.tools capability"):
+            await client.call("ask_model_with_tools")
