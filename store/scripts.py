@@ -12,6 +12,7 @@ from redis.exceptions import NoScriptError
 
 from windlass.store.assembly import assembled
 from windlass.store.keys import Keys
+from windlass.store.trunk import TrunkRedis
 
 __all__ = ["Call", "Scripts"]
 
@@ -62,13 +63,13 @@ class Scripts:
 
     async def run_many(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """Run several scripts in one round trip, each atomic by itself; errors are raised after all have run."""
-        replies = await self._pipeline(redis, calls)
+        replies = await self._said(redis, calls)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             for text in self._texts.values():
                 await redis.script_load(text)
             # Only these: the others have run, and a second claim would take more than the caller is told of.
-            again = await self._pipeline(redis, [calls[at] for at in unknown])
+            again = await self._said(redis, [calls[at] for at in unknown])
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
         for reply in replies:
@@ -76,11 +77,14 @@ class Scripts:
                 raise reply
         return replies
 
-    async def _pipeline(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
+    async def _said(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """The replies; an error stands where its reply would."""
-        async with redis.pipeline(transaction=False) as pipe:
-            for name, keys, args in calls:
-                pipe.evalsha(self._hashes[name], len(keys), *keys, *args)
+        commands = [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]
+        if isinstance(redis, TrunkRedis):
+            return await redis.execute_many(commands)
+        async with redis.pipeline(transaction=False) as pipe:  # a client that somebody else opened
+            for command in commands:
+                pipe.execute_command(*command)
             return list(await pipe.execute(raise_on_error=False))
 
     def run_blocking(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:

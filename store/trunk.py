@@ -1,12 +1,14 @@
 """One connection to Redis for all commands of a client: many callers write, replies come back in order.
 
 A command costs no connection, no task and no lock of its own, and what is asked in one turn of the loop is one write.
-For commands that answer at once; what waits on purpose (subscriptions, BLPOP), and pipelines, take the client's pool.
+For commands that answer at once; what waits on purpose (subscriptions, BLPOP), and redis-py's pipelines, take the
+client's pool.
 """
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -14,6 +16,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, RedisError, R
 
 __all__ = ["TrunkRedis"]
 
+T = TypeVar("T")
 _PAUSES = (0.02, 0.04)
 """Seconds before a command is repeated whose connection broke."""
 
@@ -137,26 +140,49 @@ class TrunkRedis(Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return its reply; errors are redis-py's."""
-        words = (*args[0].split(), *args[1:])
-        try:
-            packed = pack_command(words)
-        except UnicodeEncodeError:  # half a surrogate pair in an id that a caller made up
-            pool: Any = self.connection_pool
-            packed = pack_command(tuple(map(pool.get_encoder().encode, words)))
-        trunk = self._trunk
-        for pause in (*_PAUSES, None):
-            try:
-                if trunk is None or not trunk.can_send():
-                    trunk = await self._opened()
-                reply = await trunk.ask(packed)
-                break
-            except ConnectionError as exc:
-                if pause is None or isinstance(exc, AuthenticationError):
-                    raise
-                await asyncio.sleep(pause)
+        packed = self._packed(args)
+        reply = await self._tried(lambda trunk: trunk.ask(packed))
         if not options and args[0] not in self.response_callbacks:
             return reply
         return await self.parse_response(_Reply(reply), args[0], **options)  # type: ignore[arg-type]  # reads alike
+
+    async def execute_many(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Execute commands one after the other, in one round trip; their replies as Redis gave them.
+
+        A refusal stands where its reply would. When the connection breaks all are said again.
+        """
+        packed = [self._packed(command) for command in commands]
+
+        async def ask(trunk: _Trunk) -> list[Any]:
+            replies = await asyncio.gather(*map(trunk.ask, packed), return_exceptions=True)
+            for reply in replies:
+                if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
+                    raise reply
+            return replies
+
+        return await self._tried(ask)
+
+    def _packed(self, args: Sequence[Any]) -> Any:
+        words = (*args[0].split(), *args[1:])
+        try:
+            return pack_command(words)
+        except UnicodeEncodeError:  # half a surrogate pair in an id that a caller made up
+            pool: Any = self.connection_pool
+            return pack_command(tuple(map(pool.get_encoder().encode, words)))
+
+    async def _tried(self, ask: Callable[[_Trunk], Awaitable[T]]) -> T:
+        """What `ask` gets of the open trunk; of another one when that breaks."""
+        trunk = self._trunk
+        for pause in _PAUSES:
+            try:
+                if trunk is None or not trunk.can_send():
+                    trunk = await self._opened()
+                return await ask(trunk)
+            except ConnectionError as exc:
+                if isinstance(exc, AuthenticationError):
+                    raise
+                await asyncio.sleep(pause)
+        return await ask(trunk if trunk is not None and trunk.can_send() else await self._opened())
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close everything, for good."""
