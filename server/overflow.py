@@ -105,12 +105,13 @@ def _decoded(data: str) -> bytes:
 
 def _size(value: Any) -> int:
     """Bytes of the JSON form, or nearly: escapes count as what they stand for."""
-    match value:
-        case str():
-            return len(value) if value.isascii() else len(_encoded(value))
-        case dict():
-            return sum(_size(key) + _size(one) + 6 for key, one in value.items())
-        case list():
-            return sum(_size(one) + 1 for one in value)
-        case _:
-            return 8
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(_encoded(value))
+    if isinstance(value, dict):
+        size = 0
+        for key, one in value.items():
+            size += _size(key) + _size(one) + 6
+        return size
+    if isinstance(value, list):
+        return sum(map(_size, value)) + len(value)
+    return 8

@@ -41,6 +41,13 @@ def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
 def around_run(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
     """Make the call's trace current, and a span of the run below it."""
     carrier = carried if isinstance(carried, dict) else {}
+    if not carrier and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        token = otel.attach(otel.Context())
+        try:
+            yield trace.INVALID_SPAN  # nobody records spans, and there is nothing to pass on
+        finally:
+            otel.detach(token)
+        return
     context = _BAGGAGE.extract(carrier, _TRACE.extract(carrier, otel.Context()))
     token = otel.attach(context)
     try:

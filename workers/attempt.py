@@ -95,7 +95,7 @@ class Attempt:
             self._task.tool = None  # else its exception would hold what the tool held, until a collector comes by
             if ending is None:
                 self._held.remove(self._claimed.id, self._claimed.fence)
-            self._board.take(self._claimed.id, self._claimed.fence)
+                self._board.take(self._claimed.id, self._claimed.fence)
 
     async def _run(self) -> Ending | None:
         claimed = self._claimed
@@ -133,8 +133,7 @@ class Attempt:
             return self._task.stopped.result()
         tool: asyncio.Task[Outcome | BaseException]
         tool = self._task.tool = asyncio.create_task(self._guarded(payload, context))
-        waiting: list[asyncio.Future[Any]] = [tool, self._task.stopped]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(tool, self._task.stopped)
         if tool.done() and not (self._task.stopped.done() and isinstance(tool.result(), asyncio.CancelledError)):
             return tool.result()
         why = self._task.stopped.result()
@@ -185,3 +184,20 @@ class Attempt:
                 return None
             case _:
                 assert_never(ending)
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    """Return when one of them is done. What `asyncio.wait` does besides costs more than many a tool."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def tell(_future: asyncio.Future[Any]) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    for future in futures:
+        future.add_done_callback(tell)
+    try:
+        await over
+    finally:
+        for future in futures:
+            future.remove_done_callback(tell)

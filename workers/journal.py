@@ -18,6 +18,7 @@ __all__ = ["Journal"]
 
 T = TypeVar("T")
 _OUTAGE_PAUSE = 0.5
+_NO_STATE = "{}"
 
 
 class Journal:
@@ -28,10 +29,10 @@ class Journal:
         self._claimed = claimed
         self._task = task
         self._standing = standing
-        self._replay = Replay()
+        self._replay: Replay | None = None
         self._values: dict[str, Any] = {}
         self._used = 0
-        self._saved = ""
+        self._saved = _NO_STATE
         self.state: dict[str, Any] = {}
         """The tool's own, saved with each step and question."""
 
@@ -41,7 +42,6 @@ class Journal:
         Raises:
             SealBroken: it cannot be read by this worker.
         """
-        self._saved = _written(self.state)
         if self._claimed.attempt <= 1:
             return
         recorded = Recorded()
@@ -64,7 +64,7 @@ class Journal:
             FenceLost: the task is no longer this attempt's.
         """
         not_inside(f"Step {name!r}")
-        entry, known = self._replay.step(name, _digest([args, kwargs]), beside=self._beside())
+        entry, known = self._recorded.step(name, _digest([args, kwargs]), beside=self._beside())
         if known:
             return self._values[entry.mark]
         with self._standing.working():
@@ -74,6 +74,12 @@ class Journal:
             await self._record(entry, value)
             return value
 
+    @property
+    def _recorded(self) -> Replay:
+        if self._replay is None:
+            self._replay = Replay()
+        return self._replay
+
     def question(self, request: dict[str, Any]) -> Question:
         """The question with the key it has, or will have.
 
@@ -82,7 +88,7 @@ class Journal:
         """
         not_inside("A question")
         digest = _digest(request)
-        entry, _ = self._replay.question(digest, beside=self._beside())
+        entry, _ = self._recorded.question(digest, beside=self._beside())
         return Question(entry.name, f"{entry.mark}.{digest}", request)
 
     async def save(self) -> None:
