@@ -40,6 +40,8 @@ def parse_object(text: str) -> dict[str, Any]:
         value = json.loads(_contents(text))
     except ValueError as exc:
         raise UsageFault(f"--args is not JSON: {exc}.") from None
+    except RecursionError:
+        raise UsageFault("--args is nested too deeply.") from None
     if not isinstance(value, dict):
         raise UsageFault('--args must be a JSON object, as in --args \'{"path": "."}\'.')
     return value
@@ -86,7 +88,7 @@ def _value(text: str, schema: Schema, root: Schema) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -76,6 +76,10 @@ class _Reader:
             value, end = self._decoder.raw_decode(self._text, at)
         except json.JSONDecodeError as exc:
             raise self._fault(exc.msg[0].lower() + exc.msg[1:], exc.pos) from None
+        except JsonFault:
+            raise
+        except ValueError:
+            raise self._fault("a number with too many digits", at) from None
         return Node(at, end, value)
 
     def _object(self, start: int) -> Node:

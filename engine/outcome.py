@@ -78,18 +78,18 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
             assert_never(outcome)
 
 
-def outcome_from_json(stored: dict[str, Any]) -> Outcome:
+def outcome_from_json(stored: Any) -> Outcome:
     """The inverse of `outcome_to_json`.
 
     Raises:
         ValueError: `stored` is none of the three forms.
     """
-    if "returned" in stored:
-        return Returned(stored["returned"], bool(stored.get("is_error")))
-    if "refused" in stored:
-        refused = stored["refused"]
-        return Refused(refused["code"], refused["message"], refused.get("data"))
-    if "broke" in stored:
-        broke = stored["broke"]
-        return Broke(Fault(broke["fault"]), broke["text"], broke.get("reference"))
+    match stored:
+        case {"returned": dict(value)}:
+            return Returned(value, bool(stored.get("is_error")))
+        case {"refused": {"code": int(code), "message": str(message), **more}}:
+            return Refused(code, message, more.get("data"))
+        case {"broke": {"fault": str(fault), "text": str(text), **more}}:
+            reference = more.get("reference")
+            return Broke(Fault(fault), text, reference if isinstance(reference, str) else None)
     raise ValueError("not a stored outcome")

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from windlass.store.settings import StoreSettings, read_settings
+from windlass.store.settings import LONGEST, StoreSettings, read_settings
 
 __all__ = ["ServerSettings", "server_settings"]
 
@@ -23,11 +23,11 @@ class ServerSettings(StoreSettings):
     """Host names clients may use, separated by commas; needed beyond localhost."""
     api_operator_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of somebody who may see and end every task over the HTTP API; None = nobody may."""
-    handoff_after: float = Field(50.0, gt=0)
+    handoff_after: float = Field(50.0, gt=0, le=LONGEST)
     """Seconds after which a call of a client without tasks is handed off, where nothing better is known of its host."""
-    drop_grace: float = Field(30.0, ge=0)
+    drop_grace: float = Field(30.0, ge=0, le=LONGEST)
     """Seconds a held call's task lives on when its client has gone, for the same call to find it again."""
-    stream_limit: float = Field(0.0, ge=0)
+    stream_limit: float = Field(0.0, ge=0, le=LONGEST)
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
 
     @field_validator("allowed_hosts", mode="before")

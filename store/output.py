@@ -4,7 +4,7 @@ A capped stream in Redis, its chunks sealed like every payload.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,12 +15,13 @@ from windlass.engine.errors import ChunkRefused, FenceLost
 from windlass.store.connection import store_errors
 from windlass.store.feed import Subscription
 from windlass.store.keys import Keys
+from windlass.store.records import readable
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
 from windlass.store.switchboard import Switchboard
 
-__all__ = ["OutputStore"]
+__all__ = ["OutputStore", "chunk_of"]
 
 _MOST_CHUNKS = 10_000
 
@@ -79,15 +80,7 @@ class OutputStore:
         """
         with store_errors():
             entries = await self._redis.xrange(self._keys.output(task_id), min=f"({after}-0", count=count)
-        return [
-            Chunk(
-                number=int(entry_id.split(b"-")[0]),
-                attempt=int(field[b"attempt"]),
-                at_ms=int(field[b"at"]),
-                content=self._sealer.open(field[b"chunk"], task_id=task_id, field="output"),
-            )
-            for entry_id, field in entries
-        ]
+        return [chunk_of(task_id, entry_id, field, self._sealer) for entry_id, field in entries]
 
     @asynccontextmanager
     async def follow(self, task_id: str) -> AsyncIterator[Subscription]:
@@ -97,3 +90,18 @@ class OutputStore:
         channels = [self._keys.output(task_id), self._keys.record(task_id)]
         async with self._switchboard.listening(channels, lambda _channel, _message: subscription.tell(task_id)):
             yield subscription
+
+
+def chunk_of(task_id: str, entry_id: bytes, field: Mapping[bytes, bytes], sealer: Sealer) -> Chunk:
+    """One stream entry.
+
+    Raises:
+        SealBroken: it cannot be read.
+    """
+    with readable(task_id):
+        return Chunk(
+            number=int(entry_id.split(b"-")[0]),
+            attempt=int(field[b"attempt"]),
+            at_ms=int(field[b"at"]),
+            content=sealer.open(field[b"chunk"], task_id=task_id, field="output"),
+        )

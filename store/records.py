@@ -1,64 +1,118 @@
 """From Redis replies to the engine's records and events, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from windlass.engine.errors import SealBroken
 from windlass.engine.events import Event
 from windlass.engine.record import Progress, TaskRecord
 from windlass.engine.status import Move, Status
 
-__all__ = ["event_of", "pairs", "record_of"]
+__all__ = ["event_of", "pairs", "readable", "record_of", "whole"]
 
 _NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions", "priority", "lane_limit"})
 _FLOATS = frozenset({"done", "total"})
+_MOST = 10**14
+"""More than any count, and milliseconds up to the year 5138: two of them added up are still a date."""
+
+
+@contextmanager
+def readable(task_id: str = "") -> Iterator[None]:
+    """Turns whatever goes wrong inside with what Redis holds into one error.
+
+    Raises:
+        SealBroken: somebody else changed it, or another version wrote it.
+    """
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as exc:
+        raise SealBroken(
+            "What is stored cannot be read: it was changed, or is of another version.", task_id=task_id
+        ) from exc
+
+
+def whole(value: str) -> int:
+    """A number that counts something.
+
+    Raises:
+        ValueError: it is none, negative, or larger than anything can be here.
+    """
+    number = _whole(value)
+    if number < 0:
+        raise ValueError("negative")
+    return number
 
 
 def pairs(flat: Sequence[bytes]) -> dict[str, str]:
-    """A flat name, value list as a dict."""
-    return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    """A flat name, value list as a dict.
+
+    Raises:
+        SealBroken: it cannot be read.
+    """
+    with readable():
+        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
 
 
 def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
-    """The record in a hash; an empty value reads as None."""
-    number = {name: int(float(value)) for name, value in field.items() if value and _is_number(name)}
-    return TaskRecord(
-        id=task_id,
-        tool=field["tool"],
-        queue=field["queue"],
-        principal=field["principal"],
-        status=Status(field["status"]),
-        created_ms=number["created_ms"],
-        updated_ms=number["updated_ms"],
-        seq=int(field["seq"]),
-        fence=number["fence"],
-        attempt=number["attempt"],
-        crashes=number.get("crashes", 0),
-        failures=number.get("failures", 0),
-        retries=number.get("retries", 0),
-        deadline_ms=number.get("deadline_ms"),
-        worker=field.get("worker") or None,
-        started_ms=number.get("started_ms"),
-        ended_ms=number.get("ended_ms"),
-        due_ms=number.get("due_ms"),
-        reason=field.get("reason") or None,
-        rerun_of=field.get("rerun_of"),
-        progress=_progress(field),
-        questions=number.get("questions", 0),
-        retention_ms=number["retention_ms"],
-        poll_ms=number["poll_ms"],
-        priority=number.get("priority", 0),
-        lane=field.get("lane"),
-        lane_limit=number.get("lane_limit"),
-        rate=field.get("rate"),
-    )
+    """The record in a hash; an empty value reads as None.
+
+    Raises:
+        SealBroken: it cannot be read.
+    """
+    with readable(task_id):
+        number = {name: _whole(value) for name, value in field.items() if value and _is_number(name)}
+        return TaskRecord(
+            id=task_id,
+            tool=field["tool"],
+            queue=field["queue"],
+            principal=field["principal"],
+            status=Status(field["status"]),
+            created_ms=number["created_ms"],
+            updated_ms=number["updated_ms"],
+            seq=whole(field["seq"]),
+            fence=number["fence"],
+            attempt=number["attempt"],
+            crashes=number.get("crashes", 0),
+            failures=number.get("failures", 0),
+            retries=number.get("retries", 0),
+            deadline_ms=number.get("deadline_ms"),
+            worker=field.get("worker") or None,
+            started_ms=number.get("started_ms"),
+            ended_ms=number.get("ended_ms"),
+            due_ms=number.get("due_ms"),
+            reason=field.get("reason") or None,
+            rerun_of=field.get("rerun_of"),
+            progress=_progress(field),
+            questions=number.get("questions", 0),
+            retention_ms=number["retention_ms"],
+            poll_ms=number["poll_ms"],
+            priority=number.get("priority", 0),
+            lane=field.get("lane"),
+            lane_limit=number.get("lane_limit"),
+            rate=field.get("rate"),
+        )
 
 
 def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
-    """One stream entry."""
-    plain = {name.decode(): value.decode() for name, value in field.items()}
-    move, at = Move(plain.pop("move")), int(plain.pop("at"))
-    facts: dict[str, Any] = {name: _typed(name, value) for name, value in plain.items()}
-    return Event(int(entry_id.split(b"-")[0]), move, at, facts)
+    """One stream entry.
+
+    Raises:
+        SealBroken: it cannot be read.
+    """
+    with readable():
+        plain = {name.decode(): value.decode() for name, value in field.items()}
+        move, at = Move(plain.pop("move")), whole(plain.pop("at"))
+        facts: dict[str, Any] = {name: _typed(name, value) for name, value in plain.items()}
+        return Event(whole(entry_id.split(b"-")[0].decode()), move, at, facts)
+
+
+def _whole(value: str) -> int:
+    """A whole number as scripts write it, which may be `1e+15`."""
+    number = float(value)
+    if not -_MOST <= number <= _MOST:
+        raise ValueError("no number that we wrote")
+    return int(number)
 
 
 def _is_number(name: str) -> bool:
@@ -69,7 +123,7 @@ def _typed(name: str, value: str) -> str | int | float | None:
     if value == "":
         return None
     if _is_number(name):
-        return int(float(value))
+        return _whole(value)
     return float(value) if name in _FLOATS else value
 
 

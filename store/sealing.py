@@ -53,10 +53,10 @@ class Sealer:
         """The value that was sealed for this task and field.
 
         Raises:
-            SealBroken: sealed with a key that is not in the ring, for another task, or changed since.
+            SealBroken: sealed with a key that is not in the ring, for another task, or changed since, or is no JSON.
         """
         if not stored.startswith(_MARK):
-            return json.loads(stored)
+            return _parsed(stored, task_id)
         at = len(_MARK)
         key = self._ring.get(stored[at : at + _KEY_ID])
         if key is None:
@@ -68,4 +68,11 @@ class Sealer:
             plain = key.decrypt(stored[at : at + _NONCE], stored[at + _NONCE :], f"{task_id}:{field}".encode())
         except (InvalidTag, ValueError) as exc:  # a cut one may have too little left for a nonce
             raise SealBroken(task_id=task_id) from exc
-        return json.loads(plain)
+        return _parsed(plain, task_id)
+
+
+def _parsed(text: bytes, task_id: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise SealBroken("A stored payload is not JSON: it was changed.", task_id=task_id) from exc

@@ -12,9 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from windlass.engine.errors import SettingsError
 from windlass.store.shards import HOME, pairs_in, why_unfit
 
-__all__ = ["StoreSettings", "read_settings"]
+__all__ = ["LONGEST", "StoreSettings", "read_settings"]
 
 S = TypeVar("S", bound=BaseSettings)
+LONGEST = 100 * 365 * 24 * 3600.0
+"""Seconds, a hundred years: no setting is longer, so that every length can be counted in milliseconds."""
 
 
 class StoreSettings(BaseSettings):
@@ -62,13 +64,13 @@ class StoreSettings(BaseSettings):
     """Bytes of all step results of one task."""
     max_state: int = Field(64 * 1024, ge=1)
     """Bytes of one task's state."""
-    retention_limit: float = Field(30 * 24 * 3600.0, ge=1)
+    retention_limit: float = Field(30 * 24 * 3600.0, ge=1, le=LONGEST)
     """Seconds an ended task can be kept at most, whatever its tool says."""
-    session_idle: float = Field(24 * 3600.0, ge=1)
+    session_idle: float = Field(24 * 3600.0, ge=1, le=LONGEST)
     """Seconds after which an idle session of a revision before 2026 ends."""
     session_limit: int = Field(100_000, ge=0)
     """Open sessions of everybody, 0 = no limit."""
-    command_timeout: float = Field(5.0, gt=0)
+    command_timeout: float = Field(5.0, gt=0, le=LONGEST)
     """Seconds after which a silent Redis counts as unreachable."""
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
     """AES-256 keys for payloads at rest, base64, separated by commas; the first seals, all open."""

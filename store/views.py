@@ -7,7 +7,7 @@ from windlass.engine.errors import SealBroken
 from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
 from windlass.engine.record import TaskRecord, TaskView
 from windlass.store.paging import Slice
-from windlass.store.records import pairs, record_of
+from windlass.store.records import pairs, readable, record_of
 from windlass.store.sealing import Sealer
 
 __all__ = ["slice_of", "view_of"]
@@ -22,13 +22,18 @@ def view_of(
     questions: Sequence[bytes],
     ahead: int,
 ) -> TaskView:
-    """The view; `record` and `questions` are flat, `ahead` is -1 where it means nothing."""
+    """The view; `record` and `questions` are flat, `ahead` is -1 where it means nothing.
+
+    Raises:
+        SealBroken: it cannot be read with these keys, or at all.
+    """
     field = pairs(record)
     stored = record_of(task_id, field)
-    asked = {
-        questions[i].decode(): sealer.open(questions[i + 1], task_id=task_id, field="inputs")
-        for i in range(0, len(questions), 2)
-    }
+    with readable(task_id):
+        asked = {
+            questions[i].decode(): _question(sealer.open(questions[i + 1], task_id=task_id, field="inputs"))
+            for i in range(0, len(questions), 2)
+        }
     return TaskView(
         stored,
         _outcome(stored, outcome, sealer),
@@ -60,6 +65,12 @@ def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcom
         return outcome_from_json(sealer.open(stored, task_id=record.id, field="result"))
     except (SealBroken, ValueError):
         return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+
+
+def _question(asked: Any) -> dict[str, Any]:
+    if not isinstance(asked, dict):
+        raise ValueError("not a question")
+    return asked
 
 
 def _order(item: tuple[str, Any]) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field
 
 from windlass.engine.errors import SettingsError
-from windlass.store.settings import StoreSettings
+from windlass.store.settings import LONGEST, StoreSettings
 from windlass.store.shards import HOME
 
 __all__ = ["WorkerSettings"]
@@ -16,7 +16,7 @@ class WorkerSettings(StoreSettings):
 
     concurrency: int = Field(10, ge=1, le=10_000)
     """Tasks run at the same time."""
-    grace: float = Field(30.0, ge=0)
+    grace: float = Field(30.0, ge=0, le=LONGEST)
     """Seconds running tasks get to end by themselves when the worker is told to stop."""
     queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*$")
     """The queues it serves, separated by commas; each in turn."""
@@ -24,7 +24,7 @@ class WorkerSettings(StoreSettings):
     """The shard whose tasks of these queues it runs, for one that a queue has left; None = where the queues are."""
     poll: float = Field(1.0, gt=0, le=60)
     """Seconds between looks at the queue when nothing wakes it: bounds how late a dead worker's task is noticed."""
-    reconcile_every: float = Field(30.0, gt=0)
+    reconcile_every: float = Field(30.0, gt=0, le=LONGEST)
     """Seconds between repairs of the queue."""
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
+from fuzz.decoders_part import attack_decoders
 from fuzz.foreign_part import attack_foreign
 from fuzz.messages_part import attack_with_messages
 from fuzz.report import Report
@@ -32,8 +33,13 @@ def _foreign(_options: argparse.Namespace) -> Report:
     return asyncio.run(attack())
 
 
+def _decoders(options: argparse.Namespace) -> Report:
+    return attack_decoders(options.examples or 2000, is_random=not options.same)
+
+
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], str]] = {
     "messages": (_messages, "JSON-RPC of both revisions, headers, paths and garbage, to replicas in this process"),
+    "decoders": (_decoders, "bent records, feed entries, sealed values, cursors, keys, settings and the like"),
     "foreign": (_foreign, "every method and route with every id of somebody else's, as every caller"),
 }
 """Part -> how it is run, and what it attacks with."""

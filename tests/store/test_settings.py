@@ -76,3 +76,13 @@ def test_the_retention_is_cut_to_the_limit() -> None:
 
     assert settings.kept_for(timedelta(seconds=59)) == timedelta(seconds=59)
     assert settings.kept_for(timedelta(days=1)) == timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("name", ["RETENTION_LIMIT", "SESSION_IDLE", "COMMAND_TIMEOUT"])
+@pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
+def test_a_length_that_no_clock_can_count_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"WINDLASS_{name}", value)
+    with pytest.raises(SettingsError, match=f"WINDLASS_{name}"):
+        read_settings(StoreSettings)

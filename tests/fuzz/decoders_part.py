@@ -1,0 +1,38 @@
+"""The part `decoders`: every decoder with bent samples, judged by what it may raise."""
+
+from collections.abc import Iterable
+
+from fuzz.bending import bent_bytes
+from fuzz.choices import Choices
+from fuzz.decoders import DECODERS, Decoder
+from fuzz.driving import drive
+from fuzz.report import Report
+
+__all__ = ["attack_decoders", "judged"]
+
+_SIZE = 64
+
+
+def attack_decoders(examples: int, *, only: Iterable[str] = (), is_random: bool = False) -> Report:
+    """So many examples for each decoder."""
+    report = Report("decoders")
+    for name in only or DECODERS:
+        decoder = DECODERS[name]
+
+        def judge(data: bytes, name: str = name, decoder: Decoder = decoder) -> tuple[list[str], str]:
+            text = bent_bytes(decoder.samples, Choices(data))
+            return judged(name, decoder, text), repr(text)
+
+        drive(report, judge, examples=examples, size=_SIZE, is_random=is_random)
+    return report
+
+
+def judged(name: str, decoder: Decoder, data: bytes) -> list[str]:
+    """What the decoder did wrong with these bytes, in words."""
+    try:
+        decoder.read(data)
+    except decoder.may_raise:
+        return []
+    except Exception as exc:
+        return [f"{name}: {type(exc).__name__}: {exc}"[:400]]
+    return []
