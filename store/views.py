@@ -34,10 +34,11 @@ def view_of(
             questions[i].decode(): _question(sealer.open(questions[i + 1], task_id=task_id, field="inputs"))
             for i in range(0, len(questions), 2)
         }
+        in_order = dict(sorted(asked.items(), key=_order))
     return TaskView(
         stored,
         _outcome(stored, outcome, sealer),
-        dict(sorted(asked.items(), key=_order)),
+        in_order,
         ahead=ahead if ahead >= 0 else None,
         rerun_as=field.get("rerun_as"),
     )

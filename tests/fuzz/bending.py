@@ -8,7 +8,21 @@ __all__ = ["bent_bytes"]
 
 _ODD = (
     *(b"", b"\x00", b"\n", b"|", b"=", b"-", b".", b"\xff", b"\x80", b"\xed\xa0\x80", b"\xf0\x9f", b"\xef\xbb\xbf"),
-    *(b"\\ud800", b"0", b"-1", b"1e999", b"nan", b"inf", b"-inf", b"1_0", b" 1", b"1.5", b"0x10", b"\xd9\xa1"),
+    *(
+        b"\\ud800",
+        b"0",
+        b"-1",
+        b"1e999",
+        b"nan",
+        b"inf",
+        b"-inf",
+        b"1_0",
+        b" 1",
+        b"1.5",
+        b"0x10",
+        b"\xd9\xa1",
+        b"-\xc2\xb2",
+    ),
     *(b"9" * 25, b"9" * 5000, b"[" * 3000, b'{"a":' * 2000, b"null", b"true", b"[]", b"{}", b'""', b"NaN", b"Infinity"),
     *(b"'", b'"', b"//", b"/*", b"create", b"complete", b"running", b"completed", b"input_required", b"timeout"),
     *(b"returned", b"status", b"move", b"LEASE=nan", b"REDIS_URL=x", b"REDIS_URL=redis://[", b"HOME=\x00"),
