@@ -5,7 +5,7 @@ what was never attached is swept.
 """
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,14 +18,14 @@ from windlass.store.blobs import BLOCK, BlobPlace, in_blocks, outside_place
 from windlass.store.connection import store_errors
 from windlass.store.keys import Keys
 from windlass.store.patience import patiently
-from windlass.store.records import readable, whole
+from windlass.store.records import artifact_of
 from windlass.store.redis_blobs import RedisBlobs
 from windlass.store.scripts import Scripts
 from windlass.store.sealed_blobs import SealedBlobs
 from windlass.store.settings import StoreSettings
 from windlass.store.shards import at_shard_of
 
-__all__ = ["ArtifactStore", "artifact_of"]
+__all__ = ["ArtifactStore"]
 
 _SMALL = 64 * 1024
 """Bytes up to which an artifact is kept in Redis, also where there is a directory or bucket."""
@@ -192,27 +192,6 @@ class ArtifactStore:
             await place.delete(blob_id)
             with store_errors():
                 await self._redis.zrem(self._keys.outside, blob_id)
-
-
-def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
-    """What a hash says of an artifact.
-
-    Raises:
-        SealBroken: it cannot be read.
-    """
-    with readable():
-        known = {name.decode(): value.decode() for name, value in field.items()}
-        return Artifact(
-            id=artifact_id,
-            task_id=known["task"],
-            principal=known["principal"],
-            name=known["name"],
-            mime_type=known["mime"],
-            size=whole(known["size"]),
-            digest=known["digest"],
-            place=known["place"],
-            sealed=known["sealed"] == "1",
-        )
 
 
 class _Measured:

@@ -1,15 +1,16 @@
-"""From Redis replies to the engine's records and events, and nothing else."""
+"""From Redis replies to the engine's records, events and artifacts, and nothing else."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from windlass.engine.artifact import Artifact
 from windlass.engine.errors import SealBroken
 from windlass.engine.events import Event
 from windlass.engine.record import Progress, TaskRecord
 from windlass.engine.status import Move, Status
 
-__all__ = ["event_of", "pairs", "readable", "record_of", "whole"]
+__all__ = ["artifact_of", "event_of", "pairs", "readable", "record_of", "whole"]
 
 _NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions", "priority", "lane_limit"})
 _FLOATS = frozenset({"done", "total"})
@@ -105,6 +106,27 @@ def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
         move, at = Move(plain.pop("move")), whole(plain.pop("at"))
         facts: dict[str, Any] = {name: _typed(name, value) for name, value in plain.items()}
         return Event(whole(entry_id.split(b"-")[0].decode()), move, at, facts)
+
+
+def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
+    """What a hash says of an artifact.
+
+    Raises:
+        SealBroken: it cannot be read.
+    """
+    with readable():
+        known = {name.decode(): value.decode() for name, value in field.items()}
+        return Artifact(
+            id=artifact_id,
+            task_id=known["task"],
+            principal=known["principal"],
+            name=known["name"],
+            mime_type=known["mime"],
+            size=whole(known["size"]),
+            digest=known["digest"],
+            place=known["place"],
+            sealed=known["sealed"] == "1",
+        )
 
 
 def _whole(value: str) -> int:
