@@ -19,7 +19,7 @@ from windlass.server import TaskServer
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.worker import Worker
 
-__all__ = ["work"]
+__all__ = ["warn_of_unused", "work"]
 
 log = structlog.get_logger()
 
@@ -34,14 +34,14 @@ def work(
     """
     server = load_server(file)
     settings = settings_for(WorkerSettings, server, **flags)
-    _warn_of_unused(settings, server)
+    warn_of_unused(settings, server)
     outdated = Sources(file).changed if leave_when_changed else None
     with redis_at_hand(settings.at_own_shard()) as ready, only_cause():
         Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
     _leave()
 
 
-def _warn_of_unused(settings: WorkerSettings, server: TaskServer[Any]) -> None:
+def warn_of_unused(settings: WorkerSettings, server: TaskServer[Any]) -> None:
     """A queue that was asked for and that no tool uses is perhaps misspelt, or has tasks of an older release."""
     known = {policy.queue for policy in server._desk.policies().values()}  # the server has no public way to ask yet
     if "queue" not in settings.model_fields_set or not known:

@@ -124,8 +124,6 @@ class TaskConfig:
             return
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < _LEAST_MEMORY:
             raise PolicyError(f"memory_limit must be a whole number of bytes from 32 MiB, not {limit!r}")
-        if self.isolation != "process":
-            raise PolicyError("memory_limit needs isolation='process': the memory of a worker is everybody's")
 
     def _check_turns(self) -> None:
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > _TOP_PRIORITY:
@@ -147,6 +145,8 @@ class TaskConfig:
         if self.retry_on is not None:
             check_retry_on(self.retry_on, self.retries)
         self._check_times()
+        if self.memory_limit is not None and self.isolation != "process":
+            raise PolicyError("memory_limit needs isolation='process': the memory of a worker is everybody's")
         if self.idempotency is not None and self.idempotency != FROM_META:
             check_arguments(self.idempotency, arguments, what="idempotency")
         if self.concurrency_key is not None:

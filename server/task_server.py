@@ -22,7 +22,7 @@ from mcp_types import (
 from pydantic import AnyUrl
 from starlette.applications import Starlette
 
-from windlass.engine.errors import DuplicateTool
+from windlass.engine.errors import DuplicateTool, PolicyError
 from windlass.engine.policy import TaskConfig
 from windlass.server.callers_faults import CallersFaults
 from windlass.server.context import Context
@@ -164,7 +164,11 @@ class TaskServer(MCPServer[LifespanContextT]):
             assert tool is not None
             if not tool.is_async:
                 tool.fn, tool.is_async = in_thread(tool.fn), True
-            self._desk.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
+            try:
+                self._desk.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
+            except PolicyError:
+                super().remove_tool(known)
+                raise
 
     def remove_tool(self, name: str) -> None:
         """Remove a tool. Tasks of it that are queued wait for a worker that still has it."""

@@ -26,9 +26,10 @@ def declare(**policy: Any) -> TaskServer[Any]:
         ({"deadline": 5, "timeout": 10}, "deadline=5 is shorter than timeout=10"),
         ({"retries": 3, "retry_on": ()}, "no error may be tried again"),
         ({"retries": 1, "backoff": wait_fixed(60), "deadline": 30}, "backoff waits 60 s before the first retry"),
+        ({"memory_limit": 10**9}, "memory_limit needs isolation='process'"),
         ({"backoff": wait_exception(lambda _: 1.0)}, "backoff=wait_exception looks at the error"),
     ],
-    ids=["deadline", "retry_on", "backoff", "strategy"],
+    ids=["deadline", "retry_on", "backoff", "memory", "strategy"],
 )
 def test_a_policy_that_contradicts_itself_is_refused_at_import_and_names_the_tool(
     policy: dict[str, Any], advice: str
@@ -37,6 +38,14 @@ def test_a_policy_that_contradicts_itself_is_refused_at_import_and_names_the_too
         declare(**policy)
     assert str(refused.value).startswith("Tool 'convert': ")
     assert advice in str(refused.value)
+
+
+def test_a_tool_whose_policy_is_refused_is_no_tool_at_all() -> None:
+    mcp: TaskServer[Any] = TaskServer("Tests")
+    with pytest.raises(PolicyError):
+        mcp.add_tool(abs, "convert", task=TaskConfig(deadline=5, timeout=10))
+
+    assert mcp._tool_manager.get_tool("convert") is None
 
 
 def test_a_strategy_of_tenacity_is_asked_for_each_attempt() -> None:

@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio.from_thread
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from pydantic import BaseModel
 
 from windlass.server import Context, Retry, TaskConfig, TaskServer
@@ -177,6 +179,46 @@ async def converse(ctx: Ctx) -> dict[str, Any]:
         "visits": ctx.state["visits"],
         "pid": os.getpid(),
     }
+
+
+@mcp.tool(task=CONFINED)
+async def consult(ctx: Ctx) -> list[Any]:
+    """Asks all there is to ask at once, attaches a stream, and saves what it has."""
+
+    async def rows() -> AsyncIterator[bytes]:
+        yield b"a,b\n"
+        yield b"1,2\n"
+
+    form, link, model, roots = await asyncio.gather(
+        ctx.elicit("Go on?", Consent),
+        ctx.elicit_url("Sign in, please.", "https://bank.example/login"),
+        ctx.sample("Tell me a joke."),
+        ctx.list_roots(),
+    )
+    attached = await ctx.attach(rows(), name="rows.csv")
+    ctx.state["done"] = True
+    await ctx.save()
+    return [form.action, link.action, model.model, len(roots.roots), attached.size]
+
+
+@mcp.tool(task=CONFINED)
+def consult_from_thread(ctx: Ctx) -> list[Any]:
+    """The same from a plain function, and a step and a chunk."""
+    ctx.report_progress(1, 2, "asking")
+    answer = anyio.from_thread.run(ctx.elicit, "Go on?", Consent)
+    anyio.from_thread.run(ctx.emit, "a chunk")
+    rolled = anyio.from_thread.run(ctx.step, "roll", lambda: 4)
+    return [answer.action, rolled]
+
+
+@mcp.tool(task=CONFINED)
+async def consult_by_return(ctx: Ctx) -> str | InputRequiredResult:
+    """Asks by what it returns, as the SDK's tools may."""
+    answer = (ctx.input_responses or {}).get("well")
+    if isinstance(answer, ElicitResult):
+        return f"{answer.action}, {ctx.request_state}"
+    form = ElicitRequestFormParams(message="Well?", requested_schema=Consent.model_json_schema())
+    return InputRequiredResult(input_requests={"well": ElicitRequest(params=form)}, request_state="known")
 
 
 @mcp.tool(task=CONFINED)

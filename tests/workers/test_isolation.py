@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -11,6 +12,13 @@ from windlass.engine.outcome import Broke, Fault, Returned
 from windlass.store.tasks import OPERATOR
 
 from .stage import Stage, WorkerProcess, eventually, text_of
+
+ANSWERS = {
+    "input-1": {"action": "accept", "content": {"yes": True}},
+    "input-2": {"action": "decline"},
+    "input-3": {"role": "assistant", "content": {"type": "text", "text": "Knock knock."}, "model": "small-1"},
+    "input-4": {"roots": [{"uri": "file:///home/ann"}]},
+}
 
 
 async def confined(stage: Stage, **settings: object) -> WorkerProcess:
@@ -166,6 +174,45 @@ async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_
     assert said["pid"] != worker.pid
     assert [chunk.content for chunk in await stage.store.output.read(task_id)] == ["a chunk"]
     assert "printed, which must not reach the line" in worker.log()
+
+
+async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(stage: Stage) -> None:
+    await confined(stage)
+    able = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+    task = stage.task("consult")
+    payload = stage.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
+    await stage.store.create(replace(task, payload=payload))
+    asked = await eventually(lambda: stage.look(task.id), lambda view: len(view.questions) == 4, within=30)
+
+    await stage.store.answer(task.id, asked.record.principal, {key: ANSWERS[key] for key in asked.questions})
+    view = await stage.done(task.id)
+
+    assert isinstance(view.outcome, Returned)
+    assert view.outcome.value["structuredContent"] == {"result": ["accept", "decline", "small-1", 1, 8]}
+
+
+async def test_a_plain_function_asks_steps_and_emits_from_there(stage: Stage) -> None:
+    await confined(stage)
+    task_id = await stage.create("consult_from_thread")
+    asked = await stage.until(task_id, "input_required", within=30)
+    assert asked.record.progress.message == "asking"
+
+    await stage.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
+    view = await stage.done(task_id)
+
+    assert isinstance(view.outcome, Returned)
+    assert view.outcome.value["structuredContent"] == {"result": ["accept", 4]}
+    assert [chunk.content for chunk in await stage.store.output.read(task_id)] == ["a chunk"]
+
+
+async def test_a_question_by_what_it_returns_is_asked_from_there(stage: Stage) -> None:
+    await confined(stage)
+    task_id = await stage.create("consult_by_return")
+    asked = await stage.until(task_id, "input_required", within=30)
+
+    await stage.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
+
+    assert text_of(await stage.done(task_id)) == "accept, known"
 
 
 async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(stage: Stage) -> None:
