@@ -75,13 +75,13 @@ class ClaimStore:
         self._sealer = Sealer(settings.seal_keys)
         self._round = 0
 
-    def claim_call(self, queue: str, room: int, *, turn: str = "", lane: int = 0, ids: Sequence[str] = ()) -> Call:
+    def claim_call(self, queue: str, room: int, *, turn: str = "", track: int = 0, ids: Sequence[str] = ()) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
         Saying the call again with the same `turn` gives what the first one took, as long as no later one was said on
-        its `lane`; without one it takes more.
+        its `track`; without one it takes more.
         """
-        keys = [self.keys.turn(f"{self._worker}:{lane}")]
+        keys = [self.keys.turn(f"{self._worker}:{track}")]
         limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
         return "claim", keys, [self._in_turn(queue), self._worker, *limits, turn, *ids]
 

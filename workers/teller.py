@@ -22,13 +22,13 @@ __all__ = ["NOTHING", "Teller"]
 log = structlog.get_logger()
 NOTHING = Claims([], None)
 """No work, and none in sight."""
-_LANES = 2
+_TRACKS = 2
 
 Reply = tuple[list[Any], Claims | None]
 
 
 class Teller:
-    """Speaks for a station on a few lanes, each of which carries one turn at a time."""
+    """Speaks for a station on a few tracks, each of which carries one turn at a time."""
 
     def __init__(self, station: Station, *, gives_up: Callable[[int], bool]) -> None:
         """`gives_up`: whether to leave endings untold after so many failures; the leases will lapse."""
@@ -36,30 +36,30 @@ class Teller:
         self._gives_up = gives_up
         self._failed = False
         self._turns = 0
-        self._lanes = list(range(_LANES))
+        self._tracks = list(range(_TRACKS))
 
     @property
     def is_free(self) -> bool:
         """Whether another turn can begin."""
-        return bool(self._lanes)
+        return bool(self._tracks)
 
     def turn(self, endings: list[Ending], room: int) -> Coroutine[Any, Any, Claims]:
-        """Take a lane now, and on it settle endings and claim up to `room` tasks. Takes as long as Redis is out."""
-        return self._on_lane(self._lanes.pop(), endings, room)
+        """Take a track now, and on it settle endings and claim up to `room` tasks. Takes as long as Redis is out."""
+        return self._on_track(self._tracks.pop(), endings, room)
 
-    async def _on_lane(self, lane: int, endings: list[Ending], room: int) -> Claims:
+    async def _on_track(self, track: int, endings: list[Ending], room: int) -> Claims:
         try:
-            return await self._exchange(lane, endings, room)
+            return await self._exchange(track, endings, room)
         finally:
-            self._lanes.append(lane)
+            self._tracks.append(track)
 
-    async def _exchange(self, lane: int, endings: list[Ending], room: int) -> Claims:
+    async def _exchange(self, track: int, endings: list[Ending], room: int) -> Claims:
         station = self._station
         calls = [station.calls_of(ending) for ending in endings]
         said = [call for group in calls for call in group]
         self._turns += 1
         claim = (
-            station.store.claim_call(station.settings.queue, room, turn=str(self._turns), lane=lane) if room else None
+            station.store.claim_call(station.settings.queue, room, turn=str(self._turns), track=track) if room else None
         )
         try:
             reply: Reply | None = await self._say(said, claim)

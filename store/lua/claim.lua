@@ -1,5 +1,5 @@
 -- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead).
--- KEYS: 1 what the last claim on this lane took
+-- KEYS: 1 what the last claim on this track of its worker took
 -- ARGV: 1 queue names, separated by commas, in the order in which they are looked at, 2 worker, 3 lease ms, 4 how many,
 --       5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
 --       7... ids to take instead of the heads of the queues (they must be due as well)
