@@ -54,7 +54,13 @@ class Desk:
     """The task tools of one server, and its store while it is serving."""
 
     def __init__(self, visible_claims: Sequence[str] = ()) -> None:
-        """`visible_claims`: what of a caller's token its tasks may see."""
+        """`visible_claims`: what of a caller's token its tasks may see.
+
+        Raises:
+            PolicyError: a name instead of a list of names.
+        """
+        if isinstance(visible_claims, str):
+            raise PolicyError(f"visible_claims must be a list of names, such as [{visible_claims!r}]")
         self.visible_claims = tuple(visible_claims)
         self.serves_http = False
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""

@@ -48,6 +48,12 @@ def test_a_tool_whose_policy_is_refused_is_no_tool_at_all() -> None:
     assert mcp._tool_manager.get_tool("convert") is None
 
 
+def test_one_name_instead_of_a_list_of_claims_is_refused() -> None:
+    """Its letters would be taken for names, and no claim would ever be seen."""
+    with pytest.raises(PolicyError, match=r"visible_claims must be a list of names, such as \['email'\]"):
+        TaskServer("Tests", visible_claims="email")
+
+
 def test_a_strategy_of_tenacity_is_asked_for_each_attempt() -> None:
     mcp = declare(retries=4, backoff=wait_exponential(multiplier=1, max=6))
 
