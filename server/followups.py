@@ -9,7 +9,7 @@ from mcp.server.context import HandlerResult
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, TextContent
 
-from windlass.engine.errors import BadArguments, TaskNotFound
+from windlass.engine.errors import BadArguments, DuplicateTool, TaskNotFound
 from windlass.engine.record import TaskView
 from windlass.server.answers import fitting_answers
 from windlass.server.context import Context
@@ -22,7 +22,7 @@ from windlass.server.status_text import status_text
 from windlass.server.wire import iso, wire_status
 from windlass.store.streams import CallKind
 
-__all__ = ["FOLLOW_UPS", "FollowUps"]
+__all__ = ["FOLLOW_UPS", "FollowUps", "taken"]
 
 FOLLOW_UPS = ("task_wait", "task_status", "task_answer", "task_cancel", "task_list")
 _LISTED = 20
@@ -125,6 +125,16 @@ def _protocol_answer(method: str, answer: dict[str, Any]) -> dict[str, Any]:
             return {"roots": [{"uri": root} if isinstance(root, str) else root for root in roots]}
         case _:
             return answer
+
+
+def taken(name: str) -> DuplicateTool:
+    """The refusal of a tool whose name another one has."""
+    if name not in FOLLOW_UPS:
+        return DuplicateTool(f"Two tools are named {name!r}. Give one another name: @mcp.tool(name=...).")
+    return DuplicateTool(
+        f"{name!r} is one of the tools by which clients without tasks follow one. Give yours another name, or leave "
+        "those out: TaskServer(..., follow_up_tools=False)."
+    )
 
 
 def _line(view: TaskView) -> str:

@@ -22,13 +22,13 @@ from mcp_types import (
 from pydantic import AnyUrl
 from starlette.applications import Starlette
 
-from windlass.engine.errors import DuplicateTool, PolicyError
+from windlass.engine.errors import PolicyError
 from windlass.engine.policy import TaskConfig
 from windlass.server.callers_faults import CallersFaults
 from windlass.server.context import Context
 from windlass.server.desk import Desk
 from windlass.server.faults import wire_errors
-from windlass.server.followups import FOLLOW_UPS, FollowUps
+from windlass.server.followups import FollowUps, taken
 from windlass.server.hosts import hosts_with
 from windlass.server.http_app import build_app
 from windlass.server.listen import TaskListenHandler
@@ -151,13 +151,8 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> None:
         """Register a function as a tool; see `tool`."""
         known = str(name or getattr(fn, "__name__", ""))
-        if known in FOLLOW_UPS and self._tool_manager.get_tool(known) is not None:
-            raise DuplicateTool(
-                f"{known!r} is one of the tools by which clients without tasks follow one. Give yours another name, "
-                "or leave those out: TaskServer(..., follow_up_tools=False)."
-            )
         if self._tool_manager.get_tool(known) is not None:
-            raise DuplicateTool(f"Two tools are named {known!r}. Give one another name: @mcp.tool(name=...).")
+            raise taken(known)
         super().add_tool(fn, name, *args, **kwargs)
         if task:
             tool = self._tool_manager.get_tool(known)
