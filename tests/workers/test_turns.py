@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
@@ -24,9 +23,7 @@ def napping(stage: Stage, seconds: float, **changes: object) -> NewTask:
 
 
 @pytest.mark.timeout(180)
-async def test_one_task_starts_within_a_second_beside_thousands_of_another_principal(
-    stage: Stage, record_property: Callable[[str, object], None]
-) -> None:
+async def test_one_task_starts_within_a_second_beside_thousands_of_another_principal(stage: Stage) -> None:
     """10,000 where WINDLASS_TEST_LONG is set; a place in line costs the same beside 2,000."""
     creations = [stage.store.create(napping(stage, 0.05, principal=SOMEBODY)) for _ in range(_MANY)]
     for at in range(0, len(creations), 100):
@@ -38,7 +35,7 @@ async def test_one_task_starts_within_a_second_beside_thousands_of_another_princ
     one = await stage.store.create(napping(stage, 0, principal=ANOTHER))
     note = await stage.noted("start", one.record.id)
 
-    record_property("seconds until it started", note.at - began)
+    print(f"started after {(note.at - began) * 1000:.0f} ms, beside {_MANY} queued tasks of another principal")
     assert note.at - began < 1
     assert await stage.redis.zcard(stage.keys.queue("default")) > _MANY / 2
 
