@@ -110,7 +110,9 @@ async def test_every_verb_finds_the_task_by_its_id(store: TaskStore, settings: S
 
 
 @pytest.mark.parametrize(
-    "wrong", [new_task_id(), new_task_id() + ".reports", new_task_id() + ".nowhere", "..", ".home"]
+    "wrong",
+    [new_task_id(), new_task_id() + ".reports", new_task_id() + ".nowhere", "..", ".home"],
+    ids=["no shard", "a shard", "a shard that there is not", "dots", "no id"],
 )
 async def test_an_id_of_no_task_is_unknown_whatever_shard_it_names(store: TaskStore, wrong: str) -> None:
     with pytest.raises(TaskNotFound):
