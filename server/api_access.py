@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from windlass.server.api_faults import api_error
 from windlass.server.owner import lister, owner
@@ -104,7 +105,10 @@ class Guard:
         self._authenticated = RequireAuthMiddleware(app, auth.required_scopes or [], place) if auth else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it."""
+        """Pass the request on, or answer it. Nothing here is spoken over web sockets."""
+        if scope["type"] != "http":
+            await WebSocketClose()(scope, receive, send)
+            return
         request = Request(scope)
         is_operator = bool(scope.get(_IS_OPERATOR))
         refusal = await self._refusal(request, is_operator)

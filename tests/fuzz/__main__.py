@@ -12,10 +12,12 @@ from typing import Any
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
+from fuzz.api_part import attack_api
 from fuzz.decoders_part import attack_decoders
 from fuzz.foreign_part import attack_foreign
 from fuzz.messages_part import attack_with_messages
 from fuzz.report import Report
+from fuzz.wire_part import attack_wire
 
 __all__ = ["main"]
 
@@ -37,8 +39,18 @@ def _decoders(options: argparse.Namespace) -> Report:
     return attack_decoders(options.examples or 2000, is_random=not options.same)
 
 
+def _api(options: argparse.Namespace) -> Report:
+    return attack_api(options.examples or 200, is_random=not options.same)
+
+
+def _wire(options: argparse.Namespace) -> Report:
+    return attack_wire(options.examples or 500, is_random=not options.same)
+
+
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], str]] = {
     "messages": (_messages, "JSON-RPC of both revisions, headers, paths and garbage, to replicas in this process"),
+    "wire": (_wire, "odd framing, cut, slow and endless requests to a real replica over a socket"),
+    "api": (_api, "schemathesis on the HTTP API's own description, to a real replica"),
     "decoders": (_decoders, "bent records, feed entries, sealed values, cursors, keys, settings and the like"),
     "foreign": (_foreign, "every method and route with every id of somebody else's, as every caller"),
 }

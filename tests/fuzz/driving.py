@@ -1,21 +1,29 @@
-"""Hypothesis at the wheel: how examples are made from bytes, in CI always the same ones."""
+"""Hypothesis at the wheel: how examples are made, in CI always the same ones."""
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fuzz.report import Report
 
-__all__ = ["drive"]
+__all__ = ["drive", "drive_with"]
 
-Judge = Callable[[bytes], tuple[list[str], str]]
-"""Faults of the example that these bytes make, and the example in words."""
+Judge = Callable[[Any], tuple[list[str], str]]
+"""Faults of the example that is made of what was drawn, and the example in words."""
 
 
 def drive(report: Report, judge: Judge, *, examples: int, size: int, is_random: bool) -> None:
-    """Judge so many examples of `size` bytes each; the plainest failing one that was met is kept."""
+    """Judge so many examples made of `size` bytes each; the plainest failing one that was met is kept."""
+    drive_with(report, judge, st.binary(min_size=size, max_size=size), examples=examples, is_random=is_random)
+
+
+def drive_with(
+    report: Report, judge: Judge, strategy: st.SearchStrategy[Any], *, examples: int, is_random: bool
+) -> None:
+    """The same with examples of any strategy."""
     failing: list[tuple[list[str], str]] = []
 
     @settings(
@@ -26,8 +34,8 @@ def drive(report: Report, judge: Judge, *, examples: int, size: int, is_random: 
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.binary(min_size=size, max_size=size))
-    def run(data: bytes) -> None:
+    @given(strategy)
+    def run(data: Any) -> None:
         report.examples += 1
         faults, said = judge(data)
         if faults:

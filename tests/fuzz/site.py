@@ -139,6 +139,10 @@ class Site:
         """What does not work of what always must: a call, a task and a look in each way of speaking."""
         return [fault for app, token in (("guarded", ADA), ("open", None)) for fault in await self._serves(app, token)]
 
+    async def serves_users(self) -> list[str]:
+        """The same of the application with users alone."""
+        return await self._serves("guarded", ADA)
+
     async def _serves(self, app: str, token: str | None) -> list[str]:
         hello = {"name": "hello", "arguments": {"name": "you"}}
         session, _ = await self.session(app, token)

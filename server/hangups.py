@@ -1,0 +1,32 @@
+"""Clients that hang up in the middle of a request, or of its answer: no crash of the server's, and nothing to log."""
+
+import anyio
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["Hangups"]
+
+_CLOSED = "; the handler is closed"
+"""What uvloop says of a write to a connection that has gone. It can go when uvicorn hears that itself."""
+_PATIENCE = 5.0
+
+
+class Hangups:
+    """ASGI middleware: ends a request whose client has gone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; nobody is there to be answered when it ends in a hang-up."""
+        try:
+            await self._app(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except RuntimeError as exc:
+            if not str(exc).endswith(_CLOSED):
+                raise
+            # The server takes an application that ends before it has heard of the end for a broken one.
+            with anyio.move_on_after(_PATIENCE):
+                while (await receive())["type"] != "http.disconnect":
+                    pass

@@ -1,0 +1,101 @@
+"""The part `wire`: odd framing, cut, slow and endless requests to a real replica over a real socket."""
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+
+import httpx2
+
+from fuzz.bending import bent_bytes
+from fuzz.choices import Choices
+from fuzz.driving import drive
+from fuzz.house import House
+from fuzz.oracle import telltales
+from fuzz.raw_requests import HONEST, ODD_FRAMES, Pieces
+from fuzz.report import Report
+
+__all__ = ["attack_wire"]
+
+_QUIET = 0.15
+"""Seconds without a byte after which the replica is taken to wait for more."""
+_PATIENCE = 10.0
+"""Seconds within which it has to let go of a connection that its client has closed."""
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_SIZE = 64
+
+
+def attack_wire(examples: int, *, is_random: bool = False) -> Report:
+    """Every odd frame once, then so many bent ones."""
+    report = Report("wire")
+    with House() as house, asyncio.Runner() as runner:
+        begun = time.perf_counter()
+        for name, pieces in ODD_FRAMES.items():
+            report.examples += 1
+            if faults := runner.run(_faults(house, pieces)):
+                report.found([f"{name}: {fault}" for fault in faults], repr(pieces)[:2000])
+        report.seconds = time.perf_counter() - begun
+
+        def judge(data: bytes) -> tuple[list[str], str]:
+            text = bent_bytes(HONEST, Choices(data))
+            return runner.run(_faults(house, (text,))), repr(text)[:2000]
+
+        drive(report, judge, examples=examples, size=_SIZE, is_random=is_random)
+        if faults := _aftermath(house):
+            report.found(faults, "everything before")
+    return report
+
+
+async def _faults(house: House, pieces: Pieces) -> list[str]:
+    """What is wrong with how a connection was served."""
+    answer, is_closed = await _talk(house.port, pieces)
+    said = repr(pieces)
+    faults = [] if is_closed else [f"hang: the connection is open {_PATIENCE:g} s after its client closed it"]
+    faults += [f"status {status.decode()}" for status in _STATUS.findall(answer) if int(status) >= 500]
+    faults += [f"tells of its inside: {word!r}" for word in telltales(answer.decode("latin-1"), said)]
+    return faults + house.faults()
+
+
+async def _talk(port: int, pieces: Pieces) -> tuple[bytes, bool]:
+    """What came back, and whether the connection was let go when the client closed its side."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = bytearray()
+    try:
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                writer.write(piece)
+                await asyncio.wait_for(writer.drain(), _PATIENCE)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(_read(reader, answer), piece)
+        while await asyncio.wait_for(_read(reader, answer), _QUIET):
+            pass
+    except (TimeoutError, ConnectionError):
+        pass  # it waits for more, or has had enough
+    try:
+        if writer.can_write_eof():
+            writer.write_eof()
+        async with asyncio.timeout(_PATIENCE):
+            while await _read(reader, answer):
+                pass
+    except TimeoutError:
+        return bytes(answer), False
+    except (ConnectionError, OSError):
+        pass
+    finally:
+        writer.close()
+    return bytes(answer), True
+
+
+async def _read(reader: asyncio.StreamReader, answer: bytearray) -> bool:
+    data = await reader.read(65_536)
+    answer += data
+    return bool(data)
+
+
+def _aftermath(house: House) -> list[str]:
+    with httpx2.Client(timeout=10) as http:
+        ready = http.get(f"{house.address}/readyz")
+        listed = http.get(f"{house.address}/api/tasks", headers={"authorization": "Bearer issuer/app/ada"})
+    good = (ready.status_code, listed.status_code) == (200, 200)
+    return house.faults() + ([] if good else [f"it no longer serves: {ready.status_code}, {listed.status_code}"])
