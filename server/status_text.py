@@ -33,7 +33,7 @@ def status_text(view: TaskView) -> str:
         case Status.INPUT_REQUIRED:
             return "waiting for an answer" if record.questions <= 1 else f"waiting for {record.questions} answers"
         case Status.COMPLETED:
-            return "the tool reported an error" if record.reason in ("tool_error", "crashed") else "completed"
+            return _completion(record)
         case Status.FAILED:
             return _failure(view)
         case Status.CANCELLED:
@@ -49,6 +49,17 @@ def progress_text(progress: Progress) -> str:
         words = f"{progress.done:g} of {progress.total:g}" if progress.total else f"{progress.done:g} done"
     percent = progress.percent
     return words if percent is None or not words else f"{words} ({percent}%)"
+
+
+def _completion(record: TaskRecord) -> str:
+    """An error of the tool's own, and a crash that was not tried again, are results that say so."""
+    match record.reason:
+        case "tool_error":
+            return "the tool reported an error"
+        case "crashed":
+            return f"the tool broke at {_attempt(record)}" if record.retries else "the tool broke"
+        case _:
+            return "completed"
 
 
 def _pending(view: TaskView) -> str:

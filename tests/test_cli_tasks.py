@@ -237,7 +237,7 @@ class TestDoing:
         left = json.loads(tasks(house, "list", "--dead", "--tool", "crumble", "--limit", "2", "--json", *place))
 
         assert {(line[0], line[1], line[5]) for line in lines} == {
-            (task_id, "crumble", "the tool reported an error") for task_id in (first, second)
+            (task_id, "crumble", "the tool broke") for task_id in (first, second)
         }
         assert [task["id"] for task in left["tasks"]] == [again, second]
         assert {task["reason"] for task in left["tasks"]} == {"crashed"}

@@ -62,5 +62,6 @@ def test_a_tool_that_runs_again_after_an_answer_is_just_running() -> None:
     assert text(status=Status.RUNNING, attempt=2) == "running"
 
 
-def test_a_crash_is_told_as_an_error_of_the_tool() -> None:
-    assert text(status=Status.COMPLETED, reason="crashed") == "the tool reported an error"
+def test_a_crash_is_told_with_the_attempt_at_which_it_happened() -> None:
+    assert text(status=Status.COMPLETED, reason="crashed") == "the tool broke"
+    assert text(status=Status.COMPLETED, reason="crashed", failures=3, retries=3) == "the tool broke at attempt 4 of 4"
