@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
-from windlass.engine.errors import StoreUnavailable
+from windlass.engine.errors import OperatorError, StoreUnavailable
 from windlass.store.connection import connect, open_redis
 from windlass.store.settings import StoreSettings
 from windlass.store.sharded import ShardedStore
@@ -45,3 +45,5 @@ async def _open(stack: AsyncExitStack, name: str, settings: StoreSettings) -> Re
         redis = connect(settings)
         stack.push_async_callback(redis.aclose)
         return redis
+    except OperatorError as exc:
+        raise type(exc)(f"Shard {name}: {exc}", **exc.facts) from exc

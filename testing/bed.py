@@ -63,7 +63,9 @@ class TestBed:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="windlass-")))
             if self._redis_url is None:
                 self._redis_url = await _embedded(stack, home)
-            common = {"redis_url": self._redis_url, "home": home, "prefix": home.name, **self._given}
+            # What the environment says of shards is not for a test.
+            place: dict[str, Any] = {"redis_url": self._redis_url, "shards": {}, "queue_shards": {}, "shard": None}
+            common = {**place, "home": home, "prefix": home.name, **self._given}
             self._settings = WorkerSettings(**common)
             authored = self._server.store_settings
             own = {**common, "handoff_after": self._handoff_after}

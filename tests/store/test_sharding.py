@@ -315,11 +315,17 @@ async def test_a_shard_that_evicts_is_refused_at_the_start(settings: StoreSettin
     async with Redis.from_url(settings.shards["reports"]) as redis:
         await redis.config_set("maxmemory-policy", "allkeys-lru")
         try:
-            with pytest.raises(RedisUnfit, match="maxmemory-policy"):
+            with pytest.raises(RedisUnfit, match=r"Shard reports: This Redis cannot keep .*\n.*maxmemory-policy"):
                 async with open_store(settings):
                     pass
         finally:
             await redis.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_a_shard_whose_address_is_none_is_named_at_the_start(settings: StoreSettings) -> None:
+    with pytest.raises(SettingsError, match=r"Shard reports: .* not a Redis address"):
+        async with open_store(settings.model_copy(update={"shards": {"reports": "b:6379"}})):
+            pass
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,17 @@ async def test_a_bed_with_a_redis_of_its_own_is_one_line(own_redis_bed: TestBed)
         assert (await client.call("pack", count=2)).text == "2 boxes from north"
 
 
+async def test_a_bed_keeps_to_its_own_redis_whatever_the_environment_says(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """a developer's shell may name the Redis servers that people use."""
+    monkeypatch.setenv("WINDLASS_SHARDS", "default=redis://127.0.0.1:1/0")
+    monkeypatch.setenv("WINDLASS_QUEUE_SHARDS", "reports=default")
+    monkeypatch.setenv("WINDLASS_SHARD", "default")
+    async with TestBed(mcp, redis_url=redis_url) as bed, bed.client() as client:
+        assert (await client.call("pack", count=2)).text == "2 boxes from north"
+
+
 async def test_the_server_object_is_as_it_was_afterwards(redis_url: str) -> None:
     for _ in range(2):
         async with TestBed(mcp, redis_url=redis_url) as bed, bed.client() as client:
