@@ -11,7 +11,7 @@ local now, precise = clock()
 local worker, lease, room, patience = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local turn, taken, ids, args = ARGV[6], {}, {}, {}
 local name, queue, next_due = nil, nil, math.huge -- of the queue that is looked at
-local lanes_moved, put_off = false, 0
+local lanes_moved, put_off, gone = false, 0, {}
 local ASKED = { 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker',
   'deadline_ms', unpack(ENDING) }
 local lease_end, leases = digits(now + lease), {} -- of tasks just taken: score, id, again and again
@@ -103,21 +103,43 @@ end
 -- Forgets how far the line has come when nobody is left in it.
 local function forget_line(more)
   if not more and not lanes_moved then
-    redis.call('DEL', K.pace(name))
+    gone[#gone + 1] = K.pace(name)
   end
+end
+
+-- Whether a queue may have more that is due, from MOMENT on, than this part of it shows in its order.
+local function hides_some(head, left)
+  if #head > 2 * left then
+    return true
+  end
+  for i = 2, #head, 2 do
+    local due = tonumber(head[i])
+    if due >= MOMENT and due <= precise then
+      return true
+    end
+  end
+  return false
+end
+
+-- Leases that have lapsed come before the line, delays that are over go into it. Whether there were any.
+local function take_lapsed()
+  local lapsed = redis.call('ZRANGEBYSCORE', queue, MOMENT, precise, 'LIMIT', 0, room - #ids)
+  for _, id in ipairs(lapsed) do
+    take(id)
+  end
+  begin_leases()
+  return #lapsed > 0
 end
 
 -- Takes what is due at the head of the queue; what it has room for.
 local function take_from_head()
-  local before = #ids
-  -- Leases that have lapsed come before the line, delays that are over go into it.
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', queue, MOMENT, precise, 'LIMIT', 0, room - #ids)) do
-    take(id)
-  end
-  begin_leases()
+  local before, left, served, more = #ids, room - #ids, false, false
   -- One more than there is room for: when it is due tells whether, and when, to come again.
-  local left, served, more = room - #ids, false, false
   local head = redis.call('ZRANGE', queue, 0, left, 'WITHSCORES')
+  if hides_some(head, left) and take_lapsed() then
+    left = room - #ids
+    head = redis.call('ZRANGE', queue, 0, left, 'WITHSCORES')
+  end
   for i = 1, #head, 2 do
     local due = tonumber(head[i + 1])
     if due <= precise and i < 2 * left then
@@ -171,7 +193,11 @@ for each in ARGV[1]:gmatch('[^,]+') do
   if next_due <= precise then
     wake(name) -- more than this worker can take: an idle one should look too
   else
-    redis.call('DEL', K.wake(name))
+    gone[#gone + 1] = K.wake(name)
+  end
+  if #gone > 0 then
+    redis.call('DEL', unpack(gone))
+    gone = {}
   end
   wait = math.min(wait, next_due)
 end

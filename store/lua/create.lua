@@ -27,7 +27,8 @@ if too_many and redis.call('EXISTS', KEYS[1]) == 0 then
   return too_many
 end
 
-local now, due = clock()
+local now, precise = clock()
+local at, due = digits(now), ('%.3f'):format(precise)
 local facts = { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
 local function tell(name, value)
@@ -38,24 +39,24 @@ end
 local lane = ARGV[18] ~= '' and ARGV[18]
 tell('rerun_of', ARGV[13])
 tell('retries', ARGV[15])
-tell('deadline_ms', ARGV[16] ~= '' and now + ARGV[16] or '')
+tell('deadline_ms', ARGV[16] ~= '' and digits(now + ARGV[16]) or '')
 tell('priority', ARGV[17] ~= '0' and ARGV[17] or '')
 tell('lane', ARGV[18])
 tell('lane_limit', lane and ARGV[19] or '')
 tell('rate', ARGV[20])
 -- The first write, and one that a history refuses which has begun: the same call again, after a lost reply.
-local begun = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', now, unpack(facts))
+local begun = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', at, unpack(facts))
 if begun.err then
   return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or begun
 end
 tell('listed_for', ARGV[12])
 tell('once', ARGV[9])
-redis.call('HSET', KEYS[1], 'seq', 1, 'status', TO.create, 'created_ms', now, 'updated_ms', now, 'fence', 0,
-  'attempt', 0, unpack(facts))
+redis.call('HSET', KEYS[1], 'seq', '1', 'status', TO.create, 'created_ms', at, 'updated_ms', at, 'fence', '0',
+  'attempt', '0', unpack(facts))
 redis.call('MSET', K.args(id), ARGV[2], K.job(id), ARGV[3])
-redis.call('ZADD', K.live, now, id)
+redis.call('ZADD', K.live, at, id)
 redis.call('ZADD', K.all, due, id)
-redis.call('ZADD', K.open(principal), now, id)
+redis.call('ZADD', K.open(principal), at, id)
 if ARGV[12] ~= '' then
   redis.call('ZADD', K.list(ARGV[12]), due, id)
 end
@@ -68,5 +69,5 @@ if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
 end
 forget(now, 4) -- more than this adds, so that lists hold little that is gone
 local standing = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }
-line_up(id, standing, now)
-return { 'created', id, ahead_of(id, standing), now }
+local alone = line_up(id, standing, now)
+return { 'created', id, alone and 0 or ahead_of(id, standing), now }

@@ -38,7 +38,8 @@ end
 
 -- The next place in a line, fair between principals: one with many tasks there gets places further and further back,
 -- one with none stands right behind where the line has come to. A level of priority is a head start, and twice the
--- tasks in the same stretch. `in_front`: it has stood in this line before, and is not counted again.
+-- tasks in the same stretch. `in_front`: it has stood in this line before, and is not counted again. Also returns whether
+-- nobody stands in the line.
 local function place(pace, was, in_front)
   local priority = tonumber(was.priority or 0)
   local flow = was.principal .. ' ' .. priority
@@ -47,13 +48,13 @@ local function place(pace, was, in_front)
   local first, own = latest - HEAD_START * priority, tonumber(known[3])
   if in_front then
     redis.call('HSET', pace, 'latest', latest)
-    return first
+    return first, not known[2]
   elseif own and own > first then
     redis.call('HSET', pace, flow, own + 2 ^ -priority)
     return own
   end
   redis.call('HSET', pace, 'latest', latest, flow, first + 2 ^ -priority)
-  return first
+  return first, not known[2]
 end
 
 -- Notes how far a line has come.
@@ -63,9 +64,12 @@ local function move_on(pace, at)
   end
 end
 
+-- Puts a task in its queue; whether it is the only one that waits there.
 local function enqueue(id, was, in_front)
-  redis.call('ZADD', K.queue(was.queue), place(K.pace(was.queue), was, in_front), id)
+  local at, alone = place(K.pace(was.queue), was, in_front)
+  redis.call('ZADD', K.queue(was.queue), at, id)
   wake(was.queue)
+  return alone
 end
 
 -- Whether a lane takes another task. One whose record somebody removed holds no place.
@@ -78,17 +82,17 @@ local function has_room(lane, limit)
 end
 
 -- Puts a task that may run now in its queue. While its lane is full it waits outside, where it is in nobody's way.
--- `was`: with STANDING.
+-- `was`: with STANDING. Returns whether it is the only one that waits in its queue.
 local function line_up(id, was, now, in_front)
   if was.lane and not redis.call('ZSCORE', K.lane(was.lane), id) then
     if not has_room(was.lane, was.lane_limit) then
-      redis.call('ZADD', K.line(was.lane), place(K.pace('lane:' .. was.lane), was, in_front), id)
+      redis.call('ZADD', K.line(was.lane), (place(K.pace('lane:' .. was.lane), was, in_front)), id)
       redis.call('ZREM', K.queue(was.queue), id)
-      return
+      return false
     end
     redis.call('ZADD', K.lane(was.lane), now, id)
   end
-  enqueue(id, was, in_front)
+  return enqueue(id, was, in_front)
 end
 
 -- Takes a task out of its lane; whoever waits for the place gets it.
