@@ -63,6 +63,10 @@ class _Trunk:
             self._watch = self._loop.call_later(self._timeout, self._look)
         return reply
 
+    def send(self) -> None:
+        """Send now what is asked so far, rather than at the end of this turn of the loop."""
+        self._send()
+
     async def close(self) -> None:
         """Break it off."""
         self._give_up(ConnectionError("the client was closed"))
@@ -70,7 +74,7 @@ class _Trunk:
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if self._is_broken:
+        if self._is_broken or not unsent:
             return
         try:
             self._connection._writer.write(b"".join(unsent))  # no public way to write without waiting
@@ -154,7 +158,9 @@ class TrunkRedis(Redis):
         packed = [self._packed(command) for command in commands]
 
         async def ask(trunk: _Trunk) -> list[Any]:
-            replies = await asyncio.gather(*map(trunk.ask, packed), return_exceptions=True)
+            asked = asyncio.gather(*map(trunk.ask, packed), return_exceptions=True)
+            trunk.send()
+            replies = await asked
             for reply in replies:
                 if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
                     raise reply

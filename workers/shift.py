@@ -144,7 +144,8 @@ class Shift:
 
     def _call(self) -> None:
         self._called = True
-        self._stir.set()
+        self._take_turns()
+        self._set_room()
 
     def _start(self, attempt: Attempt) -> None:
         task = asyncio.create_task(self._run(attempt))
@@ -182,11 +183,11 @@ class Shift:
             self._call()
 
     def _set_room(self) -> None:
-        if self._slots.free and not self._draining:
+        """Nobody listens to the bell while there is no room, or a claim is under way, which tells what it finds."""
+        if self._slots.free and not self._draining and not self._claims:
             self._room.set()
         else:
             self._room.clear()
-            # Nobody hears the bell now; but a claim under way, which has taken the last places, tells what it finds.
             self._called = self._called or not self._claims
 
     def _end_grace(self) -> None:
