@@ -18,6 +18,8 @@ __all__ = ["stored_form"]
 
 _WORTH_MOVING = 1024
 """Bytes below which a link would hardly be smaller than the part."""
+_MOST_BYTES = 4
+"""Of one character in UTF-8."""
 _PIECE = 256 * 1024
 _TEXT, _JSON, _BYTES = "text/plain", "application/json", "application/octet-stream"
 _STRUCTURED = -1
@@ -32,7 +34,8 @@ async def stored_form(result: CallToolResult, task: TaskContext) -> Json:
         ArtifactTooLarge: a part is larger than the installation keeps.
     """
     value: Json = result.model_dump(by_alias=True, mode="json", exclude_none=True)
-    if task.inline_limit is None or (over := _size(value) - task.inline_limit) <= 0:
+    limit = task.inline_limit
+    if limit is None or _MOST_BYTES * len(repr(value)) <= limit or (over := _size(value) - limit) <= 0:
         return value
     blocks: list[Json] = value["content"]
     structured = value.get("structuredContent")

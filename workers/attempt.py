@@ -4,9 +4,10 @@ What an ending means is decided in `verdict.py`; telling the store is `station.p
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, assert_never
 
@@ -62,7 +63,10 @@ class Attempt:
         self._outlet = outlet
         self._slots = slots
         self._standing: Standing | None = None
+        self._over: Callable[[Ending | None], None] | None = None
+        self._runner: asyncio.Task[None] | None = None
         self._leaving = False
+        self._stopped_for: Stop | None = None
         self._task = HeldTask(claimed.id, claimed.fence, claimed.tool, lease=held.lease)
         self._started = monotonic()
         held.add(self._task)
@@ -77,25 +81,43 @@ class Attempt:
         if self._standing is not None:
             self._standing.leave_memory()
 
-    async def run(self) -> Ending | None:
-        """How the attempt ended; None when its word no longer counts.
+    def begin(self, over: Callable[[Ending | None], None]) -> None:
+        """Start it. `over` is called once, with how it ended; None when its word no longer counts.
 
         An attempt that has an ending stays held, and its lease renewed, until that is settled.
         """
+        self._over = over
+        self._runner = asyncio.create_task(self._live())
+
+    async def run(self) -> Ending | None:
+        """Start it, and return how it ended; see `begin`."""
+        ending: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()
+        self.begin(ending.set_result)
+        return await ending
+
+    async def _live(self) -> None:
         structlog.contextvars.bind_contextvars(task_id=self._claimed.id)
         ending: Ending | None = None
         try:
-            ending = self._complete(await self._run())
-            return ending
+            ending = await self._run()
         finally:
-            if self._standing is None:
-                self._slots.give()
-            else:
-                self._standing.end()
-            self._task.tool = None  # else its exception would hold what the tool held, until a collector comes by
-            if ending is None:
-                self._held.remove(self._claimed.id, self._claimed.fence)
-                self._board.take(self._claimed.id, self._claimed.fence)
+            self._end(ending)
+
+    def _end(self, ending: Ending | None) -> None:
+        """Give up what the attempt has, and say how it ended; the second time, when its tool ends at last, nothing."""
+        over, self._over = self._over, None
+        if over is None:
+            return
+        said = self._board.take(self._claimed.id, self._claimed.fence)
+        if self._standing is None:
+            self._slots.give()
+        else:
+            self._standing.end()
+        self._task.interrupt = None
+        self._task.tool = None  # else its exception would hold what the tool held, until a collector comes by
+        if ending is None:
+            self._held.remove(self._claimed.id, self._claimed.fence)
+        over(self._complete(ending, said))
 
     async def _run(self) -> Ending | None:
         claimed = self._claimed
@@ -109,6 +131,10 @@ class Attempt:
         except (SealBroken, ValueError) as exc:
             log.error("task.unreadable", error=type(exc).__name__)
             return Finish(claimed, Broke(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker."))
+        return self._judged(policy, ended)
+
+    def _judged(self, policy: TaskConfig, ended: Ended) -> Ending | None:
+        claimed = self._claimed
         left = None if claimed.time_left is None else claimed.time_left - timedelta(seconds=monotonic() - self._started)
         return judge(claimed, policy, self._toolbox, ended, left)
 
@@ -131,19 +157,26 @@ class Attempt:
         self._task.context = context
         if self._task.stopped.done():
             return self._task.stopped.result()
-        tool: asyncio.Task[Outcome | BaseException]
-        tool = self._task.tool = asyncio.create_task(self._guarded(payload, context))
-        await _first_of(tool, self._task.stopped)
-        if tool.done() and not (self._task.stopped.done() and isinstance(tool.result(), asyncio.CancelledError)):
-            return tool.result()
-        why = self._task.stopped.result()
+        # The tool runs in the attempt's own asyncio task; one of its own would cost more than many a tool.
+        self._task.tool = self._runner
+        self._task.interrupt = partial(self._interrupt, policy, standing)
+        ended = await self._guarded(payload, context)
+        return self._stopped_for or ended
+
+    def _interrupt(self, policy: TaskConfig, standing: Standing, why: Stop) -> None:
+        """Cancel the tool; one that does not stop is left behind."""
         if why is Stop.DRAIN and standing.asks:
             why = Stop.PARK
-        tool.cancel()
-        await asyncio.wait({tool}, timeout=_UNWIND)
-        if not tool.done():
-            log.warning("tool.does_not_stop", tool=claimed.tool)
-        return why
+        self._stopped_for = why
+        if self._runner is not None:
+            self._runner.cancel()
+        asyncio.get_running_loop().call_later(_UNWIND, self._leave_behind, policy, why)
+
+    def _leave_behind(self, policy: TaskConfig, why: Stop) -> None:
+        if self._over is not None:
+            with structlog.contextvars.bound_contextvars(task_id=self._claimed.id):
+                log.warning("tool.does_not_stop", tool=self._claimed.tool)
+                self._end(self._judged(policy, why))
 
     def _stand(self, policy: TaskConfig) -> Standing:
         limit, parks, left = policy.run_limit, policy.parked_after, self._claimed.time_left
@@ -172,32 +205,15 @@ class Attempt:
         finally:
             context.end()
 
-    def _complete(self, ending: Ending | None) -> Ending | None:
+    def _complete(self, ending: Ending | None, said: Progress | None) -> Ending | None:
         """The ending with what only the attempt knows: how long it took, what its tool said last."""
-        said = self._board.take(self._claimed.id, self._claimed.fence)
         match ending:
             case Finish():
-                return replace(ending, seconds=monotonic() - self._started, progress=said)
+                seconds = monotonic() - self._started
+                return Finish(ending.task, ending.outcome, ending.reason, seconds, said)
             case Release() | Park():
                 return replace(ending, progress=said)
             case None:
                 return None
             case _:
                 assert_never(ending)
-
-
-async def _first_of(*futures: asyncio.Future[Any]) -> None:
-    """Return when one of them is done. What `asyncio.wait` does besides costs more than many a tool."""
-    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def tell(_future: asyncio.Future[Any]) -> None:
-        if not over.done():
-            over.set_result(None)
-
-    for future in futures:
-        future.add_done_callback(tell)
-    try:
-        await over
-    finally:
-        for future in futures:
-            future.remove_done_callback(tell)

@@ -5,7 +5,7 @@ What is done with them is elsewhere; this is only the table.
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from time import monotonic
 from typing import Any
@@ -43,7 +43,9 @@ class HeldTask:
         self.name = name
         self.context: TaskContext | None = None
         self.tool: asyncio.Task[Any] | None = None
-        """The tool's own asyncio task; what it starts beside it are others."""
+        """The asyncio task in which the tool runs; what it starts beside it are others."""
+        self.interrupt: Callable[[Stop], None] | None = None
+        """Ends the tool; there is none before it has started and after it has ended."""
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self.answered = asyncio.Event()
         """Set whenever the client has answered something, or the attempt is to stop."""
@@ -57,6 +59,8 @@ class HeldTask:
             self.context.cancel()
         if not self.stopped.done():
             self.stopped.set_result(why)
+            if self.interrupt is not None:
+                self.interrupt(why)
         self.answered.set()
 
     async def until_sure(self) -> None:

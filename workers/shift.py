@@ -6,6 +6,7 @@ turn is for half of the slots at most, so that Redis can work on one while the t
 
 import asyncio
 from collections.abc import Awaitable
+from functools import partial
 
 import structlog
 
@@ -32,7 +33,7 @@ class Shift:
         self._idle_exit = idle_exit
         self._slots = station.slots
         self._teller = Teller(station, gives_up=lambda failures: self._grace_over and failures >= 3)
-        self._tasks: dict[asyncio.Task[None], Attempt] = {}
+        self._attempts: set[Attempt] = set()
         self._endings: list[Ending] = []
         self._turns: set[asyncio.Task[None]] = set()
         self._claims = 0
@@ -53,7 +54,7 @@ class Shift:
     @property
     def running(self) -> int:
         """Attempts under way."""
-        return len(self._tasks)
+        return len(self._attempts)
 
     def drain(self) -> None:
         """Claim nothing more; running tasks get the grace, then they are given back. Again: give them back now.
@@ -75,7 +76,7 @@ class Shift:
         self._draining = True
         self._stir.set()
         self._station.leave()
-        for attempt in self._tasks.values():
+        for attempt in list(self._attempts):
             attempt.leave_memory()
         if self._ear is not None:
             # It would take the token of what is given back from a worker that stays.
@@ -100,7 +101,7 @@ class Shift:
             await self._leave()
 
     def _is_busy(self) -> bool:
-        return bool(self._tasks or self._endings or self._turns)
+        return bool(self._attempts or self._endings or self._turns)
 
     def _take_turns(self) -> None:
         """Begin turns while there is something to settle or to claim."""
@@ -148,23 +149,18 @@ class Shift:
         self._set_room()
 
     def _start(self, attempt: Attempt) -> None:
-        task = asyncio.create_task(self._run(attempt))
-        self._tasks[task] = attempt
+        self._attempts.add(attempt)
+        attempt.begin(partial(self._end, attempt))
         if self._draining:
             attempt.leave_memory()
         if self._grace_over:
             attempt.stop(Stop.DRAIN)
 
-    async def _run(self, attempt: Attempt) -> None:
-        task = asyncio.current_task()
-        try:
-            ending = await attempt.run()
-            if ending is not None:
-                self._endings.append(ending)
-        finally:
-            if task is not None:
-                self._tasks.pop(task, None)
-            self._stir.set()
+    def _end(self, attempt: Attempt, ending: Ending | None) -> None:
+        self._attempts.discard(attempt)
+        if ending is not None:
+            self._endings.append(ending)
+        self._stir.set()
 
     def _end_turns(self) -> None:
         for turn in [turn for turn in self._turns if turn.done()]:
@@ -196,6 +192,7 @@ class Shift:
         self._stir.set()
 
     async def _leave(self) -> None:
+        self._draining = True
         tasks = [task for task in (self._ear, *self._turns) if task is not None]
         for task in tasks:
             task.cancel()
