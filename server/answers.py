@@ -8,8 +8,9 @@ from mcp_types import CreateMessageResult, CreateMessageResultWithTools, ElicitR
 from pydantic import BaseModel, ValidationError
 
 from windlass.engine.errors import BadArguments
+from windlass.store.tasks import TaskStore
 
-__all__ = ["fitting_answers"]
+__all__ = ["fitting_answers", "take_answers"]
 
 _SHAPES: dict[str, tuple[type[BaseModel], ...]] = {
     "elicitation/create": (ElicitResult,),
@@ -25,6 +26,18 @@ def fitting_answers(questions: Mapping[str, dict[str, Any]], answers: Mapping[st
         BadArguments: an answer does not fit its question; the message names the key, and nothing is taken.
     """
     return {key: _fit(key, questions[key], answer) for key, answer in answers.items() if key in questions}
+
+
+async def take_answers(store: TaskStore, task_id: str, who: str, given: Mapping[str, Any]) -> None:
+    """Give a task the answers to its open questions; unknown and answered keys are passed over.
+
+    Raises:
+        BadArguments: an answer does not fit its question; none is taken.
+        TaskNotFound: unknown, expired, or not the task of `who`.
+    """
+    view = await store.look(task_id, who)
+    if answers := fitting_answers(view.questions, given):
+        await store.answer(task_id, who, answers)
 
 
 def _shapes(question: Mapping[str, Any]) -> tuple[type[BaseModel], ...]:

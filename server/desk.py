@@ -35,7 +35,9 @@ from windlass.server.settings import ServerSettings
 from windlass.store.opening import open_store
 from windlass.store.tasks import TaskStore
 
-__all__ = ["Desk", "TaskTool"]
+__all__ = ["ContextMaker", "Desk", "TaskTool"]
+
+ContextMaker = Callable[[ServerRequestContext[Any, Any], CallToolRequestParams], Context[Any, Any]]
 
 log = structlog.get_logger()
 _LONGEST_KEEP = 10 * 365 * 24 * 3600 * 1000
@@ -151,7 +153,7 @@ class Desk:
         entry: TaskTool,
         params: CallToolRequestParams,
         ctx: ServerRequestContext[Any, Any],
-        context: Context[Any, Any],
+        make_context: ContextMaker,
         *,
         keep_ms: float | None = None,
         asks_by_tools: bool = False,
@@ -170,7 +172,7 @@ class Desk:
         with wire_errors():
             require_scopes(entry.tool.name, entry.policy, caller)
         resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and (can_elicit(ctx) or not asks_by_tools)
-        before = await _before(entry, params, context, resolves=resolves)
+        before = await _before(entry, params, ctx, make_context, resolves=resolves)
         if not isinstance(before, CallKeys):
             return before
         kept_for = entry.policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP))
@@ -202,18 +204,24 @@ class Desk:
 
 
 async def _before(
-    entry: TaskTool, params: CallToolRequestParams, context: Context[Any, Any], *, resolves: bool
+    entry: TaskTool,
+    params: CallToolRequestParams,
+    ctx: ServerRequestContext[Any, Any],
+    make_context: ContextMaker,
+    *,
+    resolves: bool,
 ) -> CallToolResult | InputRequiredResult | CallKeys:
     """What is wrong or still to be asked before the task may exist; its keys if nothing is."""
     tool = entry.tool
     try:
         validated = tool.fn_metadata.validate_arguments(params.arguments or {})
         if resolves and tool.resolved_params:
+            context = make_context(ctx, params)
             resolved = await resolve_arguments(tool.resolved_params, tool.resolver_plans, validated, context)
             if isinstance(resolved, InputRequiredResult):
                 return resolved
         with wire_errors():
-            return keys_of_call(entry.policy, params, validated, context.principal)
+            return keys_of_call(entry.policy, params, validated, owner(ctx))
     except MCPError:
         raise
     except UnexpectedToolError as exc:

@@ -8,9 +8,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from windlass.server.api_access import Access
-from windlass.server.desk import Desk
+from windlass.server.desk import ContextMaker, Desk
 from windlass.server.era_router import EraRouter
-from windlass.server.fast_get import FastGet
+from windlass.server.fast_paths import FastPaths
 from windlass.server.legacy_http import LegacyHttp
 from windlass.server.scope_gate import ScopeGate
 from windlass.server.site import furnish
@@ -27,9 +27,12 @@ def build_app(
     hosts: TransportSecuritySettings,
     json_response: bool,
     operator_token: str | None,
-    fast_polls: bool,
+    fast_paths: ContextMaker | None,
 ) -> Starlette:
-    """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to."""
+    """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to.
+
+    `fast_paths`: None = there are none.
+    """
     app = server.streamable_http_app(
         streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
     )
@@ -39,8 +42,8 @@ def build_app(
     desk.on_close(legacy.close)
     limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
     by_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
-    if fast_polls:
-        by_era = FastGet(by_era, desk, hosts, server._lowlevel_server)
+    if fast_paths is not None:
+        by_era = FastPaths(by_era, desk, hosts, server._lowlevel_server, fast_paths)
     manager.asgi_app = ScopeGate(by_era, desk, server.settings.auth)
     access = Access(hosts, server.settings.auth if server._token_verifier else None, operator_token is not None)
     furnish(app, desk, access, mcp_path=path, operator_token=operator_token)

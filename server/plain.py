@@ -6,7 +6,7 @@ A held call over HTTP before 2026 is a stream that any replica can take up (`cal
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -23,8 +23,7 @@ from windlass.server.answers import fitting_answers
 from windlass.server.call_keys import is_shared
 from windlass.server.call_stream import task_messages
 from windlass.server.classify import client_name
-from windlass.server.context import Context
-from windlass.server.desk import Desk, TaskTool
+from windlass.server.desk import ContextMaker, Desk, TaskTool
 from windlass.server.exchange import Exchange, exchange_of, new_call_id
 from windlass.server.faults import wire_errors
 from windlass.server.held import HeldCall
@@ -32,13 +31,11 @@ from windlass.server.hosts import Host, host_of
 from windlass.server.owner import owner
 from windlass.store.streams import CallKind, OpenCall
 
-__all__ = ["ContextMaker", "PlainCalls"]
+__all__ = ["PlainCalls"]
 
 log = structlog.get_logger()
 _STATE = "windlass.task:"
 """Begins the `requestState` of a call that was answered with a task's questions."""
-
-ContextMaker = Callable[[ServerRequestContext[Any, Any], CallToolRequestParams], Context[Any, Any]]
 
 
 class PlainCalls:
@@ -64,7 +61,7 @@ class PlainCalls:
         view = await self._answered(params, ctx) or await self._found_again(entry, params, ctx)
         if view is None:
             submitted = await self._desk.submit(
-                entry, params, ctx, self._make_context(ctx, params), asks_by_tools=self.has_follow_ups
+                entry, params, ctx, self._make_context, asks_by_tools=self.has_follow_ups
             )
             if not isinstance(submitted, TaskView):
                 return submitted

@@ -196,12 +196,12 @@ class TaskServer(MCPServer[LifespanContextT]):
         allowed_hosts: Sequence[str] = (),
         json_response: bool = False,
         operator_token: str | None = None,
-        fast_polls: bool = True,
+        fast_paths: bool = True,
     ) -> Starlette:
         """An ASGI application: the MCP endpoint at `path`, `/api/tasks`, `/metrics`, `/healthz` and `/readyz`.
 
         `operator_token`: the bearer token of somebody who may see and end every task over `/api`; None = nobody.
-        `fast_polls`: answer plain polls of 2026-07-28 without the SDK's dispatch; the answers are the same.
+        `fast_paths`: answer plain requests about tasks past the SDK's dispatch, where the answers are the same.
 
         To mount it in another application, give that one this application's lifespan:
         `Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)`.
@@ -217,7 +217,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             host=host,
             json_response=json_response,
             operator_token=operator_token,
-            fast_polls=fast_polls,
+            fast_paths=self._context if fast_paths else None,
         )
 
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:

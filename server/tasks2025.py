@@ -25,12 +25,12 @@ from windlass.engine.errors import StoreUnavailable
 from windlass.engine.record import TaskView
 from windlass.server.asking import related
 from windlass.server.classify import TASKS_2025, ClientClass, classify
-from windlass.server.desk import Desk
+from windlass.server.desk import ContextMaker, Desk
 from windlass.server.exchange import exchange_of
 from windlass.server.faults import method_not_found, wire_errors
 from windlass.server.notices2025 import notices
 from windlass.server.owner import lister, owner
-from windlass.server.plain import ContextMaker, PlainCalls
+from windlass.server.plain import PlainCalls
 from windlass.server.wire2025 import created, task_of
 from windlass.store.streams import CallKind
 
@@ -102,7 +102,7 @@ class Tasks2025:
             # "Tool-Level Negotiation": not for a tool that does not support tasks.
             raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
         wanted = _Augmentation.model_validate((ctx.params or {})["task"])
-        submitted = await self._desk.submit(entry, params, ctx, self._make_context(ctx, params), keep_ms=wanted.ttl)
+        submitted = await self._desk.submit(entry, params, ctx, self._make_context, keep_ms=wanted.ttl)
         if not isinstance(submitted, TaskView):
             raise _not_started(submitted)
         await self._announce(submitted, ctx)

@@ -16,12 +16,12 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
 
 from windlass.engine.record import TaskView
-from windlass.server.answers import fitting_answers
+from windlass.server.answers import take_answers
 from windlass.server.classify import ClientClass, classify, require_tasks
-from windlass.server.desk import Desk
+from windlass.server.desk import ContextMaker, Desk
 from windlass.server.faults import header_mismatch, method_not_found, wire_errors
 from windlass.server.owner import owner
-from windlass.server.plain import ContextMaker, PlainCalls
+from windlass.server.plain import PlainCalls
 from windlass.server.wire import EXTENSION, create_result, detailed_task
 
 __all__ = ["TasksExtension"]
@@ -64,7 +64,7 @@ class TasksExtension(Extension):
         if entry is None:
             return await call_next(ctx)
         if classify(ctx) is ClientClass.TASKS_2026:
-            submitted = await self._desk.submit(entry, params, ctx, self._make_context(ctx, params))
+            submitted = await self._desk.submit(entry, params, ctx, self._make_context)
             return create_result(submitted) if isinstance(submitted, TaskView) else submitted
         if entry.policy.mode == "required":
             if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
@@ -81,10 +81,7 @@ class TasksExtension(Extension):
         # "Task Update Requests": unknown and answered keys are ignored, a part of the answers is welcome.
         _admit(ctx, params)
         with wire_errors():
-            view = await self._desk.store.look(params.task_id, owner(ctx))
-            answers = fitting_answers(view.questions, params.input_responses)
-            if answers:
-                await self._desk.store.answer(params.task_id, owner(ctx), answers)
+            await take_answers(self._desk.store, params.task_id, owner(ctx), params.input_responses)
         return {}
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:

@@ -175,7 +175,7 @@ async def open_site(
     async with AsyncExitStack() as stack:
         for name, fast in (("guarded", True), ("open", True), ("plain", False)):
             options = {} if name == "open" else guarded_options()
-            app = make_server(settings, **options).http_app(operator_token=OPERATOR_TOKEN, fast_polls=fast)
+            app = make_server(settings, **options).http_app(operator_token=OPERATOR_TOKEN, fast_paths=fast)
             await stack.enter_async_context(app.router.lifespan_context(app))
             apps[name] = plant(app)
         await stack.enter_async_context(working(make_server(settings), settings, concurrency=500))

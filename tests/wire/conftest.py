@@ -1,14 +1,23 @@
 """A replica, a worker and a client for every test that asks for `rpc`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from wire.shadow import compare_both_ways
 from wire.stack import Rpc, client_of, working
 from wire.tools import make_server
 
 from windlass.server.settings import ServerSettings
+
+
+@pytest.fixture(autouse=True)
+def both_ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In every test the fast answers about tasks are those of the SDK."""
+    differences = compare_both_ways(monkeypatch)
+    yield
+    assert differences == []
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""`tasks/get` answered past the SDK: the same request gets the same answer, whichever way it goes.
+"""Requests answered past the SDK: the same request gets the same answer, whichever way it goes.
 
-Every request here is sent to two replicas of one deployment, one with the fast way and one without, and the whole
-responses are compared: status, headers, body.
+Every request here is sent to two replicas of one deployment, one with the fast paths and one without, and the whole
+responses are compared: status, headers, body. Beside that every fast answer of `tasks/*`, in all the tests of this
+folder, is compared with the SDK's (`shadow.py`).
 """
 
 import asyncio
@@ -15,8 +16,11 @@ from redis.asyncio import Redis
 from wire.stack import REVISION, TASKS, Json, Rpc, client_of, working
 from wire.tools import make_server
 
-import windlass.server.fast_get as fast_get
+import windlass.server.fast_paths as fast_paths
+import windlass.server.fast_requests as fast_requests
+from windlass.engine.errors import StoreUnavailable
 from windlass.server.settings import ServerSettings
+from windlass.store.keys import Keys
 from windlass.store.tasks import TaskStore
 
 META = "io.modelcontextprotocol/"
@@ -29,11 +33,17 @@ class Pair:
         self.fast = fast
         self.slow = slow
 
-    async def same(self, change: Callable[[Json, Json], Any], task_id: str) -> httpx2.Response:
-        """A poll, changed in headers and body before it is sent; the answer, which must be the same from both."""
+    async def same(
+        self, change: Callable[[Json, Json], Any], task_id: str, method: str = "tasks/get", **more: Any
+    ) -> httpx2.Response:
+        """A request, changed in headers and body before it is sent; the answer, which must be the same from both.
+
+        `more`: parameters besides the task id; for a call, what there is instead of it.
+        """
         answers = []
+        params = more if method == "tools/call" else {"taskId": task_id, **more}
         for rpc in (self.fast, self.slow):
-            parts = rpc.request("tasks/get", {"taskId": task_id}, name=task_id)
+            parts = rpc.request(method, params, name=more.get("name", task_id))
             body = json.loads(parts["content"])
             changed = change(parts["headers"], body)
             content = changed if isinstance(changed, bytes) else json.dumps(body).encode()
@@ -48,7 +58,14 @@ def shown(answer: httpx2.Response) -> dict[str, str]:
 
 
 def said(answer: httpx2.Response) -> Any:
-    return answer.json() if answer.headers.get("content-type") == "application/json" else answer.text
+    """The body, and of a new task without what no two tasks have in common."""
+    if answer.headers.get("content-type") != "application/json":
+        return answer.text
+    body = answer.json()
+    body.get("result", {}).pop("requestState", None)  # sealed, so that no two are alike
+    if body.get("result", {}).get("resultType") == "task":
+        assert all(body["result"].pop(own) for own in ("taskId", "createdAt", "lastUpdatedAt", "statusMessage"))
+    return body
 
 
 @pytest.fixture
@@ -56,7 +73,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
     """Two replicas, a client of each, and a worker."""
     async with (
         client_of(make_server(settings)) as fast,
-        client_of(make_server(settings), fast_polls=False) as slow,
+        client_of(make_server(settings), fast_paths=False) as slow,
         working(make_server(settings), settings),
     ):
         yield Pair(fast, slow)
@@ -66,14 +83,14 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry a request that came as far as being answered here: whether it was."""
     ways: list[bool] = []
-    reply = fast_get.FastGet._reply
+    reply = fast_paths.FastPaths._reply
 
-    async def watched(self: Any, message: Any, named: str) -> bytes | None:
-        answer = await reply(self, message, named)
+    async def watched(self: Any, message: Any, headers: Any, scope: Any) -> tuple[int, bytes] | None:
+        answer = await reply(self, message, headers, scope)
         ways.append(answer is not None)
         return answer
 
-    monkeypatch.setattr(fast_get.FastGet, "_reply", watched)
+    monkeypatch.setattr(fast_paths.FastPaths, "_reply", watched)
     return ways
 
 
@@ -82,8 +99,8 @@ def nothing(headers: Json, body: Json) -> None:
 
 
 def test_the_fast_way_is_for_the_revision_that_the_tests_speak() -> None:
-    assert fast_get.LATEST_MODERN_VERSION == REVISION
-    assert fast_get.EXTENSION == TASKS
+    assert fast_paths.LATEST_MODERN_VERSION == REVISION
+    assert fast_requests.EXTENSION == TASKS
 
 
 async def test_a_task_in_any_state_reads_the_same_both_ways(pair: Pair, taken: list[bool]) -> None:
@@ -207,6 +224,106 @@ async def test_requests_that_are_odd_in_any_way_get_the_same_answer_both_ways(pa
             raise AssertionError(what) from different
 
 
+@pytest.mark.parametrize(("method", "more"), [("tasks/cancel", {}), ("tasks/update", {"inputResponses": {"x": 1}})])
+async def test_odd_requests_that_change_a_task_get_the_same_answer_both_ways(
+    pair: Pair, method: str, more: Json, taken: list[bool]
+) -> None:
+    task_id = await pair.fast.task("ask")
+    taken.clear()
+    assert (await pair.same(nothing, task_id, method, **more)).json()["result"]["resultType"] == "complete"
+    assert taken == [True]
+    oddities = ODD | {"answers that are a list": put([], "params", "inputResponses")}
+    for what, change in oddities.items():
+        try:
+            await pair.same(change, task_id, method, **more)
+        except AssertionError as different:
+            raise AssertionError(what) from different
+
+
+CALLS: dict[str, Callable[[Json, Json], Any]] = {
+    "an unknown tool": put("nothing", "params", "name"),
+    "a tool that is no task": put("hello", "params", "name"),
+    "a tool that asks before it starts": put("greet_later", "params", "name"),
+    "a tool that runs only as a task": put("strict", "params", "name"),
+    "a name that is a number": put(7, "params", "name"),
+    "no arguments": without("params", "arguments"),
+    "arguments that are null": put(None, "params", "arguments"),
+    "arguments that are a list": put([], "params", "arguments"),
+    "an argument too many": put({"count": 1, "more": 1}, "params", "arguments"),
+    "an argument of the wrong kind": put({"count": "many"}, "params", "arguments"),
+    "an argument missing": put({}, "params", "arguments"),
+    "arguments too large": put({"count": 1, "more": "x" * 20_000}, "params", "arguments"),
+    "half a surrogate pair": put({"count": 1, "\ud800": 1}, "params", "arguments"),
+    "the task member of an earlier revision": put({}, "params", "task"),
+    "a state": put("sealed", "params", "requestState"),
+    "answers": put({}, "params", "inputResponses"),
+    "an argument in a header": headed(mcp_param_count="1"),
+    "an idempotency key": put("k", "params", "_meta", "io.windlass/idempotencyKey"),
+    "a name in base64 that is right": headed(mcp_name="=?base64?c3RlcHM=?="),
+}
+
+
+async def test_odd_calls_get_the_same_answer_both_ways(pair: Pair, taken: list[bool]) -> None:
+    call = {"name": "steps", "arguments": {"count": 1}}
+    assert (await pair.same(nothing, "", "tools/call", **call)).json()["result"]["resultType"] == "task"
+    assert taken == [True]
+
+    def named(change: Callable[[Json, Json], Any]) -> Callable[[Json, Json], Any]:
+        def both(headers: Json, body: Json) -> Any:
+            """The header says what the body says, so that more than their difference is looked at."""
+            changed = change(headers, body)
+            if changed is None and headers.get("mcp-name") == "steps" and isinstance(body["params"], dict):
+                headers["mcp-name"] = str(body["params"].get("name"))
+            return changed
+
+        return both
+
+    for what, change in {**ODD, **CALLS, "no task id": without("params", "name")}.items():
+        try:
+            await pair.same(named(change), "", "tools/call", **call)
+        except AssertionError as different:
+            raise AssertionError(what) from different
+
+
+async def test_a_call_over_a_quota_is_refused_the_same_both_ways(redis: Redis, settings: ServerSettings) -> None:
+    narrow = settings.model_copy(update={"open_limit": 1})
+    async with client_of(make_server(narrow)) as fast, client_of(make_server(narrow), fast_paths=False) as slow:
+        await fast.task("stay")
+        answer = await Pair(fast, slow).same(nothing, "", "tools/call", name="stay", arguments={})
+    assert answer.json()["error"]["data"] == {"retryable": True, "reason": "quota"}
+
+
+async def test_a_task_made_either_way_is_stored_alike(redis: Redis, settings: ServerSettings) -> None:
+    """Arguments, policy, and what the worker is told of the client."""
+    keys = Keys(settings.prefix)
+    async with client_of(make_server(settings)) as fast, client_of(make_server(settings), fast_paths=False) as slow:
+        for tool, arguments in {"strict": {}, "steps": {"count": 3}, "plain": {"text": "ä"}}.items():
+            stored = []
+            for rpc in (fast, slow):
+                task_id = await rpc.task(tool, **arguments)
+                record: dict[bytes, bytes] = await redis.hgetall(keys.record(task_id))  # type: ignore[misc]
+                own = (b"id", b"created_ms", b"updated_ms", b"deadline_ms")
+                kept = {name: value for name, value in record.items() if name not in own}
+                stored.append((kept, await redis.get(keys.args(task_id))))
+            assert stored[0] == stored[1]
+
+
+async def test_a_task_whose_reply_was_lost_is_made_once(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, redis: Redis, settings: ServerSettings
+) -> None:
+    """The error is told by the fast path itself: the SDK would make a second one."""
+    create = TaskStore.create
+
+    async def lost(self: TaskStore, task: Any) -> Any:
+        await create(self, task)
+        raise StoreUnavailable("no reply")
+
+    monkeypatch.setattr(TaskStore, "create", lost)
+    reply = await pair.fast.call("strict")
+    assert reply["error"]["data"] == {"retryable": True, "reason": "store_unavailable"}
+    assert await redis.zcard(Keys(settings.prefix).all) == 1
+
+
 async def test_an_author_who_puts_middleware_around_methods_sees_every_poll(
     redis: Redis, settings: ServerSettings
 ) -> None:
@@ -228,7 +345,7 @@ async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: p
     task_id = await pair.fast.task("stay")
 
     async def broken(self: TaskStore, task_id: str, principal: str) -> Any:
-        raise fast_get.WindlassError("no store")
+        raise fast_paths.WindlassError("no store")
 
     monkeypatch.setattr(TaskStore, "look", broken)
     answer = await pair.same(nothing, task_id)
