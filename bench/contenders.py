@@ -1,7 +1,7 @@
 """Who is measured, and how each one's processes are started. What is measured is in `cases/`."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "CELERY",
     "DRAMATIQ",
     "FASTMCP",
+    "FASTMCP_MEMORY",
     "FOLLOWERS",
     "QUEUES",
     "ROOT",
@@ -40,6 +41,8 @@ class Contender:
     redis_variable: str = "BENCH_REDIS_URL"
     redis_options: str = ""
     """Appended to the address of Redis."""
+    address: str = ""
+    """Given instead of that of Redis."""
     slots_variable: str = "BENCH_CONCURRENCY"
     environment: dict[str, str] = field(default_factory=dict)
     server_works: bool = False
@@ -77,7 +80,10 @@ FASTMCP = Contender(
     environment={"FASTMCP_LOG_LEVEL": "WARNING", "FASTMCP_CHECK_FOR_UPDATES": "off"},
     server_works=True,
     unfinished=(("XLEN", "fastmcp:stream"), ("ZCARD", "fastmcp:queue")),
+    setup=("scripts/peers",),
 )
+FASTMCP_MEMORY = replace(FASTMCP, name="fastmcp_memory", label="FastMCP (memory)", address="memory://", unfinished=())
+"""Its default: everything in the server process, and gone with it."""
 ARQ = Contender("arq", "arq, defaults", _PROGRAMS / "arq_program.py", unfinished=(("ZCARD", "arq:queue"),))
 ARQ_TUNED = Contender(
     "arq_tuned",

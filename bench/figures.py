@@ -36,8 +36,6 @@ class Figure:
     """Whom ours is compared with: the best of them that was measured."""
     goal: Goal | None = None
     digits: int = 0
-    promised: bool = False
-    """A run that misses its goal has failed."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import FASTMCP
+from bench.contenders import FASTMCP, QUEUES, Contender
 from bench.private_redis import server_program
 
 __all__ = ["facts"]
 
 _OURS = ("windlass", "mcp", "arq", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "pydantic")
+_QUEUES = {"taskiq": ("taskiq", "taskiq-redis")}
 _THEIRS = ("fastmcp", "fastmcp-tasks", "pydocket", "mcp", "redis", "uvicorn", "uvloop", "httptools")
 _ASK = """
 import importlib.metadata, json, sys
@@ -40,12 +41,18 @@ def facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "redis": _redis_version(),
         "versions": {name: _version(name) for name in _OURS},
-        "peers": _peer_versions() if FASTMCP.is_installed() else None,
+        "peers": _versions_at(FASTMCP, *_THEIRS) if FASTMCP.is_installed() else None,
+        "queues": {
+            name: version
+            for queue in QUEUES
+            if queue.is_installed()
+            for name, version in _versions_at(queue, *_QUEUES.get(queue.name, (queue.name,))).items()
+        },
     }
 
 
-def _peer_versions() -> dict[str, str | None]:
-    command: list[str | Path] = [FASTMCP.python, "-c", _ASK, *_THEIRS]
+def _versions_at(contender: Contender, *packages: str) -> dict[str, str | None]:
+    command: list[str | Path] = [contender.python, "-c", _ASK, *packages]
     versions: dict[str, str | None] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     return versions
 

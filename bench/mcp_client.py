@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import uvloop
 
-__all__ = ["Endpoint", "Load", "call_tool", "get_task", "run_client"]
+__all__ = ["Endpoint", "Line", "Load", "call_tool", "cancel_task", "get_task", "listen_to", "run_client"]
 
 T = TypeVar("T")
 
@@ -37,13 +37,23 @@ def get_task(task_id: str) -> bytes:
     return _request("tasks/get", task_id, {"taskId": task_id})
 
 
+def cancel_task(task_id: str) -> bytes:
+    """The request that cancels a task."""
+    return _request("tasks/cancel", task_id, {"taskId": task_id})
+
+
+def listen_to(task_id: str) -> bytes:
+    """The request whose answer goes on: every change of a task."""
+    return _request("subscriptions/listen", "", {"notifications": {"taskIds": [task_id]}})
+
+
 def _request(method: str, name: str, params: dict[str, Any]) -> bytes:
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}
     body = json.dumps(message, separators=(",", ":")).encode()
     head = (
         "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         f"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: {REVISION}\r\n"
-        f"Mcp-Method: {method}\r\nMcp-Name: {name}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Mcp-Method: {method}\r\nContent-Length: {len(body)}\r\n" + (f"Mcp-Name: {name}\r\n" if name else "") + "\r\n"
     )
     return head.encode() + body
 
@@ -76,7 +86,7 @@ class Endpoint:
     async def is_open(self) -> bool:
         """Whether somebody listens there."""
         try:
-            async with _Line(self.port):
+            async with self.line():
                 return True
         except OSError:
             return False
@@ -87,33 +97,34 @@ class Endpoint:
         Raises:
             RuntimeError: an error came back.
         """
-        async with _Line(self.port) as line:
-            return _result(await line.ask(self._addressed(request)))
+        async with self.line() as line:
+            return await line.result(request)
+
+    def line(self) -> "Line":
+        """A connection to keep."""
+        return Line(self.port)
 
     async def load(self, request: bytes, *, lines: int, seconds: float, most: int, expect: bytes) -> Load:
         """Send `request` on `lines` connections for `seconds`, at most `most` times; every answer holds `expect`."""
-        addressed, budget, latencies = self._addressed(request), iter(range(most)), list[float]()
+        budget, latencies = iter(range(most)), list[float]()
 
-        async def keep_asking(line: _Line, deadline: float) -> None:
+        async def keep_asking(line: Line, deadline: float) -> None:
             while time.perf_counter() < deadline and next(budget, None) is not None:
                 sent = time.perf_counter()
-                answer = await line.ask(addressed)
+                answer = await line.ask(request)
                 latencies.append(time.perf_counter() - sent)
                 if expect not in answer:
                     raise RuntimeError(f"an answer without {expect!r}: {answer[:1000]!r}")
 
         async with asyncio.timeout(seconds + _PATIENCE), AsyncExitStack() as stack:
-            opened = [await stack.enter_async_context(_Line(self.port)) for _ in range(lines)]
+            opened = [await stack.enter_async_context(self.line()) for _ in range(lines)]
             started = time.perf_counter()
             asking = [keep_asking(line, started + seconds) for line in opened]
             await asyncio.gather(*asking)
             return Load(time.perf_counter() - started, latencies)
 
-    def _addressed(self, request: bytes) -> bytes:
-        return request.replace(b"{port}", str(self.port).encode(), 1)
 
-
-class _Line(asyncio.Protocol):
+class Line(asyncio.Protocol):
     """One kept connection that carries one request at a time."""
 
     def __init__(self, port: int) -> None:
@@ -121,6 +132,7 @@ class _Line(asyncio.Protocol):
         self._received = bytearray()
         self._answer: asyncio.Future[bytes] | None = None
         self._transport: Any = None
+        self._hear: Callable[[bytes], object] | None = None
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -131,11 +143,32 @@ class _Line(asyncio.Protocol):
         self._transport.close()
 
     async def ask(self, request: bytes) -> bytes:
+        """The whole answer, head and all."""
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        self._write(request)
         return await self._answer
 
+    async def result(self, request: bytes) -> dict[str, Any]:
+        """The JSON-RPC result.
+
+        Raises:
+            RuntimeError: an error came back.
+        """
+        return _result(await self.ask(request))
+
+    def hear(self, request: bytes, told: Callable[[bytes], object]) -> None:
+        """Have `told` called with each piece of an answer that goes on."""
+        self._hear = told
+        self._write(request)
+
+    def _write(self, request: bytes) -> None:
+        self._transport.write(request.replace(b"{port}", str(self._port).encode(), 1))
+
     def data_received(self, data: bytes) -> None:
+        """Wait for the rest of an answer."""
+        if self._hear is not None:
+            self._hear(data)
+            return
         self._received += data
         if self._answer is not None and _is_whole(self._received):
             answer, self._answer = self._answer, None
@@ -143,6 +176,7 @@ class _Line(asyncio.Protocol):
             answer.set_result(whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Fail who waits."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError("the server closed the connection"))
 

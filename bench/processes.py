@@ -60,12 +60,16 @@ class Program:
         return self._process.poll() is not None
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far; 0 where the system does not tell (no /proc)."""
-        try:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time that its running processes used so far; 0 where the system does not tell (no /proc)."""
+        ticks = 0
+        for told in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = told.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended
+            if int(fields[2]) == self._process.pid:  # of this process group
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> int:
         """Bytes of memory it has now; 0 where the system does not tell (no /proc)."""

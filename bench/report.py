@@ -1,21 +1,22 @@
 """The results as a table for a terminal, as Markdown for docs/performance.md, and as JSON. No measuring here."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, QUEUES, ROOT, SDK, WINDLASS
+from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, FASTMCP_MEMORY, QUEUES, ROOT, SDK, WINDLASS
 from bench.figures import Result
 from bench.plan import Plan
 from bench.plot import as_svg
 
-__all__ = ["as_json", "as_table", "write_markdown"]
+__all__ = ["as_json", "as_table", "known_reasons", "verdicts", "write_markdown"]
 
 PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "performance"
 _PLOTTED = ("drain_10", "drain_100", "create_rate", "get_rate", "start_p50", "enqueue_rate")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-_COLUMNS = (WINDLASS, FASTMCP, *QUEUES, ARQ, ARQ_TUNED, SDK)
+_COLUMNS = (WINDLASS, FASTMCP, FASTMCP_MEMORY, *QUEUES, ARQ, ARQ_TUNED, SDK)
 _NUMBERS = len(_COLUMNS) + 1
 
 
@@ -31,6 +32,29 @@ def as_table(results: Sequence[Result]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def known_reasons(page: Path = PAGE) -> dict[str, str]:
+    """Figure -> why its goal is missed, as the page tells it: `- **figure**: reason`, lines that are set in go on."""
+    told = re.findall(r"^- \*\*(\w+)\*\*: (.+(?:\n  .+)*)", page.read_text(), re.MULTILINE)
+    return {figure: " ".join(reason.split()) for figure, reason in told}
+
+
+def verdicts(results: Sequence[Result], reasons: Mapping[str, str]) -> Iterator[str]:
+    """One line for each goal that was missed or cannot be judged, and the sums."""
+    judged = [result for result in results if result.is_met is not None]
+    for result in results:
+        figure, goal = result.figure, result.figure.goal
+        if result.is_met is False and goal is not None:
+            ours, limit = result.medians[WINDLASS.name], result.goal
+            reason = f"known: {reasons[figure.key]}" if figure.key in reasons else "not known to be missed"
+            measured = f"goal {goal.words}: {limit:,.{figure.digits}f}, measured {ours:,.{figure.digits}f}"
+            yield f"MISSED {figure.key}: {figure.title}: {measured} {figure.unit} ({reason})"
+        elif result.is_met is None and goal is not None:
+            yield f"NOT JUDGED {figure.key}: {figure.title}: nobody to compare with was measured"
+        elif result.is_met and figure.key in reasons:
+            yield f"MET {figure.key}: {figure.title}: this time, although known to be missed"
+    yield f"{sum(result.is_met is True for result in judged)} of {len(judged)} goals are met"
 
 
 def as_json(results: Sequence[Result], machine: dict[str, Any], plan: Plan) -> dict[str, Any]:
@@ -70,8 +94,9 @@ def write_markdown(results: Sequence[Result], machine: dict[str, Any], plan: Pla
     rows = [_heading(), *map(_row, results)]
     rule = ["---", *["---:"] * _NUMBERS, "---", "---"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
+    missed = "\n".join(f"- {line}" for line in verdicts(results, {}))
     plots = "\n".join(f"![{name}](performance/{name}.svg)" for name in _draw(results))
-    page.write_text(f"{before}{BEGIN}\n{_setting(machine, plan)}\n\n{table}\n\n{plots}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{_setting(machine, plan)}\n\n{table}\n\n{missed}\n\n{plots}\n{END}{after}")
 
 
 def _draw(results: Sequence[Result]) -> list[str]:
@@ -105,9 +130,11 @@ def _row(result: Result) -> list[str]:
 def _setting(machine: dict[str, Any], plan: Plan) -> str:
     ours = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     peers = ", ".join(f"{name} {version or 'absent'}" for name, version in (machine["peers"] or {}).items())
+    others = ", ".join(f"{name} {version}" for name, version in machine["queues"].items() if version)
+    rounds = "one short round" if plan.rounds == 1 else f"medians of {plan.rounds} rounds"
     return (
         f"Measured {machine['date'][:10]} on {machine['cores']} cores of {machine['processor']} "
         f"({machine['system']}; load at the start {machine['load'][0]}), Python {machine['python']}, "
-        f"Redis {machine['redis']} with its append-only file on; medians of {plan.rounds} rounds.\n"
-        f"Our side: {ours}. FastMCP's side: {peers or 'not installed'}."
+        f"Redis {machine['redis']} with its append-only file on; {rounds}, {plan.depth:,} tasks in the deep queue.\n"
+        f"Our side: {ours}. FastMCP's side: {peers or 'not installed'}. Queues: {others or 'not installed'}."
     )

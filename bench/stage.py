@@ -13,7 +13,10 @@ from bench.mcp_client import Endpoint, run_client
 from bench.private_redis import PrivateRedis
 from bench.processes import Program, await_value, free_port
 
-__all__ = ["Stage"]
+__all__ = ["WARM", "Stage"]
+
+WARM = 5
+"""Tasks of a warm-up."""
 
 _START = 60.0
 """Seconds a program gets to start on a busy machine."""
@@ -51,13 +54,13 @@ class Stage:
         self.redis.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def serve(self, *, concurrency: int = 0) -> Endpoint:
+    def serve(self, *options: str, concurrency: int = 0) -> Endpoint:
         """A server that answers, and `concurrency` slots of a worker: in a process of its own unless the server works.
 
-        Without slots tasks stay queued.
+        Without slots tasks stay queued. `options`: for the contender's program.
         """
         port = free_port()
-        server = self._start("serve", port, slots=concurrency)
+        server = self._start("serve", port, *options, slots=concurrency)
         endpoint = Endpoint(port)
 
         def answers() -> bool | None:
@@ -73,9 +76,19 @@ class Stage:
         """Start a worker process."""
         return self._start("work", slots=concurrency)
 
+    def end(self, program: Program) -> None:
+        """SIGKILL a program."""
+        self.programs.remove(program)
+        program.stop()
+
     def send(self, tool: str, count: int, gap: float = 0.0) -> None:
         """Have `count` tasks enqueued by a process of their own, `gap` seconds apart, and wait for its end."""
         self.drive("send", tool, count, gap, seconds=_START + count * (gap + 0.02))
+
+    def warm_up(self) -> None:
+        """Have some tasks run, so that a worker is up and has loaded what it needs."""
+        self.send("stamp", WARM)
+        self.await_note("stamped", WARM)
 
     def drive(self, *words: Any, seconds: float) -> None:
         """Have the contender's program do something to its end."""
@@ -118,7 +131,7 @@ class Stage:
         started = Program(
             [contender.python, script, *map(str, words)],
             environment={
-                contender.redis_variable: self.redis.url + contender.redis_options,
+                contender.redis_variable: contender.address or self.redis.url + contender.redis_options,
                 "BENCH_JOURNAL": str(self._journal),
                 "PYTHONPYCACHEPREFIX": _bytecode().name,
                 contender.slots_variable: str(slots),

@@ -16,15 +16,19 @@ from typing import Any
 
 import pytest
 
-from bench.__main__ import broken_promises
+from bench.__main__ import CASES
 from bench.figures import Figure, Goal, Result
 from bench.plot import as_svg
+from bench.report import known_reasons, verdicts
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "bench" / "run"
-# The cheapest case, with every count and duration cut to a twentieth.
-SMALLEST = ("--quick", "--only", "get", "--scale", "0.05")
-PATIENCE = 55.0
+SHORT = ("--quick", "--scale", "0.05")
+"""Every count and duration cut to a twentieth."""
+SMALLEST = (*SHORT, "--only", "get")
+"""The cheapest case."""
+PATIENCE = 150.0
+"""Seconds that a run may take on a machine that is busy with other tests."""
 
 
 @pytest.fixture
@@ -57,11 +61,12 @@ def bench(scratch: Path, *words: str) -> tuple[int, str]:
     return status, (scratch / "said").read_text()
 
 
+@pytest.mark.timeout(180)
 def test_a_small_run_writes_every_figure_and_what_it_was_measured_on(scratch: Path) -> None:
     """figures are measured side by side in one run, and mean nothing without the machine."""
-    status, said = bench(scratch, *SMALLEST, "--json", str(scratch / "out.json"))
-    assert status == 0, said
-    report: dict[str, Any] = json.loads((scratch / "out.json").read_text())
+    status, said = bench(scratch, *SMALLEST, "--json", str(scratch / "made" / "out.json"))
+    assert status in (0, 1), said
+    report: dict[str, Any] = json.loads((scratch / "made" / "out.json").read_text())
 
     assert {"machine", "plan", "contenders", "figures"} == report.keys()
     assert report["plan"] == {"rounds": 1, "seconds": 1.0, "scale": 0.05}
@@ -69,15 +74,18 @@ def test_a_small_run_writes_every_figure_and_what_it_was_measured_on(scratch: Pa
     assert os.cpu_count() == machine["cores"]
     assert all(machine[fact] for fact in ("date", "processor", "system", "python", "redis", "versions"))
 
-    assert [figure["figure"] for figure in report["figures"]] == ["get_rate", "get_commands"]
-    measured = {"windlass", "fastmcp"} if machine["peers"] else {"windlass"}
+    assert [figure["figure"] for figure in report["figures"]] == ["get_rate", "get_sdk_rate", "get_commands"]
+    everybody = {"windlass", "fastmcp", "fastmcp_memory"} if machine["peers"] else {"windlass"}
+    absent = {"get_sdk_rate": {"fastmcp", "fastmcp_memory"}, "get_commands": {"fastmcp_memory"}}
     for figure in report["figures"]:
+        measured = everybody - absent.get(figure["figure"], set())
         assert measured == figure["rounds"].keys() == figure["medians"].keys()
         assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in figure["rounds"].values())
         assert figure["title"] in said
-        assert (figure["ratio"] is not None) == bool(machine["peers"])
+        assert (figure["ratio"] is not None) == ("fastmcp" in measured)
     rate = report["figures"][0]
     assert rate["met"] is (rate["medians"]["windlass"] >= rate["goal"] if machine["peers"] else None)
+    assert status == any(figure["met"] is False for figure in report["figures"]), said
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for left processes in /proc")
@@ -111,33 +119,53 @@ def test_the_page_takes_only_whole_tables(scratch: Path) -> None:
     assert (status, "leave out --only" in said) == (2, True)
 
 
-def result(ours: float, *, promised: bool) -> Result:
-    figure = Figure("k", "tasks & more", "tasks/s", True, ("saq",), Goal("≥ 1x saq", lambda _: 10.0), promised=promised)
-    return Result(figure, {"windlass": [ours], "saq": [10.0]}, 10.0)
+def result(ours: float, goal: float | None = 10.0, key: str = "k") -> Result:
+    figure = Figure(key, "tasks & more", "tasks/s", True, ("saq",), Goal("≥ 1x saq", lambda _: 10.0))
+    return Result(figure, {"windlass": [ours], "saq": [10.0]}, goal)
 
 
-def test_a_run_fails_where_a_promised_goal_is_missed_and_only_there() -> None:
-    results = [result(9, promised=True), result(9, promised=False), result(10, promised=True)]
-    assert broken_promises(results) == ["tasks & more"]
+def test_every_goal_that_is_missed_is_named_with_what_was_measured_and_whether_that_is_known() -> None:
+    results = [result(9), result(10), result(8, key="old"), result(9, None), result(11, key="once")]
+    told = list(verdicts(results, {"old": "it is hard", "once": "it was hard"}))
+    assert told == [
+        "MISSED k: tasks & more: goal ≥ 1x saq: 10, measured 9 tasks/s (not known to be missed)",
+        "MISSED old: tasks & more: goal ≥ 1x saq: 10, measured 8 tasks/s (known: it is hard)",
+        "NOT JUDGED k: tasks & more: nobody to compare with was measured",
+        "MET once: tasks & more: this time, although known to be missed",
+        "2 of 4 goals are met",
+    ]
+
+
+def test_what_the_page_says_of_a_missed_goal_is_of_a_goal_that_there_is() -> None:
+    goals = {figure.key for case in CASES for figure in case.figures if figure.goal is not None}
+    assert known_reasons().keys() <= goals
+
+
+def test_a_reason_on_the_page_is_read_to_its_end(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("- no figure\n- **start_p99**: it waits\n  for another.\n- **get_rate**: so it is.\n\nEnd.\n")
+    assert known_reasons(page) == {"start_p99": "it waits for another.", "get_rate": "so it is."}
 
 
 def test_a_plot_has_a_bar_for_each_who_was_measured_in_proportion_and_the_goal() -> None:
-    drawn = ET.fromstring(as_svg(result(5, promised=False), {"windlass": "Windlass", "saq": "saq"}))
+    drawn = ET.fromstring(as_svg(result(5), {"windlass": "Windlass", "saq": "saq"}))
     widths = [float(bar.get("width", "")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect")]
     assert widths[0] == 2 * widths[1] > 0
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert texts == ["tasks & more (tasks/s)", "saq", "10", "Windlass", "5", "≥ 1x saq"]
 
 
-def test_followers_share_one_subscription_and_miss_nothing(scratch: Path) -> None:
-    """The short form of a thousand open event streams; only what does not depend on the machine's speed is held."""
-    status, said = bench(
-        scratch, "--quick", "--only", "followers", "--scale", "0.05", "--json", str(scratch / "out.json")
-    )
-    assert status == 0, said
+@pytest.mark.timeout(180)
+def test_the_cases_that_need_a_client_over_mcp_measure_what_they_say(scratch: Path) -> None:
+    """Alone and short; only what does not depend on the machine's speed is held."""
+    cases = [word for name in ("followers", "poll", "cancel") for word in ("--only", name)]
+    status, said = bench(scratch, *SHORT, "--alone", *cases, "--json", str(scratch / "out.json"))
+    assert status in (0, 1), said
     report = json.loads((scratch / "out.json").read_text())
 
     figures = {figure["figure"]: figure["medians"]["windlass"] for figure in report["figures"]}
     assert (figures["followers_count"], figures["followers_subscriptions"], figures["followers_missed"]) == (20, 1, 0)
     assert 0 < figures["followers_p50"] <= figures["followers_p99"]
     assert figures["followers_rate"] > 10
+    assert all(figures[key] > 0 for key in ("poll_over", "seen_p50", "pushed_p50", "cancel_p50", "cancel_mcp_p50"))
+    assert "NOT JUDGED poll_over" in said

@@ -1,10 +1,13 @@
-"""From a cancel call until the running tool meets its CancelledError."""
+"""From a cancel until the running tool meets its CancelledError: by the store's own call, and over MCP."""
 
 import statistics
+import time
+from collections.abc import Sequence
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, WINDLASS, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, WINDLASS, Contender
 from bench.figures import Figure, Goal
+from bench.mcp_client import Endpoint, call_tool, cancel_task, run_client
 from bench.plan import Plan
 from bench.stage import Stage
 
@@ -12,18 +15,42 @@ __all__ = ["CANCEL"]
 
 
 def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
-    count = plan.count(100)
+    over_mcp = {"cancel_mcp_p50": _over_mcp(contender, plan.count(60))}
+    if contender is FASTMCP_MEMORY:
+        return over_mcp  # nobody outside its process can cancel
     with Stage(contender) as stage:
+        count = plan.count(100)
         stage.work(10)
         stage.drive("cancel", count, seconds=120)
-        called = {name: int(at) for name, at in stage.await_note("cancelling", count)}
-        met = {name: int(at) for name, at in stage.await_note("cancelled", count)}
-    return {"cancel_p50": statistics.median((met[name] - at) / 1e6 for name, at in called.items())}
+        called = stage.await_note("cancelling", count)
+        return {"cancel_p50": _median(called, stage.await_note("cancelled", count)), **over_mcp}
+
+
+def _over_mcp(contender: Contender, count: int) -> float:
+    with Stage(contender) as stage:
+        server = stage.serve(concurrency=10)
+        called = [run_client(lambda name=f"n{number}": _cancel(stage, server, name)) for number in range(count)]
+        return _median(called, stage.await_note("cancelled", count))
+
+
+async def _cancel(stage: Stage, server: Endpoint, name: str) -> list[str]:
+    """Cancel a call once it runs; its name, and when that was."""
+    async with server.line() as line:
+        task = await line.result(call_tool("cling", {"name": name}))
+        stage.await_note("clinging", int(name[1:]) + 1)
+        at = time.monotonic_ns()
+        await line.result(cancel_task(task["taskId"]))
+        return [name, str(at)]
+
+
+def _median(called: Sequence[Sequence[str]], met: Sequence[Sequence[str]]) -> float:
+    ended = {name: int(at) for name, at in met}
+    return statistics.median((ended[name] - int(at)) / 1e6 for name, at in called)
 
 
 CANCEL = Case(
     "cancel",
-    (WINDLASS, FASTMCP),
+    (WINDLASS, FASTMCP, FASTMCP_MEMORY),
     (
         Figure(
             "cancel_p50",
@@ -32,6 +59,15 @@ CANCEL = Case(
             more_is_better=False,
             peers=(FASTMCP.name,),
             goal=Goal("≤ 0.75x docket", lambda medians: 0.75 * medians["cancel_p50", FASTMCP.name]),
+            digits=2,
+        ),
+        Figure(
+            "cancel_mcp_p50",
+            "tasks/cancel over MCP to CancelledError in the tool, p50",
+            "ms",
+            more_is_better=False,
+            peers=(FASTMCP.name,),
+            goal=Goal("≤ 0.5x FastMCP", lambda medians: 0.5 * medians["cancel_mcp_p50", FASTMCP.name]),
             digits=2,
         ),
     ),

@@ -7,17 +7,19 @@ from bench.cases.case import Case
 from bench.contenders import ARQ, FASTMCP, SAQ, STREAQ, TASKIQ, WINDLASS, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
-from bench.stage import Stage
+from bench.stage import WARM, Stage
 
 __all__ = ["DEPTH", "IDLE", "PAIR", "STARVE"]
 
 _SLOTS = 10
 
 
-def _drained(contender: Contender, plan: Plan, *, workers: int = 1, queued: int, measured: int) -> float:
-    """Tasks a second, from when all workers have started until so many have been settled."""
+def _drained(contender: Contender, plan: Plan, *, workers: int = 1, queued: int, measured: int) -> tuple[float, float]:
+    """Tasks a second, from when all workers have started until so many have been settled; and bytes a queued task."""
     with Stage(contender) as stage:
+        empty = stage.redis.usage()
         stage.send("nop", queued)
+        held = stage.redis.usage().since(empty).memory / queued
         for _ in range(workers):
             stage.work(_SLOTS)
         stage.await_note("started", workers)
@@ -26,20 +28,20 @@ def _drained(contender: Contender, plan: Plan, *, workers: int = 1, queued: int,
         while now > goal and time.monotonic() < began + max(4 * plan.burst, 1):
             time.sleep(0.004)
             now = stage.unfinished()
-        return (left - now) / (time.monotonic() - began)
+        return (left - now) / (time.monotonic() - began), held
 
 
 def _pair(contender: Contender, plan: Plan) -> dict[str, float]:
     queued = plan.count(24_000 if contender is WINDLASS else 12_000, least=200)
-    one, two = (_drained(contender, plan, workers=n, queued=queued, measured=queued // 2) for n in (1, 2))
+    one, two = (_drained(contender, plan, workers=n, queued=queued, measured=queued // 2)[0] for n in (1, 2))
     return {"pair_gain": two / one}
 
 
 def _depth(contender: Contender, plan: Plan) -> dict[str, float]:
     measured = plan.count(3000, least=50)
-    shallow = _drained(contender, plan, queued=measured + 100, measured=measured)
-    deep = _drained(contender, plan, queued=measured + int(plan.depth * plan.scale), measured=measured)
-    return {"depth_cost": shallow / deep}
+    shallow, few = _drained(contender, plan, queued=measured + 100, measured=measured)
+    deep, many = _drained(contender, plan, queued=measured + int(plan.depth * plan.scale), measured=measured)
+    return {"depth_cost": shallow / deep, "depth_memory": many / few}
 
 
 def _starve(contender: Contender, plan: Plan) -> dict[str, float]:
@@ -49,18 +51,16 @@ def _starve(contender: Contender, plan: Plan) -> dict[str, float]:
         stage.send("hold", 150)
         stage.await_note("held", 150)
         stage.work(_SLOTS)
-        stage.send("stamp", 5)
-        stage.await_note("stamped", 5)
+        stage.warm_up()
         stage.send("stamp", count, 0.02)
-        stamps = stage.await_note("stamped", 5 + count)[5:]
+        stamps = stage.await_note("stamped", WARM + count)[WARM:]
     return {"starve_p50": statistics.median((int(started) - int(sent)) / 1e6 for sent, started in stamps)}
 
 
 def _idle(contender: Contender, plan: Plan) -> dict[str, float]:
     with Stage(contender) as stage:
         stage.work(_SLOTS)
-        stage.send("stamp", 1)
-        stage.await_note("stamped", 1)
+        stage.warm_up()
         time.sleep(1)  # what the start and the last task leave to be done
         before, began = stage.redis.usage(), time.monotonic()
         time.sleep(max(1.0, 2 * plan.burst))
@@ -96,6 +96,14 @@ DEPTH = Case(
             goal=Goal("flat: ≤ 1.3", lambda _: 1.3),
             digits=2,
         ),
+        Figure(
+            "depth_memory",
+            "Redis memory of a queued task in a deep queue, against a short one",
+            "times",
+            more_is_better=False,
+            goal=Goal("flat: ≤ 1.3", lambda _: 1.3),
+            digits=2,
+        ),
     ),
     _depth,
 )
@@ -110,7 +118,6 @@ STARVE = Case(
             more_is_better=False,
             goal=Goal("≤ 10 ms", lambda _: 10.0),
             digits=2,
-            promised=True,
         ),
     ),
     _starve,
@@ -127,7 +134,6 @@ IDLE = Case(
             peers=(FASTMCP.name, ARQ.name, SAQ.name, TASKIQ.name, STREAQ.name),
             goal=Goal("< 10", lambda _: 10.0),
             digits=1,
-            promised=True,
         ),
     ),
     _idle,

@@ -1,9 +1,11 @@
 """One worker and a full queue of tasks that do nothing: settled tasks a second, from the first start to the last end.
 
-A drain that takes too long is cut off, and what was settled until then counts.
+Also what a task costs the worker's processor and Redis. A drain that takes too long is cut off, and what was settled
+until then counts.
 """
 
 import time
+from dataclasses import dataclass
 
 from bench.cases.case import Case
 from bench.contenders import ARQ, ARQ_TUNED, CELERY, DRAMATIQ, FASTMCP, QUEUES, WINDLASS, Contender
@@ -22,22 +24,38 @@ _NAMES = tuple(peer.name for peer in _PEERS)
 
 
 def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
-    return {f"drain_{concurrency}": _drained(contender, concurrency, plan) for concurrency in (10, 100)}
+    ten, hundred = (_drained(contender, slots, plan) for slots in (10, 100))
+    return {"drain_10": ten.rate, "drain_100": hundred.rate, "drain_cpu": ten.cpu_ms, "drain_commands": ten.commands}
 
 
-def _drained(contender: Contender, concurrency: int, plan: Plan) -> float:
+@dataclass(frozen=True)
+class _Drained:
+    """One drain."""
+
+    rate: float
+    """Tasks a second."""
+    cpu_ms: float
+    """Milliseconds of the worker's processor time a task."""
+    commands: float
+    """Redis commands a task, those inside scripts included."""
+
+
+def _drained(contender: Contender, concurrency: int, plan: Plan) -> _Drained:
     count = plan.count(_TASKS.get(contender.name, _OTHERS), least=50)
     with Stage(contender) as stage:
         stage.send("nop", count)
         stage.work(concurrency)
         ((first_ns,),) = stage.await_note("started")
+        cpu, before, queued = stage.cpu_seconds(), stage.redis.usage(), stage.unfinished()
         started = int(first_ns) / 1e9
         deadline = started + max(2 * plan.burst, 0.5)
         left = stage.unfinished()
         while left and time.monotonic() < deadline:
             time.sleep(_EVERY)
             left = stage.unfinished()
-        return (count - left) / (time.monotonic() - started)
+        took, done = time.monotonic() - started, max(1, queued - left)
+        cpu, used = stage.cpu_seconds() - cpu, stage.redis.usage().since(before)
+        return _Drained((count - left) / took, cpu * 1000 / done, used.commands / done)
 
 
 def _goal(factor: int, key: str) -> Goal:
@@ -53,16 +71,34 @@ def _goal(factor: int, key: str) -> Goal:
 DRAIN = Case(
     "drain",
     (WINDLASS, *_PEERS),
-    tuple(
+    (
+        *(
+            Figure(
+                f"drain_{concurrency}",
+                f"drain of no-op tasks, one worker, concurrency {concurrency}",
+                "tasks/s",
+                more_is_better=True,
+                peers=_NAMES,
+                goal=_goal(factor, f"drain_{concurrency}"),
+            )
+            for concurrency, factor in ((10, 3), (100, 4))
+        ),
         Figure(
-            f"drain_{concurrency}",
-            f"drain of no-op tasks, one worker, concurrency {concurrency}",
-            "tasks/s",
-            more_is_better=True,
+            "drain_cpu",
+            "the same, concurrency 10: processor time of the worker a task",
+            "ms",
+            more_is_better=False,
             peers=_NAMES,
-            goal=_goal(factor, f"drain_{concurrency}"),
-        )
-        for concurrency, factor in ((10, 3), (100, 4))
+            digits=2,
+        ),
+        Figure(
+            "drain_commands",
+            "the same, concurrency 10: Redis commands a task, those inside scripts included",
+            "commands",
+            more_is_better=False,
+            peers=_NAMES,
+            digits=1,
+        ),
     ),
     _measure,
 )

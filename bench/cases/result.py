@@ -17,8 +17,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     count = plan.count(300)
     with Stage(contender) as stage:
         stage.work(10)
-        stage.send("stamp", 5)
-        stage.await_note("stamped", 5)
+        stage.warm_up()
         stage.drive("await", count, _GAP, seconds=60)
         waits = [float(seconds) * 1000 for (seconds,) in stage.await_note("answered", count)]
     return {"result_p50": statistics.median(waits)}

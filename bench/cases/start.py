@@ -9,7 +9,7 @@ from bench.cases.case import Case
 from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, QUEUES, TASKIQ, WINDLASS, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
-from bench.stage import Stage
+from bench.stage import WARM, Stage
 
 __all__ = ["START"]
 
@@ -22,10 +22,9 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     count = plan.count(300)
     with Stage(contender) as stage:
         stage.work(10)
-        stage.send("stamp", 5)
-        stage.await_note("stamped", 5)  # the worker is up and has loaded its scripts
+        stage.warm_up()
         stage.send("stamp", count, _GAP)
-        stamps = stage.await_note("stamped", 5 + count)[5:]
+        stamps = stage.await_note("stamped", WARM + count)[WARM:]
     waits = [(int(started) - int(sent)) / 1e6 for sent, started in stamps]
     return {"start_p50": statistics.median(waits), "start_p99": statistics.quantiles(waits, n=100)[98]}
 

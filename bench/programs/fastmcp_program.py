@@ -67,6 +67,15 @@ async def report(count: int, ctx: Context) -> str:
     return "done"
 
 
+@mcp.tool(task=True)
+async def tick(gap: float, ctx: Context) -> str:
+    """Report the time, every `gap` seconds, until the process ends."""
+    note_now("ticking")
+    while True:
+        await ctx.report_progress(0, None, f"tick {time.monotonic_ns()}")
+        await asyncio.sleep(gap)
+
+
 async def send(tool: str, count: int, gap: float) -> None:
     """Add tasks to the docket by the call that the server ends with, without what it writes before."""
     settings = DocketSettings()

@@ -1,6 +1,6 @@
 """Windlass under test: `serve PORT`, `work`, `send TOOL COUNT GAP`, `await COUNT GAP`, `cancel COUNT`.
 
-Settings: WINDLASS_*.
+`serve PORT through-the-sdk` takes no short way. Settings: WINDLASS_*.
 """
 
 import asyncio
@@ -123,7 +123,8 @@ def main(mode: str, *words: str) -> None:
     """Run one of the modes."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     if mode == "serve":
-        uvicorn.run(mcp.http_app(), host="127.0.0.1", port=int(words[0]), log_level="warning")
+        app = mcp.http_app(fast_paths=not words[1:])
+        uvicorn.run(app, host="127.0.0.1", port=int(words[0]), log_level="warning")
     elif mode == "work":
         Worker(mcp, WorkerSettings()).run()
     elif mode == "await":

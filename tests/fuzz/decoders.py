@@ -27,7 +27,7 @@ from windlass.cli.json_nodes import JsonFault
 from windlass.engine.errors import BadArguments, BadCursor, SealBroken, SettingsError
 from windlass.engine.outcome import outcome_from_json, outcome_to_json
 from windlass.engine.policy import FROM_META, TaskConfig
-from windlass.server import api_parts, artifact_api, fast_get, refusal, scope_gate
+from windlass.server import api_parts, artifact_api, fast_requests, refusal, scope_gate
 from windlass.server.answers import fitting_answers
 from windlass.server.api_wire import event_json, task_json
 from windlass.server.call_keys import META_KEY, keys_of_call
@@ -206,8 +206,9 @@ def _message(data: bytes) -> None:
 
 
 def _poll(data: bytes) -> None:
-    found = fast_get._poll(data)
-    assert found is None or (type(found[0]) in (int, str) and len(found[1]) <= 256)
+    found = fast_requests.read_request(data)
+    assert found is None or (type(found.id) in (int, str) and isinstance(found.named, str))
+    assert found is None or len(found.params.get("taskId", "")) <= 256
     assert isinstance(scope_gate._called(data), str | None)
 
 
