@@ -35,9 +35,9 @@ def _over_mcp(contender: Contender, count: int) -> float:
 
 async def _cancel(stage: Stage, server: Endpoint, name: str) -> list[str]:
     """Cancel a call once it runs; its name, and when that was."""
+    task = await server.ask(call_tool("cling", {"name": name}))
+    stage.await_note("clinging", int(name[1:]) + 1)
     async with server.line() as line:
-        task = await line.result(call_tool("cling", {"name": name}))
-        stage.await_note("clinging", int(name[1:]) + 1)
         at = time.monotonic_ns()
         await line.result(cancel_task(task["taskId"]))
         return [name, str(at)]
