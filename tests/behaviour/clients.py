@@ -52,12 +52,22 @@ class Client:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.asked: list[str] = []
+        """The words of forms and links."""
+        self.requests: list[Json] = []
+        """Every question."""
 
     def answer(self, request: Json) -> Json:
-        """Answer a form with its own words, without the question mark."""
-        words = str(request["params"]["message"])
+        """Answer a form with its own words, without the question mark; open a link, tell a joke, name a root."""
+        params = request.get("params") or {}
+        self.requests.append(request)
+        match request["method"]:
+            case "sampling/createMessage":
+                return {"role": "assistant", "content": {"type": "text", "text": "Knock knock."}, "model": "small-1"}
+            case "roots/list":
+                return {"roots": [{"uri": "file:///srv"}]}
+        words = str(params["message"])
         self.asked.append(words)
-        return {"action": "accept", "content": {"name": words.rstrip("?")}}
+        return {"action": "accept", **({} if params.get("mode") == "url" else {"content": {"name": words.rstrip("?")}})}
 
     def begin(self, tool: str, **arguments: Any) -> Task:
         """Call a task tool.

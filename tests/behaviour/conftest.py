@@ -103,5 +103,6 @@ def client(request: pytest.FixtureRequest, clients: dict[str, Client]) -> Client
     """Each class of client in turn."""
     chosen = clients[request.param]
     chosen.asked.clear()
+    chosen.requests.clear()
     chosen.wire.heard.clear()
     return chosen

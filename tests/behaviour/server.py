@@ -65,3 +65,16 @@ async def ask_two(ctx: Context[Any, Any]) -> str:
     first, second = await asyncio.gather(ctx.elicit("First?", Person), ctx.elicit("Second?", Person))
     third = await ctx.elicit("Third?", Person)
     return " ".join(one.data.name if one.action == "accept" else one.action for one in (first, second, third))
+
+
+@mcp.tool(task=True)
+async def ask_everything(ctx: Context[Any, Any]) -> list[str]:
+    """Asks all there is to ask at once."""
+    form, link, model, roots = await asyncio.gather(
+        ctx.elicit("Who?", Person),
+        ctx.elicit_url("Sign in, please.", "https://bank.example/login"),
+        ctx.sample("Tell me a joke."),
+        ctx.list_roots(),
+    )
+    name = form.data.name if form.action == "accept" else form.action
+    return [name, link.action, getattr(model.content, "text", ""), *(str(root.uri) for root in roots.roots)]

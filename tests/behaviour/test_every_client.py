@@ -76,6 +76,18 @@ def test_questions_are_asked_once_each_and_their_answers_reach_the_tool(client: 
     assert sorted(client.asked) == ["First?", "Second?", "Third?"]
 
 
+@pytest.mark.requirement("questions-2025", "questions-2026")
+def test_forms_links_models_and_roots_are_asked_for_at_once(client: Client) -> None:
+    """`elicitationId` is in a link's request of 2025-11-25, and was removed from 2026-07-28 (its changelog, 11)."""
+    result = client.begin("ask_everything").result()
+
+    assert result["structuredContent"] == {"result": ["Who", "accept", "Knock knock.", "file:///srv"]}
+    kinds = ["elicitation/create", "elicitation/create", "roots/list", "sampling/createMessage"]
+    assert sorted(request["method"] for request in client.requests) == kinds
+    (link,) = [request["params"] for request in client.requests if request.get("params", {}).get("mode") == "url"]
+    assert ("elicitationId" in link) is not is_modern(client)
+
+
 @pytest.mark.requirement("required-2025", "required-2026")
 def test_a_tool_that_runs_only_as_a_task_is_refused_without_one(clients: dict[str, Client]) -> None:
     for name in ("2026 http", "2026 stdio", "2025 http", "2025 stdio"):

@@ -15,7 +15,7 @@ Answer = Callable[[Json], Json]
 """Takes a request of the server's, gives its result."""
 
 TASKS = "io.modelcontextprotocol/tasks"
-CAPABILITIES: Json = {"elicitation": {}}
+CAPABILITIES: Json = {"elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}}, "roots": {}}
 PATIENCE = 30.0
 
 
