@@ -9,6 +9,7 @@ from mcp.client import Client
 from mcp_types import Implementation
 
 from windlass.testing.asked import callbacks
+from windlass.testing.asked_by_words import questions_in
 from windlass.testing.calling import Called, Wire
 
 __all__ = ["HandedOffClient", "HeldClient", "connect_handed_off", "connect_held"]
@@ -37,27 +38,43 @@ class HeldClient:
 
 
 class HandedOffClient:
-    """Calls like a model: a reply that names a task is followed with `task_wait` until the result is there."""
+    """Calls like a model: a reply that names a task is followed with `task_wait` until the result is there, and what is
+    asked on the way is answered with `task_answer`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
         self.called = Called()
         self._client: Client | None = None
 
     async def call(self, tool: str, /, **arguments: Any) -> Called:
         """Call a tool and follow it; each reply on the way is in `seen` as ("handed_off", text)."""
-        called = self.called = Called()
+        called = self.called = Called(questions=self._wire.answerer.asked)
         assert self._client is not None
         called.result = await self._client.call_tool(tool, arguments)
-        while (named := _NEXT_STEP.search(called.text)) is not None:
-            called.task_id = named[1]
+        while (task_id := await self._task_in(called.text)) is not None:
+            called.task_id = task_id
             called.saw("handed_off", called.text)
-            called.result = await self._client.call_tool("task_wait", {"task_id": named[1]})
+            called.result = await self._client.call_tool("task_wait", {"task_id": task_id})
         return called
 
     async def use(self, tool: str, /, **arguments: Any) -> Called:
         """Call one tool and nothing more: `task_status`, `task_answer`, ..."""
         assert self._client is not None
         return Called(result=await self._client.call_tool(tool, arguments))
+
+    async def _task_in(self, text: str) -> str | None:
+        """The task that a reply names, None if it is a result; its questions are answered."""
+        if (asking := questions_in(text)) is None:
+            named = _NEXT_STEP.search(text)
+            return named[1] if named else None
+        task_id, questions = asking
+        for key, question in questions.items():
+            answer = self._wire.answerer(question)
+            taken = await self.use("task_answer", task_id=task_id, key=key, answer=answer)
+            assert taken.result is not None
+            assert not taken.result.is_error, taken.text
+        return task_id
 
 
 @asynccontextmanager
@@ -77,8 +94,8 @@ async def connect_held(wire: Wire) -> AsyncIterator[HeldClient]:
 
 @asynccontextmanager
 async def connect_handed_off(wire: Wire) -> AsyncIterator[HandedOffClient]:
-    """The client, connected. It sends no progress token, and cannot be asked."""
-    made = HandedOffClient()
+    """The client, connected. It sends no progress token, and cannot be asked but by words."""
+    made = HandedOffClient(wire)
     info = Implementation(name="windlass.testing", version="handed-off")
     made._client = Client(wire.transport(), mode="legacy", client_info=info, cache=None)
     async with made._client:
