@@ -58,7 +58,10 @@ class Recorder(Protocol):
 
 
 def _finite(value: float | None) -> float | None:
-    return None if value is None or not isfinite(value) else float(value)
+    try:
+        return None if value is None or not isfinite(value) else float(value)
+    except OverflowError:  # a whole number beyond every float
+        return None
 
 
 def _presentable(message: str) -> str:

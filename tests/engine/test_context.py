@@ -104,7 +104,7 @@ def test_a_message_becomes_text_that_a_status_line_can_bear(
     assert heard.progress == [Progress(None, None, shown)]
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400, -(10**400)])
 def test_numbers_that_are_not_finite_count_as_not_said(context: TaskContext, heard: Heard, value: float) -> None:
     context.report_progress(value, value)
 

@@ -15,8 +15,10 @@ from redis_server import PrivateRedis
 from fuzz.api_part import attack_api
 from fuzz.decoders_part import attack_decoders
 from fuzz.foreign_part import attack_foreign
+from fuzz.guided_part import attack_guided
 from fuzz.messages_part import attack_with_messages
 from fuzz.report import Report
+from fuzz.stdio_part import attack_stdio
 from fuzz.wire_part import attack_wire
 
 __all__ = ["main"]
@@ -47,11 +49,21 @@ def _wire(options: argparse.Namespace) -> Report:
     return attack_wire(options.examples or 500, is_random=not options.same)
 
 
+def _guided(options: argparse.Namespace) -> Report:
+    return attack_guided(options.examples or 50_000, seconds=options.seconds)
+
+
+def _stdio(options: argparse.Namespace) -> Report:
+    return attack_stdio(options.examples or 2000, is_random=not options.same)
+
+
 PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], str]] = {
     "messages": (_messages, "JSON-RPC of both revisions, headers, paths and garbage, to replicas in this process"),
     "wire": (_wire, "odd framing, cut, slow and endless requests to a real replica over a socket"),
     "api": (_api, "schemathesis on the HTTP API's own description, to a real replica"),
     "decoders": (_decoders, "bent records, feed entries, sealed values, cursors, keys, settings and the like"),
+    "stdio": (_stdio, "lines of garbage and hostile messages to `windlass stdio`"),
+    "guided": (_guided, "the same decoders under atheris, which looks for new branches; minutes, and not in CI"),
     "foreign": (_foreign, "every method and route with every id of somebody else's, as every caller"),
 }
 """Part -> how it is run, and what it attacks with."""
@@ -65,6 +77,7 @@ def main() -> int:
     )
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be given again")
     parser.add_argument("--examples", type=int, default=None, help="of each part that makes examples")
+    parser.add_argument("--seconds", type=int, default=10, help="of each decoder in the part guided, at most")
     parser.add_argument("--same", action="store_true", help="the examples that CI runs, instead of random ones")
     options = parser.parse_args()
     reports = []

@@ -27,7 +27,7 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+(?=/mcp)")
 _SEVERE = re.compile(r'"level": "(?:error|critical)"|Traceback \(most recent')
 _LEFT = "ASGI callable returned without completing response."
 """What uvicorn may say, in one line, of a client that went in the middle of its answer."""
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 class House:

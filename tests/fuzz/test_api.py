@@ -15,19 +15,14 @@ def test_hostile_requests_of_every_operation_get_answers_as_described() -> None:
     assert report.examples >= 8 * 30
 
 
-def _forget_tokens(described: dict[str, Any]) -> None:
+def _wrong(described: dict[str, Any]) -> None:
     del described["paths"]["/tasks/{task_id}"]["get"]["responses"]["401"]
-
-
-def _promise_a_number(described: dict[str, Any]) -> None:
     described["components"]["schemas"]["Error"]["properties"]["error"]["properties"]["code"]["type"] = "integer"
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    ("change", "seen"), [(_forget_tokens, "Undocumented HTTP status code"), (_promise_a_number, "violates schema")]
-)
-def test_an_answer_that_is_not_as_described_is_seen(change: Any, seen: str) -> None:
-    report = attack_api(20, change=change)
+def test_answers_that_are_not_as_described_are_seen() -> None:
+    report = attack_api(20, change=_wrong)
 
-    assert [fault for fault in report.faults if seen in fault], report.lines()
+    for seen in ("Undocumented status code", "violates schema"):
+        assert [fault for fault in report.faults if seen in fault], report.lines()

@@ -177,7 +177,7 @@ class TestOneTask:
         assert (await site.get(f"/api/tasks/{task_id}")).headers["cache-control"] == "no-store"
 
     async def test_an_unknown_task_is_not_found_whatever_is_asked_of_it(self, site: Site) -> None:
-        for task_id in ("never-seen", "x" * 257, "%2e%2e", "%00", "a%2Fb", "*"):
+        for task_id in ("never-seen", "x" * 257, "%2e%2e", "%00", "a%2Fb", "*", "%0A", "a%0Ab"):
             replies = [await site.get(f"/api/tasks/{task_id}{tail}") for tail in ("", "?history=1", "/events")]
             replies += [await site.post(f"/api/tasks/{task_id}/{verb}") for verb in ("cancel", "rerun")]
 
