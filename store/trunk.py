@@ -178,8 +178,8 @@ class TrunkRedis(Redis):
 
     async def _tried(self, ask: Callable[[_Trunk], Awaitable[T]]) -> T:
         """What `ask` gets of the open trunk; of another one when that breaks."""
-        trunk = self._trunk
         for pause in _PAUSES:
+            trunk = self._trunk  # while this one waited, others may have opened another
             try:
                 if trunk is None or not trunk.can_send():
                     trunk = await self._opened()
@@ -188,6 +188,7 @@ class TrunkRedis(Redis):
                 if isinstance(exc, AuthenticationError):
                     raise
                 await asyncio.sleep(pause)
+        trunk = self._trunk
         return await ask(trunk if trunk is not None and trunk.can_send() else await self._opened())
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:

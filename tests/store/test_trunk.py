@@ -72,6 +72,20 @@ async def test_commands_whose_connection_is_cut_are_sent_again(client: Any, redi
     assert [b"%d" % number for number in range(20)] == await asyncio.gather(*waiting)
 
 
+async def test_whoever_comes_back_late_takes_the_connection_that_others_have_opened(client: Any, redis: Redis) -> None:
+    """a second one would drop theirs, with the replies that are still to come on it."""
+    before = len(await redis.client_list())
+    early = asking(client, *range(5))
+    await written(client)
+    client._trunk._give_up(ConnectionError("cut"))
+    await asyncio.sleep(0)  # the early ones hear of it, and wait a little
+    assert await client.get("k7") == b"7"
+    opened = client._trunk
+    assert await asyncio.gather(*early) == [b"%d" % number for number in range(5)]
+    assert client._trunk is opened
+    assert len(await redis.client_list()) == before
+
+
 async def test_only_who_waited_too_long_is_told_so(client: Any, redis: Redis) -> None:
     """The connection is given up for its first caller; those who came later ask again on another."""
     await redis.client_pause(700)
