@@ -31,7 +31,7 @@ TOOLS = {
     "travel": 6,
     "queue": 5,
     "deliver": 4,
-    "isolate": 2,
+    "isolate": 1,
     "hog": 2,
     "hang": 2,
     "die": 1,

@@ -182,10 +182,10 @@ async def deliver(n: int, ctx: Ctx) -> list[Any]:
 
 @mcp.tool(task=TaskConfig(isolation="process", retries=20, backoff=0.1))
 def isolate(n: int, ctx: Ctx) -> str:
-    """Runs in a process of its own, and ends it the first time."""
+    """Runs in a process of its own, and one of three ends it the first time."""
     ctx.report_progress(1, 2)
     effect(n, ctx)
-    if ctx.attempt == 1:
+    if ctx.attempt == 1 and n % 3 == 0:
         os._exit(3)
     return result(n, ctx)
 
