@@ -12,6 +12,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver.prompts import PromptManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
+from mcp_types.methods import SPEC_CLIENT_METHODS
 
 __all__ = ["CallersFaults"]
 
@@ -32,6 +33,8 @@ class CallersFaults:
         Raises:
             MCPError: there is no such prompt, or no such argument of it, or it lacks one.
         """
+        if ctx.request_id is None and ctx.method in SPEC_CLIENT_METHODS:
+            return None  # a notification with the method of a request: nobody could be told
         if ctx.method != "prompts/get":
             return await call_next(_readable(ctx))
         self._refuse_unknown(ctx.params or {})

@@ -73,7 +73,9 @@ async def test_a_reply_that_cannot_be_written_down_is_refused(idle_rpc: Rpc) -> 
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, -32602)
 
 
-async def test_a_notification_with_the_method_of_a_request_is_dropped_at_once(idle_rpc: Rpc) -> None:
+async def test_a_notification_with_the_method_of_a_request_is_dropped_at_once(
+    idle_rpc: Rpc, caplog: pytest.LogCaptureFixture
+) -> None:
     """It must neither wait for a task nor change one: nobody could be told."""
     session = await open_session(idle_rpc.http, idle_rpc.url)
     task_id = (await session.task("stay"))["taskId"]
@@ -81,6 +83,7 @@ async def test_a_notification_with_the_method_of_a_request_is_dropped_at_once(id
         for method, params in _without_an_answer(task_id):
             assert (await session.notify(method, **params)).status_code == 202, method
     assert [event for event in logged if event["log_level"] in ("error", "warning")] == []
+    assert [record.getMessage() for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
     listed = (await session.ask("tasks/list"))["result"]["tasks"]
     assert [(task["taskId"], task["status"]) for task in listed] == [(task_id, "working")]
 
@@ -92,6 +95,7 @@ def _without_an_answer(task_id: str) -> list[tuple[str, Json]]:
         ("tasks/get", {"taskId": "never seen"}),
         ("tasks/list", {"cursor": -1}),
         ("tools/call", {"name": "stay", "arguments": {}, "task": {}}),
+        ("tools/call", {"name": "hello", "arguments": {}, "requestState": "made up"}),
     ]
 
 
