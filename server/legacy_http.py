@@ -218,7 +218,10 @@ class LegacyHttp:
     async def _replied(self, message: JSONRPCResponse | JSONRPCError, session: Session | None) -> None:
         if session is None:
             raise Refusal(HTTPStatus.BAD_REQUEST, "A response needs the session of its request.")
-        reply = message.model_dump(by_alias=True, mode="json", exclude_none=True)
+        try:
+            reply = message.model_dump(by_alias=True, mode="json", exclude_none=True)
+        except ValueError:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The reply is nested too deep.", INVALID_PARAMS) from None
         try:
             await take_reply(self._desk.store, session, str(message.id), reply)
         except CallerError as exc:

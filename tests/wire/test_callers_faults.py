@@ -18,6 +18,13 @@ from windlass.server.settings import ServerSettings
 HALF = "\ud800"
 """Half of a character, which JSON can write and UTF-8 cannot."""
 
+ENDLESS = "~"
+"""Stands for what `deep` makes."""
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
 
 def with_prompt(settings: ServerSettings) -> TaskServer[Any]:
     mcp: TaskServer[Any] = TaskServer("Prompting", store=settings)
@@ -71,6 +78,41 @@ async def test_a_reply_that_cannot_be_written_down_is_refused(idle_rpc: Rpc) -> 
         headers = session.headers(content_type="application/json")
         reply = await idle_rpc.http.post(idle_rpc.url, content=body, headers=headers)
         assert (reply.status_code, reply.json()["error"]["code"]) == (400, -32602)
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+async def test_a_reply_that_is_nested_too_deep_is_refused(idle_rpc: Rpc, depth: int) -> None:
+    session = await open_session(idle_rpc.http, idle_rpc.url)
+    body = json.dumps({"jsonrpc": "2.0", "id": "x", "result": {"content": ENDLESS}}).replace(
+        f'"{ENDLESS}"', deep(depth)
+    )
+    reply = await idle_rpc.http.post(
+        idle_rpc.url, content=body, headers=session.headers(content_type="application/json")
+    )
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, -32602)
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+async def test_whatever_is_nested_deep_in_a_request_is_answered(idle_rpc: Rpc, depth: int) -> None:
+    session = await open_session(idle_rpc.http, idle_rpc.url)
+    for method, params in (
+        ("tools/call", {"name": "hello", "arguments": {"name": ENDLESS}}),
+        ("tools/call", {"name": "steps", "arguments": {"count": ENDLESS}}),
+        ("tools/call", {"name": "hello", "arguments": {"name": "a"}, "inputResponses": {"a": {"content": ENDLESS}}}),
+        ("tools/call", {"name": "hello", "arguments": {"name": "a"}, "_meta": {"traceparent": ENDLESS}}),
+        ("tasks/update", {"taskId": "a", "inputResponses": {"a": {"content": ENDLESS}}}),
+        ("tasks/get", {"taskId": ENDLESS}),
+    ):
+        asked = idle_rpc.request(method, params)
+        of_session = session.headers(content_type="application/json")
+        for content, headers in (
+            (asked["content"], asked["headers"]),
+            (json.dumps(session.request(method, **params)), of_session),
+        ):
+            body = content.replace(f'"{ENDLESS}"', deep(depth))
+            reply = await idle_rpc.http.post(idle_rpc.url, content=body, headers=headers)
+            assert reply.status_code < 500, (method, params, reply.text)
+            assert all(said["error"]["code"] != -32603 for said in messages(reply) if "error" in said), reply.text
 
 
 async def test_a_notification_with_the_method_of_a_request_is_dropped_at_once(
