@@ -5,6 +5,7 @@ from typing import Any
 
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from windlass.engine.policy import FROM_META
 from windlass.server import Context, TaskConfig, TaskServer
@@ -66,7 +67,7 @@ def _add_task_tools(server: TaskServer[Any]) -> None:
         if count == 1:
             await ctx.emit(f"{RESULT} {value!r}")
             await ctx.attach(_bytes(), name="told.txt")
-        return {"told": RESULT, "value": value}
+        return {"told": RESULT, "value": value if _can_be_written(value) else None}
 
     @server.tool(task=TaskConfig(**QUICK))
     async def ask(ctx: Context[Any, Any]) -> str:
@@ -104,6 +105,15 @@ def _add_keyed_tools(server: TaskServer[Any]) -> None:
     async def keyed(path: str, more: Any = None, number: float = 0.0) -> str:
         """Keys made of its arguments."""
         return f"{RESULT} {path} {number}"
+
+
+def _can_be_written(value: Any) -> bool:
+    """What is nested some hundreds deep cannot be a result, and a tool that returns it has crashed, as the log says."""
+    try:
+        to_json(value)
+    except ValueError:
+        return False
+    return True
 
 
 async def _bytes() -> Any:
