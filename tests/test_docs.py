@@ -44,6 +44,12 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name.partition("-")[0] for page in PAGES if page.parent.name == "decisions"]
+    assert len(numbers) > 10
+    assert sorted(set(numbers)) == sorted(numbers)
+
+
 def test_every_setting_is_in_the_reference_with_its_default() -> None:
     said = dict(re.findall(r"^\| `WINDLASS_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
     fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
