@@ -94,7 +94,7 @@ def write_markdown(results: Sequence[Result], machine: dict[str, Any], plan: Pla
     rows = [_heading(), *map(_row, results)]
     rule = ["---", *["---:"] * _NUMBERS, "---", "---"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
-    missed = "\n".join(f"- {line}" for line in verdicts(results, {}))
+    missed = "\n".join(f"- {line}" for line in verdicts(results, dict.fromkeys(known_reasons(page), "see below")))
     plots = "\n".join(f"![{name}](performance/{name}.svg)" for name in _draw(results))
     page.write_text(f"{before}{BEGIN}\n{_setting(machine, plan)}\n\n{table}\n\n{missed}\n\n{plots}\n{END}{after}")
 
