@@ -2,7 +2,6 @@
 
 from http import HTTPStatus
 
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,10 +17,9 @@ from windlass.engine.errors import (
     TaskNotFound,
     WindlassError,
 )
+from windlass.server.faults import INTERNAL, told
 
 __all__ = ["api_error", "error_handlers"]
-
-log = structlog.get_logger()
 
 _STATUSES: dict[type[WindlassError], tuple[int, str]] = {
     TaskNotFound: (404, "not_found"),
@@ -35,8 +33,6 @@ _STATUSES: dict[type[WindlassError], tuple[int, str]] = {
     WindlassError: (500, "internal"),
 }
 """Error class -> status and code; the first class of the error's ancestry that is listed counts."""
-_OWN_WORDS = (CallerError, StoreUnavailable)
-_INTERNAL = "The server could not do this. Its log says why."
 
 
 def api_error(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
@@ -48,10 +44,8 @@ def api_error(status: int, message: str, *, code: str = "", headers: dict[str, s
 async def _of_ours(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, WindlassError)
     status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
-    if not isinstance(exc, CallerError):
-        log.error("request.failed", error=type(exc).__name__, detail=str(exc), path=request.url.path)
     headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return api_error(status, str(exc) if isinstance(exc, _OWN_WORDS) else _INTERNAL, code=code, headers=headers)
+    return api_error(status, told(exc, path=request.url.path), code=code, headers=headers)
 
 
 async def _of_http(_request: Request, exc: Exception) -> Response:
@@ -60,7 +54,7 @@ async def _of_http(_request: Request, exc: Exception) -> Response:
 
 
 async def _of_anything(_request: Request, _exc: Exception) -> Response:
-    return api_error(500, _INTERNAL, code="internal")  # the server logs the traceback itself
+    return api_error(500, INTERNAL, code="internal")  # the server logs the traceback itself
 
 
 error_handlers = {WindlassError: _of_ours, HTTPException: _of_http, Exception: _of_anything}

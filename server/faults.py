@@ -21,10 +21,12 @@ from windlass.engine.errors import (
 )
 from windlass.engine.outcome import Broke, Refused
 
-__all__ = ["error_of", "header_mismatch", "method_not_found", "scope_data", "wire_errors"]
+__all__ = ["INTERNAL", "error_of", "header_mismatch", "method_not_found", "scope_data", "told", "wire_errors"]
 
 log = structlog.get_logger()
 
+INTERNAL = "The server could not do this. Its log says why."
+"""All that anybody is told of an error that is neither theirs nor an outage."""
 _CODES: dict[type[WindlassError], tuple[int, dict[str, Any] | None]] = {
     TaskNotFound: (INVALID_PARAMS, None),  # tasks extension, "Protocol Errors"
     BadArguments: (INVALID_PARAMS, None),
@@ -52,10 +54,14 @@ def wire_errors() -> Iterator[None]:
         yield
     except WindlassError as exc:
         code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
-        if not isinstance(exc, CallerError):
-            log.error("request.failed", error=type(exc).__name__, detail=str(exc))
-        text = str(exc) if isinstance(exc, _OWN_WORDS) else "The server could not do this. Its log says why."
-        raise MCPError(code, text, scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
+        raise MCPError(code, told(exc), scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
+
+
+def told(exc: WindlassError, **facts: Any) -> str:
+    """What a client may read of an error; one that is not the caller's is logged, with these facts."""
+    if not isinstance(exc, CallerError):
+        log.error("request.failed", error=type(exc).__name__, detail=str(exc), **facts)
+    return str(exc) if isinstance(exc, _OWN_WORDS) else INTERNAL
 
 
 def scope_data(missing: ScopeMissing) -> dict[str, Any]:

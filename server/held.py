@@ -1,7 +1,6 @@
 """One call held open in this process, for a client over stdio, of 2026-07-28 without tasks, or without a session."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
 
 from mcp.server.context import HandlerResult, ServerRequestContext
@@ -26,7 +25,7 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
-from windlass.engine.errors import BadArguments, StoreUnavailable, TaskNotFound
+from windlass.engine.errors import BadArguments, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.record import Progress, TaskView
 from windlass.engine.status import Move
@@ -35,11 +34,11 @@ from windlass.server.following import Meter, Pause, follow
 from windlass.server.results import hand_off_result, tool_result
 from windlass.server.status_text import progress_text, status_text
 from windlass.server.wire import input_requests
+from windlass.store.patience import patiently
 from windlass.store.tasks import TaskStore
 
 __all__ = ["HeldCall"]
 
-_TRY_AGAIN = 0.5
 Question = dict[str, Any]
 
 _KINDS: dict[str, tuple[type[BaseModel], type[BaseModel], ClientCapabilities]] = {
@@ -151,21 +150,13 @@ class HeldCall:
     async def _answer(self, key: str, answer: dict[str, Any]) -> None:
         view = await self._look()
         fitting = fitting_answers(view.questions, {key: answer})
-        await self._patiently(lambda: self._store.answer(self._task_id, self._principal, fitting))
+        await patiently(lambda: self._store.answer(self._task_id, self._principal, fitting))
 
     async def _refused(self, key: str, question: Question) -> None:
         if question["method"] == "elicitation/create":
             await self._answer(key, {"action": "cancel"})
             return
-        await self._patiently(lambda: self._store.cancel(self._task_id, self._principal, reason="refused"))
+        await patiently(lambda: self._store.cancel(self._task_id, self._principal, reason="refused"))
 
     async def _look(self) -> TaskView:
-        view: TaskView = await self._patiently(lambda: self._store.look(self._task_id, self._principal))
-        return view
-
-    async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailable:
-                await asyncio.sleep(_TRY_AGAIN)
+        return await patiently(lambda: self._store.look(self._task_id, self._principal))

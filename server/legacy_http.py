@@ -32,6 +32,7 @@ from windlass.engine.errors import CallerError, StoreUnavailable, TooManySession
 from windlass.server.asking import take_reply
 from windlass.server.desk import Desk
 from windlass.server.exchange import Exchange
+from windlass.server.faults import INTERNAL
 from windlass.server.outlet import Outlet
 from windlass.server.owner import owner
 from windlass.server.refusal import Refusal, error, parsed
@@ -87,8 +88,7 @@ class LegacyHttp:
             await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
         except WindlassError as exc:
             log.error("request.failed", error=type(exc).__name__, detail=str(exc))
-            text = "The server could not do this. Its log says why."
-            await error(HTTPStatus.INTERNAL_SERVER_ERROR, text, INTERNAL_ERROR)(scope, receive, send)
+            await error(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL_ERROR)(scope, receive, send)
 
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         match request.method:

@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from windlass.engine.errors import StoreUnavailable
 from windlass.engine.events import FINISHING, Event
 from windlass.store.feed import Feed
+from windlass.store.patience import patiently
 
 __all__ = ["Tails"]
 
 _REMEMBERED = 64
-_TRY_AGAIN = 0.5
 
 Read = Callable[[str, int], Awaitable[list[Event]]]
 """Events of a task with numbers above the second argument, oldest first; a first part of them is enough."""
@@ -94,26 +93,22 @@ class _Tail:
             return []
         if self._recent and self._recent[0].seq <= cursor + 1:
             return [event for event in self._recent if event.seq > cursor]
-        return await self._patiently(cursor)
+        return await self._fresh(cursor)
 
     async def _pump(self) -> None:
         async with self._feed.follow(self._id) as subscription:
             while not (self._over or self._stopped):
                 await subscription.news()
-                fresh = await self._patiently(self._last)
+                fresh = await self._fresh(self._last)
                 while fresh and not (self._over or self._stopped):
                     self._take(fresh)
-                    fresh = await self._patiently(self._last)
+                    fresh = await self._fresh(self._last)
                 # Nothing at all was found: the history is gone, or the cursor lies beyond its end.
                 self._over = self._over or not self._recent
                 self._stir()
 
-    async def _patiently(self, cursor: int) -> list[Event]:
-        while True:
-            try:
-                return await self._read(self._id, cursor)
-            except StoreUnavailable:
-                await asyncio.sleep(_TRY_AGAIN)
+    async def _fresh(self, cursor: int) -> list[Event]:
+        return await patiently(lambda: self._read(self._id, cursor))
 
     def _take(self, events: list[Event]) -> None:
         self._recent.extend(events)

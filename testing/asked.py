@@ -1,7 +1,8 @@
-"""How the SDK's client is asked in a test: its callbacks, each passing the question on to the answers."""
+"""The SDK's client as it is asked in a test: each of its callbacks passes the question on to the answers."""
 
 from typing import Any
 
+from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp_types import (
     CreateMessageRequestParams,
@@ -16,19 +17,23 @@ from mcp_types import (
 from pydantic import BaseModel
 
 from windlass.testing.answers import Answerer
+from windlass.testing.calling import Wire
 
-__all__ = ["callbacks"]
+__all__ = ["askable_client"]
 
 
-def callbacks(answerer: Answerer) -> dict[str, Any]:
-    """Arguments of a client that can be asked everything, and says so."""
-    asked = _Asked(answerer)
-    return {
-        "elicitation_callback": asked.user,
-        "sampling_callback": asked.model,
-        "sampling_capabilities": SamplingCapability(tools=SamplingToolsCapability()),
-        "list_roots_callback": asked.roots,
-    }
+def askable_client(wire: Wire, **more: Any) -> Client:
+    """The SDK's client, which can be asked everything, and says so; `more` are further arguments of it."""
+    asked = _Asked(wire.answerer)
+    return Client(
+        wire.transport(),
+        elicitation_callback=asked.user,
+        sampling_callback=asked.model,
+        sampling_capabilities=SamplingCapability(tools=SamplingToolsCapability()),
+        list_roots_callback=asked.roots,
+        cache=None,
+        **more,
+    )
 
 
 class _Asked:

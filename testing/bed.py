@@ -30,7 +30,7 @@ from windlass.workers.settings import WorkerSettings
 from windlass.workers.shift import Shift
 from windlass.workers.station import open_station
 
-__all__ = ["TestBed"]
+__all__ = ["TestBed", "working"]
 
 _START = 20.0
 _LOOK_EVERY = 0.01
@@ -137,7 +137,7 @@ class TestBed:
         """Start the worker again; a bed begins with one."""
         assert self._settings is not None
         assert self._shift is None, "the worker is at work"
-        self._shift = _working(self._server, self._settings)
+        self._shift = working(self._server, self._settings)
         await self._shift.__aenter__()
 
     async def stop_worker(self) -> None:
@@ -175,7 +175,8 @@ async def _serving(server: TaskServer[Any]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIterator[Shift]:
+async def working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIterator[Shift]:
+    """A worker at work in this process; it drains at the end."""
     async with open_station(server, settings) as station:
         bell = Bell(settings, station.store.keys, settings.queue)
         shift = Shift(station, bell)

@@ -8,7 +8,7 @@ from typing import Any
 from mcp.client import Client
 from mcp_types import Implementation
 
-from windlass.testing.asked import callbacks
+from windlass.testing.asked import askable_client
 from windlass.testing.asked_by_words import questions_in
 from windlass.testing.calling import Called, Wire
 
@@ -81,13 +81,8 @@ class HandedOffClient:
 async def connect_held(wire: Wire) -> AsyncIterator[HeldClient]:
     """The client, connected."""
     made = HeldClient(wire)
-    made._client = Client(
-        wire.transport(),
-        mode="legacy",
-        client_info=Implementation(name="windlass.testing", version="held"),
-        **callbacks(wire.answerer),
-        cache=None,
-    )
+    info = Implementation(name="windlass.testing", version="held")
+    made._client = askable_client(wire, mode="legacy", client_info=info)
     async with made._client:
         yield made
 

@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
 from windlass.cli.tasks_client import Task, TasksExtension, cancel_task, get_task, update_task
-from windlass.testing.asked import callbacks
+from windlass.testing.asked import askable_client
 from windlass.testing.calling import Called, Wire
 
 __all__ = ["Tasks2026Client", "connect_2026"]
@@ -101,12 +101,7 @@ def _result_of(task: Task) -> CallToolResult:
 async def connect_2026(wire: Wire) -> AsyncIterator[Tasks2026Client]:
     """The client, connected."""
     made = Tasks2026Client(wire)
-    made._client = Client(
-        wire.transport(),
-        mode="2026-07-28",
-        extensions=[TasksExtension(made._resolve, lambda: None)],
-        **callbacks(wire.answerer),
-        cache=None,
-    )
+    extension = TasksExtension(made._resolve, lambda: None)
+    made._client = askable_client(wire, mode="2026-07-28", extensions=[extension])
     async with made._client:
         yield made

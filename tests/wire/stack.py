@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -11,11 +11,10 @@ import httpx2
 import uvicorn
 
 from windlass.server import TaskServer
-from windlass.store.bell import Bell
 from windlass.store.settings import StoreSettings
+from windlass.testing import bed
 from windlass.workers.settings import WorkerSettings
 from windlass.workers.shift import Shift
-from windlass.workers.station import open_station
 
 TASKS = "io.modelcontextprotocol/tasks"
 REVISION = "2026-07-28"
@@ -133,20 +132,10 @@ async def serving(app: Any) -> AsyncIterator[str]:
         await running
 
 
-@asynccontextmanager
-async def working(server: TaskServer[Any], settings: StoreSettings, **more: Any) -> AsyncIterator[Shift]:
-    """A worker at work."""
-    worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more}).at_own_shard()
-    async with open_station(server, worker) as station:
-        bell = Bell(worker, station.store.keys, worker.queue)
-        shift = Shift(station, bell)
-        running = asyncio.create_task(shift.work())
-        try:
-            yield shift
-        finally:
-            shift.drain()
-            await running
-            await bell.close()
+def working(server: TaskServer[Any], settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[Shift]:
+    """A worker at work, that leaves without grace."""
+    worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more})
+    return bed.working(server, worker.at_own_shard())
 
 
 @asynccontextmanager
