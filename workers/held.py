@@ -47,8 +47,9 @@ class HeldTask:
         self.interrupt: Callable[[Stop], None] | None = None
         """Ends the tool; there is none before it has started and after it has ended."""
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
-        self.answered = asyncio.Event()
-        """Set whenever the client has answered something, or the attempt is to stop."""
+        self.stirs = 0
+        """How often the client may have answered something, or the attempt was told to stop."""
+        self._stirred = asyncio.Event()
         self.renewed_at = monotonic()
         """No later than when the lease was last seen to be this attempt's; written by the lease thread."""
         self._lease = lease
@@ -61,7 +62,18 @@ class HeldTask:
             self.stopped.set_result(why)
             if self.interrupt is not None:
                 self.interrupt(why)
-        self.answered.set()
+        self.stir()
+
+    def stir(self) -> None:
+        """Let every question that waits look for its answer. Event loop only."""
+        self.stirs += 1
+        self._stirred.set()
+        self._stirred = asyncio.Event()
+
+    async def stirred_since(self, seen: int) -> None:
+        """Return once there were more stirs than `seen`: a wait that begins late has missed none."""
+        while self.stirs == seen:
+            await self._stirred.wait()
 
     async def until_sure(self) -> None:
         """Return once half of the lease, at least, is known to be left.

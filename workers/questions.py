@@ -38,16 +38,18 @@ class Questions:
         """
         questions = [self._journal.question(request) for request in requests]
         await self._journal.save()
+        seen = self._task.stirs  # read before asking: an answer may come before the reply is here
         answers = await self._put(questions)
         if None in answers:
             with self._standing.waiting():
-                await self._wait(questions, answers)
+                await self._wait(questions, answers, seen)
             await self._standing.go_on()
         return [answer for answer in answers if answer is not None]
 
-    async def _wait(self, questions: list[Question], answers: list[dict[str, Any] | None]) -> None:
+    async def _wait(self, questions: list[Question], answers: list[dict[str, Any] | None], seen: int) -> None:
         while missing := [at for at, answer in enumerate(answers) if answer is None]:
-            await self._stirred()
+            await self._stirred(seen)
+            seen = self._task.stirs
             if self._task.stopped.done():
                 raise asyncio.CancelledError  # it may be a thread that asks, and nothing else would end that
             with suppress(StoreUnavailable):
@@ -62,9 +64,7 @@ class Questions:
             except StoreUnavailable:
                 await asyncio.sleep(0.5)
 
-    async def _stirred(self) -> None:
-        # Several waits of one attempt share the event: each clears it only after waking, and then looks.
+    async def _stirred(self, seen: int) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_AGAIN):
-                await self._task.answered.wait()
-        self._task.answered.clear()
+                await self._task.stirred_since(seen)

@@ -35,7 +35,7 @@ class SignalListener:
     def _hear(self, _channel: str, message: bytes | None) -> None:
         if message is None:
             for held in self._held.all():
-                held.answered.set()
+                held.stir()
             return
         kind, _, task_id = message.decode().partition(" ")
         task = self._held.find(task_id)
@@ -45,4 +45,4 @@ class SignalListener:
             log.info("task.cancel_heard", task_id=task_id)
             task.stop(Stop.LOST)
         elif kind == "answer":
-            task.answered.set()
+            task.stir()
