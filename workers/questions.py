@@ -10,6 +10,7 @@ from typing import Any
 
 from windlass.engine.errors import StoreUnavailable
 from windlass.store.claims import ClaimStore, Question
+from windlass.store.patience import patiently
 from windlass.workers.held import HeldTask
 from windlass.workers.journal import Journal
 from windlass.workers.standing import Standing
@@ -58,11 +59,7 @@ class Questions:
                     answers[at] = answer
 
     async def _put(self, questions: list[Question]) -> list[dict[str, Any] | None]:
-        while True:
-            try:
-                return await self._store.ask(self._task.id, self._task.fence, questions)
-            except StoreUnavailable:
-                await asyncio.sleep(0.5)
+        return await patiently(lambda: self._store.ask(self._task.id, self._task.fence, questions))
 
     async def _stirred(self, seen: int) -> None:
         with suppress(TimeoutError):
