@@ -12,7 +12,8 @@ from bench.cases.cancel import CANCEL
 from bench.cases.case import Case
 from bench.cases.cost import COST
 from bench.cases.create import CREATE
-from bench.cases.crowd import DEPTH, IDLE, PAIR, STARVE
+from bench.cases.crowd import IDLE, PAIR, STARVE
+from bench.cases.depth import DEPTH
 from bench.cases.drain import DRAIN
 from bench.cases.enqueue import ENQUEUE
 from bench.cases.followers import FOLLOWERS

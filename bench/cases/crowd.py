@@ -1,4 +1,4 @@
-"""What must not depend on how much there is: two workers against one, a deep queue, many running tasks, and idling."""
+"""What must not depend on how much there is: two workers against one, many running tasks, and idling."""
 
 import statistics
 import time
@@ -9,39 +9,30 @@ from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import WARM, Stage
 
-__all__ = ["DEPTH", "IDLE", "PAIR", "STARVE"]
+__all__ = ["IDLE", "PAIR", "STARVE"]
 
 _SLOTS = 10
 
 
-def _drained(contender: Contender, plan: Plan, *, workers: int = 1, queued: int, measured: int) -> tuple[float, float]:
-    """Tasks a second, from when all workers have started until so many have been settled; and bytes a queued task."""
+def _drained(contender: Contender, plan: Plan, *, workers: int, queued: int) -> float:
+    """Tasks a second, from when all workers have started until half of what was queued has been settled."""
     with Stage(contender) as stage:
-        empty = stage.redis.usage()
         stage.send("nop", queued)
-        held = stage.redis.usage().since(empty).memory / queued
         for _ in range(workers):
             stage.work(_SLOTS)
         stage.await_note("started", workers)
         began, left = time.monotonic(), stage.unfinished()
-        goal, now = max(0, left - measured), left
+        goal, now = max(0, left - queued // 2), left
         while now > goal and time.monotonic() < began + max(4 * plan.burst, 1):
             time.sleep(0.004)
             now = stage.unfinished()
-        return (left - now) / (time.monotonic() - began), held
+        return (left - now) / (time.monotonic() - began)
 
 
 def _pair(contender: Contender, plan: Plan) -> dict[str, float]:
     queued = plan.count(24_000 if contender is WINDLASS else 12_000, least=200)
-    one, two = (_drained(contender, plan, workers=n, queued=queued, measured=queued // 2)[0] for n in (1, 2))
+    one, two = (_drained(contender, plan, workers=n, queued=queued) for n in (1, 2))
     return {"pair_gain": two / one}
-
-
-def _depth(contender: Contender, plan: Plan) -> dict[str, float]:
-    measured = plan.count(3000, least=50)
-    shallow, few = _drained(contender, plan, queued=measured + 100, measured=measured)
-    deep, many = _drained(contender, plan, queued=measured + int(plan.depth * plan.scale), measured=measured)
-    return {"depth_cost": shallow / deep, "depth_memory": many / few}
 
 
 def _starve(contender: Contender, plan: Plan) -> dict[str, float]:
@@ -83,29 +74,6 @@ PAIR = Case(
         ),
     ),
     _pair,
-)
-DEPTH = Case(
-    "depth",
-    (WINDLASS,),
-    (
-        Figure(
-            "depth_cost",
-            "cost of a task with a deep queue behind it, against 100 tasks",
-            "times",
-            more_is_better=False,
-            goal=Goal("flat: ≤ 1.3", lambda _: 1.3),
-            digits=2,
-        ),
-        Figure(
-            "depth_memory",
-            "Redis memory of a queued task in a deep queue, against a short one",
-            "times",
-            more_is_better=False,
-            goal=Goal("flat: ≤ 1.3", lambda _: 1.3),
-            digits=2,
-        ),
-    ),
-    _depth,
 )
 STARVE = Case(
     "starve",
