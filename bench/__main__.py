@@ -12,20 +12,21 @@ from bench.cases.cancel import CANCEL
 from bench.cases.case import Case
 from bench.cases.cost import COST
 from bench.cases.create import CREATE
-from bench.cases.crowd import IDLE, PAIR, STARVE
+from bench.cases.crowd import IDLE, STARVE
 from bench.cases.depth import DEPTH
 from bench.cases.drain import DRAIN
 from bench.cases.enqueue import ENQUEUE
 from bench.cases.followers import FOLLOWERS
 from bench.cases.get import GET
 from bench.cases.memory import MEMORY
+from bench.cases.pair import PAIR
 from bench.cases.poll import POLL
 from bench.cases.progress import PROGRESS
 from bench.cases.rescue import RESCUE
 from bench.cases.result import RESULT
 from bench.cases.start import START
 from bench.contenders import ROOT, WINDLASS, Contender
-from bench.figures import Medians, Result
+from bench.figures import Result, against_goal
 from bench.machine import facts
 from bench.plan import Plan
 from bench.processes import clean_up_on_signals
@@ -132,16 +133,7 @@ def _judged(cases: Sequence[Case], values: dict[tuple[str, str], list[float]]) -
         for figure in case.figures
     ]
     medians = {(one.figure.key, name): median for one in bare for name, median in one.medians.items()}
-    return [Result(one.figure, one.rounds, _limit(one, medians)) for one in bare]
-
-
-def _limit(result: Result, medians: Medians) -> float | None:
-    if result.figure.goal is None:
-        return None
-    try:
-        return result.figure.goal.limit(medians)
-    except KeyError:
-        return None  # the peer it is measured against is not installed
+    return [against_goal(one, medians) for one in bare]
 
 
 if __name__ == "__main__":

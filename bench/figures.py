@@ -5,11 +5,11 @@ The goals are those of the design, as ratios against a peer of the same run wher
 
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.contenders import WINDLASS
 
-__all__ = ["Figure", "Goal", "Medians", "Result"]
+__all__ = ["Figure", "Goal", "Medians", "Result", "against_goal"]
 
 Medians = Mapping[tuple[str, str], float]
 """(figure, contender) -> median."""
@@ -22,6 +22,8 @@ class Goal:
     words: str
     limit: Callable[[Medians], float]
     """The value to reach, made of other figures of the run; KeyError where a peer was not measured."""
+    otherwise: Callable[[Medians], str] = lambda _: ""
+    """What lets a value short of it do all the same, in words; "" = nothing does."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Result:
     """Contender -> one value a round."""
     goal: float | None
     """The goal on this machine, None if there is none or it cannot be known."""
+    otherwise: str = ""
+    """Why a value short of the goal would do all the same on this machine."""
 
     @property
     def medians(self) -> dict[str, float]:
@@ -63,8 +67,29 @@ class Result:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether ours reaches the goal; None without one."""
+        """Whether ours reaches the goal, or does all the same; None without one."""
+        return None if self.goal is None else self.is_reached or bool(self.otherwise)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether ours reaches the goal itself."""
         if self.goal is None:
-            return None
+            return False
         ours = self.medians[WINDLASS.name]
         return ours >= self.goal if self.figure.more_is_better else ours <= self.goal
+
+    @property
+    def is_let_off(self) -> bool:
+        """Whether ours does all the same, and only so."""
+        return self.goal is not None and bool(self.otherwise) and not self.is_reached
+
+
+def against_goal(result: Result, medians: Medians) -> Result:
+    """The result with the goal of this run, where its figure has one and whom it is measured against is there."""
+    goal = result.figure.goal
+    if goal is None:
+        return result
+    try:
+        return replace(result, goal=goal.limit(medians), otherwise=goal.otherwise(medians))
+    except KeyError:
+        return result

@@ -17,6 +17,7 @@ PLOTS = ROOT / "docs" / "performance"
 _PLOTTED = ("drain_10", "drain_100", "create_rate", "get_rate", "start_p50", "enqueue_rate")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _COLUMNS = (WINDLASS, FASTMCP, FASTMCP_MEMORY, *QUEUES, ARQ, ARQ_TUNED, SDK)
+_MET = {True: "yes", False: "no", None: ""}
 _NUMBERS = len(_COLUMNS) + 1
 
 
@@ -45,16 +46,25 @@ def verdicts(results: Sequence[Result], reasons: Mapping[str, str]) -> Iterator[
     judged = [result for result in results if result.is_met is not None]
     for result in results:
         figure, goal = result.figure, result.figure.goal
-        if result.is_met is False and goal is not None:
-            ours, limit = result.medians[WINDLASS.name], result.goal
+        if result.is_met is False:
             reason = f"known: {reasons[figure.key]}" if figure.key in reasons else "not known to be missed"
-            measured = f"goal {goal.words}: {limit:,.{figure.digits}f}, measured {ours:,.{figure.digits}f}"
-            yield f"MISSED {figure.key}: {figure.title}: {measured} {figure.unit} ({reason})"
+            yield f"MISSED {figure.key}: {figure.title}: {_measured(result)} ({reason})"
+        elif result.is_let_off:
+            yield f"LET OFF {figure.key}: {figure.title}: {_measured(result)} ({result.otherwise})"
         elif result.is_met is None and goal is not None:
             yield f"NOT JUDGED {figure.key}: {figure.title}: nobody to compare with was measured"
         elif result.is_met and figure.key in reasons:
             yield f"MET {figure.key}: {figure.title}: this time, although known to be missed"
-    yield f"{sum(result.is_met is True for result in judged)} of {len(judged)} goals are met"
+    let_off = sum(result.is_let_off for result in judged)
+    met = f"{sum(result.is_met is True for result in judged)} of {len(judged)} goals are met"
+    yield f"{met}, {let_off} of them let off" if let_off else met
+
+
+def _measured(result: Result) -> str:
+    """The goal and what came instead."""
+    figure, ours, limit = result.figure, result.medians[WINDLASS.name], result.goal
+    words = figure.goal.words if figure.goal else ""
+    return f"goal {words}: {limit:,.{figure.digits}f}, measured {ours:,.{figure.digits}f} {figure.unit}"
 
 
 def as_json(results: Sequence[Result], machine: dict[str, Any], plan: Plan) -> dict[str, Any]:
@@ -75,6 +85,7 @@ def as_json(results: Sequence[Result], machine: dict[str, Any], plan: Plan) -> d
                 "goal": result.goal,
                 "goal_in_words": result.figure.goal.words if result.figure.goal else None,
                 "met": result.is_met,
+                "let_off": result.otherwise if result.is_let_off else None,
             }
             for result in results
         ],
@@ -122,7 +133,7 @@ def _row(result: Result) -> list[str]:
     goal = ""
     if figure.goal is not None:
         goal = figure.goal.words + ("" if result.goal is None else f": {result.goal:,.{figure.digits}f}")
-    met = {True: "yes", False: "no", None: ""}[result.is_met]
+    met = f"let off: {result.otherwise}" if result.is_let_off else _MET[result.is_met]
     title = f"{figure.title} ({figure.unit})" if figure.unit else figure.title
     return [title, *shown, ratio, goal, met]
 

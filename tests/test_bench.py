@@ -17,9 +17,13 @@ from typing import Any
 import pytest
 
 from bench.__main__ import CASES
-from bench.figures import Figure, Goal, Result
+from bench.cases.pair import is_full
+from bench.contenders import WINDLASS
+from bench.cores import Watch
+from bench.figures import Figure, Goal, Result, against_goal
 from bench.plot import as_svg
-from bench.report import known_reasons, verdicts
+from bench.report import as_table, known_reasons, verdicts
+from bench.stage import Stage
 
 ROOT = Path(__file__).parents[1]
 RUN = ROOT / "bench" / "run"
@@ -153,6 +157,51 @@ def test_a_plot_has_a_bar_for_each_who_was_measured_in_proportion_and_the_goal()
     assert widths[0] == 2 * widths[1] > 0
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert texts == ["tasks & more (tasks/s)", "saq", "10", "Windlass", "5", "≥ 1x saq"]
+
+
+FULL = Figure("f", "two & one", "times", True, (), Goal("≥ 1.6, or full", lambda _: 1.6, otherwise=is_full), digits=2)
+
+
+@pytest.mark.parametrize(
+    ("gain", "cores", "others", "redis", "met", "shown"),
+    [
+        (1.7, 99, 1, 99, True, "yes"),
+        (1.1, 60, 0, 60, False, "no"),
+        (1.1, 97, 2, 60, True, "let off: cores full: 97 % busy"),
+        (1.1, 97, 40, 60, False, "no"),
+        (1.1, 60, 0, 96, True, "let off: Redis full: 96 % of a core"),
+        (1.1, 99, 1, 96, True, "let off: Redis full: 96 % of a core"),
+    ],
+)
+def test_two_workers_that_do_no_more_than_one_are_let_off_where_they_fill_the_machine(
+    gain: float, cores: float, others: float, redis: float, met: bool, shown: str
+) -> None:
+    """And not where other programs fill it; and whoever reads the table sees that the goal itself was not reached."""
+    measured = {"pair_cores": cores, "pair_others": others, "pair_redis": redis}
+    medians = {(key, "windlass"): value for key, value in measured.items()}
+    judged = against_goal(Result(FULL, {"windlass": [gain]}, None), medians)
+    assert (judged.is_met, as_table([judged]).splitlines()[1].rpartition("1.60  ")[2]) == (met, shown)
+
+
+def test_a_goal_that_was_let_off_is_named_and_counted_apart() -> None:
+    results = [Result(FULL, {"windlass": [1.1]}, 1.6, "cores full: 97 % busy"), result(10)]
+    assert list(verdicts(results, {"f": "it is hard"})) == [
+        "LET OFF f: two & one: goal ≥ 1.6, or full: 1.60, measured 1.10 times (cores full: 97 % busy)",
+        "2 of 2 goals are met, 1 of them let off",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_a_busy_loop_of_the_bench_is_no_other_program(scratch: Path) -> None:
+    """Work of the bench's own is counted with those that it measures."""
+    with Stage(WINDLASS) as stage:
+        watch, until = Watch(stage), time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+        busy = watch.busy()
+    ours = busy.cores - busy.others
+    assert 0 < ours <= busy.cores <= 100
+    assert 0 <= busy.redis < 50
 
 
 @pytest.mark.timeout(180)

@@ -1,4 +1,4 @@
-"""What must not depend on how much there is: two workers against one, many running tasks, and idling."""
+"""What must not depend on how many tasks run, and what a worker asks that has none."""
 
 import statistics
 import time
@@ -9,30 +9,9 @@ from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import WARM, Stage
 
-__all__ = ["IDLE", "PAIR", "STARVE"]
+__all__ = ["IDLE", "STARVE"]
 
 _SLOTS = 10
-
-
-def _drained(contender: Contender, plan: Plan, *, workers: int, queued: int) -> float:
-    """Tasks a second, from when all workers have started until half of what was queued has been settled."""
-    with Stage(contender) as stage:
-        stage.send("nop", queued)
-        for _ in range(workers):
-            stage.work(_SLOTS)
-        stage.await_note("started", workers)
-        began, left = time.monotonic(), stage.unfinished()
-        goal, now = max(0, left - queued // 2), left
-        while now > goal and time.monotonic() < began + max(4 * plan.burst, 1):
-            time.sleep(0.004)
-            now = stage.unfinished()
-        return (left - now) / (time.monotonic() - began)
-
-
-def _pair(contender: Contender, plan: Plan) -> dict[str, float]:
-    queued = plan.count(24_000 if contender is WINDLASS else 12_000, least=200)
-    one, two = (_drained(contender, plan, workers=n, queued=queued) for n in (1, 2))
-    return {"pair_gain": two / one}
 
 
 def _starve(contender: Contender, plan: Plan) -> dict[str, float]:
@@ -59,22 +38,6 @@ def _idle(contender: Contender, plan: Plan) -> dict[str, float]:
         return {"idle_commands": used.commands / (time.monotonic() - began)}
 
 
-PAIR = Case(
-    "pair",
-    (WINDLASS, SAQ),
-    (
-        Figure(
-            "pair_gain",
-            "drain by two workers, against one",
-            "times",
-            more_is_better=True,
-            peers=(SAQ.name,),
-            goal=Goal("≥ 1.6, until the cores are full", lambda _: 1.6),
-            digits=2,
-        ),
-    ),
-    _pair,
-)
 STARVE = Case(
     "starve",
     (WINDLASS,),

@@ -23,6 +23,13 @@ async def nop(_ctx: dict[str, Any]) -> str:
     return "done"
 
 
+async def nap(_ctx: dict[str, Any]) -> str:
+    """Wait 20 ms."""
+    note_first("started")
+    await asyncio.sleep(0.02)
+    return "done"
+
+
 async def stamp(_ctx: dict[str, Any], *, sent_ns: int) -> str:
     """Note when it was sent and when it started."""
     note_now("stamped", sent_ns)
@@ -60,7 +67,7 @@ async def await_results(count: int, gap: float) -> None:
 
 async def work() -> None:
     """Serve until the process is ended."""
-    await Worker(queue(), [nop, stamp], concurrency=int(os.environ["BENCH_CONCURRENCY"])).start()
+    await Worker(queue(), [nop, nap, stamp], concurrency=int(os.environ["BENCH_CONCURRENCY"])).start()
 
 
 def main(mode: str, *words: str) -> None:

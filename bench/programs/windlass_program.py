@@ -32,6 +32,14 @@ async def nop() -> str:
 
 
 @mcp.tool(task=True)
+async def nap() -> str:
+    """Wait 20 ms."""
+    note_first("started")
+    await asyncio.sleep(0.02)
+    return "done"
+
+
+@mcp.tool(task=True)
 async def stamp(sent_ns: int) -> str:
     """Note when it was sent and when it started."""
     note_now("stamped", sent_ns)
