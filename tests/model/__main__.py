@@ -9,8 +9,9 @@ from pathlib import Path
 import structlog
 from redis_server import PrivateRedis
 
+from .failovers import Failovers, Limits
 from .mutants import MUTANTS
-from .protocol import Bounds
+from .protocol import Bounds, Protocol
 from .search import search
 from .test_model import machine_verdict
 
@@ -21,16 +22,20 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--claims", type=int, default=8, help="how often the task may be claimed: fences go this high")
     parser.add_argument("--crashes", type=int, default=4, help="how many of its workers may die")
+    parser.add_argument("--failovers", type=int, default=3, help="how often Redis may lose its last writes")
     parser.add_argument("--faults", action="store_true", help="put each fault in, and print a table of who sees it")
     options = parser.parse_args()
     if options.faults:
         return show_faults()
-    began = time.monotonic()
-    found = search(Bounds(options.workers, options.claims, options.crashes))
-    print(f"{found.states:,} states, {found.steps:,} steps, {time.monotonic() - began:.0f} s")
-    if found.violation:
-        print("\n".join([*found.history, found.violation]))
-    return bool(found.violation)
+    bounds, limits = Bounds(options.workers, options.claims, options.crashes), Limits(failovers=options.failovers)
+    broken = False
+    for what, model in ("lease and fence", Protocol(bounds)), ("failovers", Failovers(limits)):
+        began, found = time.monotonic(), search(model)
+        print(f"{what}: {found.states:,} states, {found.steps:,} steps, {time.monotonic() - began:.0f} s")
+        if found.violation:
+            print("\n".join([*found.history, found.violation]))
+        broken = broken or bool(found.violation)
+    return broken
 
 
 def show_faults() -> int:
@@ -39,7 +44,7 @@ def show_faults() -> int:
     print("| fault | the search says | the state machine |\n|---|---|---|")
     with PrivateRedis() as server:
         for mutant in MUTANTS:
-            found = search(Bounds(), frozenset({mutant.name})) if mutant.in_model else None
+            found = mutant.searched() if mutant.in_model else None
             said = found.violation or f"harmless: {mutant.harmless}" if found else "-"
             with tempfile.TemporaryDirectory() as folder:
                 verdict = machine_verdict(mutant, server.url, Path(folder))

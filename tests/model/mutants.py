@@ -15,6 +15,10 @@ from unittest import mock
 
 from windlass.store import scripts
 
+from .failovers import Failovers, Limits
+from .protocol import Bounds, Protocol
+from .search import Findings, search
+
 __all__ = ["MUTANTS", "Mutant", "broken_scripts"]
 
 
@@ -24,11 +28,18 @@ class Mutant:
 
     name: str
     in_model: bool
-    """The model knows the fault by this name."""
+    """A model knows the fault by this name."""
     patches: tuple[tuple[str, str, str], ...] = ()
     """Script, text, what to write instead; each text stands there once."""
     harmless: str = ""
     """Why nobody could tell; empty for a fault that must be caught."""
+    after_failover: bool = False
+    """It shows after a failover only: in the model of those, and to nobody who has none."""
+
+    def searched(self) -> Findings:
+        """What the search of its model finds."""
+        broken = frozenset({self.name})
+        return search(Failovers(Limits(), broken) if self.after_failover else Protocol(Bounds(), broken))
 
 
 MUTANTS = (
@@ -82,6 +93,11 @@ MUTANTS = (
     Mutant("time runs backwards", False, (("prelude", "return math.max(now, tonumber(was.updated_ms or 0))", "return now - 1000 * (was.seq or 0)"),)),
     Mutant("an event is skipped", False, (("prelude", "(was.seq or 0) + 1", "(was.seq or 0) + (move == 'release' and 2 or 1)"),)),
     Mutant("a report that says nothing new", False, (("progress", "elseif (was.done or '') ~= done or (was.total or '') ~= total or (was.message or '') ~= message then", "else"),)),
+    # Failovers.
+    Mutant("no floor after a failover", True, (("prelude", "floor = floor or lowest_fence()", "floor = 0"),), after_failover=True),
+    Mutant("a promotion looks like a new Redis", True, (("prelude", "local is_new = not known[1] and told:find('master_replid2:0000000000', 1, true)", "local is_new = not known[1]"),), after_failover=True),
+    Mutant("floors are counted", True, (("prelude", "math.max(clock(), (known[2] or 0) + 1000000)", "(known[2] or 0) + 1000000"),), after_failover=True),
+    Mutant("floors follow the clock alone", True, (("prelude", "math.max(clock(), (known[2] or 0) + 1000000)", "clock()"),), after_failover=True),
 )  # fmt: skip
 
 

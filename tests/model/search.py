@@ -2,8 +2,10 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
-from .protocol import Bounds, Protocol, State, Violation
+from .failovers import Failovers, History
+from .protocol import Protocol, State, Violation
 
 __all__ = ["Findings", "search"]
 
@@ -20,17 +22,16 @@ class Findings:
     """What happened before, from the creation on."""
 
 
-def search(bounds: Bounds, broken: frozenset[str] = frozenset()) -> Findings:
-    """Every reachable state within the bounds, or the nearest violation."""
-    protocol = Protocol(bounds, broken)
-    first = protocol.start()
-    came_from: dict[State, tuple[State, str] | None] = {first: None}
+def search(model: Protocol | Failovers) -> Findings:
+    """Every reachable state within the model's bounds, or the nearest violation."""
+    first: Any = model.start()
+    came_from: dict[Any, tuple[Any, str] | None] = {first: None}
     ahead = deque([first])
     found = Findings()
     while ahead:
         state = ahead.popleft()
         try:
-            for what, following in protocol.steps(state):
+            for what, following in model.steps(state):
                 found.steps += 1
                 if following not in came_from:
                     came_from[following] = (state, what)
@@ -42,7 +43,7 @@ def search(bounds: Bounds, broken: frozenset[str] = frozenset()) -> Findings:
     return found
 
 
-def _history(came_from: dict[State, tuple[State, str] | None], state: State) -> list[str]:
+def _history(came_from: dict[Any, tuple[Any, str] | None], state: State | History) -> list[str]:
     history: list[str] = []
     while (step := came_from[state]) is not None:
         state, what = step
