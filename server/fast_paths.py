@@ -2,7 +2,8 @@
 `tasks/update`, `tasks/cancel`, and `tools/call` of a task tool.
 
 They answer what they fully understand and what goes well; every other request, and every error, is the SDK's to answer.
-They stand behind the checks of tokens and scopes and ask the SDK's own check of Host, Origin and content type.
+They stand behind the checks of tokens and scopes, and where there are no tokens in front of nearly everything
+(`fast_front.py`). They ask the SDK's own check of Host, Origin and content type.
 """
 
 import json
@@ -13,11 +14,10 @@ from mcp.server._otel import OpenTelemetryMiddleware  # no public name; it is in
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary
 from mcp.server.runner import modern_error_data
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, x_mcp_header_map
 from mcp_types import SERVER_INFO_META_KEY, CallToolRequestParams
-from mcp_types.version import LATEST_MODERN_VERSION
 from opentelemetry import trace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,9 +27,11 @@ from windlass.engine.record import TaskView
 from windlass.server.answers import take_answers
 from windlass.server.callers_faults import CallersFaults
 from windlass.server.desk import ContextMaker, Desk, TaskTool
-from windlass.server.fast_requests import METHODS, FastRequest, read_request
+from windlass.server.fast_headers import Headers, HostCheck, read_headers
+from windlass.server.fast_requests import FastRequest, read_request
 from windlass.server.listing import ToolListing
 from windlass.server.owner import owner
+from windlass.server.security import trimmed
 from windlass.server.tasks2025 import Tasks2025
 from windlass.server.unplugged import unplugged_request
 from windlass.server.wire import create_result, detailed_task
@@ -37,7 +39,8 @@ from windlass.server.wire import create_result, detailed_task
 __all__ = ["FastPaths"]
 
 _LONGEST = 64 * 1024
-_ASKED = frozenset({"content-type", "accept", "mcp-protocol-version", "mcp-method", "mcp-name", "host"})
+_JSON = (b"content-type", b"application/json")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _HARMLESS = (CallersFaults, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
 """Server middleware that these requests pass unchanged; the first only makes spans."""
 _Answer = tuple[int, dict[str, Any]]
@@ -58,23 +61,24 @@ class FastPaths:
         """While the author has put middleware around the methods of `server`, nothing is fast."""
         self._app = app
         self._desk = desk
-        self._security = TransportSecurityMiddleware(hosts)
+        self._hosts = HostCheck(hosts)
         self._server = server
+        self._harmless: list[Any] = []
+        self._stamp: dict[str, Any] | None = None
         self._make_context = make_context
         self._plain: dict[str, tuple[TaskTool, bool]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         headers = self._headers(scope)
-        if headers is None or await self._security.validate_request(Request(scope), is_post=True) is not None:
+        if headers is None or not await self._hosts.passes(scope, headers):
             await self._app(scope, receive, send)
             return
         message = await receive()
         reply = await self._reply(message, headers, scope)
         if reply is not None:
             status, body = reply
-            length = str(len(body)).encode()
-            start = [(b"content-length", length), (b"content-type", b"application/json")]
+            start = [(b"content-length", b"%d" % len(body)), _JSON]
             await send({"type": "http.response.start", "status": status, "headers": start})
             await send({"type": "http.response.body", "body": body})
             return
@@ -85,30 +89,21 @@ class FastPaths:
 
         await self._app(scope, again, send)
 
-    def _headers(self, scope: Scope) -> dict[str, str] | None:
+    def _headers(self, scope: Scope) -> Headers | None:
         """Those of a request that may have a fast path; None = it has none."""
-        if scope["method"] != "POST" or _is_traced():
+        if scope["method"] != "POST" or not self._is_bare() or _is_traced():
             return None
-        if not all(isinstance(one, _HARMLESS) for one in self._server.middleware):
-            return None
-        found: dict[str, str] = {}
-        for raw_name, value in scope["headers"]:
-            name = raw_name.decode("latin-1")
-            if name in _ASKED:
-                if name in found:
-                    return None
-                found[name] = value.decode("latin-1")
-            elif name == "traceparent" or name.startswith("mcp-param-"):
-                return None
-        accepted = {one.strip() for one in found.get("accept", "").split(",")}
-        method = found.get("mcp-method", "")
-        if found.get("mcp-protocol-version") != LATEST_MODERN_VERSION or method not in METHODS:
-            return None
-        if not accepted >= {"application/json", "text/event-stream"} or method in self._server.cache_hints:
-            return None
-        return found
+        headers = read_headers(scope)
+        return None if headers is None or headers["mcp-method"] in self._server.cache_hints else headers
 
-    async def _reply(self, message: Message, headers: dict[str, str], scope: Scope) -> tuple[int, bytes] | None:
+    def _is_bare(self) -> bool:
+        """Whether the author has put nothing around the methods of the server."""
+        around = self._server.middleware
+        if around != self._harmless and all(isinstance(one, _HARMLESS) for one in around):
+            self._harmless = list(around)
+        return around == self._harmless
+
+    async def _reply(self, message: Message, headers: Headers, scope: Scope) -> tuple[int, bytes] | None:
         """HTTP status and body."""
         if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > _LONGEST:
             return None
@@ -125,8 +120,7 @@ class FastPaths:
         if answer is None:
             return None
         status, said = answer
-        body = {"jsonrpc": "2.0", "id": asked.id, **said}
-        return status, json.dumps(body, separators=(",", ":")).encode()
+        return status, _encode({"jsonrpc": "2.0", "id": asked.id, **said}).encode()
 
     async def _task(self, asked: FastRequest) -> _Answer:
         """Serve a request about a task. What fails here has changed nothing, or nothing that once more would change."""
@@ -147,7 +141,7 @@ class FastPaths:
         params = CallToolRequestParams.model_validate(asked.params, by_name=False)
         state = self._desk.lifespan_state
         silent = unplugged_request("", state, client_info=asked.info, capabilities=asked.capabilities)
-        ctx = replace(silent, request=Request(scope), request_id=asked.id, params=asked.params)
+        ctx = replace(silent, request=Request(trimmed(scope)), request_id=asked.id, params=asked.params)
         try:
             submitted = await self._desk.submit(entry, params, ctx, self._make_context)
         except MCPError as exc:
@@ -165,7 +159,9 @@ class FastPaths:
         return is_plain
 
     def _result(self, result: dict[str, Any]) -> _Answer:
-        return 200, {"result": {**result, "_meta": {SERVER_INFO_META_KEY: self._server.server_info_stamp}}}
+        if self._stamp is None:
+            self._stamp = {SERVER_INFO_META_KEY: self._server.server_info_stamp}
+        return 200, {"result": {**result, "_meta": self._stamp}}
 
 
 def _is_traced() -> bool:

@@ -1,5 +1,7 @@
 """The ASGI application of a server: which part answers which request, and behind which checks."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mcp.server.mcpserver import MCPServer
@@ -10,6 +12,7 @@ from starlette.types import ASGIApp
 from windlass.server.api_access import Access
 from windlass.server.desk import ContextMaker, Desk
 from windlass.server.era_router import EraRouter
+from windlass.server.fast_front import Front
 from windlass.server.fast_paths import FastPaths
 from windlass.server.legacy_http import LegacyHttp
 from windlass.server.scope_gate import ScopeGate
@@ -41,10 +44,23 @@ def build_app(
     legacy = LegacyHttp(server._lowlevel_server, desk, hosts, json_only=json_response)
     desk.on_close(legacy.close)
     limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
-    by_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
+    auth = server.settings.auth if server._token_verifier else None
+
+    def hasten(slow: ASGIApp) -> ASGIApp:
+        if fast_paths is None:
+            return slow
+        return FastPaths(slow, desk, hosts, server._lowlevel_server, fast_paths)
+
+    auth = server.settings.auth if server._token_verifier else None
+    app_of_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
+    front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
-        by_era = FastPaths(by_era, desk, hosts, server._lowlevel_server, fast_paths)
-    manager.asgi_app = ScopeGate(by_era, desk, server.settings.auth)
-    access = Access(hosts, server.settings.auth if server._token_verifier else None, operator_token is not None)
-    furnish(app, desk, access, mcp_path=path, operator_token=operator_token)
+        hasten = partial(FastPaths, desk=desk, hosts=hosts, server=server._lowlevel_server, make_context=fast_paths)
+        if auth:
+            app_of_era = hasten(app_of_era)
+        else:
+            front = partial(Front, hasten=hasten, desk=desk, path=path, has_operator=operator_token is not None)
+    manager.asgi_app = ScopeGate(app_of_era, desk, server.settings.auth)
+    access = Access(hosts, auth, operator_token is not None)
+    furnish(app, desk, access, mcp_path=path, operator_token=operator_token, front=front)
     return app

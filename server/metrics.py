@@ -36,6 +36,8 @@ class Requests:
             ["part", "method", "status"],
             registry=self.registry,
         )
+        self._counters: dict[tuple[str, str, int], Any] = {}
+        """Of what was answered so far."""
 
     def counting(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware."""
@@ -54,7 +56,10 @@ class Requests:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         part = "api" if path.startswith("/api/") else self._parts.get(path, "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._counter.labels(part, method, str(status)).inc()
+        counter = self._counters.get((part, method, status))
+        if counter is None:
+            counter = self._counters[part, method, status] = self._counter.labels(part, method, str(status))
+        counter.inc()
 
 
 def metrics_routes(desk: Desk, access: Access, requests: Requests) -> list[BaseRoute]:

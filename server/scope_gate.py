@@ -16,10 +16,15 @@ from windlass.engine.errors import ScopeMissing
 from windlass.server.caller import require_scopes
 from windlass.server.desk import Desk
 
-__all__ = ["ScopeGate"]
+__all__ = ["ScopeGate", "is_gated"]
 
 _LONGEST_READ = 1024 * 1024
 """Bytes of a body that are read ahead; the call in a longer one is refused later, inside its reply."""
+
+
+def is_gated(scope: Scope, desk: Desk) -> bool:
+    """Whether a request may lack a scope: it has a user, and there is a tool that asks for scopes."""
+    return isinstance(scope.get("user"), AuthenticatedUser) and desk.has_scoped
 
 
 class ScopeGate:
@@ -33,13 +38,12 @@ class ScopeGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
-        user = scope.get("user")
-        if scope.get("method") != "POST" or not isinstance(user, AuthenticatedUser) or not self._desk.has_scoped:
+        if scope.get("method") != "POST" or not is_gated(scope, self._desk):
             await self._app(scope, receive, send)
             return
         messages, body = await _read_ahead(receive)
         try:
-            self._admit(body, user.scopes)
+            self._admit(body, scope["user"].scopes)
         except ScopeMissing as missing:
             await self._refusal(missing)(scope, receive, send)
             return

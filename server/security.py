@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from windlass.engine.errors import UnsafeBinding
 
-__all__ = ["TrimmedHeaders", "is_local", "transport_security"]
+__all__ = ["TrimmedHeaders", "is_local", "transport_security", "trimmed"]
 
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
@@ -41,9 +41,12 @@ class TrimmedHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
-        if scope["type"] == "http":
-            scope = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
-        await self._app(scope, receive, send)
+        await self._app(trimmed(scope) if scope["type"] == "http" else scope, receive, send)
+
+
+def trimmed(scope: Scope) -> Scope:
+    """A request without the blanks around its header values."""
+    return {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
 
 
 def is_local(host: str) -> bool:

@@ -1,6 +1,9 @@
 """What stands beside the MCP endpoint in one HTTP application, and what every request passes first."""
 
+from collections.abc import Callable
+
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from windlass.server.api import api_routes
 from windlass.server.api_access import Access, OperatorToken
@@ -14,14 +17,27 @@ from windlass.server.security import TrimmedHeaders
 __all__ = ["furnish"]
 
 
-def furnish(app: Starlette, desk: Desk, access: Access, *, mcp_path: str, operator_token: str | None) -> None:
-    """Add health, the API, its description and metrics to the application of the endpoint at `mcp_path`."""
+def furnish(
+    app: Starlette,
+    desk: Desk,
+    access: Access,
+    *,
+    mcp_path: str,
+    operator_token: str | None,
+    front: Callable[[ASGIApp], ASGIApp] | None,
+) -> None:
+    """Add health, the API, its description and metrics to the application of the endpoint at `mcp_path`.
+
+    `front`: what may answer a request before the rest sees it; its answers are counted, its hang-ups caught.
+    """
     requests = Requests(mcp_path)
     described = [*api_routes(desk, access), *metrics_routes(desk, access, requests)]
     routes = [*health_routes(desk), description_route(access), *described]
     app.router.routes.extend(routes)
     if operator_token is not None:
         app.add_middleware(OperatorToken, token=operator_token)
-    app.add_middleware(Hangups)
     app.add_middleware(TrimmedHeaders)
+    if front is not None:
+        app.add_middleware(front)
+    app.add_middleware(Hangups)
     app.add_middleware(requests.counting)

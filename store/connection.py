@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
 from typing import Any
 
 import redis as blocking_redis
@@ -161,25 +162,33 @@ async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> Asyn
         await client.aclose()
 
 
-@contextmanager
-def store_errors(where: str | None = None) -> Iterator[None]:
+class store_errors:
     """Turns Redis failures inside into ours.
 
     Raises:
         StoreUnavailable: waiting may cure it.
         OperatorError: it needs a person: wrong password, full memory.
     """
-    place = f" at {where}" if where else ""
-    try:
-        yield
-    except passing as exc:
-        if _is_refused(exc):
-            raise RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.") from exc
-        raise StoreUnavailable(
-            f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment."
-        ) from exc
-    except RedisError as exc:
-        raise _refusal(exc, place) from exc
+
+    __slots__ = ("_place",)
+
+    def __init__(self, where: str | None = None) -> None:
+        self._place = f" at {where}" if where else ""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: TracebackType | None) -> None:
+        if isinstance(exc, passing):
+            raise _passing(exc, self._place) from exc
+        if isinstance(exc, RedisError):
+            raise _refusal(exc, self._place) from exc
+
+
+def _passing(exc: BaseException, place: str) -> OperatorError:
+    if _is_refused(exc):
+        return RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.")
+    return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")
 
 
 def _is_refused(exc: BaseException) -> bool:

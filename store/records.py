@@ -1,7 +1,7 @@
 """From Redis replies to the engine's records, events and artifacts, and nothing else."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 from windlass.engine.artifact import Artifact
@@ -13,24 +13,37 @@ from windlass.engine.status import Move, Status
 __all__ = ["artifact_of", "event_of", "pairs", "readable", "record_of", "whole"]
 
 _NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions", "priority", "lane_limit"})
+_TIMES = ("created_ms", "updated_ms", "started_ms", "ended_ms", "due_ms", "deadline_ms", "retention_ms", "poll_ms")
+_FIGURES = (*_NUMBERS, *_TIMES)
+"""Of a record."""
+_STATUSES = {status.value: status for status in Status}
 _FLOATS = frozenset({"done", "total"})
 _MOST = 10**14
 """More than any count, and milliseconds up to the year 5138: two of them added up are still a date."""
+_DIGITS = 15
+_BROKEN = (LookupError, ValueError, TypeError, AttributeError, OverflowError)
 
 
-@contextmanager
-def readable(task_id: str = "") -> Iterator[None]:
+class readable:
     """Turns whatever goes wrong inside with what Redis holds into one error.
 
     Raises:
         SealBroken: somebody else changed it, or another version wrote it.
     """
-    try:
-        yield
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError) as exc:
-        raise SealBroken(
-            "What is stored cannot be read: it was changed, or is of another version.", task_id=task_id
-        ) from exc
+
+    __slots__ = ("_task_id",)
+
+    def __init__(self, task_id: str = "") -> None:
+        self._task_id = task_id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: TracebackType | None) -> None:
+        if isinstance(exc, _BROKEN):
+            raise SealBroken(
+                "What is stored cannot be read: it was changed, or is of another version.", task_id=self._task_id
+            ) from exc
 
 
 def whole(value: str) -> int:
@@ -52,7 +65,8 @@ def pairs(flat: Sequence[bytes]) -> dict[str, str]:
         SealBroken: it cannot be read.
     """
     with readable():
-        return {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+        words = map(bytes.decode, flat)
+        return dict(zip(words, words, strict=True))
 
 
 def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
@@ -62,13 +76,13 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
         SealBroken: it cannot be read.
     """
     with readable(task_id):
-        number = {name: _whole(value) for name, value in field.items() if value and _is_number(name)}
+        number = {name: _whole(value) for name in _FIGURES if (value := field.get(name))}
         return TaskRecord(
             id=task_id,
             tool=field["tool"],
             queue=field["queue"],
             principal=field["principal"],
-            status=Status(field["status"]),
+            status=_STATUSES[field["status"]],
             created_ms=number["created_ms"],
             updated_ms=number["updated_ms"],
             seq=whole(field["seq"]),
@@ -131,6 +145,8 @@ def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
 
 def _whole(value: str) -> int:
     """A whole number as scripts write it, which may be `1e+15`."""
+    if len(value) < _DIGITS and value.isdigit():
+        return int(value)
     number = float(value)
     if not -_MOST <= number <= _MOST:
         raise ValueError("no number that we wrote")

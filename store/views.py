@@ -29,16 +29,10 @@ def view_of(
     """
     field = pairs(record)
     stored = record_of(task_id, field)
-    with readable(task_id):
-        asked = {
-            questions[i].decode(): _question(sealer.open(questions[i + 1], task_id=task_id, field="inputs"))
-            for i in range(0, len(questions), 2)
-        }
-        in_order = dict(sorted(asked.items(), key=_order))
     return TaskView(
         stored,
         _outcome(stored, outcome, sealer),
-        in_order,
+        _asked(task_id, questions, sealer) if questions else {},
         ahead=ahead if ahead >= 0 else None,
         rerun_as=field.get("rerun_as"),
     )
@@ -66,6 +60,16 @@ def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcom
         return outcome_from_json(sealer.open(stored, task_id=record.id, field="result"))
     except (SealBroken, ValueError):
         return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+
+
+def _asked(task_id: str, questions: Sequence[bytes], sealer: Sealer) -> dict[str, dict[str, Any]]:
+    """Open questions by key, in the order they were asked."""
+    with readable(task_id):
+        asked = {
+            questions[i].decode(): _question(sealer.open(questions[i + 1], task_id=task_id, field="inputs"))
+            for i in range(0, len(questions), 2)
+        }
+        return dict(sorted(asked.items(), key=_order))
 
 
 def _question(asked: Any) -> dict[str, Any]:

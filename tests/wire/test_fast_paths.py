@@ -13,9 +13,12 @@ from typing import Any
 import httpx2
 import pytest
 from redis.asyncio import Redis
-from wire.stack import REVISION, TASKS, Json, Rpc, client_of, working
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from wire.stack import REVISION, TASKS, Json, Rpc, client_of, serving, working
 from wire.tools import make_server
 
+import windlass.server.fast_headers as fast_headers
 import windlass.server.fast_paths as fast_paths
 import windlass.server.fast_requests as fast_requests
 from windlass.engine.errors import StoreUnavailable
@@ -99,7 +102,7 @@ def nothing(headers: Json, body: Json) -> None:
 
 
 def test_the_fast_way_is_for_the_revision_that_the_tests_speak() -> None:
-    assert fast_paths.LATEST_MODERN_VERSION == REVISION
+    assert fast_headers.LATEST_MODERN_VERSION == REVISION
     assert fast_requests.EXTENSION == TASKS
 
 
@@ -177,6 +180,18 @@ ODD: dict[str, Callable[[Json, Json], Any]] = {
     "no extension": put({}, *META_PATH, f"{META}clientCapabilities"),
     "an extension that is no object": put({"extensions": {TASKS: 1}}, *META_PATH, f"{META}clientCapabilities"),
     "a wrong capability": put({"extensions": {TASKS: {}}, "elicitation": 7}, *META_PATH, f"{META}clientCapabilities"),
+    "an extension with words in it": put({"extensions": {TASKS: {"a": "ä"}}}, *META_PATH, f"{META}clientCapabilities"),
+    "half a surrogate pair in an extension": put(
+        {"extensions": {TASKS: {}, "\ud800": {}}}, *META_PATH, f"{META}clientCapabilities"
+    ),
+    "an extension that is nothing": put(
+        {"extensions": {TASKS: {}, "x": None}}, *META_PATH, f"{META}clientCapabilities"
+    ),
+    "a client's name that is a number": put({"name": 1, "version": "1"}, *META_PATH, f"{META}clientInfo"),
+    "half a surrogate pair in the client's name": put(
+        {"name": "\ud800", "version": "1"}, *META_PATH, f"{META}clientInfo"
+    ),
+    "a client with a title": put({"name": "x", "version": "1", "title": "X"}, *META_PATH, f"{META}clientInfo"),
     "a client without a version": put({"name": "x"}, *META_PATH, f"{META}clientInfo"),
     "a progress token": put("token", *META_PATH, "progressToken"),
     "a trace": headed(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
@@ -339,6 +354,60 @@ async def test_an_author_who_puts_middleware_around_methods_sees_every_poll(
     async with client_of(server) as rpc:
         await rpc.get(await rpc.task("stay"))
     assert seen == ["tools/call", "tasks/get"]
+
+
+async def test_an_author_who_puts_middleware_around_the_application_sees_every_poll(
+    redis: Redis, settings: ServerSettings, taken: list[bool]
+) -> None:
+    """It may be what checks who asks; the fast paths stand behind it."""
+    app = make_server(settings).http_app()
+    seen: list[str] = []
+
+    class Watch:
+        def __init__(self, app: Any) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            seen.append(scope["type"])
+            await self._app(scope, receive, send)
+
+    app.add_middleware(Watch)
+    async with serving(app) as address, httpx2.AsyncClient() as http:
+        rpc = Rpc(http, address + "/mcp")
+        await rpc.get(await rpc.task("stay"))
+    assert (seen, taken) == (["lifespan", "http", "http"], [True, True])
+
+
+@pytest.mark.parametrize(("path", "is_fast"), [("/mcp", True), ("/mcp/", False), ("/other", False)])
+async def test_only_the_endpoint_has_fast_paths(
+    redis: Redis, settings: ServerSettings, taken: list[bool], path: str, is_fast: bool
+) -> None:
+    """Also where the application is mounted in another one."""
+    app = make_server(settings).http_app()
+    outer = Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)
+    async with serving(outer) as address, httpx2.AsyncClient(follow_redirects=False) as http:
+        rpc = Rpc(http, f"{address}/tools{path}")
+        answer = await rpc.post("tasks/get", {"taskId": "unknown"}, name="unknown")
+    assert (len(taken), answer.status_code) == ((1, 400) if is_fast else (0, 307 if path == "/mcp/" else 404))
+
+
+async def test_a_fast_answer_is_counted_like_any_other(redis: Redis, settings: ServerSettings) -> None:
+    async with client_of(make_server(settings)) as rpc:
+        await rpc.get(await rpc.task("stay"))
+        told = await rpc.http.get(rpc.url.removesuffix("/mcp") + "/metrics")
+    assert 'windlass_http_requests_total{method="POST",part="mcp",status="200"} 2.0' in told.text
+
+
+async def test_an_operators_token_comes_to_nothing_but_its_check(
+    redis: Redis, settings: ServerSettings, taken: list[bool]
+) -> None:
+    """On a server without users, where the fast paths stand before that check."""
+    token = "0123456789abcdef-operator"
+    async with client_of(make_server(settings), operator_token=token) as rpc:
+        task_id = await rpc.task("stay")
+        taken.clear()
+        answer = await rpc.post("tasks/get", {"taskId": task_id}, name=task_id, authorization=f"Bearer {token}")
+    assert (answer.status_code, taken) == (200, [])
 
 
 async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
