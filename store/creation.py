@@ -1,20 +1,17 @@
-"""What a creation hands to its script, the record it makes, and the task that repeats an ended one."""
+"""What a creation hands to its script, and the record it makes."""
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from windlass.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
-from windlass.engine.principal import as_task_id
 from windlass.engine.record import Lane, NewTask, TaskRecord
 from windlass.engine.status import Status
 from windlass.store.queue import arq_job
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings
 
-__all__ = ["creation", "new_record", "packed", "refusal", "repeated", "rerun_id", "sealed_answers"]
+__all__ = ["creation", "new_record", "packed", "refusal", "sealed_answers"]
 
 
 def creation(task: NewTask, settings: StoreSettings, elsewhere: tuple[int, int] = (0, 0)) -> list[Any]:
@@ -84,50 +81,11 @@ def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
     )
 
 
-def repeated(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: str) -> NewTask:
-    """The task that repeats an ended one."""
-    return NewTask(
-        id=task_id,
-        tool=record.tool,
-        principal=record.principal,
-        payload=payload,
-        queue=record.queue,
-        retention=timedelta(milliseconds=record.retention_ms),
-        poll_interval=timedelta(milliseconds=record.poll_ms),
-        retries=record.retries,
-        deadline=None if record.deadline_ms is None else timedelta(milliseconds=record.deadline_ms - record.created_ms),
-        listed_for=listed_for,
-        rerun_of=record.id,
-        priority=record.priority,
-        lane=_lane(record),
-    )
-
-
 def _rate(lane: Lane) -> str | None:
     """The rate of a lane as scripts read it."""
     if lane.rate is None:
         return None
     return f"{lane.rate[0]}/{lane.rate[1]}" + ("/start" if lane.is_left_at_start else "")
-
-
-def _lane(record: TaskRecord) -> Lane | None:
-    if record.lane is None or record.lane_limit is None:
-        return None
-    if record.rate is None:
-        return Lane(record.lane, record.lane_limit)
-    starts, period, *is_left = record.rate.split("/")
-    return Lane(record.lane, record.lane_limit, (int(starts), int(period)), is_left_at_start=bool(is_left))
-
-
-def rerun_id(secret: bytes, task_id: str, once: str) -> str:
-    """Id of the task that repeats this one: with `once` the same each time, and as hard to guess as a fresh one.
-
-    An idempotency key would not do: it is free again when its task has failed, and a repeated task may fail at once.
-    """
-    named = hmac.digest(
-        secret, b"\0".join((b"rerun", task_id.encode(), once.encode("utf-8", "surrogatepass"))), hashlib.sha256
-    )
-    return as_task_id(named)
 
 
 def _ms(length: timedelta) -> int:

@@ -70,10 +70,10 @@ class ShardedStore(TaskStore):
         with self.at(task_id) as store:
             return await store.look(task_id, principal)
 
-    async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
-        """See `TaskStore.rerun`; on the same shard."""
+    async def repetition(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
+        """See `TaskStore.repetition`; for the same shard."""
         with self.at(task_id) as store:
-            return await store.rerun(task_id, principal, once=once)
+            return await store.repetition(task_id, principal, once=once)
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """See `TaskStore.answer`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import NotRepeatable, TaskNotFound
+from windlass.engine.errors import TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask, TaskView
@@ -16,7 +16,7 @@ from windlass.engine.status import Status
 from windlass.store.artifacts import ArtifactStore
 from windlass.store.census import Census, census_of, live_workers
 from windlass.store.connection import store_errors
-from windlass.store.creation import creation, new_record, packed, refusal, repeated, rerun_id, sealed_answers
+from windlass.store.creation import creation, new_record, packed, refusal, sealed_answers
 from windlass.store.feed import Feed
 from windlass.store.keys import DEAD_LETTERS, Keys
 from windlass.store.left import LeftCalls
@@ -24,6 +24,7 @@ from windlass.store.outlook import Outlook
 from windlass.store.output import OutputStore
 from windlass.store.paging import Cursors, Page, Slice, page_args
 from windlass.store.records import event_of
+from windlass.store.repeating import check_repeatable, repeated, rerun_id
 from windlass.store.scripts import Scripts
 from windlass.store.sealing import Sealer
 from windlass.store.secret import SharedSecret
@@ -164,19 +165,18 @@ class TaskStore:
             NotRepeatable: it has not ended, or it succeeded, so that its arguments are gone.
             QuotaExceeded: its owner, or everybody, has too many open tasks.
         """
+        return await self.create(await self.repetition(task_id, principal, once=once))
+
+    async def repetition(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
+        """The task that `rerun` creates; raises like it, but for quotas."""
         record = (await self.look(task_id, principal)).record
-        if not record.is_terminal:
-            raise NotRepeatable("The task has not ended yet. Wait for it, or cancel it first.", task_id=task_id)
         with store_errors():
             stored = await self._redis.get(self.keys.args(task_id))
             lister: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
-        if stored is None:
-            raise NotRepeatable(
-                "The task succeeded, so its arguments were not kept. Call the tool again.", task_id=task_id
-            )
+        check_repeatable(record, stored)
         again = at_shard_of(task_id, rerun_id(await self.shared_secret(), task_id, once) if once else new_task_id())
         payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
-        return await self.create(repeated(record, again, payload, listed_for=(lister or b"").decode()))
+        return repeated(record, again, payload, listed_for=(lister or b"").decode())
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """Give answers to open questions by key; how many were taken. Unknown and answered keys are passed over.

@@ -34,12 +34,12 @@ from windlass.server.call_keys import META_KEY, keys_of_call
 from windlass.server.settings import ServerSettings
 from windlass.server.wire import detailed_task
 from windlass.store.connection import connect
-from windlass.store.creation import rerun_id
 from windlass.store.keys import Keys
 from windlass.store.output import chunk_of
 from windlass.store.paging import Cursors
 from windlass.store.records import artifact_of, event_of, pairs, record_of
 from windlass.store.redis_blobs import RedisBlobs
+from windlass.store.repeating import rerun_id
 from windlass.store.sealed_blobs import SealedBlobs
 from windlass.store.sealing import Sealer
 from windlass.store.settings import StoreSettings, read_settings

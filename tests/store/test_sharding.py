@@ -222,6 +222,19 @@ async def test_the_open_tasks_of_all_shards_count_in_one_quota(settings: StoreSe
                     await create(store, queue)
 
 
+@pytest.mark.parametrize("who", [OWNER, OPERATOR], ids=["owner", "operator"])
+async def test_a_rerun_counts_the_open_tasks_of_all_shards(settings: StoreSettings, who: str) -> None:
+    """An operator's too: the quota is that of the task's owner."""
+    async with open_store(settings.model_copy(update={"open_limit": 2})) as store:
+        ended = await create(store, "reports")
+        assert await store.cancel(ended, OWNER)
+        await create(store)
+    async with open_store(settings.model_copy(update={"open_limit": 2})) as store:  # one that has not looked yet
+        assert (await store.rerun(ended, who)).record.status is Status.PENDING
+        with pytest.raises(QuotaExceeded, match="You have 2 open"):
+            await store.rerun(ended, who)
+
+
 async def test_an_idempotency_key_holds_also_after_its_queue_has_moved(settings: StoreSettings) -> None:
     before = settings.model_copy(update={"queue_shards": {"reports": "home"}})
     async with open_store(before) as store:
