@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from random import uniform
 from typing import Any
 
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from windlass.store.connection import connect, passing
+from windlass.store.intake import Intake
 from windlass.store.settings import StoreSettings
 
 __all__ = ["Line"]
@@ -35,6 +37,8 @@ class Line:
         """All channels that should be subscribed right now; at least one."""
         self._hear = hear
         self._pubsub: Any = None
+        self._is_heard = self._is_alive = False
+        """Whether anything came since the line was opened, and since the last look."""
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -77,42 +81,54 @@ class Line:
 
     async def _listen(self) -> None:
         """Return once the line is cut; raise if it could not be opened at all."""
-        # redis-py must not reconnect by itself: it would do so for the reader and for a `subscribe` at the same time,
-        # and both would then read from one socket.
+        # redis-py must not reconnect by itself: nobody would read from its new connection.
         client = connect(self._settings, blocking=True, retries=0)
+        cut: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._is_heard = self._is_alive = False
         try:
             async with client.pubsub() as pubsub:
                 async with asyncio.timeout(self._settings.command_timeout):
                     await pubsub.connect()
+                    Intake(pubsub.connection, partial(self._take, cut), partial(_settle, cut))
                     # Nothing is awaited between these two until the command is sent, so nobody comes in between:
                     # the channels are complete, and whoever comes later finds the line and subscribes for himself.
                     self._pubsub = pubsub
                     await pubsub.subscribe(*self._channels())
-                await self._hear_until_cut(pubsub)
+                await self._watch(pubsub, cut)
+        except _CURABLE:
+            if not self._is_heard:
+                raise
         finally:
             self._pubsub = None
             await client.aclose()
 
-    async def _hear_until_cut(self, pubsub: Any) -> None:
-        silent, heard = False, False
-        while True:
-            try:
-                message = await pubsub.get_message(timeout=_SILENCE)
-                if message is not None:
-                    silent, heard = False, True
-                    self._pass_on(message)
-                elif silent:
-                    raise ConnectionError("Redis did not answer a ping")
-                else:
-                    silent = True
-                    await pubsub.ping()
-            except _CURABLE:
-                if heard:
-                    return
-                raise
+    async def _watch(self, pubsub: Any, cut: "asyncio.Future[Exception]") -> None:
+        """Raise once the line is cut, or was silent for too long."""
+        is_probed = False
+        while not cut.done():
+            self._is_alive = False
+            await asyncio.wait([cut], timeout=_SILENCE)
+            if self._is_alive or cut.done():
+                is_probed = False
+            elif is_probed:
+                raise ConnectionError("Redis did not answer a ping")
+            else:
+                is_probed = True
+                await pubsub.ping()
+        raise cut.result()
 
-    def _pass_on(self, message: dict[str, Any]) -> None:
-        if message["type"] == "message":
-            self._hear(message["channel"].decode(), message["data"])
-        elif message["type"] == "subscribe":
-            self._hear(message["channel"].decode(), None)
+    def _take(self, cut: "asyncio.Future[Exception]", reply: Any) -> None:
+        self._is_alive = True
+        if isinstance(reply, RedisError):
+            _settle(cut, reply)
+            return
+        self._is_heard = True
+        if reply[0] == b"message":
+            self._hear(reply[1].decode(), reply[2])
+        elif reply[0] == b"subscribe":
+            self._hear(reply[1].decode(), None)
+
+
+def _settle(cut: "asyncio.Future[Exception]", why: Exception) -> None:
+    if not cut.done():
+        cut.set_result(why)

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
+
+from windlass.store.intake import Intake
 
 __all__ = ["TrunkRedis"]
 
@@ -43,8 +45,8 @@ class _Trunk:
         """When each reply that is still to come is too late, and who wants it."""
         self._unsent: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
-        self._reading = self._loop.create_task(self._read(), name="windlass.trunk")
         self._is_broken = False
+        self._intake = Intake(connection, self._take, self._end)
 
     def can_send(self) -> bool:
         """Whether commands may be sent; one that leads to a Redis that is no primary any more is given up."""
@@ -70,7 +72,7 @@ class _Trunk:
     async def close(self) -> None:
         """Break it off."""
         self._give_up(ConnectionError("the client was closed"))
-        await asyncio.wait([self._reading])
+        await self._intake.is_closed.wait()
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -81,27 +83,19 @@ class _Trunk:
         except (OSError, RuntimeError) as exc:  # RuntimeError: uvloop's, for a transport that was closed just now
             self._give_up(ConnectionError(f"Error while writing to the socket: {exc}"))
 
-    async def _read(self) -> None:
-        """Hand out replies until the connection breaks."""
-        lost: Exception = ConnectionError("the connection was lost")
-        try:
-            while True:
-                try:
-                    reply, error = await self._connection.read_response(), None
-                except ResponseError as exc:
-                    reply, error = None, exc
-                _, wanted = self._asked.popleft()
-                if wanted.done():
-                    continue  # nobody waits for it any more
-                if error is None:
-                    wanted.set_result(reply)
-                else:
-                    wanted.set_exception(error)
-        except (RedisError, OSError) as exc:
-            lost = exc
-        finally:
-            self._end(lost)
-            await self._connection.disconnect(nowait=True)
+    def _take(self, reply: Any) -> None:
+        """Hand a reply out; one that says that this Redis serves nobody breaks the connection."""
+        first = reply[0] if isinstance(reply, list) and reply else reply
+        if isinstance(first, ConnectionError):
+            self._give_up(first)
+            return
+        _, wanted = self._asked.popleft()
+        if wanted.done():
+            return  # nobody waits for it any more
+        if isinstance(reply, ResponseError):
+            wanted.set_exception(reply)
+        else:
+            wanted.set_result(reply)
 
     def _look(self) -> None:
         """Give up when the oldest reply is too late."""
@@ -116,13 +110,14 @@ class _Trunk:
 
     def _give_up(self, error: Exception) -> None:
         self._end(error)
-        self._reading.cancel()
+        self._intake.abort()
 
     def _end(self, error: Exception) -> None:
         """Fail what is still to come: what is too late with a timeout, the rest with `error`."""
         self._is_broken = True
         if self._watch is not None:
             self._watch.cancel()
+        self._connection._close()  # no public way to do it without waiting
         now, asked, self._asked = self._loop.time(), self._asked, deque()
         for late_at, wanted in asked:
             if not wanted.done():
