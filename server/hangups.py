@@ -9,6 +9,12 @@ __all__ = ["Hangups"]
 _CLOSED = "; the handler is closed"
 """What uvloop says of a write to a connection that has gone. It can go when uvicorn hears that itself."""
 _PATIENCE = 5.0
+"""Seconds until it is clear that uvicorn will not tell.
+
+Of requests that are sent in one go, ahead of the answers, its httptools protocol tells the last one only, for
+`connection_lost` marks `self.cycle`. Of the one it has not told it then logs that its response was not completed; no
+application can keep it from that.
+"""
 
 
 class Hangups:

@@ -26,7 +26,11 @@ _WINDLASS = Path(sys.executable).with_name("windlass")
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+(?=/mcp)")
 _SEVERE = re.compile(r'"level": "(?:error|critical)"|Traceback \(most recent')
 _LEFT = "ASGI callable returned without completing response."
-"""What uvicorn may say, in one line, of a client that went in the middle of its answer."""
+"""What uvicorn says of the first of several requests sent in one go, when the connection goes amid its answer.
+
+It lets only the last of them know, see `server/hangups.py`; the frame "many at once and then nonsense" shows it each
+time. `tests/wire/test_hangups.py` holds the cause, and fails when uvicorn has mended it: then this goes.
+"""
 _PATIENCE = 60.0
 
 

@@ -1,0 +1,142 @@
+"""Clients that hang up: their requests end in silence, and nobody else's faults are hidden by that."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+import uvloop
+from anyio import fail_after, sleep
+from anyio.lowlevel import checkpoint
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from windlass.server import hangups
+from windlass.server.hangups import Hangups
+
+CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+
+
+async def nothing(_message: Message) -> None:
+    """Where answers go."""
+
+
+async def never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def raising(error: Exception) -> ASGIApp:
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise error
+
+    return app
+
+
+async def test_a_request_is_passed_on_as_it_is() -> None:
+    passed = []
+
+    async def app(*parts: object) -> None:
+        passed.append(parts)
+
+    await Hangups(app)({"type": "http"}, never, nothing)
+    assert passed == [({"type": "http"}, never, nothing)]
+
+
+async def test_a_body_whose_client_has_gone_ends_the_request() -> None:
+    await Hangups(raising(ClientDisconnect()))({"type": "http"}, never, nothing)
+
+
+async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_server_has_heard_of_it() -> None:
+    """Before, it would take the application for a broken one; what is left of the body comes first."""
+    said, gone = asyncio.Queue[Message](), asyncio.Event()
+
+    async def serve() -> None:
+        await Hangups(raising(RuntimeError(CLOSED)))({"type": "http"}, said.get, nothing)
+        gone.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve())
+        said.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        while not said.empty():
+            await checkpoint()
+        assert not gone.is_set()
+        said.put_nowait({"type": "http.disconnect"})
+    assert gone.is_set()
+
+
+async def test_a_server_that_never_hears_of_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hangups, "_PATIENCE", 0.01)
+    with fail_after(5):
+        await Hangups(raising(RuntimeError(CLOSED)))({"type": "http"}, never, nothing)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), ValueError(CLOSED)], ids=["words", "kind"])
+async def test_every_other_fault_is_the_servers_to_tell(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error).split(" ")[0]):
+        await Hangups(raising(error))({"type": "http"}, never, nothing)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads a body, or, at `/stream`, writes until somebody stops it."""
+    if scope["path"] == "/body":
+        await Request(scope, receive).body()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while scope["path"] == "/stream":
+        await send({"type": "http.response.body", "body": b"more", "more_body": True})
+        await sleep(0.005)
+    await send({"type": "http.response.body", "body": b""})
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[int]:
+    """The port of a real server."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", http="httptools", log_config=None))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.serve())
+        with fail_after(5):
+            while not server.started:
+                await sleep(0.005)
+        yield server.servers[0].sockets[0].getsockname()[1]
+        server.should_exit = True
+
+
+async def hung_up_on(sent: bytes, *, heard: int) -> None:
+    """Ask a real server, and go when so many bytes have come; returns when the first request has ended."""
+    ended = asyncio.Event()
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        await Hangups(application)(scope, receive, send)
+        ended.set()
+
+    async with served(watched) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        await writer.drain()
+        await reader.readexactly(heard)
+        writer.close()
+        with fail_after(5):
+            await ended.wait()
+
+
+def errors_after(sent: bytes, heard: int, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the server logs of it; on uvloop, which `windlass serve` runs on."""
+    with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(hung_up_on(sent, heard=heard))
+    return [record.message for record in caplog.records if record.name == "uvicorn.error"]
+
+
+def test_a_body_that_is_cut_is_nothing_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Not even for a proxy that goes while the request is read."""
+    assert errors_after(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf", 0, caplog) == []
+
+
+def test_of_requests_sent_in_one_go_the_server_tells_only_the_last_that_its_client_has_gone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvicorn's, and without `Hangups` a traceback. Once this fails, `tests/fuzz` need not pass over the line."""
+    monkeypatch.setattr(hangups, "_PATIENCE", 0.05)
+    one_after_another = b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert errors_after(one_after_another, 10, caplog) == ["ASGI callable returned without completing response."]
