@@ -1,5 +1,6 @@
 """The worker process: an arq worker whose loop is ours (`shift.py`), with arq's queue, keys and formats."""
 
+import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable
@@ -46,6 +47,8 @@ class Worker(arq.worker.Worker):
         Raises:
             StoreUnavailable, RedisUnfit, SettingsError: at the start only; later outages are waited out.
         """
+        self.loop = _fast_loop()
+        asyncio.set_event_loop(self.loop)
         self.main_task = self.loop.create_task(self.main())
         while not self.main_task.done():
             try:
@@ -78,3 +81,12 @@ class Worker(arq.worker.Worker):
 
     async def close(self) -> None:
         """Nothing is left to close: `main` returns only when everything has stopped."""
+
+
+def _fast_loop() -> asyncio.AbstractEventLoop:
+    """The loop that `windlass serve` runs on too; asyncio's own on systems for which it is not made."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
