@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from windlass.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
 from windlass.engine.policy import TaskConfig
 from windlass.engine.record import NewTask, TaskView
+from windlass.server.at_hand import keep_at_hand
 from windlass.server.backoff import plain_backoff
 from windlass.server.call_keys import CallKeys, keys_of_call
 from windlass.server.call_payload import can_elicit, payload_of
@@ -129,6 +130,7 @@ class Desk:
                 refuse_hidden(tool.fn)
         except PolicyError as exc:
             raise PolicyError(f"Tool {tool.name!r}: {exc}") from None
+        keep_at_hand(tool)
         self._tools[tool.name] = TaskTool(tool, policy)
 
     def remove(self, name: str) -> None:

@@ -83,7 +83,8 @@ class ClaimStore:
         """
         keys = [self.keys.turn(f"{self._worker}:{track}")]
         limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
-        return "claim", keys, [self._in_turn(queue), self._worker, *limits, turn, *ids]
+        nothing_finished = 0
+        return "claim", keys, [self._in_turn(queue), self._worker, *limits, turn, nothing_finished, *ids]
 
     def _in_turn(self, queues: str) -> str:
         """The queue names, each call beginning with the next: no queue is always looked at last."""
@@ -135,10 +136,9 @@ class ClaimStore:
         Raises:
             StoreUnavailable: the store did not answer; nothing or all may have happened.
         """
-        calls = packed(said)
         with store_errors():
-            replies = await self.scripts.run_many(self._redis, [*calls, claim] if claim else calls)
-            return unpacked(said, replies[: len(calls)]), _claims(replies[-1]) if claim else None
+            replies = await self.scripts.run_many(self._redis, packed(said, claim))
+            return unpacked(said, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
 
     def arguments(self, task: Claimed) -> Mapping[str, Any]:
         """The payload the server stored at creation.
@@ -202,7 +202,7 @@ class ClaimStore:
 
 
 def _claims(reply: Any) -> Claims:
-    _, wait, rows, payloads = reply
+    _, wait, rows, payloads, _ = reply
     tasks = [
         Claimed(
             id=row[0].decode(),

@@ -73,6 +73,6 @@ class Sealer:
 
 def _parsed(text: bytes, task_id: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as exc:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError) as exc:  # not UTF-8 is a ValueError, too
         raise SealBroken("A stored payload is not JSON: it was changed.", task_id=task_id) from exc

@@ -1,43 +1,55 @@
 """Packs what a worker says in one round trip: many endings are one script's work, in pieces that do not hold Redis up.
 
-Which calls there are is `claims.py`'s business.
+The last piece goes with the claim behind it. Which calls there are is `claims.py`'s business.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from redis.exceptions import ResponseError
 
 from windlass.store.scripts import Call
 
 __all__ = ["packed", "unpacked"]
 
+_HOW_MANY = 6
+"""Where a claim says how many tasks end before it; their words follow."""
 _TOGETHER = 32
 """Endings of one script call: some two milliseconds of Redis's time."""
 
 
-def packed(calls: Sequence[Call]) -> list[Call]:
-    """The same in fewer calls. Endings come last, behind the last progress of their tasks."""
+def packed(calls: Sequence[Call], claim: Call | None) -> list[Call]:
+    """The same in fewer calls. Endings come behind the last progress of their tasks, and the claim behind all."""
     others = [call for call in calls if call[0] != "finish"]
     endings = [call[2] for call in calls if call[0] == "finish"]
     pieces = [endings[at : at + _TOGETHER] for at in range(0, len(endings), _TOGETHER)]
-    return [*others, *(("finish", [], [word for words in piece for word in words]) for piece in pieces)]
+    last = [_with_endings(claim, pieces.pop() if pieces else [])] if claim else []
+    return [*others, *(("finish", [], _words(piece)) for piece in pieces), *last]
 
 
-def unpacked(calls: Sequence[Call], replies: Sequence[Any]) -> list[Any]:
-    """The replies to `packed(calls)`, one for each of `calls`.
+def unpacked(calls: Sequence[Call], replies: Sequence[Any], *, with_claim: bool) -> list[Any]:
+    """The replies to `packed(calls, claim)`, one for each of `calls`. `with_claim`: the last reply is the claim's.
 
     Raises:
-        RedisError: one of them was refused.
+        ResponseError: one of them was refused.
     """
-    others = iter(replies)
-    plain = [next(others) for call in calls if call[0] != "finish"]
-    settled = list(_one_by_one(others))
-    for reply in settled:
-        if isinstance(reply, Exception):
+    plain = iter(replies)
+    others = iter([next(plain) for call in calls if call[0] != "finish"])
+    pieces = list(plain)
+    if with_claim:
+        pieces[-1] = pieces[-1][-1]
+    settled = iter([reply for piece in pieces for reply in piece])
+    told = [next(settled if call[0] == "finish" else others) for call in calls]
+    for reply in told:
+        if isinstance(reply, ResponseError):
             raise reply
-    kinds = {True: iter(settled), False: iter(plain)}
-    return [next(kinds[call[0] == "finish"]) for call in calls]
+    return told
 
 
-def _one_by_one(replies: Iterator[Any]) -> Iterator[Any]:
-    for reply in replies:
-        yield from reply if isinstance(reply, list) else [reply]
+def _with_endings(claim: Call, endings: Sequence[Sequence[Any]]) -> Call:
+    name, keys, args = claim
+    return name, keys, [*args[:_HOW_MANY], len(endings), *_words(endings), *args[_HOW_MANY + 1 :]]
+
+
+def _words(endings: Sequence[Sequence[Any]]) -> list[Any]:
+    return [word for ending in endings for word in ending]

@@ -129,7 +129,9 @@ async def cancel(count: int) -> None:
 
 def main(mode: str, *words: str) -> None:
     """Run one of the modes."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), cache_logger_on_first_use=True
+    )
     if mode == "serve":
         app = mcp.http_app(fast_paths=not words[1:])
         uvicorn.run(app, host="127.0.0.1", port=int(words[0]), log_level="warning")

@@ -1,19 +1,23 @@
--- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead).
+-- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead). What it has
+-- finished comes first, as in finish.lua.
 -- KEYS: 1 what the last claim on this track of its worker took
 -- ARGV: 1 queue names, separated by commas, in the order in which they are looked at, 2 worker, 3 lease ms, 4 how many,
---       5 crashes allowed, 6 turn, or '' for a claim that is not repeated,
---       7... ids to take instead of the heads of the queues (they must be due as well)
+--       5 crashes allowed, 6 turn, or '' for a claim that is not repeated, 7 how many tasks it has finished,
+--       8... id, fence, move, outcome, reason of each of these,
+--       ... ids to take instead of the heads of the queues (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
---           principal, ms until it must have ended or -1}..., {arguments...} in the same order}
+--           principal, ms until it must have ended or -1}..., {arguments...} in the same order,
+--           {'finished' | 'already' | 'lost' | an error, for each it has finished}}
 -- The same turn again, after a lost reply, is answered with the tasks it took the first time.
--- Events: claim, reclaim; fail for a task whose workers keep dying, overdue for one whose time is up
+-- Events: complete, claim, reclaim; fail, also for a task whose workers keep dying, overdue for one whose time is up
 local now, precise = clock()
 local worker, lease, room, patience = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local turn, taken, ids, args = ARGV[6], {}, {}, {}
+local named = 8 + 5 * ARGV[7] -- the first id to take, if there are any
 local name, queue, next_due = nil, nil, math.huge -- of the queue that is looked at
 local lanes_moved, put_off, gone = false, 0, {}
 local ASKED = { 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker',
-  'deadline_ms', unpack(ENDING) }
+  'deadline_ms', 'principal', 'lane' }
 local lease_end, leases = digits(now + lease), {} -- of tasks just taken: score, id, again and again
 
 local function hand_over(id, was, fence, attempt, crashes)
@@ -41,7 +45,8 @@ local function begin_leases()
 end
 
 -- Ends a due task, and lets nobody see it in its queue again.
-local function give_up(id, was, move, facts)
+local function give_up(id, move, facts)
+  local was = load(id, unpack(ENDING))
   lanes_moved = was.lane or lanes_moved
   settle(id, was, moment_of(was, now), move, facts)
   clear_away()
@@ -51,7 +56,7 @@ end
 local function take(id, lined_up)
   local was = fields(id, ASKED)
   if was.deadline_ms and tonumber(was.deadline_ms) <= now and may('overdue', was.status) then
-    give_up(id, was, 'overdue', { 'reason', 'deadline' })
+    give_up(id, 'overdue', { 'reason', 'deadline' })
     return
   end
   if parked(was) then
@@ -72,7 +77,7 @@ local function take(id, lined_up)
   end
   local at, crashes = moment_of(was, now), (was.crashes or 0) + (lapsed and 1 or 0)
   if crashes > patience then
-    give_up(id, was, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
+    give_up(id, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
     return
   end
   local rate = was.lane and redis.call('HGET', K.record(id), 'rate')
@@ -92,7 +97,7 @@ local function take(id, lined_up)
   append(id, was, at, lapsed and 'reclaim' or 'claim',
     { 'fence', digits(fence), 'attempt', digits(attempt), 'crashes', digits(crashes), 'worker', worker }, again)
   leases[#leases + 1], leases[#leases + 2] = lease_end, id
-  redis.call('SET', K.in_progress(id), digits(fence), 'PX', ARGV[3])
+  redis.call('PSETEX', K.in_progress(id), ARGV[3], digits(fence))
   hand_over(id, was, fence, attempt, crashes)
   if rate and rate:sub(-5) == 'start' then
     lanes_moved = true
@@ -161,7 +166,7 @@ local function take_from_head()
 end
 
 local function take_named()
-  for i = 7, #ARGV do
+  for i = named, #ARGV do
     local score = tonumber(redis.call('ZSCORE', queue, ARGV[i]) or math.huge)
     if score <= precise then
       take(ARGV[i], true)
@@ -173,6 +178,7 @@ local function take_named()
   begin_leases()
 end
 
+local finished = finish_all(now, 8, named - 1)
 local given = turn ~= '' and redis.call('GET', KEYS[1])
 local repeated = given and given:match('^%S+') == turn
 local wait = math.huge
@@ -181,12 +187,12 @@ if repeated then
 end
 for each in ARGV[1]:gmatch('[^,]+') do
   name, queue, next_due = each, K.queue(each), math.huge
-  if not repeated and #ARGV > 6 then
+  if not repeated and #ARGV >= named then
     take_named()
   elseif not repeated then
     take_from_head()
   end
-  if repeated or #ARGV > 6 or lanes_moved then -- whoever left a lane may have let somebody in
+  if repeated or #ARGV >= named or lanes_moved then -- whoever left a lane may have let somebody in
     next_due = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
     forget_line(next_due < MOMENT)
   end
@@ -207,4 +213,4 @@ if #ids > 0 then
     redis.call('SET', KEYS[1], turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)
   end
 end
-return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args }
+return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args, finished }

@@ -3,7 +3,7 @@
 -- TO[move] (state); of both texts it takes the blocks between blank lines that a script needs. It writes keys in the place
 -- of K.name(id) and K.name. Nothing here is a move of its own.
 
-local HISTORY = '10000' -- events kept of one task; older progress falls off
+local HISTORY = 10000 -- events kept of one task; older progress falls off
 
 local PARKED = 32503680000000 -- when a task without a worker that waits for answers is due, in ms: never
 
@@ -50,16 +50,23 @@ local function next_fence(fence)
 end
 
 -- A whole number as text, once: Redis would write it with 17 digits for every command that it is given to.
+local texts = {}
 local function digits(number)
-  return ('%d'):format(number)
+  local text = texts[number] or ('%d'):format(number)
+  texts[number] = text
+  return text
 end
 
 -- Makes a move: facts (flat name, value list; '' = None) go to record and history, `also` to the record alone; then the
 -- event number is announced. `was`: the record as loaded. The list of facts is used up.
 local function append(id, was, at, move, facts, also)
-  local record, seq = K.record(id), digits((was.seq or 0) + 1)
+  local record, number = K.record(id), (was.seq or 0) + 1
+  local seq = digits(number)
   at = digits(at)
-  redis.call('XADD', K.events(id), 'MAXLEN', '~', HISTORY, seq .. '-0', 'move', move, 'at', at, unpack(facts))
+  redis.call('XADD', K.events(id), seq .. '-0', 'move', move, 'at', at, unpack(facts))
+  if number > HISTORY then
+    redis.call('XTRIM', K.events(id), 'MAXLEN', '~', HISTORY)
+  end
   for i = 1, also and #also or 0 do
     facts[#facts + 1] = also[i]
   end
@@ -147,6 +154,36 @@ local function settle(id, was, at, move, facts, succeeded)
   end
 end
 
+-- Whether fence still names the owner of a loaded record, and the move is legal now.
+local function holds(was, fence, move)
+  return was.fence == fence and may(move, was.status)
+end
+
+-- Ends a task with its outcome. Saying it again is safe: 'already'. 'lost': the word no longer counts.
+local function finish(now, id, fence, move, outcome, reason)
+  local was = load(id, unpack(ENDING))
+  if not holds(was, fence, move) then
+    local same = was.fence == fence and was.status == TO[move]
+    return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'
+  end
+  settle(id, was, moment_of(was, now), move, { 'reason', reason }, TO[move] == TO.complete and reason == '')
+  redis.call('SET', K.result(id), outcome, 'PX', was.retention_ms)
+  return 'finished'
+end
+
+-- Ends tasks: ARGV has id, fence, move, outcome, reason of each from `first` to `last`. What became of each, or an error.
+local function finish_all(now, first, last)
+  local replies = {}
+  for i = first, last, 5 do
+    -- One damaged record must not keep the others from being settled.
+    local done, reply = pcall(finish, now, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+    local is_text = type(reply) == 'string' -- what Redis 7 raises is an error reply already
+    replies[#replies + 1] = not done and is_text and redis.error_reply(reply) or reply
+  end
+  clear_away()
+  return replies
+end
+
 -- Takes tasks whose retention has passed off the lists, oldest first: so many at most.
 local function forget(now, most)
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', K.fading, '-inf', '(' .. now, 'LIMIT', 0, most)) do
@@ -158,11 +195,6 @@ local function forget(now, most)
       redis.call('ZREM', K.list(lister), id)
     end
   end
-end
-
--- Whether fence still names the owner of a loaded record, and the move is legal now.
-local function holds(was, fence, move)
-  return was.fence == fence and may(move, was.status)
 end
 
 -- Whether a loaded record (with its worker) waits for answers and no worker holds it.

@@ -45,7 +45,7 @@ class Mutant:
 MUTANTS = (
     # Fences.
     Mutant("no fence check", True, (("prelude", "return was.fence == fence and may(", "return may("),)),
-    Mutant("finish without fence check", True, (("finish", "holds(was, fence, move)", "holds(was, was.fence, move)"),)),
+    Mutant("finish without fence check", True, (("prelude", "not holds(was, fence, move)", "not holds(was, was.fence, move)"),)),
     Mutant("renew without fence check", True, (("renew", "holds(was, fence, ", "holds(was, was.fence, "),)),
     Mutant("progress without fence check", True, (("progress", "holds(was, ARGV[i + 1], ", "holds(was, was.fence, "),)),
     Mutant("ask without fence check", True, (("ask", "holds(was, ARGV[2], ", "holds(was, was.fence, "),)),
@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant("turn without owner", True, (("claim", "was.worker == worker and may('release'", "may('release'"),)),
     # States.
     Mutant("no state check", True, (("prelude", "return was.fence == fence and may(move, was.status)", "return was.fence == fence"),)),
-    Mutant("finish without state check", True, (("finish", "not holds(was, fence, move)", "was.fence ~= fence"),)),
+    Mutant("finish without state check", True, (("prelude", "not holds(was, fence, move)", "was.fence ~= fence"),)),
     Mutant("renew without state check", True, (("renew", "holds(was, fence, 'progress')", "was.fence == fence"),)),
     Mutant("progress without state check", True, (("progress", "not holds(was, ARGV[i + 1], 'progress')", "was.fence ~= ARGV[i + 1]"),)),
     Mutant("ask without state check", True, (("ask", "not holds(was, ARGV[2], 'ask')", "was.fence ~= ARGV[2]"),)),
@@ -82,9 +82,9 @@ MUTANTS = (
     Mutant("an end leaves questions and lease", False, (("prelude", "{ K.inputs(id), K.journal(id), K.job(id), K.in_progress(id),", "{ 'x', 'x', 'x', 'x',"),)),
     Mutant("an end expires nothing", False, (("prelude", "  redis.call('PEXPIRE', K.record(id), kept)\n", ""),)),
     # Replies and repeats.
-    Mutant("finish without idempotence", True, (("finish", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),
-    Mutant("already without fence", True, (("finish", "local same = was.fence == fence and was.status", "local same = was.status"),)),
-    Mutant("already without outcome", True, (("finish", "local same = was.fence == fence and was.status == TO[move]\n    return same and redis.call('GET', K.result(id)) == outcome and", "local same = was.fence == fence\n    return same and"),)),
+    Mutant("finish without idempotence", True, (("prelude", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),
+    Mutant("already without fence", True, (("prelude", "local same = was.fence == fence and was.status", "local same = was.status"),)),
+    Mutant("already without outcome", True, (("prelude", "local same = was.fence == fence and was.status == TO[move]\n    return same and redis.call('GET', K.result(id)) == outcome and", "local same = was.fence == fence\n    return same and"),)),
     Mutant("a turn is not remembered", False, (("claim", "redis.call('SET', KEYS[1], turn .. ' ' .. table.concat(ids, ' '), 'PX', lease)", ""),)),
     Mutant("a creation said again makes another", False, (("create", "if begun.err then", "if false then"),)),
     Mutant("crashes are not counted", False, (("claim", "(lapsed and 1 or 0)", "0"),)),
