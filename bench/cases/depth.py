@@ -22,51 +22,54 @@ _REST = 100
 """Tasks that stay in the short queue."""
 _TASKS = 4500
 """Tasks of a turn."""
-_TURNS = 5
+_TURNS = 3
 _EVERY = 0.004
+_PATIENCE = 60.0
 
 
 def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     tasks = plan.count(_TASKS, least=50)
     contender = replace(contender, environment={**contender.environment, "WINDLASS_RECONCILE_EVERY": "86400"})
     with Stage(contender) as one, Stage(contender) as other:
-        short, deep = _Queue(one, tasks, _REST), _Queue(other, tasks, int(plan.depth * plan.scale))
-        costs = [(short.drain(), deep.drain()) for _ in range(_TURNS)]
-    few, many = (statistics.median(turns) for turns in zip(*costs, strict=True))
-    return {
-        "depth_cost": many / few,
-        "depth_memory": deep.bytes / short.bytes,
-    }
+        short = _Queue(one, _REST + tasks)
+        deep = _Queue(other, _REST + int(plan.depth * plan.scale) + tasks * (_TURNS + 1))
+        costs = [(short.drain(tasks), deep.drain(tasks))]
+        for _ in range(_TURNS):
+            short.fill(tasks)
+            costs.append((short.drain(tasks), deep.drain(tasks)))
+    few, many = (statistics.median(turns) for turns in zip(*costs[1:], strict=True))  # the first one is cold
+    return {"depth_cost": many / few, "depth_memory": deep.bytes / short.bytes}
 
 
 class _Queue:
-    """A queue of `rest` tasks, and so many more in every turn; its worker has run some and stands still."""
+    """A queue with tasks in it, and a worker that stands still between turns."""
 
-    def __init__(self, stage: Stage, tasks: int, rest: int) -> None:
-        self._stage, self._tasks, self._rest = stage, tasks, rest
+    def __init__(self, stage: Stage, tasks: int) -> None:
+        self._stage = stage
+        self._left = 0
         self._worker = stage.work(_SLOTS)
         stage.warm_up()
         self._worker.pause()
         empty = stage.redis.usage()
-        stage.send("nop", rest + tasks)
-        self.bytes = stage.redis.usage().since(empty).memory / (rest + tasks)
+        self.fill(tasks)
+        self.bytes = stage.redis.usage().since(empty).memory / tasks
         """Of a queued task."""
-        self._worker.resume()
-        self._drain()
 
-    def drain(self) -> float:
-        """Have one turn's tasks run; seconds of processor time a task."""
-        self._stage.send("nop", self._tasks)
+    def fill(self, tasks: int) -> None:
+        """Add so many tasks."""
+        self._stage.send("nop", tasks)
+        self._left += tasks
+
+    def drain(self, tasks: int) -> float:
+        """Have so many tasks run; seconds of processor time a task."""
         queued, began = self._stage.unfinished(), self._cpu_seconds()
+        self._left -= tasks
+        deadline = time.monotonic() + _PATIENCE
         self._worker.resume()
-        self._drain()
-        return (self._cpu_seconds() - began) / (queued - self._stage.unfinished())
-
-    def _drain(self) -> None:
-        deadline = time.monotonic() + 60
-        while self._stage.unfinished() > self._rest and time.monotonic() < deadline:
+        while self._stage.unfinished() > self._left and time.monotonic() < deadline:
             time.sleep(_EVERY)
         self._worker.pause()
+        return (self._cpu_seconds() - began) / max(1, queued - self._stage.unfinished())
 
     def _cpu_seconds(self) -> float:
         return self._worker.cpu_seconds() + self._stage.redis.program.cpu_seconds()
