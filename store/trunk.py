@@ -55,24 +55,36 @@ class _Trunk:
         return not self._is_broken
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
-        """Send a command with the others of this turn; its reply, where an error of Redis is raised."""
-        reply: asyncio.Future[Any] = self._loop.create_future()
-        if not self._unsent:
+        """Send a command; its reply, where an error of Redis is raised.
+
+        At once where nothing else is under way, else with the others of this turn of the loop.
+        """
+        is_idle, is_first = not self._asked, not self._unsent
+        reply = self._note(packed)
+        if is_idle:
+            self._send()
+        elif is_first:
             self._loop.call_soon(self._send)
-        self._unsent.append(packed)
-        self._asked.append((self._loop.time() + self._timeout, reply))
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._timeout, self._look)
         return reply
 
-    def send(self) -> None:
-        """Send now what is asked so far, rather than at the end of this turn of the loop."""
+    def ask_many(self, packed: Iterable[bytes]) -> list[asyncio.Future[Any]]:
+        """Send commands now, with what was to be sent at the end of this turn; their replies."""
+        replies = [self._note(one) for one in packed]
         self._send()
+        return replies
 
     async def close(self) -> None:
         """Break it off."""
         self._give_up(ConnectionError("the client was closed"))
         await self._intake.is_closed.wait()
+
+    def _note(self, packed: bytes) -> asyncio.Future[Any]:
+        reply: asyncio.Future[Any] = self._loop.create_future()
+        self._unsent.append(packed)
+        self._asked.append((self._loop.time() + self._timeout, reply))
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._timeout, self._look)
+        return reply
 
     def _send(self) -> None:
         unsent, self._unsent = self._unsent, []
@@ -153,9 +165,7 @@ class TrunkRedis(Redis):
         packed = [self._packed(command) for command in commands]
 
         async def ask(trunk: _Trunk) -> list[Any]:
-            asked = asyncio.gather(*map(trunk.ask, packed), return_exceptions=True)
-            trunk.send()
-            replies = await asked
+            replies: list[Any] = await asyncio.gather(*trunk.ask_many(packed), return_exceptions=True)
             for reply in replies:
                 if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
                     raise reply
