@@ -45,13 +45,6 @@ def build_app(
     desk.on_close(legacy.close)
     limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
     auth = server.settings.auth if server._token_verifier else None
-
-    def hasten(slow: ASGIApp) -> ASGIApp:
-        if fast_paths is None:
-            return slow
-        return FastPaths(slow, desk, hosts, server._lowlevel_server, fast_paths)
-
-    auth = server.settings.auth if server._token_verifier else None
     app_of_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:

@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--outage", type=float, default=30, help="seconds that Redis is away, each time")
     parser.add_argument("--lease", type=float, default=3)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--clients", type=int, default=60, help="at a time")
     parser.add_argument("--cut-rate", type=float, default=0.001, help="the part of Redis commands that is cut off")
     parser.add_argument("--folder", type=Path, default=None, help="for logs and journals")
     options = parser.parse_args()
@@ -34,12 +35,17 @@ def main() -> int:
         minutes=options.minutes or options.tasks / 30 / 60,
         folder=folder,
         workers=options.workers,
+        lanes=options.clients,
         lease=options.lease,
         outage=options.outage,
         cut_rate=options.cut_rate,
     )
     print(f"seed {seed}, logs and journals in {folder}", flush=True)
-    report = asyncio.run(run(plan))
+    try:
+        report = asyncio.run(run(plan))
+    except TimeoutError:
+        print("nothing went on for minutes: see the logs")
+        return 1
     print("\n".join(report.lines()))
     return bool(report.problems)
 
