@@ -17,12 +17,12 @@ if used then
     return { digest == ARGV[14] and 'exists' or 'reused', first }
   end
 end
-local function over(limit, set)
-  return limit ~= 0 and redis.call('ZCARD', set) >= limit
-end
 local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
-local too_many = over(mine, K.open(principal)) and { 'quota', 'principal', mine }
-  or over(all, K.live) and { 'quota', 'all', all }
+local open = (mine ~= 0 or all ~= 0) and redis.call('ZCARD', K.live) or 0
+local too_many = all ~= 0 and open >= all and { 'quota', 'all', all }
+if mine ~= 0 and open >= mine and redis.call('ZCARD', K.open(principal)) >= mine then -- nobody has more than there are
+  too_many = { 'quota', 'principal', mine }
+end
 if too_many and redis.call('EXISTS', KEYS[1]) == 0 then
   return too_many
 end
