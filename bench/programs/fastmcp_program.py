@@ -109,7 +109,14 @@ async def cancel(count: int) -> None:
 def main(mode: str, *words: str) -> None:
     """Run one of the modes."""
     if mode == "serve":
-        mcp.run(transport="http", host="127.0.0.1", port=int(words[0]), log_level="warning", show_banner=False)
+        mcp.run(
+            transport="http",
+            host="127.0.0.1",
+            port=int(words[0]),
+            log_level="warning",
+            show_banner=False,
+            uvicorn_config={"access_log": False},
+        )
     elif mode == "work":
         tasks_app(["worker", __file__])
     elif mode == "cancel":

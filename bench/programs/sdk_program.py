@@ -17,4 +17,6 @@ async def nop() -> str:
 
 if __name__ == "__main__":
     logging.disable(logging.INFO)
-    uvicorn.run(mcp.streamable_http_app(), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    uvicorn.run(
+        mcp.streamable_http_app(), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning", access_log=False
+    )

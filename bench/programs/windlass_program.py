@@ -134,7 +134,7 @@ def main(mode: str, *words: str) -> None:
     )
     if mode == "serve":
         app = mcp.http_app(fast_paths=not words[1:])
-        uvicorn.run(app, host="127.0.0.1", port=int(words[0]), log_level="warning")
+        uvicorn.run(app, host="127.0.0.1", port=int(words[0]), log_level="warning", access_log=False)
     elif mode == "work":
         Worker(mcp, WorkerSettings()).run()
     elif mode == "await":
