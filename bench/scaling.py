@@ -150,7 +150,7 @@ def _label(wanted: Deployment) -> str:
 
 def _rate(wanted: Deployment, tasks: int) -> float:
     """Tasks a second, from when all workers have started until four fifths of them are settled."""
-    tool, tasks = ("nap", tasks // 20 * wanted.workers) if wanted.tool_ms else ("nop", tasks)
+    tool, tasks = ("doze", tasks // 20 * wanted.workers) if wanted.tool_ms else ("nop", tasks)
     with Stage(_PROGRAM) as stage:
         queues = ["default", _SHARDED][: wanted.shards]
         with _other_redis(stage, queues) as others:

@@ -5,7 +5,6 @@ Started by a worker (`workers/cell.py`), never by hand. Arguments and results go
 
 import asyncio
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -27,7 +26,7 @@ from windlass.engine.errors import WindlassError
 from windlass.engine.outcome import Outcome, outcome_to_json
 from windlass.engine.ports import Toolbox
 from windlass.engine.threads import running_in_threads
-from windlass.workers.frames import Message, frame, told
+from windlass.workers.frames import Message, frame, frames_of, told
 
 __all__ = ["main"]
 
@@ -73,10 +72,8 @@ class _Desk:
 
     def read(self, line: socket.socket) -> None:
         """In a thread of its own: a tool may block the loop, and must not outlive the worker all the same."""
-        stream = line.makefile("rb")
-        while head := stream.read(4):
-            body = stream.read(int.from_bytes(head, "big"))
-            self._loop.call_soon_threadsafe(self._take, json.loads(body))
+        for message in frames_of(line):
+            self._loop.call_soon_threadsafe(self._take, message)
         if self._context is not None:
             os.killpg(0, signal.SIGKILL)
         self._loop.call_soon_threadsafe(self.closed.set)

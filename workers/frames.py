@@ -6,12 +6,15 @@ looked up among those this process has already imported.
 
 import asyncio
 import json
+import socket
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["Message", "RemoteCrash", "exception_of", "frame", "read_frame", "told"]
+__all__ = ["Message", "RemoteCrash", "exception_of", "frame", "frames_of", "read_frame", "told"]
 
 Message = dict[str, Any]
 _HEAD = 4
@@ -47,6 +50,18 @@ async def read_frame(reader: asyncio.StreamReader) -> Message | None:
         return None
     message: Message = json.loads(body)
     return message
+
+
+def frames_of(line: socket.socket) -> Iterator[Message]:
+    """Every message that comes, in a thread that waits for it; ends with the line, however that ends."""
+    stream = line.makefile("rb")
+    with suppress(OSError):  # who was killed with words unread resets the line
+        while len(head := stream.read(_HEAD)) == _HEAD:
+            body = stream.read(size := int.from_bytes(head, "big"))
+            if len(body) < size:
+                return
+            message: Message = json.loads(body)
+            yield message
 
 
 def told(exc: BaseException) -> Message:

@@ -14,7 +14,7 @@ from windlass.store.settings import StoreSettings
 
 
 @program.mcp.tool(task=True)
-async def nap() -> str:
+async def doze() -> str:
     """Wait for a twentieth of a second."""
     note_first("started")
     await asyncio.sleep(0.05)

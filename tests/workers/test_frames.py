@@ -1,6 +1,7 @@
 """Frames between a worker and an isolated tool's process: JSON in, the same out, and exceptions of the same class."""
 
 import asyncio
+import socket
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from windlass.engine.errors import QuotaExceeded
 from windlass.server import Retry
-from windlass.workers.frames import RemoteCrash, exception_of, frame, read_frame, told
+from windlass.workers.frames import RemoteCrash, exception_of, frame, frames_of, read_frame, told
 
 
 async def read(*parts: bytes) -> list[dict[str, Any] | None]:
@@ -28,6 +29,36 @@ async def test_messages_come_out_as_they_went_in_and_the_end_is_none() -> None:
 @pytest.mark.parametrize("torn", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{}"])
 async def test_a_torn_message_is_the_end(torn: bytes) -> None:
     assert await read(torn) == [None]
+
+
+def test_a_thread_hears_every_message_and_then_the_end() -> None:
+    here, there = socket.socketpair()
+    there.sendall(frame({"a": 1}) + frame({}))
+    there.close()
+
+    with here:
+        assert list(frames_of(here)) == [{"a": 1}, {}]
+
+
+@pytest.mark.parametrize("torn", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{}"])
+def test_a_thread_takes_a_torn_message_for_the_end(torn: bytes) -> None:
+    here, there = socket.socketpair()
+    there.sendall(frame({"a": 1}) + torn)
+    there.close()
+
+    with here:
+        assert list(frames_of(here)) == [{"a": 1}]
+
+
+def test_a_thread_takes_a_reset_for_the_end() -> None:
+    """A worker is killed while it has words of the process unread."""
+    here, there = socket.socketpair()
+    here.sendall(b"unread")
+    there.sendall(frame({"a": 1}))
+    there.close()
+
+    with here:
+        assert list(frames_of(here)) == [{"a": 1}]
 
 
 def test_what_is_not_json_is_not_sent() -> None:
