@@ -116,7 +116,7 @@ async def test_a_redis_that_loads_its_data_is_one_to_wait_for() -> None:
     with PrivateRedis(appendonly="yes", key_load_delay="100") as server:
         # No transaction: Redis looks at its clients between the commands it loads, once in a thousand.
         async with Redis.from_url(server.url) as client, client.pipeline(transaction=False) as filling:
-            for number in range(4000):
+            for number in range(20_000):
                 filling.set(f"key-{number}", number)
             await filling.execute()
         server.kill()
