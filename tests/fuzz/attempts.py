@@ -49,7 +49,7 @@ def _in_session(method: str, params: Json, who: Possessions, session: str = "") 
     message: Json = {"method": method, "params": params}
     if not method.startswith("notifications/"):
         message["id"] = 41
-    return legacy(message, session or who.session, who.token, may_wait="id" in message)
+    return legacy(message, session or who.session, who.token)
 
 
 def _looks(owner: Possessions) -> Iterator[Attempt]:
