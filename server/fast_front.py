@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from windlass.server.desk import Desk
+from windlass.server.paths import path_of
 from windlass.server.scope_gate import is_gated
 
 __all__ = ["Front"]
@@ -32,7 +33,7 @@ class Front:
         return (self._fast if self._is_for_endpoint(scope) else self._app)(scope, receive, send)
 
     def _is_for_endpoint(self, scope: Scope) -> bool:
-        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) != self._path:
+        if scope["type"] != "http" or path_of(scope) != self._path:
             return False
         # An author's own middleware may have said who this is. And nothing but its check sees an operator's token.
         return not is_gated(scope, self._desk) and not (self._has_operator and _has_token(scope))

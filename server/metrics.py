@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from windlass.engine.errors import WindlassError
 from windlass.server.api_access import Access, Guard
 from windlass.server.desk import Desk
+from windlass.server.paths import path_of
 from windlass.store.census import Census, queues_of
 from windlass.store.shards import HOME
 
@@ -53,7 +54,7 @@ class Requests:
         return count
 
     def _count(self, scope: Scope, status: int) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         part = "api" if path.startswith("/api/") else self._parts.get(path, "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         counter = self._counters.get((part, method, status))
