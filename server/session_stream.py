@@ -35,7 +35,9 @@ class SessionStream:
     def __init__(self, store: TaskStore, session: Session) -> None:
         self._store = store
         self._session = session
+        self._me = new_call_id()
         self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
+        self._looking: set[asyncio.Task[None]] = set()
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._asked: set[tuple[str, str]] = set()
@@ -44,28 +46,41 @@ class SessionStream:
         """Frames until the session ends, another stream takes the place of this one, or its reader is too slow."""
         keeping = asyncio.create_task(self._keep())
         try:
-            async with self._store.sessions.holding_stream(self._session.id, self._hear):
+            await self._store.sessions.hold_stream(self._session.id, self._me)
+            async with self._store.sessions.hearing_pushes(self._session.id, self._hear):
                 yield sse.PING  # the client sees at once that it is connected
-                for task_id, token in (await self._store.sessions.followed(self._session.id)).items():
-                    self._follow(task_id, token, is_new=False)
                 while (frame := await self._frames.get()) is not None:
                     yield frame
         finally:
-            tasks = [keeping, *self._followers.values(), *self._asking.values()]
+            tasks = [keeping, *self._looking, *self._followers.values(), *self._asking.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
 
     def _hear(self, _channel: str, message: bytes | None) -> None:
-        if message is None:
-            return
-        told: dict[str, Any] = json.loads(message)
+        told: dict[str, Any] = {} if message is None else json.loads(message)
         if "message" in told:
             self._put(sse.event(told["message"]))
         elif "follow" in told:
             self._follow(told["follow"], told["token"], is_new=True)
+        elif message is None or "holder" in told:
+            looking = asyncio.create_task(self._look(), name="windlass.looking")
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
         else:
-            self._put(None)  # closed, or replaced by a younger stream
+            self._put(None)  # closed
+
+    async def _look(self) -> None:
+        """What was said before it could be heard: whether the stream is a younger one's, and which tasks are new."""
+        try:
+            holder, tasks = await self._store.sessions.look_at_stream(self._session.id)
+        except StoreUnavailable:
+            self._put(None)
+            return
+        if holder != self._me:
+            self._put(None)
+        for task_id, token in tasks.items():
+            self._follow(task_id, token, is_new=False)
 
     def _put(self, frame: bytes | None) -> None:
         if self._frames.full():

@@ -38,7 +38,7 @@ shared.
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
 | P turn:<worker>:<track> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
-| P session:<id> | hash: a session of a revision before 2026: owner, revision, client | the idle time | sessions |
+| P session:<id> | hash: session before 2026: owner, revision, client, its stream's holder | the idle time | sessions |
 | P followed:<session> | hash: tasks the session is told of, and their progress tokens | the idle time | sessions |
 | P calls:<session> | hash: request id -> open call | the idle time | streams |
 | P call:<id> | hash: an open call whose stream can be resumed | a day | streams |
@@ -134,6 +134,7 @@ class Keys:
     """The keys of one deployment: everything under one prefix."""
 
     def __init__(self, prefix: str = "windlass") -> None:
+        self.prefix = prefix
         self.root = "{" + prefix + "}:"
         self.live = self.root + "live"
         self.all = self.root + "all"

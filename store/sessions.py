@@ -4,8 +4,8 @@ What a session's calls have said is in `streams.py`. Nothing here knows the prot
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -117,11 +117,25 @@ class SessionStore:
         with store_errors():
             await self._redis.hdel(self._keys.followed(session_id), task_id)  # type: ignore[misc]  # both clients' type
 
-    async def followed(self, session_id: str) -> dict[str, str | int | None]:
-        """The tasks a session is told of, and their progress tokens."""
+    async def hold_stream(self, session_id: str, holder: str) -> None:
+        """Make `holder` the one who serves the session's own stream; an earlier one hears that it is no more."""
+        key = self._keys.session(session_id)
         with store_errors():
-            found = await self._redis.hgetall(self._keys.followed(session_id))  # type: ignore[misc]  # see above
-        return {task_id.decode(): json.loads(token) for task_id, token in found.items()}
+            async with self._redis.pipeline() as pipe:
+                pipe.hset(key, "holder", holder)
+                pipe.pexpire(key, self._idle_ms)  # also where the session has just ended: then it is of nobody's
+                pipe.publish(self._keys.push(session_id), json.dumps({"holder": holder}))
+                await pipe.execute()
+
+    async def look_at_stream(self, session_id: str) -> tuple[str | None, dict[str, str | int | None]]:
+        """Who holds the session's own stream; the tasks it is told of, and their progress tokens."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hget(self._keys.session(session_id), "holder")
+                pipe.hgetall(self._keys.followed(session_id))
+                holder, found = await pipe.execute()
+        tasks = {task_id.decode(): json.loads(token) for task_id, token in found.items()}
+        return None if holder is None else holder.decode(), tasks
 
     async def push(self, session_id: str, message: Mapping[str, Any]) -> bool:
         """Hand a message to whoever holds the session's own stream; False if nobody does."""
@@ -170,13 +184,9 @@ class SessionStore:
         """Have `hear` called for what is signalled to the session."""
         return self._switchboard.listening([self._keys.session(session_id)], hear)
 
-    @asynccontextmanager
-    async def holding_stream(self, session_id: str, hear: Hear) -> AsyncIterator[None]:
-        """Be the holder of the session's own stream; an earlier holder hears that it is no more."""
-        with store_errors():
-            await self._redis.publish(self._keys.push(session_id), json.dumps({"replaced": True}))
-        async with self._switchboard.listening([self._keys.push(session_id)], hear):
-            yield
+    def hearing_pushes(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Have `hear` called for what is pushed to whoever holds the session's own stream."""
+        return self._switchboard.listening([self._keys.push(session_id)], hear)
 
     def _touch(self, pipe: Any, session_id: str) -> None:
         for key in (self._keys.session(session_id), self._keys.followed(session_id), self._keys.calls(session_id)):
