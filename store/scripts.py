@@ -5,6 +5,7 @@ How keys, the engine's table of moves and the shared functions get into them is 
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -50,8 +51,8 @@ class Scripts:
 
     def __init__(self, keys: Keys) -> None:
         folder = resources.files("windlass.store") / "lua"
-        shared = [(folder / name).read_text() for name in _SHARED]
-        self._texts = {name: assembled((folder / f"{name}.lua").read_text(), shared, keys) for name in _NAMES}
+        files = tuple((folder / name).read_text() for name in (*_SHARED, *(f"{name}.lua" for name in _NAMES)))
+        self._texts = _assembled(files, keys.prefix)
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
 
     async def run(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -93,3 +94,10 @@ class Scripts:
             return redis.evalsha(self._hashes[name], len(keys), *keys, *args)
         except NoScriptError:
             return redis.eval(self._texts[name], len(keys), *keys, *args)
+
+
+@lru_cache(maxsize=16)
+def _assembled(files: tuple[str, ...], prefix: str) -> dict[str, str]:
+    """The texts by name. They are the same for every store of a process, and take it longer than a round trip."""
+    shared, keys = files[: len(_SHARED)], Keys(prefix)
+    return {name: assembled(text, shared, keys) for name, text in zip(_NAMES, files[len(_SHARED) :], strict=True)}

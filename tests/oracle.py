@@ -1,10 +1,11 @@
 """What must hold of every task in Redis, whatever happened to it: invariants read from the keys.
 
-It looks at Redis itself and uses no script; only the engine's `fold` and the reading of records are the product's.
+It looks at Redis itself, by no script of the product; only its `fold` and its reading of records are used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 from redis.asyncio import Redis
@@ -64,41 +65,57 @@ class Found:
 
 
 async def read_redis(redis: Redis, prefix: str = "windlass", *, chunk: int | None = None) -> Found:
-    """All of Redis at one moment, in two round trips; in `chunk` keys at a time when it is large and at rest."""
+    """All of Redis at one moment; in `chunk` keys at a time when it is large and at rest."""
     found = Found(Keys(prefix))
-    names = sorted(key.decode() for key in await redis.keys("*"))
-    for first in range(0, len(names), chunk or len(names) or 1):
-        await _read_some(redis, found, names[first : first + chunk] if chunk else names)
+    names = await redis.keys("*") if chunk else []
+    for first in range(0, len(names), chunk or 1):
+        _add(found, await redis.eval(_READ, 0, *names[first : first + (chunk or 1)]))
+    if not chunk:
+        _add(found, await redis.eval(_READ, 0))
     return found
 
 
-async def _read_some(redis: Redis, found: Found, names: list[str]) -> None:
-    async with redis.pipeline(transaction=True) as pipe:
-        for name in names:
-            _read(pipe, found.keys, name)
-            pipe.pttl(name)
-        replies = await pipe.execute() if names else []
-    for at, name in enumerate(names):
-        value, ttl = replies[2 * at : 2 * at + 2]
-        if ttl != -2:
-            found.values[name], found.ttls[name] = value, ttl
+def _add(found: Found, entries: list[tuple[bytes, bytes, Any, int]]) -> None:
+    for key, kind, value, ttl in sorted(entries, key=itemgetter(0)):
+        name = key.decode()
+        found.values[name], found.ttls[name] = _SHAPES.get(kind, bytes)(value), ttl
 
 
-def _read(pipe: Any, keys: Keys, name: str) -> None:
-    family = name.removeprefix(keys.root).partition(":")[0] if name.startswith(keys.root) else ""
-    hashes = ("task", "inputs", "journal", "artifact", "ended", "epoch", "pace", "session", "followed", "calls", "call")
-    if family in hashes:
-        pipe.hgetall(name)
-    elif family in ("events", "output", "outbox"):
-        pipe.xrange(name)
-    elif family in ("live", "all", "dead", "list", "fading", "outside", "open", "queue", "lane", "line", "sessions"):
-        pipe.zrange(name, 0, -1, withscores=True)
-    elif family in ("artifacts", "workers"):
-        pipe.smembers(name)
-    elif family in ("wake", "starts"):
-        pipe.lrange(name, 0, -1)
-    else:
-        pipe.get(name)
+def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+_SHAPES: dict[bytes, Callable[[Any], Any]] = {
+    b"hash": lambda value: dict(_pairs(value)),
+    b"stream": lambda value: [(entry_id, dict(_pairs(facts))) for entry_id, facts in value],
+    b"zset": lambda value: [(member, float(score)) for member, score in _pairs(value)],
+    b"set": set,
+    b"list": list,
+}
+_READ = """
+local found = {}
+for _, key in ipairs(#ARGV > 0 and ARGV or redis.call('KEYS', '*')) do
+  local kind, value = redis.call('TYPE', key).ok, false
+  if kind == 'hash' then
+    value = redis.call('HGETALL', key)
+  elseif kind == 'stream' then
+    value = redis.call('XRANGE', key, '-', '+')
+  elseif kind == 'zset' then
+    value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  elseif kind == 'set' then
+    value = redis.call('SMEMBERS', key)
+  elseif kind == 'list' then
+    value = redis.call('LRANGE', key, 0, -1)
+  elseif kind == 'string' then
+    value = redis.call('GET', key)
+  end
+  if kind ~= 'none' then -- it has expired since it was listed
+    found[#found + 1] = { key, kind, value, redis.call('PTTL', key) }
+  end
+end
+return found
+"""
+"""What is stored under the keys that are given, or under all; a command for each would cost more to say than to do."""
 
 
 def broken_promises(found: Found, *, unreachable: frozenset[str] = frozenset()) -> list[str]:
