@@ -130,10 +130,11 @@ class _Api:
 async def _stream(
     store: TaskStore, frames: Frames, task_id: str, after: int, *, to_operator: bool
 ) -> AsyncIterator[bytes]:
-    yield f"retry: {RETRY_MS}\r\n".encode()  # a line of the first event
+    first_line = f"retry: {RETRY_MS}\r\n".encode()  # not by itself: a comment could come between it and its event
     async with store.tails.follow(task_id, after=after) as events:
         async for event in events:
-            yield frames.of(task_id, event, to_operator=to_operator)
+            yield first_line + frames.of(task_id, event, to_operator=to_operator)
+            first_line = b""
 
 
 def _wanted(request: Request) -> dict[str, Any]:
