@@ -31,11 +31,13 @@ from windlass.store.tasks import OPERATOR, TaskStore
 __all__ = ["Hatchery", "Note", "Stage", "WorkerProcess", "eventually", "text_of"]
 
 HERE = Path(__file__).parent
+PATIENCE = 15.0
+"""Seconds; on a busy machine a process takes several to start."""
 T = TypeVar("T")
 
 
 async def eventually(
-    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = 5
+    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = PATIENCE
 ) -> T:
     """Ask until the answer is enough; fails with the last answer. A store that is away counts as no answer."""
     deadline = time.monotonic() + within
@@ -119,7 +121,7 @@ class WorkerProcess:
             os.kill(self.pid, signal.SIGKILL)
         await self.ended(within=5)
 
-    async def ended(self, *, within: float = 5) -> int:
+    async def ended(self, *, within: float = PATIENCE) -> int:
         """Wait for its end; the exit code."""
         code = await eventually(lambda: self.code, lambda code: code is not None, within=within)
         assert code is not None
@@ -216,13 +218,13 @@ class Stage:
         """The record as it is now."""
         return (await self.look(task_id)).record
 
-    async def until(self, task_id: str, *statuses: str, within: float = 5) -> TaskView:
+    async def until(self, task_id: str, *statuses: str, within: float = PATIENCE) -> TaskView:
         """Wait until the task is in one of the states."""
         return await eventually(
             lambda: self.look(task_id), lambda view: view.record.status.value in statuses, within=within
         )
 
-    async def done(self, task_id: str, *, within: float = 5) -> TaskView:
+    async def done(self, task_id: str, *, within: float = PATIENCE) -> TaskView:
         """Wait until the task has ended."""
         return await self.until(task_id, "completed", "failed", "cancelled", within=within)
 
@@ -241,7 +243,7 @@ class Stage:
         notes = [Note(*json.loads(line)) for line in whole.splitlines()]
         return [note for note in notes if note.what == what and task_id in (None, note.task_id)]
 
-    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 5) -> Note:
+    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = PATIENCE) -> Note:
         """Wait until tools have noted something so often; the last of these notes."""
         notes = await eventually(lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within)
         return notes[times - 1]
