@@ -7,6 +7,7 @@ from functools import partial
 from random import uniform
 from typing import Any
 
+from hiredis import pack_command
 from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
@@ -36,7 +37,10 @@ class Line:
         self._channels = channels
         """All channels that should be subscribed right now; at least one."""
         self._hear = hear
-        self._pubsub: Any = None
+        self._connection: Any = None
+        """redis-py's, while it is open; it is only written to, because its own commands would open it anew."""
+        self._cut: asyncio.Future[Exception]
+        """Why the connection is of no use any more."""
         self._is_heard = self._is_alive = False
         """Whether anything came since the line was opened, and since the last look."""
         self._task: asyncio.Task[None] | None = None
@@ -54,19 +58,24 @@ class Line:
                 await self._task
             self._task = None
 
-    async def subscribe(self, channels: Iterable[str]) -> None:
+    def subscribe(self, channels: Iterable[str]) -> None:
         """Add channels. While there is no connection this does nothing: connecting subscribes to all."""
-        await self._tell("subscribe", channels)
+        self._say("SUBSCRIBE", *channels)
 
-    async def unsubscribe(self, channels: Iterable[str]) -> None:
+    def unsubscribe(self, channels: Iterable[str]) -> None:
         """Drop channels."""
-        await self._tell("unsubscribe", channels)
+        self._say("UNSUBSCRIBE", *channels)
 
-    async def _tell(self, verb: str, channels: Iterable[str]) -> None:
-        names = list(channels)
-        if self._pubsub is not None and names:
-            with suppress(*passing):  # the listener notices the broken connection itself
-                await getattr(self._pubsub, verb)(*names)
+    def _say(self, verb: str, *channels: str) -> None:
+        if self._connection is None or not (channels or verb == "PING"):
+            return
+        if getattr(self._connection, "is_outdated", False):
+            _settle(self._cut, ConnectionError("another Redis became the primary"))
+            return
+        with suppress(OSError, RuntimeError):  # it broke just now, which is heard of; uvloop says so in its own way
+            # An id that a caller made up may hold half a character: no channel is called so.
+            words: tuple[Any, ...] = (verb, *(channel.encode(errors="replace") for channel in channels))
+            self._connection._writer.write(pack_command(words))
 
     async def _stay(self) -> None:
         while True:
@@ -81,28 +90,33 @@ class Line:
 
     async def _listen(self) -> None:
         """Return once the line is cut; raise if it could not be opened at all."""
-        # redis-py must not reconnect by itself: nobody would read from its new connection.
         client = connect(self._settings, blocking=True, retries=0)
-        cut: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._cut = cut = asyncio.get_running_loop().create_future()
         self._is_heard = self._is_alive = False
         try:
-            async with client.pubsub() as pubsub:
-                async with asyncio.timeout(self._settings.command_timeout):
-                    await pubsub.connect()
-                    Intake(pubsub.connection, partial(self._take, cut), partial(_settle, cut))
-                    # Nothing is awaited between these two until the command is sent, so nobody comes in between:
-                    # the channels are complete, and whoever comes later finds the line and subscribes for himself.
-                    self._pubsub = pubsub
-                    await pubsub.subscribe(*self._channels())
-                await self._watch(pubsub, cut)
+            async with asyncio.timeout(self._settings.command_timeout):
+                pool: Any = client.connection_pool
+                connection = pool.make_connection()
+                await connection.connect()
+            intake = Intake(connection, partial(self._take, cut), partial(_settle, cut))
+            # Nothing is awaited between these two, so nobody comes in between: the channels are complete, and whoever
+            # comes later finds the line and subscribes for himself.
+            self._connection = connection
+            self.subscribe(self._channels())
+            try:
+                await self._watch(cut)
+            finally:
+                self._connection = None
+                intake.abort()
+                connection._close()  # no public way to do it without waiting
+                await intake.is_closed.wait()
         except _CURABLE:
             if not self._is_heard:
                 raise
         finally:
-            self._pubsub = None
             await client.aclose()
 
-    async def _watch(self, pubsub: Any, cut: "asyncio.Future[Exception]") -> None:
+    async def _watch(self, cut: "asyncio.Future[Exception]") -> None:
         """Raise once the line is cut, or was silent for too long."""
         is_probed = False
         while not cut.done():
@@ -114,7 +128,7 @@ class Line:
                 raise ConnectionError("Redis did not answer a ping")
             else:
                 is_probed = True
-                await pubsub.ping()
+                self._say("PING")
         raise cut.result()
 
     def _take(self, cut: "asyncio.Future[Exception]", reply: Any) -> None:

@@ -43,10 +43,10 @@ class Switchboard:
                 hear(channel, None)
         try:
             self._line.open()
-            await self._line.subscribe(fresh)
+            self._line.subscribe(fresh)
             yield
         finally:
-            await self._line.unsubscribe([channel for channel in wanted if self._leave(channel, me)])
+            self._line.unsubscribe([channel for channel in wanted if self._leave(channel, me)])
 
     def _leave(self, channel: str, listener: object) -> bool:
         others = self._listeners[channel]

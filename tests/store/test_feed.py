@@ -288,3 +288,21 @@ async def test_a_line_that_was_refused_is_opened_once_it_may_be() -> None:
                 await depot.store.ping()
                 await redis.execute_command("ACL", "SETUSER", "default", "allchannels")
                 assert await heard(follower) == [task_id]
+
+
+async def test_who_comes_or_goes_while_the_connection_is_being_closed_is_not_told_of_it(depot: Depot) -> None:
+    done = asyncio.Event()
+
+    async def kill() -> None:
+        for _ in range(30):
+            while not await depot.redis.client_kill_filter(_type="pubsub"):
+                await asyncio.sleep(0)
+        done.set()
+
+    async def come_and_go(task_id: str) -> None:
+        while not done.is_set():
+            async with depot.store.feed.follow(task_id):
+                await asyncio.sleep(0)
+
+    with fail_after(30):
+        await asyncio.gather(kill(), *(come_and_go(f"task-{number}") for number in range(20)))
