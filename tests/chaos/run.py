@@ -18,6 +18,7 @@ from chaos.clients import Client, Known, order_of
 from chaos.deployment import REPLICAS, Deployment, pass_time
 from chaos.faults import Faults
 from chaos.journal import Journal, lines_of
+from chaos.logs import surprises
 from chaos.wire_client import Lost, Refused, Wire
 
 __all__ = ["Plan", "Report", "run"]
@@ -180,7 +181,7 @@ def _report(plan: Plan, found: Found, faults: Faults, seconds: float) -> Report:
     ids = found.ids()
     moves = Counter(event.move.value for task_id in ids for event in found.events(task_id))
     return Report(
-        problems=problems_of(found, journals),
+        problems=[*problems_of(found, journals), *surprises(plan.folder)],
         acknowledged=len(journals.created),
         stored=len(ids),
         states=Counter(found.record(task_id).status.value for task_id in ids),

@@ -1,6 +1,7 @@
 """That the checker sees each promise broken: a sound little run, in which one thing is then made wrong."""
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from oracle import Found
 from redis.asyncio import Redis
 
 from chaos.checker import Journals, problems_of
+from chaos.logs import surprises
 from windlass.engine.outcome import Returned
 from windlass.store.settings import StoreSettings
 
@@ -217,3 +219,14 @@ def test_a_broken_promise_is_seen(left: Run, invariant: str, breaks: Callable[[R
     breaks(left)
 
     assert [problem for problem in problems_of(left.found, left.journals) if f"{invariant}:" in problem]
+
+
+def test_what_a_process_did_not_mean_to_say_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "replica-1.log").write_text('{"event": "task.created"}\n{"event": "request.crashed", "x": 1}\n' * 2)
+    (tmp_path / "worker-1.log").write_text("Task exception was never retrieved\n")
+    (tmp_path / "worker-2.log").write_text('{"event": "request.failed"}\n')
+
+    assert surprises(tmp_path) == [
+        'replica-1.log: 2 x "request.crashed": {"event": "request.crashed", "x": 1}',
+        "worker-1.log: 1 x was never retrieved: Task exception was never retrieved",
+    ]

@@ -20,6 +20,7 @@ _NAMED = {
     "tasks/cancel": "taskId",
 }
 _PATIENCE = 60.0
+_INTERNAL_ERROR = -32603
 
 
 class Lost(Exception):
@@ -136,7 +137,8 @@ class Wire:
 def _result(message: Json) -> Json:
     if "error" in message:
         error = message["error"]
-        if (error.get("data") or {}).get("retryable"):
+        # An error of the server's own is asked about again, and judged by its log.
+        if (error.get("data") or {}).get("retryable") or error["code"] == _INTERNAL_ERROR:
             raise Lost(error["message"])
         raise Refused(error["code"], error["message"])
     result: Json = message["result"]
