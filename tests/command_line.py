@@ -21,7 +21,7 @@ from typing import Self, TypeVar
 
 __all__ = ["PATIENCE", "SERVER", "Household", "Screen", "eventually", "is_ready"]
 
-PATIENCE = 30.0
+PATIENCE = 50.0
 """Seconds, for a machine that runs much else."""
 T = TypeVar("T")
 

@@ -131,6 +131,7 @@ def test_a_start_that_fails_elsewhere_is_said_once(house: Household) -> None:
 
 
 @pytest.mark.slow  # Redis gets ten seconds to come up
+@pytest.mark.timeout(120)
 def test_a_missing_redis_ends_every_command_with_one_line_and_69(house: Household) -> None:
     nowhere = "redis://127.0.0.1:1"
     with ThreadPoolExecutor() as pool:
