@@ -224,9 +224,11 @@ def test_a_broken_promise_is_seen(left: Run, invariant: str, breaks: Callable[[R
 def test_what_a_process_did_not_mean_to_say_is_seen(tmp_path: Path) -> None:
     (tmp_path / "replica-1.log").write_text('{"event": "task.created"}\n{"event": "request.crashed", "x": 1}\n' * 2)
     (tmp_path / "worker-1.log").write_text("Task exception was never retrieved\n")
-    (tmp_path / "worker-2.log").write_text('{"event": "request.failed"}\n')
+    failed = '{"error": "%s", "event": "request.failed"}\n'
+    (tmp_path / "replica-2.log").write_text(failed % "StoreUnavailable" + failed % "SealBroken")
 
     assert surprises(tmp_path) == [
         'replica-1.log: 2 x "request.crashed": {"event": "request.crashed", "x": 1}',
+        'replica-2.log: 1 x "request.failed": {"error": "SealBroken", "event": "request.failed"}',
         "worker-1.log: 1 x was never retrieved: Task exception was never retrieved",
     ]

@@ -47,9 +47,9 @@ async def test_of_streams_that_open_at_the_same_time_one_is_left(stores: list[Ta
 
 async def test_a_stream_tells_of_a_task_that_was_begun_before_it_could_hear(stores: list[TaskStore]) -> None:
     here, there, *_ = stores
+    await begin(there, "t-1")
     async with aclosing(SessionStream(here, SESSION).run()) as frames:
         await anext(frames)
-        await begin(there, "t-1")
         assert b"t-1" in await following(frames)
 
 

@@ -31,13 +31,11 @@ from windlass.store.tasks import OPERATOR, TaskStore
 __all__ = ["Hatchery", "Note", "Stage", "WorkerProcess", "eventually", "text_of"]
 
 HERE = Path(__file__).parent
-PATIENCE = 15.0
-"""Seconds; on a busy machine a process takes several to start."""
 T = TypeVar("T")
 
 
 async def eventually(
-    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = PATIENCE
+    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = 5
 ) -> T:
     """Ask until the answer is enough; fails with the last answer. A store that is away counts as no answer."""
     deadline = time.monotonic() + within
@@ -121,7 +119,7 @@ class WorkerProcess:
             os.kill(self.pid, signal.SIGKILL)
         await self.ended(within=5)
 
-    async def ended(self, *, within: float = PATIENCE) -> int:
+    async def ended(self, *, within: float = 5) -> int:
         """Wait for its end; the exit code."""
         code = await eventually(lambda: self.code, lambda code: code is not None, within=within)
         assert code is not None
@@ -218,13 +216,13 @@ class Stage:
         """The record as it is now."""
         return (await self.look(task_id)).record
 
-    async def until(self, task_id: str, *statuses: str, within: float = PATIENCE) -> TaskView:
+    async def until(self, task_id: str, *statuses: str, within: float = 5) -> TaskView:
         """Wait until the task is in one of the states."""
         return await eventually(
             lambda: self.look(task_id), lambda view: view.record.status.value in statuses, within=within
         )
 
-    async def done(self, task_id: str, *, within: float = PATIENCE) -> TaskView:
+    async def done(self, task_id: str, *, within: float = 5) -> TaskView:
         """Wait until the task has ended."""
         return await self.until(task_id, "completed", "failed", "cancelled", within=within)
 
@@ -243,7 +241,7 @@ class Stage:
         notes = [Note(*json.loads(line)) for line in whole.splitlines()]
         return [note for note in notes if note.what == what and task_id in (None, note.task_id)]
 
-    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = PATIENCE) -> Note:
+    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 5) -> Note:
         """Wait until tools have noted something so often; the last of these notes."""
         notes = await eventually(lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within)
         return notes[times - 1]
