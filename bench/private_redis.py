@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from bench.processes import Program, await_value
-from windlass.store.server_binary import find_server
+from windlass.store.embedded.binary import find_server
 
 __all__ = ["PrivateRedis", "Usage", "server_program"]
 

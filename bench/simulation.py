@@ -1,7 +1,7 @@
 """Predicts how many tasks a second a deployment settles, from what one task costs: processors, workers, Redis, slots.
 
 A discrete-event simulation, pure and without chance. Each worker and each Redis is one thread; they share the machine's
-cores evenly; a worker claims and settles in turns for half of its slots, two at a time, as `workers/shift.py` does.
+cores evenly; a worker claims and settles in turns for half of its slots, two at a time, as `workers/loop.py` does.
 """
 
 import heapq

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from windlass.cli import options
-from windlass.cli.hosts import HostName
+from windlass.cli.install.hosts import HostName
 from windlass.cli.logs import LogLevel, configure
 
 __all__ = ["install", "stdio"]
@@ -16,11 +16,11 @@ def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: opt
 
     Hosts start it; `windlass install` tells them how. Everything that is logged or printed goes to standard error.
     """
-    from windlass.cli.pipes import take_pipes
+    from windlass.cli.stdio.pipes import take_pipes
 
     pipes = take_pipes()
     configure(log_level)
-    from windlass.cli.stdio import stdio as serve
+    from windlass.cli.stdio.command import stdio as serve
 
     serve(file, pipes, redis_url, log_level)
 
@@ -40,7 +40,7 @@ def install(
     Nothing else in the host's file changes, and a copy of it is kept beside it.
     """
     configure(LogLevel.WARNING)
-    from windlass.cli.install import Wish
-    from windlass.cli.install import install as change
+    from windlass.cli.install.command import Wish
+    from windlass.cli.install.command import install as change
 
     change(Wish(host, file, name, tuple(env or ()), remove, user, dry_run, yes))

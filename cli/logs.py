@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-from windlass.cli.printable import printable_event
+from windlass.cli.terminal.escaping import printable_event
 
 __all__ = ["FORM", "LEVEL", "LogForm", "LogLevel", "configure"]
 

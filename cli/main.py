@@ -11,9 +11,10 @@ from typing import Annotated
 import structlog
 import typer
 
-from windlass.cli import host_commands, options, task_commands
-from windlass.cli.failures import UsageFault, failure_of, show
+from windlass.cli import host_commands, options
+from windlass.cli.errors import UsageFault, failure_of, show
 from windlass.cli.logs import LogForm, LogLevel, configure
+from windlass.cli.tasks import commands as task_commands
 from windlass.engine.errors import WindlassError
 
 __all__ = ["app", "main"]
@@ -66,8 +67,8 @@ def run(
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops it in order."""
     configure(log_level)
-    from windlass.cli.crew import Orders
-    from windlass.cli.run import run as keep_up
+    from windlass.cli.processes.supervisor import Orders
+    from windlass.cli.serving.run import run as keep_up
     from windlass.store.settings import read_settings
     from windlass.workers.settings import WorkerSettings
 
@@ -97,11 +98,11 @@ def serve(
 ) -> None:
     """Answer requests over HTTP: one replica of FILE's server. Start as many as you like."""
     configure(log_level, log_form)
-    from windlass.cli.parent import Parent
+    from windlass.cli.processes.parent import Parent
 
     line = Parent(parent)
     with line.hearing():
-        from windlass.cli.serve import serve as answer
+        from windlass.cli.serving.serve import serve as answer
 
         answer(file, line, {"redis_url": redis_url, "host": host, "port": port, "allowed_hosts": allowed_hosts})
 
@@ -122,11 +123,11 @@ def worker(
 ) -> None:
     """Run the tasks of FILE's server. Start as many as you like, on as many machines."""
     configure(log_level, log_form)
-    from windlass.cli.parent import Parent
+    from windlass.cli.processes.parent import Parent
 
     line = Parent(parent)
     with line.hearing():
-        from windlass.cli.work import work
+        from windlass.cli.serving.worker import work
 
         flags = {
             "redis_url": redis_url,
@@ -155,8 +156,8 @@ def call(
     TOOL gets its arguments as KEY=VALUE: text, or JSON where it does not want text; KEY=@FILE reads a file.
     """
     configure(log_level)
-    from windlass.cli.call import Call
-    from windlass.cli.call import call as have_conversation
+    from windlass.cli.client.call import Call
+    from windlass.cli.client.call import call as have_conversation
     from windlass.store.settings import read_settings
     from windlass.workers.settings import WorkerSettings
 
@@ -182,7 +183,7 @@ def doctor(
 ) -> None:
     """Check Redis, the settings and FILE, and say what to do about what is wrong. Exit code 1 if something is unfit."""
     configure(log_level)
-    from windlass.cli.doctor import examine
+    from windlass.cli.doctor.command import examine
 
     sys.exit(examine(file, redis_url, as_json=as_json))
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from windlass.server.api import api_routes
-from windlass.server.api_access import Access, OperatorToken
-from windlass.server.description import description_route
-from windlass.server.desk import Desk
-from windlass.server.hangups import Hangups
-from windlass.server.health import health_routes
-from windlass.server.metrics import Requests, metrics_routes
-from windlass.server.security import TrimmedHeaders
+from windlass.server.api.access import Access, OperatorToken
+from windlass.server.api.health import health_routes
+from windlass.server.api.metrics import Requests, metrics_routes
+from windlass.server.api.openapi import description_route
+from windlass.server.api.routes import api_routes
+from windlass.server.http.middleware import Hangups
+from windlass.server.http.transport_security import TrimmedHeaders
+from windlass.server.tools.runtime import Desk
 
 __all__ = ["furnish"]
 

@@ -24,25 +24,25 @@ from starlette.applications import Starlette
 
 from windlass.engine.errors import PolicyError
 from windlass.engine.policy import TaskConfig
-from windlass.server.callers_faults import CallersFaults
-from windlass.server.context import Context
-from windlass.server.desk import Desk
-from windlass.server.faults import wire_errors
-from windlass.server.followups import FollowUps, taken
-from windlass.server.hosts import hosts_with
-from windlass.server.http_app import build_app
-from windlass.server.listen import TaskListenHandler
-from windlass.server.listing import ToolListing
-from windlass.server.origin import origin_of
-from windlass.server.own_resources import base_of, is_own, read_own
-from windlass.server.owner import owner
-from windlass.server.plain import PlainCalls
-from windlass.server.request_state import SharedStateCodec
-from windlass.server.security import transport_security
+from windlass.server.app import build_app
+from windlass.server.auth.principal import owner
+from windlass.server.auth.request_state import SharedStateCodec
+from windlass.server.context.context import Context
+from windlass.server.handlers.caller_errors import CallersFaults
+from windlass.server.handlers.calls_without_tasks import PlainCalls
+from windlass.server.handlers.follow_up_tools import FollowUps, taken
+from windlass.server.handlers.known_hosts import hosts_with
+from windlass.server.handlers.resources import base_of, is_own, read_own
+from windlass.server.handlers.subscriptions import TaskListenHandler
+from windlass.server.handlers.tasks_2025 import Tasks2025
+from windlass.server.handlers.tasks_2026 import TasksExtension
+from windlass.server.handlers.tool_list import ToolListing
+from windlass.server.http.transport_security import transport_security
+from windlass.server.protocol.errors import wire_errors
 from windlass.server.settings import server_settings
-from windlass.server.tasks2025 import Tasks2025
-from windlass.server.tasks2026 import TasksExtension
-from windlass.server.toolbox import ServerToolbox, in_thread
+from windlass.server.tools.import_path import origin_of
+from windlass.server.tools.runner import ServerToolbox, in_thread
+from windlass.server.tools.runtime import Desk
 from windlass.store.settings import StoreSettings
 
 __all__ = ["TaskServer"]

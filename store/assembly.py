@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from windlass.engine.status import LEGAL_MOVES
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 
 __all__ = ["assembled", "moves_table"]
 

@@ -7,11 +7,11 @@ import structlog
 from redis.asyncio import Redis
 
 from windlass.engine.errors import OperatorError, StoreUnavailable
-from windlass.store.connection import connect, open_redis
+from windlass.store.connection.client import connect, open_redis
 from windlass.store.settings import StoreSettings
-from windlass.store.sharded import ShardedStore
+from windlass.store.sharding.sharded import ShardedStore
 from windlass.store.shards import HOME
-from windlass.store.tasks import TaskStore
+from windlass.store.tasks.tasks import TaskStore
 
 __all__ = ["open_store"]
 

@@ -12,8 +12,8 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from windlass.store.assembly import assembled
-from windlass.store.keys import Keys
-from windlass.store.trunk import TrunkRedis
+from windlass.store.connection.multiplexed import TrunkRedis
+from windlass.store.formats.keys import Keys
 
 __all__ = ["Call", "Scripts"]
 

@@ -17,18 +17,18 @@ import uvicorn
 from windlass.engine.record import TaskView
 from windlass.engine.status import TERMINAL, Status
 from windlass.server import TaskServer
+from windlass.server.protocol.status_text import status_text
 from windlass.server.settings import ServerSettings
-from windlass.server.status_text import status_text
-from windlass.store.bell import Bell
-from windlass.store.embedded import EmbeddedRedis
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.embedded.server import EmbeddedRedis
+from windlass.store.pubsub.wakeup import Bell
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 from windlass.testing.answers import Answers
 from windlass.testing.calling import ClientKind, VirtualClient
 from windlass.testing.clients import client_of
 from windlass.testing.timeline import Moment, timeline_of
+from windlass.workers.loop import Shift
+from windlass.workers.runtime import open_station
 from windlass.workers.settings import WorkerSettings
-from windlass.workers.shift import Shift
-from windlass.workers.station import open_station
 
 __all__ = ["TestBed", "working"]
 

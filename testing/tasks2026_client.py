@@ -10,7 +10,7 @@ from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
-from windlass.cli.tasks_client import Task, TasksExtension, cancel_task, get_task, update_task
+from windlass.cli.client.tasks_extension import Task, TasksExtension, cancel_task, get_task, update_task
 from windlass.testing.asked import askable_client
 from windlass.testing.calling import Called, Wire
 

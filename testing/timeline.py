@@ -6,7 +6,7 @@ from typing import NamedTuple
 from windlass.engine.events import Event
 from windlass.engine.lifecycle import apply
 from windlass.engine.record import TaskRecord, TaskView
-from windlass.server.status_text import status_text
+from windlass.server.protocol.status_text import status_text
 
 __all__ = ["Moment", "in_order", "timeline_of"]
 

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from windlass.engine.outcome import Outcome, Returned
 from windlass.engine.principal import new_task_id, principal_of
 from windlass.engine.record import NewTask, Progress, TaskRecord, TaskView
-from windlass.store.claims import Claimed, Claims, ClaimStore, Question
+from windlass.store.claims.claims import Claimed, Claims, ClaimStore, Question
 from windlass.store.scripts import Call
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["DONE", "OWNER", "STRANGER", "Depot", "question"]
 

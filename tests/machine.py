@@ -42,7 +42,7 @@ from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, ou
 from windlass.engine.record import NewTask, Progress
 from windlass.engine.status import Status
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 from windlass.workers.settings import WorkerSettings
 
 __all__ = ["Machine", "run_machine"]

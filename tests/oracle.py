@@ -15,8 +15,8 @@ from windlass.engine.events import FINISHING, Event
 from windlass.engine.lifecycle import apply, fold
 from windlass.engine.record import TaskRecord
 from windlass.engine.status import Move, Status
-from windlass.store.keys import UNEXPIRING, Keys
-from windlass.store.records import event_of, record_of
+from windlass.store.formats.keys import UNEXPIRING, Keys
+from windlass.store.formats.records import event_of, record_of
 
 __all__ = ["Checker", "Found", "broken_promises", "read_redis"]
 

@@ -17,7 +17,7 @@ from typing import Self
 import redis
 from movable_clock import MovableClock
 
-from windlass.store.server_binary import find_server
+from windlass.store.embedded.binary import find_server
 
 __all__ = ["PrivateRedis", "SentinelServer", "free_port"]
 

@@ -1,8 +1,8 @@
 """A stock arq worker on our queue, one step at a time: arq's own code writes its keys around our function, whose
 attempts wait until a test says how they end. No clock and no loop of arq's runs here.
 
-The function is `workers/stock.py` without what a process has around it: claim this task, run it, settle it, and let arq
-tidy up only when the task is over.
+The function is `workers/arq_worker.py` without what a process has around it: claim this task, run it, settle it, and
+let arq tidy up only when the task is over.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from arq.worker import Retry, func
 from redis.asyncio import Redis
 
 from windlass.engine.outcome import Outcome
-from windlass.store.claims import ClaimStore
-from windlass.store.queue import JOB_FUNCTION
+from windlass.store.claims.claims import ClaimStore
+from windlass.store.tasks.arq_job import JOB_FUNCTION
+from windlass.workers.arq_worker import arq_arguments
 from windlass.workers.settings import WorkerSettings
-from windlass.workers.stock import arq_arguments
 
 __all__ = ["NAME", "StockWorker"]
 

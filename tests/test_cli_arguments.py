@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from windlass.cli.arguments import check_arguments, parse_arguments, parse_object, split_pairs
-from windlass.cli.failures import UsageFault
+from windlass.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
+from windlass.cli.errors import UsageFault
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

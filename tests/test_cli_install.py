@@ -14,10 +14,10 @@ import pytest
 from clients.raw_stdio import RawHost
 from command_line import Household, Screen
 
-from windlass.cli.config_file import read_config
-from windlass.cli.failures import UsageFault
-from windlass.cli.hosts import HOSTS, HostName, configuration_of
-from windlass.cli.install import Wish, install
+from windlass.cli.errors import UsageFault
+from windlass.cli.install.command import Wish, install
+from windlass.cli.install.config_file import read_config
+from windlass.cli.install.hosts import HOSTS, HostName, configuration_of
 from windlass.engine.errors import OperatorError, ServerLoadError
 
 SERVER = '''

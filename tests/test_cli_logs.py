@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from windlass.cli.failures import Failure, show
-from windlass.cli.printable import printable
+from windlass.cli.errors import Failure, show
+from windlass.cli.terminal.escaping import printable
 
 PROGRAM = """
 import logging, sys, warnings

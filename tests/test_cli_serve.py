@@ -123,7 +123,7 @@ class TestQueues:
 
     def test_a_stock_worker_says_that_it_serves_one(self, house: Household) -> None:
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("arq")), "windlass.cli.stock.WorkerSettings"],
+            [str(Path(sys.executable).with_name("arq")), "windlass.cli.arq.WorkerSettings"],
             env=house.environment | {"WINDLASS_SERVER": "server.py", "WINDLASS_QUEUE": "a,b"},
             cwd=house.folder,
             stderr=subprocess.PIPE,
@@ -138,7 +138,7 @@ class TestStockWorker:
     def arq(self, house: Household, **environment: str) -> subprocess.Popen[str]:
         program = str(Path(sys.executable).with_name("arq"))
         return subprocess.Popen(
-            [program, "windlass.cli.stock.WorkerSettings"],
+            [program, "windlass.cli.arq.WorkerSettings"],
             env=house.environment | environment,
             cwd=house.folder,
             stderr=subprocess.PIPE,

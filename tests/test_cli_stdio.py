@@ -25,8 +25,8 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import TypeAdapter
 
-from windlass.cli.standby import Post, Standby
-from windlass.cli.state_folder import states_of_user
+from windlass.cli.stdio.on_demand_worker import Post, Standby
+from windlass.cli.stdio.state_folder import states_of_user
 from windlass.store.settings import StoreSettings
 
 WORKER = "windlass.cli.main worker"

@@ -8,13 +8,13 @@ import lifecycle_page
 import pytest
 from model.mutants import MUTANTS
 
-from windlass.cli.hosts import HOSTS
+from windlass.cli.install.hosts import HOSTS
 from windlass.cli.main import app
 from windlass.engine.outcome import Fault
 from windlass.engine.policy import TaskConfig
 from windlass.engine.record import TaskRecord, TaskView
 from windlass.engine.status import Status
-from windlass.server.api_wire import task_json
+from windlass.server.api.shapes import task_json
 from windlass.server.settings import ServerSettings
 from windlass.store.settings import StoreSettings
 from windlass.workers.settings import WorkerSettings

@@ -19,19 +19,19 @@ from arq.connections import RedisSettings, create_pool
 from redis.asyncio import Redis as AsyncRedis
 
 from windlass.engine.errors import NoRedisServer, OperatorError, SettingsError
-from windlass.store import embedded
-from windlass.store.embedded import EmbeddedRedis, ServerDidNotStart
-from windlass.store.guardian import GUARDIAN_LOCK, SERVER_LOCK, SOCKET, USERS_LOCK
-from windlass.store.preflight import inspect
-from windlass.store.server_binary import find_server
-from windlass.store.socket_path import reachable
+from windlass.store.connection.checks import inspect
+from windlass.store.embedded import server as embedded
+from windlass.store.embedded.binary import find_server
+from windlass.store.embedded.server import EmbeddedRedis, ServerDidNotStart
+from windlass.store.embedded.socket_path import reachable
+from windlass.store.embedded.supervisor import GUARDIAN_LOCK, SERVER_LOCK, SOCKET, USERS_LOCK
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tests look at processes through /proc")
 
 USER = """
 import os, sys, time
 from pathlib import Path
-from windlass.store.embedded import EmbeddedRedis
+from windlass.store.embedded.server import EmbeddedRedis
 user = EmbeddedRedis(Path(sys.argv[1]))
 print(user.start(), user.pid, flush=True)
 {then}
@@ -348,7 +348,7 @@ def test_a_planted_link_is_not_followed(home: Path, temporary: Path) -> None:
 
 
 def test_no_place_for_a_link_is_said_with_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("windlass.store.socket_path._temporary_directories", lambda: ["/nowhere"])
+    monkeypatch.setattr("windlass.store.embedded.socket_path._temporary_directories", lambda: ["/nowhere"])
     with pytest.raises(SettingsError, match="WINDLASS_HOME"):
         EmbeddedRedis(home / ("long" * 50)).start()
 

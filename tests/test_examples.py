@@ -23,7 +23,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from windlass.engine.context import TaskContext
 from windlass.engine.outcome import Returned
 from windlass.engine.record import Progress
-from windlass.server.followups import FOLLOW_UPS
+from windlass.server.handlers.follow_up_tools import FOLLOW_UPS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NOBODY = 65534

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.cli.json_nodes import JsonFault
-from windlass.cli.json_text import drop, put, value_at
+from windlass.cli.install.json_editor import drop, put, value_at
+from windlass.cli.install.json_parser import JsonFault
 
 PATH = ("servers", "mine")
 ENTRY = {"command": "windlass", "args": ["stdio", "server.py"]}

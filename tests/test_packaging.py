@@ -162,9 +162,9 @@ def test_scripts_run_from_anywhere() -> None:
 def test_every_installed_module_imports() -> None:
     for room in ROOMS:
         package = importlib.import_module(f"windlass.{room}")
-        for module in pkgutil.iter_modules(package.__path__):
-            if module.name != "__main__":
-                importlib.import_module(f"windlass.{room}.{module.name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith(".__main__"):
+                importlib.import_module(module.name)
 
 
 @pytest.mark.wheel

@@ -8,7 +8,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 from redis_server import PrivateRedis
 
 from windlass.engine.errors import RedisUnfit
-from windlass.store.preflight import Finding, inspect, judge, raise_unfit
+from windlass.store.connection.checks import Finding, inspect, judge, raise_unfit
 
 HEALTHY = """\
 # Server

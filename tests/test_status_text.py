@@ -8,7 +8,7 @@ import pytest
 
 from windlass.engine.record import Progress, TaskRecord, TaskView
 from windlass.engine.status import Status
-from windlass.server.status_text import status_text
+from windlass.server.protocol.status_text import status_text
 
 BORN = TaskRecord(
     id="t",

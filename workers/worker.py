@@ -9,11 +9,11 @@ import arq.worker
 import structlog
 
 from windlass.engine.ports import ToolSource
-from windlass.store.bell import Bell
+from windlass.store.pubsub.wakeup import Bell
+from windlass.workers.arq_worker import arq_arguments
+from windlass.workers.loop import Shift
+from windlass.workers.runtime import open_station
 from windlass.workers.settings import WorkerSettings
-from windlass.workers.shift import Shift
-from windlass.workers.station import open_station
-from windlass.workers.stock import arq_arguments
 
 __all__ = ["Worker"]
 

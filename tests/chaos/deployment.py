@@ -59,7 +59,7 @@ class Deployment:
         self.workers = [f"worker-{number + 1}" for number in range(workers)]
         self.versions = dict.fromkeys(self.workers, "1")
         """A rolling deploy begins with a worker that does not know the newest tool."""
-        # The settings of the embedded server (store/guardian.py): each write is with the kernel before its reply.
+        # As the embedded server (store/embedded/supervisor.py): the kernel has each write before its reply.
         self.redis = PrivateRedis(movable=can_move_clocks(), appendonly="yes", appendfsync="no")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}

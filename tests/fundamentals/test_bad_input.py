@@ -8,8 +8,8 @@ import structlog
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from windlass.cli.tasks_client import update_task
-from windlass.cli.work import warn_of_unused
+from windlass.cli.client.tasks_extension import update_task
+from windlass.cli.serving.worker import warn_of_unused
 from windlass.engine.errors import AfterEnd, PolicyError
 from windlass.engine.outcome import Broke
 from windlass.server import Context, TaskConfig, TaskServer

@@ -9,7 +9,7 @@ import pytest
 from windlass.engine.errors import ScopeMissing
 from windlass.engine.principal import ANONYMOUS
 from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.caller import require_scopes
+from windlass.server.auth.scopes import require_scopes
 from windlass.testing import Eager
 
 

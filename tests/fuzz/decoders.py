@@ -20,31 +20,35 @@ from redis.asyncio import Redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from windlass.cli import json_text
-from windlass.cli.arguments import parse_arguments, parse_object, split_pairs
-from windlass.cli.failures import UsageFault
-from windlass.cli.json_nodes import JsonFault
+from windlass.cli.client.arguments import parse_arguments, parse_object, split_pairs
+from windlass.cli.errors import UsageFault
+from windlass.cli.install import json_editor as json_text
+from windlass.cli.install.json_parser import JsonFault
 from windlass.engine.errors import BadArguments, BadCursor, SealBroken, SettingsError
 from windlass.engine.outcome import outcome_from_json, outcome_to_json
 from windlass.engine.policy import FROM_META, TaskConfig
-from windlass.server import api_parts, artifact_api, fast_requests, refusal, scope_gate
-from windlass.server.answers import fitting_answers
-from windlass.server.api_wire import event_json, task_json
-from windlass.server.call_keys import META_KEY, keys_of_call
+from windlass.server.api import artifacts as artifact_api
+from windlass.server.api import requests as api_parts
+from windlass.server.api.shapes import event_json, task_json
+from windlass.server.fast_path import requests as fast_requests
+from windlass.server.http import scope_challenge as scope_gate
+from windlass.server.protocol.shapes_2026 import detailed_task
+from windlass.server.sessions import messages as refusal
 from windlass.server.settings import ServerSettings
-from windlass.server.wire import detailed_task
-from windlass.store.connection import connect
-from windlass.store.keys import Keys
-from windlass.store.output import chunk_of
-from windlass.store.paging import Cursors
-from windlass.store.records import artifact_of, event_of, pairs, record_of
-from windlass.store.redis_blobs import RedisBlobs
-from windlass.store.repeating import rerun_id
-from windlass.store.sealed_blobs import SealedBlobs
-from windlass.store.sealing import Sealer
+from windlass.server.tools.answers import fitting_answers
+from windlass.server.tools.call_keys import META_KEY, keys_of_call
+from windlass.store.artifacts.redis_backend import RedisBlobs
+from windlass.store.artifacts.sealed import SealedBlobs
+from windlass.store.connection.client import connect
+from windlass.store.formats.keys import Keys
+from windlass.store.formats.paging import Cursors
+from windlass.store.formats.records import artifact_of, event_of, pairs, record_of
+from windlass.store.formats.sealing import Sealer
+from windlass.store.formats.views import view_of
 from windlass.store.settings import StoreSettings, read_settings
-from windlass.store.views import view_of
-from windlass.workers import frames
+from windlass.store.tasks.output import chunk_of
+from windlass.store.tasks.rerun import rerun_id
+from windlass.workers.isolation import messages as frames
 from windlass.workers.settings import WorkerSettings
 
 __all__ = ["DECODERS", "Decoder"]

@@ -28,8 +28,8 @@ _SEVERE = re.compile(r'"level": "(?:error|critical)"|Traceback \(most recent')
 _LEFT = "ASGI callable returned without completing response."
 """What uvicorn says of the first of several requests sent in one go, when the connection goes amid its answer.
 
-It lets only the last of them know, see `server/hangups.py`; the frame "many at once and then nonsense" shows it each
-time. `tests/wire/test_hangups.py` holds the cause, and fails when uvicorn has mended it: then this goes.
+It lets only the last of them know, see `server/http/middleware.py`; the frame "many at once and then nonsense" shows it
+each time. `tests/wire/test_hangups.py` holds the cause, and fails when uvicorn has mended it: then this goes.
 """
 _PATIENCE = 60.0
 

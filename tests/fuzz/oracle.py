@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from fuzz.asgi import Answer, Asked
 from fuzz.server import CRASH, RESULT
 from fuzz.speech import messages
-from windlass.store.keys import UNEXPIRING, Keys
+from windlass.store.formats.keys import UNEXPIRING, Keys
 
 __all__ = ["ARGUMENT", "Log", "faults_of", "leavings", "telltales", "watched"]
 

@@ -20,8 +20,8 @@ from windlass.engine.errors import (
     SettingsError,
     TaskNotFound,
 )
-from windlass.store.artifacts import ArtifactStore
-from windlass.store.blobs import BLOCK
+from windlass.store.artifacts.artifacts import ArtifactStore
+from windlass.store.artifacts.backends import BLOCK
 from windlass.store.scripts import Scripts
 from windlass.store.settings import StoreSettings
 

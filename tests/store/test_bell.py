@@ -7,7 +7,7 @@ from anyio import fail_after
 from depot import Depot
 
 from windlass.engine.errors import StoreUnavailable
-from windlass.store.bell import Bell
+from windlass.store.pubsub.wakeup import Bell
 from windlass.store.settings import StoreSettings
 
 

@@ -10,7 +10,7 @@ from windlass.engine.errors import FenceLost, TaskNotFound
 from windlass.engine.events import Event
 from windlass.engine.record import TaskView
 from windlass.engine.status import Move, Status
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 
 
 async def pending(depot: Depot) -> str:

@@ -7,7 +7,7 @@ from depot import OWNER, Depot, question
 
 from windlass.engine.outcome import Refused
 from windlass.store import tasks as tasks_module
-from windlass.store.census import Census, QueueCount
+from windlass.store.tasks.stats import Census, QueueCount
 
 
 async def test_an_empty_store_counts_nothing(depot: Depot) -> None:

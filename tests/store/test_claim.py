@@ -12,9 +12,9 @@ from windlass.engine.events import Event
 from windlass.engine.outcome import Broke, Fault
 from windlass.engine.record import TaskView
 from windlass.engine.status import Move, Status
-from windlass.store.claims import Claimed, Claims
-from windlass.store.creation import creation
+from windlass.store.claims.claims import Claimed, Claims
 from windlass.store.scripts import Call
+from windlass.store.tasks.creation import creation
 
 
 async def test_a_claimed_task_is_running_under_a_fence_and_a_lease(depot: Depot) -> None:

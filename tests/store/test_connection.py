@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
 from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
-from windlass.store.connection import connect, open_redis, shown_url
+from windlass.store.claims.heartbeat import Presence
+from windlass.store.connection.client import connect, open_redis, shown_url
 from windlass.store.opening import open_store
-from windlass.store.presence import Presence
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import TaskStore
+from windlass.store.tasks.tasks import TaskStore
 
 PASSWORD = "hunter2secret"
 

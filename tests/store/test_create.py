@@ -11,9 +11,9 @@ from windlass.engine.events import Event
 from windlass.engine.outcome import Broke, Fault, Returned
 from windlass.engine.record import TaskRecord, TaskView
 from windlass.engine.status import Move, Status
-from windlass.store.connection import connect
-from windlass.store.queue import job_from_json
-from windlass.store.tasks import TaskStore
+from windlass.store.connection.client import connect
+from windlass.store.tasks.arq_job import job_from_json
+from windlass.store.tasks.tasks import TaskStore
 
 
 async def test_a_created_task_is_pending_and_reads_as_it_was_returned(depot: Depot) -> None:

@@ -12,12 +12,12 @@ from redis.asyncio import Redis
 from redis_server import PrivateRedis, SentinelServer, free_port
 
 from windlass.engine.errors import SettingsError, StoreUnavailable
-from windlass.store.connection import connect, open_redis
+from windlass.store.claims.heartbeat import Presence
+from windlass.store.connection.client import connect, open_redis
+from windlass.store.connection.sentinel import watched_in
 from windlass.store.opening import open_store
-from windlass.store.presence import Presence
-from windlass.store.queue import arq_redis_settings
-from windlass.store.sentinel import watched_in
 from windlass.store.settings import StoreSettings
+from windlass.store.tasks.arq_job import arq_redis_settings
 
 
 @pytest.fixture

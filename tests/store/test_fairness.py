@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from line_model import Line
 
 from windlass.engine.principal import principal_of
-from windlass.store.creation import creation
+from windlass.store.tasks.creation import creation
 
 
 async def create(depot: Depot, count: int, principal: str = OWNER, priority: int = 0) -> list[str]:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
 from windlass.engine.status import TERMINAL
-from windlass.store.feed import Feed, Subscription
+from windlass.store.pubsub.task_feed import Feed, Subscription
 from windlass.store.settings import StoreSettings
 
 

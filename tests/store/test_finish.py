@@ -13,7 +13,7 @@ from windlass.engine.events import Event
 from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from windlass.engine.record import Progress, TaskView
 from windlass.engine.status import Move, Status
-from windlass.store.claims import Claimed
+from windlass.store.claims.claims import Claimed
 
 FAILED = Broke(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
 

@@ -11,8 +11,8 @@ from anyio import fail_after
 from redis.asyncio import UnixDomainSocketConnection
 from redis.exceptions import BusyLoadingError, ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
-from windlass.store.connection import connect
-from windlass.store.intake import Intake
+from windlass.store.connection.client import connect
+from windlass.store.connection.reply_reader import Intake
 from windlass.store.settings import StoreSettings
 
 

@@ -7,8 +7,8 @@ from depot import DONE, OWNER, Depot, question
 
 from windlass.engine.errors import FenceLost, SealBroken, TooLargeToKeep
 from windlass.engine.replay import Entry, step_entry
-from windlass.store.claims import Claimed, Question
-from windlass.store.journal import JournalStore, Recorded
+from windlass.store.claims.claims import Claimed, Question
+from windlass.store.claims.journal import JournalStore, Recorded
 
 FETCH = step_entry("r1", "fetch", "digest")
 

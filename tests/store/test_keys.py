@@ -2,8 +2,8 @@
 
 import pytest
 
-from windlass.store import keys as keys_module
-from windlass.store.keys import Keys
+from windlass.store.formats import keys as keys_module
+from windlass.store.formats.keys import Keys
 
 KEYS = Keys("p")
 

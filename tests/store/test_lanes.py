@@ -9,7 +9,7 @@ from depot import DONE, OWNER, STRANGER, Depot, question
 from windlass.engine.outcome import Broke, Fault
 from windlass.engine.record import Lane
 from windlass.engine.status import Status
-from windlass.store.claims import Claimed
+from windlass.store.claims.claims import Claimed
 
 ONE = Lane("one", 1)
 TWO = Lane("two", 2)

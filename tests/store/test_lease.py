@@ -5,7 +5,7 @@ from anyio import fail_after, sleep
 from depot import OWNER, Depot, question
 
 from windlass.engine.errors import StoreUnavailable
-from windlass.store.presence import Presence
+from windlass.store.claims.heartbeat import Presence
 from windlass.store.settings import StoreSettings
 
 

@@ -10,8 +10,8 @@ from windlass.engine.errors import BadCursor
 from windlass.engine.outcome import Broke, Fault, Refused, Returned
 from windlass.engine.record import TaskView
 from windlass.engine.status import Status
-from windlass.store.paging import LONGEST_PAGE
-from windlass.store.tasks import OPERATOR
+from windlass.store.formats.paging import LONGEST_PAGE
+from windlass.store.tasks.tasks import OPERATOR
 
 LISTED = "session:17"
 

@@ -4,7 +4,7 @@ import pytest
 from depot import DONE, OWNER, STRANGER, Depot, question
 
 from windlass.engine.errors import TaskNotFound
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 
 
 async def test_a_stranger_and_an_unknown_id_get_the_same_answer(depot: Depot) -> None:

@@ -8,7 +8,7 @@ from depot import DONE, OWNER, Depot, question
 from windlass.engine.events import Event
 from windlass.engine.record import Progress
 from windlass.engine.status import Move, Status
-from windlass.store.claims import Claimed
+from windlass.store.claims.claims import Claimed
 
 YES = {"yes": True}
 

@@ -10,8 +10,8 @@ from windlass.engine.errors import BadArguments, FenceLost, QuestionMismatch, Ta
 from windlass.engine.events import Event
 from windlass.engine.record import TaskView
 from windlass.engine.status import Move, Status
-from windlass.store.claims import Claimed
-from windlass.store.tasks import OPERATOR
+from windlass.store.claims.claims import Claimed
+from windlass.store.tasks.tasks import OPERATOR
 
 YES, NO = {"yes": True}, {"yes": False}
 

@@ -7,7 +7,7 @@ from anyio import fail_after, sleep
 from arq.jobs import deserialize_job_raw
 from depot import Depot
 
-from windlass.store.queue import job_from_json
+from windlass.store.tasks.arq_job import job_from_json
 
 NOW_AND_THEN = timedelta(milliseconds=1)
 

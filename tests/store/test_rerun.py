@@ -10,7 +10,7 @@ from depot import DONE, OWNER, STRANGER, Depot
 from windlass.engine.errors import NotRepeatable, QuotaExceeded, TaskNotFound
 from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from windlass.engine.status import Status
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 REFUSED = Refused(-1, "no")
 

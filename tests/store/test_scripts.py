@@ -17,11 +17,11 @@ from windlass.engine.errors import OperatorError, StoreUnavailable
 from windlass.engine.record import Progress
 from windlass.engine.status import LEGAL_MOVES, Status
 from windlass.store.assembly import assembled, moves_table
-from windlass.store.connection import connect_blocking, store_errors
-from windlass.store.creation import creation
-from windlass.store.keys import Keys
+from windlass.store.connection.client import connect_blocking, store_errors
+from windlass.store.formats.keys import Keys
 from windlass.store.scripts import Call
 from windlass.store.settings import StoreSettings
+from windlass.store.tasks.creation import creation
 
 
 async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(depot: Depot) -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from windlass.engine.errors import PayloadTooLarge, SealBroken
 from windlass.engine.outcome import Broke, Fault, Refused, Returned
-from windlass.store.claims import Question
-from windlass.store.sealing import Sealer
+from windlass.store.claims.claims import Question
+from windlass.store.formats.sealing import Sealer
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 SECRET = "hush-hush"

@@ -18,12 +18,12 @@ from windlass.engine.errors import KeyReused, QuotaExceeded, RedisUnfit, Setting
 from windlass.engine.principal import new_task_id
 from windlass.engine.record import NewTask
 from windlass.engine.status import Status
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
+from windlass.store.formats.paging import Slice, merged
 from windlass.store.opening import open_store
-from windlass.store.paging import Slice, merged
 from windlass.store.settings import StoreSettings, read_settings
 from windlass.store.shards import marked, shard_in
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from anyio import fail_after
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
-from windlass.store.connection import connect
+from windlass.store.connection.client import connect
 from windlass.store.settings import StoreSettings
 
 

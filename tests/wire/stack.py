@@ -13,8 +13,8 @@ import uvicorn
 from windlass.server import TaskServer
 from windlass.store.settings import StoreSettings
 from windlass.testing import bed
+from windlass.workers.loop import Shift
 from windlass.workers.settings import WorkerSettings
-from windlass.workers.shift import Shift
 
 TASKS = "io.modelcontextprotocol/tasks"
 REVISION = "2026-07-28"

@@ -15,7 +15,7 @@ from wire.tokens import guarded_options
 from wire.tools import make_server
 
 from windlass.server import TaskConfig
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.store.opening import open_store
 from windlass.store.settings import StoreSettings
 
@@ -515,8 +515,8 @@ class TestTrouble:
 
 
 def _unreachable(settings: StoreSettings) -> Any:
-    from windlass.store.connection import connect
-    from windlass.store.tasks import TaskStore
+    from windlass.store.connection.client import connect
+    from windlass.store.tasks.tasks import TaskStore
 
     return TaskStore(connect(settings), settings)
 

@@ -18,7 +18,7 @@ from wire.tokens import guarded_options
 from wire.tools import make_server
 
 from windlass.engine.record import Progress
-from windlass.server import api_parts
+from windlass.server.api import requests as api_parts
 from windlass.store.settings import StoreSettings
 
 

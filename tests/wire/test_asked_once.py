@@ -16,7 +16,7 @@ from wire.stack import Json, Rpc, serving
 from wire.tools import Person, make_server
 
 from windlass.server.settings import ServerSettings
-from windlass.store.claims import Claimed, Question
+from windlass.store.claims.claims import Claimed, Question
 
 FORM = {"mode": "form", "message": "Who are you?", "requestedSchema": Person.model_json_schema()}
 ASKED = Question("input-1", "digest", {"method": "elicitation/create", "params": FORM})

@@ -11,7 +11,7 @@ from starlette.routing import Mount
 from wire.stack import TASKS, Rpc, client_of, messages, serving, working
 from wire.tools import make_server
 
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.store.settings import StoreSettings
 
 

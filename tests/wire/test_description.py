@@ -8,7 +8,7 @@ from wire.tokens import guarded_options
 from wire.tools import make_server
 
 from windlass.engine.status import Status
-from windlass.server.api_faults import _STATUSES
+from windlass.server.api.errors import _STATUSES
 from windlass.server.settings import ServerSettings
 
 

@@ -18,13 +18,13 @@ from starlette.routing import Mount
 from wire.stack import REVISION, TASKS, Json, Rpc, client_of, serving, working
 from wire.tools import make_server
 
-import windlass.server.fast_headers as fast_headers
-import windlass.server.fast_paths as fast_paths
-import windlass.server.fast_requests as fast_requests
+import windlass.server.fast_path.fast_headers as fast_headers
+import windlass.server.fast_path.middleware as fast_paths
+import windlass.server.fast_path.requests as fast_requests
 from windlass.engine.errors import StoreUnavailable
 from windlass.server.settings import ServerSettings
-from windlass.store.keys import Keys
-from windlass.store.tasks import TaskStore
+from windlass.store.formats.keys import Keys
+from windlass.store.tasks.tasks import TaskStore
 
 META = "io.modelcontextprotocol/"
 

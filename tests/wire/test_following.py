@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from redis.asyncio import Redis
 from wire.stack import TASKS, Rpc
 
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.store.settings import StoreSettings
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "spec" / "tasks-extension.schema.json").read_text())

@@ -13,8 +13,8 @@ from anyio.lowlevel import checkpoint
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from windlass.server import hangups
-from windlass.server.hangups import Hangups
+from windlass.server.http import middleware as hangups
+from windlass.server.http.middleware import Hangups
 
 CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from wire.stack import TASKS, Rpc, client_of, working
 from wire.tools import make_server
 
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.store.settings import StoreSettings
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"

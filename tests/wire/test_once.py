@@ -13,8 +13,8 @@ from wire.stack import Json, Rpc, client_of, working
 
 from windlass.engine.errors import PolicyError
 from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.call_keys import META_KEY
-from windlass.store.keys import Keys
+from windlass.server.tools.call_keys import META_KEY
+from windlass.store.formats.keys import Keys
 from windlass.store.settings import StoreSettings
 
 

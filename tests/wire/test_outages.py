@@ -12,10 +12,10 @@ from wire.stack import client_of, working
 from wire.tools import make_server
 
 from windlass.engine.errors import SettingsError, StoreUnavailable
-from windlass.store.connection import open_redis
+from windlass.store.connection.client import open_redis
 from windlass.store.opening import open_store
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 UNREACHABLE = {"retryable": True, "reason": "store_unavailable"}
 

@@ -10,7 +10,7 @@ from wire.stack import Rpc, client_of, working
 from wire.tokens import guarded_options
 from wire.tools import make_server
 
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.store.settings import StoreSettings
 
 

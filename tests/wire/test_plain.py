@@ -15,7 +15,7 @@ from wire.tools import make_server
 
 from windlass.engine.status import Status
 from windlass.server.settings import ServerSettings
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 
 Pair = tuple[Session, Session]
 FOLLOW_UPS = ["task_wait", "task_status", "task_answer", "task_cancel", "task_list"]
@@ -185,7 +185,7 @@ async def test_a_cursor_of_a_task_that_expired_ends_the_call_with_an_error(pair:
 async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it_runs(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windlass.server.following.BEAT", 0.1)
+    monkeypatch.setattr("windlass.server.streams.paced_events.BEAT", 0.1)
     async with serving(make_server(settings).http_app()) as address:
         rpc = Rpc(http, address + "/mcp", {})
         session = await open_session(http, address + "/mcp")
@@ -434,7 +434,7 @@ class _stream:
 
 
 def test_a_table_line_matches_what_it_should() -> None:
-    from windlass.server.hosts import host_of, hosts_with
+    from windlass.server.handlers.known_hosts import host_of, hosts_with
 
     table = hosts_with({"mine*": 3.0, "claude-code": 9.0})
     assert [

@@ -8,12 +8,12 @@ import pytest
 from redis.asyncio import Redis
 
 from windlass.engine.record import NewTask
-from windlass.server.session_stream import SessionStream
+from windlass.server.sessions.session_stream import SessionStream
 from windlass.server.settings import ServerSettings
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.store.opening import open_store
-from windlass.store.sessions import Session
-from windlass.store.tasks import TaskStore
+from windlass.store.sessions.sessions import Session
+from windlass.store.tasks.tasks import TaskStore
 
 SESSION = Session("s-1", "ada", "2025-11-25", {})
 

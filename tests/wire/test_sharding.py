@@ -17,7 +17,7 @@ from windlass.engine.artifact import ARTIFACT_URI, OUTPUT_URI
 from windlass.engine.errors import SettingsError
 from windlass.server import Context, TaskConfig, TaskServer
 from windlass.server.settings import ServerSettings
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 from windlass.workers.settings import WorkerSettings
 
 

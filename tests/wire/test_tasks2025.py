@@ -13,7 +13,7 @@ from wire.stack import serving, working
 from wire.tools import make_server
 
 from windlass.server.settings import ServerSettings
-from windlass.store.keys import Keys
+from windlass.store.formats.keys import Keys
 
 RELATED = "io.modelcontextprotocol/related-task"
 Pair = tuple[Session, Session]

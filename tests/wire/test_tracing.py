@@ -130,7 +130,7 @@ def test_without_an_sdk_the_clients_trace_still_reaches_the_tool() -> None:
     program = f"""
 from types import SimpleNamespace
 from opentelemetry import baggage, trace
-from windlass.server.tracing import around_run, trace_of_call
+from windlass.server.tools.tracing import around_run, trace_of_call
 carried = trace_of_call({META!r})
 with around_run("tool", carried, SimpleNamespace(task_id="t", attempt=1)):
     span = trace.get_current_span().get_span_context()

@@ -16,8 +16,8 @@ import arq.worker
 import structlog
 import tools  # noqa: F401 (so that the hatchery has it when it forks)
 
+from windlass.workers.arq_worker import stock_settings
 from windlass.workers.settings import WorkerSettings
-from windlass.workers.stock import stock_settings
 from windlass.workers.worker import Worker
 
 

@@ -26,7 +26,7 @@ from windlass.engine.outcome import Returned
 from windlass.engine.principal import ANONYMOUS, new_task_id
 from windlass.engine.record import NewTask, TaskRecord, TaskView
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["Hatchery", "Note", "Stage", "WorkerProcess", "eventually", "text_of"]
 

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 from .stage import Stage, eventually
 

@@ -9,7 +9,7 @@ import pytest
 
 from windlass.engine.errors import QuotaExceeded
 from windlass.server import Retry
-from windlass.workers.frames import RemoteCrash, exception_of, frame, frames_of, read_frame, told
+from windlass.workers.isolation.messages import RemoteCrash, exception_of, frame, frames_of, read_frame, told
 
 
 async def read(*parts: bytes) -> list[dict[str, Any] | None]:

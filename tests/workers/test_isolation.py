@@ -9,7 +9,7 @@ from time import monotonic
 import pytest
 
 from windlass.engine.outcome import Broke, Fault, Returned
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, WorkerProcess, eventually, text_of
 

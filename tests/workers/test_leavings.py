@@ -12,7 +12,7 @@ from windlass.engine.errors import TaskNotFound
 from windlass.engine.outcome import Returned
 from windlass.engine.record import TaskView
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import OPERATOR, TaskStore
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
 
 from .stage import Stage, eventually
 

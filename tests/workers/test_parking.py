@@ -8,7 +8,7 @@ from redis_server import PrivateRedis
 
 from windlass.engine.principal import ANONYMOUS
 from windlass.engine.record import TaskView
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, eventually, text_of
 

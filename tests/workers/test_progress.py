@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from windlass.engine.record import Progress
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, eventually, text_of
 

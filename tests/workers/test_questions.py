@@ -5,7 +5,7 @@ from typing import Any
 
 from windlass.engine.outcome import Broke, Fault
 from windlass.engine.principal import ANONYMOUS
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, eventually, text_of
 

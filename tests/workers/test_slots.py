@@ -2,7 +2,7 @@
 
 import asyncio
 
-from windlass.workers.slots import Slots
+from windlass.workers.attempts.slots import Slots
 
 
 class Bell:

@@ -10,9 +10,9 @@ from redis_server import PrivateRedis
 
 from windlass.engine.outcome import Broke, Fault, Returned
 from windlass.engine.status import Move
-from windlass.store.tasks import OPERATOR
+from windlass.store.tasks.tasks import OPERATOR
+from windlass.workers.arq_worker import stock_settings
 from windlass.workers.settings import WorkerSettings
-from windlass.workers.stock import stock_settings
 
 from . import tools
 from .stage import Stage, WorkerProcess, eventually, text_of

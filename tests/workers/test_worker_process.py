@@ -11,7 +11,7 @@ import pytest
 
 from windlass.engine.principal import ANONYMOUS
 from windlass.store.settings import StoreSettings
-from windlass.store.tasks import TaskStore
+from windlass.store.tasks.tasks import TaskStore
 
 from .stage import Stage, eventually, text_of
 

@@ -1,0 +1,54 @@
+"""`arq windlass.cli.arq.WorkerSettings`: tasks on a stock arq worker. WINDLASS_SERVER names the file.
+
+Correct, only slower than `windlass worker`; for people whose deployment starts arq itself.
+"""
+
+import logging
+import os
+import sys
+from typing import Any
+
+from windlass.cli.errors import failure_of, show
+from windlass.cli.loading import load_server
+from windlass.cli.logs import LogLevel, configure
+from windlass.cli.settings import settings_for
+from windlass.engine.errors import SettingsError, WindlassError
+from windlass.store.embedded.server import EmbeddedRedis
+from windlass.workers.arq_worker import stock_settings
+from windlass.workers.settings import WorkerSettings as Settings
+
+__all__ = ["WorkerSettings"]
+
+_FILE = "WINDLASS_SERVER"
+_held: list[EmbeddedRedis] = []
+"""The embedded Redis, if it is used: held until this process ends."""
+
+WorkerSettings: type
+
+
+def __getattr__(name: str) -> Any:
+    if name != "WorkerSettings":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return _worker_settings()
+    except WindlassError as exc:
+        # arq would print a traceback around it.
+        failure = failure_of(exc)
+        show(failure)
+        sys.exit(failure.code)
+
+
+def _worker_settings() -> type:
+    configure(LogLevel(os.environ.get("WINDLASS_LOG_LEVEL", LogLevel.INFO.value)))
+    # arq has a handler of its own for its own lines.
+    logging.getLogger("arq").propagate = False
+    file = os.environ.get(_FILE)
+    if not file:
+        raise SettingsError(f"Say which server's tasks to run: set {_FILE} to file.py or package.module:name.")
+    server = load_server(file)
+    settings = settings_for(Settings, server).at_own_shard()
+    if settings.redis_url is None:
+        redis = EmbeddedRedis(settings.home)
+        settings = settings.model_copy(update={"redis_url": redis.start()})
+        _held.append(redis)
+    return stock_settings(lambda: server, settings)

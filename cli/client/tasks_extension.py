@@ -1,0 +1,129 @@
+"""The tasks extension for the official client: what the SDK leaves to its users. Requests and shapes only.
+
+What is done with a task - following, cancelling, leaving it - is `following.py`'s business.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from mcp.client.extension import ClaimContext, ClientExtension, NotificationBinding, ResultClaim
+from mcp.client.session import ClientSession
+from mcp_types import (
+    CallToolResult,
+    Request,
+    RequestParams,
+    Result,
+    SubscriptionFilter,
+    SubscriptionsListenRequest,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+)
+from pydantic import BaseModel, ConfigDict
+
+from windlass.server.protocol.shapes_2026 import EXTENSION
+
+__all__ = ["Task", "TasksExtension", "cancel_task", "get_task", "listen_to", "update_task"]
+
+_PATIENCE = 30.0
+"""Seconds for one of these requests, all of which are answered at once."""
+
+
+class Task(Result):
+    """`DetailedTask`, as far as it is used here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task_id: str
+    status: str
+    status_message: str | None = None
+    poll_interval_ms: int | None = None
+    input_requests: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+class CreatedTask(Result):
+    """`CreateTaskResult`: the call became a task."""
+
+    model_config = ConfigDict(extra="allow")
+
+    result_type: Literal["task"]
+    task_id: str
+
+
+class _Acknowledged(Result):
+    model_config = ConfigDict(extra="allow")
+
+
+class _TaskParams(RequestParams):
+    task_id: str
+    input_responses: dict[str, Any] | None = None
+
+
+class _TaskRequest(Request[_TaskParams, str]):
+    name_param: ClassVar[str | None] = "taskId"  # goes into the Mcp-Name header
+
+
+class _Notice(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class TasksExtension(ClientExtension):
+    """Declares that this client follows tasks. `follow` finishes a call that became one; `noticed`: one has changed."""
+
+    identifier = EXTENSION
+
+    def __init__(
+        self, follow: Callable[[ClientSession, str], Awaitable[CallToolResult]], noticed: Callable[[], None]
+    ) -> None:
+        self._follow = follow
+        self._noticed = noticed
+
+    def claims(self) -> Sequence[ResultClaim[Any]]:
+        """Calls may become tasks."""
+        return [ResultClaim(result_type="task", model=CreatedTask, resolve=self._resolve)]
+
+    def notifications(self) -> Sequence[NotificationBinding[Any]]:
+        """Changes of tasks that are listened to."""
+        return [NotificationBinding(method="notifications/tasks", params_type=_Notice, handler=self._heard)]
+
+    async def _resolve(self, created: CreatedTask, context: ClaimContext) -> CallToolResult:
+        return await self._follow(context.session, created.task_id)
+
+    async def _heard(self, _notice: _Notice) -> None:
+        self._noticed()
+
+
+async def get_task(session: ClientSession, task_id: str) -> Task:
+    """The task as it is now.
+
+    Raises:
+        MCPError: the server refused or failed.
+    """
+    request = _TaskRequest(method="tasks/get", params=_TaskParams(task_id=task_id))
+    return await session.send_request(request, Task, request_read_timeout_seconds=_PATIENCE)
+
+
+async def update_task(session: ClientSession, task_id: str, answers: Mapping[str, Any]) -> None:
+    """Answer questions of a task, by key."""
+    params = _TaskParams(task_id=task_id, input_responses=dict(answers))
+    await session.send_request(
+        _TaskRequest(method="tasks/update", params=params), _Acknowledged, request_read_timeout_seconds=_PATIENCE
+    )
+
+
+async def cancel_task(session: ClientSession, task_id: str) -> None:
+    """Cancel a task."""
+    request = _TaskRequest(method="tasks/cancel", params=_TaskParams(task_id=task_id))
+    await session.send_request(request, _Acknowledged, request_read_timeout_seconds=_PATIENCE)
+
+
+async def listen_to(session: ClientSession, task_id: str) -> None:
+    """Have changes of a task announced, for as long as this runs; returns when the server ends the stream.
+
+    Raises:
+        MCPError: the stream broke, or the server has none.
+    """
+    wanted = SubscriptionFilter.model_validate({"taskIds": [task_id]})
+    request = SubscriptionsListenRequest(params=SubscriptionsListenRequestParams(notifications=wanted))
+    await session.send_request(request, SubscriptionsListenResult)

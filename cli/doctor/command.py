@@ -1,0 +1,156 @@
+"""`windlass doctor`: looks at everything a deployment stands on, and says what to do about what is wrong.
+
+It changes nothing, but it starts the embedded Redis if that is the one in use: only a running one can be judged. In a
+directory or bucket of artifacts it writes one and deletes it.
+"""
+
+import asyncio
+import json
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from windlass.cli.doctor.artifacts import of_artifacts
+from windlass.cli.doctor.tools import of_tools, of_workers
+from windlass.cli.loading import load_server
+from windlass.cli.settings import redis_at_hand, settings_for
+from windlass.cli.terminal.escaping import printable
+from windlass.engine.errors import NoRedisServer, RedisUnfit, WindlassError
+from windlass.server import TaskServer
+from windlass.store.connection.checks import Finding, inspect
+from windlass.store.connection.client import connect, shown_url, store_errors
+from windlass.store.embedded.binary import find_server
+from windlass.store.formats.keys import Keys
+from windlass.store.settings import StoreSettings, read_settings
+from windlass.store.shards import HOME
+from windlass.store.tasks.stats import live_workers
+from windlass.workers.settings import WorkerSettings
+
+__all__ = ["examine"]
+
+_LIBRARIES = ("windlass", "mcp", "arq", "redis")
+_STYLES = {"ok": "green", "warning": "yellow", "unfit": "bold red"}
+
+
+def examine(file: str | None, redis_url: str | None, *, as_json: bool) -> int:
+    """Print every finding; the exit code is 1 if something is unfit."""
+    findings = list(_findings(file, redis_url))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print_table(findings)
+    return 1 if any(finding.level == "unfit" for finding in findings) else 0
+
+
+def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
+    yield _versions()
+    server: TaskServer[Any] | None = None
+    if file is not None:
+        try:
+            server = load_server(file)
+        except WindlassError as exc:
+            yield _fault("file", exc, "correct the file")
+        else:
+            yield from _tools(server, file)
+    try:
+        settings = _settings(server, redis_url)
+    except WindlassError as exc:
+        yield _fault("settings", exc, "correct the variable it names")
+        return
+    yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
+    if settings.redis_url is None:
+        yield _server_program()
+    policies = {} if server is None else server._desk.policies()
+    workers: list[list[dict[str, Any]]] = []
+    for shard in (HOME, *settings.shards):
+        yield from _redis(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
+    yield asyncio.run(of_artifacts(settings))
+    if workers:
+        told = [one for some in workers for one in some]
+        yield from of_workers(told, policies, is_embedded=settings.redis_url is None)
+
+
+def _versions() -> Finding:
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return Finding("versions", "ok", f"Python {platform.python_version()}, {libraries}")
+
+
+def _tools(server: TaskServer[Any], file: str) -> Iterator[Finding]:
+    policies = server._desk.policies()  # the server has no public way to ask yet
+    if not policies:
+        yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
+        return
+    yield Finding("file", "ok", f"{file} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
+    has_auth = server.settings.auth is not None
+    yield from of_tools(policies, has_auth=has_auth, resident=_resident())
+
+
+def _resident() -> int:
+    """Bytes this process has taken at most, the file's modules included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _settings(server: TaskServer[Any] | None, redis_url: str | None) -> WorkerSettings:
+    if server is None:
+        return read_settings(WorkerSettings, redis_url=redis_url)
+    return settings_for(WorkerSettings, server, redis_url=redis_url)
+
+
+def _server_program() -> Finding:
+    try:
+        return Finding("redis-server", "ok", str(find_server()))
+    except NoRedisServer as exc:
+        return _fault("redis-server", exc, "")
+
+
+def _redis(settings: StoreSettings, name: str, workers: list[list[dict[str, Any]]]) -> Iterator[Finding]:
+    """What is to be said of one Redis; its workers are added to the others."""
+    with ExitStack() as stack:
+        try:
+            ready = stack.enter_context(redis_at_hand(settings))
+            findings, told = asyncio.run(_asked(ready))
+        except WindlassError as exc:
+            variable = "WINDLASS_REDIS_URL" if name == "redis" else "WINDLASS_SHARDS"
+            yield _fault(name, exc, f"start it, or correct {variable}")
+            return
+        workers.append(told)
+        kind = "embedded" if settings.redis_url is None else shown_url(settings.redis_url)
+        yield Finding(name, "ok", f"answers ({kind})")
+        yield from (Finding(f"{name} {one.name}", one.level, one.detail, one.remedy) for one in findings)
+
+
+async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """What Redis says of itself, and what live workers say there of themselves."""
+    redis = connect(settings)
+    try:
+        with store_errors(shown_url(settings.redis_url or "")):
+            findings = await inspect(redis)
+        return findings, await live_workers(redis, Keys(settings.prefix))
+    finally:
+        await redis.aclose()
+
+
+def _fault(name: str, exc: WindlassError, remedy: str) -> Finding:
+    trace = str(exc.facts.get("trace", ""))
+    detail = trace.strip().splitlines()[-1] if trace else str(exc)
+    return Finding(name, "unfit", detail, "" if isinstance(exc, RedisUnfit) else remedy)
+
+
+def _print_table(findings: list[Finding]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title in ("check", "", "found", "to do"):
+        table.add_column(title, overflow="fold")
+    for finding in findings:
+        cells = (finding.name, finding.level, finding.detail, finding.remedy)
+        style = _STYLES[finding.level]
+        table.add_row(*(Text(printable(cell, lines=True), style if at == 1 else "") for at, cell in enumerate(cells)))
+    Console(highlight=False).print(table)

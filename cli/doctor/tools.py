@@ -1,0 +1,99 @@
+"""What `windlass doctor` finds in the task tools of a file, and which live workers run them. Pure functions, no I/O."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from windlass.engine.policy import TaskConfig
+from windlass.store.connection.checks import Finding
+from windlass.store.tasks.stats import queues_of
+
+__all__ = ["of_tools", "of_workers"]
+
+_MIB = 1024 * 1024
+
+
+def of_tools(policies: Mapping[str, TaskConfig], *, has_auth: bool, resident: int) -> Iterator[Finding]:
+    """Each tool's policy in words, and what of it will not do what its author means.
+
+    `has_auth`: whether the server asks its callers for a token; `resident`: bytes a process with its modules takes.
+    """
+    for name, policy in policies.items():
+        yield Finding(f"tool {name}", "ok", ", ".join(_words(policy)))
+        limit = policy.memory_limit
+        if limit is not None and limit < resident:
+            found = f"memory_limit is {limit // _MIB} MiB, and a process with this file loaded takes {resident // _MIB}"
+            yield Finding(f"tool {name}", "warning", found, "give it more, or every run of it may fail")
+        if policy.scopes and not has_auth:
+            found = f"it needs the scope {' '.join(policy.scopes)}, and the server has no authentication to grant one"
+            yield Finding(f"tool {name}", "warning", found, "over HTTP nobody can call it: give TaskServer auth=...")
+
+
+def of_workers(
+    workers: Sequence[Mapping[str, Any]], policies: Mapping[str, TaskConfig], *, is_embedded: bool
+) -> Iterator[Finding]:
+    """Each live worker, tools that none of them runs, and queues that no tool uses."""
+    if not workers:
+        if is_embedded:
+            yield Finding("workers", "ok", "none now; `windlass run` and `windlass call` bring their own")
+        else:
+            yield Finding("workers", "warning", "none is alive, so tasks wait", "start one: windlass worker FILE")
+        return
+    for one in workers:
+        load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
+        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
+    served = {queue for one in workers for queue in queues_of(one)}
+    for name, policy in policies.items():
+        start = f"start one: windlass worker FILE --queue {policy.queue}"
+        if policy.queue not in served:
+            yield Finding(
+                f"tool {name}", "warning", f"no live worker serves queue {policy.queue}: its tasks wait", start
+            )
+        elif not any(policy.queue in queues_of(one) and name in one["tools"] for one in workers):
+            found = f"no live worker of queue {policy.queue} has it, so its tasks wait"
+            yield Finding(f"tool {name}", "warning", found, start)
+    if policies:
+        for queue in sorted(served - {policy.queue for policy in policies.values()}):
+            found = "live workers serve it, and no tool of this file uses it"
+            yield Finding(
+                f"queue {queue}", "warning", found, "is the name misspelt, or are the workers of another file?"
+            )
+
+
+def _words(policy: TaskConfig) -> Iterator[str]:
+    yield policy.mode
+    yield "no time limit" if policy.run_limit is None else f"timeout {policy.run_limit.total_seconds():g} s"
+    if policy.time_limit is not None:
+        yield f"deadline {policy.time_limit.total_seconds():g} s"
+    yield f"{policy.retries} retries"
+    yield f"result kept {policy.kept_for.total_seconds() / 3600:.3g} h"
+    yield f"queue {policy.queue}"
+    if policy.priority:
+        yield f"priority {policy.priority:+d}"
+    if policy.idempotency is not None:
+        yield f"once for each {_key(policy.idempotency)}"
+    yield from _turns(policy)
+    if policy.isolation == "process":
+        limit = policy.memory_limit
+        yield "in a process of its own" + (f" of {limit // _MIB} MiB at most" if limit is not None else "")
+    if policy.scopes:
+        yield f"scopes {' '.join(policy.scopes)}"
+
+
+def _turns(policy: TaskConfig) -> Iterator[str]:
+    of = "in all" if policy.concurrency_key is None else f"for each {_key(policy.concurrency_key)}"
+    limit = policy.concurrency_limit
+    if limit is None and policy.concurrency_key is not None and policy.rate_limit is None:
+        limit = 1
+    if limit is not None:
+        yield f"{limit} at a time {of}"
+    if policy.rate_limit is not None:
+        starts, period = policy.rate_limit
+        seconds = period.total_seconds() if hasattr(period, "total_seconds") else period
+        yield f"{starts} starts in {seconds:g} s {of}"
+
+
+def _key(source: object) -> str:
+    """How the author wrote a key: a template or names as they are, a function by its name."""
+    if isinstance(source, str):
+        return source
+    return f"{getattr(source, '__name__', 'key')}(...)" if callable(source) else "-".join(map(str, source))  # type: ignore[call-overload]

@@ -1,0 +1,133 @@
+"""A configuration file of somebody else's: read with what must be kept of it, written so that it is never half there.
+
+What is in it is not known here.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from windlass.cli.errors import UsageFault
+from windlass.engine.errors import OperatorError
+
+__all__ = ["ConfigFile", "read_config"]
+
+_MARK = "\ufeff"
+"""A byte order mark, which some editors put first; it is kept."""
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """What a file held when it was read."""
+
+    path: Path
+    """As the host knows it."""
+    data: bytes | None
+    """None: there is no such file."""
+
+    @property
+    def text(self) -> str:
+        """What it says, without a byte order mark.
+
+        Raises:
+            UsageFault: it is not UTF-8 text.
+        """
+        try:
+            return (self.data or b"").decode("utf-8").removeprefix(_MARK)
+        except UnicodeDecodeError:
+            raise UsageFault(f"{self.path} is not UTF-8 text, so it is left alone. Save it as UTF-8 first.") from None
+
+    def replace(self, text: str, *, private: bool) -> Path | None:
+        """Write another text in one step, and keep what was there beside it; the copy's path, None if nothing was.
+
+        The file keeps its mode and owner, and a symbolic link stays one. A new file is readable by others unless
+        `private`.
+
+        Raises:
+            OperatorError: it changed meanwhile, or cannot be written. It is as it was then.
+        """
+        mark = _MARK if (self.data or b"").startswith(_MARK.encode()) else ""
+        target = Path(os.path.realpath(self.path))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if _contents(target) != self.data:
+                raise OperatorError(f"{self.path} was changed meanwhile, so it is left alone. Try again.")
+            like = target.stat() if self.data is not None else None
+            backup = None if self.data is None else _write_new(_backups_of(target), self.data, like, private=True)
+            written = _write_new(_drafts_of(target), (mark + text).encode(), like, private=private)
+            try:
+                written.replace(target)
+            except BaseException:
+                written.unlink()
+                raise
+            _sync(target.parent)
+        except OSError as exc:
+            raise OperatorError(f"Cannot write {self.path}: {exc.strerror or exc}.") from exc
+        return backup
+
+
+def read_config(path: Path) -> ConfigFile:
+    """The file as it is now, which may be not at all.
+
+    Raises:
+        OperatorError: it cannot be read.
+    """
+    try:
+        return ConfigFile(path, _contents(path))
+    except OSError as exc:
+        raise OperatorError(f"Cannot read {path}: {exc.strerror or exc}.") from exc
+
+
+def _contents(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _backups_of(target: Path) -> Iterator[Path]:
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    yield target.with_name(f"{target.name}.{stamp}.backup")
+    for number in count(2):
+        yield target.with_name(f"{target.name}.{stamp}-{number}.backup")
+
+
+def _drafts_of(target: Path) -> Iterator[Path]:
+    for number in count():
+        yield target.with_name(f".{target.name}.{os.getpid()}-{number}.tmp")
+
+
+def _write_new(paths: Iterator[Path], data: bytes, like: os.stat_result | None, *, private: bool) -> Path:
+    """The first of `paths` that was free, with the data on disk, and mode and owner of `like`."""
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private or like else 0o666)
+        except FileExistsError:
+            continue
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                if like is not None:
+                    with contextlib.suppress(PermissionError):
+                        os.fchown(descriptor, like.st_uid, like.st_gid)
+                    os.fchmod(descriptor, stat.S_IMODE(like.st_mode))
+                file.flush()
+                os.fsync(descriptor)
+        except BaseException:
+            path.unlink()
+            raise
+        return path
+    raise AssertionError("the names do not end")
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,27 @@
+"""What a server offers: its tools, which of them are tasks, and the queues that workers must serve."""
+
+from typing import Any
+
+from windlass.server import TaskServer
+from windlass.server.handlers.follow_up_tools import FOLLOW_UPS
+
+__all__ = ["offer_of", "ready_line"]
+
+
+async def offer_of(server: TaskServer[Any]) -> dict[str, Any]:
+    """`tools`: every name but the follow-up tools'; `tasks`: those that run as tasks; `queues`: where those wait.
+
+    Fit for JSON.
+    """
+    policies = server._desk.policies()  # the server has no public way to ask yet
+    return {
+        "tools": [tool.name for tool in await server.list_tools() if tool.name not in FOLLOW_UPS],
+        "tasks": list(policies),
+        "queues": sorted({policy.queue for policy in policies.values()}),
+    }
+
+
+def ready_line(facts: dict[str, Any]) -> str:
+    """The one line that says where a server is and what it has."""
+    tools = [f"{name} (task)" if name in facts["tasks"] else name for name in facts["tools"]]
+    return f"windlass: {facts['url']}  tools: {', '.join(tools) or 'none'}"

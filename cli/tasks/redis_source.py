@@ -1,0 +1,77 @@
+"""Tasks as an operator of a Redis sees them: no server needed. Says what the HTTP API would say."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+
+from windlass.cli.errors import Failure, Reported, UsageFault
+from windlass.cli.tasks.source import Json, TaskSource
+from windlass.engine.status import Status
+from windlass.server.api.shapes import event_json, summary, task_json, unreachable_json
+from windlass.store.formats.paging import LONGEST_PAGE, Page
+from windlass.store.opening import open_store
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
+
+__all__ = ["over_redis"]
+
+
+async def over_redis(work: Callable[[TaskSource], Awaitable[int]], settings: StoreSettings) -> int:
+    """Do the work on the Redis of these settings.
+
+    Raises:
+        StoreUnavailable, RedisUnfit, SettingsError: see `open_store`.
+    """
+    async with open_store(settings) as store:
+        return await work(_StoreSource(store))
+
+
+class _StoreSource:
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+
+    async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
+        page = partial(self._store.page, OPERATOR, statuses=_statuses(statuses), tool=tool)
+        return await _pages(page, limit, cursor)
+
+    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
+        return await _pages(partial(self._store.dead_letters, tool=tool), limit, cursor)
+
+    async def show(self, task_id: str, *, history: bool = False) -> Json:
+        task = task_json(await self._store.look(task_id, OPERATOR), to_operator=True)
+        if history:
+            events = await self._store.history(task_id)
+            task["events"] = [event_json(event, to_operator=True) for event in events]
+        return task
+
+    async def cancel(self, task_id: str) -> Json:
+        cancelled = await self._store.cancel(task_id, OPERATOR, reason="operator")
+        view = await self._store.look(task_id, OPERATOR)
+        if not cancelled and view.record.status is not Status.CANCELLED:
+            raise Reported(Failure(f"The task has already ended: {view.record.status}.", 1))
+        return task_json(view, to_operator=True)
+
+    async def rerun(self, task_id: str, *, key: str | None) -> Json:
+        return task_json(await self._store.rerun(task_id, OPERATOR, once=key), to_operator=True)
+
+    async def events(self, task_id: str, *, after: int) -> AsyncIterator[Json]:
+        async with self._store.tails.follow(task_id, after=after) as events:
+            async for event in events:
+                yield event_json(event, to_operator=True)
+
+
+async def _pages(page_of: Callable[..., Awaitable[Page]], limit: int, cursor: str | None) -> Json:
+    tasks: list[Json] = []
+    while True:
+        page = await page_of(after=cursor, limit=min(LONGEST_PAGE, limit - len(tasks)))
+        tasks += [summary(view, to_operator=True) for view in page.views]
+        cursor = page.next
+        if cursor is None or len(tasks) >= limit:
+            return {"tasks": tasks, "next_cursor": cursor, **unreachable_json(page.unreachable)}
+
+
+def _statuses(words: Sequence[str]) -> frozenset[Status]:
+    try:
+        return frozenset(map(Status, words))
+    except ValueError:
+        known = ", ".join(status.value for status in Status)
+        raise UsageFault(f"--status must be some of {known}, separated by commas.") from None

@@ -1,0 +1,131 @@
+"""How tasks are printed: tables at a terminal, lines with tabs in a pipe, or the JSON of the API.
+
+Tool, message and result are other people's texts: a terminal must show them and not obey them.
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from windlass.cli.tasks.source import Json
+from windlass.cli.terminal.escaping import printable
+
+__all__ = ["print_done", "print_json", "print_list", "print_task", "result_texts"]
+
+_COLUMNS = ("id", "tool", "status", "percent", "created_at", "status_text")
+_STYLES = {
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "input_required": "magenta",
+}
+_APART = ("result", "error", "questions", "events", "progress")
+
+
+def print_list(page: Json, *, as_json: bool) -> None:
+    """The tasks of a list, and on standard error how to go on."""
+    if as_json:
+        print_json(page)
+        return
+    if sys.stdout.isatty():
+        _print_table(page["tasks"])
+    else:
+        for task in page["tasks"]:
+            print("\t".join(_cell(task[name]) for name in _COLUMNS))
+    if page.get("unreachable"):
+        sys.stdout.flush()
+        missing = printable(", ".join(page["unreachable"]))
+        print(f"windlass: Left out, because its Redis does not answer: the tasks of {missing}", file=sys.stderr)
+    if page["next_cursor"] is not None:
+        sys.stdout.flush()
+        print(f"windlass: There are more: --cursor {printable(page['next_cursor'])}", file=sys.stderr)
+
+
+def print_task(task: Json, *, as_json: bool) -> None:
+    """Everything about one task: a field a line, then its result, error, questions and events."""
+    if as_json:
+        print_json(task)
+        return
+    facts = [(name, _cell(value)) for name, value in task.items() if name not in _APART and value not in (None, 0)]
+    if task["error"] is not None:
+        facts.append(("error", _cell(f"{task['error'].get('message')} ({task['error'].get('code')})")))
+    facts += [("question", f"{_cell(key)}: {_cell(_question(asked))}") for key, asked in task["questions"].items()]
+    facts += [("event", _event(event)) for event in task.get("events", ())]
+    if sys.stdout.isatty():
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        for name, value in facts:
+            table.add_row(name.replace("_", " "), Text(value))
+        Console(highlight=False).print(table)
+    else:
+        for name, value in facts:
+            print(f"{name}\t{value}")
+    for text in result_texts(task):
+        print(printable(text, lines=True))
+
+
+def print_done(task: Json, word: str, *, as_json: bool) -> None:
+    """One line for a task that something was done to: its id, and the word at a terminal."""
+    if as_json:
+        print(json.dumps(task), flush=True)
+    else:
+        print(" ".join(filter(None, [printable(task["id"]), word if sys.stdout.isatty() else ""])), flush=True)
+
+
+def print_json(value: Json) -> None:
+    """For programs: one document, in the API's own field names."""
+    print(json.dumps(value, indent=2), flush=True)  # in ASCII: nothing in it moves a cursor
+
+
+def result_texts(task: Json) -> Iterable[str]:
+    """What a tool returned, as text."""
+    result = task["result"] or {}
+    texts = [str(part.get("text", "")) for part in result.get("content", ()) if part.get("type") == "text"]
+    if not texts and result.get("structuredContent") is not None:
+        texts = [json.dumps(result["structuredContent"], indent=2, ensure_ascii=False)]
+    return texts
+
+
+def _print_table(tasks: list[Json]) -> None:
+    table = Table(box=None, pad_edge=False)
+    widest = max((len(_cell(task["id"])) for task in tasks), default=0)
+    table.add_column("id", no_wrap=True, min_width=widest)  # whole, to be copied
+    table.add_column("tool", overflow="ellipsis", no_wrap=True)
+    table.add_column("status", no_wrap=True, min_width=len("completed"))
+    for name in ("%", "age"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for task in tasks:
+        status = Text(_cell(task["status"]), _STYLES.get(task["status"], ""))
+        words = [Text(_cell(task[name])) for name in ("id", "tool", "status_text")]
+        table.add_row(words[0], words[1], status, _cell(task["percent"]), _age(task["created_at"]), words[2])
+    Console(highlight=False).print(table)
+
+
+def _age(since: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{max(0.0, seconds):.0f}s"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else printable(str(value))
+
+
+def _question(asked: Json) -> str:
+    params = asked.get("params")
+    return str(params.get("message", "")) if isinstance(params, dict) else str(asked.get("method"))
+
+
+def _event(event: Json) -> str:
+    facts = " ".join(f"{name}={_cell(value)}" for name, value in event["facts"].items() if value is not None)
+    return f"{event['event']} {event['at']} {_cell(event['move'])} {facts}".rstrip()

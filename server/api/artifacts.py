@@ -1,0 +1,112 @@
+"""`/api/artifacts/{id}`: the bytes of an artifact over HTTP, whole or in part, streamed from wherever they are."""
+
+import re
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from windlass.engine.artifact import Artifact
+from windlass.server.api.access import caller_of
+from windlass.server.api.requests import task_id_of
+from windlass.server.tools.runtime import Desk
+from windlass.store.artifacts.artifacts import ArtifactStore
+
+__all__ = ["artifact_routes"]
+
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
+
+
+def artifact_routes(desk: Desk) -> list[BaseRoute]:
+    """The route, below `/api`."""
+
+    async def serve(request: Request) -> Response:
+        """The artifact: 200, a part of it: 206, unchanged: 304, a range beyond its end: 416."""
+        artifacts = desk.store.artifacts
+        artifact = await artifacts.find(task_id_of(request, "artifact_id"), caller_of(request).principal)
+        return await _reply(artifacts, artifact, request)
+
+    return [Route("/artifacts/{artifact_id}", serve, methods=["GET"])]
+
+
+async def _reply(artifacts: ArtifactStore, artifact: Artifact, request: Request) -> Response:
+    etag = f'"{artifact.digest}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        # What a tool made must not run as a page of this server's.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(artifact.name.rpartition('/')[2], safe='')}",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _is_known(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    wanted = _wanted(request.headers, artifact.size, etag)
+    if wanted is None:
+        headers["Content-Range"] = f"bytes */{artifact.size}"
+        return Response(status_code=416, headers=headers)
+    start, stop = wanted
+    is_part = (start, stop) != (0, artifact.size)
+    if is_part:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{artifact.size}"
+    headers["Content-Length"] = str(stop - start)
+    body = _Body(artifacts.read(artifact, start, stop))
+    if request.method != "HEAD":
+        await body.begin()
+    return StreamingResponse(body, 206 if is_part else 200, headers, media_type=artifact.mime_type)
+
+
+class _Body:
+    """The bytes as they are read; begun before the reply, so that bytes that are gone are still an error."""
+
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+        self._first = b""
+
+    async def begin(self) -> None:
+        """Read the first piece.
+
+        Raises:
+            ArtifactsUnavailable, StoreUnavailable, SealBroken: it cannot be had.
+        """
+        async for piece in self._pieces:
+            self._first = piece
+            return
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._run()
+
+    async def _run(self) -> AsyncIterator[bytes]:
+        yield self._first
+        async for piece in self._pieces:
+            yield piece
+
+
+def _is_known(named: str | None, etag: str) -> bool:
+    """If-None-Match (RFC 9110, 13.1.2): weak comparison, a list, or an asterisk."""
+    if named is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in named.split(",")]
+    return etag in tags or "*" in tags
+
+
+def _wanted(headers: Headers, size: int, etag: str) -> tuple[int, int] | None:
+    """First byte and the one after the last; None = the range lies beyond the end (RFC 9110, 14.2).
+
+    One range is served; several, another unit or a malformed one are passed over, as is a range of what has changed.
+    """
+    asked, condition = headers.get("range"), headers.get("if-range")
+    match = _RANGE.fullmatch(asked) if asked and condition in (None, etag) else None
+    if match is None or match.groups() == ("", ""):
+        return 0, size
+    first, last = match.groups()
+    if not first:
+        return (max(0, size - int(last)), size) if int(last) > 0 and size else None
+    start, stop = int(first), int(last) + 1 if last else size
+    if last and stop <= start:
+        return 0, size
+    return (start, min(stop, size)) if start < size else None

@@ -1,0 +1,61 @@
+"""The one table from our errors to HTTP statuses, and the one shape of an error of the HTTP API."""
+
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from windlass.engine.errors import (
+    BadCursor,
+    CallerError,
+    NotRepeatable,
+    PayloadTooLarge,
+    QuotaExceeded,
+    ScopeMissing,
+    StoreUnavailable,
+    TaskNotFound,
+    WindlassError,
+)
+from windlass.server.protocol.errors import INTERNAL, told
+
+__all__ = ["api_error", "error_handlers"]
+
+_STATUSES: dict[type[WindlassError], tuple[int, str]] = {
+    TaskNotFound: (404, "not_found"),
+    BadCursor: (400, "bad_cursor"),
+    NotRepeatable: (409, "not_repeatable"),
+    QuotaExceeded: (429, "quota"),
+    PayloadTooLarge: (413, "too_large"),
+    ScopeMissing: (403, "insufficient_scope"),
+    CallerError: (400, "bad_request"),
+    StoreUnavailable: (503, "store_unavailable"),
+    WindlassError: (500, "internal"),
+}
+"""Error class -> status and code; the first class of the error's ancestry that is listed counts."""
+
+
+def api_error(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
+    """An error reply; `code` is the status's own name unless it is given."""
+    said = code or HTTPStatus(status).name.lower()
+    return JSONResponse({"error": {"code": said, "message": message}}, status_code=status, headers=headers)
+
+
+async def _of_ours(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, WindlassError)
+    status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
+    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return api_error(status, told(exc, path=request.url.path), code=code, headers=headers)
+
+
+async def _of_http(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return api_error(exc.status_code, exc.detail, headers=dict(exc.headers or {}))
+
+
+async def _of_anything(_request: Request, _exc: Exception) -> Response:
+    return api_error(500, INTERNAL, code="internal")  # the server logs the traceback itself
+
+
+error_handlers = {WindlassError: _of_ours, HTTPException: _of_http, Exception: _of_anything}
+"""For a Starlette application."""

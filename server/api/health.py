@@ -1,0 +1,29 @@
+"""Two endpoints for whoever runs the replicas: is this process alive, and can it serve."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from windlass.engine.errors import WindlassError
+from windlass.server.api.shapes import unreachable_json
+from windlass.server.tools.runtime import Desk
+
+__all__ = ["health_routes"]
+
+
+def health_routes(desk: Desk) -> list[Route]:
+    """`/healthz`: the process answers. `/readyz`: its store does too, else 503. A shard that does not answer
+    is named: the others are served."""
+
+    async def healthz(_request: Request) -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_request: Request) -> JSONResponse:
+        try:
+            await desk.store.ping()
+            missing = await desk.store.unreachable()
+        except WindlassError as exc:
+            return JSONResponse({"status": "unavailable", "detail": type(exc).__name__}, status_code=503)
+        return JSONResponse({"status": "ready", **unreachable_json(missing)})
+
+    return [Route("/healthz", healthz, methods=["GET"]), Route("/readyz", readyz, methods=["GET"])]

@@ -1,0 +1,145 @@
+"""`/metrics` for Prometheus. What is about tasks is read from the store, so that any replica says the same of them;
+requests and open streams are this process's own, and are to be summed over the replicas.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from windlass.engine.errors import WindlassError
+from windlass.server.api.access import Access, Guard
+from windlass.server.http.paths import path_of
+from windlass.server.tools.runtime import Desk
+from windlass.store.shards import HOME
+from windlass.store.tasks.stats import Census, queues_of
+
+__all__ = ["Requests", "metrics_routes"]
+
+Metric = GaugeMetricFamily | CounterMetricFamily
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS"})
+
+
+class Requests:
+    """Counts the requests of this process by part of the server and status."""
+
+    def __init__(self, mcp_path: str) -> None:
+        self.registry = CollectorRegistry()
+        self._parts = {mcp_path: "mcp", "/metrics": "metrics", "/healthz": "health", "/readyz": "health"}
+        self._counter = Counter(
+            "windlass_http_requests",
+            "Requests that were answered by this process.",
+            ["part", "method", "status"],
+            registry=self.registry,
+        )
+        self._counters: dict[tuple[str, str, int], Any] = {}
+        """Of what was answered so far."""
+
+    def counting(self, app: ASGIApp) -> ASGIApp:
+        """ASGI middleware."""
+
+        async def count(scope: Scope, receive: Receive, send: Send) -> None:
+            async def tell(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    self._count(scope, message["status"])
+                await send(message)
+
+            await app(scope, receive, tell if scope["type"] == "http" else send)
+
+        return count
+
+    def _count(self, scope: Scope, status: int) -> None:
+        path = path_of(scope)
+        part = "api" if path.startswith("/api/") else self._parts.get(path, "other")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        counter = self._counters.get((part, method, status))
+        if counter is None:
+            counter = self._counters[part, method, status] = self._counter.labels(part, method, str(status))
+        counter.inc()
+
+
+def metrics_routes(desk: Desk, access: Access, requests: Requests) -> list[BaseRoute]:
+    """`/metrics`: for operators, or for everybody where nobody has a token."""
+
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+        told = CollectorRegistry()
+        told.register(_Told(await _figures(desk)))
+        text = generate_latest(requests.registry) + generate_latest(told)
+        await Response(text, media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
+
+    return [Route("/metrics", Guard(metrics, access, operators_only=True), methods=["GET"])]
+
+
+async def _figures(desk: Desk) -> list[Metric]:
+    try:
+        workers = await desk.store.workers()
+        queues = {policy.queue for policy in desk.policies().values()} | {
+            name for one in workers for name in queues_of(one)
+        }
+        census = await desk.store.census(queues)
+    except WindlassError:
+        return [_up(0)]
+    up = _up(int(HOME not in census.unreachable))
+    return [up, *_of_shards(desk.store.shards, census), *_of_tasks(census), *_of_queues(census), *_of_workers(workers)]
+
+
+class _Told(Collector):
+    """Figures that were asked for just now."""
+
+    def __init__(self, figures: list[Metric]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        return self._figures
+
+
+def _up(value: int) -> Metric:
+    return GaugeMetricFamily("windlass_store_up", "Whether the store answered.", value=value)
+
+
+def _of_shards(shards: Sequence[str], census: Census) -> Iterator[Metric]:
+    up = GaugeMetricFamily("windlass_shard_up", "Whether a shard's Redis answered.", labels=["shard"])
+    for shard in shards:
+        up.add_metric([shard], int(shard not in census.unreachable))
+    if shards:
+        yield up
+
+
+def _of_tasks(census: Census) -> Iterator[Metric]:
+    yield GaugeMetricFamily("windlass_tasks_open", "Tasks that have not ended.", value=census.open)
+    yield GaugeMetricFamily("windlass_tasks_kept", "Tasks that can be read, ended ones included.", value=census.kept)
+    broken = "Tasks that broke for good and were not run again."
+    yield GaugeMetricFamily("windlass_dead_letters", broken, value=census.dead_letters)
+    ended = CounterMetricFamily("windlass_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
+    for (status, queue), count in sorted(census.ended.items()):
+        ended.add_metric([queue, status], count)
+    yield ended
+
+
+def _of_queues(census: Census) -> Iterator[Metric]:
+    tasks = GaugeMetricFamily("windlass_tasks", "Open tasks by state.", labels=["queue", "status"])
+    depth = GaugeMetricFamily("windlass_queue_depth", "Tasks that wait for a worker now.", labels=["queue"])
+    oldest = GaugeMetricFamily("windlass_queue_oldest_seconds", "How long the first has waited.", labels=["queue"])
+    for queue in census.queues:
+        depth.add_metric([queue.name], queue.due)
+        oldest.add_metric([queue.name], queue.oldest_ms / 1000)
+        for status, count in sorted(queue.by_status.items()):
+            tasks.add_metric([queue.name, status], count)
+    yield from (tasks, depth, oldest)
+
+
+def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
+    alive = GaugeMetricFamily("windlass_workers", "Live workers.", labels=["queue"])
+    slots = GaugeMetricFamily("windlass_worker_slots", "Tasks they can run at a time.", labels=["queue"])
+    busy = GaugeMetricFamily("windlass_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
+    for queue in sorted({name for one in workers for name in queues_of(one)}):
+        serving = [one for one in workers if queue in queues_of(one)]
+        alive.add_metric([queue], len(serving))
+        slots.add_metric([queue], sum(one["concurrency"] for one in serving))
+        busy.add_metric([queue], sum(one["running"] for one in serving))
+    yield from (alive, slots, busy)

@@ -1,0 +1,83 @@
+"""`/api/tasks/{id}/output`: what a task has put out, as JSON up to now or as SSE while it comes."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+from sse_starlette import ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from windlass.engine.artifact import Chunk
+from windlass.engine.errors import StoreUnavailable
+from windlass.engine.status import TERMINAL, Status
+from windlass.server.api.access import caller_of
+from windlass.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, task_id_of
+from windlass.server.protocol.shapes_2026 import iso
+from windlass.server.tools.runtime import Desk
+from windlass.store.tasks.tasks import OPERATOR, TaskStore
+
+__all__ = ["output_routes"]
+
+_PAGE = 1000
+"""Chunks that one reply shows at most; `?after=` goes on."""
+
+
+def output_routes(desk: Desk) -> list[BaseRoute]:
+    """The route, below `/api`."""
+
+    async def output(request: Request) -> Response:
+        """Chunks after `Last-Event-ID` or `?after=`: SSE to a caller that accepts it, until the task has ended."""
+        store, task_id, after = desk.store, task_id_of(request), cursor_of(request)
+        view = await store.look(task_id, caller_of(request).principal)
+        chunks = await store.output.read(task_id, after=after, count=_PAGE)
+        if "text/event-stream" in request.headers.get("accept", ""):
+            if view.record.is_terminal and not chunks:
+                return Response(status_code=204)  # tells an EventSource not to come back
+            return Stream(_events(store, task_id, after))
+        return fresh(
+            {
+                "chunks": [_shown(chunk) for chunk in chunks],
+                "next": chunks[-1].number if chunks else after,
+                "ended": view.record.is_terminal and len(chunks) < _PAGE,
+            }
+        )
+
+    return [Route("/tasks/{task_id}/output", output, methods=["GET"])]
+
+
+async def _events(store: TaskStore, task_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    """A `chunk` for every chunk, its number as id; at the end one `end` with the task's status."""
+    retry: int | None = RETRY_MS
+    async with store.output.follow(task_id) as subscription:
+        while True:
+            await subscription.news()
+            status, chunks = await _read(store, task_id, after)
+            for chunk in chunks:
+                yield ServerSentEvent(_json(_shown(chunk)), id=str(chunk.number), event="chunk", retry=retry)
+                retry, after = None, chunk.number
+            if len(chunks) == _PAGE or status is None:
+                subscription.tell(task_id)
+            elif status in TERMINAL:
+                yield ServerSentEvent(_json({"status": status.value}), event="end")
+                return
+
+
+async def _read(store: TaskStore, task_id: str, after: int) -> tuple[Status | None, list[Chunk]]:
+    """The task's state, then what it put out before it was read: an ended task has nothing more. None = no answer."""
+    try:
+        record = (await store.look(task_id, OPERATOR)).record
+        return record.status, await store.output.read(task_id, after=after, count=_PAGE)
+    except StoreUnavailable:
+        await anyio.sleep(0.5)
+        return None, []
+
+
+def _shown(chunk: Chunk) -> dict[str, Any]:
+    return {"number": chunk.number, "attempt": chunk.attempt, "at": iso(chunk.at_ms), "content": chunk.content}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

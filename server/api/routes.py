@@ -1,0 +1,158 @@
+"""HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `api_wire.py`."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from windlass.engine.errors import BadArguments
+from windlass.engine.record import TaskView
+from windlass.engine.status import Status
+from windlass.server.api.access import Access, Caller, Guard, caller_of
+from windlass.server.api.api_frames import Frames
+from windlass.server.api.artifacts import artifact_routes
+from windlass.server.api.errors import error_handlers
+from windlass.server.api.output import output_routes
+from windlass.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
+from windlass.server.api.shapes import event_json, summary, task_json, unreachable_json
+from windlass.server.auth.scopes import require_scopes, who_calls
+from windlass.server.tools.runtime import Desk
+from windlass.store.formats.paging import LONGEST_PAGE, Page
+from windlass.store.tasks.tasks import TaskStore
+
+__all__ = ["api_routes"]
+
+log = structlog.get_logger()
+
+_PAGE = 50
+_HISTORY = 1000
+"""Events that one reply shows at most; `?after=` goes on."""
+_LONGEST_KEY = 200
+_OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (WINDLASS_API_OPERATOR_TOKEN)."
+
+
+def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:
+    """`/api/tasks`, `/api/artifacts` and what is below them, and `/api/dead-letters`."""
+    api = _Api(desk)
+    routes = [
+        Route("/tasks", api.list, methods=["GET"]),
+        Route("/dead-letters", api.dead_letters, methods=["GET"]),
+        Route("/tasks/{task_id}", api.show, methods=["GET"]),
+        Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
+        *output_routes(desk),
+        *artifact_routes(desk),
+        Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),
+        Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
+    ]
+    mount = Mount("/api", Guard(Starlette(routes=routes, exception_handlers=error_handlers), access))
+    # An escaped line feed in a path is no reason to fall out of the API, and of its form of errors.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return [mount]
+
+
+class _Api:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._frames = Frames()
+
+    async def list(self, request: Request) -> Response:
+        """A page of the caller's tasks, newest first."""
+        caller = caller_of(request)
+        page = await self._desk.store.page(caller.lister, **_wanted(request), statuses=_statuses(request))
+        return _page(page, to_operator=caller.is_operator)
+
+    async def dead_letters(self, request: Request) -> Response:
+        """A page of the tasks that broke for good, newest first; for operators."""
+        if not caller_of(request).is_operator:
+            raise HTTPException(403, _OPERATORS_ONLY)
+        return _page(await self._desk.store.dead_letters(**_wanted(request)), to_operator=True)
+
+    async def show(self, request: Request) -> Response:
+        """One task in full, and its events if they are asked for."""
+        caller, view = await self._look(request)
+        shown = task_json(view, to_operator=caller.is_operator)
+        if request.query_params.get("history", "0") not in ("", "0", "false"):
+            after = number_of(request, "after", 0)
+            events = await self._desk.store.history(view.record.id, after=after, limit=_HISTORY)
+            shown["events"] = [event_json(event, to_operator=caller.is_operator) for event in events]
+        return fresh(shown)
+
+    async def cancel(self, request: Request) -> Response:
+        """End a task; said again, it is still cancelled."""
+        caller, task_id = caller_of(request), task_id_of(request)
+        reason = "operator" if caller.is_operator else "client"
+        cancelled = await self._desk.store.cancel(task_id, caller.principal, reason=reason)
+        view = await self._desk.store.look(task_id, caller.principal)
+        if not cancelled and view.record.status is not Status.CANCELLED:
+            raise HTTPException(409, f"The task has already ended: {view.record.status}.")
+        return fresh(task_json(view, to_operator=caller.is_operator))
+
+    async def rerun(self, request: Request) -> Response:
+        """Run an ended task again; the same `Idempotency-Key` makes one task however often it is said."""
+        caller, task_id = caller_of(request), task_id_of(request)
+        once = request.headers.get("idempotency-key")
+        if once is not None and not 0 < len(once) <= _LONGEST_KEY:
+            raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
+        if not caller.is_operator:
+            self._admit((await self._desk.store.look(task_id, caller.principal)).record.tool)
+        view = await self._desk.store.rerun(task_id, caller.principal, once=once)
+        log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
+        return fresh(task_json(view, to_operator=caller.is_operator), status_code=201)
+
+    async def events(self, request: Request) -> Response:
+        """The task's events from the one after `Last-Event-ID` or `?after=` to its last, as they happen."""
+        caller, view = await self._look(request)
+        record = view.record
+        after = cursor_of(request)
+        if after > record.seq:
+            raise BadArguments(f"Event {after} of this task has not happened. Leave out Last-Event-ID to get all.")
+        if record.is_terminal and after == record.seq:
+            return Response(status_code=204)  # tells an EventSource not to come back
+        stream = _stream(self._desk.store, self._frames, record.id, after, to_operator=caller.is_operator)
+        return Stream(stream)
+
+    def _admit(self, tool: str) -> None:
+        """Return if the caller could call the tool now: it may have had more scopes when it did."""
+        if (entry := self._desk.find(tool)) is not None:
+            require_scopes(tool, entry.policy, who_calls(over_http=True, visible=()))
+
+    async def _look(self, request: Request) -> tuple[Caller, TaskView]:
+        caller = caller_of(request)
+        return caller, await self._desk.store.look(task_id_of(request), caller.principal)
+
+
+async def _stream(
+    store: TaskStore, frames: Frames, task_id: str, after: int, *, to_operator: bool
+) -> AsyncIterator[bytes]:
+    first_line = f"retry: {RETRY_MS}\r\n".encode()  # not by itself: a comment could come between it and its event
+    async with store.tails.follow(task_id, after=after) as events:
+        async for event in events:
+            yield first_line + frames.of(task_id, event, to_operator=to_operator)
+            first_line = b""
+
+
+def _wanted(request: Request) -> dict[str, Any]:
+    """Which page of a list, as the store is asked for it."""
+    given = request.query_params
+    limit = number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE)
+    return {"after": given.get("cursor"), "limit": limit, "tool": given.get("tool")}
+
+
+def _page(page: Page, *, to_operator: bool) -> Response:
+    tasks = [summary(view, to_operator=to_operator) for view in page.views]
+    return fresh({"tasks": tasks, "next_cursor": page.next, **unreachable_json(page.unreachable)})
+
+
+def _statuses(request: Request) -> frozenset[Status]:
+    wanted = [word for given in request.query_params.getlist("status") for word in given.split(",") if word]
+    try:
+        return frozenset(map(Status, wanted))
+    except ValueError:
+        known = ", ".join(status.value for status in Status)
+        raise BadArguments(f"status must be some of {known}, separated by commas.") from None

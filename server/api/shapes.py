@@ -1,0 +1,92 @@
+"""The JSON of the HTTP API, made from views and events. Field names are the API's promise. Pure functions, no I/O."""
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from windlass.engine.events import Event
+from windlass.engine.outcome import Broke, Refused, Returned
+from windlass.engine.record import TaskView
+from windlass.engine.status import LEGAL_MOVES
+from windlass.server.protocol.errors import error_of
+from windlass.server.protocol.shapes_2026 import iso
+from windlass.server.protocol.status_text import status_text
+
+__all__ = ["event_json", "summary", "task_json", "unreachable_json"]
+
+_PRIVATE = frozenset({"id", "principal", "worker"})
+"""Facts of events that say nothing about the task to its owner, or too much about the installation."""
+
+
+def unreachable_json(shards: Sequence[str]) -> dict[str, Any]:
+    """What a list says besides when shards do not answer: their names. Nothing while all do."""
+    return {"unreachable": list(shards)} if shards else {}
+
+
+def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
+    """A task as lists show it. Every field is always there; None = not yet, or not known."""
+    record = view.record
+    ttl = record.ttl_ms
+    said = {
+        "id": record.id,
+        "tool": record.tool,
+        "queue": record.queue,
+        "status": record.status.value,
+        "status_text": status_text(view),
+        "percent": record.progress.percent,
+        "progress": {
+            "done": record.progress.done,
+            "total": record.progress.total,
+            "message": record.progress.message,
+        },
+        "ahead": view.ahead,
+        "open_questions": record.questions,
+        "attempts": record.attempt,
+        "failures": record.failures,
+        "retries": record.retries,
+        "crashes": record.crashes,
+        "reason": record.reason,
+        "created_at": iso(record.created_ms),
+        "started_at": _iso_or_none(record.started_ms),
+        "updated_at": iso(record.updated_ms),
+        "due_at": _iso_or_none(record.due_ms),
+        "deadline_at": _iso_or_none(record.deadline_ms),
+        "ended_at": _iso_or_none(record.ended_ms),
+        "expires_at": None if ttl is None else iso(record.created_ms + ttl),
+        "last_event": record.seq,
+        "rerun_of": record.rerun_of,
+        "rerun_as": view.rerun_as,
+    }
+    return {**said, "owner": record.principal, "worker": record.worker} if to_operator else said
+
+
+def task_json(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
+    """A task in full: the summary, and its result, its error and its open questions."""
+    return {**summary(view, to_operator=to_operator), **_ending(view), "questions": dict(view.questions)}
+
+
+def _ending(view: TaskView) -> dict[str, Any]:
+    match view.outcome:
+        case Returned():
+            return {"result": view.outcome.value, "error": None}
+        case Refused() | Broke():
+            return {"result": None, "error": error_of(view.outcome)}
+        case None:
+            return {"result": None, "error": None}
+        case _:
+            assert_never(view.outcome)
+
+
+def event_json(event: Event, *, to_operator: bool = False) -> dict[str, Any]:
+    """One event: `status` is the state it led to, None where the state stayed; `facts` are what changed."""
+    target = LEGAL_MOVES[event.move][1]
+    return {
+        "event": event.seq,
+        "move": event.move.value,
+        "status": None if target is None else target.value,
+        "at": iso(event.at_ms),
+        "facts": {name: value for name, value in event.facts.items() if to_operator or name not in _PRIVATE},
+    }
+
+
+def _iso_or_none(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)

@@ -1,0 +1,59 @@
+"""The ASGI application of a server: which part answers which request, and behind which checks."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from windlass.server.api.access import Access
+from windlass.server.fast_path.front import Front
+from windlass.server.fast_path.middleware import FastPaths
+from windlass.server.http.era_router import EraRouter
+from windlass.server.http.scope_challenge import ScopeGate
+from windlass.server.sessions.endpoint import LegacyHttp
+from windlass.server.site import furnish
+from windlass.server.tools.runtime import ContextMaker, Desk
+
+__all__ = ["build_app"]
+
+
+def build_app(
+    server: MCPServer[Any],
+    desk: Desk,
+    *,
+    path: str,
+    host: str,
+    hosts: TransportSecuritySettings,
+    json_response: bool,
+    operator_token: str | None,
+    fast_paths: ContextMaker | None,
+) -> Starlette:
+    """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to.
+
+    `fast_paths`: None = there are none.
+    """
+    app = server.streamable_http_app(
+        streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
+    )
+    desk.serves_http = True
+    manager: Any = server.session_manager  # its ASGI application stands behind the check of tokens
+    legacy = LegacyHttp(server._lowlevel_server, desk, hosts, json_only=json_response)
+    desk.on_close(legacy.close)
+    limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
+    auth = server.settings.auth if server._token_verifier else None
+    app_of_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
+    front: Callable[[ASGIApp], ASGIApp] | None = None
+    if fast_paths is not None:
+        hasten = partial(FastPaths, desk=desk, hosts=hosts, server=server._lowlevel_server, make_context=fast_paths)
+        if auth:
+            app_of_era = hasten(app_of_era)
+        else:
+            front = partial(Front, hasten=hasten, desk=desk, path=path, has_operator=operator_token is not None)
+    manager.asgi_app = ScopeGate(app_of_era, desk, server.settings.auth)
+    access = Access(hosts, auth, operator_token is not None)
+    furnish(app, desk, access, mcp_path=path, operator_token=operator_token, front=front)
+    return app

@@ -1,0 +1,256 @@
+"""The author's `Context`: the SDK's, and what a task adds. The same object in a foreground call and in a worker."""
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from os import PathLike
+from secrets import token_urlsafe
+from typing import Any, Generic
+
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.context import LifespanContextT, RequestT
+from mcp.server.elicitation import ElicitationResult, ElicitSchemaModelT, UrlElicitationResult
+from mcp.server.mcpserver import Context as SdkContext
+from mcp_types import (
+    CreateMessageRequestParams,
+    CreateMessageResult,
+    CreateMessageResultWithTools,
+    InputResponseRequestParams,
+    ListRootsResult,
+    ResourceLink,
+)
+from pydantic import PrivateAttr
+
+from windlass.engine.context import TaskContext
+from windlass.engine.errors import NotInTask
+from windlass.engine.steps import as_json, not_inside, run_step
+from windlass.server.auth.principal import owner
+from windlass.server.auth.scopes import claims_of
+from windlass.server.context.attachments import attach
+from windlass.server.context.detached_request import unplugged_request
+from windlass.server.context.elicitation import (
+    Prompt,
+    ask_form,
+    ask_link,
+    ask_model,
+    ask_roots,
+    conversation,
+    sample_now,
+)
+
+__all__ = ["Context"]
+
+
+class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
+    """What a tool holds. Outside a task the task's facts are None and everything else is the SDK's."""
+
+    _task: TaskContext | None = PrivateAttr(default=None)
+    _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+    _state: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
+        """`task`: the attempt this context belongs to, None in a foreground call; the rest is the SDK's."""
+        super().__init__(**sdk)
+        self._task = task
+
+    @classmethod
+    def around(cls, context: SdkContext[Any, Any]) -> "Context[Any, Any]":
+        """The same foreground request, with this class's interface."""
+        if isinstance(context, Context):
+            return context
+        return cls(
+            request_context=context._request_context,  # the SDK has no public way to wrap its context
+            mcp_server=context._mcp_server,
+            input_params=context._input_params,
+            subscriptions=context._subscriptions,
+        )
+
+    @classmethod
+    def in_task(
+        cls,
+        task: TaskContext,
+        server: Any,
+        lifespan: Any,
+        client: dict[str, Any],
+        inputs: InputResponseRequestParams,
+        claims: Mapping[str, Any],
+    ) -> "Context[Any, Any]":
+        """The context of one attempt; `client`: `info` and `capabilities` as the caller declared them."""
+        made = cls(
+            task=task,
+            request_context=unplugged_request(
+                task.task_id, lifespan, client_info=client.get("info"), capabilities=client.get("capabilities")
+            ),
+            mcp_server=server,
+            input_params=inputs,
+            subscriptions=server._subscriptions,
+        )
+        made._claims = dict(claims)
+        return made
+
+    @property
+    def principal(self) -> str:
+        """Who called, as a digest that is the same in every task of the same user; `anonymous` without a token."""
+        return self._task.principal if self._task else owner(self._request_context)
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """The claims of the caller's token that the server lists in `visible_claims`; the token itself never."""
+        if self._task is not None:
+            return self._claims
+        return claims_of(get_access_token(), getattr(self._mcp_server, "visible_claims", ()))
+
+    @property
+    def task_id(self) -> str | None:
+        """Id of the task, None in a foreground call."""
+        return self._task.task_id if self._task else None
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The same for every attempt of the task: give it to outside systems so that an effect counts once."""
+        return self.task_id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first start, also in a foreground call."""
+        return self._task.attempt if self._task else 1
+
+    @property
+    def fence(self) -> int | None:
+        """Rises with every attempt; an outside system that remembers the highest can refuse a late, older one."""
+        return self._task.fence if self._task else None
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the tool should stop; a plain `def` tool has to look, an async one is cancelled."""
+        return self._task.cancelled if self._task else False
+
+    @property
+    def lifespan(self) -> LifespanContextT:
+        """What the server's `lifespan` yielded in this process."""
+        return self.request_context.lifespan_context
+
+    def report_progress(  # type: ignore[override]  # not `async def`: a plain tool calls it without await
+        self, progress: float, total: float | None = None, message: str | None = None
+    ) -> Awaitable[None]:
+        """Say how far the work is: `progress` of `total` (None = unknown), and in words.
+
+        In a task it takes effect at once and never waits, so awaiting it is optional; the last value wins.
+        """
+        if self._task is not None:
+            return self._task.report_progress(progress, total, message)
+        return super().report_progress(progress, total, message)
+
+    async def emit(self, chunk: Any) -> None:
+        """Put out a piece of the result - text, or any JSON value - that can be read while the task runs.
+
+        Kept when it returns. In a foreground call nobody could read it, so there it is dropped.
+
+        Raises:
+            ChunkRefused: too large, or not JSON.
+            AfterEnd: the tool has already returned.
+        """
+        if self._task is not None:
+            await self._task.emit(chunk)
+
+    async def attach(
+        self,
+        source: str | PathLike[str] | AsyncIterable[bytes],
+        *,
+        name: str | None = None,
+        mime_type: str | None = None,
+    ) -> ResourceLink:
+        """Keep a file, or a stream of bytes, for as long as the task is kept; return the link, or put it in a result.
+
+        `name` defaults to the path's last part, `mime_type` to what the name suggests. Any size will do.
+
+        Raises:
+            NotInTask: the tool was called in the foreground.
+            AfterEnd: the tool has already returned.
+            ArtifactTooLarge: more bytes than the installation keeps.
+            ArtifactsUnavailable: the directory or bucket cannot be written.
+        """
+        if self._task is None:
+            raise NotInTask("attach works in a task: a foreground call has nobody to keep the file.")
+        return await attach(self._task, source, name, mime_type)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Small JSON, saved with each step and question, and by `save`; later attempts begin with what was saved."""
+        return self._task.journal.state if self._task is not None else self._state
+
+    async def save(self) -> None:
+        """Save `state` now, if it has changed.
+
+        Raises:
+            NotKeepable, TooLargeToKeep: it cannot be saved.
+        """
+        if self._task is not None:
+            await self._task.journal.save()
+
+    async def step(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of `call(*args, **kwargs)`, run once in a task: later attempts are given what it returned.
+
+        An async function runs on the loop, a plain one in a thread. The result must be JSON, and is returned as it
+        will be read back (a tuple is a list). A step that raises is not kept. In a foreground call it just runs.
+
+        Raises:
+            StepMismatch: the task's record has another step, or a question, at this point.
+            StepMisused: it stands inside another step.
+            NotKeepable, TooLargeToKeep: the result cannot be kept.
+        """
+        if self._task is not None:
+            return await self._task.journal.step(name, call, *args, **kwargs)
+        not_inside(f"Step {name!r}")
+        return as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
+
+    async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
+        """Ask the user: `.action` is accept, decline or cancel; `.data` is the accepted answer.
+
+        In a task the question appears in `inputRequests`; several may be open at once (`asyncio.gather`).
+
+        Raises:
+            MCPError: the client cannot ask its user (-32021).
+            ValueError: the accepted answer does not fit `schema`.
+        """
+        if self._task is None:
+            return await super().elicit(message, schema)
+        return await ask_form(self._task, self.client_capabilities, message, schema)
+
+    async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> UrlElicitationResult:
+        """Ask the user to open a link, for what must not pass through the client; `.action` says whether they did.
+
+        Raises:
+            MCPError: the client cannot open a link (-32021).
+        """
+        if self._task is None:
+            return await super().elicit_url(message, url, elicitation_id or token_urlsafe(24))
+        return await ask_link(self._task, self.client_capabilities, message, url, elicitation_id)
+
+    async def sample(
+        self, prompt: Prompt, *, max_tokens: int = 1024, **more: Any
+    ) -> CreateMessageResult | CreateMessageResultWithTools:
+        """Ask the client's model: the user's words, a message or a conversation; the answer is `.content`.
+
+        `more`: `system_prompt`, `temperature`, `stop_sequences`, `model_preferences`, `include_context`, `metadata`;
+        with `tools` or `tool_choice` the answer may be a tool call, and `.content` a list.
+
+        Raises:
+            MCPError: the client lends no model, or none with tools (-32021).
+            ValueError: an unknown option, or tool calls and results that do not belong together.
+        """
+        given = {"messages": conversation(prompt), "max_tokens": max_tokens, **more}
+        params = CreateMessageRequestParams.model_validate(given, extra="forbid")
+        if self._task is None:
+            return await sample_now(self.session, params)
+        return await ask_model(self._task, self.client_capabilities, params)
+
+    async def list_roots(self) -> ListRootsResult:
+        """The directories the client works on (`.roots`); MCPError (-32021) if it has none to tell."""
+        if self._task is None:
+            roots: ListRootsResult = await self.session.list_roots()
+            return roots
+        return await ask_roots(self._task, self.client_capabilities)
+
+    async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
+        """A log message to the client; a task has no stream for it (tasks extension), so there it is dropped."""
+        if self._task is None:
+            await super().log(level, data, logger_name=logger_name)

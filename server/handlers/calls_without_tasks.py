@@ -1,0 +1,212 @@
+"""Clients without tasks: their call is held open, with progress as it happens, or handed off before their host loses
+patience. The work itself is a task like any other, on a worker.
+
+A held call over HTTP before 2026 is a stream that any replica can take up (`call_stream.py`); any other is held here.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import structlog
+from mcp.server.context import HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import CallToolRequestParams, InputRequiredResult
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from windlass.engine.policy import as_timedelta
+from windlass.engine.record import TaskView
+from windlass.server.auth.principal import owner
+from windlass.server.handlers.held_call import HeldCall
+from windlass.server.handlers.known_hosts import Host, host_of
+from windlass.server.protocol.client_class import client_name
+from windlass.server.protocol.errors import wire_errors
+from windlass.server.sessions.exchange import Exchange, exchange_of, new_call_id
+from windlass.server.streams.call_stream import task_messages
+from windlass.server.tools.answers import fitting_answers
+from windlass.server.tools.call_keys import is_shared
+from windlass.server.tools.runtime import ContextMaker, Desk, TaskTool
+from windlass.store.sessions.open_calls import CallKind, OpenCall
+
+__all__ = ["PlainCalls"]
+
+log = structlog.get_logger()
+_STATE = "windlass.task:"
+"""Begins the `requestState` of a call that was answered with a task's questions."""
+
+
+class PlainCalls:
+    """Serves task tools to clients that know no tasks."""
+
+    def __init__(
+        self, desk: Desk, make_context: ContextMaker, hosts: Mapping[str, Host], *, has_follow_ups: bool
+    ) -> None:
+        """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
+        self._desk = desk
+        self._make_context = make_context
+        self._hosts = hosts
+        self.has_follow_ups = has_follow_ups
+
+    async def call(
+        self, entry: TaskTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
+    ) -> HandlerResult:
+        """What a foreground call would have answered, however long it takes; or the words that lead to it.
+
+        Raises:
+            MCPError: the tool raised one, the task broke, or the store refused it.
+        """
+        view = await self._answered(params, ctx) or await self._found_again(entry, params, ctx)
+        if view is None:
+            submitted = await self._desk.submit(
+                entry, params, ctx, self._make_context, asks_by_tools=self.has_follow_ups
+            )
+            if not isinstance(submitted, TaskView):
+                return submitted
+            view = submitted
+        # A task that other calls may have as well does not end with this one.
+        kind = CallKind.WAIT if is_shared(entry.policy, params) else CallKind.CALL
+        return await self.hold(view, ctx, self.patience(ctx, entry), kind=kind, call=params)
+
+    async def hold(
+        self,
+        view: TaskView,
+        ctx: ServerRequestContext[Any, Any],
+        patience: float | None,
+        *,
+        kind: CallKind,
+        call: CallToolRequestParams | None = None,
+    ) -> HandlerResult:
+        """Hold a call for a task. `patience`: seconds until it is handed off, None = never.
+
+        `call`: what may be repeated to find the task again, should the client go away; None = nothing.
+        """
+        exchange = exchange_of(ctx.request)
+        with wire_errors():
+            if exchange is not None and exchange.session is not None:
+                return await self._streamed(view, exchange, patience, kind)
+            held = HeldCall(self._desk.store, view, ctx, owner(ctx))
+            try:
+                return _stateful(await held.follow(patience), view)
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await self._left(view, ctx, kind, call)
+                raise
+
+    def patience(self, ctx: ServerRequestContext[Any, Any], entry: TaskTool | None = None) -> float | None:
+        """Seconds until a call of this client is handed off, None = never.
+
+        A known host's own; for the others: one that asks for progress is held, any other gets the default.
+        """
+        host = host_of(client_name(ctx), self._hosts)
+        asks = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
+        if host is not None and host.patience is None:
+            return None
+        if host is None and asks:
+            return None
+        own = entry.policy.handoff_after if entry else None
+        wanted = as_timedelta(own, what="handoff_after").total_seconds() if own is not None else None
+        usual = self._desk.settings.handoff_after if host is None else host.patience
+        return wanted if wanted is not None else usual
+
+    async def _streamed(
+        self, view: TaskView, exchange: Exchange, patience: float | None, kind: CallKind
+    ) -> HandlerResult:
+        store, session = self._desk.store, exchange.session
+        assert session is not None
+        assert exchange.request_id is not None
+        due = None if patience is None else await store.now_ms() + int(patience * 1000)
+        call = OpenCall(
+            new_call_id(),
+            session.id,
+            exchange.request_id,
+            view.record.id,
+            exchange.token,
+            hand_off_ms=due,
+            kind=kind,
+            since=view.record.seq,
+        )
+        await exchange.open(call)
+        async with aclosing(task_messages(store, session, call, 0)) as messages:
+            async for said in messages:
+                if not said.is_last:
+                    exchange.tell(said.message, said.event_id)
+                elif "error" in said.message:
+                    error = said.message["error"]
+                    raise MCPError(error["code"], error["message"], error.get("data"))
+                else:
+                    result: dict[str, Any] = said.message["result"]
+                    return result
+        raise AssertionError("the stream of a task's call ends with its response")
+
+    async def _answered(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> TaskView | None:
+        """The task whose questions an earlier round of this call was answered with; takes the answers."""
+        state = params.request_state or ""
+        if not state.startswith(_STATE):
+            return None
+        with wire_errors():
+            task_id, who = state.removeprefix(_STATE), owner(ctx)
+            view = await self._desk.store.look(task_id, who)
+            given = params.model_dump(by_alias=True, mode="json", exclude_none=True).get("inputResponses", {})
+            answers = fitting_answers(view.questions, given)
+            if answers:
+                await self._desk.store.answer(task_id, who, answers)
+                view = await self._desk.store.look(task_id, who)
+            return view
+
+    async def _found_again(
+        self, entry: TaskTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
+    ) -> TaskView | None:
+        """The task of the same call by the same principal, if its client went away a moment ago."""
+        if not _may_return(ctx):
+            return None
+        with wire_errors():
+            task_id = await self._desk.store.left.take(owner(ctx), _digest(params))
+            view = None if task_id is None else await self._desk.store.find(task_id, owner(ctx))
+        if view is not None:
+            log.info("task.found_again", task_id=view.record.id, tool=view.record.tool)
+        return view
+
+    async def _left(
+        self,
+        view: TaskView,
+        ctx: ServerRequestContext[Any, Any],
+        kind: CallKind,
+        call: CallToolRequestParams | None,
+    ) -> None:
+        """The client has gone, or does not want the call any more."""
+        if kind is not CallKind.CALL:
+            return
+        if _was_cancelled(ctx):
+            await self._desk.leaving.drop(view.record.id, owner(ctx), "client")
+        elif call is not None and _may_return(ctx):
+            over_http = ctx.request is not None
+            await self._desk.leaving.leave(view.record.id, owner(ctx), _digest(call), drops=over_http)
+
+
+def _stateful(result: HandlerResult, view: TaskView) -> HandlerResult:
+    """Questions that a client of 2026-07-28 answers with its next round need to be found again by it."""
+    if isinstance(result, InputRequiredResult):
+        return result.model_copy(update={"request_state": _STATE + view.record.id})
+    return result
+
+
+def _may_return(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether a lost connection may take the task with it: over HTTP from 2026 on it means a cancel.
+
+    Over stdio it means that the host was restarted: the task goes on, and the same call finds it.
+    """
+    return ctx.request is None or ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+
+def _was_cancelled(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client said so, with `notifications/cancelled`."""
+    said = getattr(ctx.session._request_outbound, "cancel_requested", None)  # the SDK has no public way to tell
+    return said is not None and bool(said.is_set())
+
+
+def _digest(params: CallToolRequestParams) -> str:
+    canonical = json.dumps([params.name, params.arguments or {}], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]

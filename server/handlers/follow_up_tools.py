@@ -1,0 +1,151 @@
+"""The tools by which a client without tasks follows one: to a model they are tools like any other.
+
+Worded for a model: what to do next, and never to start the work again.
+"""
+
+from typing import Any
+
+from mcp.server.context import HandlerResult
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult, TextContent
+
+from windlass.engine.errors import BadArguments, DuplicateTool, TaskNotFound
+from windlass.engine.record import TaskView
+from windlass.server.auth.principal import lister, owner
+from windlass.server.context.context import Context
+from windlass.server.handlers.calls_without_tasks import PlainCalls
+from windlass.server.protocol.errors import wire_errors
+from windlass.server.protocol.results import hand_off_result, question_lines
+from windlass.server.protocol.shapes_2026 import iso, wire_status
+from windlass.server.protocol.status_text import status_text
+from windlass.server.tools.answers import fitting_answers
+from windlass.server.tools.runtime import Desk
+from windlass.store.sessions.open_calls import CallKind
+
+__all__ = ["FOLLOW_UPS", "FollowUps", "taken"]
+
+FOLLOW_UPS = ("task_wait", "task_status", "task_answer", "task_cancel", "task_list")
+_LISTED = 20
+AnyContext = Context[Any, Any]
+
+
+class FollowUps:
+    """The follow-up tools of one server; a caller reaches its own tasks only."""
+
+    def __init__(self, desk: Desk, plain: PlainCalls) -> None:
+        self._desk = desk
+        self._plain = plain
+
+    def tools(self) -> list[tuple[str, Any]]:
+        """Name and function of each tool."""
+        return [(name, getattr(self, name)) for name in FOLLOW_UPS]
+
+    async def task_wait(self, task_id: str, ctx: AnyContext) -> CallToolResult:
+        """Wait for a task that is still running, and return the result of the tool that it belongs to.
+
+        Use it after a tool call came back with a task id instead of a result. It may come back with "still running":
+        that is normal for long work; call it again with the same task id until the result is there. Do not call the
+        original tool again.
+        """
+        view = await self._find(task_id, ctx)
+        request = ctx.request_context
+        entry = self._desk.find(view.record.tool)
+        held: HandlerResult = await self._plain.hold(
+            view, request, self._plain.patience(request, entry), kind=CallKind.WAIT
+        )
+        if isinstance(held, dict):
+            return CallToolResult.model_validate(held, by_name=False)
+        if isinstance(held, CallToolResult):
+            return held
+        return hand_off_result(await self._find(task_id, ctx))
+
+    async def task_status(self, task_id: str, ctx: AnyContext) -> CallToolResult:
+        """Say how far a task is, at once. To get its result use task_wait, which waits for it."""
+        view = await self._find(task_id, ctx)
+        if view.questions:
+            return hand_off_result(view)
+        return _text(_line(view) + ("\n" + _next_step(view)))
+
+    async def task_answer(self, task_id: str, key: str, answer: dict[str, Any], ctx: AnyContext) -> CallToolResult:
+        """Answer a question that a task asks. The key and the form of the answer stand in the task's question; what is
+        asked of the user must come from the user.
+        """
+        view = await self._find(task_id, ctx)
+        question = view.questions.get(key)
+        if question is None:
+            raise ToolError(f"Task {task_id} has no open question {key!r}. Call task_status to see what it asks.")
+        try:
+            fitting = fitting_answers(view.questions, {key: _protocol_answer(question["method"], answer)})
+        except BadArguments as exc:
+            raise ToolError(f"{exc}\n{question_lines(view)}") from exc
+        with wire_errors():
+            await self._desk.store.answer(task_id, owner(ctx.request_context), fitting)
+        return _text(f'The answer was taken. Call task_wait with {{"task_id": "{task_id}"}} for the result.')
+
+    async def task_cancel(self, task_id: str, ctx: AnyContext) -> CallToolResult:
+        """Cancel a task that is no longer wanted. The work done so far is lost."""
+        view = await self._find(task_id, ctx)
+        with wire_errors():
+            ended = not await self._desk.store.cancel(task_id, owner(ctx.request_context), reason="client")
+        if ended:
+            return _text(f"Task {task_id} had already ended ({status_text(view)}); there is nothing to cancel.")
+        return _text(f"Task {task_id} was cancelled.")
+
+    async def task_list(self, ctx: AnyContext) -> CallToolResult:
+        """List the tasks you started, newest first, with their ids and how far they are."""
+        who = lister(ctx.request_context)
+        if not who:
+            return _text("Tasks can be listed here only with authentication, or within a session. Use the task id.")
+        with wire_errors():
+            page = await self._desk.store.page(who, limit=_LISTED)
+        lines = [_line(view) for view in page.views]
+        if page.unreachable:
+            lines.append(f"Tasks on {', '.join(page.unreachable)} cannot be listed right now. Try again in a moment.")
+        return _text("\n".join(lines) if lines else "There are no tasks.")
+
+    async def _find(self, task_id: str, ctx: AnyContext) -> TaskView:
+        with wire_errors():
+            try:
+                return await self._desk.store.look(task_id, owner(ctx.request_context))
+            except TaskNotFound:
+                text = f"There is no task {task_id!r}: the id is wrong, or the task ended long ago and was forgotten."
+                raise ToolError(text) from None
+
+
+def _protocol_answer(method: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """A model's answer, in the short form that `question_lines` asks for, as the protocol's; any other as it is."""
+    match method, answer:
+        case "elicitation/create", {"action": _}:
+            return answer
+        case "elicitation/create", _:
+            return {"action": "accept", "content": answer}
+        case "sampling/createMessage", {"text": str(text)}:
+            return {"role": "assistant", "content": {"type": "text", "text": text}, "model": "client"}
+        case "roots/list", {"roots": list(roots)}:
+            return {"roots": [{"uri": root} if isinstance(root, str) else root for root in roots]}
+        case _:
+            return answer
+
+
+def taken(name: str) -> DuplicateTool:
+    """The refusal of a tool whose name another one has."""
+    if name not in FOLLOW_UPS:
+        return DuplicateTool(f"Two tools are named {name!r}. Give one another name: @mcp.tool(name=...).")
+    return DuplicateTool(
+        f"{name!r} is one of the tools by which clients without tasks follow one. Give yours another name, or leave "
+        "those out: TaskServer(..., follow_up_tools=False)."
+    )
+
+
+def _line(view: TaskView) -> str:
+    record = view.record
+    state = f"{wire_status(record.status)}: {status_text(view)}"
+    return f"Task {record.id} ({record.tool}, started {iso(record.created_ms)}) - {state}"
+
+
+def _next_step(view: TaskView) -> str:
+    return f'Call task_wait with {{"task_id": "{view.record.id}"}} for the result.'
+
+
+def _text(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=text)])

@@ -1,0 +1,156 @@
+"""`subscriptions/listen`: the SDK's change notifications and, for `taskIds`, `notifications/tasks`.
+
+Events come from the store's feed, so the worker, the replica that created the task and this one may be three
+processes. Source: base specification, subscriptions; tasks extension, "Task Status Notifications".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY, ListenHandler, SubscriptionBus
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ServerEvent, event_matches, event_to_notification
+from mcp_types import (
+    INVALID_PARAMS,
+    SubscriptionFilter,
+    SubscriptionsAcknowledgedNotification,
+    SubscriptionsAcknowledgedNotificationParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+)
+from pydantic import BaseModel
+
+from windlass.engine.errors import StoreUnavailable, TaskNotFound
+from windlass.server.auth.principal import owner
+from windlass.server.protocol.client_class import require_tasks
+from windlass.server.protocol.errors import wire_errors
+from windlass.server.protocol.shapes_2026 import detailed_task
+from windlass.server.tools.runtime import Desk
+from windlass.store.pubsub.task_feed import Subscription
+from windlass.store.tasks.tasks import TaskStore
+
+__all__ = ["TaskListenHandler"]
+
+_MOST_TASKS = 1000
+_BACKLOG = 1024
+
+
+class _TaskNotification(BaseModel):
+    method: str = "notifications/tasks"
+    params: dict[str, Any]
+
+
+class TaskListenHandler:
+    """Serves `subscriptions/listen`; a request without `taskIds` is the SDK's own."""
+
+    def __init__(self, bus: SubscriptionBus, desk: Desk) -> None:
+        self._bus = bus
+        self._desk = desk
+        self._plain = ListenHandler(bus)
+
+    async def __call__(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """One stream: acknowledgement first, then every task's present state, then each change."""
+        wanted = (params.notifications.model_extra or {}).get("taskIds")
+        if wanted is None:
+            return await self._plain(ctx, params)
+        require_tasks(ctx)
+        if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted) or len(wanted) > _MOST_TASKS:
+            raise MCPError(INVALID_PARAMS, f"notifications.taskIds must be a list of at most {_MOST_TASKS} task ids")
+        with wire_errors():
+            store = self._desk.store
+            agreed = [task_id for task_id in dict.fromkeys(wanted) if await _readable(store, task_id, owner(ctx))]
+        await _TaskStream(ctx, store, self._bus, params.notifications, agreed).run()
+        return SubscriptionsListenResult(_meta={SUBSCRIPTION_ID_META_KEY: ctx.request_id})
+
+
+async def _readable(store: TaskStore, task_id: str, principal: str) -> bool:
+    try:
+        await store.look(task_id, principal)
+    except TaskNotFound:
+        return False
+    return True
+
+
+class _TaskStream:
+    """One open stream with task ids."""
+
+    def __init__(
+        self,
+        ctx: ServerRequestContext[Any, Any],
+        store: TaskStore,
+        bus: SubscriptionBus,
+        wanted: SubscriptionFilter,
+        task_ids: list[str],
+    ) -> None:
+        self._ctx = ctx
+        self._store = store
+        self._bus = bus
+        self._task_ids = task_ids
+        self._owner = owner(ctx)
+        self._meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
+        self._honored = SubscriptionFilter(
+            tools_list_changed=wanted.tools_list_changed or None,
+            prompts_list_changed=wanted.prompts_list_changed or None,
+            resources_list_changed=wanted.resources_list_changed or None,
+            resource_subscriptions=wanted.resource_subscriptions or None,
+            **{"taskIds": task_ids} if task_ids else {},
+        )
+        self._sent: dict[str, int] = {}
+        """Number of the event each task was last shown at."""
+
+    async def run(self) -> None:
+        """Until the client goes away."""
+        send, receive = anyio.create_memory_object_stream[ServerEvent](_BACKLOG)
+        uris = frozenset(self._honored.resource_subscriptions or ())
+
+        def deliver(event: ServerEvent) -> None:
+            if event_matches(self._honored, uris, event):
+                try:
+                    send.send_nowait(event)
+                except (anyio.WouldBlock, anyio.ClosedResourceError):
+                    send.close()
+
+        unsubscribe = self._bus.subscribe(deliver)
+        try:
+            async with send, receive, self._store.feed.follow(*self._task_ids) as subscription:
+                await self._notify(self._acknowledgement())
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._push_tasks, subscription)
+                    async for event in receive:
+                        await self._notify(event_to_notification(event, self._meta))
+                    group.cancel_scope.cancel()  # the client stopped reading: end, it will listen again
+        finally:
+            unsubscribe()
+
+    async def _push_tasks(self, subscription: Subscription) -> None:
+        waiting: Mapping[str, None] = dict.fromkeys(self._task_ids)
+        while True:
+            waiting = {task_id: None for task_id in waiting if not await self._push(task_id)}
+            if waiting:
+                await anyio.sleep(0.5)  # the store does not answer: these tasks still have something to say
+                continue
+            waiting = dict.fromkeys(await subscription.news())
+
+    async def _push(self, task_id: str) -> bool:
+        """Send the task as `tasks/get` would show it now, if it has changed; False when the store did not answer."""
+        try:
+            view = await self._store.look(task_id, self._owner)
+        except TaskNotFound:
+            return True
+        except StoreUnavailable:
+            return False
+        if view.record.seq > self._sent.get(task_id, 0):
+            self._sent[task_id] = view.record.seq
+            await self._notify(_TaskNotification(params={**detailed_task(view), "_meta": self._meta}))
+        return True
+
+    def _acknowledgement(self) -> SubscriptionsAcknowledgedNotification:
+        params = SubscriptionsAcknowledgedNotificationParams(notifications=self._honored, _meta=self._meta)
+        return SubscriptionsAcknowledgedNotification(params=params)
+
+    async def _notify(self, notification: Any) -> None:
+        await self._ctx.session.send_notification(notification, related_request_id=self._ctx.request_id)

@@ -1,0 +1,180 @@
+"""Tasks of protocol revision 2025-11-25: the nested handle for tools/call, and tasks/get, result, list, cancel.
+
+A middleware: the SDK knows the methods of that revision as types only. Source: tasks 2025-11-25; sections are named
+where they force something.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    METHOD_NOT_FOUND,
+    CallToolRequestParams,
+    CallToolResult,
+    InputRequiredResult,
+    RequestParams,
+)
+from pydantic import BaseModel, ConfigDict, Field
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.engine.record import TaskView
+from windlass.server.auth.principal import lister, owner
+from windlass.server.handlers.calls_without_tasks import PlainCalls
+from windlass.server.protocol.client_class import TASKS_2025, ClientClass, classify
+from windlass.server.protocol.errors import method_not_found, wire_errors
+from windlass.server.protocol.shapes_2025 import created, task_of
+from windlass.server.sessions.exchange import exchange_of
+from windlass.server.streams.client_requests import related
+from windlass.server.streams.notifications_2025 import notices
+from windlass.server.tools.runtime import ContextMaker, Desk
+from windlass.store.sessions.open_calls import CallKind
+
+__all__ = ["Tasks2025"]
+
+Request = ServerRequestContext[Any, Any]
+_LONGEST_ID = 256
+_LONGEST_CURSOR = 1024
+_LONGEST_TTL = 2**53
+CAPABILITY: dict[str, Any] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
+
+
+class _TaskId(RequestParams):
+    task_id: str = Field(max_length=_LONGEST_ID)
+
+
+class _Cursor(RequestParams):
+    cursor: str | None = Field(None, max_length=_LONGEST_CURSOR)
+
+
+class _Augmentation(BaseModel):
+    """The `task` member of a call's parameters."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    ttl: float | None = Field(None, strict=True, gt=0, le=_LONGEST_TTL)
+    """Milliseconds the task may be kept; the server's limit cuts it."""
+
+
+class Tasks2025:
+    """Server middleware: answers what belongs to this dialect, and passes everything else on."""
+
+    def __init__(self, desk: Desk, make_context: ContextMaker, plain: PlainCalls) -> None:
+        self._desk = desk
+        self._make_context = make_context
+        self._plain = plain
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, ctx: Request, call_next: CallNext) -> HandlerResult:
+        """Serve one request, if it is one of ours."""
+        if ctx.method == "initialize":
+            return self._with_capability(await call_next(ctx))
+        if ctx.protocol_version != TASKS_2025 or ctx.request_id is None:
+            return await call_next(ctx)
+        match ctx.method:
+            case "tools/call" if classify(ctx) is ClientClass.TASKS_2025:
+                return await self._create(ctx)
+            case "tasks/get":
+                return await self._get(ctx)
+            case "tasks/result":
+                return await self._result(ctx)
+            case "tasks/list":
+                return await self._list(ctx)
+            case "tasks/cancel":
+                return await self._cancel(ctx)
+            case _:
+                return await call_next(ctx)
+
+    def _with_capability(self, result: HandlerResult) -> HandlerResult:
+        is_ours = isinstance(result, dict) and result.get("protocolVersion") == TASKS_2025
+        if not is_ours or not isinstance(result, dict) or not self._desk.policies():
+            return result
+        return {**result, "capabilities": {**result["capabilities"], "tasks": CAPABILITY}}
+
+    async def _create(self, ctx: Request) -> HandlerResult:
+        params = CallToolRequestParams.model_validate(ctx.params or {}, by_name=False)
+        entry = self._desk.find(params.name)
+        if entry is None:
+            # "Tool-Level Negotiation": not for a tool that does not support tasks.
+            raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
+        wanted = _Augmentation.model_validate((ctx.params or {})["task"])
+        submitted = await self._desk.submit(entry, params, ctx, self._make_context, keep_ms=wanted.ttl)
+        if not isinstance(submitted, TaskView):
+            raise _not_started(submitted)
+        await self._announce(submitted, ctx)
+        return created(submitted)
+
+    async def _get(self, ctx: Request) -> HandlerResult:
+        params = _TaskId.model_validate(ctx.params or {}, by_name=False)
+        with wire_errors():
+            return task_of(await self._desk.store.look(params.task_id, owner(ctx)))
+
+    async def _result(self, ctx: Request) -> HandlerResult:
+        """Waits for the end, putting the task's questions meanwhile ("Input Required Status")."""
+        params = _TaskId.model_validate(ctx.params or {}, by_name=False)
+        with wire_errors():
+            view = await self._desk.store.look(params.task_id, owner(ctx))
+        held = await self._plain.hold(view, ctx, None, kind=CallKind.RESULT)
+        if isinstance(held, BaseModel):
+            held = held.model_dump(by_alias=True, mode="json", exclude_none=True)
+        assert held is not None
+        return {**held, "_meta": {**held.get("_meta", {}), **related(params.task_id)["_meta"]}}
+
+    async def _list(self, ctx: Request) -> HandlerResult:
+        params = _Cursor.model_validate(ctx.params or {}, by_name=False)
+        who = lister(ctx)
+        if not who:
+            raise MCPError(METHOD_NOT_FOUND, "Tasks can be listed only with authentication, or within a session.")
+        with wire_errors():
+            page = await self._desk.store.page(who, after=params.cursor)
+        listed: dict[str, Any] = {"tasks": [task_of(view) for view in page.views]}
+        if page.unreachable:
+            listed["_meta"] = {"io.windlass/unreachable": list(page.unreachable)}
+        return {**listed, "nextCursor": page.next} if page.next else listed
+
+    async def _cancel(self, ctx: Request) -> HandlerResult:
+        """Cancelled before the reply; an ended task cannot be ("Task Cancellation")."""
+        params = _TaskId.model_validate(ctx.params or {}, by_name=False)
+        with wire_errors():
+            cancelled = await self._desk.store.cancel(params.task_id, owner(ctx), reason="client")
+            view = await self._desk.store.look(params.task_id, owner(ctx))
+        if not cancelled:
+            raise MCPError(INVALID_PARAMS, f"The task has already ended: it is {task_of(view)['status']}.")
+        return task_of(view)
+
+    async def _announce(self, view: TaskView, ctx: Request) -> None:
+        """Have the client told of the task's changes, on whichever stream it has."""
+        token = _token(ctx)
+        exchange = exchange_of(ctx.request)
+        if exchange is not None and exchange.session is not None:
+            with suppress(StoreUnavailable):  # notifications are optional; the task is there
+                await self._desk.store.sessions.follow(exchange.session.id, view.record.id, token)
+        elif ctx.request is None:
+            telling = asyncio.create_task(self._tell(view, ctx, token), name="windlass.notices")
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+            ctx.session._connection.exit_stack.callback(telling.cancel)  # the SDK shows it to middleware only so
+
+    async def _tell(self, view: TaskView, ctx: Request, token: str | int | None) -> None:
+        outbound = ctx.session._connection.outbound
+        messages = notices(self._desk.store, view.record.principal, view.record.id, token, after=view.record.seq)
+        with suppress(StoreUnavailable):
+            async with aclosing(messages):
+                async for message in messages:
+                    await outbound.notify(message["method"], message["params"])
+
+
+def _not_started(result: CallToolResult | InputRequiredResult) -> MCPError:
+    """Arguments that cannot work make no task: the error says why, as there is nothing to poll."""
+    texts = [part.text for part in getattr(result, "content", ()) if part.type == "text"]
+    return MCPError(INVALID_PARAMS, "\n".join(texts) or "The call cannot be made as it is.")
+
+
+def _token(ctx: Request) -> str | int | None:
+    meta: Mapping[str, Any] = ctx.meta or {}
+    token: str | int | None = meta.get("progress_token")
+    return token

@@ -1,0 +1,104 @@
+"""The tasks extension of protocol revision 2026-07-28: task handles for tools/call, and tasks/get, update, cancel.
+
+As the SDK's one interceptor of tools/call it also sends the calls of clients without tasks to `plain.py`.
+
+Source: `ext-tasks` specification; sections are named where they force something.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.extension import Extension, MethodBinding
+from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
+from mcp_types import CallToolRequestParams, RequestParams
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import Field
+
+from windlass.engine.record import TaskView
+from windlass.server.auth.principal import owner
+from windlass.server.handlers.calls_without_tasks import PlainCalls
+from windlass.server.protocol.client_class import ClientClass, classify, require_tasks
+from windlass.server.protocol.errors import header_mismatch, method_not_found, wire_errors
+from windlass.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
+from windlass.server.tools.answers import take_answers
+from windlass.server.tools.runtime import ContextMaker, Desk
+
+__all__ = ["TasksExtension"]
+
+_VERSIONS = frozenset(MODERN_PROTOCOL_VERSIONS)
+_LONGEST_ID = 256
+
+
+class _TaskParams(RequestParams):
+    task_id: str = Field(max_length=_LONGEST_ID)
+
+
+class _UpdateParams(_TaskParams):
+    input_responses: dict[str, Any]
+
+
+class TasksExtension(Extension):
+    """What the server adds for clients that declare the extension."""
+
+    identifier = EXTENSION
+
+    def __init__(self, desk: Desk, make_context: ContextMaker, plain: PlainCalls) -> None:
+        self._desk = desk
+        self._make_context = make_context
+        self._plain = plain
+
+    def methods(self) -> Sequence[MethodBinding]:
+        """The three methods; `tasks/result` and `tasks/list` are not part of this revision."""
+        return (
+            MethodBinding("tasks/get", _TaskParams, self._get, _VERSIONS),
+            MethodBinding("tasks/update", _UpdateParams, self._update, _VERSIONS),
+            MethodBinding("tasks/cancel", _TaskParams, self._cancel, _VERSIONS),
+        )
+
+    async def intercept_tool_call(
+        self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Answer a call of a task tool with a handle, once any replica can read the task."""
+        entry = self._desk.find(params.name)
+        if entry is None:
+            return await call_next(ctx)
+        if classify(ctx) is ClientClass.TASKS_2026:
+            submitted = await self._desk.submit(entry, params, ctx, self._make_context)
+            return create_result(submitted) if isinstance(submitted, TaskView) else submitted
+        if entry.policy.mode == "required":
+            if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                require_tasks(ctx)
+            raise method_not_found(f"{params.name} runs only as a task: call it with `task`.")
+        return await self._plain.call(entry, params, ctx)
+
+    async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
+        _admit(ctx, params)
+        with wire_errors():
+            return detailed_task(await self._desk.store.look(params.task_id, owner(ctx)))
+
+    async def _update(self, ctx: ServerRequestContext[Any, Any], params: _UpdateParams) -> HandlerResult:
+        # "Task Update Requests": unknown and answered keys are ignored, a part of the answers is welcome.
+        _admit(ctx, params)
+        with wire_errors():
+            await take_answers(self._desk.store, params.task_id, owner(ctx), params.input_responses)
+        return {}
+
+    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
+        # "Task Cancellation": an empty acknowledgement, also when the task has already ended.
+        _admit(ctx, params)
+        with wire_errors():
+            await self._desk.store.cancel(params.task_id, owner(ctx), reason="client")
+        return {}
+
+
+def _admit(ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> None:
+    """Capability first, then headers, and only then the id is looked up.
+
+    Raises:
+        MCPError: -32021, or -32020 when `Mcp-Name` is another id ("Streamable HTTP: Routing Headers").
+    """
+    require_tasks(ctx)
+    named = getattr(ctx.request, "headers", {}).get(MCP_NAME_HEADER)
+    if named is not None and decode_header_value(named) != params.task_id:
+        raise header_mismatch("Mcp-Name must be the task id of the request's body.")

@@ -1,0 +1,56 @@
+"""What `tools/list` says of task tools, by class of client. Everything else of the list is the SDK's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from windlass.server.handlers.follow_up_tools import FOLLOW_UPS
+from windlass.server.handlers.known_hosts import Host, host_of
+from windlass.server.protocol.client_class import TASKS_2025, ClientClass, classify, client_name
+from windlass.server.tools.runtime import Desk
+
+__all__ = ["ToolListing"]
+
+
+class ToolListing:
+    """Server middleware."""
+
+    def __init__(self, desk: Desk, hosts: Mapping[str, Host]) -> None:
+        self._desk = desk
+        self._hosts = hosts
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Pass everything on, and shape the list of tools."""
+        result = await call_next(ctx)
+        if ctx.method != "tools/list" or not isinstance(result, dict) or "tools" not in result:
+            return result
+        plain = self._is_plain(ctx)
+        tools = [self._shaped(tool, ctx.protocol_version, plain=plain) for tool in result["tools"]]
+        shown = [tool for tool in tools if tool["name"] not in FOLLOW_UPS]
+        if plain and self._desk.policies():
+            shown += [tool for tool in tools if tool["name"] in FOLLOW_UPS]
+        if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            # The list depends on what this client declared, so no cache may serve it to others.
+            return {**result, "tools": shown, "cacheScope": "private"}
+        return {**result, "tools": shown}
+
+    def _is_plain(self, ctx: ServerRequestContext[Any, Any]) -> bool:
+        """Whether this client will call without tasks, as far as one can know before the call."""
+        if classify(ctx) is not ClientClass.PLAIN:
+            return False
+        host = host_of(client_name(ctx), self._hosts)
+        return ctx.protocol_version != TASKS_2025 or host is None or not host.follows_tasks
+
+    def _shaped(self, tool: dict[str, Any], version: str, *, plain: bool) -> dict[str, Any]:
+        entry = self._desk.find(tool["name"])
+        if entry is None:
+            return tool
+        shaped = dict(tool)
+        if plain:
+            # A hand-off has no structured content, and clients reject a result that lacks what a schema promises.
+            shaped.pop("outputSchema", None)
+        if version == TASKS_2025:
+            shaped["execution"] = {"taskSupport": entry.policy.mode}
+        return shaped

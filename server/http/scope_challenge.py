@@ -1,0 +1,92 @@
+"""HTTP's way to say that a token lacks a scope: 403 with a challenge that names it, before the call becomes a stream.
+
+Only an earlier and friendlier no: `desk.py` checks every call, however it came.
+"""
+
+import json
+from typing import Any
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.routes import build_resource_metadata_url
+from mcp.server.auth.settings import AuthSettings
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from windlass.engine.errors import ScopeMissing
+from windlass.server.auth.scopes import require_scopes
+from windlass.server.tools.runtime import Desk
+
+__all__ = ["ScopeGate", "is_gated"]
+
+_LONGEST_READ = 1024 * 1024
+"""Bytes of a body that are read ahead; the call in a longer one is refused later, inside its reply."""
+
+
+def is_gated(scope: Scope, desk: Desk) -> bool:
+    """Whether a request may lack a scope: it has a user, and there is a tool that asks for scopes."""
+    return isinstance(scope.get("user"), AuthenticatedUser) and desk.has_scoped
+
+
+class ScopeGate:
+    """ASGI wrapper of the MCP endpoint, behind the check of tokens."""
+
+    def __init__(self, app: ASGIApp, desk: Desk, auth: AuthSettings | None) -> None:
+        self._app = app
+        self._desk = desk
+        place = build_resource_metadata_url(auth.resource_server_url) if auth and auth.resource_server_url else None
+        self._metadata = str(place) if place else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope.get("method") != "POST" or not is_gated(scope, self._desk):
+            await self._app(scope, receive, send)
+            return
+        messages, body = await _read_ahead(receive)
+        try:
+            self._admit(body, scope["user"].scopes)
+        except ScopeMissing as missing:
+            await self._refusal(missing)(scope, receive, send)
+            return
+
+        async def again() -> Message:
+            return messages.pop(0) if messages else await receive()
+
+        await self._app(scope, again, send)
+
+    def _admit(self, body: bytes, granted: list[str]) -> None:
+        name = _called(body)
+        if name is not None and (entry := self._desk.find(name)) is not None:
+            require_scopes(name, entry.policy, {"scopes": granted})
+
+    def _refusal(self, missing: ScopeMissing) -> JSONResponse:
+        scopes = " ".join(missing.facts["scopes"])
+        parts = ['error="insufficient_scope"', f'scope="{scopes}"']
+        if self._metadata:
+            parts.append(f'resource_metadata="{self._metadata}"')
+        body = {"error": "insufficient_scope", "error_description": str(missing), "scope": scopes}
+        return JSONResponse(body, status_code=403, headers={"WWW-Authenticate": f"Bearer {', '.join(parts)}"})
+
+
+async def _read_ahead(receive: Receive) -> tuple[list[Message], bytes]:
+    """The messages of the body so far, to be given again, and the body; all of it unless it is very long."""
+    messages: list[Message] = []
+    body = b""
+    while True:
+        message = await receive()
+        messages.append(message)
+        body += message.get("body", b"")
+        if message["type"] != "http.request" or not message.get("more_body") or len(body) > _LONGEST_READ:
+            return messages, body
+
+
+def _called(body: bytes) -> str | None:
+    """The tool that a request calls, None if it is not a call of a tool, or cannot be read."""
+    try:
+        request: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(request, dict) or request.get("method") != "tools/call":
+        return None
+    params = request.get("params")
+    name = params.get("name") if isinstance(params, dict) else None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,79 @@
+"""Task shapes of the 2026-07-28 tasks extension, made from views. Pure functions, no I/O.
+
+Source: `ext-tasks` schema (`Task`, `DetailedTask`, `CreateTaskResult`).
+"""
+
+from datetime import UTC, datetime
+from typing import Any, assert_never
+
+from windlass.engine.outcome import Broke, Refused, Returned
+from windlass.engine.record import TaskView
+from windlass.engine.status import Status
+from windlass.server.protocol.errors import error_of
+from windlass.server.protocol.status_text import status_text
+
+__all__ = ["EXTENSION", "create_result", "detailed_task", "input_requests", "iso", "wire_status"]
+
+EXTENSION = "io.modelcontextprotocol/tasks"
+
+
+def wire_status(status: Status) -> str:
+    """The extension's word for a state: waiting in the queue and running are both `working`."""
+    match status:
+        case Status.PENDING | Status.RUNNING:
+            return "working"
+        case Status.INPUT_REQUIRED | Status.COMPLETED | Status.FAILED | Status.CANCELLED:
+            return status.value
+        case _:
+            assert_never(status)
+
+
+def create_result(view: TaskView) -> dict[str, Any]:
+    """`CreateTaskResult`: the task itself, flat, and nothing of its state's payload."""
+    return {"resultType": "task", **_task(view)}
+
+
+def detailed_task(view: TaskView) -> dict[str, Any]:
+    """`DetailedTask`: the task and, by its state, `inputRequests`, `result` or `error`."""
+    task = _task(view)
+    if view.record.status is Status.INPUT_REQUIRED:
+        return {**task, "inputRequests": input_requests(view)}
+    match view.outcome:
+        case Returned():
+            return {**task, "result": view.outcome.value}
+        case Refused() | Broke():
+            return {**task, "error": error_of(view.outcome)}
+        case None:
+            return task
+        case _:
+            assert_never(view.outcome)
+
+
+def input_requests(view: TaskView) -> dict[str, Any]:
+    """The open questions by key. A link goes without its `elicitationId`, which this revision has no more."""
+    return {key: _without_id(question) for key, question in view.questions.items()}
+
+
+def _without_id(question: dict[str, Any]) -> dict[str, Any]:
+    params = question.get("params", {})
+    if "elicitationId" not in params:
+        return question
+    return {**question, "params": {name: value for name, value in params.items() if name != "elicitationId"}}
+
+
+def _task(view: TaskView) -> dict[str, Any]:
+    record = view.record
+    return {
+        "taskId": record.id,
+        "status": wire_status(record.status),
+        "statusMessage": status_text(view),
+        "createdAt": iso(record.created_ms),
+        "lastUpdatedAt": iso(record.updated_ms),
+        "ttlMs": record.ttl_ms,  # null = unlimited: a task cannot expire while it lives, and the value MAY change
+        "pollIntervalMs": record.poll_ms,
+    }
+
+
+def iso(ms: int) -> str:
+    """Milliseconds since 1970 as ISO 8601, in UTC."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

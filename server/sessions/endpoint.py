@@ -1,0 +1,233 @@
+"""Streamable HTTP of the revisions before 2026, with sessions that any replica serves.
+
+Which bytes are a request, whose session it belongs to, and what is answered over HTTP is decided here; what a request
+means is the SDK's and its handlers' business. Source: transports 2025-11-25, "Streamable HTTP".
+"""
+
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from mcp.server.connection import Connection
+from mcp.server.lowlevel import Server
+from mcp.server.streamable_http import check_accept_headers
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    PROTOCOL_VERSION_META_KEY,
+    InitializeRequestParams,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+)
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from windlass.engine.errors import CallerError, StoreUnavailable, TooManySessions, WindlassError
+from windlass.server.auth.principal import owner
+from windlass.server.protocol.errors import INTERNAL
+from windlass.server.sessions.exchange import Exchange
+from windlass.server.sessions.messages import Refusal, error, parsed
+from windlass.server.sessions.request_runner import Service
+from windlass.server.sessions.response import Outlet
+from windlass.server.sessions.resumption import NothingLeft, resumed
+from windlass.server.sessions.session_stream import SessionStream
+from windlass.server.streams.client_requests import take_reply
+from windlass.server.tools.runtime import Desk
+from windlass.store.sessions.sessions import Session
+
+__all__ = ["LegacyHttp"]
+
+log = structlog.get_logger()
+_SESSION_HEADER = "mcp-session-id"
+_VERSION_HEADER = "mcp-protocol-version"
+_DEFAULT_VERSION = "2025-03-26"
+"""Of a client that does not say (transports, "Protocol Version Header")."""
+
+
+class LegacyHttp:
+    """The MCP endpoint for clients of a revision before 2026."""
+
+    def __init__(
+        self,
+        server: Server[Any],
+        desk: Desk,
+        security: TransportSecuritySettings,
+        *,
+        json_only: bool = False,
+    ) -> None:
+        """`json_only`: answer with single JSON bodies, so that nothing can be streamed or asked in mid-call."""
+        self._desk = desk
+        self._security = TransportSecurityMiddleware(security)
+        self._service = Service(server, desk)
+        self._json = json_only
+
+    async def close(self) -> None:
+        """End what is being served; clients come back to another replica."""
+        await self._service.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        request = Request(scope, receive)
+        refused = await self._security.validate_request(request, is_post=request.method == "POST")
+        try:
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+            await self._serve(request, scope, receive, send)
+        except Refusal as refusal:
+            await error(refusal.status, str(refusal), refusal.code)(scope, receive, send)
+        except TooManySessions as exc:
+            await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
+        except StoreUnavailable as exc:
+            await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
+        except WindlassError as exc:
+            log.error("request.failed", error=type(exc).__name__, detail=str(exc))
+            await error(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL_ERROR)(scope, receive, send)
+
+    async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        match request.method:
+            case "POST":
+                await self._post(request, scope, receive, send)
+            case "GET":
+                await self._get(request, scope, receive, send)
+            case "DELETE":
+                session = await self._session(request)
+                await self._desk.store.sessions.close(session.id)
+                await Response(status_code=HTTPStatus.OK)(scope, receive, send)
+            case _:
+                allowed = {"allow": "GET, POST, DELETE"}
+                await Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers=allowed)(scope, receive, send)
+
+    async def _post(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        has_json, has_sse = check_accept_headers(request)
+        if not has_json or not (has_sse or self._json):
+            raise Refusal(HTTPStatus.NOT_ACCEPTABLE, "Accept must name application/json and text/event-stream.")
+        message = parsed(await request.body())
+        if isinstance(message, JSONRPCRequest) and message.method == "initialize":
+            await self._initialize(message, request, scope, receive, send)
+            return
+        session = await self._session(request) if _SESSION_HEADER in request.headers else None
+        match message:
+            case JSONRPCRequest():
+                await self._request(message, session, request, scope, receive, send)
+            case JSONRPCNotification():
+                exchange = Exchange(self._desk.store, session, message, request, Outlet({}))
+                await self._service.notified(message, session, self._connection(session, request, exchange), exchange)
+                await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
+            case JSONRPCResponse() | JSONRPCError():
+                await self._replied(message, session)
+                await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
+
+    async def _initialize(
+        self, message: JSONRPCRequest, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        session_id = secrets.token_urlsafe(32)
+        outlet = Outlet({_SESSION_HEADER: session_id})
+        exchange = Exchange(self._desk.store, None, message, request, outlet)
+        connection = Connection.for_loop(exchange, session_id=session_id)
+        response = await self._service.answer(exchange, message, connection)
+        if "result" in response:
+            client = dict(message.params or {})
+            client.pop("_meta", None)
+            await self._desk.store.sessions.open(Session(session_id, owner(), connection.protocol_version, client))
+        else:
+            outlet = Outlet({})
+        outlet.answer(response)
+        await outlet.serve(scope, receive, send)
+
+    async def _request(
+        self,
+        message: JSONRPCRequest,
+        session: Session | None,
+        request: Request,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        if PROTOCOL_VERSION_META_KEY in _meta(message.params):
+            raise Refusal(
+                HTTPStatus.BAD_REQUEST,
+                "This request carries the envelope of revision 2026-07-28, but its MCP-Protocol-Version header names "
+                "an earlier one. Send both of the same revision.",
+            )
+        outlet = Outlet(
+            {_SESSION_HEADER: session.id} if session else {}, limit=self._desk.settings.stream_limit or None
+        )
+        exchange = Exchange(self._desk.store, session, message, request, outlet, json_only=self._json)
+        self._service.start(exchange, message, self._connection(session, request, exchange))
+        await outlet.serve(scope, receive, send)
+        if exchange.is_task:
+            self._service.drop(exchange)  # any replica makes the rest of its stream
+
+    async def _get(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+        if not check_accept_headers(request)[1]:
+            raise Refusal(HTTPStatus.NOT_ACCEPTABLE, "Accept must name text/event-stream.")
+        session = await self._session(request)
+        last_event_id = request.headers.get("last-event-id")
+        outlet = self._outlet(session)
+        if last_event_id:
+            try:
+                stream = await resumed(self._desk.store, session, last_event_id)
+            except NothingLeft:
+                await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
+                return
+            if stream is None:
+                raise Refusal(HTTPStatus.BAD_REQUEST, "Last-Event-ID names no stream of this session.", INVALID_PARAMS)
+        else:
+            stream = SessionStream(self._desk.store, session).run()
+        await self._service.stream(stream, outlet, scope, receive, send)
+
+    def _outlet(self, session: Session | None) -> Outlet:
+        headers = {_SESSION_HEADER: session.id} if session else {}
+        return Outlet(headers, limit=self._desk.settings.stream_limit or None)
+
+    async def _session(self, request: Request) -> Session:
+        """The session a request names.
+
+        Raises:
+            Refusal: it names none, or one that has ended or is somebody else's.
+        """
+        session_id = request.headers.get(_SESSION_HEADER)
+        if not session_id:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "This needs an Mcp-Session-Id header.")
+        session = await self._desk.store.sessions.find(session_id, owner())
+        if session is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "Session not found: it has ended. Initialize a new one.")
+        request.scope["windlass.session"] = session.id
+        return session
+
+    def _connection(self, session: Session | None, request: Request, exchange: Exchange) -> Connection:
+        outbound = self._service.outbound(session, exchange)
+        if session is None:
+            version = request.headers.get(_VERSION_HEADER, _DEFAULT_VERSION)
+            connection = Connection(outbound, protocol_version=version)
+        else:
+            params = InitializeRequestParams.model_validate(dict(session.client), by_name=False)
+            connection = Connection(
+                outbound, protocol_version=session.version, session_id=session.id, client_params=params
+            )
+        connection.initialized.set()
+        return connection
+
+    async def _replied(self, message: JSONRPCResponse | JSONRPCError, session: Session | None) -> None:
+        if session is None:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "A response needs the session of its request.")
+        try:
+            reply = message.model_dump(by_alias=True, mode="json", exclude_none=True)
+        except ValueError:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The reply is nested too deep.", INVALID_PARAMS) from None
+        try:
+            await take_reply(self._desk.store, session, str(message.id), reply)
+        except CallerError as exc:
+            raise Refusal(HTTPStatus.BAD_REQUEST, str(exc), INVALID_PARAMS) from exc
+
+
+def _meta(params: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    meta = (params or {}).get("_meta")
+    return meta if isinstance(meta, Mapping) else {}

@@ -1,0 +1,218 @@
+"""One request of a session's revision being served over HTTP: what the SDK writes to, and where it goes.
+
+A call of a task is streamed from the task's events (`call_stream.py`); what other calls say is kept in their outbox, so
+that both can be taken up again on any replica.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import anyio
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, JSONRPCNotification, JSONRPCRequest, RequestId
+from starlette.requests import Request
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.server.sessions.response import Outlet
+from windlass.server.streams import sse
+from windlass.store.sessions.open_calls import OpenCall
+from windlass.store.sessions.sessions import Session
+from windlass.store.tasks.tasks import TaskStore
+
+__all__ = ["RETRY_MS", "Exchange", "exchange_of", "new_call_id"]
+
+RETRY_MS = 1000
+"""After which a client comes back for its stream; the official ones give up after two failed attempts."""
+_RESUMABLE_SINCE = "2025-11-25"
+"""The first revision whose clients understand an event without data."""
+
+
+def new_call_id() -> str:
+    """A fresh id of an open call: unguessable, and without a dot."""
+    return secrets.token_urlsafe(16)
+
+
+def exchange_of(request: Any) -> "Exchange | None":
+    """The exchange a protocol request is part of; None over stdio and for revisions from 2026 on."""
+    found: Exchange | None = getattr(request, "scope", {}).get("windlass.exchange")
+    return found
+
+
+class Exchange:
+    """The SDK's dispatch context of one request, in front of its HTTP response."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        session: Session | None,
+        message: JSONRPCRequest | JSONRPCNotification,
+        request: Request,
+        outlet: Outlet,
+        *,
+        json_only: bool = False,
+    ) -> None:
+        """`session`: None for a client that keeps none: it cannot be asked anything, and cannot resume.
+
+        `json_only`: the response has room for one message.
+        """
+        self.session = session
+        # None tells everybody behind it that nobody waits for an answer: a notification may bear a request's method.
+        self.request_id: RequestId | None = message.id if isinstance(message, JSONRPCRequest) else None
+        self.token = progress_token_from_params(message.params)
+        self.outlet = outlet
+        self.cancel_requested = anyio.Event()
+        self.can_resume = session is not None and session.version >= _RESUMABLE_SINCE and not json_only
+        self.can_send_request = session is not None and not json_only
+        self.transport = TransportContext(
+            kind="streamable-http", can_send_request=self.can_send_request, headers=request.headers
+        )
+        self.message_metadata = ServerMessageMetadata(
+            request_context=request, close_sse_stream=self.let_go if self.can_resume else None
+        )
+        self.call: OpenCall | None = None
+        self._store = store
+        self._json_only = json_only
+        self._said = 0
+        self._order = asyncio.Lock()
+        request.scope["windlass.exchange"] = self
+
+    @property
+    def is_task(self) -> bool:
+        """Whether it is the call of a task: its stream is made from the task, here or elsewhere."""
+        return self.call is not None and self.call.task_id is not None
+
+    async def keep(self, every: float) -> None:
+        """Let those who took up the outbox elsewhere know that it is still being filled; never returns."""
+        while True:
+            await asyncio.sleep(every)
+            if self.call is not None and self.call.task_id is None and self.can_resume:
+                with suppress(StoreUnavailable):
+                    await self._store.streams.say(self.call.id, self._said, None)
+
+    def tell(self, message: dict[str, Any], event_id: str | None) -> None:
+        """Send a message of a task's stream."""
+        if not self._json_only:
+            self.outlet.write(sse.event(message, event_id))
+
+    async def open(self, call: OpenCall | None = None) -> None:
+        """Make the response a stream that can be resumed, if it is none yet and the client knows how.
+
+        `call`: of a task; None = its messages are kept in an outbox.
+        """
+        if self.call is not None or self.session is None or self._json_only:
+            return
+        request_id = "" if self.request_id is None else self.request_id
+        self.call = call or OpenCall(new_call_id(), self.session.id, request_id)
+        if not self.can_resume and call is None:
+            return
+        await self._store.streams.begin(self.call)
+        if call is None:
+            # An empty message: the outbox is there from the beginning.
+            self._said = 1
+            await self._store.streams.say(self.call.id, self._said, {})
+        if self.can_resume:
+            self.outlet.write(sse.priming(f"{self.call.id}.{self._said}", RETRY_MS))
+
+    async def let_go(self) -> None:
+        """Close the connection, not the stream: the client comes back for the rest."""
+        async with self._order:
+            await self.open()
+        self.outlet.close()
+
+    async def finish(self, response: dict[str, Any]) -> None:
+        """Answer the request."""
+        if self.call is None:
+            self.outlet.answer(response)
+            return
+        if self.call.task_id is None and self.can_resume:
+            await self._say(response)
+            self.outlet.close()
+        else:
+            self.outlet.answer(response, f"{self.call.id}.end")
+        await self._store.streams.end(self.call)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        """Send a notification on the response's stream."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+        await self._say(message if params is None else {**message, "params": dict(params)})
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Report progress to a client that asked for it."""
+        if self.token is None:
+            return
+        said = {"progressToken": self.token, "progress": progress, "total": total, "message": message}
+        await self.notify("notifications/progress", {name: value for name, value in said.items() if value is not None})
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """Ask the client, whose reply may arrive at another replica.
+
+        Raises:
+            MCPError: what the client answered; no answer in time; the session has ended.
+            NoBackChannelError: this client cannot be asked.
+        """
+        if self.session is None:
+            raise NoBackChannelError(method)
+        request_id = secrets.token_urlsafe(16)
+        waiting = _Waiting()
+        async with self._store.sessions.hearing_signals(self.session.id, waiting.hear):
+            message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
+            await self._store.sessions.expect_reply(self.session.id, request_id)
+            await self._say(message if params is None else {**message, "params": dict(params)})
+            try:
+                async with asyncio.timeout((opts or {}).get("timeout")):
+                    reply = await self._reply(self.session.id, request_id, waiting)
+            except TimeoutError:
+                raise MCPError(REQUEST_TIMEOUT, f"The client did not answer {method} in time.") from None
+        if "error" in reply:
+            error = reply["error"]
+            raise MCPError(error["code"], error["message"], error.get("data"))
+        result: dict[str, Any] = reply["result"]
+        return result
+
+    async def _reply(self, session_id: str, request_id: str, waiting: "_Waiting") -> dict[str, Any]:
+        while True:
+            if await waiting.has_ended():
+                raise MCPError(CONNECTION_CLOSED, "The session has ended.")
+            reply = await self._store.sessions.take_reply(session_id, request_id)
+            if reply is not None:
+                return reply
+
+    async def _say(self, message: dict[str, Any]) -> None:
+        if self._json_only:
+            return
+        async with self._order:
+            await self.open()
+            if self.call is None or not self.can_resume:
+                self.outlet.write(sse.event(message))
+                return
+            self._said += 1
+            await self._store.streams.say(self.call.id, self._said, message)
+            self.outlet.write(sse.event(message, f"{self.call.id}.{self._said}"))
+
+
+class _Waiting:
+    """What is signalled to the session, for one who waits."""
+
+    def __init__(self) -> None:
+        self._stirred = asyncio.Event()
+        self._ended = False
+
+    def hear(self, _channel: str, message: bytes | None) -> None:
+        self._ended = self._ended or (message is not None and "closed" in json.loads(message))
+        self._stirred.set()
+
+    async def has_ended(self) -> bool:
+        """Wait for a signal; True if it was the last."""
+        await self._stirred.wait()
+        self._stirred.clear()
+        return self._ended

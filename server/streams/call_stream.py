@@ -1,0 +1,171 @@
+"""The stream of an open call, as any replica makes it from any point on: for a task from the task's own events, for
+another call from its outbox.
+
+An event id is `<call>.<number>`: a cursor into what it is made from. `<call>.end` is the response.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_types import INTERNAL_ERROR
+
+from windlass.engine.errors import TaskNotFound
+from windlass.engine.events import Event
+from windlass.engine.record import Progress, TaskView
+from windlass.engine.status import Move
+from windlass.server.protocol.results import answer_of, handed_off
+from windlass.server.protocol.status_text import progress_text, status_text
+from windlass.server.streams.client_requests import can_be_asked, request_of
+from windlass.server.streams.paced_events import Meter, Pause, follow
+from windlass.store.sessions.open_calls import CallKind, OpenCall
+from windlass.store.sessions.sessions import Session
+from windlass.store.tasks.tasks import TaskStore
+
+__all__ = ["Said", "outbox_messages", "task_messages"]
+
+_LOST = "The server process that ran this call was lost. Nothing is known of its outcome; call again if that is safe."
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One message of a stream."""
+
+    message: dict[str, Any]
+    event_id: str | None = None
+    """None: it is not part of the stream's record, and lost with the connection."""
+    is_last: bool = False
+
+
+async def task_messages(store: TaskStore, session: Session, call: OpenCall, after: int) -> AsyncGenerator[Said, None]:
+    """The messages of a task's call above event number `after`, ending with the response.
+
+    Raises:
+        StoreUnavailable: the store did not answer.
+    """
+    assert call.task_id is not None
+    stream = _TaskStream(store, session, call, after)
+    limit = None if call.hand_off_ms is None else max(0.0, (call.hand_off_ms - await store.now_ms()) / 1000)
+    async with follow(store.tails, call.task_id, after=after, limit=limit) as steps:
+        async for step in steps:
+            said, is_over = await stream.render(step)
+            for one in said:
+                yield one
+            if is_over:
+                return
+    yield await stream.response()
+
+
+class _TaskStream:
+    """What one connection has told of a task."""
+
+    def __init__(self, store: TaskStore, session: Session, call: OpenCall, after: int) -> None:
+        assert call.task_id is not None
+        self._store = store
+        self._session = session
+        self._call = call
+        self._task_id: str = call.task_id
+        self._after = after
+        self._meter = Meter()
+
+    async def render(self, step: Event | Pause) -> tuple[list[Said], bool]:
+        """The messages for a step, and whether the last one is among them."""
+        match step:
+            case Pause.BEAT:
+                return await self._beat(), False
+            case Pause.DUE:
+                return [self._last(handed_off(await self._look(), self._session.version))], True
+            case Event(move=Move.PROGRESS):
+                return self._progress(step), False
+            case Event(move=Move.ASK):
+                return await self._questions(step)
+            case Event():
+                return [], False
+
+    async def response(self) -> Said:
+        """The response to the request, once the task has ended."""
+        try:
+            view = await self._look()
+        except TaskNotFound:
+            gone = {"code": INTERNAL_ERROR, "message": "The task has expired, and its result with it."}
+            return self._last({"error": gone})
+        return self._last(
+            answer_of(
+                view, self._session.version, related_to=self._task_id if self._call.kind is CallKind.RESULT else None
+            )
+        )
+
+    async def _beat(self) -> list[Said]:
+        view = await self._look()
+        progress = view.record.progress
+        return self._shown(progress, status_text(view), None)
+
+    def _progress(self, event: Event) -> list[Said]:
+        if event.seq <= self._call.since:
+            return []
+        progress = Progress(event.facts.get("done"), event.facts.get("total"), event.facts.get("message"))
+        return self._shown(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
+
+    def _shown(self, progress: Progress, text: str, event_id: str | None) -> list[Said]:
+        if self._call.token is None:
+            return []
+        params: dict[str, Any] = {
+            "progressToken": self._call.token,
+            "progress": self._meter.next(progress.done),
+            **({} if progress.total is None else {"total": progress.total}),
+            **({"message": text} if text else {}),
+        }
+        return [Said({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}, event_id)]
+
+    async def _questions(self, event: Event) -> tuple[list[Said], bool]:
+        view = await self._look()
+        asked: list[Said] = []
+        for key, question in view.questions.items():
+            if not can_be_asked(self._session, question):
+                if self._call.kind is CallKind.RESULT:
+                    continue  # somebody else may answer
+                return [self._last(handed_off(view, self._session.version))], True
+            # Shown at an earlier event already: the client has it, or gets it there.
+            if await self._store.streams.shown_at(self._call.id, key, event.seq) != event.seq:
+                continue
+            message = request_of(self._call, key, question)
+            asked.append(Said(message, f"{self._call.id}.{event.seq}"))
+        return asked, False
+
+    async def _look(self) -> TaskView:
+        return await self._store.look(self._task_id, self._session.principal)
+
+    def _last(self, outcome: dict[str, Any]) -> Said:
+        response = {"jsonrpc": "2.0", "id": self._call.request_id, **outcome}
+        return Said(response, f"{self._call.id}.end", is_last=True)
+
+
+async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> AsyncGenerator[Said, None]:
+    """The messages of a call without a task above number `after`, ending with the response."""
+    stirred = asyncio.Event()
+    async with store.streams.hearing(call.id, lambda _channel, _message: stirred.set()):
+        while True:
+            messages = await store.streams.said(call.id, after)
+            if messages is None:
+                error = {"code": INTERNAL_ERROR, "message": _LOST}
+                yield Said({"jsonrpc": "2.0", "id": call.request_id, "error": error}, f"{call.id}.end", is_last=True)
+                return
+            for number, message in messages:
+                after = number
+                if not message:
+                    continue  # the outbox's beginning
+                is_last = "method" not in message
+                yield Said(message, f"{call.id}.{number}", is_last=is_last)
+                if is_last:
+                    return
+            await _stir(stirred)
+
+
+async def _stir(stirred: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(15):  # whoever fills the outbox may have died
+            await stirred.wait()
+    except TimeoutError:
+        return
+    stirred.clear()

@@ -1,0 +1,83 @@
+"""A task's questions as requests to a client that can be asked in mid-call (revisions before 2026).
+
+Such a request's id says which question of which call it is, so that any replica can take the reply.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_types import INVALID_PARAMS
+
+from windlass.engine.errors import BadArguments, TaskNotFound
+from windlass.server.tools.answers import fitting_answers
+from windlass.store.sessions.open_calls import CallKind, OpenCall
+from windlass.store.sessions.sessions import Session
+from windlass.store.tasks.tasks import TaskStore
+
+__all__ = ["RELATED", "can_be_asked", "related", "request_of", "take_reply"]
+
+RELATED = "io.modelcontextprotocol/related-task"
+_NEEDS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
+_ELICITS_SINCE = "2025-06-18"
+_REFUSED = "refused"
+
+
+def related(task_id: str) -> dict[str, Any]:
+    """`_meta` that ties a message to its task (tasks 2025-11-25, "Related Task Metadata")."""
+    return {"_meta": {RELATED: {"taskId": task_id}}}
+
+
+def can_be_asked(session: Session, question: Mapping[str, Any]) -> bool:
+    """Whether the session's client declared what the question needs."""
+    method = question["method"]
+    if method == "elicitation/create" and session.version < _ELICITS_SINCE:
+        return False
+    declared = session.client.get("capabilities", {}).get(_NEEDS[method])
+    if declared is None:
+        return False
+    return question.get("params", {}).get("mode") != "url" or "url" in declared
+
+
+def request_of(call: OpenCall, key: str, question: Mapping[str, Any]) -> dict[str, Any]:
+    """The question as a JSON-RPC request on the stream of `call`."""
+    params = dict(question.get("params", {}))
+    if call.kind is CallKind.RESULT and call.task_id is not None:
+        meta = {**params.get("_meta", {}), **related(call.task_id)["_meta"]}
+        params["_meta"] = meta
+    request: dict[str, Any] = {"jsonrpc": "2.0", "id": f"{call.id}:{key}", "method": question["method"]}
+    return {**request, "params": params} if params else request
+
+
+async def take_reply(store: TaskStore, session: Session, request_id: str, reply: Mapping[str, Any]) -> None:
+    """Take the client's reply to any request of ours: an answer for a task, or for a call that waits for it.
+
+    A client that refuses a form declines it; one that refuses anything else ends the task.
+
+    Raises:
+        BadArguments: the answer does not fit; the question is still open.
+    """
+    call_id, colon, key = request_id.partition(":")
+    call = await store.streams.find(session.id, call_id) if colon else None
+    if call is None or call.task_id is None:
+        await store.sessions.put_reply(session.id, request_id, reply)
+        return
+    try:
+        view = await store.look(call.task_id, session.principal)
+        question = view.questions.get(key)
+        if question is None:
+            return  # answered before, or by somebody else
+        if "error" in reply:
+            await _refused(store, session, call.task_id, key, question)
+        else:
+            await store.answer(call.task_id, session.principal, fitting_answers(view.questions, {key: reply["result"]}))
+    except TaskNotFound:
+        return
+    except BadArguments as exc:
+        raise BadArguments(str(exc), code=INVALID_PARAMS) from exc
+
+
+async def _refused(store: TaskStore, session: Session, task_id: str, key: str, question: Mapping[str, Any]) -> None:
+    if question["method"] == "elicitation/create":
+        await store.answer(task_id, session.principal, {key: {"action": "cancel"}})
+    else:
+        await store.cancel(task_id, session.principal, reason=_REFUSED)

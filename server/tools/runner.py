@@ -1,0 +1,137 @@
+"""Runs task tools for a worker: the SDK's own call, and what its endings mean for a task."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial, wraps
+from typing import Any, assert_never
+
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedResourceError, UnexpectedToolError
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
+
+from windlass.engine.context import TaskContext
+from windlass.engine.errors import ArtifactTooLarge, ScopeMissing
+from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from windlass.engine.policy import TaskConfig
+from windlass.engine.threads import in_own_thread
+from windlass.server.auth.scopes import require_scopes
+from windlass.server.context.context import Context
+from windlass.server.protocol.errors import scope_data
+from windlass.server.tools.result_offload import stored_form
+from windlass.server.tools.runtime import Desk
+from windlass.server.tools.tracing import around_run, tell_outcome
+
+__all__ = ["ServerToolbox", "in_thread"]
+
+_NO_INPUTS = InputResponseRequestParams()
+
+
+def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """A plain function as an async one, in a thread that a cancel leaves behind: a thread cannot be killed."""
+
+    @wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await in_own_thread(partial(function, *args, **kwargs))
+
+    return call
+
+
+class ServerToolbox:
+    """The task tools of one server, inside its lifespan."""
+
+    def __init__(self, server: Any, desk: Desk, lifespan: Any) -> None:
+        self._server = server
+        self._desk = desk
+        self._lifespan = lifespan
+        self._nobodys: Context[Any, Any] = Context(mcp_server=server)
+        """For tools that take no context: making one costs more than many a tool."""
+
+    def policy(self, tool: str) -> TaskConfig | None:
+        """The policy of a task tool; None if this process does not know it."""
+        entry = self._desk.find(tool)
+        return entry.policy if entry else None
+
+    def policies(self) -> Mapping[str, TaskConfig]:
+        """Every task tool by name."""
+        return self._desk.policies()
+
+    async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
+        """One attempt, exactly as the SDK would call the tool; crashes are raised as what they were.
+
+        An `InputRequiredResult` becomes questions of the task, and the tool is called again with the answers.
+        """
+        with around_run(tool, payload.get("trace"), context) as span:
+            outcome = await self._run(tool, payload, context)
+            tell_outcome(span, outcome)
+            return outcome
+
+    def blame(self, tool: str, crash: BaseException, reference: str) -> Outcome:
+        """What a foreground call shows of a crash - the tool's name, not the crash's text - and where to look."""
+        return _error(f"Error executing tool {tool} (reference {reference})")
+
+    async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
+        inputs = _NO_INPUTS
+        if "inputs" in payload:
+            inputs = InputResponseRequestParams.model_validate(payload["inputs"], by_name=False)
+        while True:
+            try:
+                self._admit(tool, payload)
+                result = await self._call(tool, payload, context, inputs)
+            except ScopeMissing as exc:
+                return Refused(INVALID_REQUEST, str(exc), scope_data(exc))
+            except MCPError as exc:
+                return Refused(exc.code, exc.message, exc.data)
+            except (UnexpectedToolError, UnexpectedResourceError) as exc:
+                raise _root_of(exc) from None
+            except ToolError as exc:
+                return _error(str(exc))
+            if isinstance(result, CallToolResult):
+                return await _returned(result, context)
+            inputs = await _answered(context, result)
+
+    def _admit(self, tool: str, payload: Mapping[str, Any]) -> None:
+        """The tool may ask for more than it did when it was called: another version may run it."""
+        if (policy := self.policy(tool)) is not None:
+            require_scopes(tool, policy, payload.get("caller", {}))
+
+    async def _call(
+        self, tool: str, payload: Mapping[str, Any], task: TaskContext, inputs: InputResponseRequestParams
+    ) -> CallToolResult | InputRequiredResult:
+        entry = self._desk.find(tool)
+        assert entry is not None, "the worker asks for the policy first"
+        context = self._nobodys
+        if entry.tool.context_kwarg is not None or entry.tool.resolved_params:
+            claims = payload.get("caller", {}).get("claims", {})
+            context = Context.in_task(task, self._server, self._lifespan, payload.get("client", {}), inputs, claims)
+        result = await entry.tool.run(payload["arguments"], context, convert_result=True)
+        match result:
+            case CallToolResult() | InputRequiredResult():
+                return result
+            case _:
+                assert_never(result)
+
+
+async def _returned(result: CallToolResult, context: TaskContext) -> Outcome:
+    try:
+        return Returned(await stored_form(result, context), result.is_error)
+    except ArtifactTooLarge as exc:
+        return Broke(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
+
+
+async def _answered(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:
+    requests = asked.input_requests or {}
+    wire = [request.model_dump(by_alias=True, mode="json", exclude_none=True) for request in requests.values()]
+    answers = await context.ask(wire) if wire else []
+    given = {"inputResponses": dict(zip(requests, answers, strict=True)), "requestState": asked.request_state}
+    return InputResponseRequestParams.model_validate(given, by_name=False)
+
+
+def _root_of(exc: BaseException) -> BaseException:
+    """What the tool raised, below the SDK's wrappers."""
+    while isinstance(exc, UnexpectedToolError | UnexpectedResourceError) and exc.__cause__ is not None:
+        exc = exc.__cause__
+    return exc
+
+
+def _error(text: str) -> Returned:
+    result = CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+    return Returned(result.model_dump(by_alias=True, mode="json", exclude_none=True), is_error=True)

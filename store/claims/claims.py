@@ -1,0 +1,244 @@
+"""The store as workers use it: claim, renew, progress, ask, release, park, finish - batched where a worker can batch.
+
+A *turn* is one round trip: everything a worker has to say, and its claim of new work behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, assert_never
+
+from redis.asyncio import Redis
+
+from windlass.engine.errors import FenceLost, QuestionMismatch
+from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_to_json
+from windlass.engine.record import Progress
+from windlass.engine.status import Move
+from windlass.store.claims.batching import packed, unpacked
+from windlass.store.connection.client import store_errors
+from windlass.store.formats.keys import Keys
+from windlass.store.formats.sealing import Sealer
+from windlass.store.scripts import Call, Scripts
+from windlass.store.settings import StoreSettings
+
+__all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
+
+_MOST = 1000
+"""Tasks of one claim: longer lists Lua cannot hand to a command, and Redis should serve others in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A task this worker may run, until its lease ends."""
+
+    id: str
+    fence: int
+    attempt: int
+    crashes: int
+    failures: int
+    tool: str
+    principal: str
+    stored: bytes | None
+    """Arguments as stored; None when somebody deleted them."""
+    time_left: timedelta | None = None
+    """Until the task must have ended, from the claim on; None = no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The reply to a claim."""
+
+    tasks: list[Claimed]
+    wait_ms: int | None
+    """Until something else is due: 0 = now, None = nothing is queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of one attempt, by a key that no other question of the task has."""
+
+    key: str
+    digest: str
+    """Of the request: a later attempt must ask the same."""
+    request: dict[str, Any]
+
+
+class ClaimStore:
+    """The tasks of one deployment, from a worker's side."""
+
+    def __init__(self, redis: Redis, settings: StoreSettings, worker: str) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._worker = worker
+        self.keys = Keys(settings.prefix)
+        self.scripts = Scripts(self.keys)
+        self._sealer = Sealer(settings.seal_keys)
+        self._round = 0
+
+    def claim_call(self, queue: str, room: int, *, turn: str = "", track: int = 0, ids: Sequence[str] = ()) -> Call:
+        """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
+
+        Saying the call again with the same `turn` gives what the first one took, as long as no later one was said on
+        its `track`; without one it takes more.
+        """
+        keys = [self.keys.turn(f"{self._worker}:{track}")]
+        limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
+        nothing_finished = 0
+        return "claim", keys, [self._in_turn(queue), self._worker, *limits, turn, nothing_finished, *ids]
+
+    def _in_turn(self, queues: str) -> str:
+        """The queue names, each call beginning with the next: no queue is always looked at last."""
+        names = queues.split(",")
+        if len(names) == 1:
+            return queues
+        self._round = (self._round + 1) % len(names)
+        return ",".join(names[self._round :] + names[: self._round])
+
+    def renew_call(self, held: Sequence[tuple[str, int]]) -> Call:
+        """Keep the leases of (id, fence) pairs."""
+        return "renew", [], [self._settings.lease_ms, *(word for pair in held for word in pair)]
+
+    def progress_call(self, reports: Sequence[tuple[str, int, Progress]]) -> Call:
+        """Keep the latest progress of (id, fence, progress) triples."""
+        args: list[Any] = []
+        for task_id, fence, said in reports:
+            args += [task_id, fence, _number(said.done), _number(said.total), said.message or ""]
+        return "progress", [], args
+
+    def finish_call(self, task_id: str, fence: int, outcome: Outcome, *, reason: str | None = None) -> Call:
+        """End a task. An outcome that cannot be stored - too large, not JSON - becomes one that says so.
+
+        `reason`: why there is no success, None = what the outcome says.
+        """
+        try:
+            stored = self._sealer.seal(outcome_to_json(outcome), task_id=task_id, field="result")
+            fault = _too_large(len(stored), self._settings.max_result)
+        except (TypeError, ValueError):
+            stored, fault = b"", Broke(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
+        if fault is not None:
+            outcome, reason = fault, None
+            stored = self._sealer.seal(outcome_to_json(fault), task_id=task_id, field="result")
+        move = Move.COMPLETE if isinstance(outcome, Returned) else Move.FAIL
+        return "finish", [], [task_id, fence, move, stored, _reason(outcome) if reason is None else reason]
+
+    def release_call(self, task_id: str, fence: int, *, delay: timedelta, failures: int, reason: str) -> Call:
+        """Give a task back, to be run after `delay`."""
+        wait = int(delay.total_seconds() * 1000)
+        return "release", [self.keys.record(task_id)], [task_id, fence, wait, failures, reason]
+
+    def park_call(self, task_id: str, fence: int) -> Call:
+        """Let go of a task that only waits for answers; the last answer queues it again."""
+        return "park", [], [task_id, fence]
+
+    async def turn(self, said: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
+        """Say everything and claim, in one round trip. Safe to repeat when the reply was lost.
+
+        Raises:
+            StoreUnavailable: the store did not answer; nothing or all may have happened.
+        """
+        with store_errors():
+            replies = await self.scripts.run_many(self._redis, packed(said, claim))
+            return unpacked(said, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
+
+    def arguments(self, task: Claimed) -> Mapping[str, Any]:
+        """The payload the server stored at creation.
+
+        Raises:
+            SealBroken, ValueError: it cannot be opened or read.
+        """
+        if task.stored is None:
+            raise ValueError("the stored arguments are gone")
+        payload = self._sealer.open(task.stored, task_id=task.id, field="args")
+        if not isinstance(payload, dict):
+            raise ValueError("the stored arguments are not an object")
+        return payload
+
+    async def ask(self, task_id: str, fence: int, questions: Sequence[Question]) -> list[dict[str, Any] | None]:
+        """Put questions; for each the answer if there is one already, else None.
+
+        Raises:
+            FenceLost: the task is somebody else's now, or has ended.
+            QuestionMismatch: an earlier attempt asked something else under one of the keys.
+        """
+        args: list[Any] = [task_id, fence]
+        for question in questions:
+            sealed = self._sealer.seal(question.request, task_id=task_id, field="inputs")
+            args += [question.key, question.digest, sealed]
+        with store_errors():
+            reply = await self.scripts.run(self._redis, "ask", [self.keys.inputs(task_id)], args)
+        if reply[0] == b"lost":
+            raise FenceLost(task_id=task_id)
+        if reply[0] == b"mismatch":
+            raise QuestionMismatch(f"Question {reply[1].decode()} differs from the one asked before.", task_id=task_id)
+        return [self._sealer.open(answer, task_id=task_id, field="inputs") if answer else None for answer in reply[1:]]
+
+    async def answers(self, task_id: str, keys: Sequence[str]) -> list[dict[str, Any] | None]:
+        """The answers given so far, in the order of `keys`."""
+        with store_errors():
+            found: list[Any] = await self._redis.hmget(  # type: ignore[misc]  # redis-py types both its clients as one
+                self.keys.inputs(task_id), [f"a:{key}" for key in keys]
+            )
+        return [self._sealer.open(answer, task_id=task_id, field="inputs") if answer else None for answer in found]
+
+    async def is_open(self, task_id: str) -> bool:
+        """True while the task exists and has not ended."""
+        with store_errors():
+            return await self._redis.zscore(self.keys.live, task_id) is not None
+
+    async def reconcile(self, every: timedelta, *, chunk: int = 1000) -> int | None:
+        """Repair open tasks missing from their queue; how many things were mended, None = another worker did it."""
+        with store_errors():
+            hold_ms = int(every / timedelta(milliseconds=1))
+            if not await self._redis.set(self.keys.reconciling, self._worker, nx=True, px=hold_ms):
+                return None
+            first, mended = 0, 0
+            while True:
+                args = [first, first + chunk - 1, self._settings.lease_ms]
+                looked, repaired = await self.scripts.run(self._redis, "reconcile", [self.keys.live], args)
+                mended += int(repaired)
+                first += chunk
+                if looked < chunk:
+                    return mended
+
+
+def _claims(reply: Any) -> Claims:
+    _, wait, rows, payloads, _ = reply
+    tasks = [
+        Claimed(
+            id=row[0].decode(),
+            fence=row[1],
+            attempt=row[2],
+            crashes=row[3],
+            failures=row[4],
+            tool=row[5].decode(),
+            principal=row[6].decode(),
+            stored=stored,
+            time_left=None if row[7] < 0 else timedelta(milliseconds=row[7]),
+        )
+        for row, stored in zip(rows, payloads, strict=True)
+    ]
+    return Claims(tasks, None if wait < 0 else wait)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def _reason(outcome: Outcome) -> str:
+    """Why there is no success; empty for one, and where the tool's own protocol error says it."""
+    match outcome:
+        case Returned():
+            return "tool_error" if outcome.is_error else ""
+        case Broke():
+            return outcome.fault.value
+        case Refused():
+            return ""
+        case _:
+            assert_never(outcome)
+
+
+def _too_large(size: int, limit: int) -> Broke | None:
+    if size <= limit:
+        return None
+    text = f"The tool's result is {size:,} bytes; the limit is {limit:,}. Return less, or a reference to it."
+    return Broke(Fault.TOO_LARGE, text)

@@ -1,0 +1,54 @@
+"""A worker's presence in Redis from outside its event loop: leases and health key, over a blocking connection."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.store.claims.claims import ClaimStore
+from windlass.store.connection.client import connect_blocking
+from windlass.store.settings import StoreSettings
+
+__all__ = ["Presence"]
+
+
+class Presence:
+    """For one thread; reconnects by itself at the next call."""
+
+    def __init__(self, settings: StoreSettings, claims: ClaimStore, worker: str) -> None:
+        self._redis = connect_blocking(settings)
+        self._claims = claims
+        self._lease_ms = settings.lease_ms
+        self._worker = worker
+        self._health = claims.keys.worker(worker)
+        self._workers = claims.keys.workers
+
+    def renew(self, held: Sequence[tuple[str, int]], health: Mapping[str, Any]) -> list[str]:
+        """Renew the leases of (id, fence) pairs and say that the worker is alive; the ids whose lease is lost.
+
+        Raises:
+            StoreUnavailable: the leases were perhaps not renewed; call again soon.
+        """
+        try:
+            lost: list[bytes] = []
+            if held:
+                lost = self._claims.scripts.run_blocking(self._redis, *self._claims.renew_call(held))
+            with self._redis.pipeline() as pipe:
+                pipe.set(self._health, json.dumps(dict(health)), px=self._lease_ms)
+                pipe.sadd(self._workers, self._worker)
+                pipe.pexpire(self._workers, 3 * self._lease_ms)
+                pipe.execute()
+        except (RedisError, OSError) as exc:
+            raise StoreUnavailable from exc
+        return [task_id.decode() for task_id in lost]
+
+    def leave(self) -> None:
+        """Drop the health key and the connection; it would expire anyway."""
+        try:
+            self._redis.delete(self._health)
+            self._redis.srem(self._workers, self._worker)
+        except (RedisError, OSError):
+            pass
+        self._redis.close()

@@ -1,0 +1,215 @@
+"""Connections to Redis, and the one place where its failures become ours.
+
+Start-up waits a little for Redis and then checks that it is fit; later failures are `StoreUnavailable` at once.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any
+
+import redis as blocking_redis
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
+from windlass.store.connection.checks import inspect, raise_unfit
+from windlass.store.connection.multiplexed import TrunkRedis
+from windlass.store.connection.sentinel import watched_in
+from windlass.store.settings import StoreSettings
+
+__all__ = ["connect", "connect_blocking", "open_redis", "passing", "shown_url", "store_errors"]
+
+log = structlog.get_logger()
+
+passing = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+"""Failures that waiting can cure: no connection, a silent server, one that loads its file or is being replaced."""
+_POOL = 64
+_CURABLE = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
+"""Codes of refusals that end by themselves. Before Redis 7 an error inside a script hides its code in the text."""
+
+
+def shown_url(url: str) -> str:
+    """`url` without its password, for messages."""
+    scheme = url.split("://")[0]
+    if "password=" in url:
+        return f"{scheme}://…"
+    _, at, tail = url.rpartition("@")
+    return f"{scheme}://…@{tail}" if at else url
+
+
+def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2) -> Redis:
+    """A lazy client: one connection for single commands, and a pool for pipelines. `blocking` for commands that wait on
+    purpose (subscriptions, BLPOP): a pool for all.
+
+    `retries`: how often redis-py itself connects again and repeats a command before it says that it failed.
+    """
+    url = _url(settings)
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    with _address_errors():
+        # The pool whose callers take turns: the other one calls a burst an outage, and connects one at a time, so
+        # that callers of a silent Redis would wait for each other's timeouts.
+        pool = _pool(
+            url,
+            **keepalive,
+            # Half a surrogate pair in an id that a caller made up: no key has a question mark, so it is not found.
+            encoding_errors="replace",
+            socket_timeout=None if blocking else settings.command_timeout,
+            socket_connect_timeout=min(2.0, settings.command_timeout),
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
+            retry_on_error=[ConnectionError] if retries else [],
+            max_connections=_POOL,
+            timeout=settings.command_timeout,
+        )
+    pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
+    return Redis.from_pool(pool) if blocking else TrunkRedis(pool, settings.command_timeout)
+
+
+def _pool(url: str, **options: Any) -> BlockingConnectionPool:
+    watched = watched_in(url)
+    if watched is None:
+        return BlockingConnectionPool.from_url(url, **options)
+    return BlockingConnectionPool(connection_class=watched.connection_class(), **watched.options, **options)
+
+
+@contextmanager
+def _address_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # its text may quote a piece of the password
+        raise SettingsError(
+            "WINDLASS_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
+            "unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and '@' in a "
+            "password."
+        ) from None
+
+
+class _Breaking:
+    """A connection that says how sending ended.
+
+    Its transport may have been closed this very moment: uvloop calls a write to it a RuntimeError, and redis-py would
+    then not connect again. That can go when redis-py takes it for a broken connection by itself. And whoever sends may
+    be cancelled this very moment: `asyncio.wait_for` of Python 3.11 forgets that, and the one who was cancelled would
+    wait for ever. That can go with Python 3.11.
+    """
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        """Send, or raise what redis-py and we take for an outage, or for a cancel."""
+        sending = asyncio.current_task()
+        cancels = sending.cancelling() if sending else 0
+        try:
+            await super().send_packed_command(*args, **kwargs)  # type: ignore[misc]  # mixed into a redis-py class
+        except RuntimeError as exc:
+            raise ConnectionError(str(exc)) from exc
+        if sending and sending.cancelling() > cancels:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # nobody will read the reply
+            raise asyncio.CancelledError
+
+
+def connect_blocking(settings: StoreSettings) -> Any:
+    """A blocking client for a thread of its own (the lease renewer)."""
+    url = _url(settings)
+    limits = {
+        "socket_timeout": settings.command_timeout,
+        "socket_connect_timeout": min(2.0, settings.command_timeout),
+    }
+    with _address_errors():
+        watched = watched_in(url)
+        if watched is not None:
+            return watched.blocking_client(**limits)
+        return blocking_redis.Redis.from_url(url, **limits)
+
+
+@asynccontextmanager
+async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> AsyncIterator[Redis]:
+    """A client to a Redis that answers and is fit for the job; closed at the end.
+
+    Raises:
+        StoreUnavailable: no answer within `patience` seconds.
+        RedisUnfit: too old, evicting, clustered or read-only; the message names the setting to change.
+    """
+    client = connect(settings)
+    try:
+        with store_errors(shown_url(_url(settings))):
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception(lambda exc: isinstance(exc, passing) and not _is_refused(exc)),
+                stop=stop_after_delay(patience),
+                wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
+                reraise=True,
+            ):
+                with attempt:
+                    findings = await inspect(client)
+        raise_unfit(findings)
+        for finding in findings:
+            if finding.level == "warning":
+                log.warning("redis.warning", check=finding.name, detail=finding.detail, remedy=finding.remedy)
+        yield client
+    finally:
+        await client.aclose()
+
+
+class store_errors:
+    """Turns Redis failures inside into ours.
+
+    Raises:
+        StoreUnavailable: waiting may cure it.
+        OperatorError: it needs a person: wrong password, full memory.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, where: str | None = None) -> None:
+        self._place = f" at {where}" if where else ""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: TracebackType | None) -> None:
+        if isinstance(exc, passing):
+            raise _passing(exc, self._place) from exc
+        if isinstance(exc, RedisError):
+            raise _refusal(exc, self._place) from exc
+
+
+def _passing(exc: BaseException, place: str) -> OperatorError:
+    if _is_refused(exc):
+        return RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.")
+    return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")
+
+
+def _is_refused(exc: BaseException) -> bool:
+    """Whether the password is wrong; on a unix socket redis-py hides that inside a failure to connect."""
+    return isinstance(exc, AuthenticationError) or isinstance(exc.__cause__, AuthenticationError)
+
+
+def _refusal(exc: RedisError, place: str) -> OperatorError:
+    told = _CURABLE.search(str(exc))
+    code = "OOM" if isinstance(exc, OutOfMemoryError) else told and told[1]
+    match code:
+        case "OOM":
+            return StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.")
+        case "MISCONF":
+            return StoreUnavailable(f"Redis{place} cannot write to its disk, so it takes no writes: make room there.")
+        case "READONLY":
+            return StoreUnavailable(f"Redis{place} became a replica. Nothing was lost; try again in a moment.")
+    return OperatorError(f"Redis{place} refused a command: {type(exc).__name__}")
+
+
+def _url(settings: StoreSettings) -> str:
+    if settings.redis_url is None:
+        raise SettingsError("No Redis: set WINDLASS_REDIS_URL, or start through `windlass run`, which brings its own.")
+    return settings.redis_url

@@ -1,0 +1,83 @@
+"""From what the store's scripts read of a task to the engine's view of it; opens what is sealed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from windlass.engine.errors import SealBroken
+from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
+from windlass.engine.record import TaskRecord, TaskView
+from windlass.store.formats.paging import Slice
+from windlass.store.formats.records import pairs, readable, record_of
+from windlass.store.formats.sealing import Sealer
+
+__all__ = ["slice_of", "view_of"]
+
+
+def view_of(
+    task_id: str,
+    sealer: Sealer,
+    *,
+    record: Sequence[bytes],
+    outcome: bytes | None,
+    questions: Sequence[bytes],
+    ahead: int,
+) -> TaskView:
+    """The view; `record` and `questions` are flat, `ahead` is -1 where it means nothing.
+
+    Raises:
+        SealBroken: it cannot be read with these keys, or at all.
+    """
+    field = pairs(record)
+    stored = record_of(task_id, field)
+    return TaskView(
+        stored,
+        _outcome(stored, outcome, sealer),
+        _asked(task_id, questions, sealer) if questions else {},
+        ahead=ahead if ahead >= 0 else None,
+        rerun_as=field.get("rerun_as"),
+    )
+
+
+def slice_of(reply: Sequence[Any], sealer: Sealer) -> Slice:
+    """What `page` replied."""
+    behind, rows = reply
+    views = (
+        view_of(task_id.decode(), sealer, record=record, outcome=outcome, questions=(), ahead=ahead)
+        for task_id, record, outcome, ahead, _score in rows
+    )
+    places = ((row[4], row[0]) for row in rows)
+    return Slice(tuple(zip(places, views, strict=True)), tuple(behind) if behind else None)
+
+
+def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:
+    if record.reason == "poisoned":
+        return Broke(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
+    if record.reason == "deadline" and stored is None:
+        return Broke(Fault.DEADLINE, "The task had not ended at its deadline.")
+    if stored is None:
+        return None
+    try:
+        return outcome_from_json(sealer.open(stored, task_id=record.id, field="result"))
+    except (SealBroken, ValueError):
+        return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+
+
+def _asked(task_id: str, questions: Sequence[bytes], sealer: Sealer) -> dict[str, dict[str, Any]]:
+    """Open questions by key, in the order they were asked."""
+    with readable(task_id):
+        asked = {
+            questions[i].decode(): _question(sealer.open(questions[i + 1], task_id=task_id, field="inputs"))
+            for i in range(0, len(questions), 2)
+        }
+        return dict(sorted(asked.items(), key=_order))
+
+
+def _question(asked: Any) -> dict[str, Any]:
+    if not isinstance(asked, dict):
+        raise ValueError("not a question")
+    return asked
+
+
+def _order(item: tuple[str, Any]) -> tuple[int, str]:
+    number = item[0].rpartition("-")[2]
+    return (int(number) if number.isdigit() else 0, item[0])

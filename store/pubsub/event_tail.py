@@ -1,0 +1,121 @@
+"""Events of tasks as they happen, read once a process for all who follow the same task.
+
+A follower is a cursor: it takes what is new from a short shared memory, and what it missed from the history, so that
+a slow one costs no memory and loses nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from windlass.engine.events import FINISHING, Event
+from windlass.store.connection.retry import patiently
+from windlass.store.pubsub.task_feed import Feed
+
+__all__ = ["Tails"]
+
+_REMEMBERED = 64
+
+Read = Callable[[str, int], Awaitable[list[Event]]]
+"""Events of a task with numbers above the second argument, oldest first; a first part of them is enough."""
+
+
+class Tails:
+    """Every task that somebody in this process follows."""
+
+    def __init__(self, feed: Feed, read: Read) -> None:
+        self._feed = feed
+        self._read = read
+        self._tails: dict[str, _Tail] = {}
+
+    @asynccontextmanager
+    async def follow(self, task_id: str, *, after: int = 0) -> AsyncIterator[AsyncIterator[Event]]:
+        """The events above number `after`, each once and in order, ending behind the last event of the task.
+
+        A task whose history is gone, or whose end lies at `after` or before, gives nothing and ends. Outages of the
+        store are waited out.
+        """
+        tail = self._tails.get(task_id)
+        if tail is None:
+            tail = self._tails[task_id] = _Tail(task_id, after, self._feed, self._read)
+        tail.users += 1
+        events = tail.events(after)
+        try:
+            yield events
+        finally:
+            await events.aclose()
+            tail.users -= 1
+            if not tail.users:
+                if self._tails.get(task_id) is tail:
+                    del self._tails[task_id]
+                await tail.stop()
+
+
+class _Tail:
+    """One followed task."""
+
+    def __init__(self, task_id: str, start: int, feed: Feed, read: Read) -> None:
+        self.users = 0
+        self._id = task_id
+        self._feed = feed
+        self._read = read
+        self._recent: deque[Event] = deque(maxlen=_REMEMBERED)
+        # The event at the cursor is read as well: it may be the last there will ever be.
+        self._last = max(0, start - 1)
+        self._over = False
+        self._stopped = False
+        self._moved = asyncio.Event()
+        self._pumping = asyncio.create_task(self._pump(), name="windlass.tail")
+        self._pumping.add_done_callback(lambda _: self._stir())
+
+    async def stop(self) -> None:
+        # redis-py can swallow a cancel that comes while it probes a connection; the flag is seen then.
+        self._stopped = True
+        self._pumping.cancel()
+        await asyncio.wait([self._pumping])
+
+    async def events(self, cursor: int) -> AsyncGenerator[Event, None]:
+        while True:
+            moved = self._moved
+            for event in await self._after(cursor):
+                cursor = event.seq
+                yield event
+            if cursor >= self._last:
+                if self._over:
+                    return
+                if self._pumping.done():
+                    self._pumping.result()
+                await moved.wait()
+
+    async def _after(self, cursor: int) -> list[Event]:
+        if cursor >= self._last:
+            return []
+        if self._recent and self._recent[0].seq <= cursor + 1:
+            return [event for event in self._recent if event.seq > cursor]
+        return await self._fresh(cursor)
+
+    async def _pump(self) -> None:
+        async with self._feed.follow(self._id) as subscription:
+            while not (self._over or self._stopped):
+                await subscription.news()
+                fresh = await self._fresh(self._last)
+                while fresh and not (self._over or self._stopped):
+                    self._take(fresh)
+                    fresh = await self._fresh(self._last)
+                # Nothing at all was found: the history is gone, or the cursor lies beyond its end.
+                self._over = self._over or not self._recent
+                self._stir()
+
+    async def _fresh(self, cursor: int) -> list[Event]:
+        return await patiently(lambda: self._read(self._id, cursor))
+
+    def _take(self, events: list[Event]) -> None:
+        self._recent.extend(events)
+        self._last = events[-1].seq
+        self._over = events[-1].move in FINISHING
+        self._stir()
+
+    def _stir(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()

@@ -1,0 +1,55 @@
+"""The wake-up call of idle workers: a blocking pop on a connection of its own."""
+
+import asyncio
+from typing import Any
+
+from windlass.store.connection.client import connect, store_errors
+from windlass.store.formats.keys import Keys
+from windlass.store.settings import StoreSettings
+
+__all__ = ["Bell"]
+
+
+class Bell:
+    """Rings when a task is queued."""
+
+    def __init__(self, settings: StoreSettings, keys: Keys, queues: str) -> None:
+        """`queues`: names, separated by commas."""
+        self._redis = connect(settings, blocking=True)
+        self._keys = [keys.wake(queue) for queue in queues.split(",")]
+        self._rung = self._keys[0]
+        self._patience = settings.command_timeout
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a token; False when none came in time. One worker gets each token.
+
+        Raises:
+            StoreUnavailable: there is no connection, or Redis has fallen silent.
+        """
+        with store_errors():
+            pop: Any = self._redis.blpop  # typed for whole seconds; Redis 6 takes fractions
+            # The connection has no timeout of its own: a Redis that vanished would be waited on for ever.
+            async with asyncio.timeout(seconds + self._patience):
+                token = await pop(self._keys, timeout=seconds)
+        if token is None:
+            return False
+        self._rung = token[0]
+        # The first key that has a token is served, so each in turn is the first.
+        self._keys = [*self._keys[1:], self._keys[0]]
+        return True
+
+    async def pass_on(self) -> None:
+        """Give the last token back for another worker to take.
+
+        Raises:
+            StoreUnavailable: there is no connection.
+        """
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.lpush(self._rung, 1)
+                pipe.pexpire(self._rung, 60_000)
+                await pipe.execute()
+
+    async def close(self) -> None:
+        """Close the connection; a waiting `wait` must be cancelled before."""
+        await self._redis.aclose()

@@ -1,0 +1,194 @@
+"""Sessions of the revisions before 2026, kept where every replica reads them: who the client is and what it can do.
+
+What a session's calls have said is in `streams.py`. Nothing here knows the protocol's messages.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.errors import BadArguments, TooManySessions
+from windlass.store.connection.client import store_errors
+from windlass.store.formats.keys import Keys
+from windlass.store.formats.sealing import Sealer
+from windlass.store.pubsub.hub import Hear, Switchboard
+from windlass.store.scripts import Scripts
+from windlass.store.settings import StoreSettings
+
+__all__ = ["Session", "SessionStore"]
+
+_REPLY_TTL = 60_000
+_MOST_FOLLOWED = 1000
+"""Tasks a session is told of at once; beyond that it is told of the newest only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One client's session."""
+
+    id: str
+    """Unguessable."""
+    principal: str
+    """Owner: only its requests may use the session."""
+    version: str
+    """The protocol revision that was agreed on."""
+    client: Mapping[str, Any]
+    """Parameters of its `initialize` request: name and capabilities."""
+
+
+class SessionStore:
+    """The sessions of one deployment."""
+
+    def __init__(
+        self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, switchboard: Switchboard
+    ) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._idle_ms = int(settings.session_idle * 1000)
+        self._limit = settings.session_limit
+        self._keys = keys
+        self._switchboard = switchboard
+        self._sealer = Sealer(settings.seal_keys)
+
+    async def open(self, session: Session) -> None:
+        """Keep a new session.
+
+        Raises:
+            TooManySessions: the limit of the settings is reached.
+            StoreUnavailable: Redis did not confirm it.
+        """
+        now = int(time() * 1000)
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zremrangebyscore(self._keys.sessions, 0, now)
+                pipe.zcard(self._keys.sessions)
+                _, count = await pipe.execute()
+            if self._limit and count >= self._limit:
+                raise TooManySessions(f"{count:,} sessions are open, the limit. Try again later.")
+            key = self._keys.session(session.id)
+            async with self._redis.pipeline() as pipe:
+                facts = {"principal": session.principal, "version": session.version}
+                pipe.hset(key, mapping={**facts, "client": json.dumps(dict(session.client))})
+                self._touch(pipe, session.id)
+                pipe.zadd(self._keys.sessions, {session.id: now + self._idle_ms})
+                await pipe.execute()
+
+    async def find(self, session_id: str, principal: str) -> Session | None:
+        """The session, whose idle time begins anew; None if there is none or it is somebody else's."""
+        args = [session_id, principal, self._idle_ms, int(time() * 1000) + self._idle_ms]
+        with store_errors():
+            found = await self._scripts.run(self._redis, "visit", [self._keys.session(session_id)], args)
+        if found is None:
+            return None
+        version, client = found
+        return Session(session_id, principal, version.decode(), json.loads(client))
+
+    async def close(self, session_id: str) -> None:
+        """End a session; whoever serves a stream of it hears so."""
+        keys = self._keys
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.delete(keys.session(session_id), keys.followed(session_id), keys.calls(session_id))
+                pipe.zrem(keys.sessions, session_id)
+                for channel in (keys.session(session_id), keys.push(session_id)):
+                    pipe.publish(channel, json.dumps({"closed": True}))
+                await pipe.execute()
+
+    async def follow(self, session_id: str, task_id: str, token: str | int | None) -> None:
+        """Tell the session of a task from now on: its changes, and its progress under `token` if there is one."""
+        key = self._keys.followed(session_id)
+        with store_errors():
+            crowded = await self._redis.hlen(key) >= _MOST_FOLLOWED  # type: ignore[misc]  # both clients' type
+            async with self._redis.pipeline() as pipe:
+                if crowded:
+                    pipe.delete(key)  # a client that opens no stream of its own hears nothing anyway
+                pipe.hset(key, task_id, json.dumps(token))
+                pipe.pexpire(key, self._idle_ms)
+                pipe.publish(self._keys.push(session_id), json.dumps({"follow": task_id, "token": token}))
+                await pipe.execute()
+
+    async def unfollow(self, session_id: str, task_id: str) -> None:
+        """Tell the session of this task no more."""
+        with store_errors():
+            await self._redis.hdel(self._keys.followed(session_id), task_id)  # type: ignore[misc]  # both clients' type
+
+    async def hold_stream(self, session_id: str, holder: str) -> None:
+        """Make `holder` the one who serves the session's own stream; an earlier one hears that it is no more."""
+        key = self._keys.session(session_id)
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.hset(key, "holder", holder)
+                pipe.pexpire(key, self._idle_ms)  # also where the session has just ended: then it is of nobody's
+                pipe.publish(self._keys.push(session_id), json.dumps({"holder": holder}))
+                await pipe.execute()
+
+    async def look_at_stream(self, session_id: str) -> tuple[str | None, dict[str, str | int | None]]:
+        """Who holds the session's own stream; the tasks it is told of, and their progress tokens."""
+        with store_errors():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hget(self._keys.session(session_id), "holder")
+                pipe.hgetall(self._keys.followed(session_id))
+                holder, found = await pipe.execute()
+        tasks = {task_id.decode(): json.loads(token) for task_id, token in found.items()}
+        return None if holder is None else holder.decode(), tasks
+
+    async def push(self, session_id: str, message: Mapping[str, Any]) -> bool:
+        """Hand a message to whoever holds the session's own stream; False if nobody does."""
+        with store_errors():
+            heard = await self._redis.publish(self._keys.push(session_id), json.dumps(dict(message)))
+        return bool(heard)
+
+    async def signal(self, session_id: str, message: Mapping[str, Any]) -> None:
+        """Tell whoever serves a call of the session."""
+        with store_errors():
+            await self._redis.publish(self._keys.session(session_id), json.dumps(dict(message)))
+
+    async def expect_reply(self, session_id: str, request_id: str) -> None:
+        """Have the client's reply to this request kept when it comes; no other is."""
+        with store_errors():
+            await self._redis.set(self._keys.reply(f"{session_id}:{request_id}"), b"", px=self._idle_ms)
+
+    async def put_reply(self, session_id: str, request_id: str, reply: Mapping[str, Any]) -> None:
+        """Keep the client's reply to a request of ours, if it is expected, and tell whoever waits for it.
+
+        Raises:
+            BadArguments: it holds what is not JSON.
+        """
+        try:
+            sealed = self._sealer.seal(dict(reply), task_id=f"{session_id}:{request_id}", field="reply")
+        except (TypeError, ValueError) as exc:
+            raise BadArguments("The reply holds a value or text that cannot be written as JSON.") from exc
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.set(self._keys.reply(f"{session_id}:{request_id}"), sealed, px=_REPLY_TTL, xx=True)
+                pipe.publish(self._keys.session(session_id), json.dumps({"reply": request_id}))
+                await pipe.execute()
+
+    async def take_reply(self, session_id: str, request_id: str) -> dict[str, Any] | None:
+        """The client's reply, once; None while there is none."""
+        key = self._keys.reply(f"{session_id}:{request_id}")
+        with store_errors():
+            sealed = await self._redis.get(key)
+            if not sealed:
+                return None
+            await self._redis.delete(key)
+        reply: dict[str, Any] = self._sealer.open(sealed, task_id=f"{session_id}:{request_id}", field="reply")
+        return reply
+
+    def hearing_signals(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Have `hear` called for what is signalled to the session."""
+        return self._switchboard.listening([self._keys.session(session_id)], hear)
+
+    def hearing_pushes(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Have `hear` called for what is pushed to whoever holds the session's own stream."""
+        return self._switchboard.listening([self._keys.push(session_id)], hear)
+
+    def _touch(self, pipe: Any, session_id: str) -> None:
+        for key in (self._keys.session(session_id), self._keys.followed(session_id), self._keys.calls(session_id)):
+            pipe.pexpire(key, self._idle_ms)
+        pipe.pexpire(self._keys.sessions, self._idle_ms)

@@ -1,0 +1,72 @@
+"""What a creation on one shard must know of the others: how many tasks are open there, and whose key is in use.
+
+Other shards must not hold a creation up: one that is slow to answer counts as it last did.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.store.connection.client import store_errors
+from windlass.store.formats.keys import Keys
+
+__all__ = ["Elsewhere"]
+
+_FRESH = 1.0
+"""Seconds for which a count is believed."""
+_PATIENCE = 0.25
+"""Seconds that another shard gets to answer."""
+_REMEMBERED = 10_000
+
+
+class Elsewhere:
+    """For one process."""
+
+    def __init__(self, clients: Mapping[str, Redis], keys: Keys) -> None:
+        """`clients`: by shard."""
+        self._clients = clients
+        self._keys = keys
+        self._known: dict[tuple[str, str], tuple[int, int]] = {}
+        self._until: dict[tuple[str, str], float] = {}
+        self._silent_until: dict[str, float] = {}
+
+    async def counts(self, principal: str, *, but: str) -> tuple[int, int]:
+        """Open tasks of a principal, and of everybody, on all shards but one."""
+        counts = await asyncio.gather(*(self._count(shard, principal) for shard in self._clients if shard != but))
+        return sum(mine for mine, _ in counts), sum(everybody for _, everybody in counts)
+
+    async def once(self, key: str, *, but: str) -> list[tuple[str, str]]:
+        """Tasks, and digests of their calls, that an idempotency key, `principal:key`, stands for on other shards."""
+        asked = (self._ask(shard, [("GET", self._keys.once(key))]) for shard in self._clients if shard != but)
+        found = [reply[0].decode().partition(" ") for reply in await asyncio.gather(*asked) if reply and reply[0]]
+        return [(task_id, digest) for task_id, _, digest in found]
+
+    async def _count(self, shard: str, principal: str) -> tuple[int, int]:
+        key = shard, principal
+        if monotonic() >= self._until.get(key, 0.0):
+            if len(self._until) > _REMEMBERED:
+                self._until.clear()
+                self._known.clear()
+            self._until[key] = monotonic() + _FRESH
+            told = await self._ask(shard, [("ZCARD", self._keys.open(principal)), ("ZCARD", self._keys.live)])
+            if told is not None:
+                self._known[key] = int(told[0]), int(told[1])
+        return self._known.get(key, (0, 0))
+
+    async def _ask(self, shard: str, commands: list[tuple[str, str]]) -> list[Any] | None:
+        """The replies; None where they do not come in time. Who was silent just now is not asked."""
+        if monotonic() < self._silent_until.get(shard, 0.0):
+            return None
+        try:
+            with store_errors():
+                async with asyncio.timeout(_PATIENCE), self._clients[shard].pipeline(transaction=False) as pipe:
+                    for command in commands:
+                        pipe.execute_command(*command)
+                    return list(await pipe.execute())
+        except StoreUnavailable:  # a timeout is one, too
+            self._silent_until[shard] = monotonic() + _FRESH
+            return None

@@ -1,0 +1,58 @@
+"""arq's formats: the job it would find in Redis, written and read as JSON, never pickle.
+
+A job names one registered function and carries the task id alone; arguments stay in our own, sealed key.
+"""
+
+import json
+from time import time
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from arq.connections import RedisSettings
+
+from windlass.store.connection.sentinel import watched_in
+from windlass.store.settings import StoreSettings
+
+__all__ = ["JOB_FUNCTION", "arq_job", "arq_redis_settings", "job_from_json", "job_to_json"]
+
+JOB_FUNCTION = "windlass"
+"""Name of the arq function that runs any task; `lua/reconcile.lua` writes it too."""
+
+
+def arq_job(task_id: str) -> bytes:
+    """The job as arq stores it: try, function, arguments, keywords, enqueue time (for arq's log only)."""
+    return json.dumps({"t": None, "f": JOB_FUNCTION, "a": [task_id], "k": {}, "et": int(time() * 1000)}).encode()
+
+
+def job_to_json(job: dict[str, Any]) -> bytes:
+    """arq's job_serializer; what is not JSON (a result, an exception) is kept as its type's name."""
+    return json.dumps(job, default=lambda value: type(value).__name__).encode()
+
+
+def job_from_json(stored: bytes) -> dict[str, Any]:
+    """arq's job_deserializer."""
+    job: dict[str, Any] = json.loads(stored)
+    return job
+
+
+def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
+    """Our address as arq wants it."""
+    url = settings.redis_url or ""
+    watched = watched_in(url)
+    if watched is not None:
+        return RedisSettings(
+            host=list(watched.sentinels),
+            sentinel=True,
+            sentinel_master=watched.name,
+            database=watched.options["db"],
+            username=watched.options["username"],
+            password=watched.options["password"],
+            ssl=watched.is_tls,
+            conn_retries=10,
+        )
+    arq = RedisSettings.from_dsn(url)
+    parts = urlsplit(url)
+    if parts.password:
+        arq.password = unquote(parts.password)
+    arq.conn_retries = 10
+    return arq

@@ -1,0 +1,126 @@
+"""What a creation hands to its script, and the record it makes."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from windlass.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
+from windlass.engine.record import Lane, NewTask, TaskRecord
+from windlass.engine.status import Status
+from windlass.store.formats.sealing import Sealer
+from windlass.store.settings import StoreSettings
+from windlass.store.tasks.arq_job import arq_job
+
+__all__ = ["creation", "new_record", "packed", "refusal", "sealed_answers"]
+
+
+def creation(task: NewTask, settings: StoreSettings, elsewhere: tuple[int, int] = (0, 0)) -> list[Any]:
+    """ARGV of `create`; `elsewhere`: open tasks of the principal, and of everybody, that this Redis knows nothing of.
+
+    Redis refuses an expiry of 0, so nothing is kept for less than a millisecond.
+    """
+    retention = max(1, _ms(settings.kept_for(task.retention)))
+    poll = max(1, _ms(task.poll_interval))
+    whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
+    quotas = [_rest(settings.open_limit, elsewhere[0]), _rest(settings.open_limit_total, elsewhere[1])]
+    return [
+        *whole,
+        task.idempotency or "",
+        *quotas,
+        task.listed_for,
+        task.rerun_of or "",
+        task.idempotency_of,
+        *_limits(task),
+        *_turns(task),
+    ]
+
+
+def _rest(limit: int, elsewhere: int) -> int:
+    """What of a quota is left for this Redis: 0 = no limit, -1 = nothing."""
+    return limit and (limit - elsewhere if elsewhere < limit else -1)
+
+
+def _limits(task: NewTask) -> list[Any]:
+    return [task.retries or "", "" if task.deadline is None else _ms(task.deadline)]
+
+
+def _turns(task: NewTask) -> list[Any]:
+    lane = task.lane
+    return [task.priority, lane.key, lane.limit, _rate(lane) or ""] if lane else [task.priority, "", "", ""]
+
+
+def refusal(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
+    """What to raise when `create` replied that it made nothing."""
+    if reply[0] == b"reused":
+        return KeyReused(task_id=reply[1].decode())
+    is_theirs = reply[1] == b"principal"
+    whose, limit = ("You have", settings.open_limit) if is_theirs else ("This server has", settings.open_limit_total)
+    return QuotaExceeded(f"{whose} {limit:,} open tasks, the limit. Wait for one to end, or cancel one.")
+
+
+def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
+    """The record right after the creation at `now`, milliseconds since 1970."""
+    return TaskRecord(
+        id=task.id,
+        tool=task.tool,
+        queue=task.queue,
+        principal=task.principal,
+        status=Status.PENDING,
+        created_ms=now,
+        updated_ms=now,
+        seq=1,
+        rerun_of=task.rerun_of,
+        retries=task.retries,
+        deadline_ms=None if task.deadline is None else now + _ms(task.deadline),
+        retention_ms=max(1, _ms(settings.kept_for(task.retention))),
+        poll_ms=max(1, _ms(task.poll_interval)),
+        priority=task.priority,
+        lane=task.lane.key if task.lane else None,
+        lane_limit=task.lane.limit if task.lane else None,
+        rate=_rate(task.lane) if task.lane else None,
+    )
+
+
+def _rate(lane: Lane) -> str | None:
+    """The rate of a lane as scripts read it."""
+    if lane.rate is None:
+        return None
+    return f"{lane.rate[0]}/{lane.rate[1]}" + ("/start" if lane.is_left_at_start else "")
+
+
+def _ms(length: timedelta) -> int:
+    return int(length.total_seconds() * 1000)
+
+
+def packed(sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any]) -> bytes:
+    """Arguments and call context as they will be stored, in at most `limit` bytes.
+
+    Raises:
+        PayloadTooLarge, BadArguments: see `TaskStore.pack`.
+    """
+    try:
+        sealed = sealer.seal(payload, task_id=task_id, field="args")
+    except (TypeError, ValueError) as exc:
+        raise BadArguments("The arguments hold a value or text that cannot be written as JSON.") from exc
+    if len(sealed) > limit:
+        raise PayloadTooLarge(
+            f"The arguments are {len(sealed):,} bytes; this server accepts {limit:,}. Send a reference instead.",
+            limit=limit,
+        )
+    return sealed
+
+
+def sealed_answers(sealer: Sealer, task_id: str, answers: Mapping[str, Any]) -> list[Any]:
+    """Key, answer, key, answer... as they will be stored.
+
+    Raises:
+        BadArguments: an answer is not JSON.
+    """
+    try:
+        return [
+            word
+            for key, value in answers.items()
+            for word in (key, sealer.seal(value, task_id=task_id, field="inputs"))
+        ]
+    except (TypeError, ValueError) as exc:
+        raise BadArguments("The answers hold a value or text that cannot be written as JSON.") from exc

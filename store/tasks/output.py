@@ -1,0 +1,107 @@
+"""What tools emit while they run: written by the worker that holds the fence, read by anybody who may see the task.
+
+A capped stream in Redis, its chunks sealed like every payload.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.artifact import Chunk
+from windlass.engine.errors import ChunkRefused, FenceLost
+from windlass.store.connection.client import store_errors
+from windlass.store.formats.keys import Keys
+from windlass.store.formats.records import readable
+from windlass.store.formats.sealing import Sealer
+from windlass.store.pubsub.hub import Switchboard
+from windlass.store.pubsub.task_feed import Subscription
+from windlass.store.scripts import Scripts
+from windlass.store.settings import StoreSettings
+
+__all__ = ["OutputStore", "chunk_of"]
+
+_MOST_CHUNKS = 10_000
+
+
+class OutputStore:
+    """The chunks of every task of one deployment."""
+
+    def __init__(
+        self, redis: Redis, settings: StoreSettings, scripts: Scripts, switchboard: Switchboard | None = None
+    ) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._scripts = scripts
+        self._keys = Keys(settings.prefix)
+        self._sealer = Sealer(settings.seal_keys)
+        self._switchboard = switchboard
+
+    def pack(self, task_id: str, chunk: Any) -> bytes:
+        """A chunk as it will be stored.
+
+        Raises:
+            ChunkRefused: too large, or not JSON.
+        """
+        try:
+            packed = self._sealer.seal(chunk, task_id=task_id, field="output")
+        except (TypeError, ValueError) as exc:
+            raise ChunkRefused(f"A chunk must be text or JSON, not {type(chunk).__name__}.", task_id=task_id) from exc
+        limit = min(self._settings.max_chunk, self._settings.max_output)
+        if len(packed) > limit:
+            raise ChunkRefused(
+                f"A chunk of {len(packed):,} bytes is over the limit, {limit:,}: emit less, or attach a file.",
+                task_id=task_id,
+                limit=limit,
+            )
+        return packed
+
+    async def add(self, task_id: str, fence: int, packed: Sequence[bytes], *, turn: str = "") -> int:
+        """Add packed chunks in this order; the number of the last. Saying it again with the same `turn` adds nothing.
+
+        Raises:
+            FenceLost: the task is somebody else's now, or has ended.
+        """
+        limits = (_MOST_CHUNKS, self._settings.max_output)
+        args = [task_id, fence, *limits, turn or secrets.token_hex(8), *packed]
+        with store_errors():
+            reply = await self._scripts.run(self._redis, "emit", [self._keys.output(task_id)], args)
+        if reply == b"lost":
+            raise FenceLost(task_id=task_id)
+        return int(reply)
+
+    async def read(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:
+        """The next chunks of a task after a number. Whether the reader may see the task is the caller's to check.
+
+        Raises:
+            SealBroken: sealed with a key that is not in the ring.
+        """
+        with store_errors():
+            entries = await self._redis.xrange(self._keys.output(task_id), min=f"({after}-0", count=count)
+        return [chunk_of(task_id, entry_id, field, self._sealer) for entry_id, field in entries]
+
+    @asynccontextmanager
+    async def follow(self, task_id: str) -> AsyncIterator[Subscription]:
+        """News whenever the task emits or changes; each counts as news once at the beginning."""
+        assert self._switchboard is not None, "opened with the store"
+        subscription = Subscription()
+        channels = [self._keys.output(task_id), self._keys.record(task_id)]
+        async with self._switchboard.listening(channels, lambda _channel, _message: subscription.tell(task_id)):
+            yield subscription
+
+
+def chunk_of(task_id: str, entry_id: bytes, field: Mapping[bytes, bytes], sealer: Sealer) -> Chunk:
+    """One stream entry.
+
+    Raises:
+        SealBroken: it cannot be read.
+    """
+    with readable(task_id):
+        return Chunk(
+            number=int(entry_id.split(b"-")[0]),
+            attempt=int(field[b"attempt"]),
+            at_ms=int(field[b"at"]),
+            content=sealer.open(field[b"chunk"], task_id=task_id, field="output"),
+        )

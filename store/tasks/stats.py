@@ -1,0 +1,102 @@
+"""Counts of tasks and who works on them, as Redis shows them: the same from whichever replica it is asked."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from windlass.engine.status import Status
+from windlass.store.formats.keys import Keys
+
+__all__ = ["Census", "QueueCount", "census_of", "census_of_all", "live_workers", "queues_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueCount:
+    """One queue."""
+
+    name: str
+    depth: int
+    """Its open tasks: waiting, running, or asking; not those that wait for a place in a full lane."""
+    due: int
+    """Of these, those that wait for a worker right now."""
+    oldest_ms: int
+    """How long the next of those has waited."""
+    by_status: dict[str, int]
+    """Open tasks by state; `other` where there were too many to look at each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """All tasks."""
+
+    open: int
+    kept: int
+    """Tasks that can be read, ended ones included."""
+    dead_letters: int
+    """Tasks that broke for good and were not run again."""
+    ended: dict[tuple[str, str], int]
+    """How many have ever ended, by state and queue; only grows."""
+    queues: tuple[QueueCount, ...]
+    unreachable: tuple[str, ...] = ()
+    """Names of shards that are not counted, because they do not answer."""
+
+
+def census_of(reply: Sequence[Any]) -> Census:
+    """What `census` replied."""
+    _now, opened, kept, dead, flat, *rows = reply
+    ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return Census(opened, kept, dead, ended, tuple(map(_queue, rows)))
+
+
+def census_of_all(parts: Sequence[Census], unreachable: tuple[str, ...]) -> Census:
+    """The sum of the shards that answer."""
+    ended: Counter[tuple[str, str]] = Counter()
+    queues: dict[str, QueueCount] = {}
+    for part in parts:
+        ended.update(part.ended)
+        for one in part.queues:
+            queues[one.name] = _sum(queues[one.name], one) if one.name in queues else one
+    return Census(
+        open=sum(part.open for part in parts),
+        kept=sum(part.kept for part in parts),
+        dead_letters=sum(part.dead_letters for part in parts),
+        ended=dict(ended),
+        queues=tuple(queues.values()),
+        unreachable=unreachable,
+    )
+
+
+def _sum(one: QueueCount, other: QueueCount) -> QueueCount:
+    """A queue that has tasks on two shards."""
+    by_status = dict(Counter(one.by_status) + Counter(other.by_status))
+    oldest = max(one.oldest_ms, other.oldest_ms)
+    return QueueCount(one.name, one.depth + other.depth, one.due + other.due, oldest, by_status)
+
+
+def _queue(row: Sequence[Any]) -> QueueCount:
+    name, depth, due, oldest, *flat = row
+    counts = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    counts.pop("gone", None)
+    # A due task waits, or its lease has just lapsed, so that it will be claimed like one that does.
+    counts[Status.PENDING] = counts.get(Status.PENDING, 0) + due
+    if unseen := depth - sum(counts.values()):
+        counts["other"] = unseen
+    return QueueCount(name.decode(), depth, due, oldest, counts)
+
+
+def queues_of(worker: Mapping[str, Any]) -> list[str]:
+    """The queues a live worker serves."""
+    return str(worker["queue"]).split(",")
+
+
+async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
+    """What each live worker says of itself, sorted by name; the names of dead ones are forgotten."""
+    names: Any = await redis.smembers(keys.workers)  # type: ignore[misc]
+    said = await redis.mget([keys.worker(name.decode()) for name in names]) if names else []
+    if gone := [name for name, one in zip(names, said, strict=True) if one is None]:
+        await redis.srem(keys.workers, *gone)  # type: ignore[misc]
+    return sorted((json.loads(one) for one in said if one), key=lambda one: str(one["worker"]))

@@ -1,0 +1,114 @@
+"""Our tasks on a stock `arq` worker process: correct, only slower than `windlass worker`.
+
+arq's own bookkeeping deletes a job when its function returns, so whenever a task is not over the function raises
+arq's `Retry`, which leaves the queue as our scripts wrote it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+from arq.worker import Retry, func
+
+from windlass.engine.errors import OperatorError, SettingsError
+from windlass.engine.ports import ToolSource
+from windlass.store.formats.keys import Keys
+from windlass.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
+from windlass.workers.attempts.active import Stop
+from windlass.workers.attempts.ending import Ending
+from windlass.workers.runtime import Station, open_station
+from windlass.workers.settings import WorkerSettings
+
+__all__ = ["arq_arguments", "stock_settings"]
+
+log = structlog.get_logger()
+_NEVER = 10**9
+"""Seconds, or tries: more than any task sees. arq's own limits must not end a task; its policy does."""
+_STATION = "windlass.station"
+_STACK = "windlass.stack"
+
+
+def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:
+    """Arguments of `arq.worker.Worker`, the same for our worker and a stock one. arq itself knows one queue."""
+    return {
+        "functions": [func(_run, name=JOB_FUNCTION, max_tries=_NEVER, timeout=_NEVER, keep_result=0)],
+        "queue_name": Keys(settings.prefix).queue(settings.queues[0]),
+        "redis_settings": arq_redis_settings(settings),
+        "max_jobs": settings.concurrency,
+        "max_tries": _NEVER,
+        "job_timeout": _NEVER,
+        "keep_result": 0,
+        "poll_delay": min(0.5, settings.poll),
+        "job_serializer": job_to_json,
+        "job_deserializer": job_from_json,
+        "log_results": False,
+    }
+
+
+def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> type:
+    """A settings class for `arq path.to.WorkerSettings`. `load` is called when the worker starts.
+
+    Raises:
+        SettingsError: there is more than one queue to serve.
+    """
+
+    if len(settings.queues) > 1:
+        raise SettingsError(f"An arq worker serves one queue, not {settings.queue}: start one for each.")
+    settings = settings.at_own_shard()
+
+    async def on_startup(ctx: dict[Any, Any]) -> None:
+        stack = ctx[_STACK] = AsyncExitStack()
+        ctx[_STATION] = await stack.enter_async_context(open_station(load(), settings))
+
+    async def on_shutdown(ctx: dict[Any, Any]) -> None:
+        await ctx[_STACK].aclose()
+
+    hooks = {"on_startup": staticmethod(on_startup), "on_shutdown": staticmethod(on_shutdown)}
+    return type("WorkerSettings", (), {**arq_arguments(settings), **hooks})
+
+
+async def _run(ctx: dict[Any, Any], task_id: str) -> None:
+    """The one function arq knows: claim this task, run it, settle it."""
+    try:
+        over = await _work(ctx[_STATION], task_id)
+    except OperatorError as exc:
+        log.warning("store.turn_failed", error=str(exc))
+        over = False
+    if not over:
+        raise Retry
+
+
+async def _work(station: Station, task_id: str) -> bool:
+    """One attempt, if the task may be had; True if the task is over.
+
+    Raises:
+        OperatorError: the store did not answer, or refused.
+    """
+    store = station.store
+    _, claims = await store.turn([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
+    if claims is None or not claims.tasks:
+        return not await store.is_open(task_id)
+    station.slots.take()
+    attempt = station.attempt(claims.tasks[0])
+    running = asyncio.create_task(attempt.run())
+    try:
+        ending = await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # arq is told to end, and waits for its jobs to do so.
+        attempt.stop(Stop.DRAIN)
+        if (ending := await running) is not None:
+            await _settle(station, ending)
+        raise
+    return ending is not None and await _settle(station, ending)
+
+
+async def _settle(station: Station, ending: Ending) -> bool:
+    try:
+        replies, _ = await station.store.turn(station.calls_of(ending))
+    except OperatorError:
+        # It stays untold, so let the lease lapse: the task runs again.
+        station.held.remove(ending.task.id, ending.task.fence)
+        raise
+    return station.note(ending, replies[-1])

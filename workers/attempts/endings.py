@@ -1,0 +1,130 @@
+"""What the end of a tool's run means for its task: an outcome, another attempt, a wait for answers."""
+
+import asyncio
+import secrets
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from windlass.engine.errors import (
+    AuthorError,
+    FenceLost,
+    MemoryExceeded,
+    NotKeepable,
+    ProcessDied,
+    RecordMismatch,
+    StepMisused,
+    TooLargeToKeep,
+)
+from windlass.engine.outcome import Broke, Fault, Outcome
+from windlass.engine.policy import TaskConfig
+from windlass.engine.ports import Toolbox
+from windlass.engine.retrying import Retry
+from windlass.store.claims.claims import Claimed
+from windlass.workers.attempts.active import Stop
+from windlass.workers.attempts.ending import Ending, Finish, Park, Release
+
+__all__ = ["Ended", "judge"]
+
+log = structlog.get_logger()
+_AUTHORS: dict[type[AuthorError], Fault] = {
+    RecordMismatch: Fault.MISMATCH,
+    StepMisused: Fault.MISMATCH,
+    NotKeepable: Fault.NOT_JSON,
+    TooLargeToKeep: Fault.TOO_LARGE,
+}
+"""Errors that another attempt would only repeat. Their text is ours, and says what to do."""
+
+
+class TimedOut(TimeoutError):
+    """The attempt has run as long as its policy allows."""
+
+
+Ended = Outcome | BaseException | Stop
+"""How a tool's run ended: by itself, by what it raised, or because it was told to stop."""
+
+
+def judge(
+    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, ended: Ended, left: timedelta | None = None
+) -> Ending | None:
+    """The ending of the attempt; None when its word no longer counts. `left`: until the task must have ended."""
+    if isinstance(ended, BaseException):
+        ended = _cause(ended)
+    match ended:
+        case Stop.LOST | FenceLost():
+            return None
+        case Stop.DRAIN:
+            return Release(claimed, timedelta(0), claimed.failures, "drain")
+        case Stop.PARK:
+            return Park(claimed)
+        case Stop.DEADLINE:
+            limit = policy.time_limit.total_seconds() if policy.time_limit else 0
+            return Finish(claimed, Broke(Fault.DEADLINE, f"{claimed.tool} had not ended at its deadline, {limit:g} s."))
+        case Stop.TIMEOUT:
+            return _failed(claimed, policy, toolbox, TimedOut(), left)
+        case BaseException():
+            return _failed(claimed, policy, toolbox, ended, left)
+        case _:
+            return Finish(claimed, ended)
+
+
+def _failed(
+    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException, left: timedelta | None
+) -> Ending:
+    """A crash, an exit or a timeout: try again, or say so."""
+    reference = secrets.token_hex(4)
+    facts = {"tool": claimed.tool, "reference": reference, "attempt": claimed.attempt}
+    fault = next((_AUTHORS[kind] for kind in type(crash).__mro__ if kind in _AUTHORS), None)
+    if fault is not None:
+        log.error("tool.record_refused", fault=fault.value, detail=str(crash), **facts)
+        return Finish(claimed, Broke(fault, str(crash), reference))
+    reason = _tell(crash, facts)
+    delay = _delay(policy, claimed.failures + 1, crash)
+    if delay is not None and (left is None or delay < left):
+        return Release(claimed, delay, claimed.failures + 1, reason)
+    return _given_up(claimed, policy, toolbox, crash, reference)
+
+
+def _tell(crash: BaseException, facts: dict[str, Any]) -> str:
+    """Log the failure; the word for it."""
+    if isinstance(crash, TimedOut):
+        log.warning("tool.timed_out", **facts)
+        return "timed_out"
+    if isinstance(crash, Retry):
+        log.warning("tool.asked_again", detail=str(crash), **facts)
+        return "asked_again"
+    log.error("tool.crashed", exc_info=crash, **facts)
+    return "crashed"
+
+
+def _delay(policy: TaskConfig, failures: int, crash: BaseException) -> timedelta | None:
+    try:
+        return policy.retry_delay(failures, crash)
+    except Exception as exc:
+        log.error("policy.crashed", error=type(exc).__name__, exc_info=exc)
+        return None
+
+
+def _given_up(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException, reference: str) -> Finish:
+    tool = claimed.tool
+    if isinstance(crash, TimedOut):
+        limit = policy.run_limit.total_seconds() if policy.run_limit else 0
+        return Finish(claimed, Broke(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
+    if isinstance(crash, ProcessDied):
+        fault = Fault.MEMORY if isinstance(crash, MemoryExceeded) else Fault.DIED
+        return Finish(claimed, Broke(fault, str(crash), reference))
+    if not isinstance(crash, Exception | asyncio.CancelledError):
+        text = f"{tool} tried to end its process ({type(crash).__name__})."
+        return Finish(claimed, Broke(Fault.EXITED, text, reference))
+    return Finish(claimed, toolbox.blame(tool, crash, reference), "crashed")
+
+
+def _cause(ended: BaseException) -> BaseException:
+    """What an error is about: of a group of branches, the fault of the author's that ended it, if there is one."""
+    if isinstance(ended, BaseExceptionGroup):
+        fatal: BaseException | None = ended.subgroup((*_AUTHORS, FenceLost))
+        while isinstance(fatal, BaseExceptionGroup):
+            fatal = fatal.exceptions[0]
+        return fatal or ended
+    return ended

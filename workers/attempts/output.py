@@ -1,0 +1,54 @@
+"""What one attempt leaves beside its result - output and artifacts - written under its fence.
+
+A tool that emits or attaches waits until it is kept, and an outage of the store only makes it wait longer.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterable
+from functools import partial
+from typing import Any
+
+from windlass.engine.artifact import Artifact
+from windlass.store.artifacts.artifacts import ArtifactStore
+from windlass.store.connection.retry import patiently
+from windlass.store.tasks.output import OutputStore
+
+__all__ = ["AttemptOutlet"]
+
+
+class AttemptOutlet:
+    """The outlet of one attempt."""
+
+    def __init__(
+        self, output: OutputStore, artifacts: ArtifactStore, *, task_id: str, fence: int, inline_limit: int
+    ) -> None:
+        self._output = output
+        self._artifacts = artifacts
+        self._task_id = task_id
+        self._fence = fence
+        self._turn = asyncio.Lock()
+        self.inline_limit = inline_limit
+
+    async def emit(self, chunk: Any) -> None:
+        """Add a chunk; they are kept in the order in which `emit` was called.
+
+        Raises:
+            ChunkRefused: too large, or not JSON.
+            FenceLost: the task is no longer this attempt's.
+        """
+        packed = self._output.pack(self._task_id, chunk)
+        async with self._turn:
+            await patiently(partial(self._output.add, self._task_id, self._fence, [packed], turn=secrets.token_hex(8)))
+
+    async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
+        """Keep a file.
+
+        Raises:
+            ArtifactTooLarge: too many bytes, or too many artifacts.
+            ArtifactsUnavailable: the directory or bucket cannot be written.
+            FenceLost: the task is no longer this attempt's.
+        """
+        artifact = await self._artifacts.write(content, task_id=self._task_id, name=name, mime_type=mime_type)
+        await self._artifacts.attach(artifact, self._fence)
+        return artifact

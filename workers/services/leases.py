@@ -1,0 +1,95 @@
+"""Renews the leases of this process from a thread and a connection of its own, and keeps its health key.
+
+A tool that blocks the event loop must not lose its lease, so nothing here may depend on the loop; what is learned
+(a lost lease) is handed to it.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+import structlog
+
+from windlass.engine.errors import StoreUnavailable
+from windlass.store.claims.heartbeat import Presence
+from windlass.workers.attempts.active import Held, Stop
+
+__all__ = ["LeaseKeeper"]
+
+log = structlog.get_logger()
+_OUTAGE_PAUSE = 0.5
+"""Seconds between tries while Redis does not answer."""
+
+
+class LeaseKeeper:
+    """A background service: start, stop."""
+
+    def __init__(self, presence: Presence, held: Held, lease: float, health: Callable[[], Mapping[str, Any]]) -> None:
+        self._presence = presence
+        self._held = held
+        self._every = lease / 3
+        self._health = health
+        self._stopping = threading.Event()
+        self._hurry = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="windlass.leases", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
+
+    def start(self) -> None:
+        """Start renewing; call from the event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def renew_now(self) -> None:
+        """Renew without waiting for the time: the health key has news."""
+        self._hurry.set()
+
+    async def stop(self) -> None:
+        """Stop renewing and drop the health key; returns when the thread has ended."""
+        # Not `to_thread(join)`: tools may have filled the loop's executor for ever.
+        self._stopping.set()
+        self._hurry.set()
+        await self._ended.wait()
+
+    def _run(self) -> None:
+        try:
+            self._renew_until_stopped()
+            self._presence.leave()
+        finally:
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _renew_until_stopped(self) -> None:
+        down = False
+        while not self._stopping.is_set():
+            self._hurry.clear()
+            held = self._held.fences()
+            began = monotonic()
+            try:
+                lost = self._presence.renew(held, self._health())
+            except StoreUnavailable:
+                if not down:
+                    log.warning("store.unreachable", held=len(held))
+                down = True
+                self._stopping.wait(min(_OUTAGE_PAUSE, self._every))
+                continue
+            if down:
+                log.info("store.back", held=len(held))
+                down = False
+            if lost:
+                self._report(lost, dict(held))
+            self._held.renewed([one for one in held if one[0] not in lost], began)
+            self._hurry.wait(self._every)
+
+    def _report(self, lost: list[str], fences: dict[str, int]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._give_up, lost, fences)
+
+    def _give_up(self, lost: list[str], fences: dict[str, int]) -> None:
+        for task_id in lost:
+            task = self._held.find(task_id)
+            if task is not None and task.fence == fences[task_id]:
+                log.info("lease.lost", task_id=task_id, fence=task.fence)
+                task.stop(Stop.LOST)

@@ -1,0 +1,56 @@
+"""Repairs the queue now and then: an open task that something else took out of it is put back. And sweeps artifacts."""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from windlass.engine.errors import ArtifactsUnavailable, StoreUnavailable
+from windlass.store.artifacts.artifacts import ArtifactStore
+from windlass.store.claims.claims import ClaimStore
+
+__all__ = ["Reconciler"]
+
+log = structlog.get_logger()
+
+
+class Reconciler:
+    """A background service: start, stop. Of all the workers, one repairs at a time."""
+
+    def __init__(self, store: ClaimStore, artifacts: ArtifactStore, every: timedelta) -> None:
+        self._store = store
+        self._artifacts = artifacts
+        self._every = every
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start repairing."""
+        self._task = asyncio.create_task(self._run(), name="windlass.reconciler")
+
+    async def stop(self) -> None:
+        """Stop repairing."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                mended = await self._store.reconcile(self._every)
+                if mended:
+                    log.warning("queue.repaired", mended=mended)
+                if mended is not None:
+                    await self._sweep()
+            await asyncio.sleep(self._every.total_seconds())
+
+    async def _sweep(self) -> None:
+        """Delete expired artifacts outside Redis; a bounded number, the rest next time."""
+        try:
+            swept = await self._artifacts.sweep()
+        except ArtifactsUnavailable as exc:
+            log.warning("artifacts.not_swept", detail=str(exc))
+            return
+        if swept:
+            log.info("artifacts.swept", swept=swept)
