@@ -4,8 +4,8 @@ WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY constraints/build.txt constraints/runtime.txt constraints/
 # Dependencies before the source, so that an edit of the source leaves their layer alone.
-RUN python -m venv /opt/windlass \
- && /opt/windlass/bin/pip install --require-hashes -r constraints/runtime.txt \
+RUN python -m venv /opt/taskmill \
+ && /opt/taskmill/bin/pip install --require-hashes -r constraints/runtime.txt \
  && pip install --require-hashes -r constraints/build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY engine engine
@@ -15,15 +15,15 @@ COPY server server
 COPY cli cli
 COPY testing testing
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir wheel . \
- && /opt/windlass/bin/pip install --no-deps --no-index wheel/*.whl
+ && /opt/taskmill/bin/pip install --no-deps --no-index wheel/*.whl
 
 FROM python:3.12-slim
-RUN useradd --system --create-home --uid 10001 windlass
-COPY --from=build /opt/windlass /opt/windlass
+RUN useradd --system --create-home --uid 10001 taskmill
+COPY --from=build /opt/taskmill /opt/taskmill
 COPY examples /app/examples
-ENV PATH=/opt/windlass/bin:$PATH PYTHONUNBUFFERED=1 WINDLASS_HOME=/home/windlass/.windlass
+ENV PATH=/opt/taskmill/bin:$PATH PYTHONUNBUFFERED=1 TASKMILL_HOME=/home/taskmill/.taskmill
 WORKDIR /app
-USER windlass
+USER taskmill
 EXPOSE 8000
-ENTRYPOINT ["windlass"]
+ENTRYPOINT ["taskmill"]
 CMD ["--help"]

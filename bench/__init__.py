@@ -1,1 +1,1 @@
-"""Measures Windlass beside its peers on this machine, each as the processes its users run. Started by `bench/run`."""
+"""Measures Taskmill beside its peers on this machine, each as the processes its users run. Started by `bench/run`."""

@@ -25,7 +25,7 @@ from bench.cases.progress import PROGRESS
 from bench.cases.rescue import RESCUE
 from bench.cases.result import RESULT
 from bench.cases.start import START
-from bench.contenders import ROOT, WINDLASS, Contender
+from bench.contenders import ROOT, TASKMILL, Contender
 from bench.figures import Result, against_goal
 from bench.machine import facts
 from bench.plan import Plan
@@ -53,7 +53,7 @@ CASES = (
 )
 
 
-_ABOUT = "Measures Windlass beside its peers on this machine. Exit status 1 where a goal is missed."
+_ABOUT = "Measures Taskmill beside its peers on this machine. Exit status 1 where a goal is missed."
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -67,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
     clean_up_on_signals()
     chosen = [case for case in CASES if not args.only or case.name in args.only]
     if args.alone:
-        chosen = [replace(case, contenders=(WINDLASS,)) for case in chosen]
+        chosen = [replace(case, contenders=(TASKMILL,)) for case in chosen]
     _prepare(chosen)
     machine = facts()
     results = _judged(chosen, _measured(chosen, plan))
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--long", action="store_true", help="a million tasks in the deep queue")
     names = [case.name for case in CASES]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--alone", action="store_true", help="measure nobody but Windlass")
+    parser.add_argument("--alone", action="store_true", help="measure nobody but Taskmill")
     parser.add_argument("--rounds", type=int, help="how often everybody is measured (3, quick: 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every count and duration")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
@@ -120,7 +120,7 @@ def _round(case: Case, contender: Contender, plan: Plan) -> Mapping[str, float]:
     try:
         return case.measure(contender, plan)
     except RuntimeError as exc:
-        if contender is WINDLASS:
+        if contender is TASKMILL:
             raise
         print(f"{case.name}: {contender.label} is left out: {str(exc).splitlines()[-1]}", file=sys.stderr)
         return {}

@@ -18,7 +18,7 @@ __all__ = [
     "SDK",
     "STREAQ",
     "TASKIQ",
-    "WINDLASS",
+    "TASKMILL",
     "Contender",
 ]
 
@@ -58,15 +58,15 @@ class Contender:
         return self.python.exists()
 
 
-WINDLASS = Contender(
-    "windlass",
-    "Windlass",
-    _PROGRAMS / "windlass_program.py",
-    redis_variable="WINDLASS_REDIS_URL",
-    slots_variable="WINDLASS_CONCURRENCY",
+TASKMILL = Contender(
+    "taskmill",
+    "Taskmill",
+    _PROGRAMS / "taskmill_program.py",
+    redis_variable="TASKMILL_REDIS_URL",
+    slots_variable="TASKMILL_CONCURRENCY",
     # The checks stay, the numbers are out of the way.
-    environment={"WINDLASS_OPEN_LIMIT": "1000000000", "WINDLASS_OPEN_LIMIT_TOTAL": "1000000000"},
-    unfinished=(("ZCARD", "{windlass}:live"),),
+    environment={"TASKMILL_OPEN_LIMIT": "1000000000", "TASKMILL_OPEN_LIMIT_TOTAL": "1000000000"},
+    unfinished=(("ZCARD", "{taskmill}:live"),),
 )
 SDK = Contender("sdk", "bare SDK", _PROGRAMS / "sdk_program.py")
 FASTMCP = Contender(

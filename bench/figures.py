@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from bench.contenders import WINDLASS
+from bench.contenders import TASKMILL
 
 __all__ = ["Figure", "Goal", "Medians", "Result", "against_goal"]
 
@@ -63,7 +63,7 @@ class Result:
         medians = self.medians
         measured = [medians[peer] for peer in self.figure.peers if peer in medians]
         best = (max if self.figure.more_is_better else min)(measured, default=None)
-        return medians[WINDLASS.name] / best if best else None
+        return medians[TASKMILL.name] / best if best else None
 
     @property
     def is_met(self) -> bool | None:
@@ -75,7 +75,7 @@ class Result:
         """Whether ours reaches the goal itself."""
         if self.goal is None:
             return False
-        ours = self.medians[WINDLASS.name]
+        ours = self.medians[TASKMILL.name]
         return ours >= self.goal if self.figure.more_is_better else ours <= self.goal
 
     @property

@@ -15,7 +15,7 @@ from bench.private_redis import server_program
 
 __all__ = ["facts"]
 
-_OURS = ("windlass", "mcp", "arq", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "pydantic")
+_OURS = ("taskmill", "mcp", "arq", "redis", "hiredis", "uvicorn", "uvloop", "httptools", "pydantic")
 _QUEUES = {"taskiq": ("taskiq", "taskiq-redis")}
 _THEIRS = ("fastmcp", "fastmcp-tasks", "pydocket", "mcp", "redis", "uvicorn", "uvloop", "httptools")
 _ASK = """

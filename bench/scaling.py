@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.contenders import ROOT, WINDLASS
+from bench.contenders import ROOT, TASKMILL
 from bench.machine import facts
 from bench.private_redis import PrivateRedis
 from bench.processes import clean_up_on_signals
@@ -24,7 +24,7 @@ from bench.stage import Stage
 
 __all__ = ["main"]
 
-_PROGRAM = replace(WINDLASS, program=ROOT / "bench" / "programs" / "scaling_program.py")
+_PROGRAM = replace(TASKMILL, program=ROOT / "bench" / "programs" / "scaling_program.py")
 _SHARDED = "other"
 _NAP_MS = 50.0
 _MEASURED = (
@@ -157,7 +157,7 @@ def _rate(wanted: Deployment, tasks: int) -> float:
             for queue in queues:
                 stage.drive("fill", queue, tool, tasks // len(queues), seconds=300)
             for queue in queues:
-                stage.contender = _with(stage, WINDLASS_QUEUE=queue)
+                stage.contender = _with(stage, TASKMILL_QUEUE=queue)
                 for _ in range(wanted.workers):
                     stage.work(wanted.concurrency)
 
@@ -180,7 +180,7 @@ def _other_redis(stage: Stage, queues: Sequence[str]) -> Iterator[list[PrivateRe
     directory.mkdir()
     redis = PrivateRedis(directory)
     try:
-        stage.contender = _with(stage, WINDLASS_SHARDS=f"{_SHARDED}={redis.url}")
+        stage.contender = _with(stage, TASKMILL_SHARDS=f"{_SHARDED}={redis.url}")
         yield [redis]
     finally:
         redis.stop()

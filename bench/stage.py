@@ -25,7 +25,7 @@ _START = 60.0
 @functools.cache
 def _bytecode() -> tempfile.TemporaryDirectory[str]:
     """A place for compiled modules that all programs of the run share; it goes with this process."""
-    return tempfile.TemporaryDirectory(prefix="windlass-bench-bytecode-")
+    return tempfile.TemporaryDirectory(prefix="taskmill-bench-bytecode-")
 
 
 class Stage:
@@ -33,7 +33,7 @@ class Stage:
 
     def __init__(self, contender: Contender) -> None:
         self.contender = contender
-        self.directory = Path(tempfile.mkdtemp(prefix="windlass-bench-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="taskmill-bench-"))
         self.redis: PrivateRedis
         self.programs: list[Program] = []
         self._journal = self.directory / "journal"

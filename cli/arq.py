@@ -1,6 +1,6 @@
-"""`arq windlass.cli.arq.WorkerSettings`: tasks on a stock arq worker. WINDLASS_SERVER names the file.
+"""`arq taskmill.cli.arq.WorkerSettings`: tasks on a stock arq worker. TASKMILL_SERVER names the file.
 
-Correct, only slower than `windlass worker`; for people whose deployment starts arq itself.
+Correct, only slower than `taskmill worker`; for people whose deployment starts arq itself.
 """
 
 import logging
@@ -8,18 +8,18 @@ import os
 import sys
 from typing import Any
 
-from windlass.cli.errors import failure_of, show
-from windlass.cli.loading import load_server
-from windlass.cli.logs import LogLevel, configure
-from windlass.cli.settings import settings_for
-from windlass.engine.errors import SettingsError, WindlassError
-from windlass.store.embedded.server import EmbeddedRedis
-from windlass.workers.arq_worker import stock_settings
-from windlass.workers.settings import WorkerSettings as Settings
+from taskmill.cli.errors import failure_of, show
+from taskmill.cli.loading import load_server
+from taskmill.cli.logs import LogLevel, configure
+from taskmill.cli.settings import settings_for
+from taskmill.engine.errors import SettingsError, TaskmillError
+from taskmill.store.embedded.server import EmbeddedRedis
+from taskmill.workers.arq_worker import stock_settings
+from taskmill.workers.settings import WorkerSettings as Settings
 
 __all__ = ["WorkerSettings"]
 
-_FILE = "WINDLASS_SERVER"
+_FILE = "TASKMILL_SERVER"
 _held: list[EmbeddedRedis] = []
 """The embedded Redis, if it is used: held until this process ends."""
 
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         return _worker_settings()
-    except WindlassError as exc:
+    except TaskmillError as exc:
         # arq would print a traceback around it.
         failure = failure_of(exc)
         show(failure)
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _worker_settings() -> type:
-    configure(LogLevel(os.environ.get("WINDLASS_LOG_LEVEL", LogLevel.INFO.value)))
+    configure(LogLevel(os.environ.get("TASKMILL_LOG_LEVEL", LogLevel.INFO.value)))
     # arq has a handler of its own for its own lines.
     logging.getLogger("arq").propagate = False
     file = os.environ.get(_FILE)

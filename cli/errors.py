@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from windlass.cli.terminal.escaping import printable
-from windlass.engine.errors import SettingsError, StoreUnavailable, WindlassError
+from taskmill.cli.terminal.escaping import printable
+from taskmill.engine.errors import SettingsError, StoreUnavailable, TaskmillError
 
 __all__ = [
     "INTERRUPTED",
@@ -43,7 +43,7 @@ class Failure:
     """The traceback of the author's own module, from its first frame on; empty otherwise."""
 
 
-class Reported(WindlassError):
+class Reported(TaskmillError):
     """A process that this command started could not do its part."""
 
     def __init__(self, failure: Failure) -> None:
@@ -51,15 +51,15 @@ class Reported(WindlassError):
         self.failure = failure
 
 
-class Unanswered(WindlassError):
+class Unanswered(TaskmillError):
     """Nobody answers."""
 
 
-class UsageFault(WindlassError):
+class UsageFault(TaskmillError):
     """The command line does not fit what is there."""
 
 
-def failure_of(error: WindlassError) -> Failure:
+def failure_of(error: TaskmillError) -> Failure:
     """What to say about an error of ours."""
     match error:
         case Reported():
@@ -77,7 +77,7 @@ def show(failure: Failure) -> None:
     """Print a failure on standard error."""
     if failure.trace:
         print(printable(failure.trace.rstrip(), lines=True), file=sys.stderr)
-    print(f"windlass: {printable(failure.message, lines=True)}", file=sys.stderr, flush=True)
+    print(f"taskmill: {printable(failure.message, lines=True)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -85,15 +85,15 @@ def only_cause() -> Iterator[None]:
     """Takes one error of ours out of the groups that task groups wrap around it.
 
     Raises:
-        WindlassError: the first one in the group.
+        TaskmillError: the first one in the group.
     """
     try:
         yield
     except BaseExceptionGroup as group:
-        ours = group.subgroup(WindlassError)
+        ours = group.subgroup(TaskmillError)
         while isinstance(ours, BaseExceptionGroup):
             first = ours.exceptions[0]
-            if isinstance(first, WindlassError):
+            if isinstance(first, TaskmillError):
                 log.debug("command.failed", exc_info=group)
                 raise first from None
             assert isinstance(first, BaseExceptionGroup)

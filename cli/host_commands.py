@@ -1,12 +1,12 @@
-"""The commands that have to do with hosts, as the command line has them: `windlass stdio` and `windlass install`."""
+"""The commands that have to do with hosts, as the command line has them: `taskmill stdio` and `taskmill install`."""
 
 from typing import Annotated
 
 import typer
 
-from windlass.cli import options
-from windlass.cli.install.hosts import HostName
-from windlass.cli.logs import LogLevel, configure
+from taskmill.cli import options
+from taskmill.cli.install.hosts import HostName
+from taskmill.cli.logs import LogLevel, configure
 
 __all__ = ["install", "stdio"]
 
@@ -14,13 +14,13 @@ __all__ = ["install", "stdio"]
 def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: options.Level = LogLevel.INFO) -> None:
     """Serve FILE to a desktop host over standard input and output. Tasks go on when the host ends.
 
-    Hosts start it; `windlass install` tells them how. Everything that is logged or printed goes to standard error.
+    Hosts start it; `taskmill install` tells them how. Everything that is logged or printed goes to standard error.
     """
-    from windlass.cli.stdio.pipes import take_pipes
+    from taskmill.cli.stdio.pipes import take_pipes
 
     pipes = take_pipes()
     configure(log_level)
-    from windlass.cli.stdio.command import stdio as serve
+    from taskmill.cli.stdio.command import stdio as serve
 
     serve(file, pipes, redis_url, log_level)
 
@@ -40,7 +40,7 @@ def install(
     Nothing else in the host's file changes, and a copy of it is kept beside it.
     """
     configure(LogLevel.WARNING)
-    from windlass.cli.install.command import Wish
-    from windlass.cli.install.command import install as change
+    from taskmill.cli.install.command import Wish
+    from taskmill.cli.install.command import install as change
 
     change(Wish(host, file, name, tuple(env or ()), remove, user, dry_run, yes))

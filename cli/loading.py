@@ -14,12 +14,12 @@ from typing import Any
 
 from mcp.server.mcpserver import MCPServer
 
-from windlass.engine.errors import ServerLoadError, WindlassError
-from windlass.server import TaskServer
+from taskmill.engine.errors import ServerLoadError, TaskmillError
+from taskmill.server import TaskServer
 
 __all__ = ["load_server", "place_of"]
 
-_HOME = "windlass_app"
+_HOME = "taskmill_app"
 """Package that a file's module lives in, the same in every process: server and worker compare functions by name."""
 _USUAL_NAMES = ("mcp", "server", "app")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -117,7 +117,7 @@ def _shielded(place: str, execute: Any) -> None:
         raise _crashed(place, exc) from exc
     except SyntaxError as exc:
         raise ServerLoadError(f"{exc.filename or place}, line {exc.lineno}: {exc.msg}.") from exc
-    except WindlassError as exc:
+    except TaskmillError as exc:
         line = _author_line(exc)
         raise ServerLoadError(f"{line or place}: {exc}", **exc.facts) from exc
     except SystemExit as exc:
@@ -169,7 +169,7 @@ def _choose(module: ModuleType, place: str, name: str | None) -> TaskServer[Any]
         raise ServerLoadError(_plain_server(place, plain))
     raise ServerLoadError(
         f"{place} has no server object at its top level. Write there, and not inside a function:\n"
-        "    from windlass.server import TaskServer\n"
+        "    from taskmill.server import TaskServer\n"
         '    mcp = TaskServer("My tools")'
     )
 
@@ -187,6 +187,6 @@ def _not_a_server(module: ModuleType, place: str, name: str, found: list[str]) -
 def _plain_server(place: str, name: str) -> str:
     return (
         f"{place}:{name} is a plain MCPServer, which has no tasks. Change two lines; everything else stays:\n"
-        "    from windlass.server import TaskServer      # beside or instead of MCPServer\n"
+        "    from taskmill.server import TaskServer      # beside or instead of MCPServer\n"
         f"    {name} = TaskServer(...)      # with the arguments that MCPServer got"
     )

@@ -13,12 +13,12 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-from windlass.cli.terminal.escaping import printable_event
+from taskmill.cli.terminal.escaping import printable_event
 
 __all__ = ["FORM", "LEVEL", "LogForm", "LogLevel", "configure"]
 
-LEVEL = "WINDLASS_LOG_LEVEL"
-FORM = "WINDLASS_LOG_FORM"
+LEVEL = "TASKMILL_LOG_LEVEL"
+FORM = "TASKMILL_LOG_FORM"
 """Environment variables by which the processes of isolated tools log as their worker does."""
 
 

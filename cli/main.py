@@ -1,4 +1,4 @@
-"""The `windlass` command: reads the command line, and shows errors of ours as one line.
+"""The `taskmill` command: reads the command line, and shows errors of ours as one line.
 
 The work is in one module a command, imported when it runs: the protocol's library alone takes a second.
 """
@@ -11,16 +11,16 @@ from typing import Annotated
 import structlog
 import typer
 
-from windlass.cli import host_commands, options
-from windlass.cli.errors import UsageFault, failure_of, show
-from windlass.cli.logs import LogForm, LogLevel, configure
-from windlass.cli.tasks import commands as task_commands
-from windlass.engine.errors import WindlassError
+from taskmill.cli import host_commands, options
+from taskmill.cli.errors import UsageFault, failure_of, show
+from taskmill.cli.logs import LogForm, LogLevel, configure
+from taskmill.cli.tasks import commands as task_commands
+from taskmill.engine.errors import TaskmillError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    name="windlass",
+    name="taskmill",
     help="Background tasks for MCP servers: slow tools that never time out.",
     no_args_is_help=True,
     add_completion=False,
@@ -32,7 +32,7 @@ def main() -> None:
     """Run the command line; ends the process with the command's exit code."""
     try:
         app()
-    except WindlassError as exc:
+    except TaskmillError as exc:
         structlog.get_logger().debug("command.failed", exc_info=exc)
         failure = failure_of(exc)
         show(failure)
@@ -41,7 +41,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"windlass {version('windlass')}")
+        print(f"taskmill {version('taskmill')}")
         raise typer.Exit
 
 
@@ -67,10 +67,10 @@ def run(
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops it in order."""
     configure(log_level)
-    from windlass.cli.processes.supervisor import Orders
-    from windlass.cli.serving.run import run as keep_up
-    from windlass.store.settings import read_settings
-    from windlass.workers.settings import WorkerSettings
+    from taskmill.cli.processes.supervisor import Orders
+    from taskmill.cli.serving.run import run as keep_up
+    from taskmill.store.settings import read_settings
+    from taskmill.workers.settings import WorkerSettings
 
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
     orders = Orders(
@@ -98,11 +98,11 @@ def serve(
 ) -> None:
     """Answer requests over HTTP: one replica of FILE's server. Start as many as you like."""
     configure(log_level, log_form)
-    from windlass.cli.processes.parent import Parent
+    from taskmill.cli.processes.parent import Parent
 
     line = Parent(parent)
     with line.hearing():
-        from windlass.cli.serving.serve import serve as answer
+        from taskmill.cli.serving.serve import serve as answer
 
         answer(file, line, {"redis_url": redis_url, "host": host, "port": port, "allowed_hosts": allowed_hosts})
 
@@ -123,11 +123,11 @@ def worker(
 ) -> None:
     """Run the tasks of FILE's server. Start as many as you like, on as many machines."""
     configure(log_level, log_form)
-    from windlass.cli.processes.parent import Parent
+    from taskmill.cli.processes.parent import Parent
 
     line = Parent(parent)
     with line.hearing():
-        from windlass.cli.serving.worker import work
+        from taskmill.cli.serving.worker import work
 
         flags = {
             "redis_url": redis_url,
@@ -156,10 +156,10 @@ def call(
     TOOL gets its arguments as KEY=VALUE: text, or JSON where it does not want text; KEY=@FILE reads a file.
     """
     configure(log_level)
-    from windlass.cli.client.call import Call
-    from windlass.cli.client.call import call as have_conversation
-    from windlass.store.settings import read_settings
-    from windlass.workers.settings import WorkerSettings
+    from taskmill.cli.client.call import Call
+    from taskmill.cli.client.call import call as have_conversation
+    from taskmill.store.settings import read_settings
+    from taskmill.workers.settings import WorkerSettings
 
     if attach is not None and detach:
         raise UsageFault("--detach goes with a call; a task that is attached to runs already.")
@@ -183,7 +183,7 @@ def doctor(
 ) -> None:
     """Check Redis, the settings and FILE, and say what to do about what is wrong. Exit code 1 if something is unfit."""
     configure(log_level)
-    from windlass.cli.doctor.command import examine
+    from taskmill.cli.doctor.command import examine
 
     sys.exit(examine(file, redis_url, as_json=as_json))
 
@@ -195,20 +195,20 @@ def flag_words(**flags: str | float | None) -> tuple[str, ...]:
 
 
 def split_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
-    """The words of `windlass call` as file, tool and arguments. Beside `--url` the file may be left out.
+    """The words of `taskmill call` as file, tool and arguments. Beside `--url` the file may be left out.
 
     Raises:
         UsageFault: something is missing, or too much.
     """
     if attaches:
         if len(words) > 1:
-            raise UsageFault("--attach takes no tool and no arguments: windlass call --attach ID FILE")
+            raise UsageFault("--attach takes no tool and no arguments: taskmill call --attach ID FILE")
         if not words and not has_url:
-            raise UsageFault("Say which server has the task: windlass call --attach ID FILE, or --url URL.")
+            raise UsageFault("Say which server has the task: taskmill call --attach ID FILE, or --url URL.")
         return (words[0] if words else None), "", []
     starts_with_tool = has_url and (len(words) == 1 or (len(words) > 1 and "=" in words[1]))
     if len(words) < (1 if starts_with_tool else 2):
-        raise UsageFault("Say what to call: windlass call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
+        raise UsageFault("Say what to call: taskmill call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
     file, *rest = [None, *words] if starts_with_tool else words
     assert rest[0] is not None
     return file, rest[0], [word for word in rest[1:] if word is not None]

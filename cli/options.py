@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from windlass.cli.logs import LogForm, LogLevel
+from taskmill.cli.logs import LogForm, LogLevel
 
 __all__ = [
     "AllowedHosts",
@@ -38,28 +38,28 @@ CallWords = Annotated[
 ]
 RedisUrl = Annotated[
     str | None,
-    typer.Option(help="redis://, rediss:// or unix:// (WINDLASS_REDIS_URL). Without it: the embedded Redis."),
+    typer.Option(help="redis://, rediss:// or unix:// (TASKMILL_REDIS_URL). Without it: the embedded Redis."),
 ]
-Host = Annotated[str | None, typer.Option(help="Address to listen on (WINDLASS_HOST).", show_default="127.0.0.1")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 = any (WINDLASS_PORT).", show_default="8000")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on (TASKMILL_HOST).", show_default="127.0.0.1")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 = any (TASKMILL_PORT).", show_default="8000")]
 AllowedHosts = Annotated[
     str | None,
-    typer.Option(help="Host names clients use, separated by commas (WINDLASS_ALLOWED_HOSTS).", metavar="A,B"),
+    typer.Option(help="Host names clients use, separated by commas (TASKMILL_ALLOWED_HOSTS).", metavar="A,B"),
 ]
 Concurrency = Annotated[
-    int | None, typer.Option(help="Tasks a worker runs at the same time (WINDLASS_CONCURRENCY).", show_default="10")
+    int | None, typer.Option(help="Tasks a worker runs at the same time (TASKMILL_CONCURRENCY).", show_default="10")
 ]
 Grace = Annotated[
     float | None,
-    typer.Option(help="Seconds running tasks get when the worker is stopped (WINDLASS_GRACE).", show_default="30"),
+    typer.Option(help="Seconds running tasks get when the worker is stopped (TASKMILL_GRACE).", show_default="30"),
 ]
 Queue = Annotated[
     list[str] | None,
-    typer.Option(help="Queue to serve: A,B or repeated (WINDLASS_QUEUE).", metavar="A,B", show_default="default"),
+    typer.Option(help="Queue to serve: A,B or repeated (TASKMILL_QUEUE).", metavar="A,B", show_default="default"),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(help="Run what its queues still have on this shard (WINDLASS_SHARD).", show_default="where they are"),
+    typer.Option(help="Run what its queues still have on this shard (TASKMILL_SHARD).", show_default="where they are"),
 ]
 Url = Annotated[
     str | None, typer.Option(help="A running server, as http://host:port or its endpoint. Without it: Redis itself.")
@@ -68,7 +68,7 @@ Token = Annotated[
     str | None,
     typer.Option(
         help="Bearer token for --url: a user's, or the operator's.",
-        envvar="WINDLASS_API_OPERATOR_TOKEN",
+        envvar="TASKMILL_API_OPERATOR_TOKEN",
         show_envvar=True,
         show_default=False,
     ),
@@ -77,7 +77,7 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_defa
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the field names of the HTTP API.")]
 Level = Annotated[
-    LogLevel, typer.Option("--log-level", help="From which level on to log.", envvar="WINDLASS_LOG_LEVEL")
+    LogLevel, typer.Option("--log-level", help="From which level on to log.", envvar="TASKMILL_LOG_LEVEL")
 ]
 Form = Annotated[LogForm, typer.Option("--log-form", hidden=True)]
 ParentLine = Annotated[int | None, typer.Option("--parent", hidden=True)]

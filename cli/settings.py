@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from windlass.server import TaskServer
-from windlass.store.embedded.server import EmbeddedRedis
-from windlass.store.settings import StoreSettings, read_settings
+from taskmill.server import TaskServer
+from taskmill.store.embedded.server import EmbeddedRedis
+from taskmill.store.settings import StoreSettings, read_settings
 
 __all__ = ["redis_at_hand", "settings_for"]
 

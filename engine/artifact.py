@@ -8,8 +8,8 @@ from typing import Any
 
 __all__ = ["ARTIFACT_URI", "OUTPUT_URI", "Artifact", "Chunk", "artifact_uri", "output_uri"]
 
-ARTIFACT_URI = "windlass://artifact/"
-OUTPUT_URI = "windlass://task/"
+ARTIFACT_URI = "taskmill://artifact/"
+OUTPUT_URI = "taskmill://task/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from math import isfinite
 from time import monotonic
 from typing import Any, Protocol
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.errors import AfterEnd, NotInTask
-from windlass.engine.record import Progress
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.errors import AfterEnd, NotInTask
+from taskmill.engine.record import Progress
 
 __all__ = ["Asker", "Listener", "Outlet", "Recorder", "TaskContext"]
 

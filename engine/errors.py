@@ -1,7 +1,7 @@
-"""Every error Windlass raises, in one tree that says whose fault it is.
+"""Every error Taskmill raises, in one tree that says whose fault it is.
 
 `CallerError`: the client sent something wrong. `AuthorError`: the tool's author did. `OperatorError`: the
-installation or Windlass itself. What a protocol makes of them (codes, HTTP statuses) lives in `server/`, not here.
+installation or Taskmill itself. What a protocol makes of them (codes, HTTP statuses) lives in `server/`, not here.
 """
 
 import inspect
@@ -41,15 +41,15 @@ __all__ = [
     "StepMisused",
     "StoreUnavailable",
     "TaskNotFound",
+    "TaskmillError",
     "TooLargeToKeep",
     "TooManySessions",
     "UnsafeBinding",
-    "WindlassError",
 ]
 
 
-class WindlassError(Exception):
-    """Something went wrong in Windlass."""
+class TaskmillError(Exception):
+    """Something went wrong in Taskmill."""
 
     def __init__(self, message: str | None = None, **facts: Any) -> None:
         """`message` defaults to the class docstring; `facts` are kept as data for logs and replies."""
@@ -57,7 +57,7 @@ class WindlassError(Exception):
         self.facts = facts
 
 
-class CallerError(WindlassError):
+class CallerError(TaskmillError):
     """The request cannot be served as it was sent."""
 
 
@@ -97,7 +97,7 @@ class KeyReused(CallerError):
     """This idempotency key was used for a call with other arguments: send a new key with a new call."""
 
 
-class AuthorError(WindlassError):
+class AuthorError(TaskmillError):
     """The tool, or the module it is in, cannot work as written."""
 
 
@@ -161,7 +161,7 @@ class MemoryExceeded(ProcessDied):
     """An isolated tool used more memory than its limit."""
 
 
-class OperatorError(WindlassError):
+class OperatorError(TaskmillError):
     """The installation needs attention."""
 
 
@@ -174,7 +174,7 @@ class ArtifactsUnavailable(OperatorError):
 
 
 class RedisUnfit(OperatorError):
-    """This Redis cannot keep the promises Windlass makes."""
+    """This Redis cannot keep the promises Taskmill makes."""
 
 
 class NoRedisServer(OperatorError):
@@ -193,9 +193,9 @@ class SealBroken(OperatorError):
     """A stored payload could not be opened: its key is not in the key ring, or the bytes were changed."""
 
 
-class FenceLost(WindlassError):
+class FenceLost(TaskmillError):
     """Another worker owns this task now, or it has ended; this attempt's word no longer counts."""
 
 
-class IllegalMove(WindlassError):
+class IllegalMove(TaskmillError):
     """The task is not in a state from which this move is allowed."""

@@ -6,7 +6,7 @@ Only data: how an event changes a record is in `lifecycle.py`, how it is stored 
 from dataclasses import dataclass
 from typing import Any
 
-from windlass.engine.status import Move
+from taskmill.engine.status import Move
 
 __all__ = ["FINISHING", "Event"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
 from typing import Any
 
-from windlass.engine.errors import PolicyError
+from taskmill.engine.errors import PolicyError
 
 __all__ = ["PRINCIPAL", "KeySource", "arguments_of", "check_arguments", "check_source", "key_of"]
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from windlass.engine.errors import IllegalMove
-from windlass.engine.events import FINISHING, Event
-from windlass.engine.record import Progress, TaskRecord
-from windlass.engine.status import LEGAL_MOVES, Move, Status
+from taskmill.engine.errors import IllegalMove
+from taskmill.engine.events import FINISHING, Event
+from taskmill.engine.record import Progress, TaskRecord
+from taskmill.engine.status import LEGAL_MOVES, Move, Status
 
 __all__ = ["apply", "fold"]
 

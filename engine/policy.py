@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from windlass.engine.errors import PolicyError
-from windlass.engine.key import KeySource, arguments_of, check_arguments, check_source
-from windlass.engine.record import Lane
-from windlass.engine.retrying import (
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.key import KeySource, arguments_of, check_arguments, check_source
+from taskmill.engine.record import Lane
+from taskmill.engine.retrying import (
     Backoff,
     Duration,
     Retry,

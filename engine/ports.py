@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from windlass.engine.context import TaskContext
-from windlass.engine.outcome import Outcome
-from windlass.engine.policy import TaskConfig
+from taskmill.engine.context import TaskContext
+from taskmill.engine.outcome import Outcome
+from taskmill.engine.policy import TaskConfig
 
 __all__ = ["ToolSource", "Toolbox"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from windlass.engine.outcome import Outcome
-from windlass.engine.status import TERMINAL, Status
+from taskmill.engine.outcome import Outcome
+from taskmill.engine.status import TERMINAL, Status
 
 __all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView", "moment"]
 

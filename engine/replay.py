@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from windlass.engine.errors import QuestionMismatch, RecordMismatch, StepMismatch
+from taskmill.engine.errors import QuestionMismatch, RecordMismatch, StepMismatch
 
 __all__ = ["Entry", "Replay", "question_entry", "step_entry"]
 

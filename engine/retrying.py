@@ -6,7 +6,7 @@ What a library calls a wait strategy is made a plain function of the attempt's n
 from collections.abc import Callable
 from datetime import timedelta
 
-from windlass.engine.errors import PolicyError
+from taskmill.engine.errors import PolicyError
 
 __all__ = ["Backoff", "Duration", "Retry", "RetryOn", "as_timedelta", "check_backoff", "check_retry_on", "wait_before"]
 

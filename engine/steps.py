@@ -7,12 +7,12 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from windlass.engine.errors import NotKeepable, StepMisused
-from windlass.engine.threads import in_own_thread
+from taskmill.engine.errors import NotKeepable, StepMisused
+from taskmill.engine.threads import in_own_thread
 
 __all__ = ["as_json", "not_inside", "run_step"]
 
-_name: ContextVar[str | None] = ContextVar("windlass.step", default=None)
+_name: ContextVar[str | None] = ContextVar("taskmill.step", default=None)
 """The step inside which this code runs."""
 
 

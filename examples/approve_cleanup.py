@@ -14,7 +14,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, Field
 
-from windlass.server import Context, TaskServer
+from taskmill.server import Context, TaskServer
 
 mcp = TaskServer("Approve cleanup")
 

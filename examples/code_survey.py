@@ -19,7 +19,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskServer
+from taskmill.server import Context, TaskServer
 
 mcp = TaskServer("Code survey")
 

@@ -21,7 +21,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, Field
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 mcp = TaskServer("Near-duplicate functions")
 

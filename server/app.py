@@ -9,14 +9,14 @@ from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportS
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from windlass.server.api.access import Access
-from windlass.server.fast_path.front import Front
-from windlass.server.fast_path.middleware import FastPaths
-from windlass.server.http.era_router import EraRouter
-from windlass.server.http.scope_challenge import ScopeGate
-from windlass.server.sessions.endpoint import LegacyHttp
-from windlass.server.site import furnish
-from windlass.server.tools.runtime import ContextMaker, Desk
+from taskmill.server.api.access import Access
+from taskmill.server.fast_path.front import Front
+from taskmill.server.fast_path.middleware import FastPaths
+from taskmill.server.http.era_router import EraRouter
+from taskmill.server.http.scope_challenge import ScopeGate
+from taskmill.server.sessions.endpoint import LegacyHttp
+from taskmill.server.site import furnish
+from taskmill.server.tools.runtime import ContextMaker, Desk
 
 __all__ = ["build_app"]
 

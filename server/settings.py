@@ -1,11 +1,11 @@
-"""Settings of a server process: `WINDLASS_*` in the environment, or the flags of `windlass serve`."""
+"""Settings of a server process: `TASKMILL_*` in the environment, or the flags of `taskmill serve`."""
 
 from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
-from windlass.store.settings import LONGEST, StoreSettings, read_settings
+from taskmill.store.settings import LONGEST, StoreSettings, read_settings
 
 __all__ = ["ServerSettings", "server_settings"]
 

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from windlass.server.api.access import Access, OperatorToken
-from windlass.server.api.health import health_routes
-from windlass.server.api.metrics import Requests, metrics_routes
-from windlass.server.api.openapi import description_route
-from windlass.server.api.routes import api_routes
-from windlass.server.http.middleware import Hangups
-from windlass.server.http.transport_security import TrimmedHeaders
-from windlass.server.tools.runtime import Desk
+from taskmill.server.api.access import Access, OperatorToken
+from taskmill.server.api.health import health_routes
+from taskmill.server.api.metrics import Requests, metrics_routes
+from taskmill.server.api.openapi import description_route
+from taskmill.server.api.routes import api_routes
+from taskmill.server.http.middleware import Hangups
+from taskmill.server.http.transport_security import TrimmedHeaders
+from taskmill.server.tools.runtime import Desk
 
 __all__ = ["furnish"]
 

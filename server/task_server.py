@@ -22,28 +22,28 @@ from mcp_types import (
 from pydantic import AnyUrl
 from starlette.applications import Starlette
 
-from windlass.engine.errors import PolicyError
-from windlass.engine.policy import TaskConfig
-from windlass.server.app import build_app
-from windlass.server.auth.principal import owner
-from windlass.server.auth.request_state import SharedStateCodec
-from windlass.server.context.context import Context
-from windlass.server.handlers.caller_errors import CallersFaults
-from windlass.server.handlers.calls_without_tasks import PlainCalls
-from windlass.server.handlers.follow_up_tools import FollowUps, taken
-from windlass.server.handlers.known_hosts import hosts_with
-from windlass.server.handlers.resources import base_of, is_own, read_own
-from windlass.server.handlers.subscriptions import TaskListenHandler
-from windlass.server.handlers.tasks_2025 import Tasks2025
-from windlass.server.handlers.tasks_2026 import TasksExtension
-from windlass.server.handlers.tool_list import ToolListing
-from windlass.server.http.transport_security import transport_security
-from windlass.server.protocol.errors import wire_errors
-from windlass.server.settings import server_settings
-from windlass.server.tools.import_path import origin_of
-from windlass.server.tools.runner import ServerToolbox, in_thread
-from windlass.server.tools.runtime import Desk
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.policy import TaskConfig
+from taskmill.server.app import build_app
+from taskmill.server.auth.principal import owner
+from taskmill.server.auth.request_state import SharedStateCodec
+from taskmill.server.context.context import Context
+from taskmill.server.handlers.caller_errors import CallersFaults
+from taskmill.server.handlers.calls_without_tasks import PlainCalls
+from taskmill.server.handlers.follow_up_tools import FollowUps, taken
+from taskmill.server.handlers.known_hosts import hosts_with
+from taskmill.server.handlers.resources import base_of, is_own, read_own
+from taskmill.server.handlers.subscriptions import TaskListenHandler
+from taskmill.server.handlers.tasks_2025 import Tasks2025
+from taskmill.server.handlers.tasks_2026 import TasksExtension
+from taskmill.server.handlers.tool_list import ToolListing
+from taskmill.server.http.transport_security import transport_security
+from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.settings import server_settings
+from taskmill.server.tools.import_path import origin_of
+from taskmill.server.tools.runner import ServerToolbox, in_thread
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["TaskServer"]
 
@@ -57,7 +57,7 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[LifespanContextT]]
 class TaskServer(MCPServer[LifespanContextT]):
     """An MCP server whose tools may be tasks. Takes what `MCPServer` takes, and a few things more.
 
-    `store`: where tasks are kept; None = read `WINDLASS_*` when the server starts.
+    `store`: where tasks are kept; None = read `TASKMILL_*` when the server starts.
     `visible_claims`: names of the claims in a caller's token that tools may see as `ctx.claims`.
     `hosts`: by `clientInfo.name` the seconds after which a call without tasks is handed off, None = never; a trailing
     `*` stands for any rest; it goes before the table of known hosts.
@@ -93,7 +93,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             lifespan=self._serving,
             extensions=[TasksExtension(self._desk, self._context, self._plain), *(extensions or ())],
             request_state_security=request_state_security
-            or RequestStateSecurity(codec=self._state_codec, audience=name or "windlass", ttl=_ROUND_TTL),
+            or RequestStateSecurity(codec=self._state_codec, audience=name or "taskmill", ttl=_ROUND_TTL),
             **kwargs,
         )
         # Around the author's own middleware: the answers are the protocol's, not the tools'.

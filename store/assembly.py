@@ -7,8 +7,8 @@ every key, would cost Redis more than the commands do.
 import re
 from collections.abc import Iterable
 
-from windlass.engine.status import LEGAL_MOVES
-from windlass.store.formats.keys import Keys
+from taskmill.engine.status import LEGAL_MOVES
+from taskmill.store.formats.keys import Keys
 
 __all__ = ["assembled", "moves_table"]
 

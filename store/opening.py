@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
-from windlass.engine.errors import OperatorError, StoreUnavailable
-from windlass.store.connection.client import connect, open_redis
-from windlass.store.settings import StoreSettings
-from windlass.store.sharding.sharded import ShardedStore
-from windlass.store.shards import HOME
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import OperatorError, StoreUnavailable
+from taskmill.store.connection.client import connect, open_redis
+from taskmill.store.settings import StoreSettings
+from taskmill.store.sharding.sharded import ShardedStore
+from taskmill.store.shards import HOME
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["open_store"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from windlass.store.assembly import assembled
-from windlass.store.connection.multiplexed import TrunkRedis
-from windlass.store.formats.keys import Keys
+from taskmill.store.assembly import assembled
+from taskmill.store.connection.multiplexed import TrunkRedis
+from taskmill.store.formats.keys import Keys
 
 __all__ = ["Call", "Scripts"]
 
@@ -50,7 +50,7 @@ class Scripts:
     """The scripts of one deployment: texts with its keys, and their hashes."""
 
     def __init__(self, keys: Keys) -> None:
-        folder = resources.files("windlass.store") / "lua"
+        folder = resources.files("taskmill.store") / "lua"
         files = tuple((folder / name).read_text() for name in (*_SHARED, *(f"{name}.lua" for name in _NAMES)))
         self._texts = _assembled(files, keys.prefix)
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)

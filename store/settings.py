@@ -1,4 +1,4 @@
-"""Settings of the store: where Redis is, and the limits it enforces. `WINDLASS_*` in the environment."""
+"""Settings of the store: where Redis is, and the limits it enforces. `TASKMILL_*` in the environment."""
 
 import base64
 import binascii
@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from windlass.engine.errors import SettingsError
-from windlass.store.shards import HOME, pairs_in, why_unfit
+from taskmill.engine.errors import SettingsError
+from taskmill.store.shards import HOME, pairs_in, why_unfit
 
 __all__ = ["LONGEST", "StoreSettings", "read_settings"]
 
@@ -22,7 +22,7 @@ LONGEST = 100 * 365 * 24 * 3600.0
 class StoreSettings(BaseSettings):
     """Where tasks are kept and how much of them."""
 
-    model_config = SettingsConfigDict(env_prefix="WINDLASS_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TASKMILL_", extra="ignore")
 
     redis_url: str | None = Field(None, repr=False)
     """redis://, rediss://, unix:// or redis+sentinel://; None = the embedded server."""
@@ -30,9 +30,9 @@ class StoreSettings(BaseSettings):
     """Further Redis servers by name; each holds the queue of its name, and what `queue_shards` puts there."""
     queue_shards: Annotated[dict[str, str], NoDecode] = Field({}, validate_default=False)
     """Shards of queues that are not on the one of their name, or not at `home`."""
-    home: Path = Path(".windlass")
+    home: Path = Path(".taskmill")
     """Directory of the embedded server's data."""
-    prefix: str = Field("windlass", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    prefix: str = Field("taskmill", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Keeps several deployments in one Redis apart."""
     lease: float = Field(15.0, ge=0.3, le=3600)
     """Seconds after which a silent worker's task is given to another."""
@@ -137,7 +137,7 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
         return kind(**given)
     except ValidationError as exc:
         faults = "; ".join(
-            f"WINDLASS_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
+            f"TASKMILL_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
             for error in exc.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"Settings that cannot work: {faults}") from None

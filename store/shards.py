@@ -6,7 +6,7 @@ from collections.abc import Mapping
 __all__ = ["HOME", "at_shard_of", "marked", "pairs_in", "shard_in", "why_unfit"]
 
 HOME = "home"
-"""The shard of WINDLASS_REDIS_URL: it holds every queue that no other does, and what is no task's, such as sessions."""
+"""The shard of TASKMILL_REDIS_URL: it holds every queue that no other does, and what is no task's, such as sessions."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _BETWEEN = re.compile(r"[,\s]+(?=[\w.-]+=)")
@@ -51,13 +51,13 @@ def why_unfit(home: str | None, shards: Mapping[str, str], queues: Mapping[str, 
     """What is wrong with a map of shards, None if nothing is."""
     for name in shards:
         if name == HOME:
-            return f"{HOME} is the Redis of WINDLASS_REDIS_URL; call another one something else"
+            return f"{HOME} is the Redis of TASKMILL_REDIS_URL; call another one something else"
         if not _NAME.fullmatch(name):
             return "a shard's name is 1 to 32 small letters, digits, '_' or '-'; callers see it in the ids of tasks"
     if len({home, *shards.values()}) <= len(shards):
-        return "two shards have the same address; to keep a queue there, name the shard in WINDLASS_QUEUE_SHARDS"
+        return "two shards have the same address; to keep a queue there, name the shard in TASKMILL_QUEUE_SHARDS"
     for queue, shard in queues.items():
         if shard != HOME and shard not in shards:
             known = ", ".join([HOME, *shards])
-            return f"WINDLASS_QUEUE_SHARDS puts queue {queue} on shard {shard}, which is none of {known}"
+            return f"TASKMILL_QUEUE_SHARDS puts queue {queue} on shard {shard}, which is none of {known}"
     return None

@@ -16,8 +16,8 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
-from windlass.testing.answers import Answerer
-from windlass.testing.calling import Wire
+from taskmill.testing.answers import Answerer
+from taskmill.testing.calling import Wire
 
 __all__ = ["askable_client"]
 

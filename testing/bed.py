@@ -14,21 +14,21 @@ from typing import Any, Self
 import anyio
 import uvicorn
 
-from windlass.engine.record import TaskView
-from windlass.engine.status import TERMINAL, Status
-from windlass.server import TaskServer
-from windlass.server.protocol.status_text import status_text
-from windlass.server.settings import ServerSettings
-from windlass.store.embedded.server import EmbeddedRedis
-from windlass.store.pubsub.wakeup import Bell
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
-from windlass.testing.answers import Answers
-from windlass.testing.calling import ClientKind, VirtualClient
-from windlass.testing.clients import client_of
-from windlass.testing.timeline import Moment, timeline_of
-from windlass.workers.loop import Shift
-from windlass.workers.runtime import open_station
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import TERMINAL, Status
+from taskmill.server import TaskServer
+from taskmill.server.protocol.status_text import status_text
+from taskmill.server.settings import ServerSettings
+from taskmill.store.embedded.server import EmbeddedRedis
+from taskmill.store.pubsub.wakeup import Bell
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.testing.answers import Answers
+from taskmill.testing.calling import ClientKind, VirtualClient
+from taskmill.testing.clients import client_of
+from taskmill.testing.timeline import Moment, timeline_of
+from taskmill.workers.loop import Shift
+from taskmill.workers.runtime import open_station
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["TestBed", "working"]
 
@@ -60,7 +60,7 @@ class TestBed:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="windlass-")))
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskmill-")))
             if self._redis_url is None:
                 self._redis_url = await _embedded(stack, home)
             # What the environment says of shards is not for a test.
@@ -160,7 +160,7 @@ async def _serving(server: TaskServer[Any]) -> AsyncIterator[str]:
         server.http_app(), port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1, log_config=None
     )
     replica = uvicorn.Server(config)
-    running = asyncio.create_task(replica.serve(), name="windlass.testing.server")
+    running = asyncio.create_task(replica.serve(), name="taskmill.testing.server")
     try:
         with anyio.fail_after(_START):
             while not replica.started:
@@ -180,7 +180,7 @@ async def working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIte
     async with open_station(server, settings) as station:
         bell = Bell(settings, station.store.keys, settings.queue)
         shift = Shift(station, bell)
-        running = asyncio.create_task(shift.work(), name="windlass.testing.worker")
+        running = asyncio.create_task(shift.work(), name="taskmill.testing.worker")
         try:
             yield shift
         finally:

@@ -10,8 +10,8 @@ import httpx2
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
-from windlass.testing.answers import Answerer
-from windlass.testing.timeline import Moment
+from taskmill.testing.answers import Answerer
+from taskmill.testing.timeline import Moment
 
 __all__ = ["Called", "ClientKind", "VirtualClient", "Wire"]
 

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import assert_never
 
-from windlass.testing.answers import Answerer, Answers
-from windlass.testing.calling import Called, ClientKind, VirtualClient, Wire
-from windlass.testing.plain_client import connect_handed_off, connect_held
-from windlass.testing.tasks2025_client import connect_2025
-from windlass.testing.tasks2026_client import connect_2026
+from taskmill.testing.answers import Answerer, Answers
+from taskmill.testing.calling import Called, ClientKind, VirtualClient, Wire
+from taskmill.testing.plain_client import connect_handed_off, connect_held
+from taskmill.testing.tasks2025_client import connect_2025
+from taskmill.testing.tasks2026_client import connect_2026
 
 __all__ = ["Called", "ClientKind", "VirtualClient", "client_of"]
 

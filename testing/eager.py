@@ -13,16 +13,16 @@ from typing import Any, Self, assert_never
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.context import TaskContext
-from windlass.engine.errors import BadArguments
-from windlass.engine.outcome import Broke, Outcome, Refused, Returned
-from windlass.engine.ports import Toolbox
-from windlass.engine.principal import ANONYMOUS, new_task_id
-from windlass.engine.record import Progress
-from windlass.engine.steps import as_json, not_inside, run_step
-from windlass.server import TaskServer
-from windlass.testing.answers import Answerer, Answers
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import BadArguments
+from taskmill.engine.outcome import Broke, Outcome, Refused, Returned
+from taskmill.engine.ports import Toolbox
+from taskmill.engine.principal import ANONYMOUS, new_task_id
+from taskmill.engine.record import Progress
+from taskmill.engine.steps import as_json, not_inside, run_step
+from taskmill.server import TaskServer
+from taskmill.testing.answers import Answerer, Answers
 
 __all__ = ["Eager", "EagerRun"]
 
@@ -157,7 +157,7 @@ def _payload(arguments: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[st
     """What a server would have stored of the call."""
     return {
         "arguments": dict(arguments),
-        "client": {"capabilities": _CAPABILITIES, "info": {"name": "windlass.testing", "version": "1"}},
+        "client": {"capabilities": _CAPABILITIES, "info": {"name": "taskmill.testing", "version": "1"}},
         "caller": {"trusted": True, "scopes": [], "claims": dict(claims)},
     }
 

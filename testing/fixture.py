@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from windlass.server import TaskServer
-from windlass.testing.bed import TestBed
+from taskmill.server import TaskServer
+from taskmill.testing.bed import TestBed
 
 try:
     from pytest_asyncio import fixture as _fixture

@@ -8,9 +8,9 @@ from typing import Any
 from mcp.client import Client
 from mcp_types import Implementation
 
-from windlass.testing.asked import askable_client
-from windlass.testing.asked_by_words import questions_in
-from windlass.testing.calling import Called, Wire
+from taskmill.testing.asked import askable_client
+from taskmill.testing.asked_by_words import questions_in
+from taskmill.testing.calling import Called, Wire
 
 __all__ = ["HandedOffClient", "HeldClient", "connect_handed_off", "connect_held"]
 
@@ -81,7 +81,7 @@ class HandedOffClient:
 async def connect_held(wire: Wire) -> AsyncIterator[HeldClient]:
     """The client, connected."""
     made = HeldClient(wire)
-    info = Implementation(name="windlass.testing", version="held")
+    info = Implementation(name="taskmill.testing", version="held")
     made._client = askable_client(wire, mode="legacy", client_info=info)
     async with made._client:
         yield made
@@ -91,7 +91,7 @@ async def connect_held(wire: Wire) -> AsyncIterator[HeldClient]:
 async def connect_handed_off(wire: Wire) -> AsyncIterator[HandedOffClient]:
     """The client, connected. It sends no progress token, and cannot be asked but by words."""
     made = HandedOffClient(wire)
-    info = Implementation(name="windlass.testing", version="handed-off")
+    info = Implementation(name="taskmill.testing", version="handed-off")
     made._client = Client(wire.transport(), mode="legacy", client_info=info, cache=None)
     async with made._client:
         yield made

@@ -10,8 +10,8 @@ from mcp.client.session import ClientSession
 from mcp.shared.dispatcher import CallOptions
 from mcp_types import CallToolResult, Implementation
 
-from windlass.testing.asked import askable_client
-from windlass.testing.calling import Called, Wire
+from taskmill.testing.asked import askable_client
+from taskmill.testing.calling import Called, Wire
 
 __all__ = ["Tasks2025Client", "connect_2025"]
 
@@ -74,7 +74,7 @@ class Tasks2025Client:
 async def connect_2025(wire: Wire) -> AsyncIterator[Tasks2025Client]:
     """The client, connected."""
     made = Tasks2025Client(wire)
-    info = Implementation(name="windlass.testing", version="2025")
+    info = Implementation(name="taskmill.testing", version="2025")
     made._client = askable_client(wire, mode="legacy", client_info=info)
     async with made._client:
         yield made

@@ -10,9 +10,9 @@ from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
-from windlass.cli.client.tasks_extension import Task, TasksExtension, cancel_task, get_task, update_task
-from windlass.testing.asked import askable_client
-from windlass.testing.calling import Called, Wire
+from taskmill.cli.client.tasks_extension import Task, TasksExtension, cancel_task, get_task, update_task
+from taskmill.testing.asked import askable_client
+from taskmill.testing.calling import Called, Wire
 
 __all__ = ["Tasks2026Client", "connect_2026"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from windlass.engine.events import Event
-from windlass.engine.lifecycle import apply
-from windlass.engine.record import TaskRecord, TaskView
-from windlass.server.protocol.status_text import status_text
+from taskmill.engine.events import Event
+from taskmill.engine.lifecycle import apply
+from taskmill.engine.record import TaskRecord, TaskView
+from taskmill.server.protocol.status_text import status_text
 
 __all__ = ["Moment", "in_order", "timeline_of"]
 

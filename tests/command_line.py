@@ -1,4 +1,4 @@
-"""The `windlass` command as tests run it: real processes with a data directory of their own, none of which stays.
+"""The `taskmill` command as tests run it: real processes with a data directory of their own, none of which stays.
 
 Here: starting, talking to, and counting processes. What they should do stands in the tests.
 """
@@ -35,7 +35,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 mcp = TaskServer("Tests")
 QUICK = TaskConfig(poll_interval=0.1)
@@ -121,9 +121,9 @@ class Household:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
         # A task that a test leaves behind must not keep its worker.
-        own = {"WINDLASS_HOME": str(self.folder / ".windlass"), "WINDLASS_GRACE": "1", "COLUMNS": "160"}
+        own = {"TASKMILL_HOME": str(self.folder / ".taskmill"), "TASKMILL_GRACE": "1", "COLUMNS": "160"}
         own |= {"TEST_HOUSE": str(self.folder)}
         self.environment = inherited | own | self.environment
         self.write("server.py", SERVER)
@@ -144,8 +144,8 @@ class Household:
         return path
 
     def command(self, *words: str) -> list[str]:
-        """The command line of `windlass` with these words."""
-        return [str(Path(sys.executable).with_name("windlass")), *words]
+        """The command line of `taskmill` with these words."""
+        return [str(Path(sys.executable).with_name("taskmill")), *words]
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; standard input is empty."""

@@ -10,13 +10,13 @@ from anyio import fail_after, sleep
 from oracle import Found, read_redis
 from redis.asyncio import Redis
 
-from windlass.engine.outcome import Outcome, Returned
-from windlass.engine.principal import new_task_id, principal_of
-from windlass.engine.record import NewTask, Progress, TaskRecord, TaskView
-from windlass.store.claims.claims import Claimed, Claims, ClaimStore, Question
-from windlass.store.scripts import Call
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.outcome import Outcome, Returned
+from taskmill.engine.principal import new_task_id, principal_of
+from taskmill.engine.record import NewTask, Progress, TaskRecord, TaskView
+from taskmill.store.claims.claims import Claimed, Claims, ClaimStore, Question
+from taskmill.store.scripts import Call
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["DONE", "OWNER", "STRANGER", "Depot", "question"]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from windlass.engine.status import LEGAL_MOVES, TERMINAL
+from taskmill.engine.status import LEGAL_MOVES, TERMINAL
 
 PAGE = Path(__file__).parents[1] / "docs" / "lifecycle.md"
 START, END = "<!-- made from engine/status.py by scripts/lifecycle -->", "<!-- end -->"

@@ -37,13 +37,13 @@ from redis_server import PrivateRedis
 from stock_arq import NAME as STOCK
 from stock_arq import StockWorker
 
-from windlass.engine.errors import FenceLost, QuestionMismatch, TaskNotFound
-from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json
-from windlass.engine.record import NewTask, Progress
-from windlass.engine.status import Status
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.errors import FenceLost, QuestionMismatch, TaskNotFound
+from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json
+from taskmill.engine.record import NewTask, Progress
+from taskmill.engine.status import Status
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["Machine", "run_machine"]
 

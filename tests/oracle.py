@@ -10,13 +10,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import IllegalMove
-from windlass.engine.events import FINISHING, Event
-from windlass.engine.lifecycle import apply, fold
-from windlass.engine.record import TaskRecord
-from windlass.engine.status import Move, Status
-from windlass.store.formats.keys import UNEXPIRING, Keys
-from windlass.store.formats.records import event_of, record_of
+from taskmill.engine.errors import IllegalMove
+from taskmill.engine.events import FINISHING, Event
+from taskmill.engine.lifecycle import apply, fold
+from taskmill.engine.record import TaskRecord
+from taskmill.engine.status import Move, Status
+from taskmill.store.formats.keys import UNEXPIRING, Keys
+from taskmill.store.formats.records import event_of, record_of
 
 __all__ = ["Checker", "Found", "broken_promises", "read_redis"]
 
@@ -64,7 +64,7 @@ class Found:
         return {member.decode(): score for member, score in self.values.get(key, [])}
 
 
-async def read_redis(redis: Redis, prefix: str = "windlass", *, chunk: int | None = None) -> Found:
+async def read_redis(redis: Redis, prefix: str = "taskmill", *, chunk: int | None = None) -> Found:
     """All of Redis at one moment; in `chunk` keys at a time when it is large and at rest."""
     found = Found(Keys(prefix))
     names = await redis.keys("*") if chunk else []

@@ -17,7 +17,7 @@ from typing import Self
 import redis
 from movable_clock import MovableClock
 
-from windlass.store.embedded.binary import find_server
+from taskmill.store.embedded.binary import find_server
 
 __all__ = ["PrivateRedis", "SentinelServer", "free_port"]
 
@@ -107,7 +107,7 @@ class PrivateRedis:
 class SentinelServer:
     """One real Sentinel that decides alone, half a second after the primary fell silent."""
 
-    def __init__(self, primary_port: int, name: str = "windlass") -> None:
+    def __init__(self, primary_port: int, name: str = "taskmill") -> None:
         self.port = free_port()
         self.url = f"redis+sentinel://127.0.0.1:{self.port}/{name}"
         self._name = name

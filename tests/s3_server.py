@@ -13,13 +13,13 @@ import pytest
 
 __all__ = ["BUCKET", "s3_server"]
 
-BUCKET = "windlass-tests"
+BUCKET = "taskmill-tests"
 _PROGRAM = Path(__file__).parents[1] / ".venv-peers" / "bin" / "moto_server"
 
 
 @contextmanager
 def s3_server() -> Iterator[dict[str, str]]:
-    """The environment in which `s3://windlass-tests` is the bucket. Skips the test where scripts/peers was not run."""
+    """The environment in which `s3://taskmill-tests` is the bucket. Skips the test where scripts/peers was not run."""
     if not _PROGRAM.exists():
         pytest.skip("no .venv-peers: run scripts/peers")
     with socket.socket() as probe:

@@ -15,11 +15,11 @@ from arq.connections import ArqRedis
 from arq.worker import Retry, func
 from redis.asyncio import Redis
 
-from windlass.engine.outcome import Outcome
-from windlass.store.claims.claims import ClaimStore
-from windlass.store.tasks.arq_job import JOB_FUNCTION
-from windlass.workers.arq_worker import arq_arguments
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.outcome import Outcome
+from taskmill.store.claims.claims import ClaimStore
+from taskmill.store.tasks.arq_job import JOB_FUNCTION
+from taskmill.workers.arq_worker import arq_arguments
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["NAME", "StockWorker"]
 

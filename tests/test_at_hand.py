@@ -6,7 +6,7 @@ import pytest
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel
 
-from windlass.server.tools.at_hand import keep_at_hand
+from taskmill.server.tools.at_hand import keep_at_hand
 
 
 class Point(BaseModel):

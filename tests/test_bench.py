@@ -18,7 +18,7 @@ import pytest
 
 from bench.__main__ import CASES
 from bench.cases.pair import is_full
-from bench.contenders import WINDLASS
+from bench.contenders import TASKMILL
 from bench.cores import Watch
 from bench.figures import Figure, Goal, Result, against_goal
 from bench.plot import as_svg
@@ -79,7 +79,7 @@ def test_a_small_run_writes_every_figure_and_what_it_was_measured_on(scratch: Pa
     assert all(machine[fact] for fact in ("date", "processor", "system", "python", "redis", "versions"))
 
     assert [figure["figure"] for figure in report["figures"]] == ["get_rate", "get_sdk_rate", "get_commands"]
-    everybody = {"windlass", "fastmcp", "fastmcp_memory"} if machine["peers"] else {"windlass"}
+    everybody = {"taskmill", "fastmcp", "fastmcp_memory"} if machine["peers"] else {"taskmill"}
     absent = {"get_sdk_rate": {"fastmcp", "fastmcp_memory"}, "get_commands": {"fastmcp_memory"}}
     for figure in report["figures"]:
         measured = everybody - absent.get(figure["figure"], set())
@@ -88,7 +88,7 @@ def test_a_small_run_writes_every_figure_and_what_it_was_measured_on(scratch: Pa
         assert figure["title"] in said
         assert (figure["ratio"] is not None) == ("fastmcp" in measured)
     rate = report["figures"][0]
-    assert rate["met"] is (rate["medians"]["windlass"] >= rate["goal"] if machine["peers"] else None)
+    assert rate["met"] is (rate["medians"]["taskmill"] >= rate["goal"] if machine["peers"] else None)
     assert status == any(figure["met"] is False for figure in report["figures"]), said
 
 
@@ -125,7 +125,7 @@ def test_the_page_takes_only_whole_tables(scratch: Path) -> None:
 
 def result(ours: float, goal: float | None = 10.0, key: str = "k") -> Result:
     figure = Figure(key, "tasks & more", "tasks/s", True, ("saq",), Goal("≥ 1x saq", lambda _: 10.0))
-    return Result(figure, {"windlass": [ours], "saq": [10.0]}, goal)
+    return Result(figure, {"taskmill": [ours], "saq": [10.0]}, goal)
 
 
 def test_every_goal_that_is_missed_is_named_with_what_was_measured_and_whether_that_is_known() -> None:
@@ -152,11 +152,11 @@ def test_a_reason_on_the_page_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 def test_a_plot_has_a_bar_for_each_who_was_measured_in_proportion_and_the_goal() -> None:
-    drawn = ET.fromstring(as_svg(result(5), {"windlass": "Windlass", "saq": "saq"}))
+    drawn = ET.fromstring(as_svg(result(5), {"taskmill": "Taskmill", "saq": "saq"}))
     widths = [float(bar.get("width", "")) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect")]
     assert widths[0] == 2 * widths[1] > 0
     texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts == ["tasks & more (tasks/s)", "saq", "10", "Windlass", "5", "≥ 1x saq"]
+    assert texts == ["tasks & more (tasks/s)", "saq", "10", "Taskmill", "5", "≥ 1x saq"]
 
 
 FULL = Figure("f", "two & one", "times", True, (), Goal("≥ 1.6, or full", lambda _: 1.6, otherwise=is_full), digits=2)
@@ -178,13 +178,13 @@ def test_two_workers_that_do_no_more_than_one_are_let_off_where_they_fill_the_ma
 ) -> None:
     """And not where other programs fill it; and whoever reads the table sees that the goal itself was not reached."""
     measured = {"pair_cores": cores, "pair_others": others, "pair_redis": redis}
-    medians = {(key, "windlass"): value for key, value in measured.items()}
-    judged = against_goal(Result(FULL, {"windlass": [gain]}, None), medians)
+    medians = {(key, "taskmill"): value for key, value in measured.items()}
+    judged = against_goal(Result(FULL, {"taskmill": [gain]}, None), medians)
     assert (judged.is_met, as_table([judged]).splitlines()[1].rpartition("1.60  ")[2]) == (met, shown)
 
 
 def test_a_goal_that_was_let_off_is_named_and_counted_apart() -> None:
-    results = [Result(FULL, {"windlass": [1.1]}, 1.6, "cores full: 97 % busy"), result(10)]
+    results = [Result(FULL, {"taskmill": [1.1]}, 1.6, "cores full: 97 % busy"), result(10)]
     assert list(verdicts(results, {"f": "it is hard"})) == [
         "LET OFF f: two & one: goal ≥ 1.6, or full: 1.60, measured 1.10 times (cores full: 97 % busy)",
         "2 of 2 goals are met, 1 of them let off",
@@ -194,7 +194,7 @@ def test_a_goal_that_was_let_off_is_named_and_counted_apart() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_a_busy_loop_of_the_bench_is_no_other_program(scratch: Path) -> None:
     """Work of the bench's own is counted with those that it measures."""
-    with Stage(WINDLASS) as stage:
+    with Stage(TASKMILL) as stage:
         watch, until = Watch(stage), time.process_time() + 0.3
         while time.process_time() < until:
             pass
@@ -212,7 +212,7 @@ def test_the_cases_that_need_a_client_over_mcp_measure_what_they_say(scratch: Pa
     assert status in (0, 1), said
     report = json.loads((scratch / "out.json").read_text())
 
-    figures = {figure["figure"]: figure["medians"]["windlass"] for figure in report["figures"]}
+    figures = {figure["figure"]: figure["medians"]["taskmill"] for figure in report["figures"]}
     assert (figures["followers_count"], figures["followers_subscriptions"], figures["followers_missed"]) == (20, 1, 0)
     assert 0 < figures["followers_p50"] <= figures["followers_p99"]
     assert figures["followers_rate"] > 10

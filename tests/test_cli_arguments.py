@@ -1,12 +1,12 @@
-"""Arguments of `windlass call`: from command line words, by the tool's input schema."""
+"""Arguments of `taskmill call`: from command line words, by the tool's input schema."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from windlass.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
-from windlass.cli.errors import UsageFault
+from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
+from taskmill.cli.errors import UsageFault
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

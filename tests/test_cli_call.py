@@ -1,4 +1,4 @@
-"""`windlass call`: through the real protocol to a running server, or with a stack of its own that ends with it.
+"""`taskmill call`: through the real protocol to a running server, or with a stack of its own that ends with it.
 
 What it does at a terminal (a bar, questions, Ctrl-C) is in `test_cli_terminal.py`.
 """
@@ -79,13 +79,13 @@ class TestToARunningServer:
         done = shared.run("call", "--url", url, "multiply")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(
-            "windlass: There is no tool 'multiply'. The server has:\n    add  Add two numbers."
+            "taskmill: There is no tool 'multiply'. The server has:\n    add  Add two numbers."
         )
 
     def test_an_unknown_argument_lists_those_there_are(self, shared: Household, url: str) -> None:
         done = shared.run("call", "--url", url, "add", "a=1", "c=2")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("windlass: add has no argument 'c'. It takes:\n    a  integer, required\n")
+        assert done.stderr.startswith("taskmill: add has no argument 'c'. It takes:\n    a  integer, required\n")
 
     def test_a_question_that_nobody_can_be_asked_fails_the_tool(self, shared: Household, url: str) -> None:
         """Standard input is no terminal, so the client does not claim that it can ask."""
@@ -97,7 +97,7 @@ class TestToARunningServer:
         detached = shared.run("call", "--url", url, "dig", "gate=later", "--detach")
         assert detached.returncode == 0
         task_id = detached.stdout.strip()
-        assert f"windlass call --attach {task_id} --url {url}" in detached.stderr
+        assert f"taskmill call --attach {task_id} --url {url}" in detached.stderr
         (shared.folder / "later").touch()
         attached = shared.run("call", "--url", url, "--attach", task_id)
         assert (attached.returncode, attached.stdout) == (0, "dug\n")
@@ -105,7 +105,7 @@ class TestToARunningServer:
     def test_an_unknown_task_is_not_found(self, shared: Household, url: str) -> None:
         done = shared.run("call", "--url", url, "--attach", "nothing")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("windlass: Task not found")
+        assert done.stderr.startswith("taskmill: Task not found")
 
     def test_after_the_timeout_the_task_goes_on(self, shared: Household, url: str) -> None:
         done = shared.run("call", "--url", url, "dig", "gate=much-later", "--timeout", "2")
@@ -141,16 +141,16 @@ class TestWithAStackOfItsOwn:
         detached = house.run("call", "server.py", "dig", "gate=gate", "--detach")
         assert detached.returncode == 0, detached.stderr
         task_id = detached.stdout.strip()
-        (worker,) = house.processes("windlass.cli.main")
-        assert (house.folder / ".windlass" / "worker.log").exists()
+        (worker,) = house.processes("taskmill.cli.main")
+        assert (house.folder / ".taskmill" / "worker.log").exists()
         (house.folder / "gate").touch()
         attached = house.run("call", "--attach", task_id, "server.py")
         assert (attached.returncode, attached.stdout) == (0, "dug\n")
-        assert set(house.processes("windlass.cli.main")) == {worker}, "the stack of the second call has ended"
+        assert set(house.processes("taskmill.cli.main")) == {worker}, "the stack of the second call has ended"
 
     def test_an_interrupted_start_leaves_nothing(self, house: Household) -> None:
         with house.started("call", "server.py", "dig", "gate=gate") as call:
-            eventually(lambda: house.processes("windlass.cli.main serve"))
+            eventually(lambda: house.processes("taskmill.cli.main serve"))
             call.process.send_signal(signal.SIGTERM)
             assert call.process.wait(PATIENCE) == 128 + signal.SIGTERM
         assert house.processes() == {}
@@ -166,7 +166,7 @@ class TestWithAStackOfItsOwn:
         house.write("empty.py", "")
         done = house.run("call", "empty.py", "dig", "gate=gate")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.count("windlass: empty.py has no server object at its top level.") == 1
+        assert done.stderr.count("taskmill: empty.py has no server object at its top level.") == 1
         assert house.processes() == {}
 
 
@@ -175,7 +175,7 @@ class TestTheCommandLine:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             url = f"http://127.0.0.1:{probe.getsockname()[1]}/mcp"
         done = house.run("call", "--url", url, "add", "a=1")
-        assert (done.returncode, done.stdout, done.stderr) == (69, "", f"windlass: No MCP server answers at {url}.\n")
+        assert (done.returncode, done.stdout, done.stderr) == (69, "", f"taskmill: No MCP server answers at {url}.\n")
 
     @pytest.mark.parametrize(
         ("words", "said"),
@@ -194,11 +194,11 @@ class TestTheCommandLine:
         assert said in done.stderr
 
     def test_the_version_is_told(self, house: Household) -> None:
-        assert house.run("--version").stdout.startswith("windlass ")
+        assert house.run("--version").stdout.startswith("taskmill ")
 
 
 PRINTING = """
-from windlass.server import TaskServer
+from taskmill.server import TaskServer
 
 print("heard at import")
 mcp = TaskServer("Tests")

@@ -1,4 +1,4 @@
-"""`windlass doctor`: what it looks at, and when it calls something unfit."""
+"""`taskmill doctor`: what it looks at, and when it calls something unfit."""
 
 import json
 from collections.abc import Iterator
@@ -49,11 +49,11 @@ def test_a_redis_that_evicts_is_unfit_and_says_what_to_change(house: Household) 
 
 
 def test_a_redis_without_workers_is_a_warning(house: Household, redis_url: str) -> None:
-    found = findings(house, "--redis-url", redis_url, WINDLASS_PREFIX="nobody")
+    found = findings(house, "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
     assert found["workers"] == {
         "level": "warning",
         "detail": "none is alive, so tasks wait",
-        "remedy": "start one: windlass worker FILE",
+        "remedy": "start one: taskmill worker FILE",
     }
 
 
@@ -71,7 +71,7 @@ def test_live_workers_are_listed_and_tools_that_none_of_them_has(house: Househol
 REAL = '''
 from datetime import timedelta
 
-from windlass.server import TaskConfig, TaskServer
+from taskmill.server import TaskConfig, TaskServer
 
 mcp = TaskServer("Real")
 
@@ -101,7 +101,7 @@ async def pack(size: str) -> str:
 
 def test_what_a_policy_says_is_told_and_what_will_not_do_what_it_means(house: Household, redis_url: str) -> None:
     house.write("real.py", REAL)
-    done = house.run("doctor", "--json", "real.py", "--redis-url", redis_url, WINDLASS_PREFIX="nobody")
+    done = house.run("doctor", "--json", "real.py", "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
     found = [(one["name"], one["level"], one["detail"]) for one in json.loads(done.stdout) if "tool" in one["name"]]
 
     usual = "optional, no time limit, 0 retries, result kept 24 h, queue default"
@@ -131,35 +131,35 @@ def test_queues_without_a_worker_and_workers_without_a_tool_are_warned_of(house:
         found = eventually(lambda: one if "workers" not in (one := findings(house, "real.py")) else None)
 
     assert found["tool convert"]["detail"] == "no live worker serves queue slow: its tasks wait"
-    assert found["tool convert"]["remedy"] == "start one: windlass worker FILE --queue slow"
+    assert found["tool convert"]["remedy"] == "start one: taskmill worker FILE --queue slow"
     assert found["queue slwo"]["level"] == "warning"
     assert found["tool pack"]["level"] == "ok"
 
 
 def test_a_directory_of_artifacts_is_tried_out(house: Household, redis_url: str) -> None:
     kept = house.folder / "kept"
-    found = findings(house, "--redis-url", redis_url, WINDLASS_ARTIFACTS=f"dir:{kept}")["artifacts"]
+    found = findings(house, "--redis-url", redis_url, TASKMILL_ARTIFACTS=f"dir:{kept}")["artifacts"]
     assert found["level"] == "ok"
     assert found["detail"].startswith(f"dir:{kept}: one was written, read and deleted in ")
     assert [path for path in kept.rglob("*") if path.is_file()] == []
 
     (house.folder / "file").touch()
-    refused = findings(house, "--redis-url", redis_url, code=1, WINDLASS_ARTIFACTS=f"dir:{house.folder}/file")
+    refused = findings(house, "--redis-url", redis_url, code=1, TASKMILL_ARTIFACTS=f"dir:{house.folder}/file")
     assert refused["artifacts"]["level"] == "unfit"
     assert "cannot be used" in refused["artifacts"]["detail"]
-    assert "WINDLASS_ARTIFACTS" in refused["artifacts"]["remedy"]
+    assert "TASKMILL_ARTIFACTS" in refused["artifacts"]["remedy"]
 
 
 def test_a_bucket_that_does_not_answer_is_unfit(house: Household, redis_url: str) -> None:
     bucket = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
-    bucket |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "WINDLASS_ARTIFACTS": "s3://nowhere/prefix"}
+    bucket |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "TASKMILL_ARTIFACTS": "s3://nowhere/prefix"}
     found = findings(house, "--redis-url", redis_url, code=1, **bucket)["artifacts"]
     assert found["level"] == "unfit"
     assert found["detail"].startswith("The artifact bucket s3://nowhere/prefix cannot be used: ")
 
 
 def test_an_unreachable_redis_is_unfit_and_its_password_stays_secret(house: Household) -> None:
-    found = findings(house, code=1, WINDLASS_REDIS_URL="redis://:hush@127.0.0.1:1")
+    found = findings(house, code=1, TASKMILL_REDIS_URL="redis://:hush@127.0.0.1:1")
     assert found["redis"]["level"] == "unfit"
     assert "hush" not in json.dumps(found)
 
@@ -176,5 +176,5 @@ def test_a_file_that_cannot_be_loaded_is_unfit_and_the_rest_is_still_checked(hou
 
 
 def test_settings_that_cannot_work_are_unfit(house: Household) -> None:
-    found = findings(house, code=1, WINDLASS_LEASE="soon")
-    assert "WINDLASS_LEASE" in found["settings"]["detail"]
+    found = findings(house, code=1, TASKMILL_LEASE="soon")
+    assert "TASKMILL_LEASE" in found["settings"]["detail"]

@@ -1,4 +1,4 @@
-"""`windlass install`: each host's file, what must stay in it, and everything that keeps it from being touched."""
+"""`taskmill install`: each host's file, what must stay in it, and everything that keeps it from being touched."""
 
 import json
 import resource
@@ -14,14 +14,14 @@ import pytest
 from clients.raw_stdio import RawHost
 from command_line import Household, Screen
 
-from windlass.cli.errors import UsageFault
-from windlass.cli.install.command import Wish, install
-from windlass.cli.install.config_file import read_config
-from windlass.cli.install.hosts import HOSTS, HostName, configuration_of
-from windlass.engine.errors import OperatorError, ServerLoadError
+from taskmill.cli.errors import UsageFault
+from taskmill.cli.install.command import Wish, install
+from taskmill.cli.install.config_file import read_config
+from taskmill.cli.install.hosts import HOSTS, HostName, configuration_of
+from taskmill.engine.errors import OperatorError, ServerLoadError
 
 SERVER = '''
-from windlass.server import TaskServer
+from taskmill.server import TaskServer
 
 print("printed by the author")
 mcp = TaskServer("My tools!")
@@ -49,7 +49,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def entry_of(home: Path, **more: Any) -> dict[str, Any]:
-    command = str(Path(sys.executable).with_name("windlass"))
+    command = str(Path(sys.executable).with_name("taskmill"))
     return {"command": command, "args": ["stdio", str(home / "project" / "server.py")], **more}
 
 
@@ -108,7 +108,7 @@ class TestHosts:
         """From its file alone: the working directory and the environment are the host's."""
         house = Household(tmp_path)
         house.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
-        done = house.run("install", "claude-desktop", "server.py", "--yes", "--env", "WINDLASS_PREFIX=mine")
+        done = house.run("install", "claude-desktop", "server.py", "--yes", "--env", "TASKMILL_PREFIX=mine")
         assert done.returncode == 0, done.stderr
         file = tmp_path / "config" / "Claude" / "claude_desktop_config.json"
         (entry,) = json.loads(file.read_text())["mcpServers"].values()
@@ -156,12 +156,12 @@ class TestWhatStays:
         before = file.stat()
         capsys.readouterr()
         install(replace(WISH, yes=False))
-        assert capsys.readouterr().out.startswith("windlass: Nothing to change: Cursor has my-tools in ")
+        assert capsys.readouterr().out.startswith("taskmill: Nothing to change: Cursor has my-tools in ")
         assert file.stat() == before
         assert backups_of(file) == []
 
     def test_what_the_user_has_added_to_our_entry(self, home: Path) -> None:
-        old = {"type": "stdio", "disabled": True, "command": "/old/windlass", "args": entry_of(home)["args"]}
+        old = {"type": "stdio", "disabled": True, "command": "/old/taskmill", "args": entry_of(home)["args"]}
         old["env"] = {"TOKEN": "t", "LEVEL": "1"}
         file = written(home / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"mine": old}}, indent=4))
         install(replace(WISH, for_user=True, env=("LEVEL=2",)))
@@ -233,7 +233,7 @@ class TestNames:
             (SERVER.replace('"My tools!"', ""), "weather.py", "weather"),
             (SERVER.replace('"My tools!"', ""), "server.py", "project"),
             (SERVER.replace("My tools!", "Größe 2"), "server.py", "gr-e-2"),
-            (SERVER.replace("My tools!", "天気"), "server.py", "windlass"),
+            (SERVER.replace("My tools!", "天気"), "server.py", "taskmill"),
         ],
     )
     def test_the_server_gives_its_name(self, home: Path, source: str, file: str, name: str) -> None:
@@ -268,8 +268,8 @@ class TestRefusals:
         wish = replace(WISH, for_user=True)
         assert "'my-tools' in" in (said := self.refused(wish))
         assert "--name" in said
-        assert "no server of Windlass" in self.refused(replace(wish, target=None, remove="my-tools"))
-        assert "no server of Windlass" in self.refused(replace(wish, target=None, remove="remote"))
+        assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="my-tools"))
+        assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="remote"))
         assert "'absent'" in self.refused(replace(wish, target=None, remove="absent"))
         assert file.read_text() == text
         install(replace(wish, name="other"))
@@ -363,10 +363,10 @@ class TestCommand:
         assert not (house.folder / ".cursor").exists()
 
     def test_a_dry_run_shows_and_changes_nothing(self, house: Household) -> None:
-        done = house.run("install", "vscode", "server.py", "--dry-run", WINDLASS_REDIS_URL="redis://:secret@x")
+        done = house.run("install", "vscode", "server.py", "--dry-run", TASKMILL_REDIS_URL="redis://:secret@x")
         assert done.returncode == 0
         assert done.stdout.startswith("--- /dev/null\n+++ ")
-        assert "WINDLASS_REDIS_URL" in done.stderr
+        assert "TASKMILL_REDIS_URL" in done.stderr
         assert "secret" not in done.stdout + done.stderr
         assert not (house.folder / ".vscode").exists()
 

@@ -1,4 +1,4 @@
-"""Which server object `windlass` finds in what file, and what it says when there is none."""
+"""Which server object `taskmill` finds in what file, and what it says when there is none."""
 
 import sys
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from windlass.cli.loading import load_server
-from windlass.engine.errors import ServerLoadError
-from windlass.server import TaskServer
+from taskmill.cli.loading import load_server
+from taskmill.engine.errors import ServerLoadError
+from taskmill.server import TaskServer
 
-HEAD = "from windlass.server import TaskServer\n"
+HEAD = "from taskmill.server import TaskServer\n"
 PLAIN = "from mcp.server.mcpserver import MCPServer\nmcp = MCPServer('plain')\n"
 
 
@@ -70,7 +70,7 @@ class TestWhichObject:
         write("s.py", PLAIN)
         for target in ("s.py", "s.py:mcp"):
             said = str(refusal(target))
-            assert "from windlass.server import TaskServer" in said
+            assert "from taskmill.server import TaskServer" in said
             assert "mcp = TaskServer(...)" in said
 
     def test_a_name_that_is_not_there_lists_those_that_are(self) -> None:
@@ -106,11 +106,11 @@ class TestWhichFile:
         write("notes.txt", "")
         assert str(refusal(target)) == said
 
-    @pytest.mark.parametrize("name", ["server", "engine", "mcp", "arq", "redis", "windlass", "my-tools"])
+    @pytest.mark.parametrize("name", ["server", "engine", "mcp", "arq", "redis", "taskmill", "my-tools"])
     def test_a_file_of_any_name_hides_nothing_that_is_installed(self, name: str) -> None:
         write(f"{name}.py", HEAD + "import arq.worker, mcp.client, redis.asyncio\nmcp = TaskServer(__name__)\n")
         before = {key: module for key, module in sys.modules.items() if key.split(".")[0] == name}
-        assert load_server(f"{name}.py").name == f"windlass_app.{name.replace('-', '_')}"
+        assert load_server(f"{name}.py").name == f"taskmill_app.{name.replace('-', '_')}"
         after = {key: module for key, module in sys.modules.items() if key.split(".")[0] == name and key in before}
         assert after == before
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from windlass.cli.errors import Failure, show
-from windlass.cli.terminal.escaping import printable
+from taskmill.cli.errors import Failure, show
+from taskmill.cli.terminal.escaping import printable
 
 PROGRAM = """
 import logging, sys, warnings
 import structlog
-from windlass.cli.logs import LogForm, LogLevel, configure
+from taskmill.cli.logs import LogForm, LogLevel, configure
 early = structlog.get_logger()
 configure(LogLevel(sys.argv[1]), LogForm(sys.argv[2]))
 {}
@@ -88,7 +88,7 @@ def test_a_traceback_keeps_its_lines_and_shows_no_variables() -> None:
 
 def test_a_failure_keeps_its_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     show(Failure("one\ntwo\x1b[31m", 1))
-    assert capsys.readouterr() == ("", "windlass: one\ntwo\\x1b[31m\n")
+    assert capsys.readouterr() == ("", "taskmill: one\ntwo\\x1b[31m\n")
 
 
 def test_printable_text_stays_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""`windlass serve` and `windlass worker` as somebody starts them by hand, and a stock arq worker beside them."""
+"""`taskmill serve` and `taskmill worker` as somebody starts them by hand, and a stock arq worker beside them."""
 
 import json
 import signal
@@ -50,7 +50,7 @@ class TestServe:
             port = taken.getsockname()[1]
             done = house.run("serve", "server.py", "--port", str(port))
         assert done.returncode == 1
-        expected = f"windlass: Cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another one"
+        expected = f"taskmill: Cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another one"
         assert done.stderr.startswith(expected)
         assert len(done.stderr.splitlines()) == 1
 
@@ -68,12 +68,12 @@ class TestServe:
     def test_settings_that_cannot_work_name_the_variable(self, house: Household) -> None:
         done = house.run("serve", "server.py", "--port", "99999")
         assert done.returncode == 2
-        assert "WINDLASS_PORT" in done.stderr
+        assert "TASKMILL_PORT" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
     def test_what_the_author_says_about_the_store_beats_the_environment(self, house: Household) -> None:
         house.write("server.py", AUTHORED)
-        done = house.run("serve", "server.py", "--port", "0", WINDLASS_REDIS_URL="redis://127.0.0.1:1")
+        done = house.run("serve", "server.py", "--port", "0", TASKMILL_REDIS_URL="redis://127.0.0.1:1")
         assert done.returncode == 2
         assert "is not a Redis address" in done.stderr
 
@@ -103,7 +103,7 @@ class TestWorker:
             assert called.returncode == 0, called.stderr
             eventually(lambda: (house.folder / "stuck").exists())
             assert end(command) == 0
-        assert eventually(lambda: not house.processes("windlass.cli.main"))
+        assert eventually(lambda: not house.processes("taskmill.cli.main"))
 
 
 class TestQueues:
@@ -119,26 +119,26 @@ class TestQueues:
     def test_names_that_no_queue_can_have_are_refused(self, house: Household) -> None:
         done = house.run("worker", "server.py", "--queue", "a b")
         assert done.returncode == 2
-        assert "WINDLASS_QUEUE" in done.stderr
+        assert "TASKMILL_QUEUE" in done.stderr
 
     def test_a_stock_worker_says_that_it_serves_one(self, house: Household) -> None:
         done = subprocess.run(
-            [str(Path(sys.executable).with_name("arq")), "windlass.cli.arq.WorkerSettings"],
-            env=house.environment | {"WINDLASS_SERVER": "server.py", "WINDLASS_QUEUE": "a,b"},
+            [str(Path(sys.executable).with_name("arq")), "taskmill.cli.arq.WorkerSettings"],
+            env=house.environment | {"TASKMILL_SERVER": "server.py", "TASKMILL_QUEUE": "a,b"},
             cwd=house.folder,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
             timeout=PATIENCE,
         )
-        assert done.stderr.strip() == "windlass: An arq worker serves one queue, not a,b: start one for each."
+        assert done.stderr.strip() == "taskmill: An arq worker serves one queue, not a,b: start one for each."
 
 
 class TestStockWorker:
     def arq(self, house: Household, **environment: str) -> subprocess.Popen[str]:
         program = str(Path(sys.executable).with_name("arq"))
         return subprocess.Popen(
-            [program, "windlass.cli.arq.WorkerSettings"],
+            [program, "taskmill.cli.arq.WorkerSettings"],
             env=house.environment | environment,
             cwd=house.folder,
             stderr=subprocess.PIPE,
@@ -149,7 +149,7 @@ class TestStockWorker:
     def test_it_runs_tasks(self, house: Household) -> None:
         with house.started("serve", "server.py", "--port", "0") as server:
             url = server.url()
-            worker = self.arq(house, WINDLASS_SERVER="server.py")
+            worker = self.arq(house, TASKMILL_SERVER="server.py")
             try:
                 done = house.run("call", "--url", url, "dig", "gate=server.py", "--json")
                 assert json.loads(done.stdout)["content"] == [{"type": "text", "text": "dug"}]
@@ -161,12 +161,12 @@ class TestStockWorker:
         worker = self.arq(house)
         _, said = worker.communicate(timeout=PATIENCE)
         assert worker.returncode == 2
-        assert said.startswith("windlass: Say which server's tasks to run: set WINDLASS_SERVER")
+        assert said.startswith("taskmill: Say which server's tasks to run: set TASKMILL_SERVER")
 
 
 LIFESPAN = """
 from contextlib import asynccontextmanager
-from windlass.server import TaskServer
+from taskmill.server import TaskServer
 
 def note(word):
     with open("lifespan", "a") as file:
@@ -183,8 +183,8 @@ mcp = TaskServer("Tests", lifespan=lifespan)
 """
 
 AUTHORED = """
-from windlass.server import TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.server import TaskServer
+from taskmill.store.settings import StoreSettings
 
 mcp = TaskServer("Tests", store=StoreSettings(redis_url="nonsense://"))
 """
@@ -192,7 +192,7 @@ mcp = TaskServer("Tests", store=StoreSettings(redis_url="nonsense://"))
 STUCK = '''
 import time
 from pathlib import Path
-from windlass.server import TaskServer
+from taskmill.server import TaskServer
 
 mcp = TaskServer("Tests")
 

@@ -1,4 +1,4 @@
-"""`windlass stdio` under real hosts: both eras, what may stand on standard output, workers that outlive it, its end."""
+"""`taskmill stdio` under real hosts: both eras, what may stand on standard output, workers that outlive it, its end."""
 
 import asyncio
 import fcntl
@@ -25,11 +25,11 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import TypeAdapter
 
-from windlass.cli.stdio.on_demand_worker import Post, Standby
-from windlass.cli.stdio.state_folder import states_of_user
-from windlass.store.settings import StoreSettings
+from taskmill.cli.stdio.on_demand_worker import Post, Standby
+from taskmill.cli.stdio.state_folder import states_of_user
+from taskmill.store.settings import StoreSettings
 
-WORKER = "windlass.cli.main worker"
+WORKER = "taskmill.cli.main worker"
 LOUD = """
 import os, subprocess, sys
 print("printed while it was loaded")
@@ -50,8 +50,8 @@ async def shout() -> str:
 def new_household(folder: Path) -> Household:
     """One whose data directory is the one of a host's server; a lease so long that no rescue can come from it."""
     household = Household(folder)
-    del household.environment["WINDLASS_HOME"]
-    household.environment |= {"XDG_STATE_HOME": str(folder / "state"), "WINDLASS_LEASE": "300"}
+    del household.environment["TASKMILL_HOME"]
+    household.environment |= {"XDG_STATE_HOME": str(folder / "state"), "TASKMILL_LEASE": "300"}
     household.write("server.py", LOUD + SERVER + LOUD_TOOL)
     return household
 
@@ -101,7 +101,7 @@ def result_of(task: dict[str, Any]) -> str:
 
 
 def worker_log(house: Household) -> str:
-    (data,) = (house.folder / "state" / "windlass").iterdir()
+    (data,) = (house.folder / "state" / "taskmill").iterdir()
     log = data / "worker.log"
     return log.read_text() if log.exists() else ""
 
@@ -195,7 +195,7 @@ class TestWorkers:
                 host.process.kill()
         else:
             task_id, worker = self.kill_the_host_itself(house, gate)
-        assert eventually(lambda: not house.processes("windlass stdio"))
+        assert eventually(lambda: not house.processes("taskmill stdio"))
         with raw_host(house) as host:
             assert host.task(task_id)["status"] == "working"
             gate.touch()
@@ -267,7 +267,7 @@ class TestWorkers:
 
     def test_a_worker_that_is_leaving_is_not_counted_on(self, house: Household) -> None:
         """It drains: the task that it has begun takes its time, and the next one does not wait for that."""
-        house.environment["WINDLASS_GRACE"] = "300"
+        house.environment["TASKMILL_GRACE"] = "300"
         gate = house.folder / "gate"
         with raw_host(house) as host:
             slow = host.call_as_task("dig", gate=str(gate))
@@ -344,7 +344,7 @@ class TestWorkers:
             wait_until(host, task_id, "completed")
 
     def test_a_redis_of_ones_own_is_used(self, house: Household, redis_url: str) -> None:
-        house.environment["WINDLASS_PREFIX"] = house.folder.name
+        house.environment["TASKMILL_PREFIX"] = house.folder.name
         gate = house.write("gate", "")
         with raw_host(house, "--redis-url", redis_url) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
@@ -360,7 +360,7 @@ class TestData:
         for folder, file in ((Path("/"), "server.py"), (elsewhere, "server.py"), (elsewhere, "elsewhere/link.py")):
             with raw_host(house, file=file, folder=folder) as host:
                 host.request("tools/list")
-        (data,) = (house.folder / "state" / "windlass").iterdir()
+        (data,) = (house.folder / "state" / "taskmill").iterdir()
         assert data.name.startswith("server-")
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
         left = {path.name for path in elsewhere.iterdir()} - {"__pycache__"}  # that is Python's, of the author's file
@@ -371,10 +371,10 @@ class TestData:
         for file in ("server.py", "other/server.py"):
             with raw_host(house, file=file) as host:
                 host.request("tools/list")
-        assert len(list((house.folder / "state" / "windlass").iterdir())) == 2
+        assert len(list((house.folder / "state" / "taskmill").iterdir())) == 2
 
-    def test_windlass_home_is_obeyed(self, house: Household) -> None:
-        house.environment["WINDLASS_HOME"] = str(house.folder / "mine")
+    def test_taskmill_home_is_obeyed(self, house: Household) -> None:
+        house.environment["TASKMILL_HOME"] = str(house.folder / "mine")
         with raw_host(house) as host:
             host.request("tools/list")
         assert (house.folder / "mine" / "redis.log").exists()
@@ -413,7 +413,7 @@ class TestEnd:
                 host.close_input()
             assert host.process.wait(5) == 0
         assert "Traceback" not in log.read_text()
-        assert "windlass:" not in log.read_text()
+        assert "taskmill:" not in log.read_text()
 
     def test_a_host_that_does_not_read_cannot_hold_it_up(self, shared_house: Household) -> None:
         """Standard output is a full pipe that nobody empties."""
@@ -459,7 +459,7 @@ class TestStart:
     @pytest.mark.parametrize(
         ("words", "code", "said"),
         [
-            pytest.param(("nowhere.py",), 1, "windlass: There is no file nowhere.py.", id="no file"),
+            pytest.param(("nowhere.py",), 1, "taskmill: There is no file nowhere.py.", id="no file"),
             pytest.param(("broken.py",), 1, "ZeroDivisionError: division by zero", id="the author's mistake"),
             pytest.param(("server.py", "--redis-url", "http://x"), 2, "is not a Redis address", id="settings"),
             pytest.param(("server.py", "--redis-url", "redis://127.0.0.1:1"), 69, "cannot be reached", id="no Redis"),
@@ -487,7 +487,7 @@ class TestStart:
 
     def test_a_person_at_a_terminal_is_told_what_this_is(self, house: Household) -> None:
         with closing(Screen(house, ["stdio", "server.py"])) as screen:
-            screen.wait_for("windlass call FILE TOOL")
+            screen.wait_for("taskmill call FILE TOOL")
             screen.wait_for("stdio.started")
             screen.type("\x03")
             assert screen.end() == 0
@@ -549,7 +549,7 @@ while "worker" in sys.argv and not Path(__file__).with_name("go").exists():
 
 """
 NO_TASKS = '''
-from windlass.server import TaskServer
+from taskmill.server import TaskServer
 
 mcp = TaskServer("Plain")
 

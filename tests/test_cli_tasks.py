@@ -1,4 +1,4 @@
-"""`windlass tasks`: the same over a server's API and as operator of a Redis, for people and for programs."""
+"""`taskmill tasks`: the same over a server's API and as operator of a Redis, for people and for programs."""
 
 import json
 import os
@@ -49,7 +49,7 @@ UNPRINTABLE = ("\x1b", "\x07", "\x9b", "\u202e")
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
     """A household whose server runs, with an operator."""
-    household = Household(tmp_path_factory.mktemp("tasks"), {"WINDLASS_API_OPERATOR_TOKEN": TOKEN})
+    household = Household(tmp_path_factory.mktemp("tasks"), {"TASKMILL_API_OPERATOR_TOKEN": TOKEN})
     household.write("server.py", SERVER.replace("from pydantic", "from mcp import MCPError\nfrom pydantic") + PAINT)
     household.write("gate", "")
     with household.serving():
@@ -154,7 +154,7 @@ class TestLooking:
         done = house.run("tasks", "list", "--limit", "1", *at_url)
 
         assert len(done.stdout.splitlines()) == 1
-        assert done.stderr.startswith("windlass: There are more: --cursor ")
+        assert done.stderr.startswith("taskmill: There are more: --cursor ")
 
     def test_a_task_is_a_field_a_line(self, house: Household, at_url: list[str]) -> None:
         task_id = call(house, "dig", gate="gate")
@@ -184,7 +184,7 @@ class TestLooking:
     def test_an_unknown_task_is_one_line_and_exit_code_1(self, house: Household, place: list[str]) -> None:
         for word in ("show", "watch", "cancel", "rerun") if place else ("show", "watch"):
             said = tasks(house, word, "never-seen", *place, code=1)
-            assert said == "windlass: Task not found: it never existed, has expired, or belongs to somebody else.\n"
+            assert said == "taskmill: Task not found: it never existed, has expired, or belongs to somebody else.\n"
 
     def test_a_wrong_state_or_cursor_is_told(self, house: Household, at_url: list[str]) -> None:
         assert "status must be some of pending, " in tasks(house, "list", "--status", "asleep", *at_url, code=1)
@@ -246,8 +246,8 @@ class TestDoing:
         assert "either --dead or --status" in tasks(house, "list", "--dead", "--status", "failed", *at_url, code=2)
 
     def test_who_is_no_operator_is_told_what_to_send(self, house: Household, at_url: list[str]) -> None:
-        done = house.run("tasks", "list", "--dead", *at_url, WINDLASS_API_OPERATOR_TOKEN="")
-        assert (done.returncode, "WINDLASS_API_OPERATOR_TOKEN" in done.stderr) == (1, True)
+        done = house.run("tasks", "list", "--dead", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
+        assert (done.returncode, "TASKMILL_API_OPERATOR_TOKEN" in done.stderr) == (1, True)
 
 
 class TestWatching:
@@ -274,7 +274,7 @@ class TestWatching:
 
         done = house.run("tasks", "watch", task_id, *at_url)
 
-        assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (1, "", f"windlass: {says}")
+        assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (1, "", f"taskmill: {says}")
 
     def test_a_cancelled_task_ends_its_watch(self, house: Household, at_url: list[str]) -> None:
         task_id = call(house, "dig", gate="never")
@@ -295,13 +295,13 @@ class TestWatching:
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_a_watch_outlives_its_server(self, house: Household, at_url: list[str]) -> None:
-        """Killed, and brought back by `windlass run` at the same port."""
+        """Killed, and brought back by `taskmill run` at the same port."""
         task_id = call(house, "dig", gate="survived")
         with house.started("tasks", "watch", task_id, "--json", *at_url) as watch:
             lines = [watch.first_line() for _ in range(3)]
-            (server,) = house.processes("windlass.cli.main serve")
+            (server,) = house.processes("taskmill.cli.main serve")
             os.kill(server, signal.SIGKILL)
-            eventually(lambda: server not in house.processes("windlass.cli.main serve"))
+            eventually(lambda: server not in house.processes("taskmill.cli.main serve"))
             (house.folder / "survived").touch()
             lines.append(watch.first_line())
             assert watch.process.wait(PATIENCE) == 0
@@ -361,7 +361,7 @@ class TestWhere:
 
         assert "No server is up in" in said
         assert "--url http://host:port" in said
-        assert not (tmp_path / ".windlass").exists()
+        assert not (tmp_path / ".taskmill").exists()
 
     def test_where_nobody_answers_it_is_worth_another_try(self, house: Household) -> None:
         with socket.socket() as taken:
@@ -391,11 +391,11 @@ class TestWhere:
             Thread(target=server.serve_forever, daemon=True).start()
             said = tasks(house, "list", "--url", f"http://127.0.0.1:{server.server_port}", code=1)
             server.shutdown()
-        assert "is it a Windlass server?" in said
+        assert "is it a Taskmill server?" in said
 
     def test_a_wrong_token_and_none_are_told_apart(self, house: Household, at_url: list[str]) -> None:
         wrong = house.run("tasks", "list", *at_url, "--token", "fedcba9876543210")
-        none = house.run("tasks", "list", *at_url, WINDLASS_API_OPERATOR_TOKEN="")
+        none = house.run("tasks", "list", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
 
         assert (wrong.returncode, "not the operator's token" in wrong.stderr) == (1, True)
         assert (none.returncode, "A list needs to know whose" in none.stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""`windlass call` at a terminal: the bar, questions of the tool, and what Ctrl-C asks."""
+"""`taskmill call` at a terminal: the bar, questions of the tool, and what Ctrl-C asks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -126,8 +126,8 @@ def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
             screen.wait_for(CHOICE)
             screen.type("d\n")
             assert screen.end() == 130
-            assert len(household.processes("windlass.cli.main worker")) == 1
-            assert not household.processes("windlass.cli.main serve")
+            assert len(household.processes("taskmill.cli.main worker")) == 1
+            assert not household.processes("taskmill.cli.main serve")
             (household.folder / "gate").touch()
             done = household.run("call", "--attach", named_task(screen), "server.py")
             assert (done.returncode, done.stdout) == (0, "dug\n")
@@ -137,7 +137,7 @@ def test_ctrl_c_before_there_is_a_task_ends_everything(tmp_path: Path) -> None:
     with Household(tmp_path) as household:
         with closing(Screen(household, ["call", "server.py", "dig", "gate=gate"])) as screen:
             screen.wait_for("starting")
-            eventually(lambda: household.processes("windlass.cli.main worker"))
+            eventually(lambda: household.processes("taskmill.cli.main worker"))
             screen.type(CTRL_C)
             assert screen.end() == 130
         assert household.processes() == {}

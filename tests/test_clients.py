@@ -1,4 +1,4 @@
-"""Clients that were not written here, or not with our code, against a real `windlass run` process.
+"""Clients that were not written here, or not with our code, against a real `taskmill run` process.
 
 A raw HTTP client made from the specification's text, the official SDK's client, and FastMCP's client each complete a
 task, see its messages, answer its question and cancel it. Every payload of the extension is held against its schema.
@@ -37,14 +37,14 @@ T = TypeVar("T")
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server, worker and store of our own, started by the command that people use."""
-    home = tmp_path_factory.mktemp("windlass")
+    home = tmp_path_factory.mktemp("taskmill")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
     # A failed test leaves its task behind; the worker need not wait for that one to end.
-    environment |= {"WINDLASS_HOME": str(home), "WINDLASS_GRACE": "1"}
-    windlass = Path(sys.executable).with_name("windlass")
-    command = [str(windlass), "run", str(CLIENTS / "server.py"), "--port", str(port)]
+    environment |= {"TASKMILL_HOME": str(home), "TASKMILL_GRACE": "1"}
+    taskmill = Path(sys.executable).with_name("taskmill")
+    command = [str(taskmill), "run", str(CLIENTS / "server.py"), "--port", str(port)]
     log = home / "server.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -57,7 +57,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )
     try:
         eventually(lambda: server.poll() is not None or is_ready(port), bool)
-        assert server.poll() is None, f"windlass run ended:\n{log.read_text()}"
+        assert server.poll() is None, f"taskmill run ended:\n{log.read_text()}"
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
         server.terminate()

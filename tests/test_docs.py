@@ -8,16 +8,16 @@ import lifecycle_page
 import pytest
 from model.mutants import MUTANTS
 
-from windlass.cli.install.hosts import HOSTS
-from windlass.cli.main import app
-from windlass.engine.outcome import Fault
-from windlass.engine.policy import TaskConfig
-from windlass.engine.record import TaskRecord, TaskView
-from windlass.engine.status import Status
-from windlass.server.api.shapes import task_json
-from windlass.server.settings import ServerSettings
-from windlass.store.settings import StoreSettings
-from windlass.workers.settings import WorkerSettings
+from taskmill.cli.install.hosts import HOSTS
+from taskmill.cli.main import app
+from taskmill.engine.outcome import Fault
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.record import TaskRecord, TaskView
+from taskmill.engine.status import Status
+from taskmill.server.api.shapes import task_json
+from taskmill.server.settings import ServerSettings
+from taskmill.store.settings import StoreSettings
+from taskmill.workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -51,7 +51,7 @@ def test_every_decision_has_a_number_of_its_own() -> None:
 
 
 def test_every_setting_is_in_the_reference_with_its_default() -> None:
-    said = dict(re.findall(r"^\| `WINDLASS_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
+    said = dict(re.findall(r"^\| `TASKMILL_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
     fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
     assert said.keys() == {name.upper() for name in fields}
     for name, field in fields.items():
@@ -78,7 +78,7 @@ def test_every_fault_is_in_the_reference() -> None:
 
 def test_every_command_is_in_the_reference() -> None:
     section = REFERENCE.split("## Commands")[1].split("##")[0]
-    named = set(re.findall(r"^\| `windlass (\w+)", section, re.MULTILINE))
+    named = set(re.findall(r"^\| `taskmill (\w+)", section, re.MULTILINE))
     assert named >= {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
 
 

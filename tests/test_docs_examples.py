@@ -16,8 +16,8 @@ from mcp_types import ResourceLink
 from pydantic import BaseModel
 from tenacity import wait_exponential, wait_random
 
-from windlass.server import Context, Retry, TaskConfig, TaskServer
-from windlass.testing import Eager, TestBed
+from taskmill.server import Context, Retry, TaskConfig, TaskServer
+from taskmill.testing import Eager, TestBed
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())

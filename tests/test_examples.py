@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
-from windlass.engine.context import TaskContext
-from windlass.engine.outcome import Returned
-from windlass.engine.record import Progress
-from windlass.server.handlers.follow_up_tools import FOLLOW_UPS
+from taskmill.engine.context import TaskContext
+from taskmill.engine.outcome import Returned
+from taskmill.engine.record import Progress
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NOBODY = 65534
@@ -132,7 +132,7 @@ class TestEveryExample:
 
     @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
     def test_is_in_the_readme_with_the_command_that_runs_it(self, name: str) -> None:
-        assert f"windlass call examples/{name}.py " in (EXAMPLES / "README.md").read_text()
+        assert f"taskmill call examples/{name}.py " in (EXAMPLES / "README.md").read_text()
 
     @pytest.mark.parametrize("name", ["code_survey", "near_duplicates"])
     def test_does_not_print_the_warnings_of_the_code_it_parses(self, name: str) -> None:

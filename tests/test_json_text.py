@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.cli.install.json_editor import drop, put, value_at
-from windlass.cli.install.json_parser import JsonFault
+from taskmill.cli.install.json_editor import drop, put, value_at
+from taskmill.cli.install.json_parser import JsonFault
 
 PATH = ("servers", "mine")
-ENTRY = {"command": "windlass", "args": ["stdio", "server.py"]}
+ENTRY = {"command": "taskmill", "args": ["stdio", "server.py"]}
 
 keys = st.text(max_size=4) | st.sampled_from(["servers", "mine", "other"])
 values = st.recursive(
@@ -90,7 +90,7 @@ def test_comments_and_commas_of_vs_code_are_kept() -> None:
     added = put(COMMENTED, PATH, ENTRY, lenient=True)
 
     entry = (
-        '\t\t"mine": {\n\t\t\t"command": "windlass",\n\t\t\t"args": [\n\t\t\t\t"stdio",\n\t\t\t\t"server.py"\n\t\t\t]\n'
+        '\t\t"mine": {\n\t\t\t"command": "taskmill",\n\t\t\t"args": [\n\t\t\t\t"stdio",\n\t\t\t\t"server.py"\n\t\t\t]\n'
         "\t\t},\n"
     )
     assert added == COMMENTED.replace("// a comment of url\n", f"// a comment of url\n{entry}")

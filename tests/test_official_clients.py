@@ -1,4 +1,4 @@
-"""The official clients, unmodified and pinned, against a real `windlass run`: plain calls, and tasks where they can."""
+"""The official clients, unmodified and pinned, against a real `taskmill run`: plain calls, and tasks where they can."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ COUNTED = [(step, 4, f"step {step} ({step * 25}%)") for step in range(1, 5)]
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server, worker and store of our own."""
     with (
-        Household(tmp_path_factory.mktemp("windlass")) as house,
+        Household(tmp_path_factory.mktemp("taskmill")) as house,
         house.started("run", str(SERVER), "--port", "0") as command,
     ):
         yield command.url()

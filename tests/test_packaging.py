@@ -76,7 +76,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_committed_file_of_the_rooms_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
-    wanted = {f"windlass/{name}" for name in committed_files() if name.split("/", 1)[0] in ROOMS}
+    wanted = {f"taskmill/{name}" for name in committed_files() if name.split("/", 1)[0] in ROOMS}
     missing, extra = sorted(wanted - shipped), sorted(shipped - wanted)
     assert not missing, f"not in the wheel; add them to [tool.setuptools] in pyproject.toml: {missing}"
     assert not extra, f"in the wheel, but not among the files of the rooms: {extra}"
@@ -85,8 +85,8 @@ def test_the_wheel_holds_every_committed_file_of_the_rooms_and_nothing_else(whee
 def test_the_wheel_holds_scripts_types_and_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         shipped = archive.namelist()
-    assert {f"windlass/{room}/py.typed" for room in ROOMS} <= set(shipped)
-    assert any(name.startswith("windlass/store/lua/") and name.endswith(".lua") for name in shipped)
+    assert {f"taskmill/{room}/py.typed" for room in ROOMS} <= set(shipped)
+    assert any(name.startswith("taskmill/store/lua/") and name.endswith(".lua") for name in shipped)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in shipped)
 
 
@@ -161,7 +161,7 @@ def test_scripts_run_from_anywhere() -> None:
 @pytest.mark.wheel
 def test_every_installed_module_imports() -> None:
     for room in ROOMS:
-        package = importlib.import_module(f"windlass.{room}")
+        package = importlib.import_module(f"taskmill.{room}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith(".__main__"):
                 importlib.import_module(module.name)
@@ -169,7 +169,7 @@ def test_every_installed_module_imports() -> None:
 
 @pytest.mark.wheel
 def test_the_scripts_are_read_from_the_installed_package() -> None:
-    folder = importlib.resources.files("windlass.store") / "lua"
+    folder = importlib.resources.files("taskmill.store") / "lua"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".lua"))
     assert names == sorted(path.name for path in (ROOT / "store" / "lua").glob("*.lua"))
     assert all(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
@@ -177,9 +177,9 @@ def test_the_scripts_are_read_from_the_installed_package() -> None:
 
 @pytest.mark.wheel
 def test_the_command_is_installed_and_answers() -> None:
-    [script] = entry_points(group="console_scripts", name="windlass")
-    assert script.value == "windlass.cli.main:main"
-    command = Path(sys.executable).parent / "windlass"
+    [script] = entry_points(group="console_scripts", name="taskmill")
+    assert script.value == "taskmill.cli.main:main"
+    command = Path(sys.executable).parent / "taskmill"
     done = subprocess.run([str(command), "--help"], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     assert [word for word in ("run", "serve", "worker", "call", "doctor") if word not in done.stdout] == []
@@ -188,11 +188,11 @@ def test_the_command_is_installed_and_answers() -> None:
 @pytest.mark.wheel
 def test_what_runs_is_what_the_environment_promises() -> None:
     """Under scripts/test's second run the wheel must be what is imported; in development it is the checkout."""
-    where = Path(importlib.import_module("windlass.engine").__file__ or "").resolve()
-    expect_wheel = os.environ.get("WINDLASS_TEST_WHEEL") == "1"
-    assert where.is_relative_to(ROOT / "engine") is not expect_wheel, f"windlass.engine comes from {where}"
+    where = Path(importlib.import_module("taskmill.engine").__file__ or "").resolve()
+    expect_wheel = os.environ.get("TASKMILL_TEST_WHEEL") == "1"
+    assert where.is_relative_to(ROOT / "engine") is not expect_wheel, f"taskmill.engine comes from {where}"
 
 
 @pytest.mark.wheel
 def test_type_checkers_find_the_installed_types() -> None:
-    assert [room for room in ROOMS if not (importlib.resources.files(f"windlass.{room}") / "py.typed").is_file()] == []
+    assert [room for room in ROOMS if not (importlib.resources.files(f"taskmill.{room}") / "py.typed").is_file()] == []

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from tenacity import wait_exception, wait_exponential, wait_fixed
 
-from windlass.engine.errors import PolicyError
-from windlass.server import TaskConfig, TaskServer
+from taskmill.engine.errors import PolicyError
+from taskmill.server import TaskConfig, TaskServer
 
 
 def declare(**policy: Any) -> TaskServer[Any]:

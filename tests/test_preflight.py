@@ -1,4 +1,4 @@
-"""What Windlass says of a Redis before it trusts tasks to it."""
+"""What Taskmill says of a Redis before it trusts tasks to it."""
 
 import pytest
 from anyio import fail_after, sleep
@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, ConnectionError
 from redis_server import PrivateRedis
 
-from windlass.engine.errors import RedisUnfit
-from windlass.store.connection.checks import Finding, inspect, judge, raise_unfit
+from taskmill.engine.errors import RedisUnfit
+from taskmill.store.connection.checks import Finding, inspect, judge, raise_unfit
 
 HEALTHY = """\
 # Server

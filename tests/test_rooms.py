@@ -1,5 +1,5 @@
 """The rules between the rooms, read from the source with `ast`: who may import whom, how long things may grow, what
-must not appear. Nothing here imports Windlass or needs Redis.
+must not appear. Nothing here imports Taskmill or needs Redis.
 
 A function's length runs from its `def` to its last line without its docstring and decorators. Allow-lists stand at the
 top, each entry with its reason, and an entry that is no longer needed fails too.
@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PRODUCT = "windlass"
+PRODUCT = "taskmill"
 
 MODULE_LINES = 400
 MODULE_LINES_AT_MOST = 500

@@ -1,4 +1,4 @@
-"""`windlass run`: everything with one command, kept up while it runs, gone when it ends, however it ends."""
+"""`taskmill run`: everything with one command, kept up while it runs, gone when it ends, however it ends."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import PATIENCE, Household, Started, eventually, is_ready
 
-CHILDREN = "windlass.cli.main"
+CHILDREN = "taskmill.cli.main"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_one_command_serves_and_runs_tasks_and_leaves_nothing(house: Household) 
     with house.started("run", "server.py", "--port", "0") as command:
         line = command.first_line()
         url = line.split()[1]
-        assert line.startswith("windlass: http://127.0.0.1:")
+        assert line.startswith("taskmill: http://127.0.0.1:")
         assert "dig (task)" in line
         assert house.run("call", "--url", url, "dig", "gate=gate").stdout == "dug\n"
         assert end(command) == 0
@@ -51,7 +51,7 @@ def test_one_command_serves_and_runs_tasks_and_leaves_nothing(house: Household) 
 def test_each_queue_that_a_tool_names_has_a_worker(house: Household) -> None:
     house.write(
         "server.py",
-        "from windlass.server import TaskConfig, TaskServer\n"
+        "from taskmill.server import TaskConfig, TaskServer\n"
         "mcp = TaskServer('Tests')\n"
         "@mcp.tool(task=TaskConfig(queue='aside', poll_interval=0.1))\n"
         "async def aside() -> str:\n"
@@ -107,9 +107,9 @@ def test_a_killed_command_leaves_no_child(house: Household) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
-        ("x = 1\n", 1, "windlass: server.py has no server object at its top level."),
+        ("x = 1\n", 1, "taskmill: server.py has no server object at its top level."),
         ("1 / 0\n", 1, "ZeroDivisionError: division by zero"),
-        ("from windlass.server import TaskServer\nmcp = TaskServer('x')\n@mcp.tool(task=3)\n", 1, "invalid syntax"),
+        ("from taskmill.server import TaskServer\nmcp = TaskServer('x')\n@mcp.tool(task=3)\n", 1, "invalid syntax"),
     ],
 )
 def test_a_file_that_cannot_work_is_said_once(house: Household, text: str, code: int, said: str) -> None:
@@ -126,7 +126,7 @@ def test_a_start_that_fails_elsewhere_is_said_once(house: Household) -> None:
     assert done.stderr.count("--allowed-hosts") == 1
     done = house.run("run", "server.py", "--port", "99999")
     assert done.returncode == 2
-    assert done.stderr.count("WINDLASS_PORT") == 1
+    assert done.stderr.count("TASKMILL_PORT") == 1
     assert house.processes() == {}
 
 
@@ -140,14 +140,14 @@ def test_a_missing_redis_ends_every_command_with_one_line_and_69(house: Househol
             pool.submit(house.run, command, "server.py", "--redis-url", nowhere, *more) for command, *more in commands
         ]
         ended = [future.result() for future in running]
-    line = f"windlass: Redis at {nowhere} cannot be reached right now. Nothing was lost; try again in a moment.\n"
+    line = f"taskmill: Redis at {nowhere} cannot be reached right now. Nothing was lost; try again in a moment.\n"
     assert [(done.returncode, done.stdout, done.stderr) for done in ended] == [(69, "", line)] * 3
 
 
 def test_a_redis_of_ones_own_is_used(house: Household, redis_url: str) -> None:
     with house.started("run", "server.py", "--port", "0", "--redis-url", redis_url) as command:
         assert house.run("call", "--url", command.url(), "dig", "gate=server.py").stdout == "dug\n"
-        assert not (house.folder / ".windlass").exists()
+        assert not (house.folder / ".taskmill").exists()
 
 
 def test_a_restart_keeps_the_tasks(house: Household) -> None:

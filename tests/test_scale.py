@@ -16,8 +16,8 @@ from wire.stack import Rpc, client_of, working
 from wire.tools import make_server
 
 from bench.simulation import Costs, Deployment, predict
-from windlass.cli.main import app
-from windlass.server.settings import ServerSettings
+from taskmill.cli.main import app
+from taskmill.server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "scale.md").read_text()
@@ -63,9 +63,9 @@ def test_a_rate_is_predicted_from_the_command_line() -> None:
 
 
 def test_a_small_run_measures_every_cost(tmp_path: Path) -> None:
-    """With WINDLASS_TEST_LONG=1 it also holds a prediction against a rate."""
+    """With TASKMILL_TEST_LONG=1 it also holds a prediction against a rate."""
     told = tmp_path / "told.json"
-    points = int(os.environ.get("WINDLASS_TEST_LONG", "0"))
+    points = int(os.environ.get("TASKMILL_TEST_LONG", "0"))
     words = ("--tasks", "200", "--rounds", "1", "--points", str(points), "--json", told)
     done = subprocess.run([ROOT / "scripts" / "scale", *words], capture_output=True, text=True, timeout=55, check=True)
     found: dict[str, Any] = json.loads(told.read_text())
@@ -100,8 +100,8 @@ class TestManifest:
         settings = ServerSettings(redis_url=redis_url)
         async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings):
             query = self.trigger()["query"]
-            selectors = re.findall(r"windlass_\w+\{[^}]*\}", query)
-            assert len(selectors) == query.count("windlass_") == 2
+            selectors = re.findall(r"taskmill_\w+\{[^}]*\}", query)
+            assert len(selectors) == query.count("taskmill_") == 2
             with fail_after(10):  # a worker says so in its first moments
                 while True:
                     told = await metrics(rpc)
@@ -116,11 +116,11 @@ class TestManifest:
 
     def test_its_command_is_one_and_has_time_to_leave(self) -> None:
         program, command, file, *words = self.container()["command"]
-        assert (program, file) == ("windlass", "server.py")
+        assert (program, file) == ("taskmill", "server.py")
         known = {option for one in get_command(app).commands[command].params for option in one.opts}  # type: ignore[attr-defined]
         assert {word for word in words if word.startswith("--")} <= known
         assert int(self.option("--grace")) < self.WORKERS["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-        assert self.container()["env"][0]["name"] == "WINDLASS_REDIS_URL"
+        assert self.container()["env"][0]["name"] == "TASKMILL_REDIS_URL"
 
     def trigger(self) -> dict[str, str]:
         (trigger,) = self.SCALED["spec"]["triggers"]

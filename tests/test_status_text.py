@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.record import Progress, TaskRecord, TaskView
-from windlass.engine.status import Status
-from windlass.server.protocol.status_text import status_text
+from taskmill.engine.record import Progress, TaskRecord, TaskView
+from taskmill.engine.status import Status
+from taskmill.server.protocol.status_text import status_text
 
 BORN = TaskRecord(
     id="t",

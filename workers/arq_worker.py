@@ -1,4 +1,4 @@
-"""Our tasks on a stock `arq` worker process: correct, only slower than `windlass worker`.
+"""Our tasks on a stock `arq` worker process: correct, only slower than `taskmill worker`.
 
 arq's own bookkeeping deletes a job when its function returns, so whenever a task is not over the function raises
 arq's `Retry`, which leaves the queue as our scripts wrote it.
@@ -12,22 +12,22 @@ from typing import Any
 import structlog
 from arq.worker import Retry, func
 
-from windlass.engine.errors import OperatorError, SettingsError
-from windlass.engine.ports import ToolSource
-from windlass.store.formats.keys import Keys
-from windlass.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
-from windlass.workers.attempts.active import Stop
-from windlass.workers.attempts.ending import Ending
-from windlass.workers.runtime import Station, open_station
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.errors import OperatorError, SettingsError
+from taskmill.engine.ports import ToolSource
+from taskmill.store.formats.keys import Keys
+from taskmill.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
+from taskmill.workers.attempts.active import Stop
+from taskmill.workers.attempts.ending import Ending
+from taskmill.workers.runtime import Station, open_station
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["arq_arguments", "stock_settings"]
 
 log = structlog.get_logger()
 _NEVER = 10**9
 """Seconds, or tries: more than any task sees. arq's own limits must not end a task; its policy does."""
-_STATION = "windlass.station"
-_STACK = "windlass.stack"
+_STATION = "taskmill.station"
+_STACK = "taskmill.stack"
 
 
 def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:

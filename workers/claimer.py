@@ -11,11 +11,11 @@ from typing import Any
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
-from windlass.engine.errors import OperatorError
-from windlass.store.claims.claims import Claims
-from windlass.store.scripts import Call
-from windlass.workers.attempts.ending import Ending
-from windlass.workers.runtime import Station
+from taskmill.engine.errors import OperatorError
+from taskmill.store.claims.claims import Claims
+from taskmill.store.scripts import Call
+from taskmill.workers.attempts.ending import Ending
+from taskmill.workers.runtime import Station
 
 __all__ = ["NOTHING", "Teller"]
 

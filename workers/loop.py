@@ -10,14 +10,14 @@ from functools import partial
 
 import structlog
 
-from windlass.engine.errors import OperatorError
-from windlass.store.claims.claims import Claims
-from windlass.store.pubsub.wakeup import Bell
-from windlass.workers.attempts.active import Stop
-from windlass.workers.attempts.attempt import Attempt
-from windlass.workers.attempts.ending import Ending
-from windlass.workers.claimer import Teller
-from windlass.workers.runtime import Station
+from taskmill.engine.errors import OperatorError
+from taskmill.store.claims.claims import Claims
+from taskmill.store.pubsub.wakeup import Bell
+from taskmill.workers.attempts.active import Stop
+from taskmill.workers.attempts.attempt import Attempt
+from taskmill.workers.attempts.ending import Ending
+from taskmill.workers.claimer import Teller
+from taskmill.workers.runtime import Station
 
 __all__ = ["Shift"]
 
@@ -84,7 +84,7 @@ class Shift:
 
     async def work(self) -> None:
         """Work until drained or idle for too long. Outages of the store are waited out."""
-        self._ear = asyncio.create_task(self._listen(), name="windlass.bell")
+        self._ear = asyncio.create_task(self._listen(), name="taskmill.bell")
         idle_since = self._loop.time()
         try:
             while self._is_busy() or not self._draining:
@@ -116,7 +116,7 @@ class Shift:
                 self._called = False
                 self._claims += 1
                 self._slots.take(room)  # nobody who goes on may have them meanwhile
-            turn = asyncio.create_task(self._turn(self._teller.turn(endings, room), room), name="windlass.turn")
+            turn = asyncio.create_task(self._turn(self._teller.turn(endings, room), room), name="taskmill.turn")
             self._turns.add(turn)
             turn.add_done_callback(lambda _: self._stir.set())
 

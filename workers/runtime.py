@@ -15,27 +15,27 @@ from typing import Any, assert_never
 
 import structlog
 
-from windlass.engine.outcome import Broke, Refused, Returned
-from windlass.engine.ports import Toolbox, ToolSource
-from windlass.store.artifacts.artifacts import ArtifactStore
-from windlass.store.claims.claims import Claimed, ClaimStore
-from windlass.store.claims.heartbeat import Presence
-from windlass.store.claims.journal import JournalStore
-from windlass.store.connection.client import open_redis
-from windlass.store.scripts import Call
-from windlass.store.tasks.output import OutputStore
-from windlass.workers.attempts.active import Held, Stop
-from windlass.workers.attempts.attempt import Attempt
-from windlass.workers.attempts.ending import Ending, Finish, Park, Release
-from windlass.workers.attempts.output import AttemptOutlet
-from windlass.workers.attempts.progress import ProgressBoard, Report
-from windlass.workers.attempts.slots import Slots
-from windlass.workers.isolation.toolbox import Isolating
-from windlass.workers.services.leases import LeaseKeeper
-from windlass.workers.services.loop_watchdog import Pulse
-from windlass.workers.services.reconciler import Reconciler
-from windlass.workers.services.signals import SignalListener
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.ports import Toolbox, ToolSource
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.claims.claims import Claimed, ClaimStore
+from taskmill.store.claims.heartbeat import Presence
+from taskmill.store.claims.journal import JournalStore
+from taskmill.store.connection.client import open_redis
+from taskmill.store.scripts import Call
+from taskmill.store.tasks.output import OutputStore
+from taskmill.workers.attempts.active import Held, Stop
+from taskmill.workers.attempts.attempt import Attempt
+from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
+from taskmill.workers.attempts.output import AttemptOutlet
+from taskmill.workers.attempts.progress import ProgressBoard, Report
+from taskmill.workers.attempts.slots import Slots
+from taskmill.workers.isolation.toolbox import Isolating
+from taskmill.workers.services.leases import LeaseKeeper
+from taskmill.workers.services.loop_watchdog import Pulse
+from taskmill.workers.services.reconciler import Reconciler
+from taskmill.workers.services.signals import SignalListener
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["Station", "open_station"]
 

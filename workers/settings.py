@@ -1,12 +1,12 @@
-"""Settings of a worker process: `WINDLASS_*` in the environment, or the flags of `windlass worker`."""
+"""Settings of a worker process: `TASKMILL_*` in the environment, or the flags of `taskmill worker`."""
 
 from typing import Self
 
 from pydantic import Field
 
-from windlass.engine.errors import SettingsError
-from windlass.store.settings import LONGEST, StoreSettings
-from windlass.store.shards import HOME
+from taskmill.engine.errors import SettingsError
+from taskmill.store.settings import LONGEST, StoreSettings
+from taskmill.store.shards import HOME
 
 __all__ = ["WorkerSettings"]
 
@@ -40,7 +40,7 @@ class WorkerSettings(StoreSettings):
         """
         if self.shard is not None and self.shard != HOME and self.shard not in self.shards:
             known = ", ".join([HOME, *self.shards])
-            raise SettingsError(f"WINDLASS_SHARD is {self.shard}, and WINDLASS_SHARDS knows only {known}.")
+            raise SettingsError(f"TASKMILL_SHARD is {self.shard}, and TASKMILL_SHARDS knows only {known}.")
         places = {queue: self.shard or self.shard_of(queue) for queue in self.queues}
         if len(set(places.values())) > 1:
             said = ", ".join(f"{queue} is on {shard}" for queue, shard in places.items())

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 import arq.worker
 import structlog
 
-from windlass.engine.ports import ToolSource
-from windlass.store.pubsub.wakeup import Bell
-from windlass.workers.arq_worker import arq_arguments
-from windlass.workers.loop import Shift
-from windlass.workers.runtime import open_station
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.ports import ToolSource
+from taskmill.store.pubsub.wakeup import Bell
+from taskmill.workers.arq_worker import arq_arguments
+from taskmill.workers.loop import Shift
+from taskmill.workers.runtime import open_station
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["Worker"]
 
@@ -84,7 +84,7 @@ class Worker(arq.worker.Worker):
 
 
 def _fast_loop() -> asyncio.AbstractEventLoop:
-    """The loop that `windlass serve` runs on too; asyncio's own on systems for which it is not made."""
+    """The loop that `taskmill serve` runs on too; asyncio's own on systems for which it is not made."""
     try:
         import uvloop
     except ImportError:

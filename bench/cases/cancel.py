@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, FASTMCP_MEMORY, WINDLASS, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import Endpoint, call_tool, cancel_task, run_client
 from bench.plan import Plan
@@ -50,7 +50,7 @@ def _median(called: Sequence[Sequence[str]], met: Sequence[Sequence[str]]) -> fl
 
 CANCEL = Case(
     "cancel",
-    (WINDLASS, FASTMCP, FASTMCP_MEMORY),
+    (TASKMILL, FASTMCP, FASTMCP_MEMORY),
     (
         Figure(
             "cancel_p50",

@@ -3,7 +3,7 @@
 import time
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, WINDLASS, Contender
+from bench.contenders import FASTMCP, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import Endpoint, call_tool, run_client
 from bench.plan import Plan
@@ -44,7 +44,7 @@ def _run_tasks(stage: Stage, server: Endpoint, count: int) -> None:
 
 COST = Case(
     "cost",
-    (WINDLASS, FASTMCP),
+    (TASKMILL, FASTMCP),
     (
         Figure(
             "cost_commands",

@@ -4,7 +4,7 @@ import statistics
 import time
 
 from bench.cases.case import Case
-from bench.contenders import ARQ, FASTMCP, SAQ, STREAQ, TASKIQ, WINDLASS, Contender
+from bench.contenders import ARQ, FASTMCP, SAQ, STREAQ, TASKIQ, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import WARM, Stage
@@ -40,7 +40,7 @@ def _idle(contender: Contender, plan: Plan) -> dict[str, float]:
 
 STARVE = Case(
     "starve",
-    (WINDLASS,),
+    (TASKMILL,),
     (
         Figure(
             "starve_p50",
@@ -55,7 +55,7 @@ STARVE = Case(
 )
 IDLE = Case(
     "idle",
-    (WINDLASS, FASTMCP, ARQ, SAQ, TASKIQ, STREAQ),
+    (TASKMILL, FASTMCP, ARQ, SAQ, TASKIQ, STREAQ),
     (
         Figure(
             "idle_commands",

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 from bench.cases.case import Case
-from bench.contenders import WINDLASS, Contender
+from bench.contenders import TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import Stage
@@ -29,7 +29,7 @@ _PATIENCE = 60.0
 
 def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     tasks = plan.count(_TASKS, least=50)
-    contender = replace(contender, environment={**contender.environment, "WINDLASS_RECONCILE_EVERY": "86400"})
+    contender = replace(contender, environment={**contender.environment, "TASKMILL_RECONCILE_EVERY": "86400"})
     with Stage(contender) as one, Stage(contender) as other:
         short = _Queue(one, _REST + tasks)
         deep = _Queue(other, _REST + int(plan.depth * plan.scale) + tasks * (_TURNS + 1))
@@ -77,7 +77,7 @@ class _Queue:
 
 DEPTH = Case(
     "depth",
-    (WINDLASS,),
+    (TASKMILL,),
     (
         Figure(
             "depth_cost",

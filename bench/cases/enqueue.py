@@ -1,7 +1,7 @@
 """Enqueueing as fast as one producer process can, without a worker: 50 lanes, for celery and dramatiq one."""
 
 from bench.cases.case import Case
-from bench.contenders import ARQ, FASTMCP, QUEUES, SAQ, WINDLASS, Contender
+from bench.contenders import ARQ, FASTMCP, QUEUES, SAQ, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import Stage
@@ -20,7 +20,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
 
 ENQUEUE = Case(
     "enqueue",
-    (WINDLASS, *_PEERS),
+    (TASKMILL, *_PEERS),
     (
         Figure(
             "enqueue_rate",

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from bench.cases.case import Case
-from bench.contenders import WINDLASS, Contender
+from bench.contenders import TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import Endpoint, call_tool, run_client
 from bench.plan import Plan
@@ -53,7 +53,7 @@ async def _start_tasks(server: Endpoint) -> list[str]:
 
 FOLLOWERS = Case(
     "followers",
-    (WINDLASS,),
+    (TASKMILL,),
     (
         Figure("followers_count", "open event streams on one replica", "streams", more_is_better=True),
         Figure(

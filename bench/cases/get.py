@@ -1,7 +1,7 @@
 """Polling: tasks/get on one running task."""
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, FASTMCP_MEMORY, WINDLASS, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import call_tool, get_task, run_client
 from bench.plan import Plan
@@ -17,7 +17,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     rate, commands = _polled(contender, plan)
     if contender is FASTMCP_MEMORY:
         return {"get_rate": rate}
-    if contender is WINDLASS:
+    if contender is TASKMILL:
         slow, _ = _polled(contender, plan, "through-the-sdk")
         return {"get_rate": rate, "get_commands": commands, "get_sdk_rate": slow}
     return {"get_rate": rate, "get_commands": commands}
@@ -43,7 +43,7 @@ def _polled(contender: Contender, plan: Plan, *options: str) -> tuple[float, flo
 
 GET = Case(
     "get",
-    (WINDLASS, FASTMCP, FASTMCP_MEMORY),
+    (TASKMILL, FASTMCP, FASTMCP_MEMORY),
     (
         Figure(
             "get_rate",

@@ -1,7 +1,7 @@
 """What a server's memory gains by tasks that came, ran and ended: all of it is in Redis, or it is not."""
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, FASTMCP_MEMORY, WINDLASS, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import Endpoint, call_tool, get_task, run_client
 from bench.plan import Plan
@@ -17,7 +17,7 @@ _FIRST = 300
 def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     """Peers, which are slow here, run fewer tasks in a short run; what they gain is told for as many as ours ran."""
     ours = max(200, int(_TASKS * plan.scale))
-    count = ours if contender is WINDLASS else plan.count(ours // 2, least=50)
+    count = ours if contender is TASKMILL else plan.count(ours // 2, least=50)
     with Stage(contender) as stage:
         server = stage.serve(concurrency=10)
         _run_tasks(server, _FIRST)
@@ -45,7 +45,7 @@ def _has_ended(server: Endpoint, task_id: str) -> bool:
 
 MEMORY = Case(
     "memory",
-    (WINDLASS, FASTMCP, FASTMCP_MEMORY),
+    (TASKMILL, FASTMCP, FASTMCP_MEMORY),
     (
         Figure(
             "memory_gain",

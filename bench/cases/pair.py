@@ -6,7 +6,7 @@ Both workers drain a full queue, then one of them goes on alone.
 import time
 
 from bench.cases.case import Case
-from bench.contenders import SAQ, WINDLASS, Contender
+from bench.contenders import SAQ, TASKMILL, Contender
 from bench.cores import Busy, Watch
 from bench.figures import Figure, Goal, Medians
 from bench.plan import Plan
@@ -15,7 +15,7 @@ from bench.stage import Stage
 __all__ = ["FULL", "PAIR", "is_full"]
 
 _SLOTS = 10
-_TASKS = {WINDLASS.name: 30_000}
+_TASKS = {TASKMILL.name: 30_000}
 _OTHERS = 10_000
 _WAITING = 4000
 _EVERY = 0.02
@@ -71,7 +71,7 @@ def is_full(medians: Medians) -> str:
 
     The machine has to be full of what is measured: one that others fill excuses nothing.
     """
-    cores, others, redis = (medians[key, WINDLASS.name] for key in ("pair_cores", "pair_others", "pair_redis"))
+    cores, others, redis = (medians[key, TASKMILL.name] for key in ("pair_cores", "pair_others", "pair_redis"))
     if redis >= FULL:
         return f"Redis full: {redis:.0f} % of a core"
     if cores >= FULL and others <= 100 - FULL:
@@ -85,7 +85,7 @@ def _percent(key: str, title: str) -> Figure:
 
 PAIR = Case(
     "pair",
-    (WINDLASS, SAQ),
+    (TASKMILL, SAQ),
     (
         Figure(
             "pair_gain",

@@ -6,7 +6,7 @@ import statistics
 import time
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, FASTMCP_MEMORY, WINDLASS, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import Endpoint, Line, call_tool, get_task, listen_to, run_client
 from bench.plan import Plan
@@ -28,7 +28,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
         calls, messages = plan.count(100), plan.count(60)
         figures = {"poll_over": run_client(lambda: _over(server, calls))}
         figures["seen_p50"] = run_client(lambda: _seen(server, messages))
-        if contender is WINDLASS:
+        if contender is TASKMILL:
             figures["pushed_p50"] = run_client(lambda: _pushed(server, messages))
         return figures
 
@@ -94,7 +94,7 @@ def _figure(key: str, title: str, peer: str, factor: float, digits: int = 2) -> 
 
 POLL = Case(
     "poll",
-    (WINDLASS, FASTMCP, FASTMCP_MEMORY),
+    (TASKMILL, FASTMCP, FASTMCP_MEMORY),
     (
         _figure("poll_over", "call to result, polling every 20 ms, over those 20 ms, p50", "poll_over", 0.4),
         _figure("seen_p50", "message reported to seen, polling every 2 ms, p50", "seen_p50", 0.65),

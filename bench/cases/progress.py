@@ -5,7 +5,7 @@ import re
 import time
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, WINDLASS, Contender
+from bench.contenders import FASTMCP, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import Endpoint, call_tool, get_task, run_client
 from bench.plan import Plan
@@ -13,7 +13,7 @@ from bench.stage import Stage
 
 __all__ = ["PROGRESS"]
 
-_REPORTS = {WINDLASS.name: 300_000, FASTMCP.name: 3_000}
+_REPORTS = {TASKMILL.name: 300_000, FASTMCP.name: 3_000}
 _PATIENCE = 5.0
 
 
@@ -40,7 +40,7 @@ async def _sees(server: Endpoint, task_id: str, count: int) -> bool:
 
 PROGRESS = Case(
     "progress",
-    (WINDLASS, FASTMCP),
+    (TASKMILL, FASTMCP),
     (
         Figure(
             "progress_rate",

@@ -6,7 +6,7 @@ Peers take minutes or hours at theirs, so they are not waited for.
 import time
 
 from bench.cases.case import Case
-from bench.contenders import WINDLASS, Contender
+from bench.contenders import TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import Stage
@@ -30,7 +30,7 @@ def _measure(contender: Contender, _plan: Plan) -> dict[str, float]:
 
 RESCUE = Case(
     "rescue",
-    (WINDLASS,),
+    (TASKMILL,),
     (
         Figure(
             "rescue",

@@ -3,7 +3,7 @@
 import statistics
 
 from bench.cases.case import Case
-from bench.contenders import SAQ, WINDLASS, Contender
+from bench.contenders import SAQ, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import Stage
@@ -25,7 +25,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
 
 RESULT = Case(
     "result",
-    (WINDLASS, SAQ),
+    (TASKMILL, SAQ),
     (
         Figure(
             "result_p50",

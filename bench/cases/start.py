@@ -6,7 +6,7 @@ Tasks come some 20 ms apart, through each contender's own call: our store's crea
 import statistics
 
 from bench.cases.case import Case
-from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, QUEUES, TASKIQ, WINDLASS, Contender
+from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, QUEUES, TASKIQ, TASKMILL, Contender
 from bench.figures import Figure, Goal
 from bench.plan import Plan
 from bench.stage import WARM, Stage
@@ -31,7 +31,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
 
 START = Case(
     "start",
-    (WINDLASS, *_PEERS),
+    (TASKMILL, *_PEERS),
     (
         Figure(
             "start_p50",

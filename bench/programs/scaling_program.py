@@ -1,16 +1,16 @@
-"""Windlass for `scripts/scale`: what `windlass_program.py` does, and `fill QUEUE TOOL COUNT`, `look COUNT`."""
+"""Taskmill for `scripts/scale`: what `taskmill_program.py` does, and `fill QUEUE TOOL COUNT`, `look COUNT`."""
 
 import asyncio
 import sys
 
-import windlass_program as program
+import taskmill_program as program
 from journal import note_first
 from pace import paced
 
-from windlass.engine.principal import ANONYMOUS
-from windlass.engine.record import NewTask
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.engine.record import NewTask
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
 
 
 @program.mcp.tool(task=True)

@@ -1,6 +1,6 @@
-"""Windlass under test: `serve PORT`, `work`, `send TOOL COUNT GAP`, `await COUNT GAP`, `cancel COUNT`.
+"""Taskmill under test: `serve PORT`, `work`, `send TOOL COUNT GAP`, `await COUNT GAP`, `cancel COUNT`.
 
-`serve PORT through-the-sdk` takes no short way. Settings: WINDLASS_*.
+`serve PORT through-the-sdk` takes no short way. Settings: TASKMILL_*.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ import uvicorn
 from journal import note, note_first, note_now, noted
 from pace import paced
 
-from windlass.engine.principal import ANONYMOUS, new_task_id
-from windlass.engine.record import NewTask
-from windlass.server import Context, TaskServer
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
-from windlass.workers.settings import WorkerSettings
-from windlass.workers.worker import Worker
+from taskmill.engine.principal import ANONYMOUS, new_task_id
+from taskmill.engine.record import NewTask
+from taskmill.server import Context, TaskServer
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
+from taskmill.workers.settings import WorkerSettings
+from taskmill.workers.worker import Worker
 
 mcp = TaskServer("bench")
 

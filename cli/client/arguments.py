@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from windlass.cli.errors import UsageFault
+from taskmill.cli.errors import UsageFault
 
 __all__ = ["check_arguments", "parse_arguments", "parse_object", "split_pairs"]
 

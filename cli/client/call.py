@@ -1,4 +1,4 @@
-"""`windlass call`: finds or makes a server, has the conversation, prints what came of it.
+"""`taskmill call`: finds or makes a server, has the conversation, prints what came of it.
 
 Standard output carries the result and nothing else: text as the tool wrote it, or JSON. The rest is standard error.
 """
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from windlass.cli.client.local_stack import Place, own_stack
-from windlass.cli.errors import Failure, show
-from windlass.cli.logs import LogLevel
-from windlass.cli.terminal.input import Attention
-from windlass.cli.terminal.progress import display_for
-from windlass.workers.settings import WorkerSettings
+from taskmill.cli.client.local_stack import Place, own_stack
+from taskmill.cli.errors import Failure, show
+from taskmill.cli.logs import LogLevel
+from taskmill.cli.terminal.input import Attention
+from taskmill.cli.terminal.progress import display_for
+from taskmill.workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-    from windlass.cli.client.tool_call import Ending
+    from taskmill.cli.client.tool_call import Ending
 
 __all__ = ["Call", "call"]
 
@@ -53,7 +53,7 @@ async def call(wanted: Call, settings: WorkerSettings) -> int:
     """Do it; returns the exit code.
 
     Raises:
-        WindlassError: it did not come to a call.
+        TaskmillError: it did not come to a call.
     """
     attention = Attention()
     display = display_for(wanted.tool or "task")
@@ -61,10 +61,10 @@ async def call(wanted: Call, settings: WorkerSettings) -> int:
         async with AsyncExitStack() as stack:
             stack.callback(display.close)
             # Imported while the server starts: the protocol's library alone takes a second.
-            importing = asyncio.create_task(asyncio.to_thread(import_module, "windlass.cli.client.tool_call"))
+            importing = asyncio.create_task(asyncio.to_thread(import_module, "taskmill.cli.client.tool_call"))
             place = await _place(stack, wanted, settings, display.note)
             await importing
-            from windlass.cli.client.tool_call import Conversation, Wish
+            from taskmill.cli.client.tool_call import Conversation, Wish
 
             wish = Wish(wanted.tool, wanted.words, wanted.arguments, wanted.attach, wanted.detach, wanted.timeout)
             ending = await Conversation(place.url, wish, display, attention).hold()
@@ -89,8 +89,8 @@ def _tell(ending: "Ending", wanted: Call) -> None:
         if wanted.detach and ending.leave:
             print(ending.task_id, flush=True)
         state = "goes on" if ending.leave or wanted.url else "waits for the next worker"
-        again = f"windlass call --attach {ending.task_id} {wanted.way_back}"
-        print(f"windlass: The task {state}. To follow it: {again}", file=sys.stderr, flush=True)
+        again = f"taskmill call --attach {ending.task_id} {wanted.way_back}"
+        print(f"taskmill: The task {state}. To follow it: {again}", file=sys.stderr, flush=True)
 
 
 async def _place(stack: AsyncExitStack, wanted: Call, settings: WorkerSettings, say: Callable[[str], None]) -> Place:
@@ -115,5 +115,5 @@ def _print_result(result: "CallToolResult", *, as_json: bool) -> None:
     others = [content.type for content in result.content if content.type != "text"]
     if others:
         kinds = ", ".join(others)
-        print(f"windlass: The result also has content that is no text ({kinds}): --json shows it.", file=sys.stderr)
+        print(f"taskmill: The result also has content that is no text ({kinds}): --json shows it.", file=sys.stderr)
     sys.stdout.flush()

@@ -6,8 +6,8 @@ from typing import Any
 
 from mcp_types import ElicitRequestParams, ElicitRequestURLParams, ElicitResult
 
-from windlass.cli.terminal.escaping import printable
-from windlass.cli.terminal.input import read_line
+from taskmill.cli.terminal.escaping import printable
+from taskmill.cli.terminal.input import read_line
 
 __all__ = ["ask_person"]
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from windlass.cli.logs import LogForm, LogLevel
-from windlass.cli.processes.supervisor import Crew, Orders, kept_redis
-from windlass.engine.errors import SettingsError
-from windlass.workers.settings import WorkerSettings
+from taskmill.cli.logs import LogForm, LogLevel
+from taskmill.cli.processes.supervisor import Crew, Orders, kept_redis
+from taskmill.engine.errors import SettingsError
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["Place", "own_stack"]
 
@@ -84,7 +84,7 @@ async def _end(crew: Crew, place: Place, say: Callable[[str], None]) -> None:
     stopping = asyncio.create_task(crew.stop(hurry=place.hurry))
     _, late = await asyncio.wait([stopping], timeout=_EXPLAIN_AFTER)
     if late:
-        say("windlass: The worker first ends another task it has taken on. Ctrl-C gives that task back.")
+        say("taskmill: The worker first ends another task it has taken on. Ctrl-C gives that task back.")
     await stopping
 
 

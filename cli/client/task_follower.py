@@ -17,9 +17,9 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from windlass.cli.client.tasks_extension import Task, get_task, listen_to, update_task
-from windlass.cli.errors import Failure, Reported
-from windlass.cli.terminal.progress import Display
+from taskmill.cli.client.tasks_extension import Task, get_task, listen_to, update_task
+from taskmill.cli.errors import Failure, Reported
+from taskmill.cli.terminal.progress import Display
 
 __all__ = ["Follower", "failed_result", "is_passing"]
 

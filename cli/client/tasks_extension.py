@@ -20,7 +20,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, ConfigDict
 
-from windlass.server.protocol.shapes_2026 import EXTENSION
+from taskmill.server.protocol.shapes_2026 import EXTENSION
 
 __all__ = ["Task", "TasksExtension", "cancel_task", "get_task", "listen_to", "update_task"]
 

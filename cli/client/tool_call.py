@@ -16,13 +16,13 @@ from mcp.client.session import ClientRequestContext, ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Implementation, Tool
 
-from windlass.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
-from windlass.cli.client.elicitation import ask_person
-from windlass.cli.client.task_follower import Follower, failed_result, is_passing
-from windlass.cli.client.tasks_extension import TasksExtension, cancel_task
-from windlass.cli.errors import INTERRUPTED, Unanswered, UsageFault, only_cause
-from windlass.cli.terminal.input import Attention, read_line, somebody_is_there
-from windlass.cli.terminal.progress import Display
+from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
+from taskmill.cli.client.elicitation import ask_person
+from taskmill.cli.client.task_follower import Follower, failed_result, is_passing
+from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task
+from taskmill.cli.errors import INTERRUPTED, Unanswered, UsageFault, only_cause
+from taskmill.cli.terminal.input import Attention, read_line, somebody_is_there
+from taskmill.cli.terminal.progress import Display
 
 __all__ = ["Conversation", "Ending", "Wish"]
 
@@ -116,7 +116,7 @@ class Conversation:
     def _client(self) -> Client:
         return Client(
             self._url,
-            client_info=Implementation(name="windlass", version=version("windlass")),
+            client_info=Implementation(name="taskmill", version=version("taskmill")),
             elicitation_callback=self._elicit if self._asks else None,
             extensions=[TasksExtension(self._follow, self._follower.noticed)],
             cache=None,

@@ -1,19 +1,19 @@
-"""What `windlass doctor` finds where artifacts are kept: whether one can be written there, read and deleted."""
+"""What `taskmill doctor` finds where artifacts are kept: whether one can be written there, read and deleted."""
 
 import time
 from collections.abc import AsyncIterator
 
-from windlass.engine.errors import ArtifactsUnavailable, SettingsError
-from windlass.engine.principal import new_task_id
-from windlass.store.artifacts.backends import BlobPlace, outside_place
-from windlass.store.connection.checks import Finding
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import ArtifactsUnavailable, SettingsError
+from taskmill.engine.principal import new_task_id
+from taskmill.store.artifacts.backends import BlobPlace, outside_place
+from taskmill.store.connection.checks import Finding
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["of_artifacts"]
 
-_PROBE = b"windlass doctor was here"
+_PROBE = b"taskmill doctor was here"
 _MIB = 1024 * 1024
-_REMEDY = "correct WINDLASS_ARTIFACTS, or what it names; it must be the same on every server and worker"
+_REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be the same on every server and worker"
 
 
 async def of_artifacts(settings: StoreSettings) -> Finding:

@@ -1,4 +1,4 @@
-"""`windlass doctor`: looks at everything a deployment stands on, and says what to do about what is wrong.
+"""`taskmill doctor`: looks at everything a deployment stands on, and says what to do about what is wrong.
 
 It changes nothing, but it starts the embedded Redis if that is the one in use: only a running one can be judged. In a
 directory or bucket of artifacts it writes one and deletes it.
@@ -19,25 +19,25 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from windlass.cli.doctor.artifacts import of_artifacts
-from windlass.cli.doctor.tools import of_tools, of_workers
-from windlass.cli.loading import load_server
-from windlass.cli.settings import redis_at_hand, settings_for
-from windlass.cli.terminal.escaping import printable
-from windlass.engine.errors import NoRedisServer, RedisUnfit, WindlassError
-from windlass.server import TaskServer
-from windlass.store.connection.checks import Finding, inspect
-from windlass.store.connection.client import connect, shown_url, store_errors
-from windlass.store.embedded.binary import find_server
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings, read_settings
-from windlass.store.shards import HOME
-from windlass.store.tasks.stats import live_workers
-from windlass.workers.settings import WorkerSettings
+from taskmill.cli.doctor.artifacts import of_artifacts
+from taskmill.cli.doctor.tools import of_tools, of_workers
+from taskmill.cli.loading import load_server
+from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.cli.terminal.escaping import printable
+from taskmill.engine.errors import NoRedisServer, RedisUnfit, TaskmillError
+from taskmill.server import TaskServer
+from taskmill.store.connection.checks import Finding, inspect
+from taskmill.store.connection.client import connect, shown_url, store_errors
+from taskmill.store.embedded.binary import find_server
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings, read_settings
+from taskmill.store.shards import HOME
+from taskmill.store.tasks.stats import live_workers
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["examine"]
 
-_LIBRARIES = ("windlass", "mcp", "arq", "redis")
+_LIBRARIES = ("taskmill", "mcp", "arq", "redis")
 _STYLES = {"ok": "green", "warning": "yellow", "unfit": "bold red"}
 
 
@@ -57,13 +57,13 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     if file is not None:
         try:
             server = load_server(file)
-        except WindlassError as exc:
+        except TaskmillError as exc:
             yield _fault("file", exc, "correct the file")
         else:
             yield from _tools(server, file)
     try:
         settings = _settings(server, redis_url)
-    except WindlassError as exc:
+    except TaskmillError as exc:
         yield _fault("settings", exc, "correct the variable it names")
         return
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
@@ -118,8 +118,8 @@ def _redis(settings: StoreSettings, name: str, workers: list[list[dict[str, Any]
         try:
             ready = stack.enter_context(redis_at_hand(settings))
             findings, told = asyncio.run(_asked(ready))
-        except WindlassError as exc:
-            variable = "WINDLASS_REDIS_URL" if name == "redis" else "WINDLASS_SHARDS"
+        except TaskmillError as exc:
+            variable = "TASKMILL_REDIS_URL" if name == "redis" else "TASKMILL_SHARDS"
             yield _fault(name, exc, f"start it, or correct {variable}")
             return
         workers.append(told)
@@ -139,7 +139,7 @@ async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str,
         await redis.aclose()
 
 
-def _fault(name: str, exc: WindlassError, remedy: str) -> Finding:
+def _fault(name: str, exc: TaskmillError, remedy: str) -> Finding:
     trace = str(exc.facts.get("trace", ""))
     detail = trace.strip().splitlines()[-1] if trace else str(exc)
     return Finding(name, "unfit", detail, "" if isinstance(exc, RedisUnfit) else remedy)

@@ -1,11 +1,11 @@
-"""What `windlass doctor` finds in the task tools of a file, and which live workers run them. Pure functions, no I/O."""
+"""What `taskmill doctor` finds in the task tools of a file, and which live workers run them. Pure functions, no I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from windlass.engine.policy import TaskConfig
-from windlass.store.connection.checks import Finding
-from windlass.store.tasks.stats import queues_of
+from taskmill.engine.policy import TaskConfig
+from taskmill.store.connection.checks import Finding
+from taskmill.store.tasks.stats import queues_of
 
 __all__ = ["of_tools", "of_workers"]
 
@@ -34,16 +34,16 @@ def of_workers(
     """Each live worker, tools that none of them runs, and queues that no tool uses."""
     if not workers:
         if is_embedded:
-            yield Finding("workers", "ok", "none now; `windlass run` and `windlass call` bring their own")
+            yield Finding("workers", "ok", "none now; `taskmill run` and `taskmill call` bring their own")
         else:
-            yield Finding("workers", "warning", "none is alive, so tasks wait", "start one: windlass worker FILE")
+            yield Finding("workers", "warning", "none is alive, so tasks wait", "start one: taskmill worker FILE")
         return
     for one in workers:
         load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
         yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
     served = {queue for one in workers for queue in queues_of(one)}
     for name, policy in policies.items():
-        start = f"start one: windlass worker FILE --queue {policy.queue}"
+        start = f"start one: taskmill worker FILE --queue {policy.queue}"
         if policy.queue not in served:
             yield Finding(
                 f"tool {name}", "warning", f"no live worker serves queue {policy.queue}: its tasks wait", start

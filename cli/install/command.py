@@ -1,4 +1,4 @@
-"""`windlass install`: has a desktop host start `windlass stdio FILE`, by one entry in the host's own configuration.
+"""`taskmill install`: has a desktop host start `taskmill stdio FILE`, by one entry in the host's own configuration.
 
 Every other character of that file stays as it is; see `json_text.py`. What hosts there are stands in `hosts.py`.
 """
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from windlass.cli.errors import UsageFault
-from windlass.cli.install.config_file import ConfigFile, read_config
-from windlass.cli.install.hosts import HOSTS, Host, HostName, configuration_of
-from windlass.cli.install.json_editor import drop, put, value_at
-from windlass.cli.install.json_parser import JsonFault
-from windlass.cli.loading import load_server, place_of
-from windlass.cli.terminal.escaping import printable
-from windlass.cli.terminal.input import somebody_is_there
-from windlass.server import TaskServer
+from taskmill.cli.errors import UsageFault
+from taskmill.cli.install.config_file import ConfigFile, read_config
+from taskmill.cli.install.hosts import HOSTS, Host, HostName, configuration_of
+from taskmill.cli.install.json_editor import drop, put, value_at
+from taskmill.cli.install.json_parser import JsonFault
+from taskmill.cli.loading import load_server, place_of
+from taskmill.cli.terminal.escaping import printable
+from taskmill.cli.terminal.input import somebody_is_there
+from taskmill.server import TaskServer
 
 __all__ = ["Wish", "install"]
 
@@ -33,7 +33,7 @@ _UNTOLD = ("server", "main", "app", "mcp", "__main__", "__init__")
 """File names that say nothing; then the folder's says more."""
 _UNNAMED = "mcp-server"
 """What the SDK calls a server without a name."""
-_MODULE = "windlass.cli.main"
+_MODULE = "taskmill.cli.main"
 
 
 @dataclass(frozen=True)
@@ -62,30 +62,30 @@ def install(wish: Wish) -> None:
     config = read_config(configuration_of(host, None if wish.for_user else Path.cwd(), Path.home(), os.environ))
     if wish.remove is not None:
         if wish.target is not None or wish.name is not None or wish.env:
-            raise UsageFault("--remove takes a name and nothing else: windlass install HOST --remove NAME")
+            raise UsageFault("--remove takes a name and nothing else: taskmill install HOST --remove NAME")
         changed, done = _without(host, config, wish.remove), f"{wish.remove} is out of {config.path}"
     else:
         name, changed = _with(host, config, wish)
         done = f"{host.title} has {name} in {config.path}"
     if changed == config.text:
-        print(f"windlass: Nothing to change: {printable(done)}.")
+        print(f"taskmill: Nothing to change: {printable(done)}.")
         return
     print(_difference(config, changed), end="", flush=True)
     _warn(wish)
     if wish.dry_run or not _is_wanted(config, wish):
-        print("windlass: Nothing was changed.")
+        print("taskmill: Nothing was changed.")
         return
     # Tokens may be in it, or come to be.
     private = wish.for_user or host.project_file is None or bool(wish.env)
     backup = config.replace(changed, private=private)
-    print(f"windlass: Now {printable(done)}." + (f" As it was: {printable(str(backup))}" if backup else ""))
-    print(f"windlass: {host.then}")
+    print(f"taskmill: Now {printable(done)}." + (f" As it was: {printable(str(backup))}" if backup else ""))
+    print(f"taskmill: {host.then}")
 
 
 def _with(host: Host, config: ConfigFile, wish: Wish) -> tuple[str, str]:
     """The entry's name, and the text with it."""
     if wish.target is None:
-        raise UsageFault("Say which server: windlass install HOST FILE. To take one out: --remove NAME.")
+        raise UsageFault("Say which server: taskmill install HOST FILE. To take one out: --remove NAME.")
     if wish.name is not None and not _NAME.fullmatch(wish.name):
         raise UsageFault(f"{wish.name!r} cannot be a server's name: hosts take letters, digits, - and _, 64 at most.")
     env = _variables(wish.env)
@@ -110,9 +110,9 @@ def _without(host: Host, config: ConfigFile, name: str) -> str:
         servers = _servers(host, config)
         if name not in servers:
             known = ", ".join(key for key, entry in servers.items() if _target_of(entry) is not None)
-            raise UsageFault(f"{config.path} has no server {name!r}. Servers of Windlass in it: {known or 'none'}.")
+            raise UsageFault(f"{config.path} has no server {name!r}. Servers of Taskmill in it: {known or 'none'}.")
         if _target_of(servers[name]) is None:
-            raise UsageFault(f"{name!r} in {config.path} is no server of Windlass: take it out by hand.")
+            raise UsageFault(f"{name!r} in {config.path} is no server of Taskmill: take it out by hand.")
         return drop(config.text, (host.key, name), lenient=host.is_lenient)
     except JsonFault as exc:
         raise UsageFault(_unreadable(host, config, exc)) from None
@@ -160,16 +160,16 @@ def _entry(host: Host, target: str, env: Mapping[str, str]) -> dict[str, Any]:
 
 def _command() -> list[str]:
     """This very installation's command: hosts know nothing of an activated environment."""
-    script = Path(sys.executable).with_name("windlass")
+    script = Path(sys.executable).with_name("taskmill")
     return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-P", "-m", _MODULE]
 
 
 def _target_of(entry: Any) -> str | None:
-    """Which server an entry has `windlass stdio` start, None if it starts something else."""
+    """Which server an entry has `taskmill stdio` start, None if it starts something else."""
     try:
         words = [entry["command"], *entry["args"]]
         at = words.index("stdio")
-        is_ours = Path(words[0]).stem == "windlass" or _MODULE in words[:at]
+        is_ours = Path(words[0]).stem == "taskmill" or _MODULE in words[:at]
         return str(words[at + 1]) if is_ours else None
     except (KeyError, IndexError, TypeError, ValueError):
         return None
@@ -198,7 +198,7 @@ def _usual_name(server: TaskServer[Any], target: str) -> str:
     path = Path(place.rpartition(".")[2] if is_module else os.path.abspath(place))
     stem = path.parent.name if path.stem in _UNTOLD and path.parent.name else path.stem
     said = server.name if server.name != _UNNAMED else stem
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", said).strip("-").lower()[:64] or "windlass"
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", said).strip("-").lower()[:64] or "taskmill"
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, str]:
@@ -222,10 +222,10 @@ def _difference(config: ConfigFile, changed: str) -> str:
 
 def _warn(wish: Wish) -> None:
     given = _variables(wish.env)
-    unseen = [key for key in sorted(os.environ) if key.startswith("WINDLASS_") and key not in given]
+    unseen = [key for key in sorted(os.environ) if key.startswith("TASKMILL_") and key not in given]
     if unseen and wish.remove is None:
         what = " and ".join(unseen)
-        print(f"windlass: Hosts do not see this shell's {what}: --env NAME=VALUE passes one on.", file=sys.stderr)
+        print(f"taskmill: Hosts do not see this shell's {what}: --env NAME=VALUE passes one on.", file=sys.stderr)
 
 
 def _is_wanted(config: ConfigFile, wish: Wish) -> bool:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from windlass.cli.errors import UsageFault
-from windlass.engine.errors import OperatorError
+from taskmill.cli.errors import UsageFault
+from taskmill.engine.errors import OperatorError
 
 __all__ = ["ConfigFile", "read_config"]
 

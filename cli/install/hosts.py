@@ -1,4 +1,4 @@
-"""The desktop hosts that `windlass install` knows: where each keeps its servers, and what an entry looks like there.
+"""The desktop hosts that `taskmill install` knows: where each keeps its servers, and what an entry looks like there.
 
 From the hosts' own documentation:
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from windlass.cli.install.json_parser import JsonFault, Member, Node, read
+from taskmill.cli.install.json_parser import JsonFault, Member, Node, read
 
 __all__ = ["drop", "put", "value_at"]
 

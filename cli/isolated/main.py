@@ -17,16 +17,16 @@ from typing import Any
 
 import structlog
 
-from windlass.cli.errors import failure_of
-from windlass.cli.isolated.remote_context import Line, RemoteJournal, RemoteOutlet
-from windlass.cli.loading import load_server
-from windlass.cli.logs import FORM, LEVEL, LogForm, LogLevel, configure
-from windlass.engine.context import TaskContext
-from windlass.engine.errors import WindlassError
-from windlass.engine.outcome import Outcome, outcome_to_json
-from windlass.engine.ports import Toolbox
-from windlass.engine.threads import running_in_threads
-from windlass.workers.isolation.messages import Message, frame, frames_of, told
+from taskmill.cli.errors import failure_of
+from taskmill.cli.isolated.remote_context import Line, RemoteJournal, RemoteOutlet
+from taskmill.cli.loading import load_server
+from taskmill.cli.logs import FORM, LEVEL, LogForm, LogLevel, configure
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import TaskmillError
+from taskmill.engine.outcome import Outcome, outcome_to_json
+from taskmill.engine.ports import Toolbox
+from taskmill.engine.threads import running_in_threads
+from taskmill.workers.isolation.messages import Message, frame, frames_of, told
 
 __all__ = ["main"]
 
@@ -46,7 +46,7 @@ def main() -> None:
     line = socket.socket(fileno=int(descriptor))
     try:
         server = load_server(target)
-    except WindlassError as exc:
+    except TaskmillError as exc:
         line.sendall(frame({"failure": failure_of(exc).message}))
         sys.exit(1)
     asyncio.run(_serve(server, line))
@@ -55,7 +55,7 @@ def main() -> None:
 async def _serve(server: Any, socket_: socket.socket) -> None:
     async with server.toolbox() as toolbox:
         desk = _Desk(toolbox, Line(socket_), asyncio.get_running_loop())
-        threading.Thread(target=desk.read, args=(socket_,), name="windlass.line", daemon=True).start()
+        threading.Thread(target=desk.read, args=(socket_,), name="taskmill.line", daemon=True).start()
         desk.line.say({"ready": True})
         await desk.closed.wait()
 

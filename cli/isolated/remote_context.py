@@ -10,10 +10,10 @@ import threading
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.record import Progress
-from windlass.engine.steps import as_json, not_inside, run_step
-from windlass.workers.isolation.messages import Message, exception_of, frame
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.record import Progress
+from taskmill.engine.steps import as_json, not_inside, run_step
+from taskmill.workers.isolation.messages import Message, exception_of, frame
 
 __all__ = ["Line", "RemoteJournal", "RemoteOutlet"]
 
@@ -34,7 +34,7 @@ class Line:
         self._steps: dict[int, asyncio.Future[None]] = {}
         self.tool: asyncio.Task[Any] | None = None
         """The tool's own thread of work; calls from elsewhere are beside it."""
-        threading.Thread(target=self._write, name="windlass.cell", daemon=True).start()
+        threading.Thread(target=self._write, name="taskmill.cell", daemon=True).start()
 
     def say(self, message: Message) -> None:
         """Send a message, in order."""

@@ -1,4 +1,4 @@
-"""Child processes of a command: `windlass serve` and `windlass worker`, started, heard out, and ended.
+"""Child processes of a command: `taskmill serve` and `taskmill worker`, started, heard out, and ended.
 
 A child has a line to its command (`parent.py` is the other end). When the command dies, however it dies, the line
 breaks and the child ends itself. Whether a dead child is started again is `crew.py`'s business.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from windlass.cli.errors import Failure, Reported
+from taskmill.cli.errors import Failure, Reported
 
 __all__ = ["Child"]
 
@@ -42,7 +42,7 @@ class Child:
         with theirs:
             # -P: nothing in the current directory may pass for a library. A session of its own: Ctrl-C is for the
             # command, which ends its children in order.
-            program = [sys.executable, "-P", "-m", "windlass.cli.main", self.role, *self._words]
+            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *self._words]
             self._process = await asyncio.create_subprocess_exec(
                 *program,
                 "--parent",

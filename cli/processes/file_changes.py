@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from windlass.cli.loading import place_of
+from taskmill.cli.loading import place_of
 
 __all__ = ["Sources"]
 
 _LOOK_EVERY = 0.5
-_OURS = "windlass."
+_OURS = "taskmill."
 _INSTALLED = ("site-packages", "dist-packages")
 
 Stamp = tuple[int, int]

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from windlass.cli.errors import failure_of
-from windlass.engine.errors import WindlassError
+from taskmill.cli.errors import failure_of
+from taskmill.engine.errors import TaskmillError
 
 __all__ = ["Parent"]
 
@@ -33,7 +33,7 @@ class Parent:
             # Programs that a tool starts must not inherit it: the command would wait for them.
             os.set_inheritable(descriptor, False)
             self._line = socket.socket(fileno=descriptor)
-            threading.Thread(target=self._listen, args=(self._line,), name="windlass-parent", daemon=True).start()
+            threading.Thread(target=self._listen, args=(self._line,), name="taskmill-parent", daemon=True).start()
 
     @property
     def is_there(self) -> bool:
@@ -53,7 +53,7 @@ class Parent:
         """
         try:
             yield
-        except WindlassError as exc:
+        except TaskmillError as exc:
             if not self.is_there:
                 raise
             failure = failure_of(exc)

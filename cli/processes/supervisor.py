@@ -14,11 +14,11 @@ from typing import IO, Any
 
 import structlog
 
-from windlass.cli.errors import Reported
-from windlass.cli.processes.child import Child
-from windlass.store.embedded.server import EmbeddedRedis
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.stats import queues_of
+from taskmill.cli.errors import Reported
+from taskmill.cli.processes.child import Child
+from taskmill.store.embedded.server import EmbeddedRedis
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.stats import queues_of
 
 __all__ = ["Crew", "Orders", "kept_redis"]
 
@@ -39,9 +39,9 @@ class Orders:
 
     file: str
     server: tuple[str, ...] = ()
-    """Flags of `windlass serve`, without the port."""
+    """Flags of `taskmill serve`, without the port."""
     worker: tuple[str, ...] = ()
-    """Flags of `windlass worker`."""
+    """Flags of `taskmill worker`."""
     both: tuple[str, ...] = ()
     """Flags of both."""
     port: int | None = None

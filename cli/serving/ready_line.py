@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from windlass.server import TaskServer
-from windlass.server.handlers.follow_up_tools import FOLLOW_UPS
+from taskmill.server import TaskServer
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
 
 __all__ = ["offer_of", "ready_line"]
 
@@ -24,4 +24,4 @@ async def offer_of(server: TaskServer[Any]) -> dict[str, Any]:
 def ready_line(facts: dict[str, Any]) -> str:
     """The one line that says where a server is and what it has."""
     tools = [f"{name} (task)" if name in facts["tasks"] else name for name in facts["tools"]]
-    return f"windlass: {facts['url']}  tools: {', '.join(tools) or 'none'}"
+    return f"taskmill: {facts['url']}  tools: {', '.join(tools) or 'none'}"

@@ -1,13 +1,13 @@
-"""`windlass run`: Redis, one server and its workers with one command, until it is told to stop."""
+"""`taskmill run`: Redis, one server and its workers with one command, until it is told to stop."""
 
 import asyncio
 import signal
 
 import structlog
 
-from windlass.cli.processes.supervisor import Crew, Orders, kept_redis
-from windlass.cli.serving.ready_line import ready_line
-from windlass.store.settings import StoreSettings
+from taskmill.cli.processes.supervisor import Crew, Orders, kept_redis
+from taskmill.cli.serving.ready_line import ready_line
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["run"]
 

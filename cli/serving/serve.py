@@ -1,4 +1,4 @@
-"""`windlass serve`: one HTTP replica of a server, under uvicorn. It answers requests; tasks are run by workers."""
+"""`taskmill serve`: one HTTP replica of a server, under uvicorn. It answers requests; tasks are run by workers."""
 
 import asyncio
 import signal
@@ -10,15 +10,15 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from windlass.cli.errors import only_cause
-from windlass.cli.loading import load_server
-from windlass.cli.processes.parent import Parent
-from windlass.cli.serving.ready_line import offer_of, ready_line
-from windlass.cli.settings import redis_at_hand, settings_for
-from windlass.engine.errors import OperatorError
-from windlass.server import TaskServer
-from windlass.server.http.transport_security import is_local
-from windlass.server.settings import ServerSettings
+from taskmill.cli.errors import only_cause
+from taskmill.cli.loading import load_server
+from taskmill.cli.processes.parent import Parent
+from taskmill.cli.serving.ready_line import offer_of, ready_line
+from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.engine.errors import OperatorError
+from taskmill.server import TaskServer
+from taskmill.server.http.transport_security import is_local
+from taskmill.server.settings import ServerSettings
 
 __all__ = ["serve"]
 

@@ -1,4 +1,4 @@
-"""`windlass worker`: one worker process. What it does with tasks is `workers/`'s business."""
+"""`taskmill worker`: one worker process. What it does with tasks is `workers/`'s business."""
 
 import os
 import sys
@@ -9,15 +9,15 @@ from typing import Any
 
 import structlog
 
-from windlass.cli.errors import only_cause
-from windlass.cli.loading import load_server
-from windlass.cli.processes.file_changes import Sources
-from windlass.cli.processes.parent import Parent
-from windlass.cli.settings import redis_at_hand, settings_for
-from windlass.engine.ports import Toolbox
-from windlass.server import TaskServer
-from windlass.workers.settings import WorkerSettings
-from windlass.workers.worker import Worker
+from taskmill.cli.errors import only_cause
+from taskmill.cli.loading import load_server
+from taskmill.cli.processes.file_changes import Sources
+from taskmill.cli.processes.parent import Parent
+from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.engine.ports import Toolbox
+from taskmill.server import TaskServer
+from taskmill.workers.settings import WorkerSettings
+from taskmill.workers.worker import Worker
 
 __all__ = ["warn_of_unused", "work"]
 

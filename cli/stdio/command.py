@@ -1,4 +1,4 @@
-"""`windlass stdio`: one server for one host, over standard input and output. Its tasks are run by workers that stay.
+"""`taskmill stdio`: one server for one host, over standard input and output. Its tasks are run by workers that stay.
 
 The SDK speaks, in the era that the host opens with. Whatever the host does to this process, tasks go on.
 """
@@ -12,16 +12,16 @@ from typing import Any, NoReturn
 
 import structlog
 
-from windlass.cli.errors import only_cause
-from windlass.cli.loading import load_server
-from windlass.cli.logs import LogLevel
-from windlass.cli.settings import redis_at_hand, settings_for
-from windlass.cli.stdio.on_demand_worker import Post, Standby
-from windlass.cli.stdio.pipes import Pipes, ProtocolInput, ProtocolOutput
-from windlass.cli.stdio.state_folder import state_folder
-from windlass.server import TaskServer
-from windlass.server.settings import ServerSettings
-from windlass.store.settings import StoreSettings
+from taskmill.cli.errors import only_cause
+from taskmill.cli.loading import load_server
+from taskmill.cli.logs import LogLevel
+from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.cli.stdio.on_demand_worker import Post, Standby
+from taskmill.cli.stdio.pipes import Pipes, ProtocolInput, ProtocolOutput
+from taskmill.cli.stdio.state_folder import state_folder
+from taskmill.server import TaskServer
+from taskmill.server.settings import ServerSettings
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["stdio"]
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 _FAREWELL = 1.5
 """Seconds that the server has for its own end: hosts lose their patience after two."""
-_CALL = "windlass call FILE TOOL key=value ..."
+_CALL = "taskmill call FILE TOOL key=value ..."
 
 
 def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> NoReturn:
@@ -41,7 +41,7 @@ def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> 
     # Until the server can be told, a signal is the end, and no reason for a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # In the environment, so that the author's own settings and every child mean the same place.
-    os.environ.setdefault("WINDLASS_HOME", str(state_folder(target)))
+    os.environ.setdefault("TASKMILL_HOME", str(state_folder(target)))
     server = load_server(target)
     settings = settings_for(ServerSettings, server, redis_url=redis_url)
     words = ["--log-level", level.value, *(() if redis_url is None else ("--redis-url", redis_url))]
@@ -72,7 +72,7 @@ async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[Post], se
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, listening.end)
     if os.isatty(pipes.reading):
-        print(f"windlass: A host speaks here, in JSON-RPC. To call a tool yourself: {_CALL}", file=sys.stderr)
+        print(f"taskmill: A host speaks here, in JSON-RPC. To call a tool yourself: {_CALL}", file=sys.stderr)
     log.info("stdio.started", data=str(settings.home), queues=[post.queue for post in posts])
     serving = asyncio.create_task(server.run_stdio_async(listening, talking))
     watches = [standby.open() for standby in standbys]

@@ -16,14 +16,14 @@ from typing import Any
 
 import structlog
 
-from windlass.cli.errors import Failure, Reported
-from windlass.cli.processes.child import Child
-from windlass.engine.errors import SettingsError, StoreUnavailable
-from windlass.store.connection.client import connect
-from windlass.store.embedded.supervisor import hold
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.stats import queues_of
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.cli.errors import Failure, Reported
+from taskmill.cli.processes.child import Child
+from taskmill.engine.errors import SettingsError, StoreUnavailable
+from taskmill.store.connection.client import connect
+from taskmill.store.embedded.supervisor import hold
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.stats import queues_of
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["Post", "Standby"]
 
@@ -54,7 +54,7 @@ class Post:
     tools: frozenset[str]
     """The task tools of this queue: a worker that lacks one is not the right one."""
     words: Sequence[str]
-    """Further flags of `windlass worker`."""
+    """Further flags of `taskmill worker`."""
 
 
 class Standby:

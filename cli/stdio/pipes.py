@@ -71,7 +71,7 @@ class ProtocolInput(anyio.AsyncFile[str]):
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
-        threading.Thread(target=self._read, name="windlass-stdin", daemon=True).start()
+        threading.Thread(target=self._read, name="taskmill-stdin", daemon=True).start()
 
     async def readline(self) -> str:
         """The next line; empty at the end."""

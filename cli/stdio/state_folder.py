@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from windlass.cli.loading import place_of
-from windlass.engine.errors import SettingsError
+from taskmill.cli.loading import place_of
+from taskmill.engine.errors import SettingsError
 
 __all__ = ["state_folder", "states_of_user"]
 
@@ -27,9 +27,9 @@ def state_folder(target: str) -> Path:
     digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:12]
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)[:32]
     try:
-        return states_of_user(sys.platform, os.environ, Path.home()) / "windlass" / f"{stem}-{digest}"
+        return states_of_user(sys.platform, os.environ, Path.home()) / "taskmill" / f"{stem}-{digest}"
     except RuntimeError:
-        raise SettingsError("This user has no home directory: set WINDLASS_HOME to a directory for the data.") from None
+        raise SettingsError("This user has no home directory: set TASKMILL_HOME to a directory for the data.") from None
 
 
 def states_of_user(platform: str, environment: Mapping[str, str], home: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`windlass tasks`, as the command line has it: look at tasks that exist, follow, end and repeat them."""
+"""`taskmill tasks`, as the command line has it: look at tasks that exist, follow, end and repeat them."""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from windlass.cli import options
-from windlass.cli.errors import UsageFault
-from windlass.cli.logs import LogLevel, configure
+from taskmill.cli import options
+from taskmill.cli.errors import UsageFault
+from taskmill.cli.logs import LogLevel, configure
 
 if TYPE_CHECKING:
-    from windlass.cli.tasks.source import TaskSource
+    from taskmill.cli.tasks.source import TaskSource
 
 __all__ = ["app"]
 
@@ -39,7 +39,7 @@ def list_tasks(
         raise UsageFault("Say either --dead or --status: how a dead letter ended is part of what it is.")
 
     async def work(source: "TaskSource") -> int:
-        from windlass.cli.tasks.tables import print_list
+        from taskmill.cli.tasks.tables import print_list
 
         if dead:
             page = await source.dead_letters(tool=tool, limit=limit, cursor=cursor)
@@ -63,7 +63,7 @@ def show(
     """Show everything that is known of a task."""
 
     async def work(source: "TaskSource") -> int:
-        from windlass.cli.tasks.tables import print_task
+        from taskmill.cli.tasks.tables import print_task
 
         print_task(await source.show(task_id, history=history), as_json=as_json)
         return 0
@@ -82,7 +82,7 @@ def watch(
     """Follow a task to its end and print its result. Exit code 0 if it completed, else 1; Ctrl-C leaves it running."""
 
     async def work(source: "TaskSource") -> int:
-        from windlass.cli.tasks.watch import watch_task
+        from taskmill.cli.tasks.watch import watch_task
 
         return await watch_task(source, task_id, as_json=as_json)
 
@@ -100,7 +100,7 @@ def cancel(
     """Cancel tasks, at once and for good."""
 
     async def work(source: "TaskSource") -> int:
-        from windlass.cli.tasks.tables import print_done
+        from taskmill.cli.tasks.tables import print_done
 
         for task_id in task_ids:
             print_done(await source.cancel(task_id), "cancelled", as_json=as_json)
@@ -125,7 +125,7 @@ def rerun(
         raise UsageFault("--key must not be empty.")
 
     async def work(source: "TaskSource") -> int:
-        from windlass.cli.tasks.tables import print_done
+        from taskmill.cli.tasks.tables import print_done
 
         for task_id in task_ids:
             print_done(await source.rerun(task_id, key=key), "", as_json=as_json)
@@ -139,7 +139,7 @@ def _do(
 ) -> None:
     """Run the command's work and end with its exit code."""
     configure(LogLevel.ERROR)
-    from windlass.cli.tasks.opening import at_source
+    from taskmill.cli.tasks.opening import at_source
 
     if url is not None and redis_url is not None:
         raise UsageFault("Say either --url or --redis-url.")

@@ -9,8 +9,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import anyio
 import httpx2
 
-from windlass.cli.errors import Failure, Reported, Unanswered, UsageFault
-from windlass.cli.tasks.source import Json, TaskSource
+from taskmill.cli.errors import Failure, Reported, Unanswered, UsageFault
+from taskmill.cli.tasks.source import Json, TaskSource
 
 __all__ = ["api_of", "over_http"]
 
@@ -146,7 +146,7 @@ def _raise_unless_good(reply: httpx2.Response, body: bytes) -> None:
     try:
         message = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        raise Reported(Failure(f"{reply.url.host} answers {reply.status_code}: is it a Windlass server?", 1)) from None
+        raise Reported(Failure(f"{reply.url.host} answers {reply.status_code}: is it a Taskmill server?", 1)) from None
     if reply.status_code == _BUSY:
         raise Unanswered(message)
     raise Reported(Failure(message, 1))
@@ -158,5 +158,5 @@ def _object(reply: httpx2.Response) -> Json:
     except ValueError:
         said = None
     if not isinstance(said, dict):
-        raise Reported(Failure(f"{reply.url.host} does not answer with JSON: is it a Windlass server?", 1))
+        raise Reported(Failure(f"{reply.url.host} does not answer with JSON: is it a Taskmill server?", 1))
     return said

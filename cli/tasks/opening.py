@@ -1,11 +1,11 @@
-"""Chooses where `windlass tasks` looks: at a server, at a Redis, or at the embedded one if it is up."""
+"""Chooses where `taskmill tasks` looks: at a server, at a Redis, or at the embedded one if it is up."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
-from windlass.cli.errors import UsageFault, only_cause
-from windlass.cli.tasks.source import TaskSource
+from taskmill.cli.errors import UsageFault, only_cause
+from taskmill.cli.tasks.source import TaskSource
 
 __all__ = ["at_source"]
 
@@ -17,23 +17,23 @@ def at_source(
 
     Raises:
         UsageFault, SettingsError: there is nowhere to look.
-        WindlassError: what came of it.
+        TaskmillError: what came of it.
     """
     if url is not None:
-        from windlass.cli.tasks.http_source import over_http
+        from taskmill.cli.tasks.http_source import over_http
 
         return asyncio.run(over_http(work, url, token))
-    from windlass.store.embedded.user_lock import is_guarded
-    from windlass.store.settings import StoreSettings, read_settings
+    from taskmill.store.embedded.user_lock import is_guarded
+    from taskmill.store.settings import StoreSettings, read_settings
 
     settings = read_settings(StoreSettings, redis_url=redis_url)
     if settings.redis_url is None and not is_guarded(settings.home):
         raise UsageFault(
             f"No server is up in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
-            "or --redis-url (WINDLASS_REDIS_URL)."
+            "or --redis-url (TASKMILL_REDIS_URL)."
         )
-    from windlass.cli.settings import redis_at_hand
-    from windlass.cli.tasks.redis_source import over_redis
+    from taskmill.cli.settings import redis_at_hand
+    from taskmill.cli.tasks.redis_source import over_redis
 
     with nullcontext(settings) if settings.redis_url else redis_at_hand(settings) as ready, only_cause():
         return asyncio.run(over_redis(work, ready))

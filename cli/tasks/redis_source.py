@@ -3,14 +3,14 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
-from windlass.cli.errors import Failure, Reported, UsageFault
-from windlass.cli.tasks.source import Json, TaskSource
-from windlass.engine.status import Status
-from windlass.server.api.shapes import event_json, summary, task_json, unreachable_json
-from windlass.store.formats.paging import LONGEST_PAGE, Page
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.cli.errors import Failure, Reported, UsageFault
+from taskmill.cli.tasks.source import Json, TaskSource
+from taskmill.engine.status import Status
+from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
+from taskmill.store.formats.paging import LONGEST_PAGE, Page
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["over_redis"]
 

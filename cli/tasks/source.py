@@ -1,4 +1,4 @@
-"""What `windlass tasks` asks of the place where tasks are: a server's API or a Redis. Both speak the API's JSON."""
+"""What `taskmill tasks` asks of the place where tasks are: a server's API or a Redis. Both speak the API's JSON."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from windlass.cli.tasks.source import Json
-from windlass.cli.terminal.escaping import printable
+from taskmill.cli.tasks.source import Json
+from taskmill.cli.terminal.escaping import printable
 
 __all__ = ["print_done", "print_json", "print_list", "print_task", "result_texts"]
 
@@ -41,10 +41,10 @@ def print_list(page: Json, *, as_json: bool) -> None:
     if page.get("unreachable"):
         sys.stdout.flush()
         missing = printable(", ".join(page["unreachable"]))
-        print(f"windlass: Left out, because its Redis does not answer: the tasks of {missing}", file=sys.stderr)
+        print(f"taskmill: Left out, because its Redis does not answer: the tasks of {missing}", file=sys.stderr)
     if page["next_cursor"] is not None:
         sys.stdout.flush()
-        print(f"windlass: There are more: --cursor {printable(page['next_cursor'])}", file=sys.stderr)
+        print(f"taskmill: There are more: --cursor {printable(page['next_cursor'])}", file=sys.stderr)
 
 
 def print_task(task: Json, *, as_json: bool) -> None:

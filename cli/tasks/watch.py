@@ -4,13 +4,13 @@ import asyncio
 import json
 import sys
 
-from windlass.cli.errors import Failure, show
-from windlass.cli.tasks.source import Json, TaskSource
-from windlass.cli.tasks.tables import result_texts
-from windlass.cli.terminal.escaping import printable
-from windlass.cli.terminal.input import Attention
-from windlass.cli.terminal.progress import display_for
-from windlass.engine.record import Progress
+from taskmill.cli.errors import Failure, show
+from taskmill.cli.tasks.source import Json, TaskSource
+from taskmill.cli.tasks.tables import result_texts
+from taskmill.cli.terminal.escaping import printable
+from taskmill.cli.terminal.input import Attention
+from taskmill.cli.terminal.progress import display_for
+from taskmill.engine.record import Progress
 
 __all__ = ["watch_task"]
 
@@ -22,7 +22,7 @@ async def watch_task(source: TaskSource, task_id: str, *, as_json: bool) -> int:
     """Follow the task; 0 if it completed without an error of its tool, else 1. Ctrl-C leaves it as it is.
 
     Raises:
-        WindlassError: there is no such task, or it cannot be looked at.
+        TaskmillError: there is no such task, or it cannot be looked at.
     """
     attention = Attention()
     try:
@@ -32,7 +32,7 @@ async def watch_task(source: TaskSource, task_id: str, *, as_json: bool) -> int:
     except asyncio.CancelledError:
         if attention.ended_by is None:
             raise
-        print("windlass: The task goes on.", file=sys.stderr)
+        print("taskmill: The task goes on.", file=sys.stderr)
         return 128 + attention.ended_by
 
 

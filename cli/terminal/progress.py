@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from windlass.cli.terminal.escaping import printable
+from taskmill.cli.terminal.escaping import printable
 
 __all__ = ["Display", "display_for"]
 

@@ -18,16 +18,16 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from windlass.server.api.errors import api_error
-from windlass.server.auth.principal import lister, owner
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.server.api.errors import api_error
+from taskmill.server.auth.principal import lister, owner
+from taskmill.store.tasks.tasks import OPERATOR
 
 __all__ = ["Access", "Caller", "Guard", "OperatorToken", "caller_of"]
 
-_IS_OPERATOR = "windlass.operator"
+_IS_OPERATOR = "taskmill.operator"
 _UNIDENTIFIED = (
     "A list needs to know whose. Send a bearer token of a user, where this server has authentication, or the "
-    "operator's (WINDLASS_API_OPERATOR_TOKEN)."
+    "operator's (TASKMILL_API_OPERATOR_TOKEN)."
 )
 
 
@@ -129,9 +129,9 @@ class Guard:
         if is_operator:
             return None
         if self._operators_only and (self._access.auth is not None or self._access.has_operator):
-            return _unauthorized("This needs the operator's token (WINDLASS_API_OPERATOR_TOKEN).")
+            return _unauthorized("This needs the operator's token (TASKMILL_API_OPERATOR_TOKEN).")
         if self._access.auth is None and self._access.has_operator and "authorization" in request.headers:
-            return _unauthorized("This is not the operator's token (WINDLASS_API_OPERATOR_TOKEN).")
+            return _unauthorized("This is not the operator's token (TASKMILL_API_OPERATOR_TOKEN).")
         return None
 
 

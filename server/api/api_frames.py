@@ -3,8 +3,8 @@
 import json
 from collections import OrderedDict
 
-from windlass.engine.events import Event
-from windlass.server.api.shapes import event_json
+from taskmill.engine.events import Event
+from taskmill.server.api.shapes import event_json
 
 __all__ = ["Frames"]
 

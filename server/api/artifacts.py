@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from windlass.engine.artifact import Artifact
-from windlass.server.api.access import caller_of
-from windlass.server.api.requests import task_id_of
-from windlass.server.tools.runtime import Desk
-from windlass.store.artifacts.artifacts import ArtifactStore
+from taskmill.engine.artifact import Artifact
+from taskmill.server.api.access import caller_of
+from taskmill.server.api.requests import task_id_of
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.artifacts.artifacts import ArtifactStore
 
 __all__ = ["artifact_routes"]
 

@@ -6,7 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from windlass.engine.errors import (
+from taskmill.engine.errors import (
     BadCursor,
     CallerError,
     NotRepeatable,
@@ -14,14 +14,14 @@ from windlass.engine.errors import (
     QuotaExceeded,
     ScopeMissing,
     StoreUnavailable,
+    TaskmillError,
     TaskNotFound,
-    WindlassError,
 )
-from windlass.server.protocol.errors import INTERNAL, told
+from taskmill.server.protocol.errors import INTERNAL, told
 
 __all__ = ["api_error", "error_handlers"]
 
-_STATUSES: dict[type[WindlassError], tuple[int, str]] = {
+_STATUSES: dict[type[TaskmillError], tuple[int, str]] = {
     TaskNotFound: (404, "not_found"),
     BadCursor: (400, "bad_cursor"),
     NotRepeatable: (409, "not_repeatable"),
@@ -30,7 +30,7 @@ _STATUSES: dict[type[WindlassError], tuple[int, str]] = {
     ScopeMissing: (403, "insufficient_scope"),
     CallerError: (400, "bad_request"),
     StoreUnavailable: (503, "store_unavailable"),
-    WindlassError: (500, "internal"),
+    TaskmillError: (500, "internal"),
 }
 """Error class -> status and code; the first class of the error's ancestry that is listed counts."""
 
@@ -42,7 +42,7 @@ def api_error(status: int, message: str, *, code: str = "", headers: dict[str, s
 
 
 async def _of_ours(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, WindlassError)
+    assert isinstance(exc, TaskmillError)
     status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
     headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return api_error(status, told(exc, path=request.url.path), code=code, headers=headers)
@@ -57,5 +57,5 @@ async def _of_anything(_request: Request, _exc: Exception) -> Response:
     return api_error(500, INTERNAL, code="internal")  # the server logs the traceback itself
 
 
-error_handlers = {WindlassError: _of_ours, HTTPException: _of_http, Exception: _of_anything}
+error_handlers = {TaskmillError: _of_ours, HTTPException: _of_http, Exception: _of_anything}
 """For a Starlette application."""

@@ -4,9 +4,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from windlass.engine.errors import WindlassError
-from windlass.server.api.shapes import unreachable_json
-from windlass.server.tools.runtime import Desk
+from taskmill.engine.errors import TaskmillError
+from taskmill.server.api.shapes import unreachable_json
+from taskmill.server.tools.runtime import Desk
 
 __all__ = ["health_routes"]
 
@@ -22,7 +22,7 @@ def health_routes(desk: Desk) -> list[Route]:
         try:
             await desk.store.ping()
             missing = await desk.store.unreachable()
-        except WindlassError as exc:
+        except TaskmillError as exc:
             return JSONResponse({"status": "unavailable", "detail": type(exc).__name__}, status_code=503)
         return JSONResponse({"status": "ready", **unreachable_json(missing)})
 

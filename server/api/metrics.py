@@ -12,12 +12,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from windlass.engine.errors import WindlassError
-from windlass.server.api.access import Access, Guard
-from windlass.server.http.paths import path_of
-from windlass.server.tools.runtime import Desk
-from windlass.store.shards import HOME
-from windlass.store.tasks.stats import Census, queues_of
+from taskmill.engine.errors import TaskmillError
+from taskmill.server.api.access import Access, Guard
+from taskmill.server.http.paths import path_of
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.shards import HOME
+from taskmill.store.tasks.stats import Census, queues_of
 
 __all__ = ["Requests", "metrics_routes"]
 
@@ -32,7 +32,7 @@ class Requests:
         self.registry = CollectorRegistry()
         self._parts = {mcp_path: "mcp", "/metrics": "metrics", "/healthz": "health", "/readyz": "health"}
         self._counter = Counter(
-            "windlass_http_requests",
+            "taskmill_http_requests",
             "Requests that were answered by this process.",
             ["part", "method", "status"],
             registry=self.registry,
@@ -82,7 +82,7 @@ async def _figures(desk: Desk) -> list[Metric]:
             name for one in workers for name in queues_of(one)
         }
         census = await desk.store.census(queues)
-    except WindlassError:
+    except TaskmillError:
         return [_up(0)]
     up = _up(int(HOME not in census.unreachable))
     return [up, *_of_shards(desk.store.shards, census), *_of_tasks(census), *_of_queues(census), *_of_workers(workers)]
@@ -99,11 +99,11 @@ class _Told(Collector):
 
 
 def _up(value: int) -> Metric:
-    return GaugeMetricFamily("windlass_store_up", "Whether the store answered.", value=value)
+    return GaugeMetricFamily("taskmill_store_up", "Whether the store answered.", value=value)
 
 
 def _of_shards(shards: Sequence[str], census: Census) -> Iterator[Metric]:
-    up = GaugeMetricFamily("windlass_shard_up", "Whether a shard's Redis answered.", labels=["shard"])
+    up = GaugeMetricFamily("taskmill_shard_up", "Whether a shard's Redis answered.", labels=["shard"])
     for shard in shards:
         up.add_metric([shard], int(shard not in census.unreachable))
     if shards:
@@ -111,20 +111,20 @@ def _of_shards(shards: Sequence[str], census: Census) -> Iterator[Metric]:
 
 
 def _of_tasks(census: Census) -> Iterator[Metric]:
-    yield GaugeMetricFamily("windlass_tasks_open", "Tasks that have not ended.", value=census.open)
-    yield GaugeMetricFamily("windlass_tasks_kept", "Tasks that can be read, ended ones included.", value=census.kept)
+    yield GaugeMetricFamily("taskmill_tasks_open", "Tasks that have not ended.", value=census.open)
+    yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=census.kept)
     broken = "Tasks that broke for good and were not run again."
-    yield GaugeMetricFamily("windlass_dead_letters", broken, value=census.dead_letters)
-    ended = CounterMetricFamily("windlass_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
+    yield GaugeMetricFamily("taskmill_dead_letters", broken, value=census.dead_letters)
+    ended = CounterMetricFamily("taskmill_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
     for (status, queue), count in sorted(census.ended.items()):
         ended.add_metric([queue, status], count)
     yield ended
 
 
 def _of_queues(census: Census) -> Iterator[Metric]:
-    tasks = GaugeMetricFamily("windlass_tasks", "Open tasks by state.", labels=["queue", "status"])
-    depth = GaugeMetricFamily("windlass_queue_depth", "Tasks that wait for a worker now.", labels=["queue"])
-    oldest = GaugeMetricFamily("windlass_queue_oldest_seconds", "How long the first has waited.", labels=["queue"])
+    tasks = GaugeMetricFamily("taskmill_tasks", "Open tasks by state.", labels=["queue", "status"])
+    depth = GaugeMetricFamily("taskmill_queue_depth", "Tasks that wait for a worker now.", labels=["queue"])
+    oldest = GaugeMetricFamily("taskmill_queue_oldest_seconds", "How long the first has waited.", labels=["queue"])
     for queue in census.queues:
         depth.add_metric([queue.name], queue.due)
         oldest.add_metric([queue.name], queue.oldest_ms / 1000)
@@ -134,9 +134,9 @@ def _of_queues(census: Census) -> Iterator[Metric]:
 
 
 def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
-    alive = GaugeMetricFamily("windlass_workers", "Live workers.", labels=["queue"])
-    slots = GaugeMetricFamily("windlass_worker_slots", "Tasks they can run at a time.", labels=["queue"])
-    busy = GaugeMetricFamily("windlass_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
+    alive = GaugeMetricFamily("taskmill_workers", "Live workers.", labels=["queue"])
+    slots = GaugeMetricFamily("taskmill_worker_slots", "Tasks they can run at a time.", labels=["queue"])
+    busy = GaugeMetricFamily("taskmill_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
     for queue in sorted({name for one in workers for name in queues_of(one)}):
         serving = [one for one in workers if queue in queues_of(one)]
         alive.add_metric([queue], len(serving))

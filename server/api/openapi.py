@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from windlass.server.api.access import Access, Guard
+from taskmill.server.api.access import Access, Guard
 
 __all__ = ["description_route"]
 
@@ -26,4 +26,4 @@ async def _describe(scope: Scope, receive: Receive, send: Send) -> None:
 
 @cache
 def _text() -> bytes:
-    return (resources.files("windlass.server") / "openapi.json").read_bytes()
+    return (resources.files("taskmill.server") / "openapi.json").read_bytes()

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from windlass.engine.artifact import Chunk
-from windlass.engine.errors import StoreUnavailable
-from windlass.engine.status import TERMINAL, Status
-from windlass.server.api.access import caller_of
-from windlass.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, task_id_of
-from windlass.server.protocol.shapes_2026 import iso
-from windlass.server.tools.runtime import Desk
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.artifact import Chunk
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.status import TERMINAL, Status
+from taskmill.server.api.access import caller_of
+from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, task_id_of
+from taskmill.server.protocol.shapes_2026 import iso
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["output_routes"]
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from windlass.engine.errors import BadArguments, TaskNotFound
+from taskmill.engine.errors import BadArguments, TaskNotFound
 
 __all__ = ["RETRY_MS", "Stream", "cursor_of", "fresh", "number_of", "task_id_of"]
 

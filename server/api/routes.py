@@ -11,20 +11,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from windlass.engine.errors import BadArguments
-from windlass.engine.record import TaskView
-from windlass.engine.status import Status
-from windlass.server.api.access import Access, Caller, Guard, caller_of
-from windlass.server.api.api_frames import Frames
-from windlass.server.api.artifacts import artifact_routes
-from windlass.server.api.errors import error_handlers
-from windlass.server.api.output import output_routes
-from windlass.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
-from windlass.server.api.shapes import event_json, summary, task_json, unreachable_json
-from windlass.server.auth.scopes import require_scopes, who_calls
-from windlass.server.tools.runtime import Desk
-from windlass.store.formats.paging import LONGEST_PAGE, Page
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import BadArguments
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Status
+from taskmill.server.api.access import Access, Caller, Guard, caller_of
+from taskmill.server.api.api_frames import Frames
+from taskmill.server.api.artifacts import artifact_routes
+from taskmill.server.api.errors import error_handlers
+from taskmill.server.api.output import output_routes
+from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
+from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
+from taskmill.server.auth.scopes import require_scopes, who_calls
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.formats.paging import LONGEST_PAGE, Page
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["api_routes"]
 
@@ -34,7 +34,7 @@ _PAGE = 50
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
-_OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (WINDLASS_API_OPERATOR_TOKEN)."
+_OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
 
 def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:

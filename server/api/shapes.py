@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-from windlass.engine.events import Event
-from windlass.engine.outcome import Broke, Refused, Returned
-from windlass.engine.record import TaskView
-from windlass.engine.status import LEGAL_MOVES
-from windlass.server.protocol.errors import error_of
-from windlass.server.protocol.shapes_2026 import iso
-from windlass.server.protocol.status_text import status_text
+from taskmill.engine.events import Event
+from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import LEGAL_MOVES
+from taskmill.server.protocol.errors import error_of
+from taskmill.server.protocol.shapes_2026 import iso
+from taskmill.server.protocol.status_text import status_text
 
 __all__ = ["event_json", "summary", "task_json", "unreachable_json"]
 

@@ -6,7 +6,7 @@ from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import principal_components
 from mcp.server.context import ServerRequestContext
 
-from windlass.engine.principal import ANONYMOUS, LOCAL, principal_of
+from taskmill.engine.principal import ANONYMOUS, LOCAL, principal_of
 
 __all__ = ["lister", "owner"]
 
@@ -36,5 +36,5 @@ def lister(ctx: _Request | None = None) -> str:
     if who != ANONYMOUS:
         return who
     scope = getattr(ctx.request, "scope", {}) if ctx is not None else {}
-    session_id = scope.get("windlass.session")
+    session_id = scope.get("taskmill.session")
     return f"session:{session_id}" if session_id else ""

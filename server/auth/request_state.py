@@ -19,7 +19,7 @@ class SharedStateCodec:
 
     def use(self, secret: bytes) -> None:
         """Seal and open with a key derived from `secret`."""
-        self._codec = AESGCMRequestStateCodec([hashlib.sha256(b"windlass request state\0" + secret).digest()])
+        self._codec = AESGCMRequestStateCodec([hashlib.sha256(b"taskmill request state\0" + secret).digest()])
 
     def seal(self, payload: bytes) -> str:
         """See the SDK's `RequestStateCodec`."""

@@ -9,8 +9,8 @@ from typing import Any
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken, principal_components
 
-from windlass.engine.errors import ScopeMissing
-from windlass.engine.policy import TaskConfig
+from taskmill.engine.errors import ScopeMissing
+from taskmill.engine.policy import TaskConfig
 
 __all__ = ["claims_of", "require_scopes", "who_calls"]
 

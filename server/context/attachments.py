@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 from mcp_types import ResourceLink
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.context import TaskContext
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.context import TaskContext
 
 __all__ = ["attach", "link_to"]
 

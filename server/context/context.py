@@ -19,14 +19,14 @@ from mcp_types import (
 )
 from pydantic import PrivateAttr
 
-from windlass.engine.context import TaskContext
-from windlass.engine.errors import NotInTask
-from windlass.engine.steps import as_json, not_inside, run_step
-from windlass.server.auth.principal import owner
-from windlass.server.auth.scopes import claims_of
-from windlass.server.context.attachments import attach
-from windlass.server.context.detached_request import unplugged_request
-from windlass.server.context.elicitation import (
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import NotInTask
+from taskmill.engine.steps import as_json, not_inside, run_step
+from taskmill.server.auth.principal import owner
+from taskmill.server.auth.scopes import claims_of
+from taskmill.server.context.attachments import attach
+from taskmill.server.context.detached_request import unplugged_request
+from taskmill.server.context.elicitation import (
     Prompt,
     ask_form,
     ask_link,

@@ -45,7 +45,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, ValidationError
 
-from windlass.engine.context import TaskContext
+from taskmill.engine.context import TaskContext
 
 __all__ = ["Prompt", "ask_form", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
 

@@ -10,7 +10,7 @@ from mcp_types.version import LATEST_MODERN_VERSION
 from starlette.requests import Request
 from starlette.types import Scope
 
-from windlass.server.fast_path.requests import METHODS
+from taskmill.server.fast_path.requests import METHODS
 
 __all__ = ["Headers", "HostCheck", "read_headers"]
 

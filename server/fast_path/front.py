@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from windlass.server.http.paths import path_of
-from windlass.server.http.scope_challenge import is_gated
-from windlass.server.tools.runtime import Desk
+from taskmill.server.http.paths import path_of
+from taskmill.server.http.scope_challenge import is_gated
+from taskmill.server.tools.runtime import Desk
 
 __all__ = ["Front"]
 

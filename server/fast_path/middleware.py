@@ -22,19 +22,19 @@ from opentelemetry import trace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from windlass.engine.errors import WindlassError
-from windlass.engine.record import TaskView
-from windlass.server.auth.principal import owner
-from windlass.server.context.detached_request import unplugged_request
-from windlass.server.fast_path.fast_headers import Headers, HostCheck, read_headers
-from windlass.server.fast_path.requests import FastRequest, read_request
-from windlass.server.handlers.caller_errors import CallersFaults
-from windlass.server.handlers.tasks_2025 import Tasks2025
-from windlass.server.handlers.tool_list import ToolListing
-from windlass.server.http.transport_security import trimmed
-from windlass.server.protocol.shapes_2026 import create_result, detailed_task
-from windlass.server.tools.answers import take_answers
-from windlass.server.tools.runtime import ContextMaker, Desk, TaskTool
+from taskmill.engine.errors import TaskmillError
+from taskmill.engine.record import TaskView
+from taskmill.server.auth.principal import owner
+from taskmill.server.context.detached_request import unplugged_request
+from taskmill.server.fast_path.fast_headers import Headers, HostCheck, read_headers
+from taskmill.server.fast_path.requests import FastRequest, read_request
+from taskmill.server.handlers.caller_errors import CallersFaults
+from taskmill.server.handlers.tasks_2025 import Tasks2025
+from taskmill.server.handlers.tool_list import ToolListing
+from taskmill.server.http.transport_security import trimmed
+from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
+from taskmill.server.tools.answers import take_answers
+from taskmill.server.tools.runtime import ContextMaker, Desk, TaskTool
 
 __all__ = ["FastPaths"]
 
@@ -115,7 +115,7 @@ class FastPaths:
             return None
         try:
             answer = await self._call(asked, scope) if asked.method == "tools/call" else await self._task(asked)
-        except (WindlassError, MCPError):
+        except (TaskmillError, MCPError):
             return None
         if answer is None:
             return None

@@ -18,7 +18,7 @@ from mcp_types import (
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import BaseModel, ValidationError
 
-from windlass.server.protocol.shapes_2026 import EXTENSION
+from taskmill.server.protocol.shapes_2026 import EXTENSION
 
 __all__ = ["METHODS", "FastRequest", "read_request"]
 

@@ -17,24 +17,24 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from windlass.engine.policy import as_timedelta
-from windlass.engine.record import TaskView
-from windlass.server.auth.principal import owner
-from windlass.server.handlers.held_call import HeldCall
-from windlass.server.handlers.known_hosts import Host, host_of
-from windlass.server.protocol.client_class import client_name
-from windlass.server.protocol.errors import wire_errors
-from windlass.server.sessions.exchange import Exchange, exchange_of, new_call_id
-from windlass.server.streams.call_stream import task_messages
-from windlass.server.tools.answers import fitting_answers
-from windlass.server.tools.call_keys import is_shared
-from windlass.server.tools.runtime import ContextMaker, Desk, TaskTool
-from windlass.store.sessions.open_calls import CallKind, OpenCall
+from taskmill.engine.policy import as_timedelta
+from taskmill.engine.record import TaskView
+from taskmill.server.auth.principal import owner
+from taskmill.server.handlers.held_call import HeldCall
+from taskmill.server.handlers.known_hosts import Host, host_of
+from taskmill.server.protocol.client_class import client_name
+from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.sessions.exchange import Exchange, exchange_of, new_call_id
+from taskmill.server.streams.call_stream import task_messages
+from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.call_keys import is_shared
+from taskmill.server.tools.runtime import ContextMaker, Desk, TaskTool
+from taskmill.store.sessions.open_calls import CallKind, OpenCall
 
 __all__ = ["PlainCalls"]
 
 log = structlog.get_logger()
-_STATE = "windlass.task:"
+_STATE = "taskmill.task:"
 """Begins the `requestState` of a call that was answered with a task's questions."""
 
 

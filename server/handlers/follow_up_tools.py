@@ -9,18 +9,18 @@ from mcp.server.context import HandlerResult
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, TextContent
 
-from windlass.engine.errors import BadArguments, DuplicateTool, TaskNotFound
-from windlass.engine.record import TaskView
-from windlass.server.auth.principal import lister, owner
-from windlass.server.context.context import Context
-from windlass.server.handlers.calls_without_tasks import PlainCalls
-from windlass.server.protocol.errors import wire_errors
-from windlass.server.protocol.results import hand_off_result, question_lines
-from windlass.server.protocol.shapes_2026 import iso, wire_status
-from windlass.server.protocol.status_text import status_text
-from windlass.server.tools.answers import fitting_answers
-from windlass.server.tools.runtime import Desk
-from windlass.store.sessions.open_calls import CallKind
+from taskmill.engine.errors import BadArguments, DuplicateTool, TaskNotFound
+from taskmill.engine.record import TaskView
+from taskmill.server.auth.principal import lister, owner
+from taskmill.server.context.context import Context
+from taskmill.server.handlers.calls_without_tasks import PlainCalls
+from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.protocol.results import hand_off_result, question_lines
+from taskmill.server.protocol.shapes_2026 import iso, wire_status
+from taskmill.server.protocol.status_text import status_text
+from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.sessions.open_calls import CallKind
 
 __all__ = ["FOLLOW_UPS", "FollowUps", "taken"]
 

@@ -25,17 +25,17 @@ from mcp_types import (
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel
 
-from windlass.engine.errors import BadArguments, TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.record import Progress, TaskView
-from windlass.engine.status import Move
-from windlass.server.protocol.results import hand_off_result, tool_result
-from windlass.server.protocol.shapes_2026 import input_requests
-from windlass.server.protocol.status_text import progress_text, status_text
-from windlass.server.streams.paced_events import Meter, Pause, follow
-from windlass.server.tools.answers import fitting_answers
-from windlass.store.connection.retry import patiently
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import BadArguments, TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress, TaskView
+from taskmill.engine.status import Move
+from taskmill.server.protocol.results import hand_off_result, tool_result
+from taskmill.server.protocol.shapes_2026 import input_requests
+from taskmill.server.protocol.status_text import progress_text, status_text
+from taskmill.server.streams.paced_events import Meter, Pause, follow
+from taskmill.server.tools.answers import fitting_answers
+from taskmill.store.connection.retry import patiently
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["HeldCall"]
 
@@ -118,7 +118,7 @@ class HeldCall:
             return hand_off_result(view)
         for key, question in view.questions.items():
             if key not in self._asking:
-                self._asking[key] = asyncio.create_task(self._put(key, question), name="windlass.question")
+                self._asking[key] = asyncio.create_task(self._put(key, question), name="taskmill.question")
         return None
 
     def _can(self, question: Question) -> bool:

@@ -1,4 +1,4 @@
-"""Resources that Windlass itself serves: artifacts, and what running tasks have put out.
+"""Resources that Taskmill itself serves: artifacts, and what running tasks have put out.
 
 Only what belongs to whoever asks; everything else about resources is the SDK's.
 """
@@ -11,9 +11,9 @@ from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
-from windlass.engine.artifact import ARTIFACT_URI, OUTPUT_URI, Artifact, Chunk
-from windlass.server.protocol.errors import wire_errors
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.artifact import ARTIFACT_URI, OUTPUT_URI, Artifact, Chunk
+from taskmill.server.protocol.errors import wire_errors
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["artifact_path", "base_of", "is_own", "read_own"]
 

@@ -22,14 +22,14 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
-from windlass.engine.errors import StoreUnavailable, TaskNotFound
-from windlass.server.auth.principal import owner
-from windlass.server.protocol.client_class import require_tasks
-from windlass.server.protocol.errors import wire_errors
-from windlass.server.protocol.shapes_2026 import detailed_task
-from windlass.server.tools.runtime import Desk
-from windlass.store.pubsub.task_feed import Subscription
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import StoreUnavailable, TaskNotFound
+from taskmill.server.auth.principal import owner
+from taskmill.server.protocol.client_class import require_tasks
+from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.protocol.shapes_2026 import detailed_task
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.pubsub.task_feed import Subscription
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["TaskListenHandler"]
 

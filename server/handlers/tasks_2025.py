@@ -21,18 +21,18 @@ from mcp_types import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.engine.record import TaskView
-from windlass.server.auth.principal import lister, owner
-from windlass.server.handlers.calls_without_tasks import PlainCalls
-from windlass.server.protocol.client_class import TASKS_2025, ClientClass, classify
-from windlass.server.protocol.errors import method_not_found, wire_errors
-from windlass.server.protocol.shapes_2025 import created, task_of
-from windlass.server.sessions.exchange import exchange_of
-from windlass.server.streams.client_requests import related
-from windlass.server.streams.notifications_2025 import notices
-from windlass.server.tools.runtime import ContextMaker, Desk
-from windlass.store.sessions.open_calls import CallKind
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.record import TaskView
+from taskmill.server.auth.principal import lister, owner
+from taskmill.server.handlers.calls_without_tasks import PlainCalls
+from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, classify
+from taskmill.server.protocol.errors import method_not_found, wire_errors
+from taskmill.server.protocol.shapes_2025 import created, task_of
+from taskmill.server.sessions.exchange import exchange_of
+from taskmill.server.streams.client_requests import related
+from taskmill.server.streams.notifications_2025 import notices
+from taskmill.server.tools.runtime import ContextMaker, Desk
+from taskmill.store.sessions.open_calls import CallKind
 
 __all__ = ["Tasks2025"]
 
@@ -133,7 +133,7 @@ class Tasks2025:
             page = await self._desk.store.page(who, after=params.cursor)
         listed: dict[str, Any] = {"tasks": [task_of(view) for view in page.views]}
         if page.unreachable:
-            listed["_meta"] = {"io.windlass/unreachable": list(page.unreachable)}
+            listed["_meta"] = {"io.taskmill/unreachable": list(page.unreachable)}
         return {**listed, "nextCursor": page.next} if page.next else listed
 
     async def _cancel(self, ctx: Request) -> HandlerResult:
@@ -154,7 +154,7 @@ class Tasks2025:
             with suppress(StoreUnavailable):  # notifications are optional; the task is there
                 await self._desk.store.sessions.follow(exchange.session.id, view.record.id, token)
         elif ctx.request is None:
-            telling = asyncio.create_task(self._tell(view, ctx, token), name="windlass.notices")
+            telling = asyncio.create_task(self._tell(view, ctx, token), name="taskmill.notices")
             self._telling.add(telling)
             telling.add_done_callback(self._telling.discard)
             ctx.session._connection.exit_stack.callback(telling.cancel)  # the SDK shows it to middleware only so

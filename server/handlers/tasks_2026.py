@@ -15,14 +15,14 @@ from mcp_types import CallToolRequestParams, RequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
 
-from windlass.engine.record import TaskView
-from windlass.server.auth.principal import owner
-from windlass.server.handlers.calls_without_tasks import PlainCalls
-from windlass.server.protocol.client_class import ClientClass, classify, require_tasks
-from windlass.server.protocol.errors import header_mismatch, method_not_found, wire_errors
-from windlass.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
-from windlass.server.tools.answers import take_answers
-from windlass.server.tools.runtime import ContextMaker, Desk
+from taskmill.engine.record import TaskView
+from taskmill.server.auth.principal import owner
+from taskmill.server.handlers.calls_without_tasks import PlainCalls
+from taskmill.server.protocol.client_class import ClientClass, classify, require_tasks
+from taskmill.server.protocol.errors import header_mismatch, method_not_found, wire_errors
+from taskmill.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
+from taskmill.server.tools.answers import take_answers
+from taskmill.server.tools.runtime import ContextMaker, Desk
 
 __all__ = ["TasksExtension"]
 

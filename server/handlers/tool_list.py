@@ -6,10 +6,10 @@ from typing import Any
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from windlass.server.handlers.follow_up_tools import FOLLOW_UPS
-from windlass.server.handlers.known_hosts import Host, host_of
-from windlass.server.protocol.client_class import TASKS_2025, ClientClass, classify, client_name
-from windlass.server.tools.runtime import Desk
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
+from taskmill.server.handlers.known_hosts import Host, host_of
+from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, classify, client_name
+from taskmill.server.tools.runtime import Desk
 
 __all__ = ["ToolListing"]
 

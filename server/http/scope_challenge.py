@@ -12,9 +12,9 @@ from mcp.server.auth.settings import AuthSettings
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from windlass.engine.errors import ScopeMissing
-from windlass.server.auth.scopes import require_scopes
-from windlass.server.tools.runtime import Desk
+from taskmill.engine.errors import ScopeMissing
+from taskmill.server.auth.scopes import require_scopes
+from taskmill.server.tools.runtime import Desk
 
 __all__ = ["ScopeGate", "is_gated"]
 

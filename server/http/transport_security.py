@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from windlass.engine.errors import UnsafeBinding
+from taskmill.engine.errors import UnsafeBinding
 
 __all__ = ["TrimmedHeaders", "is_local", "transport_security", "trimmed"]
 
@@ -26,7 +26,7 @@ def transport_security(host: str, allowed_hosts: Sequence[str]) -> TransportSecu
     if not is_local(host) and not named:
         raise UnsafeBinding(
             f"Listening on {host} reaches beyond this machine. Say which host names clients use: "
-            "--allowed-hosts tools.example.com (or WINDLASS_ALLOWED_HOSTS)."
+            "--allowed-hosts tools.example.com (or TASKMILL_ALLOWED_HOSTS)."
         )
     hosts = [pattern for name in (*(_LOCAL if is_local(host) else ()), *named) for pattern in _patterns(name)]
     origins = [f"{scheme}://{pattern}" for scheme in ("http", "https") for pattern in hosts]

@@ -8,7 +8,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import require_client_extension
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from windlass.server.protocol.shapes_2026 import EXTENSION
+from taskmill.server.protocol.shapes_2026 import EXTENSION
 
 __all__ = ["TASKS_2025", "ClientClass", "classify", "client_name", "require_tasks"]
 

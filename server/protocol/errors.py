@@ -8,7 +8,7 @@ import structlog
 from mcp.shared.exceptions import MCPError
 from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
-from windlass.engine.errors import (
+from taskmill.engine.errors import (
     BadArguments,
     BadCursor,
     CallerError,
@@ -16,10 +16,10 @@ from windlass.engine.errors import (
     QuotaExceeded,
     ScopeMissing,
     StoreUnavailable,
+    TaskmillError,
     TaskNotFound,
-    WindlassError,
 )
-from windlass.engine.outcome import Broke, Refused
+from taskmill.engine.outcome import Broke, Refused
 
 __all__ = ["INTERNAL", "error_of", "header_mismatch", "method_not_found", "scope_data", "told", "wire_errors"]
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 INTERNAL = "The server could not do this. Its log says why."
 """All that anybody is told of an error that is neither theirs nor an outage."""
-_CODES: dict[type[WindlassError], tuple[int, dict[str, Any] | None]] = {
+_CODES: dict[type[TaskmillError], tuple[int, dict[str, Any] | None]] = {
     TaskNotFound: (INVALID_PARAMS, None),  # tasks extension, "Protocol Errors"
     BadArguments: (INVALID_PARAMS, None),
     BadCursor: (INVALID_PARAMS, None),  # 2025-11-25, tasks/list and "Pagination"
@@ -36,7 +36,7 @@ _CODES: dict[type[WindlassError], tuple[int, dict[str, Any] | None]] = {
     ScopeMissing: (INVALID_REQUEST, None),
     CallerError: (INVALID_PARAMS, None),
     StoreUnavailable: (INTERNAL_ERROR, {"retryable": True, "reason": "store_unavailable"}),
-    WindlassError: (INTERNAL_ERROR, None),
+    TaskmillError: (INTERNAL_ERROR, None),
 }
 """Error class -> code and `data`; the first class of the error's ancestry that is listed counts."""
 _OWN_WORDS = (CallerError, StoreUnavailable)
@@ -52,12 +52,12 @@ def wire_errors() -> Iterator[None]:
     """
     try:
         yield
-    except WindlassError as exc:
+    except TaskmillError as exc:
         code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
         raise MCPError(code, told(exc), scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
 
 
-def told(exc: WindlassError, **facts: Any) -> str:
+def told(exc: TaskmillError, **facts: Any) -> str:
     """What a client may read of an error; one that is not the caller's is logged, with these facts."""
     if not isinstance(exc, CallerError):
         log.error("request.failed", error=type(exc).__name__, detail=str(exc), **facts)

@@ -9,11 +9,11 @@ from typing import Any, assert_never
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult, TextContent, methods
 
-from windlass.engine.outcome import Broke, Refused, Returned
-from windlass.engine.record import TaskView
-from windlass.server.protocol.errors import error_of
-from windlass.server.protocol.status_text import status_text
-from windlass.server.streams.client_requests import related
+from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.record import TaskView
+from taskmill.server.protocol.errors import error_of
+from taskmill.server.protocol.status_text import status_text
+from taskmill.server.streams.client_requests import related
 
 __all__ = ["answer_of", "hand_off_result", "handed_off", "tool_result"]
 

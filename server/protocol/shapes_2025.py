@@ -5,11 +5,11 @@ Source: tasks 2025-11-25, "Data Types".
 
 from typing import Any
 
-from windlass.engine.outcome import Returned
-from windlass.engine.record import TaskView
-from windlass.engine.status import Status
-from windlass.server.protocol.shapes_2026 import iso, wire_status
-from windlass.server.protocol.status_text import status_text
+from taskmill.engine.outcome import Returned
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Status
+from taskmill.server.protocol.shapes_2026 import iso, wire_status
+from taskmill.server.protocol.status_text import status_text
 
 __all__ = ["IMMEDIATE_RESPONSE", "created", "task_of"]
 

@@ -6,11 +6,11 @@ Source: `ext-tasks` schema (`Task`, `DetailedTask`, `CreateTaskResult`).
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from windlass.engine.outcome import Broke, Refused, Returned
-from windlass.engine.record import TaskView
-from windlass.engine.status import Status
-from windlass.server.protocol.errors import error_of
-from windlass.server.protocol.status_text import status_text
+from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Status
+from taskmill.server.protocol.errors import error_of
+from taskmill.server.protocol.status_text import status_text
 
 __all__ = ["EXTENSION", "create_result", "detailed_task", "input_requests", "iso", "wire_status"]
 

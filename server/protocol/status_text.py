@@ -4,9 +4,9 @@ from math import ceil
 from time import time
 from typing import assert_never
 
-from windlass.engine.outcome import Broke, Refused, Returned
-from windlass.engine.record import Progress, TaskRecord, TaskView
-from windlass.engine.status import Status
+from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.record import Progress, TaskRecord, TaskView
+from taskmill.engine.status import Status
 
 __all__ = ["progress_text", "status_text"]
 

@@ -28,18 +28,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from windlass.engine.errors import CallerError, StoreUnavailable, TooManySessions, WindlassError
-from windlass.server.auth.principal import owner
-from windlass.server.protocol.errors import INTERNAL
-from windlass.server.sessions.exchange import Exchange
-from windlass.server.sessions.messages import Refusal, error, parsed
-from windlass.server.sessions.request_runner import Service
-from windlass.server.sessions.response import Outlet
-from windlass.server.sessions.resumption import NothingLeft, resumed
-from windlass.server.sessions.session_stream import SessionStream
-from windlass.server.streams.client_requests import take_reply
-from windlass.server.tools.runtime import Desk
-from windlass.store.sessions.sessions import Session
+from taskmill.engine.errors import CallerError, StoreUnavailable, TaskmillError, TooManySessions
+from taskmill.server.auth.principal import owner
+from taskmill.server.protocol.errors import INTERNAL
+from taskmill.server.sessions.exchange import Exchange
+from taskmill.server.sessions.messages import Refusal, error, parsed
+from taskmill.server.sessions.request_runner import Service
+from taskmill.server.sessions.response import Outlet
+from taskmill.server.sessions.resumption import NothingLeft, resumed
+from taskmill.server.sessions.session_stream import SessionStream
+from taskmill.server.streams.client_requests import take_reply
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.sessions.sessions import Session
 
 __all__ = ["LegacyHttp"]
 
@@ -86,7 +86,7 @@ class LegacyHttp:
             await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
         except StoreUnavailable as exc:
             await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
-        except WindlassError as exc:
+        except TaskmillError as exc:
             log.error("request.failed", error=type(exc).__name__, detail=str(exc))
             await error(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL_ERROR)(scope, receive, send)
 
@@ -199,7 +199,7 @@ class LegacyHttp:
         session = await self._desk.store.sessions.find(session_id, owner())
         if session is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "Session not found: it has ended. Initialize a new one.")
-        request.scope["windlass.session"] = session.id
+        request.scope["taskmill.session"] = session.id
         return session
 
     def _connection(self, session: Session | None, request: Request, exchange: Exchange) -> Connection:

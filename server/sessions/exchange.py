@@ -20,12 +20,12 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, JSONRPCNotification, JSONRPCRequest, RequestId
 from starlette.requests import Request
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.server.sessions.response import Outlet
-from windlass.server.streams import sse
-from windlass.store.sessions.open_calls import OpenCall
-from windlass.store.sessions.sessions import Session
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.server.sessions.response import Outlet
+from taskmill.server.streams import sse
+from taskmill.store.sessions.open_calls import OpenCall
+from taskmill.store.sessions.sessions import Session
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["RETRY_MS", "Exchange", "exchange_of", "new_call_id"]
 
@@ -42,7 +42,7 @@ def new_call_id() -> str:
 
 def exchange_of(request: Any) -> "Exchange | None":
     """The exchange a protocol request is part of; None over stdio and for revisions from 2026 on."""
-    found: Exchange | None = getattr(request, "scope", {}).get("windlass.exchange")
+    found: Exchange | None = getattr(request, "scope", {}).get("taskmill.exchange")
     return found
 
 
@@ -82,7 +82,7 @@ class Exchange:
         self._json_only = json_only
         self._said = 0
         self._order = asyncio.Lock()
-        request.scope["windlass.exchange"] = self
+        request.scope["taskmill.exchange"] = self
 
     @property
     def is_task(self) -> bool:

@@ -19,12 +19,12 @@ from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, JSONRPCNotification, JSONRPCRequest
 from starlette.types import Receive, Scope, Send
 
-from windlass.engine.errors import StoreUnavailable, TaskNotFound
-from windlass.server.sessions.exchange import Exchange
-from windlass.server.sessions.response import Outlet
-from windlass.server.tools.runtime import Desk
-from windlass.store.sessions.open_calls import CallKind
-from windlass.store.sessions.sessions import Session
+from taskmill.engine.errors import StoreUnavailable, TaskNotFound
+from taskmill.server.sessions.exchange import Exchange
+from taskmill.server.sessions.response import Outlet
+from taskmill.server.tools.runtime import Desk
+from taskmill.store.sessions.open_calls import CallKind
+from taskmill.store.sessions.sessions import Session
 
 __all__ = ["Service"]
 
@@ -54,7 +54,7 @@ class Service:
 
     def start(self, exchange: Exchange, message: JSONRPCRequest, connection: Connection) -> None:
         """Serve a request until it is answered."""
-        task = asyncio.create_task(self._serve(exchange, message, connection), name="windlass.exchange")
+        task = asyncio.create_task(self._serve(exchange, message, connection), name="taskmill.exchange")
         self._running[task] = exchange
         task.add_done_callback(lambda done: self._running.pop(done, None))
 
@@ -99,7 +99,7 @@ class Service:
         self, frames: AsyncGenerator[bytes, None], outlet: Outlet, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Be a response made of `frames`."""
-        pumping = asyncio.create_task(_pump(frames, outlet), name="windlass.stream")
+        pumping = asyncio.create_task(_pump(frames, outlet), name="taskmill.stream")
         try:
             await outlet.serve(scope, receive, send)
         finally:

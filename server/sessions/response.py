@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from windlass.server.streams import sse
+from taskmill.server.streams import sse
 
 __all__ = ["Outlet"]
 

@@ -8,12 +8,12 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from windlass.server.sessions.exchange import RETRY_MS
-from windlass.server.streams import sse
-from windlass.server.streams.call_stream import Said, outbox_messages, task_messages
-from windlass.store.sessions.open_calls import OpenCall
-from windlass.store.sessions.sessions import Session
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.server.sessions.exchange import RETRY_MS
+from taskmill.server.streams import sse
+from taskmill.server.streams.call_stream import Said, outbox_messages, task_messages
+from taskmill.store.sessions.open_calls import OpenCall
+from taskmill.store.sessions.sessions import Session
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["NothingLeft", "resumed"]
 

@@ -9,15 +9,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from windlass.engine.errors import StoreUnavailable, TaskNotFound
-from windlass.engine.record import TaskView
-from windlass.server.sessions.exchange import new_call_id
-from windlass.server.streams import sse
-from windlass.server.streams.client_requests import can_be_asked, request_of
-from windlass.server.streams.notifications_2025 import notices
-from windlass.store.sessions.open_calls import CallKind, OpenCall
-from windlass.store.sessions.sessions import Session
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import StoreUnavailable, TaskNotFound
+from taskmill.engine.record import TaskView
+from taskmill.server.sessions.exchange import new_call_id
+from taskmill.server.streams import sse
+from taskmill.server.streams.client_requests import can_be_asked, request_of
+from taskmill.server.streams.notifications_2025 import notices
+from taskmill.store.sessions.open_calls import CallKind, OpenCall
+from taskmill.store.sessions.sessions import Session
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["SessionStream"]
 
@@ -64,7 +64,7 @@ class SessionStream:
         elif "follow" in told:
             self._follow(told["follow"], told["token"], is_new=True)
         elif message is None or "holder" in told:
-            looking = asyncio.create_task(self._look(), name="windlass.looking")
+            looking = asyncio.create_task(self._look(), name="taskmill.looking")
             self._looking.add(looking)
             looking.add_done_callback(self._looking.discard)
         else:
@@ -91,7 +91,7 @@ class SessionStream:
     def _follow(self, task_id: str, token: str | int | None, *, is_new: bool) -> None:
         if task_id not in self._followers:
             telling = self._tell(task_id, token, is_new=is_new)
-            self._followers[task_id] = asyncio.create_task(telling, name="windlass.notices")
+            self._followers[task_id] = asyncio.create_task(telling, name="taskmill.notices")
 
     async def _tell(self, task_id: str, token: str | int | None, *, is_new: bool) -> None:
         """Tell everything of a new task; of an older one how it is now, and what comes."""
@@ -113,7 +113,7 @@ class SessionStream:
         task_id = view.record.id
         if task_id not in self._asking or self._asking[task_id].done():
             polls = _POLLS * view.record.poll_ms / 1000
-            self._asking[task_id] = asyncio.create_task(self._ask(task_id, polls + _MARGIN), name="windlass.asking")
+            self._asking[task_id] = asyncio.create_task(self._ask(task_id, polls + _MARGIN), name="taskmill.asking")
 
     async def _ask(self, task_id: str, patience: float) -> None:
         """Put the task's questions here, where the client does not come for its result: some do nothing but poll."""

@@ -11,17 +11,17 @@ from typing import Any
 
 from mcp_types import INTERNAL_ERROR
 
-from windlass.engine.errors import TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.record import Progress, TaskView
-from windlass.engine.status import Move
-from windlass.server.protocol.results import answer_of, handed_off
-from windlass.server.protocol.status_text import progress_text, status_text
-from windlass.server.streams.client_requests import can_be_asked, request_of
-from windlass.server.streams.paced_events import Meter, Pause, follow
-from windlass.store.sessions.open_calls import CallKind, OpenCall
-from windlass.store.sessions.sessions import Session
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress, TaskView
+from taskmill.engine.status import Move
+from taskmill.server.protocol.results import answer_of, handed_off
+from taskmill.server.protocol.status_text import progress_text, status_text
+from taskmill.server.streams.client_requests import can_be_asked, request_of
+from taskmill.server.streams.paced_events import Meter, Pause, follow
+from taskmill.store.sessions.open_calls import CallKind, OpenCall
+from taskmill.store.sessions.sessions import Session
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["Said", "outbox_messages", "task_messages"]
 

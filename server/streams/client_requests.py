@@ -8,11 +8,11 @@ from typing import Any
 
 from mcp_types import INVALID_PARAMS
 
-from windlass.engine.errors import BadArguments, TaskNotFound
-from windlass.server.tools.answers import fitting_answers
-from windlass.store.sessions.open_calls import CallKind, OpenCall
-from windlass.store.sessions.sessions import Session
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import BadArguments, TaskNotFound
+from taskmill.server.tools.answers import fitting_answers
+from taskmill.store.sessions.open_calls import CallKind, OpenCall
+from taskmill.store.sessions.sessions import Session
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["RELATED", "can_be_asked", "related", "request_of", "take_reply"]
 

@@ -6,14 +6,14 @@ Source: tasks 2025-11-25, "Task Notifications" and "Task Progress Notifications"
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from windlass.engine.events import Event
-from windlass.engine.record import Progress
-from windlass.engine.status import Move
-from windlass.server.protocol.shapes_2025 import task_of
-from windlass.server.protocol.status_text import progress_text
-from windlass.server.streams.client_requests import related
-from windlass.server.streams.paced_events import Meter, Pause, follow
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress
+from taskmill.engine.status import Move
+from taskmill.server.protocol.shapes_2025 import task_of
+from taskmill.server.protocol.status_text import progress_text
+from taskmill.server.streams.client_requests import related
+from taskmill.server.streams.paced_events import Meter, Pause, follow
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["notices"]
 

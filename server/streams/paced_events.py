@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from enum import Enum
 
-from windlass.engine.events import Event
-from windlass.store.pubsub.event_tail import Tails
+from taskmill.engine.events import Event
+from taskmill.store.pubsub.event_tail import Tails
 
 __all__ = ["BEAT", "Meter", "Pause", "follow"]
 

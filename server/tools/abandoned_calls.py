@@ -3,8 +3,8 @@
 import asyncio
 from contextlib import suppress
 
-from windlass.engine.errors import StoreUnavailable, TaskNotFound
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import StoreUnavailable, TaskNotFound
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["Leaving"]
 
@@ -35,7 +35,7 @@ class Leaving:
         with suppress(StoreUnavailable):
             await self._store.left.leave(principal, digest, task_id, for_ms=int(self._grace * 1000) + _SPARE_MS)
             if drops:
-                dropping = asyncio.create_task(self._drop_later(task_id, principal, digest), name="windlass.dropping")
+                dropping = asyncio.create_task(self._drop_later(task_id, principal, digest), name="taskmill.dropping")
                 self._dropping.add(dropping)
                 dropping.add_done_callback(self._dropping.discard)
 

@@ -7,8 +7,8 @@ from jsonschema import Draft202012Validator
 from mcp_types import CreateMessageResult, CreateMessageResultWithTools, ElicitResult, ListRootsResult
 from pydantic import BaseModel, ValidationError
 
-from windlass.engine.errors import BadArguments
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import BadArguments
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["fitting_answers", "take_answers"]
 

@@ -7,8 +7,8 @@ from typing import Any
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from windlass.engine.errors import PolicyError
-from windlass.engine.policy import TaskConfig
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.policy import TaskConfig
 
 __all__ = ["plain_backoff"]
 

@@ -12,14 +12,14 @@ from typing import Any
 from mcp_types import CallToolRequestParams
 from pydantic_core import to_jsonable_python
 
-from windlass.engine.errors import BadArguments
-from windlass.engine.key import key_of
-from windlass.engine.policy import FROM_META, TaskConfig
-from windlass.engine.record import Lane
+from taskmill.engine.errors import BadArguments
+from taskmill.engine.key import key_of
+from taskmill.engine.policy import FROM_META, TaskConfig
+from taskmill.engine.record import Lane
 
 __all__ = ["META_KEY", "CallKeys", "is_shared", "keys_of_call"]
 
-META_KEY = "io.windlass/idempotencyKey"
+META_KEY = "io.taskmill/idempotencyKey"
 """Where a client names its key: `_meta` of the call."""
 _LONGEST = 256
 

@@ -5,7 +5,7 @@ from typing import Any
 from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolRequestParams
 
-from windlass.server.tools.tracing import trace_of_call
+from taskmill.server.tools.tracing import trace_of_call
 
 __all__ = ["can_elicit", "payload_of"]
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from windlass.engine.errors import PolicyError
+from taskmill.engine.errors import PolicyError
 
 __all__ = ["origin_of", "refuse_hidden"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from mcp_types import CallToolResult
 
-from windlass.engine.context import TaskContext
-from windlass.server.context.attachments import link_to
+from taskmill.engine.context import TaskContext
+from taskmill.server.context.attachments import link_to
 
 __all__ = ["stored_form"]
 

@@ -8,17 +8,17 @@ from mcp.server.mcpserver.exceptions import ToolError, UnexpectedResourceError, 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
 
-from windlass.engine.context import TaskContext
-from windlass.engine.errors import ArtifactTooLarge, ScopeMissing
-from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
-from windlass.engine.policy import TaskConfig
-from windlass.engine.threads import in_own_thread
-from windlass.server.auth.scopes import require_scopes
-from windlass.server.context.context import Context
-from windlass.server.protocol.errors import scope_data
-from windlass.server.tools.result_offload import stored_form
-from windlass.server.tools.runtime import Desk
-from windlass.server.tools.tracing import around_run, tell_outcome
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import ArtifactTooLarge, ScopeMissing
+from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.threads import in_own_thread
+from taskmill.server.auth.scopes import require_scopes
+from taskmill.server.context.context import Context
+from taskmill.server.protocol.errors import scope_data
+from taskmill.server.tools.result_offload import stored_form
+from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.tracing import around_run, tell_outcome
 
 __all__ = ["ServerToolbox", "in_thread"]
 

@@ -19,22 +19,22 @@ from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from windlass.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
-from windlass.engine.policy import TaskConfig
-from windlass.engine.record import NewTask, TaskView
-from windlass.server.auth.principal import lister, owner
-from windlass.server.auth.scopes import require_scopes, who_calls
-from windlass.server.context.context import Context
-from windlass.server.protocol.errors import wire_errors
-from windlass.server.settings import ServerSettings
-from windlass.server.tools.abandoned_calls import Leaving
-from windlass.server.tools.at_hand import keep_at_hand
-from windlass.server.tools.backoff import plain_backoff
-from windlass.server.tools.call_keys import CallKeys, keys_of_call
-from windlass.server.tools.call_payload import can_elicit, payload_of
-from windlass.server.tools.import_path import refuse_hidden
-from windlass.store.opening import open_store
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import DuplicateTool, PolicyError, StoreUnavailable
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.record import NewTask, TaskView
+from taskmill.server.auth.principal import lister, owner
+from taskmill.server.auth.scopes import require_scopes, who_calls
+from taskmill.server.context.context import Context
+from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.settings import ServerSettings
+from taskmill.server.tools.abandoned_calls import Leaving
+from taskmill.server.tools.at_hand import keep_at_hand
+from taskmill.server.tools.backoff import plain_backoff
+from taskmill.server.tools.call_keys import CallKeys, keys_of_call
+from taskmill.server.tools.call_payload import can_elicit, payload_of
+from taskmill.server.tools.import_path import refuse_hidden
+from taskmill.store.opening import open_store
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["ContextMaker", "Desk", "TaskTool"]
 

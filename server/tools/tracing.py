@@ -13,15 +13,15 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from windlass.engine.context import TaskContext
-from windlass.engine.outcome import Broke, Outcome, Refused, Returned
+from taskmill.engine.context import TaskContext
+from taskmill.engine.outcome import Broke, Outcome, Refused, Returned
 
 __all__ = ["around_run", "tell_outcome", "trace_of_call"]
 
 _TRACE, _BAGGAGE = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 _LONGEST = {"traceparent": 128, "tracestate": 1024, "baggage": 8192}
 """Characters: what the specifications allow at least; a longer value is dropped."""
-_tracer = trace.get_tracer("windlass")
+_tracer = trace.get_tracer("taskmill")
 
 
 def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
@@ -57,8 +57,8 @@ def around_run(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
             attributes={
                 "gen_ai.operation.name": "execute_tool",
                 "gen_ai.tool.name": tool,
-                "windlass.task.id": task.task_id,
-                "windlass.task.attempt": task.attempt,
+                "taskmill.task.id": task.task_id,
+                "taskmill.task.attempt": task.attempt,
             },
             # An exception's text may hold arguments; the log has it, under a reference.
             record_exception=False,

@@ -11,19 +11,19 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.errors import ArtifactsUnavailable, ArtifactTooLarge, FenceLost, OperatorError, TaskNotFound
-from windlass.engine.principal import new_task_id
-from windlass.store.artifacts.backends import BLOCK, BlobPlace, in_blocks, outside_place
-from windlass.store.artifacts.redis_backend import RedisBlobs
-from windlass.store.artifacts.sealed import SealedBlobs
-from windlass.store.connection.client import store_errors
-from windlass.store.connection.retry import patiently
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.records import artifact_of
-from windlass.store.scripts import Scripts
-from windlass.store.settings import StoreSettings
-from windlass.store.shards import at_shard_of
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.errors import ArtifactsUnavailable, ArtifactTooLarge, FenceLost, OperatorError, TaskNotFound
+from taskmill.engine.principal import new_task_id
+from taskmill.store.artifacts.backends import BLOCK, BlobPlace, in_blocks, outside_place
+from taskmill.store.artifacts.redis_backend import RedisBlobs
+from taskmill.store.artifacts.sealed import SealedBlobs
+from taskmill.store.connection.client import store_errors
+from taskmill.store.connection.retry import patiently
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.records import artifact_of
+from taskmill.store.scripts import Scripts
+from taskmill.store.settings import StoreSettings
+from taskmill.store.shards import at_shard_of
 
 __all__ = ["ArtifactStore"]
 
@@ -42,7 +42,7 @@ class ArtifactStore:
         """Nothing is contacted yet.
 
         Raises:
-            SettingsError: `WINDLASS_ARTIFACTS` names a place that cannot work.
+            SettingsError: `TASKMILL_ARTIFACTS` names a place that cannot work.
         """
         self._redis: Any = redis  # redis-py types both its clients as one
         self._settings = settings
@@ -153,13 +153,13 @@ class ArtifactStore:
         if self._outside is not None and self._outside.name == artifact.place:
             return self._outside
         raise ArtifactsUnavailable(
-            f"An artifact is in the {artifact.place}, and WINDLASS_ARTIFACTS={self._settings.artifacts} here."
+            f"An artifact is in the {artifact.place}, and TASKMILL_ARTIFACTS={self._settings.artifacts} here."
         )
 
     def _limit_of(self, place: BlobPlace) -> tuple[int, str]:
         if place is not self._inside:
-            return self._settings.max_artifact, "WINDLASS_MAX_ARTIFACT"
-        hint = "WINDLASS_MAX_ARTIFACT_IN_REDIS; WINDLASS_ARTIFACTS=dir:/path or s3://bucket takes larger ones"
+            return self._settings.max_artifact, "TASKMILL_MAX_ARTIFACT"
+        hint = "TASKMILL_MAX_ARTIFACT_IN_REDIS; TASKMILL_ARTIFACTS=dir:/path or s3://bucket takes larger ones"
         return min(self._settings.max_artifact_in_redis, self._settings.max_artifact), hint
 
     def _sealing(self, place: BlobPlace, sealed: bool, size: int = 0) -> BlobPlace:

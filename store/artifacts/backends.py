@@ -6,10 +6,10 @@ Bytes travel in blocks, so that neither a worker nor a server ever holds a whole
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol
 
-from windlass.engine.errors import SettingsError
-from windlass.store.artifacts.directory import Directory
-from windlass.store.artifacts.s3 import Bucket
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import SettingsError
+from taskmill.store.artifacts.directory import Directory
+from taskmill.store.artifacts.s3 import Bucket
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["BLOCK", "BlobPlace", "in_blocks", "outside_place"]
 
@@ -48,7 +48,7 @@ def outside_place(settings: StoreSettings) -> BlobPlace | None:
         case "s3":
             return Bucket(settings.artifacts)
         case _:
-            raise SettingsError(f"WINDLASS_ARTIFACTS: {settings.artifacts!r} is not redis, dir:/path or s3://bucket.")
+            raise SettingsError(f"TASKMILL_ARTIFACTS: {settings.artifacts!r} is not redis, dir:/path or s3://bucket.")
 
 
 async def in_blocks(pieces: AsyncIterable[bytes], size: int = BLOCK) -> AsyncIterator[bytes]:

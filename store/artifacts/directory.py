@@ -8,7 +8,7 @@ from typing import IO
 
 import anyio.to_thread
 
-from windlass.engine.errors import ArtifactsUnavailable
+from taskmill.engine.errors import ArtifactsUnavailable
 
 __all__ = ["Directory"]
 

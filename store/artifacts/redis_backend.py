@@ -6,10 +6,10 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import ArtifactsUnavailable
-from windlass.store.connection.client import store_errors
-from windlass.store.connection.retry import patiently
-from windlass.store.formats.keys import Keys
+from taskmill.engine.errors import ArtifactsUnavailable
+from taskmill.store.connection.client import store_errors
+from taskmill.store.connection.retry import patiently
+from taskmill.store.formats.keys import Keys
 
 __all__ = ["RedisBlobs"]
 

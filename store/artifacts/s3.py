@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from windlass.engine.errors import ArtifactsUnavailable, SettingsError
+from taskmill.engine.errors import ArtifactsUnavailable, SettingsError
 
 __all__ = ["Bucket"]
 
@@ -39,13 +39,13 @@ class Bucket:
             self._obstore: Any = importlib.import_module("obstore")
             stores: Any = importlib.import_module("obstore.store")
         except ImportError:
-            raise SettingsError("WINDLASS_ARTIFACTS=s3://... needs obstore: pip install 'windlass[s3]'.") from None
+            raise SettingsError("TASKMILL_ARTIFACTS=s3://... needs obstore: pip install 'taskmill[s3]'.") from None
         _exit_slowly()
         self._shown = url
         try:
             self._store = stores.S3Store.from_url(url)
         except (ValueError, OSError, self._obstore.exceptions.BaseError) as exc:
-            raise SettingsError(f"WINDLASS_ARTIFACTS={url} cannot work: {_first_line(exc)}") from None
+            raise SettingsError(f"TASKMILL_ARTIFACTS={url} cannot work: {_first_line(exc)}") from None
 
     async def write(self, blob_id: str, blocks: AsyncIterable[bytes]) -> None:
         """Keep the bytes; the object appears when it is complete.

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from windlass.engine.errors import SealBroken
-from windlass.store.artifacts.backends import BLOCK, BlobPlace, in_blocks
+from taskmill.engine.errors import SealBroken
+from taskmill.store.artifacts.backends import BLOCK, BlobPlace, in_blocks
 
 __all__ = ["SealedBlobs"]
 
@@ -68,7 +68,7 @@ class SealedBlobs:
     def _open(self, frame: bytes, blob_id: str, number: int) -> bytes:
         key = self._ring.get(frame[:_KEY_ID])
         if key is None:
-            raise SealBroken("A stored artifact was sealed with a key that is not in WINDLASS_SEAL_KEYS.")
+            raise SealBroken("A stored artifact was sealed with a key that is not in TASKMILL_SEAL_KEYS.")
         nonce, sealed = frame[_KEY_ID : _KEY_ID + _NONCE], frame[_KEY_ID + _NONCE :]
         try:
             return key.decrypt(nonce, sealed, _bound(blob_id, number))

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from windlass.store.scripts import Call
+from taskmill.store.scripts import Call
 
 __all__ = ["packed", "unpacked"]
 

@@ -10,16 +10,16 @@ from typing import Any, assert_never
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import FenceLost, QuestionMismatch
-from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_to_json
-from windlass.engine.record import Progress
-from windlass.engine.status import Move
-from windlass.store.claims.batching import packed, unpacked
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.sealing import Sealer
-from windlass.store.scripts import Call, Scripts
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import FenceLost, QuestionMismatch
+from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_to_json
+from taskmill.engine.record import Progress
+from taskmill.engine.status import Move
+from taskmill.store.claims.batching import packed, unpacked
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.scripts import Call, Scripts
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.store.claims.claims import ClaimStore
-from windlass.store.connection.client import connect_blocking
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.store.claims.claims import ClaimStore
+from taskmill.store.connection.client import connect_blocking
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["Presence"]
 

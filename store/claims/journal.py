@@ -9,13 +9,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import FenceLost, TooLargeToKeep
-from windlass.engine.replay import Entry, question_entry, step_entry
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.sealing import Sealer
-from windlass.store.scripts import Scripts
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import FenceLost, TooLargeToKeep
+from taskmill.engine.replay import Entry, question_entry, step_entry
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.scripts import Scripts
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["JournalStore", "Recorded"]
 

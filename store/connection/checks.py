@@ -1,4 +1,4 @@
-"""Whether a Redis can keep the promises Windlass makes, judged from what it says about itself.
+"""Whether a Redis can keep the promises Taskmill makes, judged from what it says about itself.
 
 Only INFO is used: it also works where CONFIG is forbidden. Nothing here changes a Redis, starts one or chooses one.
 """
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError, NoPermissionError
 
-from windlass.engine.errors import RedisUnfit
+from taskmill.engine.errors import RedisUnfit
 
 __all__ = ["MINIMUM_VERSION", "Finding", "inspect", "judge", "raise_unfit"]
 
@@ -65,7 +65,7 @@ def raise_unfit(findings: Sequence[Finding]) -> None:
     unfit = [finding for finding in findings if finding.level == "unfit"]
     if unfit:
         complaints = "".join(f"\n  {finding.name}: {finding.detail}. To do: {finding.remedy}" for finding in unfit)
-        raise RedisUnfit(f"This Redis cannot keep the promises Windlass makes.{complaints}", findings=unfit)
+        raise RedisUnfit(f"This Redis cannot keep the promises Taskmill makes.{complaints}", findings=unfit)
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

@@ -26,11 +26,11 @@ from redis.exceptions import (
 )
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
-from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
-from windlass.store.connection.checks import inspect, raise_unfit
-from windlass.store.connection.multiplexed import TrunkRedis
-from windlass.store.connection.sentinel import watched_in
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
+from taskmill.store.connection.checks import inspect, raise_unfit
+from taskmill.store.connection.multiplexed import TrunkRedis
+from taskmill.store.connection.sentinel import watched_in
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["connect", "connect_blocking", "open_redis", "passing", "shown_url", "store_errors"]
 
@@ -92,7 +92,7 @@ def _address_errors() -> Iterator[None]:
         yield
     except ValueError:  # its text may quote a piece of the password
         raise SettingsError(
-            "WINDLASS_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
+            "TASKMILL_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
             "unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and '@' in a "
             "password."
         ) from None
@@ -187,7 +187,7 @@ class store_errors:
 
 def _passing(exc: BaseException, place: str) -> OperatorError:
     if _is_refused(exc):
-        return RedisUnfit(f"Redis{place} refused the user name or password in WINDLASS_REDIS_URL.")
+        return RedisUnfit(f"Redis{place} refused the user name or password in TASKMILL_REDIS_URL.")
     return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")
 
 
@@ -211,5 +211,5 @@ def _refusal(exc: RedisError, place: str) -> OperatorError:
 
 def _url(settings: StoreSettings) -> str:
     if settings.redis_url is None:
-        raise SettingsError("No Redis: set WINDLASS_REDIS_URL, or start through `windlass run`, which brings its own.")
+        raise SettingsError("No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own.")
     return settings.redis_url

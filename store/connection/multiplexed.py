@@ -14,7 +14,7 @@ from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
 
-from windlass.store.connection.reply_reader import Intake
+from taskmill.store.connection.reply_reader import Intake
 
 __all__ = ["TrunkRedis"]
 
@@ -208,7 +208,7 @@ class TrunkRedis(Redis):
     async def _opened(self) -> _Trunk:
         """The open trunk; those who ask while it is being opened wait for the same attempt."""
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open(), name="windlass.trunk.open")
+            self._opening = asyncio.create_task(self._open(), name="taskmill.trunk.open")
             self._opening.add_done_callback(self._settle)
         return await asyncio.shield(self._opening)
 

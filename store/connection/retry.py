@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from windlass.engine.errors import StoreUnavailable
+from taskmill.engine.errors import StoreUnavailable
 
 __all__ = ["patiently"]
 

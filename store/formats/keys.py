@@ -133,7 +133,7 @@ _SET = re.compile(r"\bK\.(\w+)")
 class Keys:
     """The keys of one deployment: everything under one prefix."""
 
-    def __init__(self, prefix: str = "windlass") -> None:
+    def __init__(self, prefix: str = "taskmill") -> None:
         self.prefix = prefix
         self.root = "{" + prefix + "}:"
         self.live = self.root + "live"

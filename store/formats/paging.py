@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from windlass.engine.errors import BadCursor
-from windlass.engine.record import TaskView
-from windlass.engine.status import Status
+from taskmill.engine.errors import BadCursor
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Status
 
 __all__ = ["LONGEST_PAGE", "Cursors", "Page", "Slice", "merged", "page_args"]
 

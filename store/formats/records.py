@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.errors import SealBroken
-from windlass.engine.events import Event
-from windlass.engine.record import Progress, TaskRecord
-from windlass.engine.status import Move, Status
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.errors import SealBroken
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress, TaskRecord
+from taskmill.engine.status import Move, Status
 
 __all__ = ["artifact_of", "event_of", "pairs", "readable", "record_of", "whole"]
 

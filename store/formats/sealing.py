@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from windlass.engine.errors import SealBroken
+from taskmill.engine.errors import SealBroken
 
 __all__ = ["Sealer"]
 
@@ -61,7 +61,7 @@ class Sealer:
         key = self._ring.get(stored[at : at + _KEY_ID])
         if key is None:
             raise SealBroken(
-                "A stored payload was sealed with a key that is not in WINDLASS_SEAL_KEYS.", task_id=task_id
+                "A stored payload was sealed with a key that is not in TASKMILL_SEAL_KEYS.", task_id=task_id
             )
         at += _KEY_ID
         try:

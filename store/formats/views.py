@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from windlass.engine.errors import SealBroken
-from windlass.engine.outcome import Broke, Fault, Outcome, outcome_from_json
-from windlass.engine.record import TaskRecord, TaskView
-from windlass.store.formats.paging import Slice
-from windlass.store.formats.records import pairs, readable, record_of
-from windlass.store.formats.sealing import Sealer
+from taskmill.engine.errors import SealBroken
+from taskmill.engine.outcome import Broke, Fault, Outcome, outcome_from_json
+from taskmill.engine.record import TaskRecord, TaskView
+from taskmill.store.formats.paging import Slice
+from taskmill.store.formats.records import pairs, readable, record_of
+from taskmill.store.formats.sealing import Sealer
 
 __all__ = ["slice_of", "view_of"]
 

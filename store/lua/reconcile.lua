@@ -36,7 +36,7 @@ for _, id in ipairs(ids) do
     repaired = repaired + 1
   else
     queues[was.queue] = true
-    if redis.call('SETNX', K.job(id), '{"f":"windlass","a":["' .. id .. '"],"k":{},"t":null,"et":' .. now .. '}') == 1 then
+    if redis.call('SETNX', K.job(id), '{"f":"taskmill","a":["' .. id .. '"],"k":{},"t":null,"et":' .. now .. '}') == 1 then
       repaired = repaired + 1
     end
     if was.status == TO.create and redis.call('DEL', K.in_progress(id)) == 1 then

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from windlass.engine.events import FINISHING, Event
-from windlass.store.connection.retry import patiently
-from windlass.store.pubsub.task_feed import Feed
+from taskmill.engine.events import FINISHING, Event
+from taskmill.store.connection.retry import patiently
+from taskmill.store.pubsub.task_feed import Feed
 
 __all__ = ["Tails"]
 
@@ -66,7 +66,7 @@ class _Tail:
         self._over = False
         self._stopped = False
         self._moved = asyncio.Event()
-        self._pumping = asyncio.create_task(self._pump(), name="windlass.tail")
+        self._pumping = asyncio.create_task(self._pump(), name="taskmill.tail")
         self._pumping.add_done_callback(lambda _: self._stir())
 
     async def stop(self) -> None:

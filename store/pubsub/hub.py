@@ -6,8 +6,8 @@ Only passes messages on; what they mean is the listeners' business (`feed.py`, `
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from windlass.store.pubsub.subscriber import Line
-from windlass.store.settings import StoreSettings
+from taskmill.store.pubsub.subscriber import Line
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["Hear", "Switchboard", "Switchboards"]
 

@@ -11,9 +11,9 @@ from hiredis import pack_command
 from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
-from windlass.store.connection.client import connect, passing
-from windlass.store.connection.reply_reader import Intake
-from windlass.store.settings import StoreSettings
+from taskmill.store.connection.client import connect, passing
+from taskmill.store.connection.reply_reader import Intake
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["Line"]
 
@@ -48,7 +48,7 @@ class Line:
     def open(self) -> None:
         """Start listening; a second call changes nothing."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._stay(), name="windlass.line")
+            self._task = asyncio.create_task(self._stay(), name="taskmill.line")
 
     async def close(self) -> None:
         """Stop listening."""

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
 
-from windlass.store.formats.keys import Keys
-from windlass.store.pubsub.hub import Switchboard
-from windlass.store.settings import StoreSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.pubsub.hub import Switchboard
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["Feed", "Subscription"]
 

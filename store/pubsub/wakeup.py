@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from windlass.store.connection.client import connect, store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.store.connection.client import connect, store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["Bell"]
 

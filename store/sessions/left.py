@@ -2,8 +2,8 @@
 
 from redis.asyncio import Redis
 
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
 
 __all__ = ["LeftCalls"]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import BadArguments, TooManySessions
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.sealing import Sealer
-from windlass.store.pubsub.hub import Hear, Switchboard
-from windlass.store.scripts import Scripts
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import BadArguments, TooManySessions
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.pubsub.hub import Hear, Switchboard
+from taskmill.store.scripts import Scripts
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["Session", "SessionStore"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
 
 __all__ = ["Elsewhere"]
 

@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
-from windlass.engine.artifact import Artifact, Chunk
-from windlass.engine.errors import KeyReused, StoreUnavailable
-from windlass.engine.events import Event
-from windlass.engine.principal import new_task_id
-from windlass.engine.record import NewTask, TaskView
-from windlass.engine.status import Status
-from windlass.store.artifacts.artifacts import ArtifactStore
-from windlass.store.formats.paging import Slice, merged
-from windlass.store.pubsub.event_tail import Tails
-from windlass.store.pubsub.hub import Switchboards
-from windlass.store.pubsub.task_feed import Feed
-from windlass.store.settings import StoreSettings
-from windlass.store.sharding.other_shards import Elsewhere
-from windlass.store.shards import HOME, marked, shard_in
-from windlass.store.tasks.output import OutputStore
-from windlass.store.tasks.stats import Census, census_of_all
-from windlass.store.tasks.tasks import CHUNK, TaskStore
+from taskmill.engine.artifact import Artifact, Chunk
+from taskmill.engine.errors import KeyReused, StoreUnavailable
+from taskmill.engine.events import Event
+from taskmill.engine.principal import new_task_id
+from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.status import Status
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.formats.paging import Slice, merged
+from taskmill.store.pubsub.event_tail import Tails
+from taskmill.store.pubsub.hub import Switchboards
+from taskmill.store.pubsub.task_feed import Feed
+from taskmill.store.settings import StoreSettings
+from taskmill.store.sharding.other_shards import Elsewhere
+from taskmill.store.shards import HOME, marked, shard_in
+from taskmill.store.tasks.output import OutputStore
+from taskmill.store.tasks.stats import Census, census_of_all
+from taskmill.store.tasks.tasks import CHUNK, TaskStore
 
 __all__ = ["ShardedStore"]
 

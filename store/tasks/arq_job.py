@@ -10,12 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from arq.connections import RedisSettings
 
-from windlass.store.connection.sentinel import watched_in
-from windlass.store.settings import StoreSettings
+from taskmill.store.connection.sentinel import watched_in
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["JOB_FUNCTION", "arq_job", "arq_redis_settings", "job_from_json", "job_to_json"]
 
-JOB_FUNCTION = "windlass"
+JOB_FUNCTION = "taskmill"
 """Name of the arq function that runs any task; `lua/reconcile.lua` writes it too."""
 
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from windlass.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
-from windlass.engine.record import Lane, NewTask, TaskRecord
-from windlass.engine.status import Status
-from windlass.store.formats.sealing import Sealer
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.arq_job import arq_job
+from taskmill.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
+from taskmill.engine.record import Lane, NewTask, TaskRecord
+from taskmill.engine.status import Status
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.arq_job import arq_job
 
 __all__ = ["creation", "new_record", "packed", "refusal", "sealed_answers"]
 

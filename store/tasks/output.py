@@ -10,16 +10,16 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.artifact import Chunk
-from windlass.engine.errors import ChunkRefused, FenceLost
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.records import readable
-from windlass.store.formats.sealing import Sealer
-from windlass.store.pubsub.hub import Switchboard
-from windlass.store.pubsub.task_feed import Subscription
-from windlass.store.scripts import Scripts
-from windlass.store.settings import StoreSettings
+from taskmill.engine.artifact import Chunk
+from taskmill.engine.errors import ChunkRefused, FenceLost
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.records import readable
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.pubsub.hub import Switchboard
+from taskmill.store.pubsub.task_feed import Subscription
+from taskmill.store.scripts import Scripts
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["OutputStore", "chunk_of"]
 

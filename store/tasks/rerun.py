@@ -4,9 +4,9 @@ import hashlib
 import hmac
 from datetime import timedelta
 
-from windlass.engine.errors import NotRepeatable
-from windlass.engine.principal import as_task_id
-from windlass.engine.record import Lane, NewTask, TaskRecord
+from taskmill.engine.errors import NotRepeatable
+from taskmill.engine.principal import as_task_id
+from taskmill.engine.record import Lane, NewTask, TaskRecord
 
 __all__ = ["check_repeatable", "repeated", "rerun_id"]
 

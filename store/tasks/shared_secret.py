@@ -4,9 +4,9 @@ import secrets
 
 from redis.asyncio import Redis
 
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["SharedSecret"]
 

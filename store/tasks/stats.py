@@ -8,8 +8,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.status import Status
-from windlass.store.formats.keys import Keys
+from taskmill.engine.status import Status
+from taskmill.store.formats.keys import Keys
 
 __all__ = ["Census", "QueueCount", "census_of", "census_of_all", "live_workers", "queues_of"]
 

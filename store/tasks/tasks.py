@@ -8,33 +8,33 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from windlass.engine.errors import TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.principal import new_task_id
-from windlass.engine.record import NewTask, TaskView
-from windlass.engine.status import Status
-from windlass.store.artifacts.artifacts import ArtifactStore
-from windlass.store.connection.client import store_errors
-from windlass.store.formats.keys import DEAD_LETTERS, Keys
-from windlass.store.formats.paging import Cursors, Page, Slice, page_args
-from windlass.store.formats.records import event_of
-from windlass.store.formats.sealing import Sealer
-from windlass.store.formats.views import slice_of, view_of
-from windlass.store.pubsub.event_tail import Tails
-from windlass.store.pubsub.hub import Switchboard
-from windlass.store.pubsub.task_feed import Feed
-from windlass.store.scripts import Scripts
-from windlass.store.sessions.left import LeftCalls
-from windlass.store.sessions.open_calls import StreamStore
-from windlass.store.sessions.sessions import SessionStore
-from windlass.store.settings import StoreSettings
-from windlass.store.shards import at_shard_of
-from windlass.store.tasks.creation import creation, new_record, packed, refusal, sealed_answers
-from windlass.store.tasks.output import OutputStore
-from windlass.store.tasks.rerun import check_repeatable, repeated, rerun_id
-from windlass.store.tasks.shared_secret import SharedSecret
-from windlass.store.tasks.stats import Census, census_of, live_workers
-from windlass.store.tasks.wait_estimate import Outlook
+from taskmill.engine.errors import TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.principal import new_task_id
+from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.status import Status
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import DEAD_LETTERS, Keys
+from taskmill.store.formats.paging import Cursors, Page, Slice, page_args
+from taskmill.store.formats.records import event_of
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.formats.views import slice_of, view_of
+from taskmill.store.pubsub.event_tail import Tails
+from taskmill.store.pubsub.hub import Switchboard
+from taskmill.store.pubsub.task_feed import Feed
+from taskmill.store.scripts import Scripts
+from taskmill.store.sessions.left import LeftCalls
+from taskmill.store.sessions.open_calls import StreamStore
+from taskmill.store.sessions.sessions import SessionStore
+from taskmill.store.settings import StoreSettings
+from taskmill.store.shards import at_shard_of
+from taskmill.store.tasks.creation import creation, new_record, packed, refusal, sealed_answers
+from taskmill.store.tasks.output import OutputStore
+from taskmill.store.tasks.rerun import check_repeatable, repeated, rerun_id
+from taskmill.store.tasks.shared_secret import SharedSecret
+from taskmill.store.tasks.stats import Census, census_of, live_workers
+from taskmill.store.tasks.wait_estimate import Outlook
 
 __all__ = ["CHUNK", "OPERATOR", "TaskStore"]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from windlass.engine.record import TaskView
+from taskmill.engine.record import TaskView
 
 __all__ = ["Outlook"]
 

@@ -34,7 +34,7 @@ class Deployment:
         """A server on pipes."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [windlass(), "stdio", str(HERE / "server.py")],
+                [taskmill(), "stdio", str(HERE / "server.py")],
                 env=self.environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -48,8 +48,8 @@ class Deployment:
             process.wait(20)
 
 
-def windlass() -> str:
-    return str(Path(sys.executable).with_name("windlass"))
+def taskmill() -> str:
+    return str(Path(sys.executable).with_name("taskmill"))
 
 
 @pytest.fixture(scope="package")
@@ -57,10 +57,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     home = tmp_path_factory.mktemp("behaviour")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
     with PrivateRedis() as redis, (home / "log").open("ab") as log:
-        environment |= {"WINDLASS_HOME": str(home), "WINDLASS_GRACE": "1", "WINDLASS_REDIS_URL": redis.url}
-        command = [windlass(), "run", str(HERE / "server.py"), "--port", str(port)]
+        environment |= {"TASKMILL_HOME": str(home), "TASKMILL_GRACE": "1", "TASKMILL_REDIS_URL": redis.url}
+        command = [taskmill(), "run", str(HERE / "server.py"), "--port", str(port)]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             until_ready(port, server, home / "log")
@@ -79,7 +79,7 @@ def until_ready(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             sleep(0.1)
-    raise AssertionError(f"windlass run did not become ready:\n{log.read_text()}")
+    raise AssertionError(f"taskmill run did not become ready:\n{log.read_text()}")
 
 
 @pytest.fixture(scope="package")

@@ -1,4 +1,4 @@
-"""The server of the behaviour suite: `windlass run` serves it over HTTP and `windlass stdio` over pipes."""
+"""The server of the behaviour suite: `taskmill run` serves it over HTTP and `taskmill stdio` over pipes."""
 
 import asyncio
 from typing import Any
@@ -7,7 +7,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 mcp = TaskServer("behaviour")
 

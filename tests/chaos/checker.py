@@ -12,8 +12,8 @@ from oracle import Found, broken_promises
 
 from chaos.clients import json_of
 from chaos.journal import STEPS, lines_of
-from windlass.engine.record import TaskRecord
-from windlass.engine.status import Move, Status
+from taskmill.engine.record import TaskRecord
+from taskmill.engine.status import Move, Status
 
 __all__ = ["Journals", "problems_of", "read_journals"]
 

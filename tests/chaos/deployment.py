@@ -50,12 +50,12 @@ class Deployment:
     def __init__(
         self, folder: Path, *, workers: int, lease: float, cut_rate: float, seed: int, **settings: float
     ) -> None:
-        """`settings`: of every process, by their names in the reference without WINDLASS_, in lower case."""
+        """`settings`: of every process, by their names in the reference without TASKMILL_, in lower case."""
         self.folder = folder
         self.journals = folder / "journals"
         self.journals.mkdir(parents=True, exist_ok=True)
         self.lease = lease
-        self._settings = {f"WINDLASS_{name.upper()}": str(value) for name, value in settings.items()}
+        self._settings = {f"TASKMILL_{name.upper()}": str(value) for name, value in settings.items()}
         self.workers = [f"worker-{number + 1}" for number in range(workers)]
         self.versions = dict.fromkeys(self.workers, "1")
         """A rolling deploy begins with a worker that does not know the newest tool."""
@@ -93,12 +93,12 @@ class Deployment:
 
     def start_replica(self, name: str) -> None:
         """Start a replica at its address."""
-        self._run(name, "-m", "windlass.cli.main", "serve", str(SERVER), "--port", str(self._ports[name]))
+        self._run(name, "-m", "taskmill.cli.main", "serve", str(SERVER), "--port", str(self._ports[name]))
 
     def start_worker(self, name: str) -> None:
         """Start a worker of its present version."""
         command = ["worker", str(SERVER), "--concurrency", "20", "--grace", "0.5"]
-        self._run(name, "-m", "windlass.cli.main", *command, CHAOS_VERSION=self.versions[name])
+        self._run(name, "-m", "taskmill.cli.main", *command, CHAOS_VERSION=self.versions[name])
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Signal a process if it lives."""
@@ -113,7 +113,7 @@ class Deployment:
         with (self.folder / f"{name}.log").open("rb") as log:
             log.seek(self._since[name])
             said = log.read()
-        return self.lives(name) and (b"worker.started" in said or b"windlass: http" in said)
+        return self.lives(name) and (b"worker.started" in said or b"taskmill: http" in said)
 
     async def kill(self, name: str) -> None:
         """SIGKILL; returns when it is gone."""
@@ -141,16 +141,16 @@ class Deployment:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def _run(self, name: str, *command: str, **more: str) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TASKMILL_")}
         environment |= {
             "PYTHONPATH": str(TESTS),
             "CHAOS_JOURNALS": str(self.journals),
             "CHAOS_MEMORY_LIMIT": str(16 << 30),
-            "WINDLASS_REDIS_URL": f"unix://{self._proxied}?db=0",
-            "WINDLASS_LEASE": str(self.lease),
-            "WINDLASS_CRASH_LIMIT": "1000",
-            "WINDLASS_POLL": "0.3",
-            "WINDLASS_RECONCILE_EVERY": "2",
+            "TASKMILL_REDIS_URL": f"unix://{self._proxied}?db=0",
+            "TASKMILL_LEASE": str(self.lease),
+            "TASKMILL_CRASH_LIMIT": "1000",
+            "TASKMILL_POLL": "0.3",
+            "TASKMILL_RECONCILE_EVERY": "2",
             **self._settings,
             **more,
         }

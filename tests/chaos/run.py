@@ -137,7 +137,7 @@ async def _at_rest(deployment: Deployment) -> Found:
     """Wait until no task is open and no client is owed anything, let every owner look once more, and read Redis."""
     async with Redis.from_url(deployment.redis.url) as redis:
         rest = time.monotonic() + _REST
-        while await redis.zcard("{windlass}:live") and time.monotonic() < rest:
+        while await redis.zcard("{taskmill}:live") and time.monotonic() < rest:
             for name in deployment.workers:
                 if not deployment.lives(name):
                     deployment.start_worker(name)

@@ -170,7 +170,7 @@ async def _families(redis: Redis) -> Counter[str]:
             pipe.pttl(name)
         ttls = await pipe.execute() if names else []
     for name, ttl in zip(names, ttls, strict=True):
-        family = name.removeprefix("{windlass}:").partition(":")[0]
+        family = name.removeprefix("{taskmill}:").partition(":")[0]
         if ttl == -1 or family == "task":
             families[family] += ttl != -2
     return families

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 
 from chaos.checker import Journals, problems_of
 from chaos.logs import surprises
-from windlass.engine.outcome import Returned
-from windlass.store.settings import StoreSettings
+from taskmill.engine.outcome import Returned
+from taskmill.store.settings import StoreSettings
 
 
 class Run:

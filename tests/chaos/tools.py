@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from wire.tokens import guarded_options
 
 from chaos.journal import STEPS, Journal
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 Ctx = Context[Any, Any]
 

@@ -1,6 +1,6 @@
 """Drives the client tests' server with FastMCP's client and its tasks extension, and prints what came back as JSON.
 
-Run by the interpreter of `.venv-peers`, which has FastMCP and not Windlass: `python fastmcp_client.py URL GATE`.
+Run by the interpreter of `.venv-peers`, which has FastMCP and not Taskmill: `python fastmcp_client.py URL GATE`.
 """
 
 import asyncio

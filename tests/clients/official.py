@@ -18,7 +18,7 @@ __all__ = ["Json", "Official", "Program", "needed"]
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-PATIENCE = 100 if os.environ.get("WINDLASS_TEST_LONG") else 30
+PATIENCE = 100 if os.environ.get("TASKMILL_TEST_LONG") else 30
 """Seconds to wait for a client's next line; the long forms of some tests have calls that are silent for a minute."""
 CLIENTS = Path(__file__).parent
 

@@ -1,6 +1,6 @@
 """An MCP client made of `http.client` and `json`, written from the specification of 2026-07-28 and its tasks extension.
 
-It knows no SDK and nothing of Windlass, so it finds what two ends of one library would agree on by mistake. One
+It knows no SDK and nothing of Taskmill, so it finds what two ends of one library would agree on by mistake. One
 connection a request, nothing shared between them: the revision has neither sessions nor order.
 """
 

@@ -1,6 +1,6 @@
 """A desktop host made of a process, two pipes and `json`: it starts a command and speaks JSON-RPC with it by lines.
 
-It knows no SDK and nothing of Windlass. What the server should answer stands in the tests.
+It knows no SDK and nothing of Taskmill. What the server should answer stands in the tests.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The server that the client tests talk to: `windlass run tests/clients/server.py`.
+"""The server that the client tests talk to: `taskmill run tests/clients/server.py`.
 
 Each tool holds one thing that a client must get through. Only `count` goes by the clock; the others wait for a file, an
 answer or a cancel, so that a test decides when things happen.
@@ -12,9 +12,9 @@ from mcp.server.mcpserver.resolve import AcceptedElicitation
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
-mcp = TaskServer("windlass-clients", version="1.0.0")
+mcp = TaskServer("taskmill-clients", version="1.0.0")
 # Polls come often, so that a test need not wait for the next one.
 PATIENT = TaskConfig(poll_interval=0.05)
 

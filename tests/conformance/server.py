@@ -1,4 +1,4 @@
-"""The server that the official MCP conformance suite talks to: `windlass run tests/conformance/server.py`.
+"""The server that the official MCP conformance suite talks to: `taskmill run tests/conformance/server.py`.
 
 Here live the task tools and the assembly. What has nothing to do with tasks lives beside it, one file a topic, and
 is an ordinary MCP server there. Names, texts and schemas are the suite's; it looks for exactly these.
@@ -19,10 +19,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 # The suite calls the first tool it is shown without arguments, so that one is handed to the constructor.
-mcp = TaskServer("windlass-conformance", version="1.0.0", tools=content.FIRST_TOOLS)
+mcp = TaskServer("taskmill-conformance", version="1.0.0", tools=content.FIRST_TOOLS)
 
 for tool in (*content.TOOLS, *feedback.TOOLS, *questions.TOOLS, *handshake_era.TOOLS):
     mcp.tool()(tool)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.context import TaskContext
-from windlass.engine.record import Progress
+from taskmill.engine.context import TaskContext
+from taskmill.engine.record import Progress
 
 
 class Heard:

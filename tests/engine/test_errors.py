@@ -2,16 +2,16 @@
 
 import pytest
 
-from windlass.engine import errors
-from windlass.engine.errors import AuthorError, CallerError, OperatorError, TaskNotFound, WindlassError
+from taskmill.engine import errors
+from taskmill.engine.errors import AuthorError, CallerError, OperatorError, TaskmillError, TaskNotFound
 
 KINDS = [getattr(errors, name) for name in errors.__all__]
 INTERNAL = {errors.FenceLost, errors.IllegalMove}
-GROUPS = {WindlassError, CallerError, AuthorError, OperatorError}
+GROUPS = {TaskmillError, CallerError, AuthorError, OperatorError}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_error_has_a_default_message_in_a_whole_sentence(kind: type[WindlassError]) -> None:
+def test_every_error_has_a_default_message_in_a_whole_sentence(kind: type[TaskmillError]) -> None:
     message = str(kind())
 
     assert message == kind.__doc__
@@ -19,7 +19,7 @@ def test_every_error_has_a_default_message_in_a_whole_sentence(kind: type[Windla
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - INTERNAL - GROUPS, key=str), ids=lambda kind: kind.__name__)
-def test_every_error_is_exactly_one_partys_to_mend(kind: type[WindlassError]) -> None:
+def test_every_error_is_exactly_one_partys_to_mend(kind: type[TaskmillError]) -> None:
     assert [issubclass(kind, group) for group in (CallerError, AuthorError, OperatorError)].count(True) == 1
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.engine.errors import PolicyError
-from windlass.engine.key import KeySource, check_arguments, key_of
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.key import KeySource, check_arguments, key_of
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=2)
 

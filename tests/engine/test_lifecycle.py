@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.errors import IllegalMove
-from windlass.engine.events import Event
-from windlass.engine.lifecycle import apply, fold
-from windlass.engine.record import Progress, TaskRecord
-from windlass.engine.status import Move, Status
+from taskmill.engine.errors import IllegalMove
+from taskmill.engine.events import Event
+from taskmill.engine.lifecycle import apply, fold
+from taskmill.engine.record import Progress, TaskRecord
+from taskmill.engine.status import Move, Status
 
 BORN: dict[str, Any] = {
     "id": "t",

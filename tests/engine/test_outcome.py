@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json, outcome_to_json
+from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json, outcome_to_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

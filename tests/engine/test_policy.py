@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.engine.errors import PolicyError
-from windlass.engine.policy import TaskConfig, as_timedelta
-from windlass.engine.record import Lane
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.policy import TaskConfig, as_timedelta
+from taskmill.engine.record import Lane
 
 
 @pytest.mark.parametrize(

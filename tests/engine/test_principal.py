@@ -6,7 +6,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.engine.principal import ANONYMOUS, as_task_id, new_task_id, principal_of
+from taskmill.engine.principal import ANONYMOUS, as_task_id, new_task_id, principal_of
 
 PART = st.none() | st.text(st.characters(codec="utf-8"), max_size=4)
 IDENTITY = st.tuples(PART, PART, PART)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from windlass.engine.record import Progress, TaskRecord, moment
-from windlass.engine.status import Status
+from taskmill.engine.record import Progress, TaskRecord, moment
+from taskmill.engine.status import Status
 
 LIVING = TaskRecord(
     id="t",

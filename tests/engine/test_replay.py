@@ -2,8 +2,8 @@
 
 import pytest
 
-from windlass.engine.errors import QuestionMismatch, StepMismatch
-from windlass.engine.replay import Entry, Replay, question_entry, step_entry
+from taskmill.engine.errors import QuestionMismatch, StepMismatch
+from taskmill.engine.replay import Entry, Replay, question_entry, step_entry
 
 
 def run(replay: Replay, *calls: tuple[str, str]) -> list[tuple[str, bool]]:

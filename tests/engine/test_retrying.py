@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.errors import PolicyError
-from windlass.engine.policy import TaskConfig
-from windlass.engine.retrying import Retry
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.retrying import Retry
 
 SECOND = timedelta(seconds=1)
 

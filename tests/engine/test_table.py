@@ -2,11 +2,11 @@
 
 import pytest
 
-from windlass.engine.errors import IllegalMove
-from windlass.engine.events import FINISHING, Event
-from windlass.engine.lifecycle import apply
-from windlass.engine.record import TaskRecord
-from windlass.engine.status import LEGAL_MOVES, TERMINAL, Move, Status, allowed_from
+from taskmill.engine.errors import IllegalMove
+from taskmill.engine.events import FINISHING, Event
+from taskmill.engine.lifecycle import apply
+from taskmill.engine.record import TaskRecord
+from taskmill.engine.status import LEGAL_MOVES, TERMINAL, Move, Status, allowed_from
 
 P, R, I = Status.PENDING, Status.RUNNING, Status.INPUT_REQUIRED  # noqa: E741 (three columns of one table)
 OPEN, HELD = {P, R, I}, {R, I}

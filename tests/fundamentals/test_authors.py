@@ -7,9 +7,9 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from windlass.engine.errors import PolicyError
-from windlass.server import Context, Retry, TaskConfig, TaskServer
-from windlass.testing import TestBed
+from taskmill.engine.errors import PolicyError
+from taskmill.server import Context, Retry, TaskConfig, TaskServer
+from taskmill.testing import TestBed
 
 mcp: TaskServer[Any] = TaskServer("Yard")
 Ctx = Context[Any, Any]

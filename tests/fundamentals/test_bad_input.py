@@ -8,14 +8,14 @@ import structlog
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from windlass.cli.client.tasks_extension import update_task
-from windlass.cli.serving.worker import warn_of_unused
-from windlass.engine.errors import AfterEnd, PolicyError
-from windlass.engine.outcome import Broke
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.testing import TestBed
-from windlass.testing.tasks2026_client import Tasks2026Client
-from windlass.workers.settings import WorkerSettings
+from taskmill.cli.client.tasks_extension import update_task
+from taskmill.cli.serving.worker import warn_of_unused
+from taskmill.engine.errors import AfterEnd, PolicyError
+from taskmill.engine.outcome import Broke
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.testing import TestBed
+from taskmill.testing.tasks2026_client import Tasks2026Client
+from taskmill.workers.settings import WorkerSettings
 
 mcp: TaskServer[Any] = TaskServer("Gate")
 Ctx = Context[Any, Any]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.errors import ScopeMissing
-from windlass.engine.principal import ANONYMOUS
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.auth.scopes import require_scopes
-from windlass.testing import Eager
+from taskmill.engine.errors import ScopeMissing
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.server.auth.scopes import require_scopes
+from taskmill.testing import Eager
 
 
 @asynccontextmanager

@@ -3,10 +3,10 @@
 import os
 from typing import Any
 
-from windlass.engine.outcome import Broke
-from windlass.server import TaskConfig, TaskServer
-from windlass.testing import TestBed
-from windlass.testing.tasks2026_client import Tasks2026Client
+from taskmill.engine.outcome import Broke
+from taskmill.server import TaskConfig, TaskServer
+from taskmill.testing import TestBed
+from taskmill.testing.tasks2026_client import Tasks2026Client
 
 mcp: TaskServer[Any] = TaskServer("Isolation")
 

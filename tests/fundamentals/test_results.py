@@ -6,9 +6,9 @@ from typing import Any
 import httpx2
 from mcp_types import ResourceLink
 
-from windlass.server import Context, TaskServer
-from windlass.testing import Eager, TestBed
-from windlass.testing.tasks2026_client import Tasks2026Client
+from taskmill.server import Context, TaskServer
+from taskmill.testing import Eager, TestBed
+from taskmill.testing.tasks2026_client import Tasks2026Client
 
 mcp: TaskServer[Any] = TaskServer("Results")
 
@@ -45,7 +45,7 @@ async def test_a_file_becomes_a_link_that_any_client_can_fetch(tmp_path: Path, r
         assert called.result is not None
         (link,) = called.result.content
         assert link.type == "resource_link"
-        artifact_id = link.uri.removeprefix("windlass://artifact/")
+        artifact_id = link.uri.removeprefix("taskmill://artifact/")
         async with httpx2.AsyncClient() as http:
             reply = await http.get(bed.url.removesuffix("/mcp") + f"/api/artifacts/{artifact_id}")
 
@@ -57,6 +57,6 @@ async def test_what_a_tool_emits_can_be_read_before_it_ends(redis_url: str) -> N
         assert isinstance(client, Tasks2026Client)
         task_id = await client.begin("count", to=3)
         await bed.until(task_id)
-        output = await client.session.read_resource(f"windlass://task/{task_id}/output")
+        output = await client.session.read_resource(f"taskmill://task/{task_id}/output")
 
     assert output.contents[0].model_dump()["text"] == "0 1 2 "

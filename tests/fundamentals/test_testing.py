@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskServer
-from windlass.testing import Eager, TestBed, in_order
+from taskmill.server import Context, TaskServer
+from taskmill.testing import Eager, TestBed, in_order
 
 mcp: TaskServer[Any] = TaskServer("Shop")
 

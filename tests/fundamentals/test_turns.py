@@ -3,9 +3,9 @@
 import asyncio
 from typing import Any
 
-from windlass.server import TaskConfig, TaskServer
-from windlass.testing import TestBed
-from windlass.testing.tasks2026_client import Tasks2026Client
+from taskmill.server import TaskConfig, TaskServer
+from taskmill.testing import TestBed
+from taskmill.testing.tasks2026_client import Tasks2026Client
 
 mcp: TaskServer[Any] = TaskServer("Turns")
 running: set[str] = set()

@@ -62,7 +62,7 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], str]] = {
     "wire": (_wire, "odd framing, cut, slow and endless requests to a real replica over a socket"),
     "api": (_api, "schemathesis on the HTTP API's own description, to a real replica"),
     "decoders": (_decoders, "bent records, feed entries, sealed values, cursors, keys, settings and the like"),
-    "stdio": (_stdio, "lines of garbage and hostile messages to `windlass stdio`"),
+    "stdio": (_stdio, "lines of garbage and hostile messages to `taskmill stdio`"),
     "guided": (_guided, "the same decoders under atheris, which looks for new branches; minutes, and not in CI"),
     "foreign": (_foreign, "every method and route with every id of somebody else's, as every caller"),
 }

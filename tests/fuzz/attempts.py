@@ -61,8 +61,8 @@ def _looks(owner: Possessions) -> Iterator[Attempt]:
                 f"GET {what}{path}", task_id, lambda i, who, p=path: api("GET", f"/api/tasks/{i}{p}", who.token)
             )  # type: ignore[misc]
     yield Attempt("2025 tasks/result", owner.done, lambda i, who: _in_session("tasks/result", {"taskId": i}, who))
-    yield from _rpc("output", owner.done, "resources/read", lambda i: {"uri": f"windlass://task/{i}/output"})
-    yield from _rpc("artifact", owner.artifact, "resources/read", lambda i: {"uri": f"windlass://artifact/{i}"})
+    yield from _rpc("output", owner.done, "resources/read", lambda i: {"uri": f"taskmill://task/{i}/output"})
+    yield from _rpc("artifact", owner.artifact, "resources/read", lambda i: {"uri": f"taskmill://artifact/{i}"})
     for tool in _TOOLS[:2]:
         yield from _rpc(tool, owner.done, "tools/call", lambda i, t=tool: {"name": t, "arguments": {"task_id": i}})  # type: ignore[misc]
     for header in ((), (b"range", b"bytes=0-0"), (b"if-none-match", b"*"), (b"range", b"bytes=999-")):

@@ -20,36 +20,36 @@ from redis.asyncio import Redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from windlass.cli.client.arguments import parse_arguments, parse_object, split_pairs
-from windlass.cli.errors import UsageFault
-from windlass.cli.install import json_editor as json_text
-from windlass.cli.install.json_parser import JsonFault
-from windlass.engine.errors import BadArguments, BadCursor, SealBroken, SettingsError
-from windlass.engine.outcome import outcome_from_json, outcome_to_json
-from windlass.engine.policy import FROM_META, TaskConfig
-from windlass.server.api import artifacts as artifact_api
-from windlass.server.api import requests as api_parts
-from windlass.server.api.shapes import event_json, task_json
-from windlass.server.fast_path import requests as fast_requests
-from windlass.server.http import scope_challenge as scope_gate
-from windlass.server.protocol.shapes_2026 import detailed_task
-from windlass.server.sessions import messages as refusal
-from windlass.server.settings import ServerSettings
-from windlass.server.tools.answers import fitting_answers
-from windlass.server.tools.call_keys import META_KEY, keys_of_call
-from windlass.store.artifacts.redis_backend import RedisBlobs
-from windlass.store.artifacts.sealed import SealedBlobs
-from windlass.store.connection.client import connect
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.paging import Cursors
-from windlass.store.formats.records import artifact_of, event_of, pairs, record_of
-from windlass.store.formats.sealing import Sealer
-from windlass.store.formats.views import view_of
-from windlass.store.settings import StoreSettings, read_settings
-from windlass.store.tasks.output import chunk_of
-from windlass.store.tasks.rerun import rerun_id
-from windlass.workers.isolation import messages as frames
-from windlass.workers.settings import WorkerSettings
+from taskmill.cli.client.arguments import parse_arguments, parse_object, split_pairs
+from taskmill.cli.errors import UsageFault
+from taskmill.cli.install import json_editor as json_text
+from taskmill.cli.install.json_parser import JsonFault
+from taskmill.engine.errors import BadArguments, BadCursor, SealBroken, SettingsError
+from taskmill.engine.outcome import outcome_from_json, outcome_to_json
+from taskmill.engine.policy import FROM_META, TaskConfig
+from taskmill.server.api import artifacts as artifact_api
+from taskmill.server.api import requests as api_parts
+from taskmill.server.api.shapes import event_json, task_json
+from taskmill.server.fast_path import requests as fast_requests
+from taskmill.server.http import scope_challenge as scope_gate
+from taskmill.server.protocol.shapes_2026 import detailed_task
+from taskmill.server.sessions import messages as refusal
+from taskmill.server.settings import ServerSettings
+from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.call_keys import META_KEY, keys_of_call
+from taskmill.store.artifacts.redis_backend import RedisBlobs
+from taskmill.store.artifacts.sealed import SealedBlobs
+from taskmill.store.connection.client import connect
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.paging import Cursors
+from taskmill.store.formats.records import artifact_of, event_of, pairs, record_of
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.formats.views import view_of
+from taskmill.store.settings import StoreSettings, read_settings
+from taskmill.store.tasks.output import chunk_of
+from taskmill.store.tasks.rerun import rerun_id
+from taskmill.workers.isolation import messages as frames
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["DECODERS", "Decoder"]
 
@@ -221,10 +221,10 @@ def _config(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     for lenient in (False, True):
         with contextlib.suppress(JsonFault):
-            put = json_text.put(text, ("servers", "windlass"), {"command": "x"}, lenient=lenient)
-            assert json_text.value_at(put, ("servers", "windlass"), None, lenient=lenient) == {"command": "x"}
-            dropped = json_text.drop(put, ("servers", "windlass"), lenient=lenient)
-            assert json_text.value_at(dropped, ("servers", "windlass"), "gone", lenient=lenient) == "gone"
+            put = json_text.put(text, ("servers", "taskmill"), {"command": "x"}, lenient=lenient)
+            assert json_text.value_at(put, ("servers", "taskmill"), None, lenient=lenient) == {"command": "x"}
+            dropped = json_text.drop(put, ("servers", "taskmill"), lenient=lenient)
+            assert json_text.value_at(dropped, ("servers", "taskmill"), "gone", lenient=lenient) == "gone"
 
 
 def _command_line(data: bytes) -> None:
@@ -239,7 +239,7 @@ def _settings(data: bytes) -> None:
     """Whatever stands in the environment, settings that are made of it can be worked with."""
     named = dict(line.split("=", 1) for line in data.decode("utf-8", "surrogateescape").split("\n") if "=" in line)
     for kind in (StoreSettings, ServerSettings, WorkerSettings):
-        with _environment({f"WINDLASS_{name}": value.replace("\0", "") for name, value in named.items()}):
+        with _environment({f"TASKMILL_{name}": value.replace("\0", "") for name, value in named.items()}):
             settings = read_settings(kind)
         assert settings.lease_ms > 0
         assert timedelta(0) <= settings.kept_for(timedelta(days=1)) <= timedelta(days=1)
@@ -253,7 +253,7 @@ def _settings(data: bytes) -> None:
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
     """Nothing of ours but these. A name that no environment can have is left out."""
-    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("WINDLASS_")}
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("TASKMILL_")}
     put = {name: value for name, value in variables.items() if "\0" not in name}
     os.environ.update(put)
     try:
@@ -338,7 +338,7 @@ DECODERS: dict[str, Decoder] = {
     "configurations": Decoder(
         _config,
         (),
-        (b'{\n  // mine\n  "servers": {"a": 1, "windlass": {"b": "y"}},\n}', b'{"servers": {}}', b"{}"),
+        (b'{\n  // mine\n  "servers": {"a": 1, "taskmill": {"b": "y"}},\n}', b'{"servers": {}}', b"{}"),
     ),
     "command lines": Decoder(_command_line, (UsageFault,), (b'{"a": 1}', b"{}\na=1\nb=x")),
     "settings": Decoder(

@@ -14,7 +14,7 @@ from fuzz.oracle import Log, faults_of, watched
 from fuzz.report import Report
 from fuzz.site import Possessions, Site, open_site
 from fuzz.speech import api, legacy, modern
-from windlass.engine.principal import principal_of
+from taskmill.engine.principal import principal_of
 
 __all__ = ["attack_foreign"]
 

@@ -7,7 +7,7 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["windlass"]):
+with atheris.instrument_imports(include=["taskmill"]):
     from fuzz.decoders import DECODERS
 from fuzz.decoders_part import judged
 

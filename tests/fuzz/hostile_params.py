@@ -69,10 +69,10 @@ def _uri(choices: Choices, site: Site, task_id: Any) -> Any:
     artifacts = (site.ada.artifact, site.bob.artifact, "x", "\ud800", "")
     return choices.pick(
         (
-            f"windlass://artifact/{choices.pick(artifacts)}",
-            f"windlass://task/{task_id}/output",
-            f"windlass://task/{task_id}",
-            "windlass://",
+            f"taskmill://artifact/{choices.pick(artifacts)}",
+            f"taskmill://task/{task_id}/output",
+            f"taskmill://task/{task_id}",
+            "taskmill://",
             "note://x",
             "note://\ud800",
             "file:///etc/passwd",
@@ -110,11 +110,11 @@ def _call(choices: Choices, site: Site) -> dict[str, Any]:
         whole["task"] = choices.pick(({}, {"ttl": 1000}, {"ttl": -1}, *ODD))
     if choices.chance(25):
         whole["_meta"] = {
-            choices.pick(("progressToken", "io.windlass/idempotencyKey", "traceparent", "baggage")): choices.pick(
+            choices.pick(("progressToken", "io.taskmill/idempotencyKey", "traceparent", "baggage")): choices.pick(
                 ("a", *ODD)
             )
         }
     if choices.chance(10):
-        whole["requestState"] = choices.pick((f"windlass.task:{site.ada.asking}", *ODD))
+        whole["requestState"] = choices.pick((f"taskmill.task:{site.ada.asking}", *ODD))
         whole["inputResponses"] = {site.ada.question: {"action": "decline"}}
     return whole

@@ -1,4 +1,4 @@
-"""The attacked server as processes: `windlass serve` and `windlass worker` over a Redis, and what they log."""
+"""The attacked server as processes: `taskmill serve` and `taskmill worker` over a Redis, and what they log."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from fuzz.site import OPERATOR_TOKEN, Site
 __all__ = ["House", "RemoteSite"]
 
 _FOLDER = Path(__file__).parent
-_WINDLASS = Path(sys.executable).with_name("windlass")
+_TASKMILL = Path(sys.executable).with_name("taskmill")
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:\d+(?=/mcp)")
 _SEVERE = re.compile(r'"level": "(?:error|critical)"|Traceback \(most recent')
 _LEFT = "ASGI callable returned without completing response."
@@ -69,7 +69,7 @@ class House:
     def faults(self) -> list[str]:
         """What the logs have told since the last time that they must not, and processes that have ended."""
         ended = [
-            f"windlass {name} ended: {one.poll()}" for name, one in self._processes.items() if one.poll() is not None
+            f"taskmill {name} ended: {one.poll()}" for name, one in self._processes.items() if one.poll() is not None
         ]
         return ended + [fault for name in self._processes for fault in self._of_log(name)]
 
@@ -83,15 +83,15 @@ class House:
         return secrets + [f"logged a crash: {line[-600:]}" for line in lines if _SEVERE.search(line)]
 
     def _start(self, command: str, *words: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
         environment |= {
             "PYTHONPATH": str(_FOLDER.parent),
-            "WINDLASS_API_OPERATOR_TOKEN": OPERATOR_TOKEN,
-            "WINDLASS_HANDOFF_AFTER": "0.05",
+            "TASKMILL_API_OPERATOR_TOKEN": OPERATOR_TOKEN,
+            "TASKMILL_HANDOFF_AFTER": "0.05",
         }
         with self._log(command).open("wb") as output:
             self._processes[command] = subprocess.Popen(
-                [str(_WINDLASS), command, str(_FOLDER / "guarded_server.py"), "--redis-url", self.redis.url, *words],
+                [str(_TASKMILL), command, str(_FOLDER / "guarded_server.py"), "--redis-url", self.redis.url, *words],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

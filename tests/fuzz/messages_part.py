@@ -19,7 +19,7 @@ from fuzz.speech import api, legacy
 __all__ = ["attack_with_messages"]
 
 _SIZE = 96
-_PASSING = ("windlass.exchange", "windlass.notices", "windlass.stream", "windlass.tail", "windlass.asking")
+_PASSING = ("taskmill.exchange", "taskmill.notices", "taskmill.stream", "taskmill.tail", "taskmill.asking")
 """Tasks of the event loop that belong to a request, and must go with it."""
 
 Wrap = Callable[[Any], Any]
@@ -71,11 +71,11 @@ async def _aftermath(site: Site, log: Log) -> list[str]:
 
 
 async def _end_everything(site: Site) -> None:
-    live = [member.decode() for member in await site.redis.zrange("{windlass}:live", 0, -1)]
+    live = [member.decode() for member in await site.redis.zrange("{taskmill}:live", 0, -1)]
     for task_id in live:
         await site.send("guarded", api("POST", f"/api/tasks/{task_id}/cancel", OPERATOR_TOKEN))
     # A call that asks its client waits for the reply, wherever that may come from, until the session ends.
-    sessions = [member.decode() for member in await site.redis.zrange("{windlass}:sessions", 0, -1)]
+    sessions = [member.decode() for member in await site.redis.zrange("{taskmill}:sessions", 0, -1)]
     for session in sessions:
         for app, token in (("guarded", ADA), ("guarded", BOB), ("open", None)):
             await site.send(app, legacy(None, session, token, method="DELETE"))

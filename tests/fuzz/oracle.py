@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from fuzz.asgi import Answer, Asked
 from fuzz.server import CRASH, RESULT
 from fuzz.speech import messages
-from windlass.store.formats.keys import UNEXPIRING, Keys
+from taskmill.store.formats.keys import UNEXPIRING, Keys
 
 __all__ = ["ARGUMENT", "Log", "faults_of", "leavings", "telltales", "watched"]
 
@@ -115,7 +115,7 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def watched() -> Iterator[Log]:
-    """Everything that is logged in this process meanwhile, by us and by libraries, as `windlass` would write it."""
+    """Everything that is logged in this process meanwhile, by us and by libraries, as `taskmill` would write it."""
     log, root = Log(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers[:] = [_Handler(log)]

@@ -7,9 +7,9 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from windlass.engine.policy import FROM_META
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.engine.policy import FROM_META
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.store.settings import StoreSettings
 
 __all__ = ["CRASH", "RESULT", "make_server", "mcp"]
 

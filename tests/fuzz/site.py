@@ -18,7 +18,7 @@ from wire.tokens import guarded_options
 from fuzz.asgi import Answer, Asked, exchange
 from fuzz.server import make_server
 from fuzz.speech import api, legacy, messages, modern
-from windlass.server.settings import ServerSettings
+from taskmill.server.settings import ServerSettings
 
 __all__ = ["ADA", "BOB", "OPERATOR_TOKEN", "Possessions", "Site", "open_site"]
 
@@ -108,7 +108,7 @@ class Site:
         await self.until(app, token, owner.done, "completed")
         await self.until(app, token, owner.failed, *_ENDED)
         owner.question = next(iter((await self.until(app, token, owner.asking, "input_required"))["inputRequests"]))
-        owner.artifact = (await self.redis.smembers("{windlass}:artifacts:" + owner.done)).pop().decode()  # type: ignore[misc]
+        owner.artifact = (await self.redis.smembers("{taskmill}:artifacts:" + owner.done)).pop().decode()  # type: ignore[misc]
         owner.open_call = await self._open_call(app, owner)
         if token is not None:
             page = json.loads((await self.send(app, api("GET", "/api/tasks?limit=1", token))).body)

@@ -1,4 +1,4 @@
-"""The part `stdio`: garbage and hostile messages to `windlass stdio`, which has to answer the good ones between."""
+"""The part `stdio`: garbage and hostile messages to `taskmill stdio`, which has to answer the good ones between."""
 
 import json
 import os
@@ -40,16 +40,16 @@ _OPENINGS: dict[str, list[Json]] = {
 
 
 class Host:
-    """A host of `windlass stdio`: writes lines, keeps what it is told, and ends it at the end."""
+    """A host of `taskmill stdio`: writes lines, keeps what it is told, and ends it at the end."""
 
     def __init__(self, house: House) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
-        environment |= {"PYTHONPATH": str(_FOLDER.parent), "WINDLASS_HOME": str(house.folder / "home")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
+        environment |= {"PYTHONPATH": str(_FOLDER.parent), "TASKMILL_HOME": str(house.folder / "home")}
         self.log = house.folder / "stdio.log"
-        windlass, file = Path(sys.executable).with_name("windlass"), _FOLDER / "guarded_server.py"
+        taskmill, file = Path(sys.executable).with_name("taskmill"), _FOLDER / "guarded_server.py"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [windlass, "stdio", file, "--redis-url", house.redis.url],
+                [taskmill, "stdio", file, "--redis-url", house.redis.url],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -93,7 +93,7 @@ async def test_a_key_a_call_and_a_state_of_somebody_elses_lead_to_no_task_of_the
 ) -> None:
     """What a caller chooses itself - an idempotency key, the same call again, a state it was given - is its own."""
     async with open_site(redis, redis_url) as site:
-        keyed = {"name": "once", "arguments": {}, "_meta": {"io.windlass/idempotencyKey": "monday"}}
+        keyed = {"name": "once", "arguments": {}, "_meta": {"io.taskmill/idempotencyKey": "monday"}}
         ours = {(await site.ask("guarded", modern("tools/call", keyed, who)))["taskId"] for who in (ADA, BOB, ADA)}
         assert len(ours) == 2
 

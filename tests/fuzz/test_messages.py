@@ -59,15 +59,15 @@ async def test_an_argument_in_the_log_is_seen() -> None:
 
 async def test_what_redis_must_not_keep_is_seen(redis: Redis) -> None:
     await redis.set("somebody:else", 1)
-    await redis.set("{windlass}:turn:x:y", 1)
-    await redis.hset("{windlass}:task:made-up", "status", "running")  # type: ignore[misc]
-    await redis.set("{windlass}:secret", b"allowed")
-    await redis.set("{windlass}:reply:x:y", b"passes", px=60_000)
+    await redis.set("{taskmill}:turn:x:y", 1)
+    await redis.hset("{taskmill}:task:made-up", "status", "running")  # type: ignore[misc]
+    await redis.set("{taskmill}:secret", b"allowed")
+    await redis.set("{taskmill}:reply:x:y", b"passes", px=60_000)
 
     assert leavings(await read_redis(redis)) == [
         "nobody declares the key 'somebody:else'",
-        "'{windlass}:task:made-up' is of no task",
-        "'{windlass}:turn:x:y' never expires",
+        "'{taskmill}:task:made-up' is of no task",
+        "'{taskmill}:turn:x:y' never expires",
     ]
 
 

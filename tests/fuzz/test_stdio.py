@@ -1,4 +1,4 @@
-"""`windlass stdio` under lines of garbage, in both eras of the protocol."""
+"""`taskmill stdio` under lines of garbage, in both eras of the protocol."""
 
 import pytest
 

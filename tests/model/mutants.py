@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from windlass.store import scripts
+from taskmill.store import scripts
 
 from .failovers import Failovers, Limits
 from .protocol import Bounds, Protocol
@@ -106,7 +106,7 @@ def broken_scripts(mutant: Mutant, folder: Path) -> Iterator[None]:
     """Every store made inside loads scripts with the fault in them; `folder` is where they are written."""
     lua = folder / "lua"
     lua.mkdir()
-    for source in (resources.files("windlass.store") / "lua").iterdir():
+    for source in (resources.files("taskmill.store") / "lua").iterdir():
         (lua / source.name).write_text(source.read_text())
     for script, old, new in mutant.patches:
         text = (lua / f"{script}.lua").read_text()

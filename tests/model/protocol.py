@@ -12,7 +12,7 @@ fault that can be put in on purpose (`mutants.py`). What must hold is checked at
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from windlass.engine.status import LEGAL_MOVES, Move, Status
+from taskmill.engine.status import LEGAL_MOVES, Move, Status
 
 __all__ = ["Bounds", "Protocol", "State", "Violation", "Worker"]
 

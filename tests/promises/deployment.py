@@ -1,4 +1,4 @@
-"""A deployment as people run it: `windlass serve` and `windlass worker` processes on one Redis, for a test to kill."""
+"""A deployment as people run it: `taskmill serve` and `taskmill worker` processes on one Redis, for a test to kill."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 from redis_server import PrivateRedis
 
 SERVER = Path(__file__).with_name("server.py")
-WINDLASS = Path(sys.executable).with_name("windlass")
+TASKMILL = Path(sys.executable).with_name("taskmill")
 T = TypeVar("T")
 
 
@@ -41,11 +41,11 @@ class Deployment:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        """Start `windlass COMMAND`; its output goes to a file of that name."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
+        """Start `taskmill COMMAND`; its output goes to a file of that name."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TASKMILL_")}
         with self.log(name).open("wb") as output:
             self.processes[name] = subprocess.Popen(
-                [str(WINDLASS), command[0], str(self.server), "--redis-url", self.redis.url, *command[1:]],
+                [str(TASKMILL), command[0], str(self.server), "--redis-url", self.redis.url, *command[1:]],
                 env=environment | self._settings,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

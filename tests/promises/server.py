@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from windlass.server import Context, TaskServer
+from taskmill.server import Context, TaskServer
 
 mcp = TaskServer("Promises")
 

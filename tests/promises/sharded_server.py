@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 mcp = TaskServer("Shards")
 

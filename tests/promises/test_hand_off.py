@@ -1,6 +1,6 @@
 """A host that gives every call up after a minute gets the result of a tool that takes three.
 
-The tool, the server's hand-off and the host's limit are scaled down; `WINDLASS_TEST_LONG=1` takes the real figures.
+The tool, the server's hand-off and the host's limit are scaled down; `TASKMILL_TEST_LONG=1` takes the real figures.
 """
 
 import json
@@ -13,7 +13,7 @@ from clients.official import Json, Official
 from command_line import Household
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
-LONG = bool(os.environ.get("WINDLASS_TEST_LONG"))
+LONG = bool(os.environ.get("TASKMILL_TEST_LONG"))
 LIMIT, HAND_OFF, LONGEST = (60.0, 50.0, 55.0) if LONG else (3.0, 2.0, 2.9)
 """Seconds: when the host gives up, when the server hands off, and how long a call may then take."""
 STEPS = 9
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server that hands off before the host gives up."""
-    house = Household(tmp_path_factory.mktemp("windlass"), {"WINDLASS_HANDOFF_AFTER": str(HAND_OFF)})
+    house = Household(tmp_path_factory.mktemp("taskmill"), {"TASKMILL_HANDOFF_AFTER": str(HAND_OFF)})
     with house, house.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
         yield command.url()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from clients.raw_http import RawClient, Refused
-from promises.deployment import WINDLASS, Deployment, eventually
+from promises.deployment import TASKMILL, Deployment, eventually
 from redis_server import PrivateRedis
 
 SERVER = Path(__file__).with_name("sharded_server.py")
@@ -28,10 +28,10 @@ def reports() -> Iterator[PrivateRedis]:
 @pytest.fixture
 def settings(reports: PrivateRedis) -> dict[str, str]:
     return {
-        "WINDLASS_SHARDS": f"reports={reports.url}",
-        "WINDLASS_API_OPERATOR_TOKEN": TOKEN,
-        "WINDLASS_COMMAND_TIMEOUT": "1",
-        "WINDLASS_LEASE": "5",
+        "TASKMILL_SHARDS": f"reports={reports.url}",
+        "TASKMILL_API_OPERATOR_TOKEN": TOKEN,
+        "TASKMILL_COMMAND_TIMEOUT": "1",
+        "TASKMILL_LEASE": "5",
     }
 
 
@@ -50,9 +50,9 @@ def fetched(endpoint: str, path: str) -> str:
 
 
 def command(deployment: Deployment, settings: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """A `windlass` command at the same Redis servers."""
+    """A `taskmill` command at the same Redis servers."""
     return subprocess.run(
-        [WINDLASS, *words, "--redis-url", deployment.redis.url],
+        [TASKMILL, *words, "--redis-url", deployment.redis.url],
         env={"PATH": "/usr/bin:/bin", **settings},
         cwd=deployment.folder,
         capture_output=True,
@@ -83,7 +83,7 @@ def test_a_dead_shard_takes_only_its_own_tasks_with_it_and_brings_them_back(
     assert held.endswith(".reports")
     eventually(lambda: "waiting" in second.get_task(held)["statusMessage"])
     assert done(second, first.call_tool("add", {"a": 1, "b": 2})["taskId"]) == "3"
-    assert 'windlass_workers{queue="reports"} 1.0' in fetched(address, "/metrics")
+    assert 'taskmill_workers{queue="reports"} 1.0' in fetched(address, "/metrics")
 
     reports.kill()
     for call in (lambda: second.get_task(held), lambda: first.call_tool("report", {"gate": str(gate)})):
@@ -95,8 +95,8 @@ def test_a_dead_shard_takes_only_its_own_tasks_with_it_and_brings_them_back(
     assert (len(listed["tasks"]), listed["unreachable"]) == (2, ["reports"])
     assert json.loads(fetched(address, "/readyz")) == {"status": "ready", "unreachable": ["reports"]}
     metrics = fetched(address, "/metrics")
-    assert 'windlass_shard_up{shard="reports"} 0.0' in metrics
-    assert "windlass_store_up 1.0" in metrics
+    assert 'taskmill_shard_up{shard="reports"} 0.0' in metrics
+    assert "taskmill_store_up 1.0" in metrics
     assert_commands_name_the_dead_shard(deployment, settings)
 
     reports.start()
@@ -114,6 +114,6 @@ def assert_commands_name_the_dead_shard(deployment: Deployment, settings: dict[s
         told = doctor.result()
     findings = {finding["name"]: finding for finding in json.loads(told.stdout)}
     assert (told.returncode, findings["redis"]["level"], findings["shard reports"]["level"]) == (1, "ok", "unfit")
-    assert "WINDLASS_SHARDS" in findings["shard reports"]["remedy"]
+    assert "TASKMILL_SHARDS" in findings["shard reports"]["remedy"]
     assert (listed.returncode, len(listed.stdout.splitlines())) == (0, 2)
-    assert "windlass: Left out, because its Redis does not answer: the tasks of reports" in listed.stderr
+    assert "taskmill: Left out, because its Redis does not answer: the tasks of reports" in listed.stderr

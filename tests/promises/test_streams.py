@@ -2,7 +2,7 @@
 
 Two replicas behind one address, SIGKILL in the middle, unmodified official clients.
 
-`WINDLASS_TEST_LONG=1` makes the tool run for more than a minute, beyond the TypeScript SDK's limit for a silent call.
+`TASKMILL_TEST_LONG=1` makes the tool run for more than a minute, beyond the TypeScript SDK's limit for a silent call.
 """
 
 import json
@@ -18,7 +18,7 @@ from clients.official import Json, Official, Program, needed
 from promises.deployment import Deployment
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
-LASTS = 65.0 if os.environ.get("WINDLASS_TEST_LONG") else 0.0
+LASTS = 65.0 if os.environ.get("TASKMILL_TEST_LONG") else 0.0
 """Seconds that the tool runs at least."""
 PAUSE = 0.5
 SURELY_NEW = 3

@@ -7,7 +7,7 @@ from depot import Depot
 from oracle import broken_promises, read_redis
 from redis.asyncio import Redis
 
-from windlass.store.settings import StoreSettings
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from anyio import fail_after, sleep
 from depot import OWNER, STRANGER, Depot
 from s3_server import BUCKET, s3_server
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.errors import (
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.errors import (
     ArtifactsUnavailable,
     ArtifactTooLarge,
     FenceLost,
@@ -20,10 +20,10 @@ from windlass.engine.errors import (
     SettingsError,
     TaskNotFound,
 )
-from windlass.store.artifacts.artifacts import ArtifactStore
-from windlass.store.artifacts.backends import BLOCK
-from windlass.store.scripts import Scripts
-from windlass.store.settings import StoreSettings
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.artifacts.backends import BLOCK
+from taskmill.store.scripts import Scripts
+from taskmill.store.settings import StoreSettings
 
 KEYS = {"plain": (), "sealed": (b"k" * 32,)}
 SIZES = [0, 1, 64 * 1024, 64 * 1024 + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17]
@@ -98,7 +98,7 @@ async def test_an_artifact_is_read_as_it_was_written(shop: Depot, size: int) -> 
         place=outside if size > 64 * 1024 else "redis",
         sealed=bool(shop.settings.seal_keys),
     )
-    assert artifact.uri == f"windlass://artifact/{artifact.id}"
+    assert artifact.uri == f"taskmill://artifact/{artifact.id}"
     assert await read(shop, artifact) == content
 
 
@@ -256,7 +256,7 @@ async def test_one_byte_too_many_is_refused_and_the_setting_named(shop: Depot, p
     claimed = await shop.start()
     assert (await keep(shop, claimed.id, bytes_of(limit), piece=piece)).size == limit
 
-    with pytest.raises(ArtifactTooLarge, match=r"more than 300,000 bytes.*WINDLASS_MAX_ARTIFACT"):
+    with pytest.raises(ArtifactTooLarge, match=r"more than 300,000 bytes.*TASKMILL_MAX_ARTIFACT"):
         await keep(shop, claimed.id, bytes_of(limit + 1), piece=piece)
 
 
@@ -280,7 +280,7 @@ async def test_redis_takes_less_and_says_where_more_can_go(depot: Depot) -> None
     depot = depot.with_settings(max_artifact_in_redis=1000)
     claimed = await depot.start()
 
-    with pytest.raises(ArtifactTooLarge, match="WINDLASS_ARTIFACTS=dir:/path or s3://bucket takes larger ones"):
+    with pytest.raises(ArtifactTooLarge, match="TASKMILL_ARTIFACTS=dir:/path or s3://bucket takes larger ones"):
         await keep(depot, claimed.id, bytes_of(1001))
 
 
@@ -317,7 +317,7 @@ async def test_a_process_that_looks_elsewhere_says_so(depot: Depot, tmp_path: Pa
     shop = depot.with_settings(artifacts=f"dir:{tmp_path}")
     artifact = await keep(shop, (await shop.start()).id, bytes_of(100_000))
 
-    with pytest.raises(ArtifactsUnavailable, match="in the directory, and WINDLASS_ARTIFACTS=redis here"):
+    with pytest.raises(ArtifactsUnavailable, match="in the directory, and TASKMILL_ARTIFACTS=redis here"):
         await read(depot, artifact)
 
 
@@ -329,5 +329,5 @@ def test_a_place_that_is_none_is_refused(wrong: str) -> None:
 
 def test_a_bucket_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch, depot: Depot) -> None:
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
-    with pytest.raises(SettingsError, match=r"pip install 'windlass\[s3\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'taskmill\[s3\]'"):
         ArtifactStore(depot.redis, StoreSettings(artifacts="s3://bucket"), Scripts(depot.keys))

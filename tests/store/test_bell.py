@@ -6,9 +6,9 @@ import pytest
 from anyio import fail_after
 from depot import Depot
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.store.pubsub.wakeup import Bell
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.store.pubsub.wakeup import Bell
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from depot import OWNER, STRANGER, Depot, question
 
-from windlass.engine.errors import FenceLost, TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.record import TaskView
-from windlass.engine.status import Move, Status
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.errors import FenceLost, TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Move, Status
+from taskmill.store.tasks.tasks import OPERATOR
 
 
 async def pending(depot: Depot) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from depot import OWNER, Depot, question
 
-from windlass.engine.outcome import Refused
-from windlass.store import tasks as tasks_module
-from windlass.store.tasks.stats import Census, QueueCount
+from taskmill.engine.outcome import Refused
+from taskmill.store import tasks as tasks_module
+from taskmill.store.tasks.stats import Census, QueueCount
 
 
 async def test_an_empty_store_counts_nothing(depot: Depot) -> None:

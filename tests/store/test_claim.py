@@ -7,14 +7,14 @@ import pytest
 from anyio import fail_after, sleep
 from depot import OWNER, Depot
 
-from windlass.engine.errors import SealBroken, TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.outcome import Broke, Fault
-from windlass.engine.record import TaskView
-from windlass.engine.status import Move, Status
-from windlass.store.claims.claims import Claimed, Claims
-from windlass.store.scripts import Call
-from windlass.store.tasks.creation import creation
+from taskmill.engine.errors import SealBroken, TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Move, Status
+from taskmill.store.claims.claims import Claimed, Claims
+from taskmill.store.scripts import Call
+from taskmill.store.tasks.creation import creation
 
 
 async def test_a_claimed_task_is_running_under_a_fence_and_a_lease(depot: Depot) -> None:

@@ -12,12 +12,12 @@ from depot import OWNER, Depot
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
-from windlass.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
-from windlass.store.claims.heartbeat import Presence
-from windlass.store.connection.client import connect, open_redis, shown_url
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
+from taskmill.store.claims.heartbeat import Presence
+from taskmill.store.connection.client import connect, open_redis, shown_url
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import TaskStore
 
 PASSWORD = "hunter2secret"
 
@@ -186,7 +186,7 @@ async def test_a_wrong_password_is_told_at_once_and_not_shown(guarded: Callable[
 
     said = await complaint(StoreSettings(redis_url=guarded(f"default:not-{PASSWORD}@")), RedisUnfit)
 
-    assert "refused the user name or password in WINDLASS_REDIS_URL" in said
+    assert "refused the user name or password in TASKMILL_REDIS_URL" in said
     assert monotonic() - before < 2
 
 
@@ -208,7 +208,7 @@ async def test_an_unfit_redis_is_refused_with_the_setting_to_change() -> None:
 async def test_no_address_says_how_to_get_one() -> None:
     said = await complaint(StoreSettings(redis_url=None), SettingsError)
 
-    assert said == "No Redis: set WINDLASS_REDIS_URL, or start through `windlass run`, which brings its own."
+    assert said == "No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own."
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ async def test_what_is_no_address_is_refused_without_showing_it(url: str) -> Non
     """An unescaped character in a password cuts the address at the wrong place."""
     said = await complaint(StoreSettings(redis_url=url), SettingsError)
 
-    assert "WINDLASS_REDIS_URL" in said
+    assert "TASKMILL_REDIS_URL" in said
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ import pytest
 from arq.jobs import deserialize_job_raw
 from depot import OWNER, STRANGER, Depot
 
-from windlass.engine.errors import BadArguments, KeyReused, PayloadTooLarge, QuotaExceeded
-from windlass.engine.events import Event
-from windlass.engine.outcome import Broke, Fault, Returned
-from windlass.engine.record import TaskRecord, TaskView
-from windlass.engine.status import Move, Status
-from windlass.store.connection.client import connect
-from windlass.store.tasks.arq_job import job_from_json
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.errors import BadArguments, KeyReused, PayloadTooLarge, QuotaExceeded
+from taskmill.engine.events import Event
+from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.record import TaskRecord, TaskView
+from taskmill.engine.status import Move, Status
+from taskmill.store.connection.client import connect
+from taskmill.store.tasks.arq_job import job_from_json
+from taskmill.store.tasks.tasks import TaskStore
 
 
 async def test_a_created_task_is_pending_and_reads_as_it_was_returned(depot: Depot) -> None:
@@ -97,7 +97,7 @@ async def test_a_created_task_is_a_job_that_arq_can_read(depot: Depot) -> None:
     stored = await depot.redis.get(depot.keys.job(task_id))
 
     job = deserialize_job_raw(stored, deserializer=job_from_json)
-    assert job == ("windlass", [task_id], {}, None, job[4])
+    assert job == ("taskmill", [task_id], {}, None, job[4])
 
 
 async def test_creating_the_same_task_twice_creates_one(depot: Depot) -> None:

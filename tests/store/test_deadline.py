@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from depot import DONE, OWNER, Depot, question
 
-from windlass.engine.outcome import Broke, Fault, Refused, Returned
-from windlass.engine.status import Status
+from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.status import Status
 
 SOON = timedelta(milliseconds=50)
 LONG = timedelta(hours=1)

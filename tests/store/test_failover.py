@@ -11,13 +11,13 @@ from depot import DONE, Depot
 from redis.asyncio import Redis
 from redis_server import PrivateRedis, SentinelServer, free_port
 
-from windlass.engine.errors import SettingsError, StoreUnavailable
-from windlass.store.claims.heartbeat import Presence
-from windlass.store.connection.client import connect, open_redis
-from windlass.store.connection.sentinel import watched_in
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.arq_job import arq_redis_settings
+from taskmill.engine.errors import SettingsError, StoreUnavailable
+from taskmill.store.claims.heartbeat import Presence
+from taskmill.store.connection.client import connect, open_redis
+from taskmill.store.connection.sentinel import watched_in
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.arq_job import arq_redis_settings
 
 
 @pytest.fixture

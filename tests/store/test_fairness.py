@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from line_model import Line
 
-from windlass.engine.principal import principal_of
-from windlass.store.tasks.creation import creation
+from taskmill.engine.principal import principal_of
+from taskmill.store.tasks.creation import creation
 
 
 async def create(depot: Depot, count: int, principal: str = OWNER, priority: int = 0) -> list[str]:

@@ -10,9 +10,9 @@ from depot import OWNER, Depot
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
-from windlass.engine.status import TERMINAL
-from windlass.store.pubsub.task_feed import Feed, Subscription
-from windlass.store.settings import StoreSettings
+from taskmill.engine.status import TERMINAL
+from taskmill.store.pubsub.task_feed import Feed, Subscription
+from taskmill.store.settings import StoreSettings
 
 
 async def listening(depot: Depot) -> int:

@@ -8,12 +8,12 @@ import pytest
 from anyio import fail_after, sleep
 from depot import DONE, OWNER, Depot, question
 
-from windlass.engine.errors import OperatorError, TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
-from windlass.engine.record import Progress, TaskView
-from windlass.engine.status import Move, Status
-from windlass.store.claims.claims import Claimed
+from taskmill.engine.errors import OperatorError, TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from taskmill.engine.record import Progress, TaskView
+from taskmill.engine.status import Move, Status
+from taskmill.store.claims.claims import Claimed
 
 FAILED = Broke(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
 

@@ -11,9 +11,9 @@ from anyio import fail_after
 from redis.asyncio import UnixDomainSocketConnection
 from redis.exceptions import BusyLoadingError, ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
-from windlass.store.connection.client import connect
-from windlass.store.connection.reply_reader import Intake
-from windlass.store.settings import StoreSettings
+from taskmill.store.connection.client import connect
+from taskmill.store.connection.reply_reader import Intake
+from taskmill.store.settings import StoreSettings
 
 
 class Taken:

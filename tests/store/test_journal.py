@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from depot import DONE, OWNER, Depot, question
 
-from windlass.engine.errors import FenceLost, SealBroken, TooLargeToKeep
-from windlass.engine.replay import Entry, step_entry
-from windlass.store.claims.claims import Claimed, Question
-from windlass.store.claims.journal import JournalStore, Recorded
+from taskmill.engine.errors import FenceLost, SealBroken, TooLargeToKeep
+from taskmill.engine.replay import Entry, step_entry
+from taskmill.store.claims.claims import Claimed, Question
+from taskmill.store.claims.journal import JournalStore, Recorded
 
 FETCH = step_entry("r1", "fetch", "digest")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from windlass.store.formats import keys as keys_module
-from windlass.store.formats.keys import Keys
+from taskmill.store.formats import keys as keys_module
+from taskmill.store.formats.keys import Keys
 
 KEYS = Keys("p")
 

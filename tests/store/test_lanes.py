@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from depot import DONE, OWNER, STRANGER, Depot, question
 
-from windlass.engine.outcome import Broke, Fault
-from windlass.engine.record import Lane
-from windlass.engine.status import Status
-from windlass.store.claims.claims import Claimed
+from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.record import Lane
+from taskmill.engine.status import Status
+from taskmill.store.claims.claims import Claimed
 
 ONE = Lane("one", 1)
 TWO = Lane("two", 2)

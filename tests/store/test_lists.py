@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 from depot import DONE, OWNER, STRANGER, Depot, question
 
-from windlass.engine.errors import BadCursor
-from windlass.engine.outcome import Broke, Fault, Refused, Returned
-from windlass.engine.record import TaskView
-from windlass.engine.status import Status
-from windlass.store.formats.paging import LONGEST_PAGE
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.errors import BadCursor
+from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Status
+from taskmill.store.formats.paging import LONGEST_PAGE
+from taskmill.store.tasks.tasks import OPERATOR
 
 LISTED = "session:17"
 

@@ -3,8 +3,8 @@
 import pytest
 from depot import DONE, OWNER, STRANGER, Depot, question
 
-from windlass.engine.errors import TaskNotFound
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.errors import TaskNotFound
+from taskmill.store.tasks.tasks import OPERATOR
 
 
 async def test_a_stranger_and_an_unknown_id_get_the_same_answer(depot: Depot) -> None:

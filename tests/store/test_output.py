@@ -7,8 +7,8 @@ import pytest
 from anyio import fail_after
 from depot import OWNER, Depot
 
-from windlass.engine.artifact import Chunk
-from windlass.engine.errors import ChunkRefused, FenceLost, SealBroken
+from taskmill.engine.artifact import Chunk
+from taskmill.engine.errors import ChunkRefused, FenceLost, SealBroken
 
 CHUNKS: list[Any] = ["one", {"rows": [1, None]}, 7, "", "vier, 四"]
 

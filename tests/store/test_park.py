@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from depot import DONE, OWNER, Depot, question
 
-from windlass.engine.events import Event
-from windlass.engine.record import Progress
-from windlass.engine.status import Move, Status
-from windlass.store.claims.claims import Claimed
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress
+from taskmill.engine.status import Move, Status
+from taskmill.store.claims.claims import Claimed
 
 YES = {"yes": True}
 

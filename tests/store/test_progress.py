@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from depot import OWNER, Depot, question
 
-from windlass.engine.events import Event
-from windlass.engine.record import Progress
-from windlass.engine.status import Move
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress
+from taskmill.engine.status import Move
 
 
 async def test_progress_is_seen_and_leaves_an_event(depot: Depot) -> None:

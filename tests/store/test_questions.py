@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from depot import OWNER, STRANGER, Depot, question
 
-from windlass.engine.errors import BadArguments, FenceLost, QuestionMismatch, TaskNotFound
-from windlass.engine.events import Event
-from windlass.engine.record import TaskView
-from windlass.engine.status import Move, Status
-from windlass.store.claims.claims import Claimed
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.errors import BadArguments, FenceLost, QuestionMismatch, TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Move, Status
+from taskmill.store.claims.claims import Claimed
+from taskmill.store.tasks.tasks import OPERATOR
 
 YES, NO = {"yes": True}, {"yes": False}
 

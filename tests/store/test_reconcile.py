@@ -7,7 +7,7 @@ from anyio import fail_after, sleep
 from arq.jobs import deserialize_job_raw
 from depot import Depot
 
-from windlass.store.tasks.arq_job import job_from_json
+from taskmill.store.tasks.arq_job import job_from_json
 
 NOW_AND_THEN = timedelta(milliseconds=1)
 
@@ -76,7 +76,7 @@ async def test_a_deleted_job_is_written_again_as_arq_reads_it(depot: Depot) -> N
     for task_id in (pending, running.id):
         stored = await depot.redis.get(depot.keys.job(task_id))
         job = deserialize_job_raw(stored, deserializer=job_from_json)
-        assert job == ("windlass", [task_id], {}, None, job[4])
+        assert job == ("taskmill", [task_id], {}, None, job[4])
 
 
 async def test_a_mark_left_on_a_pending_task_is_removed(depot: Depot) -> None:

@@ -8,9 +8,9 @@ import pytest
 from anyio import fail_after, sleep
 from depot import OWNER, Depot, question
 
-from windlass.engine.events import Event
-from windlass.engine.record import TaskView
-from windlass.engine.status import Move, Status
+from taskmill.engine.events import Event
+from taskmill.engine.record import TaskView
+from taskmill.engine.status import Move, Status
 
 
 async def test_a_released_task_is_pending_again_and_says_why_and_since_when(depot: Depot) -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from depot import DONE, OWNER, STRANGER, Depot
 
-from windlass.engine.errors import NotRepeatable, QuotaExceeded, TaskNotFound
-from windlass.engine.outcome import Broke, Fault, Outcome, Refused, Returned
-from windlass.engine.status import Status
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.errors import NotRepeatable, QuotaExceeded, TaskNotFound
+from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from taskmill.engine.status import Status
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 REFUSED = Refused(-1, "no")
 

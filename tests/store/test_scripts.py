@@ -13,15 +13,15 @@ from oracle import broken_promises
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
-from windlass.engine.errors import OperatorError, StoreUnavailable
-from windlass.engine.record import Progress
-from windlass.engine.status import LEGAL_MOVES, Status
-from windlass.store.assembly import assembled, moves_table
-from windlass.store.connection.client import connect_blocking, store_errors
-from windlass.store.formats.keys import Keys
-from windlass.store.scripts import Call
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.creation import creation
+from taskmill.engine.errors import OperatorError, StoreUnavailable
+from taskmill.engine.record import Progress
+from taskmill.engine.status import LEGAL_MOVES, Status
+from taskmill.store.assembly import assembled, moves_table
+from taskmill.store.connection.client import connect_blocking, store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.scripts import Call
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.creation import creation
 
 
 async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(depot: Depot) -> None:
@@ -135,7 +135,7 @@ async def test_all_keys_of_a_deployment_share_one_hash_slot_but_arqs(depot: Depo
     claimed = await depot.start(idempotency="key")
     await depot.ann.ask(claimed.id, 1, [question(1)])
 
-    stray = [key for key in (await depot.found()).values if not key.startswith(("{windlass}:", "arq:"))]
+    stray = [key for key in (await depot.found()).values if not key.startswith(("{taskmill}:", "arq:"))]
 
     assert stray == []
 

@@ -8,10 +8,10 @@ from depot import DONE, OWNER, Depot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.engine.errors import PayloadTooLarge, SealBroken
-from windlass.engine.outcome import Broke, Fault, Refused, Returned
-from windlass.store.claims.claims import Question
-from windlass.store.formats.sealing import Sealer
+from taskmill.engine.errors import PayloadTooLarge, SealBroken
+from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.store.claims.claims import Question
+from taskmill.store.formats.sealing import Sealer
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 SECRET = "hush-hush"
@@ -94,9 +94,9 @@ async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
     await sealed.ann.ask(asking.id, 1, [Question("input-1", "digest", {})])
     await sealed.finish(finished)
 
-    with pytest.raises(SealBroken, match="WINDLASS_SEAL_KEYS"):
+    with pytest.raises(SealBroken, match="TASKMILL_SEAL_KEYS"):
         blind.ann.arguments(claimed)
-    with pytest.raises(SealBroken, match="WINDLASS_SEAL_KEYS"):
+    with pytest.raises(SealBroken, match="TASKMILL_SEAL_KEYS"):
         await blind.look(asking.id)
     view = await blind.look(finished.id)
     assert view.record == await sealed.record(finished.id)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.errors import SettingsError
-from windlass.store.settings import StoreSettings, read_settings
+from taskmill.engine.errors import SettingsError
+from taskmill.store.settings import StoreSettings, read_settings
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -19,19 +19,19 @@ def in_base64(*keys: bytes) -> str:
 @pytest.mark.parametrize(
     ("setting", "variable"),
     [
-        ({"prefix": "a b"}, "WINDLASS_PREFIX"),
-        ({"prefix": "{a}"}, "WINDLASS_PREFIX"),
-        ({"prefix": "a'b"}, "WINDLASS_PREFIX"),
-        ({"prefix": ""}, "WINDLASS_PREFIX"),
-        ({"prefix": "a\n"}, "WINDLASS_PREFIX"),
-        ({"lease": 0.29}, "WINDLASS_LEASE"),
-        ({"lease": 3601}, "WINDLASS_LEASE"),
-        ({"lease": float("nan")}, "WINDLASS_LEASE"),
-        ({"crash_limit": -1}, "WINDLASS_CRASH_LIMIT"),
-        ({"open_limit": -1}, "WINDLASS_OPEN_LIMIT"),
-        ({"max_arguments": 0}, "WINDLASS_MAX_ARGUMENTS"),
-        ({"command_timeout": 0}, "WINDLASS_COMMAND_TIMEOUT"),
-        ({"retention_limit": 0.5}, "WINDLASS_RETENTION_LIMIT"),
+        ({"prefix": "a b"}, "TASKMILL_PREFIX"),
+        ({"prefix": "{a}"}, "TASKMILL_PREFIX"),
+        ({"prefix": "a'b"}, "TASKMILL_PREFIX"),
+        ({"prefix": ""}, "TASKMILL_PREFIX"),
+        ({"prefix": "a\n"}, "TASKMILL_PREFIX"),
+        ({"lease": 0.29}, "TASKMILL_LEASE"),
+        ({"lease": 3601}, "TASKMILL_LEASE"),
+        ({"lease": float("nan")}, "TASKMILL_LEASE"),
+        ({"crash_limit": -1}, "TASKMILL_CRASH_LIMIT"),
+        ({"open_limit": -1}, "TASKMILL_OPEN_LIMIT"),
+        ({"max_arguments": 0}, "TASKMILL_MAX_ARGUMENTS"),
+        ({"command_timeout": 0}, "TASKMILL_COMMAND_TIMEOUT"),
+        ({"retention_limit": 0.5}, "TASKMILL_RETENTION_LIMIT"),
     ],
     ids=str,
 )
@@ -41,13 +41,13 @@ def test_a_value_that_cannot_work_is_refused_and_its_variable_named(setting: dic
 
 
 def test_settings_come_from_the_environment_and_what_is_given_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WINDLASS_LEASE", "20")
-    monkeypatch.setenv("WINDLASS_CRASH_LIMIT", "5")
-    monkeypatch.setenv("WINDLASS_SEAL_KEYS", in_base64(KEY, OTHER))
+    monkeypatch.setenv("TASKMILL_LEASE", "20")
+    monkeypatch.setenv("TASKMILL_CRASH_LIMIT", "5")
+    monkeypatch.setenv("TASKMILL_SEAL_KEYS", in_base64(KEY, OTHER))
 
     settings = read_settings(StoreSettings, lease=30, prefix=None)
 
-    assert (settings.lease_ms, settings.crash_limit, settings.prefix) == (30_000, 5, "windlass")
+    assert (settings.lease_ms, settings.crash_limit, settings.prefix) == (30_000, 5, "taskmill")
     assert settings.seal_keys == (KEY, OTHER)
 
 
@@ -58,7 +58,7 @@ def test_settings_come_from_the_environment_and_what_is_given_wins(monkeypatch: 
 def test_a_seal_key_that_is_none_is_refused_and_not_shown(keys: str, advice: str) -> None:
     with pytest.raises(SettingsError, match=advice) as refused:
         read_settings(StoreSettings, seal_keys=keys)
-    assert "WINDLASS_SEAL_KEYS" in str(refused.value)
+    assert "TASKMILL_SEAL_KEYS" in str(refused.value)
     assert keys not in str(refused.value)
 
 
@@ -83,6 +83,6 @@ def test_the_retention_is_cut_to_the_limit() -> None:
 def test_a_length_that_no_clock_can_count_is_refused_at_the_start(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    monkeypatch.setenv(f"WINDLASS_{name}", value)
-    with pytest.raises(SettingsError, match=f"WINDLASS_{name}"):
+    monkeypatch.setenv(f"TASKMILL_{name}", value)
+    with pytest.raises(SettingsError, match=f"TASKMILL_{name}"):
         read_settings(StoreSettings)

@@ -13,17 +13,17 @@ from oracle import broken_promises, read_redis
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
-from windlass.engine.artifact import Artifact
-from windlass.engine.errors import KeyReused, QuotaExceeded, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
-from windlass.engine.principal import new_task_id
-from windlass.engine.record import NewTask
-from windlass.engine.status import Status
-from windlass.store.formats.keys import Keys
-from windlass.store.formats.paging import Slice, merged
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings, read_settings
-from windlass.store.shards import marked, shard_in
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.artifact import Artifact
+from taskmill.engine.errors import KeyReused, QuotaExceeded, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
+from taskmill.engine.principal import new_task_id
+from taskmill.engine.record import NewTask
+from taskmill.engine.status import Status
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.paging import Slice, merged
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings, read_settings
+from taskmill.store.shards import marked, shard_in
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 
 @pytest.fixture(scope="module")
@@ -343,8 +343,8 @@ async def test_a_shard_whose_address_is_none_is_named_at_the_start(settings: Sto
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     sentinels = "redis+sentinel://one:1,two:2/tasks/0"
-    monkeypatch.setenv("WINDLASS_SHARDS", f"reports={sentinels}, big-ones=redis://:a%2Cb@three/1")
-    monkeypatch.setenv("WINDLASS_QUEUE_SHARDS", "exports=reports,v1.import=big-ones")
+    monkeypatch.setenv("TASKMILL_SHARDS", f"reports={sentinels}, big-ones=redis://:a%2Cb@three/1")
+    monkeypatch.setenv("TASKMILL_QUEUE_SHARDS", "exports=reports,v1.import=big-ones")
     read = read_settings(StoreSettings, redis_url="redis://four/0")
     assert read.shards == {"reports": sentinels, "big-ones": "redis://:a%2Cb@three/1"}
     assert [read.shard_of(queue) for queue in ("exports", "v1.import", "default")] == ["reports", "big-ones", "home"]
@@ -356,7 +356,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("shards", "queues", "fault"),
     [
-        ("home=redis://x", "", "home is the Redis of WINDLASS_REDIS_URL"),
+        ("home=redis://x", "", "home is the Redis of TASKMILL_REDIS_URL"),
         ("Reports=redis://x", "", "small letters"),
         ("redis://user:secret@x", "", "name=value"),
         ("a=redis://x,a=redis://y", "", "a is there twice"),

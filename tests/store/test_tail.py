@@ -7,9 +7,9 @@ import pytest
 from anyio import fail_after
 from depot import DONE, Depot
 
-from windlass.engine.events import Event
-from windlass.engine.record import Progress
-from windlass.engine.status import Move
+from taskmill.engine.events import Event
+from taskmill.engine.record import Progress
+from taskmill.engine.status import Move
 
 
 async def taken(events: AsyncIterator[Event], count: int) -> list[int]:
@@ -92,7 +92,7 @@ async def test_nothing_is_left_running_when_the_last_follower_has_gone(depot: De
     async with depot.store.tails.follow(claimed.id) as events:
         assert await taken(events, 1) == [1]
     assert depot.store.tails._tails == {}
-    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "windlass.tail"] == []
+    assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "taskmill.tail"] == []
 
 
 async def test_the_last_event_says_how_the_task_ended(depot: Depot) -> None:

@@ -10,8 +10,8 @@ from anyio import fail_after
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
-from windlass.store.connection.client import connect
-from windlass.store.settings import StoreSettings
+from taskmill.store.connection.client import connect
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ async def test_a_closed_client_leaves_no_connection_and_tells_who_still_waits(cl
 
 
 def test_a_connection_that_broke_this_very_moment_is_replaced_under_uvloop_too(redis_url: str) -> None:
-    """What `windlass serve` runs on calls a write to it a RuntimeError, which no client takes for an outage."""
+    """What `taskmill serve` runs on calls a write to it a RuntimeError, which no client takes for an outage."""
 
     async def ping_over_a_broken_connection() -> None:
         client: Any = connect(StoreSettings(redis_url=redis_url))

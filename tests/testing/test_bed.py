@@ -7,11 +7,11 @@ import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from windlass.engine.status import Status
-from windlass.testing import ClientKind, TestBed, in_order
-from windlass.testing.fixture import bed_of
-from windlass.testing.tasks2025_client import Tasks2025Client
-from windlass.testing.tasks2026_client import Tasks2026Client
+from taskmill.engine.status import Status
+from taskmill.testing import ClientKind, TestBed, in_order
+from taskmill.testing.fixture import bed_of
+from taskmill.testing.tasks2025_client import Tasks2025Client
+from taskmill.testing.tasks2026_client import Tasks2026Client
 
 from .tools import GATE, mcp
 
@@ -35,9 +35,9 @@ async def test_a_bed_keeps_to_its_own_redis_whatever_the_environment_says(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """a developer's shell may name the Redis servers that people use."""
-    monkeypatch.setenv("WINDLASS_SHARDS", "default=redis://127.0.0.1:1/0")
-    monkeypatch.setenv("WINDLASS_QUEUE_SHARDS", "reports=default")
-    monkeypatch.setenv("WINDLASS_SHARD", "default")
+    monkeypatch.setenv("TASKMILL_SHARDS", "default=redis://127.0.0.1:1/0")
+    monkeypatch.setenv("TASKMILL_QUEUE_SHARDS", "reports=default")
+    monkeypatch.setenv("TASKMILL_SHARD", "default")
     async with TestBed(mcp, redis_url=redis_url) as bed, bed.client() as client:
         assert (await client.call("pack", count=2)).text == "2 boxes from north"
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from windlass.engine.errors import BadArguments
-from windlass.engine.record import Progress
-from windlass.testing import Eager
+from taskmill.engine.errors import BadArguments
+from taskmill.engine.record import Progress
+from taskmill.testing import Eager
 
 from .tools import Order, mcp
 

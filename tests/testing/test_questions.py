@@ -20,8 +20,8 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskServer
-from windlass.testing import ClientKind, TestBed
+from taskmill.server import Context, TaskServer
+from taskmill.testing import ClientKind, TestBed
 
 Ctx = Context[Any, Any]
 mcp: TaskServer[Any] = TaskServer("Questions")

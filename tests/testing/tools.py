@@ -10,7 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskConfig, TaskServer
+from taskmill.server import Context, TaskConfig, TaskServer
 
 
 class Order(BaseModel):

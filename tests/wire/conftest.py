@@ -9,7 +9,7 @@ from wire.shadow import compare_both_ways
 from wire.stack import Rpc, client_of, working
 from wire.tools import make_server
 
-from windlass.server.settings import ServerSettings
+from taskmill.server.settings import ServerSettings
 
 
 @pytest.fixture(autouse=True)

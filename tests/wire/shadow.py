@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from windlass.server.fast_path.middleware import FastPaths
+from taskmill.server.fast_path.middleware import FastPaths
 
 __all__ = ["compare_both_ways"]
 

@@ -10,11 +10,11 @@ import anyio
 import httpx2
 import uvicorn
 
-from windlass.server import TaskServer
-from windlass.store.settings import StoreSettings
-from windlass.testing import bed
-from windlass.workers.loop import Shift
-from windlass.workers.settings import WorkerSettings
+from taskmill.server import TaskServer
+from taskmill.store.settings import StoreSettings
+from taskmill.testing import bed
+from taskmill.workers.loop import Shift
+from taskmill.workers.settings import WorkerSettings
 
 TASKS = "io.modelcontextprotocol/tasks"
 REVISION = "2026-07-28"

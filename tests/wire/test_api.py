@@ -14,10 +14,10 @@ from wire.stack import Json, Rpc, client_of, working
 from wire.tokens import guarded_options
 from wire.tools import make_server
 
-from windlass.server import TaskConfig
-from windlass.store.formats.keys import Keys
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
+from taskmill.server import TaskConfig
+from taskmill.store.formats.keys import Keys
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
 
 OPERATOR_TOKEN = "0123456789abcdef"
 POST = {"content-type": "application/json"}
@@ -504,7 +504,7 @@ class TestTrouble:
     async def test_a_fault_of_ours_shows_no_inside(self, site: Site, redis: Redis) -> None:
         task_id = await site.rpc.task("stay")
         await site.until(task_id, "running")
-        await redis.hset(Keys("windlass").record(task_id), "status", "no such state")  # type: ignore[misc]
+        await redis.hset(Keys("taskmill").record(task_id), "status", "no such state")  # type: ignore[misc]
 
         with anyio.fail_after(10):
             reply = await site.get(f"/api/tasks/{task_id}")
@@ -515,8 +515,8 @@ class TestTrouble:
 
 
 def _unreachable(settings: StoreSettings) -> Any:
-    from windlass.store.connection.client import connect
-    from windlass.store.tasks.tasks import TaskStore
+    from taskmill.store.connection.client import connect
+    from taskmill.store.tasks.tasks import TaskStore
 
     return TaskStore(connect(settings), settings)
 
@@ -536,24 +536,24 @@ class TestMetrics:
             stored[0]
             == stored[1]
             == {
-                "windlass_store_up": 1,
-                "windlass_tasks_open": 1,
-                "windlass_tasks_kept": 3,
-                "windlass_dead_letters": 0,
-                'windlass_tasks_ended_total{queue="default",status="completed"}': 1,
-                'windlass_tasks_ended_total{queue="default",status="failed"}': 1,
-                'windlass_tasks{queue="default",status="pending"}': 0,
-                'windlass_tasks{queue="default",status="running"}': 1,
-                'windlass_queue_depth{queue="default"}': 0,
-                'windlass_queue_oldest_seconds{queue="default"}': 0,
-                'windlass_workers{queue="default"}': 1,
-                'windlass_worker_slots{queue="default"}': 10,
-                'windlass_worker_slots_busy{queue="default"}': stored[0]['windlass_worker_slots_busy{queue="default"}'],
+                "taskmill_store_up": 1,
+                "taskmill_tasks_open": 1,
+                "taskmill_tasks_kept": 3,
+                "taskmill_dead_letters": 0,
+                'taskmill_tasks_ended_total{queue="default",status="completed"}': 1,
+                'taskmill_tasks_ended_total{queue="default",status="failed"}': 1,
+                'taskmill_tasks{queue="default",status="pending"}': 0,
+                'taskmill_tasks{queue="default",status="running"}': 1,
+                'taskmill_queue_depth{queue="default"}': 0,
+                'taskmill_queue_oldest_seconds{queue="default"}': 0,
+                'taskmill_workers{queue="default"}': 1,
+                'taskmill_worker_slots{queue="default"}': 10,
+                'taskmill_worker_slots_busy{queue="default"}': stored[0]['taskmill_worker_slots_busy{queue="default"}'],
             }
         )
         counted = figures[0]
-        assert counted['windlass_http_requests_total{method="POST",part="mcp",status="200"}'] == 3
-        assert counted['windlass_http_requests_total{method="GET",part="api",status="200"}'] >= 3
+        assert counted['taskmill_http_requests_total{method="POST",part="mcp",status="200"}'] == 3
+        assert counted['taskmill_http_requests_total{method="GET",part="api",status="200"}'] >= 3
         assert not any("api" in name for name in figures[1])
 
     async def test_waiting_tasks_and_the_age_of_the_oldest_show_that_workers_are_missing(
@@ -565,12 +565,12 @@ class TestMetrics:
             with anyio.fail_after(5):
                 while True:
                     told = figures_of((await Site(rpc).get("/metrics")).text)
-                    if told['windlass_queue_oldest_seconds{queue="default"}'] > 0:
+                    if told['taskmill_queue_oldest_seconds{queue="default"}'] > 0:
                         break
 
-        assert told['windlass_queue_depth{queue="default"}'] == 3
-        assert told['windlass_tasks{queue="default",status="pending"}'] == 3
-        assert 'windlass_workers{queue="default"}' not in told
+        assert told['taskmill_queue_depth{queue="default"}'] == 3
+        assert told['taskmill_tasks{queue="default",status="pending"}'] == 3
+        assert 'taskmill_workers{queue="default"}' not in told
 
     async def test_they_are_open_only_where_nobody_has_a_token(self, site: Site, guarded: Site) -> None:
         replies = [await each.get("/metrics", token) for each in (site, guarded) for token in (None, "x", ADA)]
@@ -588,7 +588,7 @@ class TestMetrics:
             app._desk._store = _unreachable(StoreSettings(redis_url="redis://127.0.0.1:1", command_timeout=0.2))
             told = figures_of((await Site(rpc).get("/metrics")).text)
 
-        assert told["windlass_store_up"] == 0
+        assert told["taskmill_store_up"] == 0
 
 
 def figures_of(text: str) -> dict[str, float]:

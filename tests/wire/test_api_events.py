@@ -17,9 +17,9 @@ from wire.test_api import ADA, BOB, OPERATOR_TOKEN, Site, bearer, refusal
 from wire.tokens import guarded_options
 from wire.tools import make_server
 
-from windlass.engine.record import Progress
-from windlass.server.api import requests as api_parts
-from windlass.store.settings import StoreSettings
+from taskmill.engine.record import Progress
+from taskmill.server.api import requests as api_parts
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ async def test_many_readers_of_many_tasks_share_one_subscription(site: Site, red
                 group.start_soon(read, number)
             while not all(len(one) == 2 for one in got):
                 await anyio.sleep(0.01)
-            counts = await redis.pubsub_numsub(*[f"{{windlass}}:task:{task_id}" for task_id in tasks])
+            counts = await redis.pubsub_numsub(*[f"{{taskmill}}:task:{task_id}" for task_id in tasks])
             subscribed = len([one for one in await redis.client_list() if int(one["sub"]) > 1])
             (tmp_path / "gate").touch()
 

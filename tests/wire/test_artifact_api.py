@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 from wire.stack import Json, Rpc, client_of, working
 from wire.tokens import guarded_options
 
-from windlass.server import Context, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.server import Context, TaskServer
+from taskmill.store.settings import StoreSettings
 
 CONTENT = hashlib.shake_128(b"wire").digest(300_000)
 ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'
@@ -112,7 +112,7 @@ async def test_any_replica_serves_it(site: Site, settings: StoreSettings) -> Non
 async def test_nobody_else_finds_it(site: Site) -> None:
     """One answer for what is foreign and what never was."""
     link = await site.link()
-    foreign, unknown = await site.get(link, user="bob"), await site.get({"uri": "windlass://artifact/x"})
+    foreign, unknown = await site.get(link, user="bob"), await site.get({"uri": "taskmill://artifact/x"})
     assert (foreign.status_code, unknown.status_code, foreign.text) == (404, 404, unknown.text)
 
     read = await site.mcp("bob").ask("resources/read", {"uri": link["uri"]}, name=link["uri"])
@@ -198,11 +198,11 @@ async def test_two_hundred_megabytes_reach_the_client_and_no_process_swells(
     size = 200 * MEGABYTE
     (tmp_path / "app.py").write_text(_BIG)
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")},
-        "WINDLASS_REDIS_URL": str(settings.redis_url),
-        "WINDLASS_ARTIFACTS": settings.artifacts,
+        **{name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")},
+        "TASKMILL_REDIS_URL": str(settings.redis_url),
+        "TASKMILL_ARTIFACTS": settings.artifacts,
     }
-    command = [sys.executable, "-m", "windlass.cli.main"]
+    command = [sys.executable, "-m", "taskmill.cli.main"]
     log = (tmp_path / "log").open("wb")
     start: dict[str, Any] = {"env": environment, "cwd": tmp_path, "stdout": log, "stderr": log}
     with (
@@ -257,7 +257,7 @@ async def _address(log: Path) -> str:
 
 
 _BIG = f"""
-from windlass.server import Context, TaskServer
+from taskmill.server import Context, TaskServer
 from mcp_types import ResourceLink
 mcp = TaskServer("Big")
 
@@ -271,5 +271,5 @@ async def big(size: int, ctx: Context) -> ResourceLink:
 
 
 async def test_json_of_errors_is_the_apis(site: Site) -> None:
-    reply = await site.get({"uri": "windlass://artifact/" + "x" * 500})
+    reply = await site.get({"uri": "taskmill://artifact/" + "x" * 500})
     assert (reply.status_code, json.loads(reply.text)["error"]["code"]) == (404, "not_found")

@@ -15,8 +15,8 @@ from wire.legacy import Session, next_message, open_session, rest
 from wire.stack import Json, Rpc, serving
 from wire.tools import Person, make_server
 
-from windlass.server.settings import ServerSettings
-from windlass.store.claims.claims import Claimed, Question
+from taskmill.server.settings import ServerSettings
+from taskmill.store.claims.claims import Claimed, Question
 
 FORM = {"mode": "form", "message": "Who are you?", "requestedSchema": Person.model_json_schema()}
 ASKED = Question("input-1", "digest", {"method": "elicitation/create", "params": FORM})

@@ -12,8 +12,8 @@ from wire.legacy import open_session
 from wire.stack import Json, Rpc, client_of, messages
 from wire.tokens import guarded_options
 
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.settings import ServerSettings
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.server.settings import ServerSettings
 
 HALF = "\ud800"
 """Half of a character, which JSON can write and UTF-8 cannot."""
@@ -183,5 +183,5 @@ async def test_a_session_stream_that_is_left_at_once_leaves_nothing_behind(idle_
 
 def _followers() -> int:
     return sum(
-        task.get_name() in ("windlass.notices", "windlass.tail", "windlass.stream") for task in asyncio.all_tasks()
+        task.get_name() in ("taskmill.notices", "taskmill.tail", "taskmill.stream") for task in asyncio.all_tasks()
     )

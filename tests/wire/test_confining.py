@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.errors import PolicyError
-from windlass.server import TaskConfig, TaskServer
+from taskmill.engine.errors import PolicyError
+from taskmill.server import TaskConfig, TaskServer
 
 CONFINED = TaskConfig(isolation="process")
 

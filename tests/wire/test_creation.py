@@ -11,8 +11,8 @@ from starlette.routing import Mount
 from wire.stack import TASKS, Rpc, client_of, messages, serving, working
 from wire.tools import make_server
 
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.mark.requirement("create-2026")
@@ -99,7 +99,7 @@ async def test_a_required_task_tool_refuses_a_client_without_the_extension(rpc: 
     assert response.status_code == 400
     assert response.json()["error"]["code"] == -32021
     assert response.json()["error"]["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
-    assert await redis.zcard(Keys("windlass").live) == 0
+    assert await redis.zcard(Keys("taskmill").live) == 0
 
 
 async def test_arguments_that_break_the_schema_are_refused_before_anything_is_queued(
@@ -123,7 +123,7 @@ async def test_oversized_arguments_are_refused_with_the_limit(idle_rpc: Rpc, red
     error = (await idle_rpc.call("plain", text="x" * 20_000))["error"]
     assert error["code"] == -32602
     assert "10,000" in error["message"]
-    assert await redis.zcard(Keys("windlass").live) == 0
+    assert await redis.zcard(Keys("taskmill").live) == 0
 
 
 async def test_an_oversized_result_fails_the_task_with_the_limit(rpc: Rpc) -> None:
@@ -145,7 +145,7 @@ async def test_a_quota_is_a_retryable_error(redis: Redis, settings: StoreSetting
 
 async def test_questions_of_resolved_parameters_are_settled_before_the_task_exists(rpc: Rpc, redis: Redis) -> None:
     """tasks extension, "Task Creation": multi-round exchanges first, then the handle without `requestState`."""
-    live = Keys("windlass").live
+    live = Keys("taskmill").live
     first = (await rpc.call("greet_later"))["result"]
     assert first["resultType"] == "input_required"
     assert await redis.zcard(live) == 0
@@ -179,7 +179,7 @@ async def test_declining_the_first_question_is_a_tool_error_and_no_task(rpc: Rpc
     answer = {"name": "greet_later", "arguments": {}, "inputResponses": answers, "requestState": first["requestState"]}
     second = (await rpc.ask("tools/call", answer, name="greet_later"))["result"]
     assert (second["resultType"], second["isError"]) == ("complete", True)
-    assert await redis.zcard(Keys("windlass").live) == 0
+    assert await redis.zcard(Keys("taskmill").live) == 0
 
 
 @pytest.mark.requirement("capability-2026")

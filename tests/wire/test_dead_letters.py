@@ -11,8 +11,8 @@ from wire.test_api import ADA, BOB, OPERATOR_TOKEN, Site, figures_of, refusal
 from wire.tokens import guarded_options
 from wire.tools import make_server
 
-from windlass.server import TaskConfig
-from windlass.store.settings import StoreSettings
+from taskmill.server import TaskConfig
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_an_operator_lists_everybodys_dead_letters_newest_first_page_by_pa
 
 async def test_a_dead_letter_that_is_run_again_leaves_the_list_and_the_count(guarded: Site) -> None:
     ids = [await broken(guarded, ADA) for _ in range(2)]
-    counted = [figures_of((await guarded.get("/metrics", OPERATOR_TOKEN)).text)["windlass_dead_letters"]]
+    counted = [figures_of((await guarded.get("/metrics", OPERATOR_TOKEN)).text)["taskmill_dead_letters"]]
 
     again = await guarded.post(f"/api/tasks/{ids[0]}/rerun", OPERATOR_TOKEN)
     left = await letters(guarded)
@@ -59,7 +59,7 @@ async def test_a_dead_letter_that_is_run_again_leaves_the_list_and_the_count(gua
     assert (again.status_code, again.json()["rerun_of"], left[-1]) == (201, ids[0], ids[1])
     await guarded.until(again.json()["id"], "completed", token=ADA)
     assert await letters(guarded) == [again.json()["id"], ids[1]]
-    counted.append(figures_of((await guarded.get("/metrics", OPERATOR_TOKEN)).text)["windlass_dead_letters"])
+    counted.append(figures_of((await guarded.get("/metrics", OPERATOR_TOKEN)).text)["taskmill_dead_letters"])
     assert counted == [2, 2]
 
 

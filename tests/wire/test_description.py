@@ -7,9 +7,9 @@ from wire.stack import client_of
 from wire.tokens import guarded_options
 from wire.tools import make_server
 
-from windlass.engine.status import Status
-from windlass.server.api.errors import _STATUSES
-from windlass.server.settings import ServerSettings
+from taskmill.engine.status import Status
+from taskmill.server.api.errors import _STATUSES
+from taskmill.server.settings import ServerSettings
 
 
 async def described(settings: ServerSettings, **headers: str) -> tuple[int, Any]:

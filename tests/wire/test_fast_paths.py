@@ -18,13 +18,13 @@ from starlette.routing import Mount
 from wire.stack import REVISION, TASKS, Json, Rpc, client_of, serving, working
 from wire.tools import make_server
 
-import windlass.server.fast_path.fast_headers as fast_headers
-import windlass.server.fast_path.middleware as fast_paths
-import windlass.server.fast_path.requests as fast_requests
-from windlass.engine.errors import StoreUnavailable
-from windlass.server.settings import ServerSettings
-from windlass.store.formats.keys import Keys
-from windlass.store.tasks.tasks import TaskStore
+import taskmill.server.fast_path.fast_headers as fast_headers
+import taskmill.server.fast_path.middleware as fast_paths
+import taskmill.server.fast_path.requests as fast_requests
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.tasks.tasks import TaskStore
 
 META = "io.modelcontextprotocol/"
 
@@ -273,7 +273,7 @@ CALLS: dict[str, Callable[[Json, Json], Any]] = {
     "a state": put("sealed", "params", "requestState"),
     "answers": put({}, "params", "inputResponses"),
     "an argument in a header": headed(mcp_param_count="1"),
-    "an idempotency key": put("k", "params", "_meta", "io.windlass/idempotencyKey"),
+    "an idempotency key": put("k", "params", "_meta", "io.taskmill/idempotencyKey"),
     "a name in base64 that is right": headed(mcp_name="=?base64?c3RlcHM=?="),
 }
 
@@ -395,7 +395,7 @@ async def test_a_fast_answer_is_counted_like_any_other(redis: Redis, settings: S
     async with client_of(make_server(settings)) as rpc:
         await rpc.get(await rpc.task("stay"))
         told = await rpc.http.get(rpc.url.removesuffix("/mcp") + "/metrics")
-    assert 'windlass_http_requests_total{method="POST",part="mcp",status="200"} 2.0' in told.text
+    assert 'taskmill_http_requests_total{method="POST",part="mcp",status="200"} 2.0' in told.text
 
 
 async def test_an_operators_token_comes_to_nothing_but_its_check(
@@ -414,7 +414,7 @@ async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: p
     task_id = await pair.fast.task("stay")
 
     async def broken(self: TaskStore, task_id: str, principal: str) -> Any:
-        raise fast_paths.WindlassError("no store")
+        raise fast_paths.TaskmillError("no store")
 
     monkeypatch.setattr(TaskStore, "look", broken)
     answer = await pair.same(nothing, task_id)

@@ -15,8 +15,8 @@ from jsonschema import Draft202012Validator
 from redis.asyncio import Redis
 from wire.stack import TASKS, Rpc
 
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "spec" / "tasks-extension.schema.json").read_text())
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -13,8 +13,8 @@ from anyio.lowlevel import checkpoint
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from windlass.server.http import middleware as hangups
-from windlass.server.http.middleware import Hangups
+from taskmill.server.http import middleware as hangups
+from taskmill.server.http.middleware import Hangups
 
 CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
 
@@ -122,7 +122,7 @@ async def hung_up_on(sent: bytes, *, heard: int) -> None:
 
 
 def errors_after(sent: bytes, heard: int, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the server logs of it; on uvloop, which `windlass serve` runs on."""
+    """What the server logs of it; on uvloop, which `taskmill serve` runs on."""
     with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(hung_up_on(sent, heard=heard))
     return [record.message for record in caplog.records if record.name == "uvicorn.error"]

@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 from wire.legacy import open_session
 from wire.stack import Json, Rpc, client_of, messages, working
 
-from windlass.engine.principal import ANONYMOUS, principal_of
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.engine.principal import ANONYMOUS, principal_of
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.store.settings import StoreSettings
 
 SECRET = "swordfish-the-token-itself"
 AUTH = AuthSettings.model_validate(

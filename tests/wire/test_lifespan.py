@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 from wire.stack import client_of, working
 
-from windlass.server import Context, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.server import Context, TaskServer
+from taskmill.store.settings import StoreSettings
 
 
 @dataclass

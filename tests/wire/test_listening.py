@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from wire.stack import TASKS, Rpc, client_of, working
 from wire.tools import make_server
 
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 

@@ -11,11 +11,11 @@ import pytest
 from redis.asyncio import Redis
 from wire.stack import Json, Rpc, client_of, working
 
-from windlass.engine.errors import PolicyError
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.tools.call_keys import META_KEY
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import PolicyError
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.server.tools.call_keys import META_KEY
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 
 def make_server(settings: StoreSettings) -> TaskServer[Any]:

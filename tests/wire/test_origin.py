@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from windlass.server import TaskServer
+from taskmill.server import TaskServer
 
 
 def test_a_server_at_the_top_of_a_file_is_found_by_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,7 +15,7 @@ def test_a_server_at_the_top_of_a_file_is_found_by_the_file(monkeypatch: pytest.
     module = ModuleType("__main__")
     module.__file__ = "/srv/server.py"
     module.tools = server = TaskServer("Origin")  # type: ignore[attr-defined]  # a module may have anything
-    monkeypatch.setitem(sys.modules, "windlass_test_main", module)
+    monkeypatch.setitem(sys.modules, "taskmill_test_main", module)
 
     assert server.origin == "/srv/server.py:tools"
 
@@ -23,7 +23,7 @@ def test_a_server_at_the_top_of_a_file_is_found_by_the_file(monkeypatch: pytest.
 def test_a_server_of_a_package_is_found_by_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "__init__.py").touch()
-    (tmp_path / "shop" / "tools.py").write_text("from windlass.server import TaskServer\nmcp = TaskServer('Shop')\n")
+    (tmp_path / "shop" / "tools.py").write_text("from taskmill.server import TaskServer\nmcp = TaskServer('Shop')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     import shop.tools  # type: ignore[import-not-found]  # it was just written
 

@@ -11,11 +11,11 @@ from redis_server import PrivateRedis
 from wire.stack import client_of, working
 from wire.tools import make_server
 
-from windlass.engine.errors import SettingsError, StoreUnavailable
-from windlass.store.connection.client import open_redis
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.errors import SettingsError, StoreUnavailable
+from taskmill.store.connection.client import open_redis
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 UNREACHABLE = {"retryable": True, "reason": "store_unavailable"}
 
@@ -101,8 +101,8 @@ async def test_starting_without_redis_ends_with_an_error_that_names_the_address_
 
 
 async def test_starting_without_an_address_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WINDLASS_REDIS_URL", raising=False)
-    with pytest.raises(SettingsError, match="WINDLASS_REDIS_URL"):
+    monkeypatch.delenv("TASKMILL_REDIS_URL", raising=False)
+    with pytest.raises(SettingsError, match="TASKMILL_REDIS_URL"):
         async with open_store(StoreSettings()):
             raise AssertionError("started without a store")
 

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from wire.stack import Json, Rpc, client_of, working
 from wire.tokens import guarded_options
 
-from windlass.server import Context, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.server import Context, TaskServer
+from taskmill.store.settings import StoreSettings
 
 
 def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
@@ -160,7 +160,7 @@ async def test_nobody_else_reads_it(redis: Redis, settings: StoreSettings) -> No
         task_id = await ann.task("many", count=1)
         assert (await ann.http.get(address(ann, task_id))).status_code == 200
         assert (await bob.http.get(address(bob, task_id))).status_code == 404
-        uri = f"windlass://task/{task_id}/output"
+        uri = f"taskmill://task/{task_id}/output"
         assert (await bob.ask("resources/read", {"uri": uri}, name=uri))["error"]["code"] == -32602
 
 

@@ -10,8 +10,8 @@ from wire.stack import Rpc, client_of, working
 from wire.tokens import guarded_options
 from wire.tools import make_server
 
-from windlass.store.formats.keys import Keys
-from windlass.store.settings import StoreSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_nobody_else_uses_a_session_or_reaches_its_tasks_by_the_methods_of
 async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redis: Redis) -> None:
     name = "ada of lovelace"  # long, because random bytes spell shorter ones
     task_id = await client(guarded, f"issuer/app/{name}").task("stay")
-    principal = await redis.hget(Keys("windlass").record(task_id), "principal")
+    principal = await redis.hget(Keys("taskmill").record(task_id), "principal")
     assert len(principal) == 64
     everything = b"".join([await redis.dump(key) or b"" for key in await redis.keys("*")])
     assert name.encode() not in everything
@@ -86,7 +86,7 @@ async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redi
 async def test_nobody_else_keeps_a_session_alive(guarded: str, redis: Redis) -> None:
     mine, other = (client(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
     session = await open_session(mine, guarded)
-    key = Keys("windlass").session(str(session.id))
+    key = Keys("taskmill").session(str(session.id))
     await redis.pexpire(key, 50_000)
     stolen = Session(other, guarded, session.id, session.revision)
 

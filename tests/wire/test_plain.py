@@ -13,9 +13,9 @@ from wire.legacy import Session, next_frame, next_message, open_session, rest
 from wire.stack import Rpc, serving, working
 from wire.tools import make_server
 
-from windlass.engine.status import Status
-from windlass.server.settings import ServerSettings
-from windlass.store.formats.keys import Keys
+from taskmill.engine.status import Status
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
 
 Pair = tuple[Session, Session]
 FOLLOW_UPS = ["task_wait", "task_status", "task_answer", "task_cancel", "task_list"]
@@ -185,7 +185,7 @@ async def test_a_cursor_of_a_task_that_expired_ends_the_call_with_an_error(pair:
 async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it_runs(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windlass.server.streams.paced_events.BEAT", 0.1)
+    monkeypatch.setattr("taskmill.server.streams.paced_events.BEAT", 0.1)
     async with serving(make_server(settings).http_app()) as address:
         rpc = Rpc(http, address + "/mcp", {})
         session = await open_session(http, address + "/mcp")
@@ -405,8 +405,8 @@ async def test_cancelling_a_wait_does_not_cancel_the_task(hasty: str, http: http
 
 
 def test_an_author_may_not_take_a_follow_up_tools_name_unless_they_are_left_out(settings: ServerSettings) -> None:
-    from windlass.engine.errors import DuplicateTool
-    from windlass.server import TaskServer
+    from taskmill.engine.errors import DuplicateTool
+    from taskmill.server import TaskServer
 
     def task_wait() -> None:
         """Mine."""
@@ -434,7 +434,7 @@ class _stream:
 
 
 def test_a_table_line_matches_what_it_should() -> None:
-    from windlass.server.handlers.known_hosts import host_of, hosts_with
+    from taskmill.server.handlers.known_hosts import host_of, hosts_with
 
     table = hosts_with({"mine*": 3.0, "claude-code": 9.0})
     assert [

@@ -30,9 +30,9 @@ from redis.asyncio import Redis
 from wire.legacy import open_session
 from wire.stack import Json, Rpc, client_of, working
 
-from windlass.engine.errors import AfterEnd, ChunkRefused
-from windlass.server import Context, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import AfterEnd, ChunkRefused
+from taskmill.server import Context, TaskServer
+from taskmill.store.settings import StoreSettings
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -295,7 +295,7 @@ async def test_before_2026_artifacts_and_output_are_resources_too(rpc: Rpc) -> N
 
     task = await session.task("emitting", chunks=["a", "b"], until="")
     await session.until(task["taskId"], "completed")
-    (content,) = (await session.ask("resources/read", uri=f"windlass://task/{task['taskId']}/output"))["result"][
+    (content,) = (await session.ask("resources/read", uri=f"taskmill://task/{task['taskId']}/output"))["result"][
         "contents"
     ]
     assert content["text"] == "ab"
@@ -397,7 +397,7 @@ async def test_an_artifact_too_large_for_a_reply_names_its_http_address(rpc: Rpc
     assert error["data"] == {"reason": "too_large", "size": 1_800_000, "limit": 1_048_576, "href": address}
 
 
-@pytest.mark.parametrize("uri", ["windlass://artifact/nothing", "windlass://task/nothing/output", "windlass://task/x"])
+@pytest.mark.parametrize("uri", ["taskmill://artifact/nothing", "taskmill://task/nothing/output", "taskmill://task/x"])
 async def test_what_is_not_there_is_not_found(rpc: Rpc, uri: str) -> None:
     assert (await read(rpc, uri))["error"]["code"] == -32602
 
@@ -419,7 +419,7 @@ async def test_what_cannot_be_attached_is_told_to_the_author(rpc: Rpc, how: str,
 async def test_output_is_read_while_the_task_runs_and_after_it(rpc: Rpc, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     task_id = await rpc.task("emitting", chunks=["one ", "two"], until=str(gate))
-    uri = f"windlass://task/{task_id}/output"
+    uri = f"taskmill://task/{task_id}/output"
     with anyio.fail_after(5):
         while (content := (await read(rpc, uri))["result"]["contents"][0])["text"] != "one two":
             await anyio.sleep(0.01)
@@ -435,7 +435,7 @@ async def test_output_that_is_not_all_text_is_one_json_value_a_line(rpc: Rpc) ->
     task_id = await rpc.task("emitting", chunks=chunks, until="")
     await rpc.done(task_id)
 
-    (content,) = (await read(rpc, f"windlass://task/{task_id}/output"))["result"]["contents"]
+    (content,) = (await read(rpc, f"taskmill://task/{task_id}/output"))["result"]["contents"]
 
     assert content["mimeType"] == "application/x-ndjson"
     assert [json.loads(line) for line in content["text"].splitlines()] == chunks
@@ -445,7 +445,7 @@ async def test_a_plain_tool_emits_from_its_thread(rpc: Rpc) -> None:
     task_id = await rpc.task("emitting_from_a_thread")
     await rpc.done(task_id)
 
-    (content,) = (await read(rpc, f"windlass://task/{task_id}/output"))["result"]["contents"]
+    (content,) = (await read(rpc, f"taskmill://task/{task_id}/output"))["result"]["contents"]
 
     assert content["text"] not in ("", threading.current_thread().name)
 

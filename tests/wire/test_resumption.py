@@ -15,10 +15,10 @@ from wire.legacy import Frame, Json, Session, next_frame, next_message, open_ses
 from wire.stack import serving, working
 from wire.tools import Person, make_server
 
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.sessions import session_stream
-from windlass.server.settings import ServerSettings
-from windlass.store.sessions.open_calls import StreamStore
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.server.sessions import session_stream
+from taskmill.server.settings import ServerSettings
+from taskmill.store.sessions.open_calls import StreamStore
 
 RELATED = "io.modelcontextprotocol/related-task"
 Pair = tuple[Session, Session]

@@ -7,13 +7,13 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 
-from windlass.engine.record import NewTask
-from windlass.server.sessions.session_stream import SessionStream
-from windlass.server.settings import ServerSettings
-from windlass.store.formats.keys import Keys
-from windlass.store.opening import open_store
-from windlass.store.sessions.sessions import Session
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.record import NewTask
+from taskmill.server.sessions.session_stream import SessionStream
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.opening import open_store
+from taskmill.store.sessions.sessions import Session
+from taskmill.store.tasks.tasks import TaskStore
 
 SESSION = Session("s-1", "ada", "2025-11-25", {})
 

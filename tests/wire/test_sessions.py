@@ -14,9 +14,9 @@ from wire.legacy import Session, next_frame, next_message, open_session, rest
 from wire.stack import serving, working
 from wire.tools import make_server
 
-from windlass.server import TaskServer
-from windlass.server.settings import ServerSettings
-from windlass.store.formats.keys import Keys
+from taskmill.server import TaskServer
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
 
 
 class Name(BaseModel):
@@ -149,7 +149,7 @@ async def test_a_reply_that_nobody_expects_is_not_kept(pair: tuple[str, str, htt
 async def test_a_session_is_told_of_the_newest_of_very_many_tasks(
     pair: tuple[str, str, httpx2.AsyncClient], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("windlass.store.sessions.sessions._MOST_FOLLOWED", 3)
+    monkeypatch.setattr("taskmill.store.sessions.sessions._MOST_FOLLOWED", 3)
     here, _, http = pair
     session = await open_session(http, here)
     ids = [(await session.task("stay"))["taskId"] for _ in range(5)]

@@ -13,12 +13,12 @@ from redis_server import PrivateRedis
 from wire.legacy import Session, open_session, rest
 from wire.stack import Rpc, client_of, serving, working
 
-from windlass.engine.artifact import ARTIFACT_URI, OUTPUT_URI
-from windlass.engine.errors import SettingsError
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.server.settings import ServerSettings
-from windlass.store.formats.keys import Keys
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.artifact import ARTIFACT_URI, OUTPUT_URI
+from taskmill.engine.errors import SettingsError
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.workers.settings import WorkerSettings
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ async def test_a_list_says_whose_tasks_it_leaves_out(pair: tuple[Rpc, Session, S
     try:
         listed = (await here.ask("tasks/list"))["result"]
         assert [one["taskId"] for one in listed["tasks"]] == [task["taskId"]]
-        assert listed["_meta"] == {"io.windlass/unreachable": ["reports"]}
+        assert listed["_meta"] == {"io.taskmill/unreachable": ["reports"]}
         told = (await here.call("task_list"))["result"]["content"][0]["text"]
         assert "Tasks on reports cannot be listed right now" in told
     finally:
@@ -152,7 +152,7 @@ def test_a_worker_of_queues_on_two_shards_is_refused_with_what_to_do() -> None:
     both = WorkerSettings(redis_url="redis://a", shards=shards, queue="default,reports")
     with pytest.raises(SettingsError, match=r"default is on home, reports is on reports: start a worker for each"):
         both.at_own_shard()
-    with pytest.raises(SettingsError, match=r"WINDLASS_SHARD is nowhere, .* knows only home, reports, exports"):
+    with pytest.raises(SettingsError, match=r"TASKMILL_SHARD is nowhere, .* knows only home, reports, exports"):
         both.model_copy(update={"shard": "nowhere"}).at_own_shard()
     one = WorkerSettings(redis_url="redis://a", shards=shards, queue="reports,imports", shard="reports").at_own_shard()
     assert (one.redis_url, one.shards, one.at_own_shard()) == ("redis://b", {}, one)

@@ -12,8 +12,8 @@ from wire.legacy import Session, next_message, open_session, rest
 from wire.stack import serving, working
 from wire.tools import make_server
 
-from windlass.server.settings import ServerSettings
-from windlass.store.formats.keys import Keys
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
 
 RELATED = "io.modelcontextprotocol/related-task"
 Pair = tuple[Session, Session]

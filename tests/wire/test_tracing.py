@@ -16,8 +16,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from redis.asyncio import Redis
 from wire.stack import Json, Rpc, client_of, working
 
-from windlass.server import Context, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.server import Context, TaskServer
+from taskmill.store.settings import StoreSettings
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 META = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=value", "baggage": "tenant=blue,plan=a%20b"}
@@ -98,8 +98,8 @@ async def test_the_tool_runs_in_the_clients_trace(rpc: Rpc, spans: InMemorySpanE
     assert dict(of_run.attributes or {}) == {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": tool,
-        "windlass.task.id": task["taskId"],
-        "windlass.task.attempt": 1,
+        "taskmill.task.id": task["taskId"],
+        "taskmill.task.attempt": 1,
     }
 
 
@@ -130,7 +130,7 @@ def test_without_an_sdk_the_clients_trace_still_reaches_the_tool() -> None:
     program = f"""
 from types import SimpleNamespace
 from opentelemetry import baggage, trace
-from windlass.server.tools.tracing import around_run, trace_of_call
+from taskmill.server.tools.tracing import around_run, trace_of_call
 carried = trace_of_call({META!r})
 with around_run("tool", carried, SimpleNamespace(task_id="t", attempt=1)):
     span = trace.get_current_span().get_span_context()

@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 from wire.stack import Rpc, client_of, working
 
-from windlass.engine.errors import PolicyError
-from windlass.server import TaskConfig, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.engine.errors import PolicyError
+from taskmill.server import TaskConfig, TaskServer
+from taskmill.store.settings import StoreSettings
 
 running: Counter[str] = Counter()
 most: Counter[str] = Counter()

@@ -5,8 +5,8 @@ from redis.asyncio import Redis
 from wire.stack import working
 from wire.tools import make_server
 
-from windlass.store.opening import open_store
-from windlass.store.settings import StoreSettings
+from taskmill.store.opening import open_store
+from taskmill.store.settings import StoreSettings
 
 
 async def test_live_workers_say_what_they_serve_and_are_gone_when_they_leave(

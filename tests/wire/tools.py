@@ -21,8 +21,8 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
-from windlass.server import Context, TaskConfig, TaskServer
-from windlass.store.settings import StoreSettings
+from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.store.settings import StoreSettings
 
 
 class Person(BaseModel):

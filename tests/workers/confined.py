@@ -18,7 +18,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ElicitRequest, ElicitRequestFormParams, ElicitResult, InputRequiredResult
 from pydantic import BaseModel
 
-from windlass.server import Context, Retry, TaskConfig, TaskServer
+from taskmill.server import Context, Retry, TaskConfig, TaskServer
 
 Ctx = Context[Any, Any]
 

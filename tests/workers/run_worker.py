@@ -16,9 +16,9 @@ import arq.worker
 import structlog
 import tools  # noqa: F401 (so that the hatchery has it when it forks)
 
-from windlass.workers.arq_worker import stock_settings
-from windlass.workers.settings import WorkerSettings
-from windlass.workers.worker import Worker
+from taskmill.workers.arq_worker import stock_settings
+from taskmill.workers.settings import WorkerSettings
+from taskmill.workers.worker import Worker
 
 
 def work(order: dict[str, Any]) -> None:

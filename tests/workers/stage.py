@@ -20,13 +20,13 @@ from oracle import broken_promises, read_redis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.engine.events import Event
-from windlass.engine.outcome import Returned
-from windlass.engine.principal import ANONYMOUS, new_task_id
-from windlass.engine.record import NewTask, TaskRecord, TaskView
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.events import Event
+from taskmill.engine.outcome import Returned
+from taskmill.engine.principal import ANONYMOUS, new_task_id
+from taskmill.engine.record import NewTask, TaskRecord, TaskView
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["Hatchery", "Note", "Stage", "WorkerProcess", "eventually", "text_of"]
 
@@ -63,7 +63,7 @@ class Hatchery:
     """The process that forks workers; see `hatchery.py`."""
 
     def __enter__(self) -> Self:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TASKMILL_")}
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "hatchery.py")],
             env=environment,
@@ -259,7 +259,7 @@ class Stage:
         # A stock worker's own health line; arq takes it away only when it ends properly.
         for queue in ("default", "other"):
             await self.redis.delete(self.keys.queue(queue) + ":health-check")
-        assert broken_promises(await read_redis(self.redis, self.settings.get("prefix", "windlass"))) == []
+        assert broken_promises(await read_redis(self.redis, self.settings.get("prefix", "taskmill"))) == []
         for worker in self.workers:
             for surprise in ("was never retrieved", "Exception in callback", "Exception in thread"):
                 assert surprise not in worker.log(), worker.log()

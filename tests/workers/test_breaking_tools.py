@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from windlass.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.outcome import Broke, Fault, Refused, Returned
 
 from .stage import Stage, eventually, text_of
 

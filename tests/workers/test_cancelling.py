@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 from .stage import Stage, eventually
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from windlass.engine.outcome import Broke, Fault
+from taskmill.engine.outcome import Broke, Fault
 
 from .stage import HERE, Stage, eventually, text_of
 

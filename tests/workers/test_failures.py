@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from windlass.engine.outcome import Broke, Fault, Returned
-from windlass.engine.principal import ANONYMOUS
-from windlass.engine.record import NewTask
-from windlass.engine.status import Move
+from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.engine.record import NewTask
+from taskmill.engine.status import Move
 
 from . import tools
 from .stage import Stage, eventually, text_of

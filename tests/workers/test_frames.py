@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.errors import QuotaExceeded
-from windlass.server import Retry
-from windlass.workers.isolation.messages import RemoteCrash, exception_of, frame, frames_of, read_frame, told
+from taskmill.engine.errors import QuotaExceeded
+from taskmill.server import Retry
+from taskmill.workers.isolation.messages import RemoteCrash, exception_of, frame, frames_of, read_frame, told
 
 
 async def read(*parts: bytes) -> list[dict[str, Any] | None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from windlass.workers.attempts.active import HeldTask, Stop
+from taskmill.workers.attempts.active import HeldTask, Stop
 
 
 async def test_a_wait_that_begins_late_hears_of_an_answer_that_another_wait_has_heard_of() -> None:

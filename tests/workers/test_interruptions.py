@@ -15,12 +15,12 @@ import pytest
 from redis.asyncio import Redis
 from redis_server import PrivateRedis
 
-from windlass.engine.outcome import Returned
+from taskmill.engine.outcome import Returned
 
 from .stage import Hatchery, Stage
 from .voyages import INTERRUPTIONS, PLACES, TOOLS, Fleet, Voyage, every_order, lines_of
 
-_LENGTH = int(os.environ.get("WINDLASS_TEST_VOYAGES", "2"))
+_LENGTH = int(os.environ.get("TASKMILL_TEST_VOYAGES", "2"))
 _LINES = 2 if _LENGTH <= 2 else 8
 """Lines that sail side by side: one only waits, most of the time."""
 

@@ -8,8 +8,8 @@ from time import monotonic
 
 import pytest
 
-from windlass.engine.outcome import Broke, Fault, Returned
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, WorkerProcess, eventually, text_of
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from redis_server import PrivateRedis
 
-from windlass.engine.artifact import ARTIFACT_URI
-from windlass.engine.errors import TaskNotFound
-from windlass.engine.outcome import Returned
-from windlass.engine.record import TaskView
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.engine.artifact import ARTIFACT_URI
+from taskmill.engine.errors import TaskNotFound
+from taskmill.engine.outcome import Returned
+from taskmill.engine.record import TaskView
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 from .stage import Stage, eventually
 

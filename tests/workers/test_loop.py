@@ -1,4 +1,4 @@
-"""The event loop that a worker process runs on: the one `windlass serve` runs on too."""
+"""The event loop that a worker process runs on: the one `taskmill serve` runs on too."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 import uvloop
 
-from windlass.workers.worker import _fast_loop
+from taskmill.workers.worker import _fast_loop
 
 
 def test_a_worker_runs_on_uvloop() -> None:

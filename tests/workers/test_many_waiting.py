@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from windlass.engine.principal import ANONYMOUS
+from taskmill.engine.principal import ANONYMOUS
 
 from .stage import Stage, WorkerProcess, eventually
 

@@ -6,9 +6,9 @@ from time import monotonic
 
 from redis_server import PrivateRedis
 
-from windlass.engine.principal import ANONYMOUS
-from windlass.engine.record import TaskView
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.engine.record import TaskView
+from taskmill.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, eventually, text_of
 

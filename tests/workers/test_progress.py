@@ -6,8 +6,8 @@ from time import monotonic
 
 import pytest
 
-from windlass.engine.record import Progress
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.record import Progress
+from taskmill.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, eventually, text_of
 

@@ -3,9 +3,9 @@
 import signal
 from typing import Any
 
-from windlass.engine.outcome import Broke, Fault
-from windlass.engine.principal import ANONYMOUS
-from windlass.store.tasks.tasks import OPERATOR
+from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.store.tasks.tasks import OPERATOR
 
 from .stage import Stage, eventually, text_of
 

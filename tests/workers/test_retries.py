@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from windlass.engine.outcome import Broke, Fault, Refused, Returned
-from windlass.engine.status import Move
+from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.status import Move
 
 from .stage import Stage, eventually, text_of
 

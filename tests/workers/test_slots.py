@@ -2,7 +2,7 @@
 
 import asyncio
 
-from windlass.workers.attempts.slots import Slots
+from taskmill.workers.attempts.slots import Slots
 
 
 class Bell:

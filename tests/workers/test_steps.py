@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis_server import PrivateRedis
 
-from windlass.engine.outcome import Broke, Fault
-from windlass.engine.principal import ANONYMOUS
+from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.principal import ANONYMOUS
 
 from .stage import Stage, eventually, text_of
 

@@ -8,11 +8,11 @@ import pytest
 from arq.worker import Retry
 from redis_server import PrivateRedis
 
-from windlass.engine.outcome import Broke, Fault, Returned
-from windlass.engine.status import Move
-from windlass.store.tasks.tasks import OPERATOR
-from windlass.workers.arq_worker import stock_settings
-from windlass.workers.settings import WorkerSettings
+from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.status import Move
+from taskmill.store.tasks.tasks import OPERATOR
+from taskmill.workers.arq_worker import stock_settings
+from taskmill.workers.settings import WorkerSettings
 
 from . import tools
 from .stage import Stage, WorkerProcess, eventually, text_of

@@ -8,12 +8,12 @@ from time import monotonic
 
 import pytest
 
-from windlass.engine.principal import principal_of
-from windlass.engine.record import Lane, NewTask
+from taskmill.engine.principal import principal_of
+from taskmill.engine.record import Lane, NewTask
 
 from .stage import Stage, eventually
 
-_MANY = 10_000 if os.environ.get("WINDLASS_TEST_LONG") else 2_000
+_MANY = 10_000 if os.environ.get("TASKMILL_TEST_LONG") else 2_000
 SOMEBODY = principal_of("https://issuer.example", "desktop", "ann")
 ANOTHER = principal_of("https://issuer.example", "desktop", "bob")
 
@@ -24,7 +24,7 @@ def napping(stage: Stage, seconds: float, **changes: object) -> NewTask:
 
 @pytest.mark.timeout(180)
 async def test_one_task_starts_within_a_second_beside_thousands_of_another_principal(stage: Stage) -> None:
-    """10,000 where WINDLASS_TEST_LONG is set; a place in line costs the same beside 2,000."""
+    """10,000 where TASKMILL_TEST_LONG is set; a place in line costs the same beside 2,000."""
     creations = [stage.store.create(napping(stage, 0.05, principal=SOMEBODY)) for _ in range(_MANY)]
     for at in range(0, len(creations), 100):
         await asyncio.gather(*creations[at : at + 100])

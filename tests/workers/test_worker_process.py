@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from windlass.engine.principal import ANONYMOUS
-from windlass.store.settings import StoreSettings
-from windlass.store.tasks.tasks import TaskStore
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import TaskStore
 
 from .stage import Stage, eventually, text_of
 

@@ -23,7 +23,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 from tenacity import wait_fixed
 
-from windlass.server import Context, Retry, TaskConfig, TaskServer
+from taskmill.server import Context, Retry, TaskConfig, TaskServer
 
 Ctx = Context[Any, Any]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from redis_server import PrivateRedis
 
-from windlass.engine.principal import ANONYMOUS
-from windlass.engine.record import TaskView
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.engine.record import TaskView
 
 from .stage import Stage, WorkerProcess, eventually
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from time import monotonic
 from typing import Any
 
-from windlass.engine.context import TaskContext
+from taskmill.engine.context import TaskContext
 
 __all__ = ["Held", "HeldTask", "Stop"]
 

@@ -13,22 +13,22 @@ from typing import Any, assert_never
 
 import structlog
 
-from windlass.engine.context import Outlet, TaskContext
-from windlass.engine.errors import SealBroken
-from windlass.engine.outcome import Broke, Fault, Outcome
-from windlass.engine.policy import TaskConfig
-from windlass.engine.ports import Toolbox
-from windlass.engine.record import Progress
-from windlass.store.claims.claims import Claimed, ClaimStore
-from windlass.store.claims.journal import JournalStore
-from windlass.workers.attempts.active import Held, HeldTask, Stop
-from windlass.workers.attempts.ending import Ending, Finish, Park, Release
-from windlass.workers.attempts.endings import Ended, judge
-from windlass.workers.attempts.journal import Journal
-from windlass.workers.attempts.limits import Standing
-from windlass.workers.attempts.progress import ProgressBoard
-from windlass.workers.attempts.questions import Questions
-from windlass.workers.attempts.slots import Slots
+from taskmill.engine.context import Outlet, TaskContext
+from taskmill.engine.errors import SealBroken
+from taskmill.engine.outcome import Broke, Fault, Outcome
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.ports import Toolbox
+from taskmill.engine.record import Progress
+from taskmill.store.claims.claims import Claimed, ClaimStore
+from taskmill.store.claims.journal import JournalStore
+from taskmill.workers.attempts.active import Held, HeldTask, Stop
+from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
+from taskmill.workers.attempts.endings import Ended, judge
+from taskmill.workers.attempts.journal import Journal
+from taskmill.workers.attempts.limits import Standing
+from taskmill.workers.attempts.progress import ProgressBoard
+from taskmill.workers.attempts.questions import Questions
+from taskmill.workers.attempts.slots import Slots
 
 __all__ = ["Attempt"]
 

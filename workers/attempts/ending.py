@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from windlass.engine.outcome import Outcome
-from windlass.engine.record import Progress
-from windlass.store.claims.claims import Claimed
+from taskmill.engine.outcome import Outcome
+from taskmill.engine.record import Progress
+from taskmill.store.claims.claims import Claimed
 
 __all__ = ["Ending", "Finish", "Park", "Release"]
 

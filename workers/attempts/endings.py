@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from windlass.engine.errors import (
+from taskmill.engine.errors import (
     AuthorError,
     FenceLost,
     MemoryExceeded,
@@ -17,13 +17,13 @@ from windlass.engine.errors import (
     StepMisused,
     TooLargeToKeep,
 )
-from windlass.engine.outcome import Broke, Fault, Outcome
-from windlass.engine.policy import TaskConfig
-from windlass.engine.ports import Toolbox
-from windlass.engine.retrying import Retry
-from windlass.store.claims.claims import Claimed
-from windlass.workers.attempts.active import Stop
-from windlass.workers.attempts.ending import Ending, Finish, Park, Release
+from taskmill.engine.outcome import Broke, Fault, Outcome
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.ports import Toolbox
+from taskmill.engine.retrying import Retry
+from taskmill.store.claims.claims import Claimed
+from taskmill.workers.attempts.active import Stop
+from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
 
 __all__ = ["Ended", "judge"]
 

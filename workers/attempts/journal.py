@@ -6,13 +6,13 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.engine.replay import Entry, Replay
-from windlass.engine.steps import as_json, not_inside, run_step
-from windlass.store.claims.claims import Claimed, Question
-from windlass.store.claims.journal import JournalStore, Recorded
-from windlass.workers.attempts.active import HeldTask
-from windlass.workers.attempts.limits import Standing
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.replay import Entry, Replay
+from taskmill.engine.steps import as_json, not_inside, run_step
+from taskmill.store.claims.claims import Claimed, Question
+from taskmill.store.claims.journal import JournalStore, Recorded
+from taskmill.workers.attempts.active import HeldTask
+from taskmill.workers.attempts.limits import Standing
 
 __all__ = ["Journal"]
 

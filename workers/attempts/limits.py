@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from windlass.workers.attempts.active import HeldTask, Stop
-from windlass.workers.attempts.slots import Slots
+from taskmill.workers.attempts.active import HeldTask, Stop
+from taskmill.workers.attempts.slots import Slots
 
 __all__ = ["Standing"]
 

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterable
 from functools import partial
 from typing import Any
 
-from windlass.engine.artifact import Artifact
-from windlass.store.artifacts.artifacts import ArtifactStore
-from windlass.store.connection.retry import patiently
-from windlass.store.tasks.output import OutputStore
+from taskmill.engine.artifact import Artifact
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.connection.retry import patiently
+from taskmill.store.tasks.output import OutputStore
 
 __all__ = ["AttemptOutlet"]
 

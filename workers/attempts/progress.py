@@ -9,8 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
-from windlass.engine.errors import OperatorError
-from windlass.engine.record import Progress
+from taskmill.engine.errors import OperatorError
+from taskmill.engine.record import Progress
 
 __all__ = ["ProgressBoard", "Report"]
 
@@ -36,7 +36,7 @@ class ProgressBoard:
 
     def start(self) -> None:
         """Start writing."""
-        self._task = asyncio.create_task(self._run(), name="windlass.progress")
+        self._task = asyncio.create_task(self._run(), name="taskmill.progress")
 
     async def stop(self) -> None:
         """Stop writing; what is left was handed over by `take`."""

@@ -8,12 +8,12 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.store.claims.claims import ClaimStore, Question
-from windlass.store.connection.retry import patiently
-from windlass.workers.attempts.active import HeldTask
-from windlass.workers.attempts.journal import Journal
-from windlass.workers.attempts.limits import Standing
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.store.claims.claims import ClaimStore, Question
+from taskmill.store.connection.retry import patiently
+from taskmill.workers.attempts.active import HeldTask
+from taskmill.workers.attempts.journal import Journal
+from taskmill.workers.attempts.limits import Standing
 
 __all__ = ["Questions"]
 

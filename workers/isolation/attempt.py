@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
-from windlass.engine.context import TaskContext
-from windlass.workers.isolation.messages import Message, frame, read_frame, told
+from taskmill.engine.context import TaskContext
+from taskmill.workers.isolation.messages import Message, frame, read_frame, told
 
 __all__ = ["Visit"]
 

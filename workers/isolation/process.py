@@ -14,11 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from windlass.engine.context import TaskContext
-from windlass.engine.errors import MemoryExceeded, ProcessDied, ServerLoadError
-from windlass.engine.outcome import Outcome, outcome_from_json
-from windlass.workers.isolation.attempt import Visit
-from windlass.workers.isolation.messages import Message, exception_of, frame, read_frame
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import MemoryExceeded, ProcessDied, ServerLoadError
+from taskmill.engine.outcome import Outcome, outcome_from_json
+from taskmill.workers.isolation.attempt import Visit
+from taskmill.workers.isolation.messages import Message, exception_of, frame, read_frame
 
 __all__ = ["Cell"]
 

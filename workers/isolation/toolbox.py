@@ -11,19 +11,19 @@ from typing import Any, Self
 
 import structlog
 
-from windlass.engine.context import TaskContext
-from windlass.engine.errors import ServerLoadError
-from windlass.engine.outcome import Outcome
-from windlass.engine.policy import TaskConfig
-from windlass.engine.ports import Toolbox, ToolSource
-from windlass.workers.isolation.process import Cell
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import ServerLoadError
+from taskmill.engine.outcome import Outcome
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.ports import Toolbox, ToolSource
+from taskmill.workers.isolation.process import Cell
 
 __all__ = ["Isolating"]
 
 log = structlog.get_logger()
 
 
-_CELL = "windlass.cli.isolated.main"
+_CELL = "taskmill.cli.isolated.main"
 """The program of such a process; it is started, never imported here."""
 
 
@@ -65,7 +65,7 @@ class _Cells(AbstractAsyncContextManager["_Cells"]):
         self._warming: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._warming = asyncio.create_task(self._warm(), name="windlass.cells")
+        self._warming = asyncio.create_task(self._warm(), name="taskmill.cells")
         return self
 
     async def __aexit__(self, *_exc: object) -> None:

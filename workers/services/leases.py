@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
-from windlass.engine.errors import StoreUnavailable
-from windlass.store.claims.heartbeat import Presence
-from windlass.workers.attempts.active import Held, Stop
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.store.claims.heartbeat import Presence
+from taskmill.workers.attempts.active import Held, Stop
 
 __all__ = ["LeaseKeeper"]
 
@@ -33,7 +33,7 @@ class LeaseKeeper:
         self._health = health
         self._stopping = threading.Event()
         self._hurry = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="windlass.leases", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="taskmill.leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 import structlog
 
-from windlass.workers.attempts.active import Held
+from taskmill.workers.attempts.active import Held
 
 __all__ = ["Pulse"]
 
@@ -38,7 +38,7 @@ class Pulse:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._beat()
-        threading.Thread(target=self._watch, name="windlass.pulse", daemon=True).start()
+        threading.Thread(target=self._watch, name="taskmill.pulse", daemon=True).start()
 
     async def stop(self) -> None:
         """Stop watching."""

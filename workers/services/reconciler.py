@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import structlog
 
-from windlass.engine.errors import ArtifactsUnavailable, StoreUnavailable
-from windlass.store.artifacts.artifacts import ArtifactStore
-from windlass.store.claims.claims import ClaimStore
+from taskmill.engine.errors import ArtifactsUnavailable, StoreUnavailable
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.claims.claims import ClaimStore
 
 __all__ = ["Reconciler"]
 
@@ -26,7 +26,7 @@ class Reconciler:
 
     def start(self) -> None:
         """Start repairing."""
-        self._task = asyncio.create_task(self._run(), name="windlass.reconciler")
+        self._task = asyncio.create_task(self._run(), name="taskmill.reconciler")
 
     async def stop(self) -> None:
         """Stop repairing."""

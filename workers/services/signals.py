@@ -6,10 +6,10 @@ looks again when the line is back.
 
 import structlog
 
-from windlass.store.formats.keys import Keys
-from windlass.store.pubsub.subscriber import Line
-from windlass.store.settings import StoreSettings
-from windlass.workers.attempts.active import Held, Stop
+from taskmill.store.formats.keys import Keys
+from taskmill.store.pubsub.subscriber import Line
+from taskmill.store.settings import StoreSettings
+from taskmill.workers.attempts.active import Held, Stop
 
 __all__ = ["SignalListener"]
 
