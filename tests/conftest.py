@@ -4,9 +4,10 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from clients.official import Official
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
+
+from tests.clients.official import Official
+from tests.support.redis_server import PrivateRedis
 
 # A shell that starts the tests in the background has Ctrl-C ignored for them, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

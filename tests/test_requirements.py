@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from requirements import REQUIREMENTS
+from tests.support.requirements import REQUIREMENTS
 
 TESTS = Path(__file__).parent
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from behaviour.wires import Json, ModernHttp, ModernPipes, RpcError, Wire
+from tests.behaviour.transports import Json, ModernHttp, ModernPipes, RpcError, Wire
 
 ENDED = ("completed", "failed", "cancelled")
 PATIENCE = 30.0

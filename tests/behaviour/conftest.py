@@ -13,9 +13,10 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from behaviour.clients import Client, Plain, Tasks2025, Tasks2026
-from behaviour.wires import CAPABILITIES, TASKS, Http, ModernHttp, ModernPipes, Pipes
-from redis_server import PrivateRedis
+
+from tests.behaviour.clients import Client, Plain, Tasks2025, Tasks2026
+from tests.behaviour.transports import CAPABILITIES, TASKS, Http, ModernHttp, ModernPipes, Pipes
+from tests.support.redis_server import PrivateRedis
 
 HERE = Path(__file__).parent
 BOTH = {**CAPABILITIES, "extensions": {TASKS: {}}}

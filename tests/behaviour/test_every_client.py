@@ -4,8 +4,9 @@ import time
 from typing import Any
 
 import pytest
-from behaviour.clients import Client, Tasks2025, Tasks2026, is_modern
-from behaviour.wires import ModernHttp, RpcError
+
+from tests.behaviour.clients import Client, Tasks2025, Tasks2026, is_modern
+from tests.behaviour.transports import ModernHttp, RpcError
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,7 +9,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from chaos.run import Plan, run
+from tests.chaos.run import Plan, run
 
 
 def main() -> int:

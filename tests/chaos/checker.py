@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oracle import Found, broken_promises
-
-from chaos.clients import json_of
-from chaos.journal import STEPS, lines_of
 from taskmill.engine.record import TaskRecord
 from taskmill.engine.status import Move, Status
+from tests.chaos.clients import json_of
+from tests.chaos.journal import STEPS, lines_of
+from tests.support.invariants import Found, broken_promises
 
 __all__ = ["Journals", "problems_of", "read_journals"]
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.deployment import pass_time
-from chaos.journal import Journal
-from chaos.wire_client import Json, Lost, Refused, Wire
+from tests.chaos.deployment import pass_time
+from tests.chaos.journal import Journal
+from tests.chaos.wire_client import Json, Lost, Refused, Wire
 
 __all__ = ["CLASSES", "TOOLS", "Client", "Known", "Order", "json_of", "order_of"]
 

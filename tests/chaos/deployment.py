@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from movable_clock import can_move_clocks
-from redis_server import PrivateRedis
+from tests.support.movable_clock import can_move_clocks
+from tests.support.redis_server import PrivateRedis
 
 __all__ = ["REPLICAS", "Deployment", "pass_time", "until"]
 
 HERE = Path(__file__).parent
-TESTS = HERE.parent
+ROOT = HERE.parents[1]
 SERVER = HERE / "tools.py"
 REPLICAS = ("replica-1", "replica-2")
 
@@ -79,7 +79,7 @@ class Deployment:
         self.redis.start()
         self._run(
             "proxy",
-            *["-m", "chaos.proxy", str(self._proxied), str(self.redis.directory / "redis.sock")],
+            *["-m", "tests.chaos.proxy", str(self._proxied), str(self.redis.directory / "redis.sock")],
             *[str(self.journals / "proxy"), "--rate", str(self._cut_rate), "--seed", str(self._random.randrange(1000))],
         )
         await until(self._proxied.exists, within=10, what="the proxy")
@@ -143,7 +143,7 @@ class Deployment:
     def _run(self, name: str, *command: str, **more: str) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TASKMILL_")}
         environment |= {
-            "PYTHONPATH": str(TESTS),
+            "PYTHONPATH": str(ROOT),
             "CHAOS_JOURNALS": str(self.journals),
             "CHAOS_MEMORY_LIMIT": str(16 << 30),
             "TASKMILL_REDIS_URL": f"unix://{self._proxied}?db=0",

@@ -9,8 +9,8 @@ from contextlib import suppress
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chaos.deployment import REPLICAS, Deployment, pass_time, until
-from chaos.journal import Journal
+from tests.chaos.deployment import REPLICAS, Deployment, pass_time, until
+from tests.chaos.journal import Journal
 
 __all__ = ["Faults"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import hiredis
 
-from chaos.journal import Journal
+from tests.chaos.journal import Journal
 
 __all__: list[str] = []
 

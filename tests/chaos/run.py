@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-from oracle import Found, read_redis
 from redis.asyncio import Redis
 
-from chaos.checker import problems_of, read_journals
-from chaos.clients import Client, Known, order_of
-from chaos.deployment import REPLICAS, Deployment, pass_time
-from chaos.faults import Faults
-from chaos.journal import Journal, lines_of
-from chaos.logs import surprises
-from chaos.wire_client import Lost, Refused, Wire
+from tests.chaos.checker import problems_of, read_journals
+from tests.chaos.clients import Client, Known, order_of
+from tests.chaos.deployment import REPLICAS, Deployment, pass_time
+from tests.chaos.faults import Faults
+from tests.chaos.journal import Journal, lines_of
+from tests.chaos.logs import surprises
+from tests.chaos.wire_client import Lost, Refused, Wire
+from tests.support.invariants import Found, read_redis
 
 __all__ = ["Plan", "Report", "run"]
 

@@ -20,9 +20,9 @@ import httpx2
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chaos.clients import json_of
-from chaos.deployment import REPLICAS, Deployment, pass_time
-from chaos.wire_client import Lost, Refused, Wire
+from tests.chaos.clients import json_of
+from tests.chaos.deployment import REPLICAS, Deployment, pass_time
+from tests.chaos.wire_client import Lost, Refused, Wire
 
 __all__ = ["Plan", "Report", "soak"]
 

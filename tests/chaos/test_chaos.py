@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from movable_clock import can_move_clocks
 
-from chaos.journal import lines_of
-from chaos.run import Plan, run
+from tests.chaos.journal import lines_of
+from tests.chaos.run import Plan, run
+from tests.support.movable_clock import can_move_clocks
 
 
 @pytest.mark.slow

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from depot import OWNER, Depot
-from oracle import Found
 from redis.asyncio import Redis
 
-from chaos.checker import Journals, problems_of
-from chaos.logs import surprises
 from taskmill.engine.outcome import Returned
 from taskmill.store.settings import StoreSettings
+from tests.chaos.checker import Journals, problems_of
+from tests.chaos.logs import surprises
+from tests.support.invariants import Found
+from tests.support.store_fixture import OWNER, Depot
 
 
 class Run:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.soak import Plan, soak
+from tests.chaos.soak import Plan, soak
 
 
 @pytest.mark.slow

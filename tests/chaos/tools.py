@@ -15,10 +15,10 @@ from typing import Any
 
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
-from wire.tokens import guarded_options
 
-from chaos.journal import STEPS, Journal
 from taskmill.server import Context, TaskConfig, TaskServer
+from tests.chaos.journal import STEPS, Journal
+from tests.server.tokens import guarded_options
 
 Ctx = Context[Any, Any]
 

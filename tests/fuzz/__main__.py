@@ -10,16 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
-from fuzz.api_part import attack_api
-from fuzz.decoders_part import attack_decoders
-from fuzz.foreign_part import attack_foreign
-from fuzz.guided_part import attack_guided
-from fuzz.messages_part import attack_with_messages
-from fuzz.report import Report
-from fuzz.stdio_part import attack_stdio
-from fuzz.wire_part import attack_wire
+from tests.fuzz.api_part import attack_api
+from tests.fuzz.decoders_part import attack_decoders
+from tests.fuzz.foreign_part import attack_foreign
+from tests.fuzz.guided_part import attack_guided
+from tests.fuzz.messages_part import attack_with_messages
+from tests.fuzz.report import Report
+from tests.fuzz.stdio_part import attack_stdio
+from tests.fuzz.wire_part import attack_wire
+from tests.support.redis_server import PrivateRedis
 
 __all__ = ["main"]
 

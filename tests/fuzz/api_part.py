@@ -15,11 +15,11 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks
 
-from fuzz.driving import drive_with
-from fuzz.house import House, RemoteSite
-from fuzz.oracle import telltales
-from fuzz.report import Report
-from fuzz.site import ADA, BOB, OPERATOR_TOKEN, Possessions
+from tests.fuzz.examples import drive_with
+from tests.fuzz.oracle import telltales
+from tests.fuzz.processes import House, RemoteSite
+from tests.fuzz.report import Report
+from tests.fuzz.target import ADA, BOB, OPERATOR_TOKEN, Possessions
 
 __all__ = ["attack_api"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fuzz.asgi import Asked
-from fuzz.hostile_params import METHODS
-from fuzz.site import Possessions
-from fuzz.speech import Json, api, legacy, modern
+from tests.fuzz.asgi import Asked
+from tests.fuzz.hostile_params import METHODS
+from tests.fuzz.target import Possessions
+from tests.fuzz.valid_requests import Json, api, legacy, modern
 
 __all__ = ["Attempt", "attempts"]
 

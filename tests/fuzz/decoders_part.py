@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from fuzz.bending import bent_bytes
-from fuzz.choices import Choices
-from fuzz.decoders import DECODERS, Decoder
-from fuzz.driving import drive
-from fuzz.report import Report
+from tests.fuzz.choices import Choices
+from tests.fuzz.decoders import DECODERS, Decoder
+from tests.fuzz.examples import drive
+from tests.fuzz.mutation import bent_bytes
+from tests.fuzz.report import Report
 
 __all__ = ["attack_decoders", "judged"]
 

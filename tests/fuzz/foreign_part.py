@@ -5,16 +5,16 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from oracle import Found
 from redis.asyncio import Redis
 
-from fuzz.asgi import Answer
-from fuzz.attempts import Attempt, attempts
-from fuzz.oracle import Log, faults_of, watched
-from fuzz.report import Report
-from fuzz.site import Possessions, Site, open_site
-from fuzz.speech import api, legacy, modern
 from taskmill.engine.principal import principal_of
+from tests.fuzz.asgi import Answer
+from tests.fuzz.attempts import Attempt, attempts
+from tests.fuzz.oracle import Log, faults_of, watched
+from tests.fuzz.report import Report
+from tests.fuzz.target import Possessions, Site, open_site
+from tests.fuzz.valid_requests import api, legacy, modern
+from tests.support.invariants import Found
 
 __all__ = ["attack_foreign"]
 

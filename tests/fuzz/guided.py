@@ -1,4 +1,4 @@
-"""One decoder under atheris, which watches the branches taken and looks for new ones: `python -m fuzz.guided NAME ...`.
+"""One decoder under atheris, which looks for inputs that take new branches: `python -m tests.fuzz.guided NAME ...`.
 
 Everything behind the name is libFuzzer's. Run by `scripts/fuzz --part guided`.
 """
@@ -8,8 +8,8 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["taskmill"]):
-    from fuzz.decoders import DECODERS
-from fuzz.decoders_part import judged
+    from tests.fuzz.decoders import DECODERS
+from tests.fuzz.decoders_part import judged
 
 __all__ = ["main"]
 

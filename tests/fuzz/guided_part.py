@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from fuzz.decoders import DECODERS
-from fuzz.report import KEPT, Report
+from tests.fuzz.decoders import DECODERS
+from tests.fuzz.report import KEPT, Report
 
 __all__ = ["attack_guided"]
 
@@ -57,8 +57,8 @@ def _drive(report: Report, name: str, runs: int, seconds: int) -> None:
     words = ["-print_final_stats=1", f"-artifact_prefix={KEPT}/{slug}-", str(corpus)]
     (packages,) = _ASIDE.glob("lib/python*/site-packages")
     run = subprocess.run(
-        [sys.executable, "-m", "fuzz.guided", name, *limits, *words],
-        env={**os.environ, "PYTHONPATH": f"{_ROOT / 'tests'}{os.pathsep}{packages}"},
+        [sys.executable, "-m", "tests.fuzz.guided", name, *limits, *words],
+        env={**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{packages}"},
         capture_output=True, text=True, errors="replace", check=False, cwd=_ROOT,
     )  # fmt: skip
     told = run.stdout + run.stderr

@@ -3,12 +3,12 @@
 from typing import Any
 from urllib.parse import quote
 
-from fuzz.asgi import Asked, Header
-from fuzz.choices import Choices
-from fuzz.hostile_params import METHODS, params_of, task_id_in
-from fuzz.json_text import Raw, bent, text_of
-from fuzz.site import ADA, BOB, INITIALIZE, OPERATOR_TOKEN, Site
-from fuzz.speech import JSON_HEADERS, bearer, envelope, modern_headers, session_headers
+from tests.fuzz.asgi import Asked, Header
+from tests.fuzz.choices import Choices
+from tests.fuzz.hostile_params import METHODS, params_of, task_id_in
+from tests.fuzz.json_text import Raw, bent, text_of
+from tests.fuzz.target import ADA, BOB, INITIALIZE, OPERATOR_TOKEN, Site
+from tests.fuzz.valid_requests import JSON_HEADERS, bearer, envelope, modern_headers, session_headers
 
 __all__ = ["APPS", "hostile"]
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from mcp_types.methods import CLIENT_NOTIFICATIONS, CLIENT_REQUESTS, SERVER_REQUESTS
 
-from fuzz.choices import Choices
-from fuzz.json_text import ODD
-from fuzz.oracle import ARGUMENT
-from fuzz.site import Site
+from tests.fuzz.choices import Choices
+from tests.fuzz.json_text import ODD
+from tests.fuzz.oracle import ARGUMENT
+from tests.fuzz.target import Site
 
 __all__ = ["METHODS", "params_of", "task_id_in"]
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fuzz.choices import Choices
+from tests.fuzz.choices import Choices
 
 __all__ = ["ODD", "Raw", "Twice", "bent", "text_of"]
 

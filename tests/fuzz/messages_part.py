@@ -5,16 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
-from fuzz.asgi import Asked
-from fuzz.choices import Choices
-from fuzz.driving import drive
-from fuzz.hostile import hostile
-from fuzz.oracle import Log, faults_of, leavings, watched
-from fuzz.report import Report
-from fuzz.site import ADA, BOB, OPERATOR_TOKEN, Site, open_site
-from fuzz.speech import api, legacy
+from tests.fuzz.asgi import Asked
+from tests.fuzz.choices import Choices
+from tests.fuzz.examples import drive
+from tests.fuzz.hostile import hostile
+from tests.fuzz.oracle import Log, faults_of, leavings, watched
+from tests.fuzz.report import Report
+from tests.fuzz.target import ADA, BOB, OPERATOR_TOKEN, Site, open_site
+from tests.fuzz.valid_requests import api, legacy
+from tests.support.redis_server import PrivateRedis
 
 __all__ = ["attack_with_messages"]
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
-from oracle import Found
 from structlog.testing import capture_logs
 
-from fuzz.asgi import Answer, Asked
-from fuzz.server import CRASH, RESULT
-from fuzz.speech import messages
 from taskmill.store.formats.keys import UNEXPIRING, Keys
+from tests.fuzz.asgi import Answer, Asked
+from tests.fuzz.server import CRASH, RESULT
+from tests.fuzz.valid_requests import messages
+from tests.support.invariants import Found
 
 __all__ = ["ARGUMENT", "Log", "faults_of", "leavings", "telltales", "watched"]
 

@@ -13,15 +13,15 @@ from random import Random
 from types import TracebackType
 from typing import Any, Self
 
-from fuzz.bending import bent_bytes
-from fuzz.choices import Choices
-from fuzz.hostile import hostile
-from fuzz.house import House
-from fuzz.oracle import ARGUMENT, telltales
-from fuzz.report import Report
-from fuzz.server import CRASH, RESULT
-from fuzz.site import INITIALIZE, Site
-from fuzz.speech import Json, envelope
+from tests.fuzz.choices import Choices
+from tests.fuzz.hostile import hostile
+from tests.fuzz.mutation import bent_bytes
+from tests.fuzz.oracle import ARGUMENT, telltales
+from tests.fuzz.processes import House
+from tests.fuzz.report import Report
+from tests.fuzz.server import CRASH, RESULT
+from tests.fuzz.target import INITIALIZE, Site
+from tests.fuzz.valid_requests import Json, envelope
 
 __all__ = ["Host", "attack_stdio"]
 
@@ -44,7 +44,7 @@ class Host:
 
     def __init__(self, house: House) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
-        environment |= {"PYTHONPATH": str(_FOLDER.parent), "TASKMILL_HOME": str(house.folder / "home")}
+        environment |= {"PYTHONPATH": str(_FOLDER.parents[1]), "TASKMILL_HOME": str(house.folder / "home")}
         self.log = house.folder / "stdio.log"
         taskmill, file = Path(sys.executable).with_name("taskmill"), _FOLDER / "guarded_server.py"
         with self.log.open("wb") as log:

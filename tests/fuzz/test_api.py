@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fuzz.api_part import attack_api
+from tests.fuzz.api_part import attack_api
 
 
 @pytest.mark.timeout(240)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fuzz.decoders import DECODERS, Decoder
-from fuzz.decoders_part import attack_decoders, judged
+from tests.fuzz.decoders import DECODERS, Decoder
+from tests.fuzz.decoders_part import attack_decoders, judged
 
 
 @pytest.mark.parametrize("name", DECODERS)

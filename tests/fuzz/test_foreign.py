@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from fuzz.asgi import Asked, exchange
-from fuzz.foreign_part import attack_foreign
-from fuzz.hostile_params import METHODS
-from fuzz.site import ADA, BOB, Site, open_site
-from fuzz.speech import api, bearer, modern
+from tests.fuzz.asgi import Asked, exchange
+from tests.fuzz.foreign_part import attack_foreign
+from tests.fuzz.hostile_params import METHODS
+from tests.fuzz.target import ADA, BOB, Site, open_site
+from tests.fuzz.valid_requests import api, bearer, modern
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 

@@ -1,18 +1,18 @@
 """Tens of thousands of hostile requests of every kind; and flaws put in on purpose, which the judges must see."""
 
 import pytest
-from oracle import read_redis
 from redis.asyncio import Redis
 
-import fuzz.asgi
-from fuzz.asgi import Asked, exchange
-from fuzz.choices import Choices
-from fuzz.hostile import hostile
-from fuzz.hostile_params import METHODS
-from fuzz.messages_part import attack_with_messages
-from fuzz.oracle import ARGUMENT, faults_of, leavings, watched
-from fuzz.plants import PLANTS, planted
-from fuzz.site import Site
+from tests.fuzz import asgi
+from tests.fuzz.asgi import Asked, exchange
+from tests.fuzz.choices import Choices
+from tests.fuzz.hostile import hostile
+from tests.fuzz.hostile_params import METHODS
+from tests.fuzz.messages_part import attack_with_messages
+from tests.fuzz.oracle import ARGUMENT, faults_of, leavings, watched
+from tests.fuzz.planted_faults import PLANTS, planted
+from tests.fuzz.target import Site
+from tests.support.invariants import read_redis
 
 READY = Asked("GET", "/readyz", ((b"host", b"127.0.0.1:8000"),))
 
@@ -33,7 +33,7 @@ async def _nothing(scope: object, receive: object, send: object) -> None:
 
 @pytest.mark.parametrize("flaw", PLANTS)
 async def test_a_flaw_put_in_on_purpose_is_seen(flaw: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuzz.asgi, "PATIENCE", 0.2)
+    monkeypatch.setattr(asgi, "PATIENCE", 0.2)
     with watched() as log:
         answer = await exchange(planted(flaw)(_nothing), READY)
         faults = faults_of(READY, answer) + log.faults()
@@ -73,7 +73,7 @@ async def test_what_redis_must_not_keep_is_seen(redis: Redis) -> None:
 
 def test_what_a_request_said_itself_is_no_telltale() -> None:
     said = Asked("POST", "/mcp", body=b'{"method": "KeyError"}')
-    answer = fuzz.asgi.Answer(404, [(b"content-type", b"application/json")], b'{"data": "KeyError"}', is_whole=True)
+    answer = asgi.Answer(404, [(b"content-type", b"application/json")], b'{"data": "KeyError"}', is_whole=True)
     assert faults_of(said, answer) == []
     assert faults_of(READY, answer) == ["tells of its inside: 'KeyError'"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fuzz.stdio_part import _of_answers, attack_stdio
+from tests.fuzz.stdio_part import _of_answers, attack_stdio
 
 
 @pytest.mark.timeout(240)

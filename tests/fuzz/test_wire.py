@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fuzz import wire_part
-from fuzz.raw_requests import ODD_FRAMES
-from fuzz.wire_part import _faults, attack_wire
+from tests.fuzz import wire_part
+from tests.fuzz.raw_requests import ODD_FRAMES
+from tests.fuzz.wire_part import _faults, attack_wire
 
 
 @pytest.mark.timeout(240)

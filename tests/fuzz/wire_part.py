@@ -7,13 +7,13 @@ from contextlib import suppress
 
 import httpx2
 
-from fuzz.bending import bent_bytes
-from fuzz.choices import Choices
-from fuzz.driving import drive
-from fuzz.house import House
-from fuzz.oracle import telltales
-from fuzz.raw_requests import HONEST, ODD_FRAMES, Pieces
-from fuzz.report import Report
+from tests.fuzz.choices import Choices
+from tests.fuzz.examples import drive
+from tests.fuzz.mutation import bent_bytes
+from tests.fuzz.oracle import telltales
+from tests.fuzz.processes import House
+from tests.fuzz.raw_requests import HONEST, ODD_FRAMES, Pieces
+from tests.fuzz.report import Report
 
 __all__ = ["attack_wire"]
 

@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 import structlog
-from redis_server import PrivateRedis
 
-from .failovers import Failovers, Limits
-from .mutants import MUTANTS
-from .protocol import Bounds, Protocol
-from .search import search
-from .test_model import machine_verdict
+from tests.model.failovers import Failovers, Limits
+from tests.model.mutants import MUTANTS
+from tests.model.protocol import Bounds, Protocol
+from tests.model.search import search
+from tests.model.test_model import machine_verdict
+from tests.support.redis_server import PrivateRedis
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ that decision 0021 names are left out, in `_is_known_gap`.
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
-from .protocol import Violation
+from tests.model.protocol import Violation
 
 __all__ = ["Failovers", "History", "Limits"]
 

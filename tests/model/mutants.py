@@ -14,10 +14,9 @@ from typing import Any
 from unittest import mock
 
 from taskmill.store import scripts
-
-from .failovers import Failovers, Limits
-from .protocol import Bounds, Protocol
-from .search import Findings, search
+from tests.model.failovers import Failovers, Limits
+from tests.model.protocol import Bounds, Protocol
+from tests.model.search import Findings, search
 
 __all__ = ["MUTANTS", "Mutant", "broken_scripts"]
 

@@ -4,8 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from .failovers import Failovers, History
-from .protocol import Protocol, State, Violation
+from tests.model.failovers import Failovers, History
+from tests.model.protocol import Protocol, State, Violation
 
 __all__ = ["Findings", "search"]
 

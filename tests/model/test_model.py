@@ -5,12 +5,12 @@ import io
 from pathlib import Path
 
 import pytest
-from machine import run_machine
 
-from .failovers import Failovers, Limits
-from .mutants import MUTANTS, Mutant, broken_scripts
-from .protocol import Bounds, Protocol
-from .search import search
+from tests.model.failovers import Failovers, Limits
+from tests.model.mutants import MUTANTS, Mutant, broken_scripts
+from tests.model.protocol import Bounds, Protocol
+from tests.model.search import search
+from tests.stateful.lifecycle_machine import run_machine
 
 
 def test_no_state_that_the_protocol_can_reach_breaks_a_promise() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from redis_server import PrivateRedis
+from tests.support.redis_server import PrivateRedis
 
 SERVER = Path(__file__).with_name("server.py")
 TASKMILL = Path(sys.executable).with_name("taskmill")

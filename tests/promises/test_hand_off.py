@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clients.official import Json, Official
-from command_line import Household
+
+from tests.clients.official import Json, Official
+from tests.support.command_line import Household
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
 LONG = bool(os.environ.get("TASKMILL_TEST_LONG"))

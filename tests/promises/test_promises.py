@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.raw_http import RawClient
-from promises.deployment import Deployment, eventually
+
+from tests.clients.raw_http import RawClient
+from tests.promises.deployment import Deployment, eventually
 
 TERMINAL = ("completed", "failed", "cancelled")
 

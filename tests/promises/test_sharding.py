@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clients.raw_http import RawClient, Refused
-from promises.deployment import TASKMILL, Deployment, eventually
-from redis_server import PrivateRedis
+
+from tests.clients.raw_http import RawClient, Refused
+from tests.promises.deployment import TASKMILL, Deployment, eventually
+from tests.support.redis_server import PrivateRedis
 
 SERVER = Path(__file__).with_name("sharded_server.py")
 TOKEN = "an-operator-of-tests"

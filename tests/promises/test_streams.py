@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
-from clients.forwarder import Forwarder
-from clients.official import Json, Official, Program, needed
-from promises.deployment import Deployment
+
+from tests.clients.forwarder import Forwarder
+from tests.clients.official import Json, Official, Program, needed
+from tests.promises.deployment import Deployment
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
 LASTS = 65.0 if os.environ.get("TASKMILL_TEST_LONG") else 0.0

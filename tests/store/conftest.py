@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from depot import Depot
-from oracle import broken_promises, read_redis
 from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
+from tests.support.invariants import broken_promises, read_redis
+from tests.support.store_fixture import Depot
 
 
 @pytest.fixture

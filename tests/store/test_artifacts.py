@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from anyio import fail_after, sleep
-from depot import OWNER, STRANGER, Depot
-from s3_server import BUCKET, s3_server
 
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import (
@@ -24,6 +22,8 @@ from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.artifacts.backends import BLOCK
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
+from tests.support.s3_server import BUCKET, s3_server
+from tests.support.store_fixture import OWNER, STRANGER, Depot
 
 KEYS = {"plain": (), "sealed": (b"k" * 32,)}
 SIZES = [0, 1, 64 * 1024, 64 * 1024 + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17]

@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from depot import OWNER, STRANGER, Depot, question
 
 from taskmill.engine.errors import FenceLost, TaskNotFound
 from taskmill.engine.events import Event
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.store_fixture import OWNER, STRANGER, Depot, question
 
 
 async def pending(depot: Depot) -> str:

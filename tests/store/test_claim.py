@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 from anyio import fail_after, sleep
-from depot import OWNER, Depot
 
 from taskmill.engine.errors import SealBroken, TaskNotFound
 from taskmill.engine.events import Event
@@ -15,6 +14,7 @@ from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed, Claims
 from taskmill.store.scripts import Call
 from taskmill.store.tasks.creation import creation
+from tests.support.store_fixture import OWNER, Depot
 
 
 async def test_a_claimed_task_is_running_under_a_fence_and_a_lease(depot: Depot) -> None:

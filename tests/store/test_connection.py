@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from anyio import fail_after
-from depot import OWNER, Depot
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
 from taskmill.store.claims.heartbeat import Presence
@@ -18,6 +16,8 @@ from taskmill.store.connection.client import connect, open_redis, shown_url
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
+from tests.support.redis_server import PrivateRedis
+from tests.support.store_fixture import OWNER, Depot
 
 PASSWORD = "hunter2secret"
 

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 from arq.jobs import deserialize_job_raw
-from depot import OWNER, STRANGER, Depot
 
 from taskmill.engine.errors import BadArguments, KeyReused, PayloadTooLarge, QuotaExceeded
 from taskmill.engine.events import Event
@@ -14,6 +13,7 @@ from taskmill.engine.status import Move, Status
 from taskmill.store.connection.client import connect
 from taskmill.store.tasks.arq_job import job_from_json
 from taskmill.store.tasks.tasks import TaskStore
+from tests.support.store_fixture import OWNER, STRANGER, Depot
 
 
 async def test_a_created_task_is_pending_and_reads_as_it_was_returned(depot: Depot) -> None:

@@ -3,10 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from depot import DONE, OWNER, Depot, question
 
 from taskmill.engine.outcome import Broke, Fault, Refused, Returned
 from taskmill.engine.status import Status
+from tests.support.store_fixture import DONE, OWNER, Depot, question
 
 SOON = timedelta(milliseconds=50)
 LONG = timedelta(hours=1)

@@ -7,9 +7,7 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 from anyio import fail_after, sleep
-from depot import DONE, Depot
 from redis.asyncio import Redis
-from redis_server import PrivateRedis, SentinelServer, free_port
 
 from taskmill.engine.errors import SettingsError, StoreUnavailable
 from taskmill.store.claims.heartbeat import Presence
@@ -18,6 +16,8 @@ from taskmill.store.connection.sentinel import watched_in
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_redis_settings
+from tests.support.redis_server import PrivateRedis, SentinelServer, free_port
+from tests.support.store_fixture import DONE, Depot
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from depot import OWNER, STRANGER, Depot
 from hypothesis import given
 from hypothesis import strategies as st
-from line_model import Line
 
 from taskmill.engine.principal import principal_of
 from taskmill.store.tasks.creation import creation
+from tests.support.ordering_model import Line
+from tests.support.store_fixture import OWNER, STRANGER, Depot
 
 
 async def create(depot: Depot, count: int, principal: str = OWNER, priority: int = 0) -> list[str]:

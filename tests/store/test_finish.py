@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from anyio import fail_after, sleep
-from depot import DONE, OWNER, Depot, question
 
 from taskmill.engine.errors import OperatorError, TaskNotFound
 from taskmill.engine.events import Event
@@ -14,6 +13,7 @@ from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from taskmill.engine.record import Progress, TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed
+from tests.support.store_fixture import DONE, OWNER, Depot, question
 
 FAILED = Broke(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from depot import DONE, OWNER, Depot, question
 
 from taskmill.engine.errors import FenceLost, SealBroken, TooLargeToKeep
 from taskmill.engine.replay import Entry, step_entry
 from taskmill.store.claims.claims import Claimed, Question
 from taskmill.store.claims.journal import JournalStore, Recorded
+from tests.support.store_fixture import DONE, OWNER, Depot, question
 
 FETCH = step_entry("r1", "fetch", "digest")
 

@@ -4,12 +4,12 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from depot import DONE, OWNER, STRANGER, Depot, question
 
 from taskmill.engine.outcome import Broke, Fault
 from taskmill.engine.record import Lane
 from taskmill.engine.status import Status
 from taskmill.store.claims.claims import Claimed
+from tests.support.store_fixture import DONE, OWNER, STRANGER, Depot, question
 
 ONE = Lane("one", 1)
 TWO = Lane("two", 2)

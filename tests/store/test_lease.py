@@ -2,11 +2,11 @@
 
 import pytest
 from anyio import fail_after, sleep
-from depot import OWNER, Depot, question
 
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.claims.heartbeat import Presence
 from taskmill.store.settings import StoreSettings
+from tests.support.store_fixture import OWNER, Depot, question
 
 
 async def test_a_renewal_moves_the_end_of_the_lease_and_nothing_a_reader_sees(depot: Depot) -> None:

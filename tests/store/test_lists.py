@@ -4,7 +4,6 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from depot import DONE, OWNER, STRANGER, Depot, question
 
 from taskmill.engine.errors import BadCursor
 from taskmill.engine.outcome import Broke, Fault, Refused, Returned
@@ -12,6 +11,7 @@ from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.store.formats.paging import LONGEST_PAGE
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.store_fixture import DONE, OWNER, STRANGER, Depot, question
 
 LISTED = "session:17"
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from anyio import fail_after
-from depot import OWNER, Depot
 
 from taskmill.engine.artifact import Chunk
 from taskmill.engine.errors import ChunkRefused, FenceLost, SealBroken
+from tests.support.store_fixture import OWNER, Depot
 
 CHUNKS: list[Any] = ["one", {"rows": [1, None]}, 7, "", "vier, 四"]
 

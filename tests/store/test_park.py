@@ -3,12 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from depot import DONE, OWNER, Depot, question
-
 from taskmill.engine.events import Event
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed
+from tests.support.store_fixture import DONE, OWNER, Depot, question
 
 YES = {"yes": True}
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from depot import OWNER, Depot, question
 
 from taskmill.engine.events import Event
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move
+from tests.support.store_fixture import OWNER, Depot, question
 
 
 async def test_progress_is_seen_and_leaves_an_event(depot: Depot) -> None:

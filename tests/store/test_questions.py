@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from depot import OWNER, STRANGER, Depot, question
 
 from taskmill.engine.errors import BadArguments, FenceLost, QuestionMismatch, TaskNotFound
 from taskmill.engine.events import Event
@@ -12,6 +11,7 @@ from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.store_fixture import OWNER, STRANGER, Depot, question
 
 YES, NO = {"yes": True}, {"yes": False}
 

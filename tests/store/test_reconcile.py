@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from anyio import fail_after, sleep
 from arq.jobs import deserialize_job_raw
-from depot import Depot
 
 from taskmill.store.tasks.arq_job import job_from_json
+from tests.support.store_fixture import Depot
 
 NOW_AND_THEN = timedelta(milliseconds=1)
 

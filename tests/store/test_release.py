@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from anyio import fail_after, sleep
-from depot import OWNER, Depot, question
 
 from taskmill.engine.events import Event
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
+from tests.support.store_fixture import OWNER, Depot, question
 
 
 async def test_a_released_task_is_pending_again_and_says_why_and_since_when(depot: Depot) -> None:

@@ -5,12 +5,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from depot import DONE, OWNER, STRANGER, Depot
 
 from taskmill.engine.errors import NotRepeatable, QuotaExceeded, TaskNotFound
 from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
 from taskmill.engine.status import Status
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from tests.support.store_fixture import DONE, OWNER, STRANGER, Depot
 
 REFUSED = Refused(-1, "no")
 

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 from anyio import fail_after, sleep
-from depot import DONE, OWNER, Depot, question
-from model.mutants import MUTANTS, Mutant, broken_scripts
-from oracle import broken_promises
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
 from taskmill.engine.errors import OperatorError, StoreUnavailable
 from taskmill.engine.record import Progress
@@ -22,6 +18,10 @@ from taskmill.store.formats.keys import Keys
 from taskmill.store.scripts import Call
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.creation import creation
+from tests.model.mutants import MUTANTS, Mutant, broken_scripts
+from tests.support.invariants import broken_promises
+from tests.support.redis_server import PrivateRedis
+from tests.support.store_fixture import DONE, OWNER, Depot, question
 
 
 async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(depot: Depot) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from depot import DONE, OWNER, Depot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from taskmill.engine.errors import PayloadTooLarge, SealBroken
 from taskmill.engine.outcome import Broke, Fault, Refused, Returned
 from taskmill.store.claims.claims import Question
 from taskmill.store.formats.sealing import Sealer
+from tests.support.store_fixture import DONE, OWNER, Depot
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 SECRET = "hush-hush"

@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 from anyio import fail_after, sleep
-from depot import DONE, OWNER, STRANGER, Depot
-from oracle import broken_promises, read_redis
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import KeyReused, QuotaExceeded, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
@@ -24,6 +21,9 @@ from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.shards import marked, shard_in
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from tests.support.invariants import broken_promises, read_redis
+from tests.support.redis_server import PrivateRedis
+from tests.support.store_fixture import DONE, OWNER, STRANGER, Depot
 
 
 @pytest.fixture(scope="module")

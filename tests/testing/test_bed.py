@@ -12,8 +12,7 @@ from taskmill.testing import ClientKind, TestBed, in_order
 from taskmill.testing.fixture import bed_of
 from taskmill.testing.tasks2025_client import Tasks2025Client
 from taskmill.testing.tasks2026_client import Tasks2026Client
-
-from .tools import GATE, mcp
+from tests.testing.tools import GATE, mcp
 
 own_redis_bed = bed_of(mcp)
 

@@ -9,8 +9,7 @@ from mcp.shared.exceptions import MCPError
 from taskmill.engine.errors import BadArguments
 from taskmill.engine.record import Progress
 from taskmill.testing import Eager
-
-from .tools import Order, mcp
+from tests.testing.tools import Order, mcp
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
-from .stage import Hatchery, Stage
+from tests.support.redis_server import PrivateRedis
+from tests.workers.deployment import Hatchery, Stage
 
 
 @pytest.fixture(scope="session")

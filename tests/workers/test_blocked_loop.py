@@ -1,6 +1,6 @@
 """A tool that blocks the event loop: named in the log, and neither it nor its neighbours lose their lease."""
 
-from .stage import Stage, eventually
+from tests.workers.deployment import Stage, eventually
 
 
 async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_with_its_line_and_costs_nobody_a_lease(

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from taskmill.engine.outcome import Broke, Fault, Refused, Returned
-
-from .stage import Stage, eventually, text_of
+from tests.workers.deployment import Stage, eventually, text_of
 
 EXITS = ["SystemExit", "KeyboardInterrupt", "OutOfOrder"]
 

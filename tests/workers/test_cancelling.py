@@ -10,8 +10,7 @@ from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
-
-from .stage import Stage, eventually
+from tests.workers.deployment import Stage, eventually
 
 
 @pytest.mark.parametrize("tool", ["walk", "march"])

@@ -8,8 +8,7 @@ from time import monotonic
 import pytest
 
 from taskmill.engine.outcome import Broke, Fault
-
-from .stage import HERE, Stage, eventually, text_of
+from tests.workers.deployment import HERE, Stage, eventually, text_of
 
 
 async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds(stage: Stage) -> None:

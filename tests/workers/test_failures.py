@@ -6,9 +6,8 @@ from taskmill.engine.outcome import Broke, Fault, Returned
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import NewTask
 from taskmill.engine.status import Move
-
-from . import tools
-from .stage import Stage, eventually, text_of
+from tests.workers import tools
+from tests.workers.deployment import Stage, eventually, text_of
 
 
 def with_policy(stage: Stage, tool: str, **arguments: object) -> NewTask:

@@ -1,6 +1,6 @@
 """A tool that asks three questions and takes two steps, interrupted between any two awaits by whatever ends a process.
 
-Every order of two interruptions in a row at every place here; `scripts/voyages` sails through every order of six.
+Every order of two interruptions in a row at every place here; `scripts/interruptions` sails through every order of six.
 """
 
 import asyncio
@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis_server import PrivateRedis
 
 from taskmill.engine.outcome import Returned
+from tests.support.redis_server import PrivateRedis
+from tests.workers.deployment import Hatchery, Stage
+from tests.workers.interruption_orders import INTERRUPTIONS, PLACES, TOOLS, Fleet, Voyage, every_order, lines_of
 
-from .stage import Hatchery, Stage
-from .voyages import INTERRUPTIONS, PLACES, TOOLS, Fleet, Voyage, every_order, lines_of
-
-_LENGTH = int(os.environ.get("TASKMILL_TEST_VOYAGES", "2"))
+_LENGTH = int(os.environ.get("TASKMILL_TEST_INTERRUPTIONS", "2"))
 _LINES = 2 if _LENGTH <= 2 else 8
 """Lines that sail side by side: one only waits, most of the time."""
 

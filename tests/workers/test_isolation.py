@@ -10,8 +10,7 @@ import pytest
 
 from taskmill.engine.outcome import Broke, Fault, Returned
 from taskmill.store.tasks.tasks import OPERATOR
-
-from .stage import Stage, WorkerProcess, eventually, text_of
+from tests.workers.deployment import Stage, WorkerProcess, eventually, text_of
 
 ANSWERS = {
     "input-1": {"action": "accept", "content": {"yes": True}},

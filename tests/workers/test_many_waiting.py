@@ -7,8 +7,7 @@ from statistics import median
 import pytest
 
 from taskmill.engine.principal import ANONYMOUS
-
-from .stage import Stage, WorkerProcess, eventually
+from tests.workers.deployment import Stage, WorkerProcess, eventually
 
 MANY = 1000
 BALLAST = 150_000

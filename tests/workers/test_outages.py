@@ -6,9 +6,9 @@ from time import monotonic
 from typing import Self
 
 import pytest
-from redis_server import PrivateRedis
 
-from .stage import Stage, eventually, text_of
+from tests.support.redis_server import PrivateRedis
+from tests.workers.deployment import Stage, eventually, text_of
 
 
 async def outage(stage: Stage, redis: PrivateRedis, seconds: float) -> None:

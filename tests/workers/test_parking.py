@@ -4,13 +4,11 @@ import asyncio
 import signal
 from time import monotonic
 
-from redis_server import PrivateRedis
-
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import TaskView
 from taskmill.store.tasks.tasks import OPERATOR
-
-from .stage import Stage, eventually, text_of
+from tests.support.redis_server import PrivateRedis
+from tests.workers.deployment import Stage, eventually, text_of
 
 YES = {"action": "accept", "content": {"yes": True}}
 

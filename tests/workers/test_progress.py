@@ -8,8 +8,7 @@ import pytest
 
 from taskmill.engine.record import Progress
 from taskmill.store.tasks.tasks import OPERATOR
-
-from .stage import Stage, eventually, text_of
+from tests.workers.deployment import Stage, eventually, text_of
 
 
 @pytest.mark.parametrize("tool", ["count", "count_thread"])

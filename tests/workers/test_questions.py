@@ -6,8 +6,7 @@ from typing import Any
 from taskmill.engine.outcome import Broke, Fault
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.tasks.tasks import OPERATOR
-
-from .stage import Stage, eventually, text_of
+from tests.workers.deployment import Stage, eventually, text_of
 
 YES = {"action": "accept", "content": {"yes": True}}
 NO = {"action": "decline"}

@@ -6,8 +6,7 @@ import pytest
 
 from taskmill.engine.outcome import Broke, Fault, Refused, Returned
 from taskmill.engine.status import Move
-
-from .stage import Stage, eventually, text_of
+from tests.workers.deployment import Stage, eventually, text_of
 
 
 async def test_a_crash_is_retried_with_doubling_delays(stage: Stage) -> None:

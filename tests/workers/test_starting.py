@@ -5,7 +5,7 @@ from itertools import pairwise
 from statistics import median
 from time import monotonic
 
-from .stage import Stage, eventually
+from tests.workers.deployment import Stage, eventually
 
 
 async def test_an_idle_worker_is_woken_by_a_push(stage: Stage) -> None:

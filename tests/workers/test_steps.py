@@ -7,12 +7,11 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from redis_server import PrivateRedis
 
 from taskmill.engine.outcome import Broke, Fault
 from taskmill.engine.principal import ANONYMOUS
-
-from .stage import Stage, eventually, text_of
+from tests.support.redis_server import PrivateRedis
+from tests.workers.deployment import Stage, eventually, text_of
 
 YES = {"action": "accept", "content": {"yes": True}}
 

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 from arq.worker import Retry
-from redis_server import PrivateRedis
 
 from taskmill.engine.outcome import Broke, Fault, Returned
 from taskmill.engine.status import Move
 from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.workers.arq_worker import stock_settings
 from taskmill.workers.settings import WorkerSettings
-
-from . import tools
-from .stage import Stage, WorkerProcess, eventually, text_of
+from tests.support.redis_server import PrivateRedis
+from tests.workers import tools
+from tests.workers.deployment import Stage, WorkerProcess, eventually, text_of
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import pytest
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
-
-from .stage import Stage, eventually, text_of
+from tests.workers.deployment import Stage, eventually, text_of
 
 
 async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> None:

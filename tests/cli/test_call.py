@@ -1,0 +1,211 @@
+"""`taskmill call`: through the real protocol to a running server, or with a stack of its own that ends with it.
+
+What it does at a terminal (a bar, questions, Ctrl-C) is in `test_cli_terminal.py`.
+"""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import PATIENCE, Household, eventually
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with Household(tmp_path) as household:
+        yield household
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+    """A household whose server runs, for calls that need no stack of their own."""
+    with Household(tmp_path_factory.mktemp("shared")).serving() as household:
+        yield household
+
+
+@pytest.fixture
+def url(shared: Household) -> str:
+    return shared.environment["TEST_URL"]
+
+
+class TestToARunningServer:
+    def test_a_plain_tool_returns_at_once(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "add", "a=1", "b=2")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+    def test_the_file_may_be_named_beside_the_url(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "server.py", "add", "a=1", "b=2", "--url", url)
+        assert (done.returncode, done.stdout) == (0, "3\n")
+
+    def test_a_task_is_followed_with_lines_on_standard_error(self, shared: Household, url: str) -> None:
+        with shared.started("call", "--url", url, "dig", "gate=opened") as call:
+            eventually(lambda: "dig: half of the hole (50%)" in call.log.read_text())
+            (shared.folder / "opened").touch()
+            assert call.first_line() == "dug"
+            assert call.process.wait(PATIENCE) == 0
+
+    def test_json_is_the_whole_result(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "dig", "gate=server.py", "--json")
+        assert done.returncode == 0
+        expected = {"content": [{"type": "text", "text": "dug"}], "structuredContent": {"result": "dug"}}
+        assert expected.items() <= json.loads(done.stdout).items()
+
+    def test_structure_without_text_is_printed_as_json(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "figures")
+        assert done.returncode == 0
+        assert json.loads(done.stdout) == {"a": 1}
+
+    def test_arguments_keep_their_types(self, shared: Household, url: str) -> None:
+        shared.write("words.json", '["x", "y"]')
+        done = shared.run("call", "--url", url, "echo", "text=12", "more=@words.json")
+        assert done.stdout == "'12' ['x', 'y']\n"
+        done = shared.run("call", "--url", url, "echo", "--args", '{"text": "a", "more": ["b"]}', "text=c")
+        assert done.stdout == "'c' ['b']\n"
+
+    def test_a_tool_error_is_exit_code_1_and_nothing_on_standard_output(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "stumble")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "the ground was uneven" in done.stderr
+
+    def test_a_tool_error_as_json_is_still_the_result(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "stumble", "--json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["isError"] is True
+
+    def test_an_unknown_tool_lists_those_there_are(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "multiply")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(
+            "taskmill: There is no tool 'multiply'. The server has:\n    add  Add two numbers."
+        )
+
+    def test_an_unknown_argument_lists_those_there_are(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "add", "a=1", "c=2")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("taskmill: add has no argument 'c'. It takes:\n    a  integer, required\n")
+
+    def test_a_question_that_nobody_can_be_asked_fails_the_tool(self, shared: Household, url: str) -> None:
+        """Standard input is no terminal, so the client does not claim that it can ask."""
+        done = shared.run("call", "--url", url, "greet")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "did not declare the elicitation capability" in done.stderr
+
+    def test_a_detached_task_can_be_attached_to(self, shared: Household, url: str) -> None:
+        detached = shared.run("call", "--url", url, "dig", "gate=later", "--detach")
+        assert detached.returncode == 0
+        task_id = detached.stdout.strip()
+        assert f"taskmill call --attach {task_id} --url {url}" in detached.stderr
+        (shared.folder / "later").touch()
+        attached = shared.run("call", "--url", url, "--attach", task_id)
+        assert (attached.returncode, attached.stdout) == (0, "dug\n")
+
+    def test_an_unknown_task_is_not_found(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "--attach", "nothing")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("taskmill: Task not found")
+
+    def test_after_the_timeout_the_task_goes_on(self, shared: Household, url: str) -> None:
+        done = shared.run("call", "--url", url, "dig", "gate=much-later", "--timeout", "2")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "No result within 2 seconds." in done.stderr
+        task_id = done.stderr.split("--attach ")[1].split()[0]
+        (shared.folder / "much-later").touch()
+        assert shared.run("call", "--url", url, "--attach", task_id).stdout == "dug\n"
+
+    def test_an_interrupt_without_a_terminal_leaves_the_task(self, shared: Household, url: str) -> None:
+        with shared.started("call", "--url", url, "dig", "gate=after-that") as call:
+            eventually(lambda: call.log.read_text().count("half of the hole") > 1)
+            call.process.send_signal(signal.SIGINT)
+            assert call.process.wait(PATIENCE) == 130
+        assert "The task goes on." in call.log.read_text()
+
+
+class TestWithAStackOfItsOwn:
+    def test_everything_starts_and_ends_with_the_call(self, house: Household) -> None:
+        (house.folder / "gate").touch()
+        done = house.run("call", "server.py", "dig", "gate=gate")
+        assert (done.returncode, done.stdout) == (0, "dug\n")
+        assert house.processes() == {}
+
+    def test_what_a_tool_prints_is_not_the_result(self, house: Household) -> None:
+        house.write("server.py", PRINTING)
+        done = house.run("call", "server.py", "talk")
+        assert (done.returncode, done.stdout) == (0, "said\n")
+        assert "heard at import" in done.stderr
+        assert "heard in the tool" in done.stderr
+
+    def test_a_detached_task_goes_on_in_a_worker_that_stays(self, house: Household) -> None:
+        detached = house.run("call", "server.py", "dig", "gate=gate", "--detach")
+        assert detached.returncode == 0, detached.stderr
+        task_id = detached.stdout.strip()
+        (worker,) = house.processes("taskmill.cli.main")
+        assert (house.folder / ".taskmill" / "worker.log").exists()
+        (house.folder / "gate").touch()
+        attached = house.run("call", "--attach", task_id, "server.py")
+        assert (attached.returncode, attached.stdout) == (0, "dug\n")
+        assert set(house.processes("taskmill.cli.main")) == {worker}, "the stack of the second call has ended"
+
+    def test_an_interrupted_start_leaves_nothing(self, house: Household) -> None:
+        with house.started("call", "server.py", "dig", "gate=gate") as call:
+            eventually(lambda: house.processes("taskmill.cli.main serve"))
+            call.process.send_signal(signal.SIGTERM)
+            assert call.process.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert house.processes() == {}
+
+    def test_a_killed_call_leaves_nothing(self, house: Household) -> None:
+        with house.started("call", "server.py", "dig", "gate=gate") as call:
+            eventually(lambda: "half of the hole" in call.log.read_text())
+            call.process.kill()
+            call.process.wait(PATIENCE)
+            assert eventually(lambda: not house.processes())
+
+    def test_a_file_without_a_server_is_said_once(self, house: Household) -> None:
+        house.write("empty.py", "")
+        done = house.run("call", "empty.py", "dig", "gate=gate")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("taskmill: empty.py has no server object at its top level.") == 1
+        assert house.processes() == {}
+
+
+class TestTheCommandLine:
+    def test_nobody_at_the_url_is_one_line_and_69(self, house: Household) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            url = f"http://127.0.0.1:{probe.getsockname()[1]}/mcp"
+        done = house.run("call", "--url", url, "add", "a=1")
+        assert (done.returncode, done.stdout, done.stderr) == (69, "", f"taskmill: No MCP server answers at {url}.\n")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["server.py"], "Say what to call"),
+            ([], "Say what to call"),
+            (["--attach", "x"], "Say which server has the task"),
+            (["--attach", "x", "server.py", "dig"], "--attach takes no tool"),
+            (["--attach", "x", "server.py", "--detach"], "--detach goes with a call"),
+            (["server.py", "dig", "--nonsense"], "No such option: --nonsense"),
+        ],
+    )
+    def test_what_cannot_be_meant_is_exit_code_2(self, house: Household, words: list[str], said: str) -> None:
+        done = house.run("call", *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+    def test_the_version_is_told(self, house: Household) -> None:
+        assert house.run("--version").stdout.startswith("taskmill ")
+
+
+PRINTING = """
+from taskmill.server import TaskServer
+
+print("heard at import")
+mcp = TaskServer("Tests")
+
+@mcp.tool(task=True)
+async def talk() -> str:
+    print("heard in the tool", flush=True)
+    return "said"
+"""

@@ -1,0 +1,387 @@
+"""`taskmill install`: each host's file, what must stay in it, and everything that keeps it from being touched."""
+
+import json
+import resource
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskmill.cli.errors import UsageFault
+from taskmill.cli.install.command import Wish, install
+from taskmill.cli.install.config_file import read_config
+from taskmill.cli.install.hosts import HOSTS, HostName, configuration_of
+from taskmill.engine.errors import OperatorError, ServerLoadError
+from tests.clients.raw_stdio import RawHost
+from tests.support.command_line import Household, Screen
+
+SERVER = '''
+from taskmill.server import TaskServer
+
+print("printed by the author")
+mcp = TaskServer("My tools!")
+
+
+@mcp.tool(task=True)
+async def work() -> str:
+    """Work."""
+    return "worked"
+'''
+WISH = Wish(HostName.CURSOR, "server.py", name=None, env=(), remove=None, for_user=False, dry_run=False, yes=True)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's home, and a project in it that is the working directory."""
+    home = tmp_path / "home"
+    project = home / "project"
+    project.mkdir(parents=True)
+    (project / "server.py").write_text(SERVER)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.chdir(project)
+    return home
+
+
+def entry_of(home: Path, **more: Any) -> dict[str, Any]:
+    command = str(Path(sys.executable).with_name("taskmill"))
+    return {"command": command, "args": ["stdio", str(home / "project" / "server.py")], **more}
+
+
+def written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def backups_of(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.*.backup"))
+
+
+class TestHosts:
+    @pytest.mark.parametrize(
+        ("host", "for_user", "file", "key", "kind"),
+        [
+            ("claude-desktop", False, ".config/Claude/claude_desktop_config.json", "mcpServers", {}),
+            ("claude-code", False, "project/.mcp.json", "mcpServers", {"type": "stdio"}),
+            ("claude-code", True, ".claude.json", "mcpServers", {"type": "stdio"}),
+            ("vscode", False, "project/.vscode/mcp.json", "servers", {"type": "stdio"}),
+            ("vscode", True, ".config/Code/User/mcp.json", "servers", {"type": "stdio"}),
+            ("cursor", False, "project/.cursor/mcp.json", "mcpServers", {"type": "stdio"}),
+            ("cursor", True, ".cursor/mcp.json", "mcpServers", {"type": "stdio"}),
+        ],
+    )
+    def test_each_gets_its_entry_where_it_looks_for_it(
+        self, home: Path, host: str, for_user: bool, file: str, key: str, kind: dict[str, str]
+    ) -> None:
+        wish = replace(WISH, host=HostName(host), for_user=for_user)
+        install(wish)
+        assert json.loads((home / file).read_text()) == {key: {"my-tools": kind | entry_of(home)}}
+        assert (home / file).read_text().endswith("}\n")
+        install(replace(wish, target=None, remove="my-tools"))
+        assert json.loads((home / file).read_text()) == {key: {}}
+
+    @pytest.mark.parametrize(
+        ("host", "platform", "environment", "expected"),
+        [
+            ("claude-desktop", "darwin", {}, "Library/Application Support/Claude/claude_desktop_config.json"),
+            ("claude-desktop", "win32", {"APPDATA": "/r"}, "/r/Claude/claude_desktop_config.json"),
+            ("claude-desktop", "win32", {}, "AppData/Roaming/Claude/claude_desktop_config.json"),
+            ("claude-desktop", "linux", {"XDG_CONFIG_HOME": "/c"}, "/c/Claude/claude_desktop_config.json"),
+            ("vscode", "darwin", {}, "Library/Application Support/Code/User/mcp.json"),
+            ("vscode", "linux", {}, ".config/Code/User/mcp.json"),
+            ("cursor", "darwin", {}, ".cursor/mcp.json"),
+            ("claude-code", "win32", {}, ".claude.json"),
+        ],
+    )
+    def test_platforms_differ(self, host: str, platform: str, environment: dict[str, str], expected: str) -> None:
+        home = Path("/home/ada")
+        found = configuration_of(HOSTS[HostName(host)], None, home, environment, platform)
+        assert found == home / expected
+
+    def test_a_host_can_start_what_was_installed(self, tmp_path: Path) -> None:
+        """From its file alone: the working directory and the environment are the host's."""
+        house = Household(tmp_path)
+        house.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
+        done = house.run("install", "claude-desktop", "server.py", "--yes", "--env", "TASKMILL_PREFIX=mine")
+        assert done.returncode == 0, done.stderr
+        file = tmp_path / "config" / "Claude" / "claude_desktop_config.json"
+        (entry,) = json.loads(file.read_text())["mcpServers"].values()
+        bare = {key: house.environment[key] for key in ("HOME", "XDG_STATE_HOME", "TEST_HOUSE")}
+        command = [entry["command"], *entry["args"]]
+        try:
+            with RawHost.started(
+                command, bare | {"PATH": "/usr/bin:/bin"} | entry["env"], Path("/"), tmp_path / "log"
+            ) as host:
+                assert "dig" in [tool["name"] for tool in host.request("tools/list")["tools"]]
+        finally:
+            house.clear()
+
+
+class TestWhatStays:
+    OTHERS = (
+        '{\r\n\t"theme" : "dark",\r\n\t"mcpServers": {\r\n\t\t"b": {"command":"x"},\r\n'
+        '\t\t"a": {"url": "http://y"}\r\n\t},\r\n\t"z": [1,2 ]\r\n}'
+    )
+
+    def test_every_other_character(self, home: Path) -> None:
+        file = written(home / ".cursor" / "mcp.json", self.OTHERS)
+        file.chmod(0o640)
+        install(replace(WISH, for_user=True))
+        text = file.read_bytes().decode()
+        at = text.index(',\r\n\t\t"my-tools"')
+        added = len(text) - len(self.OTHERS)
+        assert text[:at] + text[at + added :] == self.OTHERS
+        assert list(json.loads(text)["mcpServers"]) == ["b", "a", "my-tools"]
+        assert stat.S_IMODE(file.stat().st_mode) == 0o640
+        (backup,) = backups_of(file)
+        assert backup.read_bytes().decode() == self.OTHERS
+        assert stat.S_IMODE(backup.stat().st_mode) == 0o640
+
+        install(replace(WISH, for_user=True, target=None, remove="my-tools"))
+        assert file.read_bytes().decode() == self.OTHERS
+        assert len(backups_of(file)) == 2, "no backup takes another's place"
+        assert sorted(path.name for path in file.parent.iterdir()) == sorted(
+            [file.name, *(path.name for path in backups_of(file))]
+        ), "nothing is left lying about"
+
+    def test_the_second_time_nothing_happens(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        install(WISH)
+        file = home / "project" / ".cursor" / "mcp.json"
+        before = file.stat()
+        capsys.readouterr()
+        install(replace(WISH, yes=False))
+        assert capsys.readouterr().out.startswith("taskmill: Nothing to change: Cursor has my-tools in ")
+        assert file.stat() == before
+        assert backups_of(file) == []
+
+    def test_what_the_user_has_added_to_our_entry(self, home: Path) -> None:
+        old = {"type": "stdio", "disabled": True, "command": "/old/taskmill", "args": entry_of(home)["args"]}
+        old["env"] = {"TOKEN": "t", "LEVEL": "1"}
+        file = written(home / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"mine": old}}, indent=4))
+        install(replace(WISH, for_user=True, env=("LEVEL=2",)))
+        expected = old | {"command": entry_of(home)["command"], "env": {"TOKEN": "t", "LEVEL": "2"}}
+        assert json.loads(file.read_text()) == {"mcpServers": {"mine": expected}}, "under the name that it has"
+
+    def test_comments_of_vs_code(self, home: Path) -> None:
+        text = '// mine\n{\n  "inputs": [], // none\n  "servers": {\n    // no servers yet\n  },\n}\n'
+        file = written(home / "project" / ".vscode" / "mcp.json", text)
+        install(replace(WISH, host=HostName.VSCODE))
+        for comment in ("// mine", "// none", "// no servers yet"):
+            assert comment in file.read_text()
+        install(replace(WISH, host=HostName.VSCODE, target=None, remove="my-tools"))
+        assert file.read_text() == text
+
+    def test_a_symbolic_link_is_followed(self, home: Path) -> None:
+        real = written(home / "dotfiles" / "cursor.json", '{"mcpServers": {}}')
+        link = home / ".cursor" / "mcp.json"
+        link.parent.mkdir()
+        link.symlink_to("../dotfiles/cursor.json")
+        install(replace(WISH, for_user=True))
+        assert link.is_symlink()
+        assert json.loads(real.read_text())["mcpServers"] == {"my-tools": {"type": "stdio"} | entry_of(home)}
+        assert backups_of(real)
+
+    def test_a_byte_order_mark(self, home: Path) -> None:
+        file = written(home / ".cursor" / "mcp.json", "\ufeff{}")
+        install(replace(WISH, for_user=True))
+        assert file.read_bytes().startswith(b"\xef\xbb\xbf{")
+
+    @pytest.mark.parametrize("text", ["", " \n"])
+    def test_an_empty_file_is_filled(self, home: Path, text: str) -> None:
+        file = written(home / ".cursor" / "mcp.json", text)
+        install(replace(WISH, for_user=True))
+        assert list(json.loads(file.read_text())["mcpServers"]) == ["my-tools"]
+
+    def test_a_new_file_with_a_secret_is_private(self, home: Path) -> None:
+        install(replace(WISH, env=("TOKEN=a=b",)))
+        file = home / "project" / ".cursor" / "mcp.json"
+        assert json.loads(file.read_text())["mcpServers"]["my-tools"]["env"] == {"TOKEN": "a=b"}
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_a_change_by_somebody_else_in_the_meantime(self, home: Path) -> None:
+        file = written(home / ".cursor" / "mcp.json", "{}")
+        config = read_config(file)
+        file.write_text('{"new": 1}')
+        with pytest.raises(OperatorError, match="changed meanwhile"):
+            config.replace("{ }", private=False)
+        assert file.read_text() == '{"new": 1}'
+        assert backups_of(file) == []
+
+    def test_a_disk_that_is_full(self, home: Path) -> None:
+        file = written(home / ".cursor" / "mcp.json", "{}")
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+        try:
+            with pytest.raises(OperatorError, match="Cannot write"):
+                read_config(file).replace('{"a": 1}', private=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [(path, path.read_text()) for path in file.parent.iterdir()] == [(file, "{}")]
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("source", "file", "name"),
+        [
+            (SERVER, "server.py", "my-tools"),
+            (SERVER.replace('"My tools!"', ""), "weather.py", "weather"),
+            (SERVER.replace('"My tools!"', ""), "server.py", "project"),
+            (SERVER.replace("My tools!", "Größe 2"), "server.py", "gr-e-2"),
+            (SERVER.replace("My tools!", "天気"), "server.py", "taskmill"),
+        ],
+    )
+    def test_the_server_gives_its_name(self, home: Path, source: str, file: str, name: str) -> None:
+        (home / "project" / file).write_text(source)
+        install(replace(WISH, target=file))
+        assert list(json.loads((home / "project" / ".cursor" / "mcp.json").read_text())["mcpServers"]) == [name]
+
+    def test_an_object_in_a_file_keeps_its_name(self, home: Path) -> None:
+        install(replace(WISH, target="server.py:mcp", name="chosen"))
+        file = home / "project" / ".cursor" / "mcp.json"
+        entry = json.loads(file.read_text())["mcpServers"]["chosen"]
+        assert entry["args"] == ["stdio", f"{home / 'project' / 'server.py'}:mcp"]
+
+    def test_a_module_is_taken_as_it_is_written(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is found in any working directory, as an installed package is."""
+        written(home / "site" / "toolbox" / "tools.py", SERVER)
+        monkeypatch.syspath_prepend(str(home / "site"))
+        install(replace(WISH, target="toolbox.tools:mcp"))
+        file = home / "project" / ".cursor" / "mcp.json"
+        assert json.loads(file.read_text())["mcpServers"]["my-tools"]["args"] == ["stdio", "toolbox.tools:mcp"]
+
+
+class TestRefusals:
+    def refused(self, wish: Wish, kind: type[Exception] = UsageFault) -> str:
+        with pytest.raises(kind) as caught:
+            install(wish)
+        return str(caught.value)
+
+    def test_a_name_that_starts_something_else(self, home: Path) -> None:
+        text = '{"mcpServers": {"my-tools": {"command": "npx", "args": ["stdio", "x"]}, "remote": {"url": "http://x"}}}'
+        file = written(home / ".cursor" / "mcp.json", text)
+        wish = replace(WISH, for_user=True)
+        assert "'my-tools' in" in (said := self.refused(wish))
+        assert "--name" in said
+        assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="my-tools"))
+        assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="remote"))
+        assert "'absent'" in self.refused(replace(wish, target=None, remove="absent"))
+        assert file.read_text() == text
+        install(replace(wish, name="other"))
+        assert list(json.loads(file.read_text())["mcpServers"]) == ["my-tools", "remote", "other"]
+
+    def test_a_name_of_another_of_our_servers(self, home: Path) -> None:
+        install(WISH)
+        (home / "project" / "second.py").write_text(SERVER)
+        assert "starts something else already" in self.refused(replace(WISH, target="second.py"))
+
+    @pytest.mark.parametrize("host", ["claude-desktop", "claude-code", "cursor"])
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            pytest.param('{"mcpServers": {},}', "line 1, column 18: a comma before the closing bracket", id="comma"),
+            pytest.param("{\n  // note\n}", "line 2, column 3", id="comment"),
+            pytest.param("[]", "the whole is not an object", id="a list"),
+            pytest.param('{"mcpServers": []}', '"mcpServers" is not an object', id="servers in a list"),
+            pytest.param('{"mcpServers": {}, "mcpServers": {}}', '"mcpServers" is there twice', id="twice"),
+        ],
+    )
+    def test_a_file_of_another_form(self, home: Path, host: str, text: str, said: str) -> None:
+        wish = replace(WISH, host=HostName(host), for_user=True)
+        file = configuration_of(HOSTS[wish.host], None, home, {})
+        written(file, text)
+        message = self.refused(wish)
+        assert f"so it is left alone: {said}" in message
+        snippet = message[message.index("\n{") :]
+        assert list(json.loads(snippet)["mcpServers"]) == ["my-tools"], "to be pasted"
+        assert "left alone" in self.refused(replace(wish, target=None, remove="my-tools"))
+        assert file.read_text() == text
+        assert backups_of(file) == []
+
+    def test_a_file_that_is_not_text(self, home: Path) -> None:
+        file = written(home / ".cursor" / "mcp.json", "")
+        file.write_bytes('{"a": "ü"}'.encode("utf-16"))
+        assert "is not UTF-8 text" in self.refused(replace(WISH, for_user=True))
+
+    def test_a_folder_in_the_files_place(self, home: Path) -> None:
+        (home / ".cursor" / "mcp.json").mkdir(parents=True)
+        assert "Cannot read" in self.refused(replace(WISH, for_user=True), OperatorError)
+
+    def test_a_file_that_is_no_server(self, home: Path) -> None:
+        (home / "project" / "empty.py").write_text("x = 1\n")
+        assert "has no server object" in self.refused(replace(WISH, target="empty.py"), ServerLoadError)
+        assert "There is no file" in self.refused(replace(WISH, target="absent.py"), ServerLoadError)
+        (home / "project" / "broken.py").write_text("1 / 0\n")
+        assert "traceback above" in self.refused(replace(WISH, target="broken.py"), ServerLoadError)
+        assert not (home / "project" / ".cursor").exists()
+
+    def test_a_module_that_is_found_from_here_only(self, home: Path) -> None:
+        (home / "project" / "only_here.py").write_text(SERVER)
+        assert "name its file instead" in self.refused(replace(WISH, target="only_here:mcp"))
+
+    def test_a_path_that_the_host_would_rewrite(self, home: Path) -> None:
+        written(home / "project" / "${x}" / "server.py", SERVER)
+        assert "for a variable" in self.refused(replace(WISH, target="${x}/server.py"))
+        install(replace(WISH, host=HostName.CLAUDE_DESKTOP, target="${x}/server.py"))
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"target": None}, "Say which server"),
+            ({"name": "my tools"}, "'my tools' cannot be a server's name"),
+            ({"name": ""}, "'' cannot be a server's name"),
+            ({"env": ("TOKEN",)}, "'TOKEN' is not a variable"),
+            ({"env": ("A-B=1",)}, "'A-B=1' is not a variable"),
+            ({"env": ("A=1", "A=2")}, "A is given twice"),
+            ({"remove": "x", "target": "server.py"}, "--remove takes"),
+        ],
+    )
+    def test_words_that_do_not_fit(self, home: Path, changes: dict[str, Any], said: str) -> None:
+        assert said in self.refused(replace(WISH, **changes))
+        assert not (home / "project" / ".cursor").exists()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with Household(tmp_path, {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}) as household:
+        household.write("server.py", SERVER)
+        yield household
+
+
+class TestCommand:
+    def test_without_a_terminal_it_wants_to_be_told(self, house: Household) -> None:
+        done = house.run("install", "cursor", "server.py")
+        assert done.returncode == 2
+        assert '+    "my-tools": {' in done.stdout
+        assert "printed by the author" not in done.stdout
+        assert "--yes" in done.stderr
+        assert not (house.folder / ".cursor").exists()
+
+    def test_a_dry_run_shows_and_changes_nothing(self, house: Household) -> None:
+        done = house.run("install", "vscode", "server.py", "--dry-run", TASKMILL_REDIS_URL="redis://:secret@x")
+        assert done.returncode == 0
+        assert done.stdout.startswith("--- /dev/null\n+++ ")
+        assert "TASKMILL_REDIS_URL" in done.stderr
+        assert "secret" not in done.stdout + done.stderr
+        assert not (house.folder / ".vscode").exists()
+
+    def test_an_unknown_host_is_answered_with_those_there_are(self, house: Household) -> None:
+        done = house.run("install", "emacs", "server.py")
+        assert done.returncode == 2
+        for host in HostName:
+            assert host in done.stderr
+
+    @pytest.mark.parametrize(("answer", "is_changed"), [("y", True), ("n", False), ("", False)])
+    def test_at_a_terminal_it_asks(self, house: Household, answer: str, is_changed: bool) -> None:
+        with closing(Screen(house, ["install", "cursor", "server.py"])) as screen:
+            screen.wait_for('"my-tools"')
+            screen.wait_for("[y/N] ")
+            screen.type(f"{answer}\n")
+            screen.wait_for("Now Cursor has my-tools" if is_changed else "Nothing was changed")
+            assert screen.end() == 0
+        assert (house.folder / ".cursor" / "mcp.json").exists() == is_changed

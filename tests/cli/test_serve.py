@@ -1,0 +1,206 @@
+"""`taskmill serve` and `taskmill worker` as somebody starts them by hand, and a stock arq worker beside them."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import PATIENCE, Household, Started, eventually, is_ready
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with Household(tmp_path) as household:
+        yield household
+
+
+def port_of(url: str) -> int:
+    return int(url.split(":")[2].split("/")[0])
+
+
+def end(started: Started, number: int = signal.SIGTERM) -> int:
+    started.process.send_signal(number)
+    return started.process.wait(PATIENCE)
+
+
+class TestServe:
+    def test_port_0_takes_a_free_one_and_says_which(self, house: Household) -> None:
+        with house.started("serve", "server.py", "--port", "0") as server:
+            line = server.first_line()
+            assert line.endswith("tools: add, echo, figures, dig (task), greet (task), stumble (task)")
+            port = port_of(line.split()[1])
+            assert is_ready(port)
+            assert end(server) == 0
+            assert not is_ready(port)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_it_ends_in_order_when_told_to(self, house: Household, number: int) -> None:
+        house.write("server.py", LIFESPAN)
+        with house.started("serve", "server.py", "--port", "0") as server:
+            server.first_line()
+            assert end(server, number) == 0
+        assert (house.folder / "lifespan").read_text() == "in out "
+
+    def test_a_taken_port_is_one_clear_error(self, house: Household) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            done = house.run("serve", "server.py", "--port", str(port))
+        assert done.returncode == 1
+        expected = f"taskmill: Cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another one"
+        assert done.stderr.startswith(expected)
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_an_open_address_without_allowed_hosts_is_refused(self, house: Household) -> None:
+        done = house.run("serve", "server.py", "--host", "0.0.0.0", "--port", "0")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "--allowed-hosts" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_an_open_address_with_allowed_hosts_is_served_under_the_first(self, house: Household) -> None:
+        words = ("--host", "0.0.0.0", "--port", "0", "--allowed-hosts", "tools.example.com,other.example.com")
+        with house.started("serve", "server.py", *words) as server:
+            assert server.url().startswith("http://tools.example.com:")
+
+    def test_settings_that_cannot_work_name_the_variable(self, house: Household) -> None:
+        done = house.run("serve", "server.py", "--port", "99999")
+        assert done.returncode == 2
+        assert "TASKMILL_PORT" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+    def test_what_the_author_says_about_the_store_beats_the_environment(self, house: Household) -> None:
+        house.write("server.py", AUTHORED)
+        done = house.run("serve", "server.py", "--port", "0", TASKMILL_REDIS_URL="redis://127.0.0.1:1")
+        assert done.returncode == 2
+        assert "is not a Redis address" in done.stderr
+
+    def test_a_crash_of_the_authors_lifespan_ends_it(self, house: Household) -> None:
+        house.write("server.py", LIFESPAN.replace("# here", "raise RuntimeError('no database')"))
+        done = house.run("serve", "server.py", "--port", "0")
+        assert done.returncode == 1
+        assert "RuntimeError: no database" in done.stderr
+
+
+class TestWorker:
+    def test_it_drains_and_ends_with_0(self, house: Household) -> None:
+        with house.started("worker", "server.py") as worker:
+            eventually(lambda: "worker.started" in worker.log.read_text())
+            assert end(worker) == 0
+        assert "worker.stopped" in worker.log.read_text()
+
+    def test_it_ends_by_itself_when_it_is_idle(self, house: Household) -> None:
+        assert house.run("worker", "server.py", "--idle-exit", "0.2").returncode == 0
+
+    def test_a_plain_tool_that_does_not_stop_does_not_keep_it(self, house: Household) -> None:
+        """A thread cannot be killed; the process does not wait for it once its task was given back."""
+        house.write("server.py", STUCK)
+        with house.started("run", "server.py", "--port", "0") as command:
+            url = command.url()
+            called = house.run("call", "--url", url, "stuck", "--detach")
+            assert called.returncode == 0, called.stderr
+            eventually(lambda: (house.folder / "stuck").exists())
+            assert end(command) == 0
+        assert eventually(lambda: not house.processes("taskmill.cli.main"))
+
+
+class TestQueues:
+    def test_a_worker_that_is_told_of_a_queue_no_tool_uses_warns_of_it_with_those_there_are(
+        self, house: Household
+    ) -> None:
+        done = house.run("worker", "server.py", "--queue", "defualt", "--queue", "default", "--idle-exit", "0.1")
+        assert done.returncode == 0
+        (warning,) = [line for line in done.stderr.splitlines() if "queue.unused" in line]
+        assert "defualt" in warning
+        assert '["default"]' in warning
+
+    def test_names_that_no_queue_can_have_are_refused(self, house: Household) -> None:
+        done = house.run("worker", "server.py", "--queue", "a b")
+        assert done.returncode == 2
+        assert "TASKMILL_QUEUE" in done.stderr
+
+    def test_a_stock_worker_says_that_it_serves_one(self, house: Household) -> None:
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("arq")), "taskmill.cli.arq.WorkerSettings"],
+            env=house.environment | {"TASKMILL_SERVER": "server.py", "TASKMILL_QUEUE": "a,b"},
+            cwd=house.folder,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.stderr.strip() == "taskmill: An arq worker serves one queue, not a,b: start one for each."
+
+
+class TestStockWorker:
+    def arq(self, house: Household, **environment: str) -> subprocess.Popen[str]:
+        program = str(Path(sys.executable).with_name("arq"))
+        return subprocess.Popen(
+            [program, "taskmill.cli.arq.WorkerSettings"],
+            env=house.environment | environment,
+            cwd=house.folder,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def test_it_runs_tasks(self, house: Household) -> None:
+        with house.started("serve", "server.py", "--port", "0") as server:
+            url = server.url()
+            worker = self.arq(house, TASKMILL_SERVER="server.py")
+            try:
+                done = house.run("call", "--url", url, "dig", "gate=server.py", "--json")
+                assert json.loads(done.stdout)["content"] == [{"type": "text", "text": "dug"}]
+            finally:
+                worker.terminate()
+                worker.communicate(timeout=PATIENCE)
+
+    def test_without_a_file_it_says_what_to_set(self, house: Household) -> None:
+        worker = self.arq(house)
+        _, said = worker.communicate(timeout=PATIENCE)
+        assert worker.returncode == 2
+        assert said.startswith("taskmill: Say which server's tasks to run: set TASKMILL_SERVER")
+
+
+LIFESPAN = """
+from contextlib import asynccontextmanager
+from taskmill.server import TaskServer
+
+def note(word):
+    with open("lifespan", "a") as file:
+        file.write(word)
+
+@asynccontextmanager
+async def lifespan(server):
+    note("in ")
+    # here
+    yield {}
+    note("out ")
+
+mcp = TaskServer("Tests", lifespan=lifespan)
+"""
+
+AUTHORED = """
+from taskmill.server import TaskServer
+from taskmill.store.settings import StoreSettings
+
+mcp = TaskServer("Tests", store=StoreSettings(redis_url="nonsense://"))
+"""
+
+STUCK = '''
+import time
+from pathlib import Path
+from taskmill.server import TaskServer
+
+mcp = TaskServer("Tests")
+
+@mcp.tool(task=True)
+def stuck() -> None:
+    """Never end."""
+    Path("stuck").touch()
+    while True:
+        time.sleep(0.1)
+'''

@@ -1,0 +1,589 @@
+"""`taskmill stdio` under real hosts: both eras, what may stand on standard output, workers that outlive it, its end."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import stat
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio import fail_after, sleep
+from mcp.client import Client
+from mcp.client.session import ClientRequestContext
+from mcp.client.stdio import StdioServerParameters
+from mcp.types import ElicitRequestParams, ElicitResult, TextContent
+from pydantic import TypeAdapter
+
+from taskmill.cli.stdio.on_demand_worker import Post, Standby
+from taskmill.cli.stdio.state_folder import states_of_user
+from taskmill.store.settings import StoreSettings
+from tests.clients.raw_stdio import RawHost
+from tests.clients.sdk_extension import TasksExtension
+from tests.support.command_line import PATIENCE, SERVER, Household, Screen, eventually
+
+WORKER = "taskmill.cli.main worker"
+LOUD = """
+import os, subprocess, sys
+print("printed while it was loaded")
+subprocess.run(["echo", "said by a child"])
+assert sys.stdin.read() == "", "somebody else reads what the host sends"
+"""
+LOUD_TOOL = '''
+@mcp.tool()
+async def shout() -> str:
+    """Print, and have a child print."""
+    print("printed by a tool")
+    subprocess.run(["echo", "said by the child of a tool"])
+    os.write(1, b"written to descriptor 1\\n")
+    return "shouted"
+'''
+
+
+def new_household(folder: Path) -> Household:
+    """One whose data directory is the one of a host's server; a lease so long that no rescue can come from it."""
+    household = Household(folder)
+    del household.environment["TASKMILL_HOME"]
+    household.environment |= {"XDG_STATE_HOME": str(folder / "state"), "TASKMILL_LEASE": "300"}
+    household.write("server.py", LOUD + SERVER + LOUD_TOOL)
+    return household
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    with new_household(tmp_path) as household:
+        yield household
+
+
+@pytest.fixture(scope="module")
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+    with new_household(tmp_path_factory.mktemp("stdio")) as household:
+        yield household
+
+
+def raw_host(
+    house: Household, *words: str, file: str = "server.py", folder: Path = Path("/")
+) -> AbstractContextManager[RawHost]:
+    command = house.command("stdio", str(house.folder / file), *words)
+    return RawHost.started(command, house.environment, folder, house.folder / "stdio.log")
+
+
+def official_host(house: Household, **options: Any) -> Client:
+    command, *words = house.command("stdio", str(house.folder / "server.py"))
+    return Client(StdioServerParameters(command=command, args=words, env=house.environment, cwd="/"), **options)
+
+
+def workers(house: Household) -> set[int]:
+    return set(house.processes(WORKER))
+
+
+def wait_until(host: RawHost, task_id: str, words: str) -> dict[str, Any]:
+    """The task, once its status or what it says of itself has these words."""
+
+    def look() -> dict[str, Any] | None:
+        task = host.task(task_id)
+        return task if words in f"{task['status']} {task.get('statusMessage', '')}" else None
+
+    found = eventually(look)
+    assert found is not None
+    return found
+
+
+def result_of(task: dict[str, Any]) -> str:
+    return str(task["result"]["content"][0]["text"])
+
+
+def worker_log(house: Household) -> str:
+    (data,) = (house.folder / "state" / "taskmill").iterdir()
+    log = data / "worker.log"
+    return log.read_text() if log.exists() else ""
+
+
+def text_of(result: Any) -> str:
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+async def say_who(context: ClientRequestContext, question: ElicitRequestParams) -> ElicitResult:
+    return ElicitResult(action="accept", content={"name": "Ada", "age": 36, "vip": True})
+
+
+class TestEras:
+    """The official client, unmodified, in each way to open a connection."""
+
+    @pytest.mark.parametrize(
+        ("options", "is_held"),
+        [
+            pytest.param({"mode": "2026-07-28", "extensions": [TasksExtension()]}, False, id="tasks-2026"),
+            pytest.param({"mode": "auto"}, True, id="plain-2026"),
+            pytest.param({"mode": "legacy"}, True, id="plain-2025"),
+        ],
+    )
+    async def test_a_task_tool_runs_to_its_result(
+        self, shared_house: Household, options: dict[str, Any], is_held: bool
+    ) -> None:
+        gate = shared_house.folder / f"gate-{options['mode']}"
+        told = []
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            told.append((done, total, message))
+            gate.touch()
+
+        if not is_held:
+            gate.touch()
+        async with official_host(shared_house, **options) as client:
+            result = await client.call_tool("dig", {"gate": str(gate)}, progress_callback=progress)
+        assert text_of(result) == "dug"
+        assert bool(told) == is_held, "a task tells its progress in its status"
+
+    async def test_a_client_of_2025_is_asked_the_tools_question(self, shared_house: Household) -> None:
+        async with official_host(shared_house, mode="legacy", elicitation_callback=say_who) as client:
+            assert text_of(await client.call_tool("greet", {})) == "accept name='Ada' age=36 vip=True"
+
+    async def test_a_client_of_2026_is_asked_the_tools_question(self, shared_house: Household) -> None:
+        extension = TasksExtension(elicit=say_who)
+        options = {"mode": "2026-07-28", "extensions": [extension], "elicitation_callback": say_who}
+        async with official_host(shared_house, **options) as client:
+            assert text_of(await client.call_tool("greet", {})) == "accept name='Ada' age=36 vip=True"
+
+    async def test_a_tool_that_is_no_task_runs_in_the_server_itself(self, shared_house: Household) -> None:
+        async with official_host(shared_house) as client:
+            assert text_of(await client.call_tool("add", {"a": 1, "b": 2})) == "3"
+
+
+@pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
+def test_nothing_but_the_protocol_is_on_standard_output(shared_house: Household, era: str) -> None:
+    message = TypeAdapter(dict[str, Any])
+    with raw_host(shared_house) as host:
+        if era == "2025-11-25":
+            assert host.initialize()["protocolVersion"] == era
+        called = host.request("tools/call", {"name": "shout", "arguments": {}})
+        assert called["content"][0]["text"] == "shouted"
+        host.close_input()
+        assert host.process.wait(PATIENCE) == 0
+        host._reader.join(PATIENCE)
+        assert {message.validate_json(line)["jsonrpc"] for line in host.lines} == {"2.0"}
+    log = host.log.read_text()
+    for said in (
+        "printed while it was loaded",
+        "said by a child",
+        "printed by a tool",
+        "said by the child of a tool",
+        "written to descriptor 1",
+        "stdio.started",
+    ):
+        assert said in log
+
+
+class TestWorkers:
+    @pytest.mark.parametrize("victim", ["the server", "the host"])
+    def test_a_task_outlives_a_sudden_death(self, house: Household, victim: str) -> None:
+        gate = house.folder / "gate"
+        if victim == "the server":
+            with raw_host(house) as host:
+                task_id = host.call_as_task("dig", gate=str(gate))
+                wait_until(host, task_id, "half of the hole")
+                (worker,) = workers(house)
+                host.process.kill()
+        else:
+            task_id, worker = self.kill_the_host_itself(house, gate)
+        assert eventually(lambda: not house.processes("taskmill stdio"))
+        with raw_host(house) as host:
+            assert host.task(task_id)["status"] == "working"
+            gate.touch()
+            assert result_of(wait_until(host, task_id, "completed")) == "dug"
+            assert workers(house) == {worker}, "the worker that had begun the task ended it"
+
+    def kill_the_host_itself(self, house: Household, gate: Path) -> tuple[str, int]:
+        """A host that is a process of its own, as the real ones are: its death closes the pipes and nothing else."""
+        script = house.write("host.py", HOST)
+        root = Path(__file__).parents[2]
+        command = [sys.executable, str(script), *house.command("stdio", str(house.folder / "server.py"))]
+        environment = house.environment | {"PYTHONPATH": str(root), "GATE": str(gate)}
+        with (house.folder / "host.log").open("wb") as log:
+            host = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert host.stdout is not None
+        with host, host.stdout:
+            task_id = host.stdout.readline().strip()
+            assert task_id, (house.folder / "host.log").read_text()
+            (worker,) = eventually(lambda: workers(house))
+            eventually(lambda: "worker.left" in (house.folder / "host.log").read_text())
+            host.kill()
+        return task_id, worker
+
+    def test_two_servers_share_one_worker(self, house: Household) -> None:
+        gate = house.folder / "gate"
+        with raw_host(house) as one, raw_host(house) as other:
+            # Both find that there is none, in the same moment.
+            asked = [
+                (host, host.send("tools/call", {"name": "dig", "arguments": {"gate": str(gate)}}))
+                for host in (one, other)
+            ]
+            tasks = [(host, host.answer(request)["taskId"]) for host, request in asked]
+            for host, task_id in tasks:
+                wait_until(host, task_id, "half of the hole")
+            assert len(workers(house)) == 1
+            gate.touch()
+            for host, task_id in tasks:
+                wait_until(host, task_id, "completed")
+            assert len(workers(house)) == 1
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_a_worker_that_is_gone_is_replaced_when_a_task_waits(self, house: Household, number: int) -> None:
+        """The lease is so long that the dead worker still counts as alive in the store."""
+        house.write("gate", "")
+        with raw_host(house) as host:
+            first = host.call_as_task("dig", gate=str(house.folder / "gate"))
+            wait_until(host, first, "completed")
+            (worker,) = workers(house)
+            os.kill(worker, number)
+            eventually(lambda: not workers(house))
+            second = host.call_as_task("dig", gate=str(house.folder / "gate"))
+            wait_until(host, second, "completed")
+            assert len(workers(house)) == 1
+
+    def test_a_worker_on_its_way_is_waited_for_although_its_server_has_ended(self, house: Household) -> None:
+        house.write("server.py", SLOW_WORKER + SERVER)
+        gate = house.write("gate", "")
+        with raw_host(house) as host:
+            task_id = host.call_as_task("dig", gate=str(gate))
+            (worker,) = eventually(lambda: workers(house))
+            host.close_input()
+            assert host.process.wait(5) == 0
+        with raw_host(house) as host:
+            asked = count()
+            eventually(lambda: host.task(task_id)["status"] == "working" and next(asked) == 30)
+            house.write("go", "")
+            wait_until(host, task_id, "completed")
+        assert workers(house) == {worker}
+
+    def test_a_worker_that_is_leaving_is_not_counted_on(self, house: Household) -> None:
+        """It drains: the task that it has begun takes its time, and the next one does not wait for that."""
+        house.environment["TASKMILL_GRACE"] = "300"
+        gate = house.folder / "gate"
+        with raw_host(house) as host:
+            slow = host.call_as_task("dig", gate=str(gate))
+            wait_until(host, slow, "half of the hole")
+            (first,) = workers(house)
+            os.kill(first, signal.SIGTERM)
+            eventually(lambda: "worker.draining" in worker_log(house))
+            wait_until(host, host.call_as_task("dig", gate=str(house.write("open gate", ""))), "completed")
+            assert len(workers(house) - {first}) == 1
+            gate.touch()
+            assert wait_until(host, slow, "completed")
+
+    def test_an_answer_finds_a_new_worker_when_the_one_that_asked_has_gone(self, house: Household) -> None:
+        with raw_host(house) as host:
+            task_id = host.call_as_task("greet")
+            wait_until(host, task_id, "input_required")
+            (worker,) = workers(house)
+            os.kill(worker, signal.SIGTERM)
+        eventually(lambda: not workers(house))
+        with raw_host(house) as host:
+            host.answer_questions(task_id, name="Ada", age=36, vip=True)
+            assert result_of(wait_until(host, task_id, "completed")) == "accept name='Ada' age=36 vip=True"
+
+    def test_a_changed_file_gets_a_new_worker_and_the_old_one_ends_its_task(self, house: Household) -> None:
+        """The changed file is one that the server imports."""
+        house.write("phrases.py", 'DUG = "dug"\n')
+        house.write("server.py", "from phrases import DUG\n" + SERVER.replace('return "dug"', "return DUG"))
+        gate = house.folder / "gate"
+        with raw_host(house) as host:
+            old = host.call_as_task("dig", gate=str(gate))
+            wait_until(host, old, "half of the hole")
+            (first,) = workers(house)
+        house.write("phrases.py", 'DUG = "dug deeper"\n')
+        eventually(lambda: "worker.retiring" in worker_log(house))
+        open_gate = house.write("open gate", "")
+        with raw_host(house) as host:
+            new = host.call_as_task("dig", gate=str(open_gate))
+            assert result_of(wait_until(host, new, "completed")) == "dug deeper"
+            assert len(workers(house) - {first}) == 1
+            gate.touch()
+            assert result_of(wait_until(host, old, "completed")) == "dug"
+            eventually(lambda: first not in workers(house))
+
+    def test_each_queue_has_its_worker(self, house: Household) -> None:
+        house.write("server.py", SERVER + BY_QUEUE)
+        with raw_host(house) as host:
+            tasks = [host.call_as_task("plough"), host.call_as_task("stumble")]
+            for task_id in tasks:
+                wait_until(host, task_id, "completed")
+        assert {line.split("--queue ")[1].split()[0] for line in house.processes(WORKER).values()} == {
+            "default",
+            "field",
+        }
+
+    def test_a_host_that_leaves_at_once_has_its_task_done(self, house: Household) -> None:
+        gate = house.write("gate", "")
+        with raw_host(house) as host:
+            task_id = host.call_as_task("dig", gate=str(gate))
+            host.close_input()
+            assert host.process.wait(5) == 0
+        eventually(lambda: workers(house))
+        eventually(lambda: "task.settled" in worker_log(house))
+        with raw_host(house) as host:
+            assert host.task(task_id)["status"] == "completed"
+
+    def test_a_worker_that_cannot_start_is_told_and_tried_again(self, house: Household) -> None:
+        house.write("server.py", SERVER.replace('mcp = TaskServer("Tests")', WITH_LIFESPAN))
+        gate = house.write("gate", "")
+        with raw_host(house) as host:
+            task_id = host.call_as_task("dig", gate=str(gate))
+            eventually(lambda: "worker.failed" in host.log.read_text())
+            assert host.task(task_id)["status"] == "working"
+            house.write("repaired", "")
+            wait_until(host, task_id, "completed")
+
+    def test_a_redis_of_ones_own_is_used(self, house: Household, redis_url: str) -> None:
+        house.environment["TASKMILL_PREFIX"] = house.folder.name
+        gate = house.write("gate", "")
+        with raw_host(house, "--redis-url", redis_url) as host:
+            task_id = host.call_as_task("dig", gate=str(gate))
+            wait_until(host, task_id, "completed")
+        assert not house.processes("redis-server")
+
+
+class TestData:
+    def test_the_folder_is_private_and_the_same_from_everywhere(self, house: Household) -> None:
+        elsewhere = house.folder / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "link.py").symlink_to(house.folder / "server.py")
+        for folder, file in ((Path("/"), "server.py"), (elsewhere, "server.py"), (elsewhere, "elsewhere/link.py")):
+            with raw_host(house, file=file, folder=folder) as host:
+                host.request("tools/list")
+        (data,) = (house.folder / "state" / "taskmill").iterdir()
+        assert data.name.startswith("server-")
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        left = {path.name for path in elsewhere.iterdir()} - {"__pycache__"}  # that is Python's, of the author's file
+        assert left == {"link.py"}
+
+    def test_each_server_file_has_its_own(self, house: Household) -> None:
+        house.write("other/server.py", SERVER)
+        for file in ("server.py", "other/server.py"):
+            with raw_host(house, file=file) as host:
+                host.request("tools/list")
+        assert len(list((house.folder / "state" / "taskmill").iterdir())) == 2
+
+    def test_taskmill_home_is_obeyed(self, house: Household) -> None:
+        house.environment["TASKMILL_HOME"] = str(house.folder / "mine")
+        with raw_host(house) as host:
+            host.request("tools/list")
+        assert (house.folder / "mine" / "redis.log").exists()
+        assert not (house.folder / "state").exists()
+
+    @pytest.mark.parametrize(
+        ("platform", "environment", "expected"),
+        [
+            ("linux", {}, "/home/ada/.local/state"),
+            ("linux", {"XDG_STATE_HOME": "/var/ada"}, "/var/ada"),
+            ("linux", {"XDG_STATE_HOME": "relative"}, "/home/ada/.local/state"),
+            ("darwin", {"XDG_STATE_HOME": "/var/ada"}, "/home/ada/Library/Application Support"),
+            ("win32", {"LOCALAPPDATA": "/local"}, "/local"),
+            ("win32", {}, "/home/ada/AppData/Local"),
+        ],
+    )
+    def test_platforms_differ(self, platform: str, environment: dict[str, str], expected: str) -> None:
+        assert states_of_user(platform, environment, Path("/home/ada")) == Path(expected)
+
+
+class TestEnd:
+    @pytest.mark.parametrize("how", ["end of input", signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "in a held call"])
+    def test_it_ends_promptly_and_quietly(self, shared_house: Household, how: str | int, is_busy: bool) -> None:
+        log = shared_house.folder / "stdio.log"
+        log.write_bytes(b"")
+        gate = shared_house.folder / f"never-{how}"  # the same call again would find the same task again
+        with raw_host(shared_house) as host:
+            host.initialize()
+            if is_busy:
+                host.send("tools/call", {"name": "dig", "arguments": {"gate": str(gate)}})
+                eventually(lambda: "task.created" in log.read_text())
+            if isinstance(how, int):
+                host.process.send_signal(how)
+            else:
+                host.close_input()
+            assert host.process.wait(5) == 0
+        assert "Traceback" not in log.read_text()
+        assert "taskmill:" not in log.read_text()
+
+    def test_a_host_that_does_not_read_cannot_hold_it_up(self, shared_house: Household) -> None:
+        """Standard output is a full pipe that nobody empties."""
+        with bare(shared_house) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(INITIALIZE + CALL_OF_ECHO.replace(b"TEXT", b"x" * 100_000) * 3)
+            process.stdin.flush()
+            ready = process.stdout.fileno()
+            eventually(lambda: unread_bytes(ready) > 60_000)
+            process.terminate()
+            assert process.wait(5) == 0
+
+    def test_a_host_that_reads_no_more_ends_it(self, shared_house: Household) -> None:
+        """Something else may hold its standard input open: the program that a dead host had started beside it."""
+        with bare(shared_house) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdout.close()
+            process.stdin.write(INITIALIZE)
+            process.stdin.flush()
+            assert process.wait(PATIENCE) == 0
+
+
+async def test_a_watch_ends_although_it_is_stirred_in_that_moment(redis_url: str, tmp_path: Path) -> None:
+    """The host's last line and the end of its input come together; one turn of the loop more or less decides."""
+    settings = StoreSettings(redis_url=redis_url, home=tmp_path)
+    standbys = [Standby(Post("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
+    for standby in standbys:
+        standby.open()
+    with fail_after(10):
+        while not all(standby._stirred._waiters for standby in standbys):
+            await sleep(0.02)
+    for turns, standby in enumerate(standbys):
+        standby.stir()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with fail_after(5):
+            await standby.close()
+
+
+class TestStart:
+    @pytest.mark.parametrize(
+        ("words", "code", "said"),
+        [
+            pytest.param(("nowhere.py",), 1, "taskmill: There is no file nowhere.py.", id="no file"),
+            pytest.param(("broken.py",), 1, "ZeroDivisionError: division by zero", id="the author's mistake"),
+            pytest.param(("server.py", "--redis-url", "http://x"), 2, "is not a Redis address", id="settings"),
+            pytest.param(("server.py", "--redis-url", "redis://127.0.0.1:1"), 69, "cannot be reached", id="no Redis"),
+        ],
+    )
+    def test_what_is_wrong_is_said_on_standard_error(
+        self, house: Household, words: tuple[str, ...], code: int, said: str
+    ) -> None:
+        house.write("broken.py", "print('before')\n1 / 0\n")
+        process = subprocess.Popen(
+            house.command("stdio", *words),
+            env=house.environment,
+            cwd=house.folder,
+            stdin=subprocess.PIPE,  # and it stays open
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.wait(PATIENCE) == code
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.read() == ""
+            assert said in process.stderr.read()
+
+    def test_a_person_at_a_terminal_is_told_what_this_is(self, house: Household) -> None:
+        with closing(Screen(house, ["stdio", "server.py"])) as screen:
+            screen.wait_for("taskmill call FILE TOOL")
+            screen.wait_for("stdio.started")
+            screen.type("\x03")
+            assert screen.end() == 0
+
+    def test_a_server_without_task_tools_needs_no_worker(self, house: Household) -> None:
+        house.write("server.py", NO_TASKS)
+        with raw_host(house) as host:
+            assert [tool["name"] for tool in host.request("tools/list")["tools"]] == ["ping"]
+            host.close_input()
+            assert host.process.wait(5) == 0
+
+
+HOST = """
+import asyncio, os, sys
+
+from tests.clients.sdk_extension import CreatedTask, TasksExtension
+from mcp.client import Client
+from mcp.client.stdio import StdioServerParameters
+
+
+class Telling(TasksExtension):
+    async def _follow(self, created, context):
+        print(created.task_id, flush=True)
+        return await super()._follow(created, context)
+
+
+async def main():
+    server = StdioServerParameters(command=sys.argv[1], args=sys.argv[2:], env=dict(os.environ), cwd="/")
+    async with Client(server, mode="2026-07-28", extensions=[Telling()]) as client:
+        await client.call_tool("dig", {"gate": os.environ["GATE"]})
+
+
+asyncio.run(main())
+"""
+BY_QUEUE = '''
+@mcp.tool(task=TaskConfig(queue="field", poll_interval=0.1))
+async def plough() -> str:
+    """Work elsewhere."""
+    return "ploughed"
+'''
+WITH_LIFESPAN = """
+import sys
+from contextlib import asynccontextmanager
+
+@asynccontextmanager
+async def life(server):
+    if "worker" in sys.argv and not Path(__file__).with_name("repaired").exists():
+        raise RuntimeError("no database")
+    yield {}
+
+mcp = TaskServer("Tests", lifespan=life)
+"""
+SLOW_WORKER = """
+import sys, time
+from pathlib import Path
+
+while "worker" in sys.argv and not Path(__file__).with_name("go").exists():
+    time.sleep(0.02)
+
+"""
+NO_TASKS = '''
+from taskmill.server import TaskServer
+
+mcp = TaskServer("Plain")
+
+
+@mcp.tool()
+def ping() -> str:
+    """Answer."""
+    return "pong"
+'''
+INITIALIZE = (
+    b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+    b'"clientInfo":{"name":"bare","version":"1"}}}\n{"jsonrpc":"2.0","method":"notifications/initialized"}\n'
+)
+CALL_OF_ECHO = b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"echo","arguments":{"text":"TEXT"}}}\n'
+
+
+def unread_bytes(descriptor: int) -> int:
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
+@contextmanager
+def bare(house: Household) -> Iterator[subprocess.Popen[bytes]]:
+    """The command with two pipes, and nobody at their other ends."""
+    with (house.folder / "bare.log").open("wb") as log:
+        process = subprocess.Popen(
+            house.command("stdio", str(house.folder / "server.py")),
+            env=house.environment,
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

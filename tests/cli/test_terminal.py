@@ -1,0 +1,144 @@
+"""`taskmill call` at a terminal: the bar, questions of the tool, and what Ctrl-C asks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import Household, Screen, eventually
+
+CTRL_C = "\x03"
+CTRL_D = "\x04"
+CHOICE = "Cancel the task, or detach and leave it running? [c/d]"
+Start = Callable[..., Screen]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+    with Household(tmp_path_factory.mktemp("terminal")).serving() as household:
+        yield household
+
+
+@pytest.fixture
+def start(house: Household) -> Iterator[Start]:
+    """Starts a call in a terminal."""
+    with ExitStack() as stack:
+        yield lambda *words: stack.enter_context(
+            closing(Screen(house, ["call", "--url", house.environment["TEST_URL"], *words]))
+        )
+
+
+def attached(house: Household, task_id: str) -> str:
+    done = house.run("call", "--url", house.environment["TEST_URL"], "--attach", task_id)
+    return done.stdout or done.stderr
+
+
+def named_task(screen: Screen) -> str:
+    return screen.shown.split("--attach ")[1].split()[0]
+
+
+def test_a_bar_shows_the_percentage_and_the_words(house: Household, start: Start) -> None:
+    screen = start("dig", "gate=bar")
+    screen.wait_for("50% half of the hole")
+    assert "━" in screen.shown
+    (house.folder / "bar").touch()
+    screen.wait_for("dug")
+    assert screen.end() == 0
+
+
+def test_questions_are_asked_one_line_a_property(start: Start) -> None:
+    screen = start("greet")
+    screen.wait_for("Who is there?")
+    screen.wait_for("Your name: ")
+    screen.type("Ada\n")
+    screen.wait_for("Age (30): ")
+    screen.type("old\n")
+    screen.wait_for("Please give a whole number.")
+    screen.type("36\n")
+    screen.wait_for("Vip [y/n]: ")
+    screen.type("y\n")
+    screen.wait_for("accept name='Ada' age=36 vip=True")
+    assert screen.end() == 0
+
+
+def test_an_empty_answer_declines(start: Start) -> None:
+    screen = start("greet")
+    screen.wait_for("Your name: ")
+    screen.type("\n")
+    screen.wait_for("decline None")
+    assert screen.end() == 0
+
+
+def test_the_end_of_input_cancels_the_question(start: Start) -> None:
+    screen = start("greet")
+    screen.wait_for("Your name: ")
+    screen.type(CTRL_D)
+    screen.wait_for("cancel None")
+    assert screen.end() == 0
+
+
+def test_ctrl_c_can_cancel_the_task(house: Household, start: Start) -> None:
+    screen = start("dig", "gate=never")
+    screen.wait_for("half of the hole")
+    screen.type(CTRL_C)
+    screen.wait_for(CHOICE)
+    screen.type("what?\n")
+    screen.wait_for(CHOICE)
+    screen.type("c\n")
+    screen.wait_for("The task was cancelled.")
+    assert screen.end() == 130
+
+
+@pytest.mark.parametrize("answer", ["d\n", CTRL_C, CTRL_D], ids=["d", "ctrl-c", "ctrl-d"])
+def test_ctrl_c_can_leave_the_task_running(house: Household, start: Start, answer: str) -> None:
+    gate = f"left-{ord(answer[0])}"
+    screen = start("dig", f"gate={gate}")
+    screen.wait_for("half of the hole")
+    screen.type(CTRL_C)
+    screen.wait_for(CHOICE)
+    screen.type(answer)
+    screen.wait_for("The task goes on.")
+    assert screen.end() == 130
+    (house.folder / gate).touch()
+    assert attached(house, named_task(screen)) == "dug\n"
+
+
+def test_ctrl_c_at_a_question_asks_about_the_task(house: Household, start: Start) -> None:
+    screen = start("greet")
+    screen.wait_for("Your name: ")
+    screen.type(CTRL_C)
+    screen.wait_for(CHOICE)
+    screen.type("d\n")
+    assert screen.end() == 130
+    again = start("--attach", named_task(screen))
+    again.wait_for("Your name: ")
+    again.type("\n")
+    again.wait_for("decline None")
+    assert again.end() == 0
+
+
+def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
+    with Household(tmp_path) as household:
+        screen = Screen(household, ["call", "server.py", "dig", "gate=gate"])
+        with closing(screen):
+            screen.wait_for("half of the hole")
+            screen.type(CTRL_C)
+            screen.wait_for(CHOICE)
+            screen.type("d\n")
+            assert screen.end() == 130
+            assert len(household.processes("taskmill.cli.main worker")) == 1
+            assert not household.processes("taskmill.cli.main serve")
+            (household.folder / "gate").touch()
+            done = household.run("call", "--attach", named_task(screen), "server.py")
+            assert (done.returncode, done.stdout) == (0, "dug\n")
+
+
+def test_ctrl_c_before_there_is_a_task_ends_everything(tmp_path: Path) -> None:
+    with Household(tmp_path) as household:
+        with closing(Screen(household, ["call", "server.py", "dig", "gate=gate"])) as screen:
+            screen.wait_for("starting")
+            eventually(lambda: household.processes("taskmill.cli.main worker"))
+            screen.type(CTRL_C)
+            assert screen.end() == 130
+        assert household.processes() == {}

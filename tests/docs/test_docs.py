@@ -1,0 +1,94 @@
+"""The documents say what is true: generated parts, links, settings, fields and faults are held against the code."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from taskmill.cli.install.hosts import HOSTS
+from taskmill.cli.main import app
+from taskmill.engine.outcome import Fault
+from taskmill.engine.policy import TaskConfig
+from taskmill.engine.record import TaskRecord, TaskView
+from taskmill.engine.status import Status
+from taskmill.server.api.shapes import task_json
+from taskmill.server.settings import ServerSettings
+from taskmill.store.settings import StoreSettings
+from taskmill.workers.settings import WorkerSettings
+from tests.model.mutants import MUTANTS
+from tests.support import lifecycle_page
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.md")])
+CLIENTS = (ROOT / "docs" / "clients.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+def test_the_lifecycle_diagram_is_made_from_the_table_of_moves() -> None:
+    text = lifecycle_page.PAGE.read_text()
+    assert text == lifecycle_page.page(text), "run scripts/lifecycle"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(
+        r"`((?:tests|store|engine|server|workers|cli|scripts|examples|docs)/[\w./-]+)`", page.read_text()
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name.partition("-")[0] for page in PAGES if page.parent.name == "decisions"]
+    assert len(numbers) > 10
+    assert sorted(set(numbers)) == sorted(numbers)
+
+
+def test_every_setting_is_in_the_reference_with_its_default() -> None:
+    said = dict(re.findall(r"^\| `TASKMILL_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
+    fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
+    assert said.keys() == {name.upper() for name in fields}
+    for name, field in fields.items():
+        if isinstance(field.default, int | float):
+            assert float(said[name.upper()]) == field.default, name
+
+
+def test_every_policy_field_is_in_the_reference() -> None:
+    section = REFERENCE.split("## TaskConfig")[1].split("##")[0]
+    fields = [field.name for field in dataclasses.fields(TaskConfig)]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == fields
+
+
+def test_every_field_of_a_task_is_on_the_page_of_the_api() -> None:
+    section = (ROOT / "docs/api.md").read_text().split("| field | meaning |")[1].split("## Events")[0]
+    moments = {"created_ms": 0, "updated_ms": 0, "seq": 1}
+    record = TaskRecord(id="", tool="", queue="", principal="", status=Status.PENDING, **moments)
+    assert task_json(TaskView(record)).keys() <= set(re.findall(r"`(\w+)`", section))
+
+
+def test_every_fault_is_in_the_reference() -> None:
+    assert {fault.value for fault in Fault} <= set(re.findall(r"`(\w+)`", REFERENCE))
+
+
+def test_every_command_is_in_the_reference() -> None:
+    section = REFERENCE.split("## Commands")[1].split("##")[0]
+    named = set(re.findall(r"^\| `taskmill (\w+)", section, re.MULTILINE))
+    assert named >= {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+
+
+def test_every_host_is_on_the_page_of_clients_with_its_file() -> None:
+    said = dict(re.findall(r"^\| `([a-z-]+)` \| (?:`([^`]+)`)? ?\|", CLIENTS, re.MULTILINE))
+    assert said == {name.value: host.project_file or "" for name, host in HOSTS.items()}
+
+
+def test_every_fault_put_in_on_purpose_is_in_the_table() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+?) \| [^|]+ \| sees (?:it|nothing) \|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE
+    )
+    assert rows == [mutant.name for mutant in MUTANTS]

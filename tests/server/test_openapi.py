@@ -1,0 +1,51 @@
+"""`/api/openapi.json`: open to everybody, true of routes, states and errors. Answers are held to it in tests/fuzz."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from taskmill.engine.status import Status
+from taskmill.server.api.errors import _STATUSES
+from taskmill.server.settings import ServerSettings
+from tests.server.replica import client_of
+from tests.server.tokens import guarded_options
+from tests.server.tools import make_server
+
+
+async def described(settings: ServerSettings, **headers: str) -> tuple[int, Any]:
+    async with client_of(make_server(settings, **guarded_options()), operator_token="0123456789abcdef") as rpc:
+        reply = await rpc.http.get(rpc.url.replace("/mcp", "/api/openapi.json"), headers=headers)
+        return reply.status_code, reply.json()
+
+
+async def test_anybody_may_read_it_who_names_the_right_host(redis: Redis, settings: ServerSettings) -> None:
+    assert (await described(settings))[0] == 200
+    assert (await described(settings, authorization="Bearer nonsense"))[0] == 200
+    assert (await described(settings, host="evil.example"))[0] == 421
+
+
+async def test_it_has_the_routes_that_there_are_and_no_others(redis: Redis, settings: ServerSettings) -> None:
+    app = make_server(settings).http_app()
+    (mount,) = [route for route in app.router.routes if getattr(route, "path", "") == "/api"]
+    inside: Any = mount.app._app
+    there = {(route.path, method) for route in inside.routes for method in route.methods - {"HEAD"}}
+    _, description = await described(settings)
+    told = {
+        (path, method.upper()) for path, item in description["paths"].items() for method in item.keys() - {"parameters"}
+    }
+    assert told == there
+
+
+async def test_it_has_the_states_and_the_errors_that_there_are(redis: Redis, settings: ServerSettings) -> None:
+    _, description = await described(settings)
+    assert description["components"]["schemas"]["Status"]["enum"] == [status.value for status in Status]
+    answers = [
+        operation["responses"]
+        for item in description["paths"].values()
+        for name, operation in item.items()
+        if name != "parameters"
+    ]
+    assert {str(status) for status, _ in _STATUSES.values()} <= set().union(*answers)
+    codes = dict(_STATUSES.values())
+    texts = {answer["description"] for answer in description["components"]["responses"].values()}
+    assert [code for code in codes.values() if not any(f"`{code}`" in text for text in texts)] == []

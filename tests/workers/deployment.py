@@ -1,0 +1,265 @@
+"""What a test sees of a deployment: its Redis, its worker processes, its tasks, and what its tools noted.
+
+Tasks are created and followed through the store, as a server would; workers are processes of their own.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
+
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.events import Event
+from taskmill.engine.outcome import Returned
+from taskmill.engine.principal import ANONYMOUS, new_task_id
+from taskmill.engine.record import NewTask, TaskRecord, TaskView
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from tests.support.invariants import broken_promises, read_redis
+
+__all__ = ["Hatchery", "Note", "Stage", "WorkerProcess", "eventually", "text_of"]
+
+HERE = Path(__file__).parent
+T = TypeVar("T")
+
+
+async def eventually(
+    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = 5
+) -> T:
+    """Ask until the answer is enough; fails with the last answer. A store that is away counts as no answer."""
+    deadline = time.monotonic() + within
+    answer: Any = None
+    while True:
+        try:
+            answer = probe()
+            if isinstance(answer, Awaitable):
+                answer = await answer
+            if enough(answer):
+                return answer  # type: ignore[no-any-return]  # the awaited answer is a T
+        except (StoreUnavailable, ConnectionError) as exc:
+            answer = exc
+        assert time.monotonic() < deadline, f"not within {within:g} s; last seen: {answer}"
+        await asyncio.sleep(0.005)
+
+
+def text_of(view: TaskView) -> str:
+    """The text of a result."""
+    assert isinstance(view.outcome, Returned), view
+    return str(view.outcome.value["content"][0]["text"])
+
+
+class Hatchery:
+    """The process that forks workers; see `hatchery.py`."""
+
+    def __enter__(self) -> Self:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TASKMILL_")}
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "worker_forks.py")],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate(timeout=5)
+
+    def hatch(self, log: Path, order: dict[str, Any]) -> int:
+        """Start a worker as ordered; its process id."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({**order, "log": str(log)}).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+
+class WorkerProcess:
+    """One worker process, for a test to signal."""
+
+    def __init__(self, pid: int, log: Path) -> None:
+        self.pid = pid
+        self.log_file = log
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, minus the signal that ended it, None while it lives."""
+        told = Path(f"{self.log_file}.exit")
+        return int(told.read_text()) if told.exists() else None
+
+    def log(self) -> str:
+        """What it wrote."""
+        return self.log_file.read_text()
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines with this event."""
+        lines = (json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}"))
+        return [line for line in lines if line["event"] == event]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; it must be alive."""
+        assert self.code is None, f"it has ended with {self.code}:\n{self.log()}"
+        os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """End it the hard way; returns when it is gone."""
+        if self.code is None:
+            os.kill(self.pid, signal.SIGKILL)
+        await self.ended(within=5)
+
+    async def ended(self, *, within: float = 5) -> int:
+        """Wait for its end; the exit code."""
+        code = await eventually(lambda: self.code, lambda code: code is not None, within=within)
+        assert code is not None
+        return code
+
+
+@dataclass(frozen=True)
+class Note:
+    """One line of a journal."""
+
+    what: str
+    task_id: str
+    attempt: int
+    fence: int
+    pid: int
+    at: float
+    """Monotonic seconds."""
+
+
+class Stage:
+    """One Redis, its workers and its tasks. A lease is a second unless a worker's settings say otherwise."""
+
+    def __init__(self, redis: Redis, url: str, folder: Path, hatchery: Hatchery) -> None:
+        self.redis = redis
+        self.settings: dict[str, Any] = {"redis_url": url, "lease": 1.0, "grace": 0.0}
+        """What every worker gets unless it is started with something else."""
+        self.store = TaskStore(redis, StoreSettings(redis_url=url))
+        self.keys = self.store.keys
+        self.folder = folder
+        self.journal = folder / "journal"
+        self.journal.touch()
+        self.workers: list[WorkerProcess] = []
+        self._hatchery = hatchery
+
+    async def worker(
+        self,
+        *,
+        stock: bool = False,
+        without: tuple[str, ...] = (),
+        idle_exit: float | None = None,
+        env: dict[str, str] | None = None,
+        server: str | None = None,
+        ready: bool = True,
+        **settings: Any,
+    ) -> WorkerProcess:
+        """Start a worker; returns when it works."""
+        log = self.folder / f"worker-{len(self.workers) + 1}.log"
+        given = {key: value for key, value in {**self.settings, **settings}.items() if value is not None}
+        order = {"settings": given, "stock": stock, "without": without, "idle_exit": idle_exit, "env": env or {}}
+        order["server"] = server
+        worker = WorkerProcess(self._hatchery.hatch(log, order), log)
+        self.workers.append(worker)
+        if ready:
+            (started,) = await eventually(lambda: log.exists() and worker.said("worker.started"), within=10)
+            await self.listening(started["worker"])
+        return worker
+
+    async def listening(self, name: str) -> None:
+        """Wait until a worker hears its signals: before that, it learns of cancels and answers only in the end."""
+        channel = self.keys.signal(name)
+        await eventually(lambda: self.redis.pubsub_numsub(channel), lambda reply: reply[0][1] > 0)
+
+    def gate(self, name: str = "gate") -> Path:
+        """A file for which tools wait; `touch` opens it."""
+        return self.folder / name
+
+    async def create(self, tool: str, **arguments: Any) -> str:
+        """Create a task; its id. Tools that note things get the journal."""
+        return (await self.store.create(self.task(tool, **arguments))).record.id
+
+    async def create_noted(self, tool: str, *gates: Path, **arguments: Any) -> str:
+        """Create a task of a tool that takes `journal`, and `gates` if there are some."""
+        if gates:
+            arguments["gates"] = [str(gate) for gate in gates]
+        return await self.create(tool, journal=str(self.journal), **arguments)
+
+    def task(self, tool: str, *, queue: str = "default", **arguments: Any) -> NewTask:
+        """A task that is not stored yet; its client can ask its user."""
+        task_id = new_task_id()
+        payload = {"arguments": arguments, "client": {"capabilities": {"elicitation": {}}}}
+        return NewTask(
+            id=task_id,
+            tool=tool,
+            principal=ANONYMOUS,
+            payload=self.store.pack(task_id, payload),
+            queue=queue,
+        )
+
+    async def look(self, task_id: str) -> TaskView:
+        """The task as it is now."""
+        return await self.store.look(task_id, OPERATOR)
+
+    async def record(self, task_id: str) -> TaskRecord:
+        """The record as it is now."""
+        return (await self.look(task_id)).record
+
+    async def until(self, task_id: str, *statuses: str, within: float = 5) -> TaskView:
+        """Wait until the task is in one of the states."""
+        return await eventually(
+            lambda: self.look(task_id), lambda view: view.record.status.value in statuses, within=within
+        )
+
+    async def done(self, task_id: str, *, within: float = 5) -> TaskView:
+        """Wait until the task has ended."""
+        return await self.until(task_id, "completed", "failed", "cancelled", within=within)
+
+    async def moves(self, task_id: str) -> list[str]:
+        """The words of its history, without progress."""
+        return [event.move.value for event in await self.events(task_id) if event.move.value != "progress"]
+
+    async def events(self, task_id: str) -> list[Event]:
+        """Its history."""
+        return await self.store.history(task_id)
+
+    def notes(self, what: str, task_id: str | None = None) -> list[Note]:
+        """What tools noted, oldest first."""
+        # The last line may still be on its way.
+        whole = self.journal.read_text().rpartition("\n")[0]
+        notes = [Note(*json.loads(line)) for line in whole.splitlines()]
+        return [note for note in notes if note.what == what and task_id in (None, note.task_id)]
+
+    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 5) -> Note:
+        """Wait until tools have noted something so often; the last of these notes."""
+        notes = await eventually(lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within)
+        return notes[times - 1]
+
+    async def end(self) -> None:
+        """Kill every worker, so that nothing changes any more."""
+        for worker in self.workers:
+            if worker.code is None:
+                os.kill(worker.pid, signal.SIGKILL)
+        for worker in self.workers:
+            await worker.ended()
+
+    async def check(self) -> None:
+        """What must be true whatever happened: and nothing in a log that nobody meant to be there."""
+        # A stock worker's own health line; arq takes it away only when it ends properly.
+        for queue in ("default", "other"):
+            await self.redis.delete(self.keys.queue(queue) + ":health-check")
+        assert broken_promises(await read_redis(self.redis, self.settings.get("prefix", "taskmill"))) == []
+        for worker in self.workers:
+            for surprise in ("was never retrieved", "Exception in callback", "Exception in thread"):
+                assert surprise not in worker.log(), worker.log()

@@ -1,0 +1,165 @@
+"""Voyages: tasks that are interrupted at every place between their awaits, in every order of interruptions.
+
+A line of voyages has one worker after the other and one Redis. In each round new voyages begin, every voyage under way
+stands at the next of its nine places - before, between and behind its steps and questions, and while a question is open
+- and one interruption hits them all. So each window of nine rounds is the whole life of a voyage, and a sequence that
+holds every window of some length makes every order of so many interruptions happen at any places in a row.
+"""
+
+import asyncio
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.engine.record import TaskView
+from tests.support.redis_server import PrivateRedis
+from tests.workers.deployment import Stage, WorkerProcess, eventually
+
+__all__ = ["INTERRUPTIONS", "PLACES", "TOOLS", "Fleet", "Voyage", "every_order", "lines_of"]
+
+INTERRUPTIONS = ("none", "SIGKILL", "SIGTERM", "redis")
+TOOLS = ("voyage", "voyage_ashore")
+"""One waits for its answers in memory, the other leaves it."""
+PLACES: tuple[tuple[str, int], ...] = (
+    ("at", 0),
+    ("asks", 1),
+    ("at", 1),  # before the first step
+    ("at", 2),
+    ("asks", 2),
+    ("at", 3),  # before the second step
+    ("at", 4),
+    ("asks", 3),
+    ("at", 5),
+)
+"""Where a voyage is interrupted: at one of its six stops, or while it waits for the answer to one of its questions."""
+_YES = {"action": "accept", "content": {"yes": True}}
+_SETTINGS = {"lease": 0.8, "poll": 0.1, "crash_limit": 1000, "grace": 0.0, "concurrency": 50}
+_PATIENCE = 30.0
+
+
+def every_order(length: int) -> list[str]:
+    """A shortest round trip in which every order of so many interruptions occurs (a de Bruijn sequence)."""
+    kinds, word, found = len(INTERRUPTIONS), [0] * (len(INTERRUPTIONS) * length), []
+
+    def extend(at: int, period: int) -> None:
+        if at > length:
+            if length % period == 0:
+                found.extend(word[1 : period + 1])
+            return
+        word[at] = word[at - period]
+        extend(at + 1, period)
+        for kind in range(word[at - period] + 1, kinds):
+            word[at] = kind
+            extend(at + 1, at)
+
+    extend(1, 1)
+    return [INTERRUPTIONS[kind] for kind in found]
+
+
+def lines_of(rounds: Sequence[str], count: int) -> list[tuple[list[str], int]]:
+    """The round trip as so many lines that can sail side by side: the rounds of each, and in how many voyages begin.
+
+    The last voyages of a line see the rounds with which the next line begins.
+    """
+    length = -(-len(rounds) // count)
+    starts = range(0, len(rounds), length)
+    trip = [*rounds, *rounds, *rounds]
+    begun = [min(length, len(rounds) - start) for start in starts]
+    ahead = len(PLACES) - 1
+    return [(trip[start : start + many + ahead], many) for start, many in zip(starts, begun, strict=True)]
+
+
+@dataclass
+class Voyage:
+    """One task, and what has happened to it."""
+
+    task_id: str
+    tool: str
+    journal: Path
+    place: int = 0
+    met: list[str] = field(default_factory=list)
+    """The interruption at each place so far."""
+
+    def noted(self, what: str) -> int:
+        """How often its tool noted something."""
+        whole = self.journal.read_text().rpartition("\n")[0] if self.journal.exists() else ""
+        return sum(json.loads(line)[0] == what for line in whole.splitlines())
+
+
+class Fleet:
+    """All voyages of one line."""
+
+    def __init__(self, stage: Stage, redis: PrivateRedis) -> None:
+        self._stage = stage
+        self._redis = redis
+        self._under_way: list[Voyage] = []
+        self._worker: WorkerProcess | None = None
+        self.ended: list[Voyage] = []
+
+    async def sail(self, rounds: Sequence[str], begun: int) -> None:
+        """One round after the other; voyages of both kinds begin in the first `begun` of them."""
+        self._worker = await self._stage.worker(**_SETTINGS)
+        for at, interruption in enumerate(rounds):
+            if at < begun:
+                self._under_way += [await self._begin(at, tool) for tool in TOOLS]
+            await self._round(interruption)
+        assert not self._under_way
+
+    async def _begin(self, number: int, tool: str) -> Voyage:
+        journal = self._stage.folder / f"{tool}-{number}"
+        task_id = await self._stage.create(tool, journal=str(journal), folder=str(self._stage.folder))
+        return Voyage(task_id, tool, journal)
+
+    async def _round(self, interruption: str) -> None:
+        for voyage in self._under_way:
+            await self._in_place(voyage)
+        await self._interrupt(interruption)
+        for voyage in self._under_way:
+            if interruption in ("SIGKILL", "SIGTERM"):
+                await self._back_at_its_stop(voyage)
+            voyage.met.append(interruption)
+            await self._advance(voyage)
+        self.ended += [voyage for voyage in self._under_way if voyage.place == len(PLACES)]
+        self._under_way = [voyage for voyage in self._under_way if voyage.place < len(PLACES)]
+
+    async def _in_place(self, voyage: Voyage) -> None:
+        kind, number = PLACES[voyage.place]
+        if kind == "at":
+            await eventually(lambda: voyage.noted(f"at {number}"), within=_PATIENCE)
+            return
+
+        def asks(view: TaskView) -> bool:
+            is_open = list(view.questions) == [f"input-{number}"]
+            return is_open and view.record.is_parked if voyage.tool == "voyage_ashore" else is_open
+
+        await eventually(lambda: self._stage.look(voyage.task_id), asks, within=_PATIENCE)
+
+    async def _back_at_its_stop(self, voyage: Voyage) -> None:
+        """One that waits for an answer is answered wherever it is now: with nobody, or with a worker that is dead."""
+        kind, number = PLACES[voyage.place]
+        if kind == "at":
+            await eventually(lambda: voyage.noted(f"at {number}"), lambda seen: seen >= 2, within=_PATIENCE)
+
+    async def _interrupt(self, interruption: str) -> None:
+        assert self._worker is not None
+        if interruption == "redis":
+            self._redis.kill()
+            await asyncio.to_thread(self._redis.start)
+            await eventually(self._stage.redis.ping, within=10)
+        elif interruption != "none":
+            self._worker.send(signal.Signals[interruption])
+            await self._worker.ended(within=10)
+            self._worker = await self._stage.worker(**_SETTINGS)
+
+    async def _advance(self, voyage: Voyage) -> None:
+        kind, number = PLACES[voyage.place]
+        if kind == "at":
+            (self._stage.folder / f"{voyage.task_id}-{number}").touch()
+        else:
+            answers = {f"input-{number}": _YES}
+            taken = await eventually(lambda: self._stage.store.answer(voyage.task_id, ANONYMOUS, answers), within=10)
+            assert taken == 1, voyage
+        voyage.place += 1
