@@ -40,7 +40,7 @@ def install(
     Nothing else in the host's file changes, and a copy of it is kept beside it.
     """
     configure(LogLevel.WARNING)
-    from taskmill.cli.install.command import Wish
+    from taskmill.cli.install.command import InstallRequest
     from taskmill.cli.install.command import install as change
 
-    change(Wish(host, file, name, tuple(env or ()), remove, user, dry_run, yes))
+    change(InstallRequest(host, file, name, tuple(env or ()), remove, user, dry_run, yes))

@@ -67,13 +67,13 @@ def run(
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops it in order."""
     configure(log_level)
-    from taskmill.cli.processes.supervisor import Orders
+    from taskmill.cli.processes.supervisor import ProcessPlan
     from taskmill.cli.serving.run import run as keep_up
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
-    orders = Orders(
+    orders = ProcessPlan(
         file,
         server=flag_words(host=host, allowed_hosts=allowed_hosts),
         worker=flag_words(concurrency=concurrency),

@@ -8,7 +8,7 @@ from taskmill.server import TaskServer
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.settings import StoreSettings, read_settings
 
-__all__ = ["redis_at_hand", "settings_for"]
+__all__ = ["redis_for", "settings_for"]
 
 S = TypeVar("S", bound=StoreSettings)
 
@@ -25,7 +25,7 @@ def settings_for(kind: type[S], server: TaskServer[Any], **flags: Any) -> S:
 
 
 @contextmanager
-def redis_at_hand(settings: S) -> Iterator[S]:
+def redis_for(settings: S) -> Iterator[S]:
     """The settings with the address of a Redis in them: the one they name, else the embedded one of their directory.
 
     Raises:

@@ -12,7 +12,7 @@ from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import AfterEnd, NotInTask
 from taskmill.engine.record import Progress
 
-__all__ = ["Asker", "Listener", "Outlet", "Recorder", "TaskContext"]
+__all__ = ["Asker", "Listener", "OutputPort", "Recorder", "TaskContext"]
 
 _YIELD_EVERY = 0.01
 """Seconds after which an awaited progress report lets the event loop breathe."""
@@ -32,7 +32,7 @@ class Asker(Protocol):
         """Ask all of `requests` (protocol requests as JSON) at once; the answers, in the same order."""
 
 
-class Outlet(Protocol):
+class OutputPort(Protocol):
     """Takes what a tool leaves beside its result."""
 
     inline_limit: int
@@ -95,7 +95,7 @@ class TaskContext:
         principal: str,
         listen: Listener,
         ask: Asker,
-        outlet: Outlet | None = None,
+        outlet: OutputPort | None = None,
         journal: Recorder | None = None,
     ) -> None:
         self.task_id = task_id
@@ -183,7 +183,7 @@ class TaskContext:
         """
         return await self._ask(requests)
 
-    def _open_outlet(self) -> Outlet:
+    def _open_outlet(self) -> OutputPort:
         if self._ended:
             raise AfterEnd(task_id=self.task_id)
         if self._outlet is None:

@@ -11,19 +11,19 @@ from starlette.types import ASGIApp
 
 from taskmill.server.api.access import Access
 from taskmill.server.fast_path.front import Front
-from taskmill.server.fast_path.middleware import FastPaths
+from taskmill.server.fast_path.middleware import FastPath
 from taskmill.server.http.era_router import EraRouter
 from taskmill.server.http.scope_challenge import ScopeGate
-from taskmill.server.sessions.endpoint import LegacyHttp
+from taskmill.server.sessions.endpoint import SessionEndpoint
 from taskmill.server.site import furnish
-from taskmill.server.tools.runtime import ContextMaker, Desk
+from taskmill.server.tools.runtime import ContextMaker, ServerRuntime
 
 __all__ = ["build_app"]
 
 
 def build_app(
     server: MCPServer[Any],
-    desk: Desk,
+    desk: ServerRuntime,
     *,
     path: str,
     host: str,
@@ -41,14 +41,14 @@ def build_app(
     )
     desk.serves_http = True
     manager: Any = server.session_manager  # its ASGI application stands behind the check of tokens
-    legacy = LegacyHttp(server._lowlevel_server, desk, hosts, json_only=json_response)
+    legacy = SessionEndpoint(server._lowlevel_server, desk, hosts, json_only=json_response)
     desk.on_close(legacy.close)
     limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
     auth = server.settings.auth if server._token_verifier else None
     app_of_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
-        hasten = partial(FastPaths, desk=desk, hosts=hosts, server=server._lowlevel_server, make_context=fast_paths)
+        hasten = partial(FastPath, desk=desk, hosts=hosts, server=server._lowlevel_server, make_context=fast_paths)
         if auth:
             app_of_era = hasten(app_of_era)
         else:

@@ -10,16 +10,16 @@ from taskmill.server.api.health import health_routes
 from taskmill.server.api.metrics import Requests, metrics_routes
 from taskmill.server.api.openapi import description_route
 from taskmill.server.api.routes import api_routes
-from taskmill.server.http.middleware import Hangups
+from taskmill.server.http.middleware import ClientDisconnects
 from taskmill.server.http.transport_security import TrimmedHeaders
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["furnish"]
 
 
 def furnish(
     app: Starlette,
-    desk: Desk,
+    desk: ServerRuntime,
     access: Access,
     *,
     mcp_path: str,
@@ -39,5 +39,5 @@ def furnish(
     app.add_middleware(TrimmedHeaders)
     if front is not None:
         app.add_middleware(front)
-    app.add_middleware(Hangups)
+    app.add_middleware(ClientDisconnects)
     app.add_middleware(requests.counting)

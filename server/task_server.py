@@ -28,8 +28,8 @@ from taskmill.server.app import build_app
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.request_state import SharedStateCodec
 from taskmill.server.context.context import Context
-from taskmill.server.handlers.caller_errors import CallersFaults
-from taskmill.server.handlers.calls_without_tasks import PlainCalls
+from taskmill.server.handlers.caller_errors import CallerErrors
+from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.handlers.follow_up_tools import FollowUps, taken
 from taskmill.server.handlers.known_hosts import hosts_with
 from taskmill.server.handlers.resources import base_of, is_own, read_own
@@ -40,9 +40,9 @@ from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import transport_security
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.settings import server_settings
-from taskmill.server.tools.import_path import origin_of
-from taskmill.server.tools.runner import ServerToolbox, in_thread
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.import_path import import_path_of
+from taskmill.server.tools.runner import ToolRunner, in_thread
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["TaskServer"]
@@ -66,7 +66,7 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     target: str | None = None
     """What a command line named this server by."""
-    origin = property(origin_of)
+    origin = property(import_path_of)
 
     def __init__(
         self,
@@ -82,9 +82,9 @@ class TaskServer(MCPServer[LifespanContextT]):
         **kwargs: Any,
     ) -> None:
         self.store_settings = store
-        self._desk = Desk(visible_claims)
+        self._desk = ServerRuntime(visible_claims)
         known = hosts_with(hosts or {})
-        self._plain = PlainCalls(self._desk, self._context, known, has_follow_ups=follow_up_tools)
+        self._plain = CallsWithoutTasks(self._desk, self._context, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _nothing
         self._state_codec = SharedStateCodec()
         super().__init__(
@@ -98,7 +98,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         )
         # Around the author's own middleware: the answers are the protocol's, not the tools'.
         listing, tasks = ToolListing(self._desk, known), Tasks2025(self._desk, self._context, self._plain)
-        self.middleware[:1] = [CallersFaults(self._prompt_manager), *self.middleware[:1], listing, tasks]
+        self.middleware[:1] = [CallerErrors(self._prompt_manager), *self.middleware[:1], listing, tasks]
         for tool_name, function in FollowUps(self._desk, self._plain).tools() if follow_up_tools else ():
             super().add_tool(function, tool_name, structured_output=False)
         if kwargs.get("subscriptions") is not False:
@@ -227,10 +227,10 @@ class TaskServer(MCPServer[LifespanContextT]):
             await self._lowlevel_server.run(reading, writing, options)
 
     @asynccontextmanager
-    async def toolbox(self) -> AsyncIterator[ServerToolbox]:
+    async def toolbox(self) -> AsyncIterator[ToolRunner]:
         """The task tools, inside the author's lifespan, for a worker."""
         async with self._author_lifespan(self) as state:
-            yield ServerToolbox(self, self._desk, state)
+            yield ToolRunner(self, self._desk, state)
 
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from redis.exceptions import NoScriptError
 
 from taskmill.store.assembly import assembled
-from taskmill.store.connection.multiplexed import TrunkRedis
+from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.formats.keys import Keys
 
 __all__ = ["Call", "Scripts"]
@@ -81,7 +81,7 @@ class Scripts:
     async def _said(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """The replies; an error stands where its reply would."""
         commands = [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]
-        if isinstance(redis, TrunkRedis):
+        if isinstance(redis, MultiplexedRedis):
             return await redis.execute_many(commands)
         async with redis.pipeline(transaction=False) as pipe:  # a client that somebody else opened
             for command in commands:

@@ -20,14 +20,14 @@ from taskmill.server import TaskServer
 from taskmill.server.protocol.status_text import status_text
 from taskmill.server.settings import ServerSettings
 from taskmill.store.embedded.server import EmbeddedRedis
-from taskmill.store.pubsub.wakeup import Bell
+from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from taskmill.testing.answers import Answers
 from taskmill.testing.calling import ClientKind, VirtualClient
 from taskmill.testing.clients import client_of
 from taskmill.testing.timeline import Moment, timeline_of
-from taskmill.workers.loop import Shift
-from taskmill.workers.runtime import open_station
+from taskmill.workers.loop import WorkerLoop
+from taskmill.workers.runtime import open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["TestBed", "working"]
@@ -53,7 +53,7 @@ class TestBed:
         self._given = {"grace": 0.0, **settings}
         self._handoff_after = handoff_after
         self._stack = AsyncExitStack()
-        self._shift: AbstractAsyncContextManager[Shift] | None = None
+        self._shift: AbstractAsyncContextManager[WorkerLoop] | None = None
         self._settings: WorkerSettings | None = None
         self.url = ""
         """Where the MCP endpoint is."""
@@ -175,11 +175,11 @@ async def _serving(server: TaskServer[Any]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIterator[Shift]:
+async def working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
     """A worker at work in this process; it drains at the end."""
-    async with open_station(server, settings) as station:
-        bell = Bell(settings, station.store.keys, settings.queue)
-        shift = Shift(station, bell)
+    async with open_worker_runtime(server, settings) as station:
+        bell = QueueWakeup(settings, station.store.keys, settings.queue)
+        shift = WorkerLoop(station, bell)
         running = asyncio.create_task(shift.work(), name="taskmill.testing.worker")
         try:
             yield shift

@@ -18,7 +18,7 @@ from taskmill.store.formats.keys import Keys
 from taskmill.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.ending import Ending
-from taskmill.workers.runtime import Station, open_station
+from taskmill.workers.runtime import WorkerRuntime, open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["arq_arguments", "stock_settings"]
@@ -60,7 +60,7 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         stack = ctx[_STACK] = AsyncExitStack()
-        ctx[_STATION] = await stack.enter_async_context(open_station(load(), settings))
+        ctx[_STATION] = await stack.enter_async_context(open_worker_runtime(load(), settings))
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
         await ctx[_STACK].aclose()
@@ -80,7 +80,7 @@ async def _run(ctx: dict[Any, Any], task_id: str) -> None:
         raise Retry
 
 
-async def _work(station: Station, task_id: str) -> bool:
+async def _work(station: WorkerRuntime, task_id: str) -> bool:
     """One attempt, if the task may be had; True if the task is over.
 
     Raises:
@@ -104,7 +104,7 @@ async def _work(station: Station, task_id: str) -> bool:
     return ending is not None and await _settle(station, ending)
 
 
-async def _settle(station: Station, ending: Ending) -> bool:
+async def _settle(station: WorkerRuntime, ending: Ending) -> bool:
     try:
         replies, _ = await station.store.turn(station.calls_of(ending))
     except OperatorError:

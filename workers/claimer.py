@@ -15,9 +15,9 @@ from taskmill.engine.errors import OperatorError
 from taskmill.store.claims.claims import Claims
 from taskmill.store.scripts import Call
 from taskmill.workers.attempts.ending import Ending
-from taskmill.workers.runtime import Station
+from taskmill.workers.runtime import WorkerRuntime
 
-__all__ = ["NOTHING", "Teller"]
+__all__ = ["NOTHING", "Claimer"]
 
 log = structlog.get_logger()
 NOTHING = Claims([], None)
@@ -27,10 +27,10 @@ _TRACKS = 2
 Reply = tuple[list[Any], Claims | None]
 
 
-class Teller:
+class Claimer:
     """Speaks for a station on a few tracks, each of which carries one turn at a time."""
 
-    def __init__(self, station: Station, *, gives_up: Callable[[int], bool]) -> None:
+    def __init__(self, station: WorkerRuntime, *, gives_up: Callable[[int], bool]) -> None:
         """`gives_up`: whether to leave endings untold after so many failures; the leases will lapse."""
         self._station = station
         self._gives_up = gives_up

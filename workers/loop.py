@@ -12,27 +12,27 @@ import structlog
 
 from taskmill.engine.errors import OperatorError
 from taskmill.store.claims.claims import Claims
-from taskmill.store.pubsub.wakeup import Bell
+from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.attempt import Attempt
 from taskmill.workers.attempts.ending import Ending
-from taskmill.workers.claimer import Teller
-from taskmill.workers.runtime import Station
+from taskmill.workers.claimer import Claimer
+from taskmill.workers.runtime import WorkerRuntime
 
-__all__ = ["Shift"]
+__all__ = ["WorkerLoop"]
 
 log = structlog.get_logger()
 
 
-class Shift:
+class WorkerLoop:
     """Works at a station until it is drained, or idle for `idle_exit` seconds (None = for ever)."""
 
-    def __init__(self, station: Station, bell: Bell, *, idle_exit: float | None = None) -> None:
+    def __init__(self, station: WorkerRuntime, bell: QueueWakeup, *, idle_exit: float | None = None) -> None:
         self._station = station
         self._bell = bell
         self._idle_exit = idle_exit
         self._slots = station.slots
-        self._teller = Teller(station, gives_up=lambda failures: self._grace_over and failures >= 3)
+        self._teller = Claimer(station, gives_up=lambda failures: self._grace_over and failures >= 3)
         self._attempts: set[Attempt] = set()
         self._endings: list[Ending] = []
         self._turns: set[asyncio.Task[None]] = set()

@@ -19,32 +19,32 @@ from taskmill.engine.outcome import Broke, Refused, Returned
 from taskmill.engine.ports import Toolbox, ToolSource
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.claims.claims import Claimed, ClaimStore
-from taskmill.store.claims.heartbeat import Presence
+from taskmill.store.claims.heartbeat import Heartbeat
 from taskmill.store.claims.journal import JournalStore
 from taskmill.store.connection.client import open_redis
 from taskmill.store.scripts import Call
 from taskmill.store.tasks.output import OutputStore
-from taskmill.workers.attempts.active import Held, Stop
+from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
 from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
-from taskmill.workers.attempts.output import AttemptOutlet
-from taskmill.workers.attempts.progress import ProgressBoard, Report
+from taskmill.workers.attempts.output import AttemptOutput
+from taskmill.workers.attempts.progress import ProgressWriter, Report
 from taskmill.workers.attempts.slots import Slots
-from taskmill.workers.isolation.toolbox import Isolating
+from taskmill.workers.isolation.toolbox import IsolatingTools
 from taskmill.workers.services.leases import LeaseKeeper
-from taskmill.workers.services.loop_watchdog import Pulse
+from taskmill.workers.services.loop_watchdog import LoopWatchdog
 from taskmill.workers.services.reconciler import Reconciler
 from taskmill.workers.services.signals import SignalListener
 from taskmill.workers.settings import WorkerSettings
 
-__all__ = ["Station", "open_station"]
+__all__ = ["WorkerRuntime", "open_worker_runtime"]
 
 log = structlog.get_logger()
 _LEARNS = 0.1
 """How much the latest run counts in the mean duration of runs."""
 
 
-class Station:
+class WorkerRuntime:
     """A place where tasks are worked on."""
 
     def __init__(
@@ -61,8 +61,8 @@ class Station:
         self.settings = settings
         self.store = store
         self.name = name
-        self.held = Held(settings.lease)
-        self.board = ProgressBoard(self._write_progress)
+        self.held = ActiveTasks(settings.lease)
+        self.board = ProgressWriter(self._write_progress)
         self.stir: Callable[[], None] = lambda: None
         """Called when a place has become free."""
         self.say: Callable[[], None] = lambda: None
@@ -80,7 +80,7 @@ class Station:
 
     def attempt(self, claimed: Claimed) -> Attempt:
         """An attempt at a claimed task, ready to run; it owns a place that the caller has taken."""
-        outlet = AttemptOutlet(
+        outlet = AttemptOutput(
             self._output,
             self._artifacts,
             task_id=claimed.id,
@@ -182,24 +182,24 @@ def _kind(ending: Finish) -> str:
 
 
 @asynccontextmanager
-async def open_station(source: ToolSource, settings: WorkerSettings) -> AsyncIterator[Station]:
+async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> AsyncIterator[WorkerRuntime]:
     """A station at work, with its background services.
 
     Raises:
         StoreUnavailable, RedisUnfit, SettingsError: see `store.connection.open_redis`.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    async with open_redis(settings) as redis, Isolating(source).toolbox() as toolbox:
+    async with open_redis(settings) as redis, IsolatingTools(source).toolbox() as toolbox:
         store = ClaimStore(redis, settings, name)
         output = OutputStore(redis, settings, store.scripts)
         artifacts = ArtifactStore(redis, settings, store.scripts)
         journals = JournalStore(redis, settings, store.scripts)
-        station = Station(settings, store, toolbox, name, journals=journals, output=output, artifacts=artifacts)
-        leases = LeaseKeeper(Presence(settings, store, name), station.held, settings.lease, station.health)
+        station = WorkerRuntime(settings, store, toolbox, name, journals=journals, output=output, artifacts=artifacts)
+        leases = LeaseKeeper(Heartbeat(settings, store, name), station.held, settings.lease, station.health)
         station.say = leases.renew_now
         signals = SignalListener(settings, store.keys, station.held, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
-        services = (leases, Pulse(station.held), signals, station.board, reconciler)
+        services = (leases, LoopWatchdog(station.held), signals, station.board, reconciler)
         for service in services:
             service.start()
         log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)

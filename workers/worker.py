@@ -9,10 +9,10 @@ import arq.worker
 import structlog
 
 from taskmill.engine.ports import ToolSource
-from taskmill.store.pubsub.wakeup import Bell
+from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.arq_worker import arq_arguments
-from taskmill.workers.loop import Shift
-from taskmill.workers.runtime import open_station
+from taskmill.workers.loop import WorkerLoop
+from taskmill.workers.runtime import open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["Worker"]
@@ -59,9 +59,9 @@ class Worker(arq.worker.Worker):
 
     async def main(self) -> None:
         """The worker's life: open the station, work the shift, leave."""
-        async with open_station(self._source, self._settings) as station:
-            bell = Bell(self._settings, station.store.keys, self._settings.queue)
-            shift = Shift(station, bell, idle_exit=self._idle_exit)
+        async with open_worker_runtime(self._source, self._settings) as station:
+            bell = QueueWakeup(self._settings, station.store.keys, self._settings.queue)
+            shift = WorkerLoop(station, bell, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
                 self.loop.add_signal_handler(number, shift.drain)
             # What the start has made lives as long as the process: the collector need not look at it again and again.
@@ -74,7 +74,7 @@ class Worker(arq.worker.Worker):
                 watching.cancel()
                 await bell.close()
 
-    async def _watch(self, shift: Shift) -> None:
+    async def _watch(self, shift: WorkerLoop) -> None:
         if self._outdated is not None:
             await self._outdated()
             shift.retire()

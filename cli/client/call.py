@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from taskmill.cli.client.local_stack import Place, own_stack
+from taskmill.cli.client.local_stack import LocalStack, local_stack
 from taskmill.cli.errors import Failure, show
 from taskmill.cli.logs import LogLevel
-from taskmill.cli.terminal.input import Attention
+from taskmill.cli.terminal.input import CancelPrompt
 from taskmill.cli.terminal.progress import display_for
 from taskmill.workers.settings import WorkerSettings
 
@@ -55,7 +55,7 @@ async def call(wanted: Call, settings: WorkerSettings) -> int:
     Raises:
         TaskmillError: it did not come to a call.
     """
-    attention = Attention()
+    attention = CancelPrompt()
     display = display_for(wanted.tool or "task")
     try:
         async with AsyncExitStack() as stack:
@@ -64,10 +64,12 @@ async def call(wanted: Call, settings: WorkerSettings) -> int:
             importing = asyncio.create_task(asyncio.to_thread(import_module, "taskmill.cli.client.tool_call"))
             place = await _place(stack, wanted, settings, display.note)
             await importing
-            from taskmill.cli.client.tool_call import Conversation, Wish
+            from taskmill.cli.client.tool_call import CallRequest, ToolCall
 
-            wish = Wish(wanted.tool, wanted.words, wanted.arguments, wanted.attach, wanted.detach, wanted.timeout)
-            ending = await Conversation(place.url, wish, display, attention).hold()
+            wish = CallRequest(
+                wanted.tool, wanted.words, wanted.arguments, wanted.attach, wanted.detach, wanted.timeout
+            )
+            ending = await ToolCall(place.url, wish, display, attention).hold()
             display.close()
             _tell(ending, wanted)
             place.hurry = ending.result is None
@@ -93,11 +95,13 @@ def _tell(ending: "Ending", wanted: Call) -> None:
         print(f"taskmill: The task {state}. To follow it: {again}", file=sys.stderr, flush=True)
 
 
-async def _place(stack: AsyncExitStack, wanted: Call, settings: WorkerSettings, say: Callable[[str], None]) -> Place:
+async def _place(
+    stack: AsyncExitStack, wanted: Call, settings: WorkerSettings, say: Callable[[str], None]
+) -> LocalStack:
     if wanted.url is not None:
-        return Place(wanted.url)
+        return LocalStack(wanted.url)
     assert wanted.file is not None
-    return await stack.enter_async_context(own_stack(wanted.file, settings, wanted.redis_url, wanted.level, say))
+    return await stack.enter_async_context(local_stack(wanted.file, settings, wanted.redis_url, wanted.level, say))
 
 
 def _print_result(result: "CallToolResult", *, as_json: bool) -> None:

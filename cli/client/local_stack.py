@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskmill.cli.logs import LogForm, LogLevel
-from taskmill.cli.processes.supervisor import Crew, Orders, kept_redis
+from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, kept_redis
 from taskmill.engine.errors import SettingsError
 from taskmill.workers.settings import WorkerSettings
 
-__all__ = ["Place", "own_stack"]
+__all__ = ["LocalStack", "local_stack"]
 
 _IDLE_EXIT = 30
 """Seconds without a task after which a worker that was left behind ends."""
@@ -22,11 +22,11 @@ _WORKER_LOG = "worker.log"
 
 
 @dataclass
-class Place:
+class LocalStack:
     """Where the server is, and what to do with its workers in the end."""
 
     url: str
-    crew: Crew | None = field(default=None, repr=False)
+    crew: Supervisor | None = field(default=None, repr=False)
     """None: somebody else's."""
     hurry: bool = True
     """Whether workers give tasks back at once; set to False when the call came to its end."""
@@ -41,9 +41,9 @@ class Place:
 
 
 @asynccontextmanager
-async def own_stack(
+async def local_stack(
     file: str, settings: WorkerSettings, redis_url: str | None, level: LogLevel, say: Callable[[str], None]
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[LocalStack]:
     """A server on any free port and a worker, ended with the block. `say` gets each line they print.
 
     Raises:
@@ -53,7 +53,7 @@ async def own_stack(
     async with kept_redis(settings), _lines(say) as output:
         form = LogForm.TEXT if sys.stderr.isatty() else LogForm.JSON
         address = () if redis_url is None else ("--redis-url", redis_url)
-        orders = Orders(
+        orders = ProcessPlan(
             file,
             server=("--host", "127.0.0.1"),
             worker=("--idle-exit", str(_IDLE_EXIT)),
@@ -62,9 +62,9 @@ async def own_stack(
             grace=settings.grace,
             output=output,
         )
-        crew = Crew(orders)
+        crew = Supervisor(orders)
         facts = await crew.start()
-        place = Place(facts["url"], crew)
+        place = LocalStack(facts["url"], crew)
         try:
             yield place
         finally:
@@ -80,7 +80,7 @@ def _log_in(home: Path) -> Path:
     return (home / _WORKER_LOG).absolute()
 
 
-async def _end(crew: Crew, place: Place, say: Callable[[str], None]) -> None:
+async def _end(crew: Supervisor, place: LocalStack, say: Callable[[str], None]) -> None:
     stopping = asyncio.create_task(crew.stop(hurry=place.hurry))
     _, late = await asyncio.wait([stopping], timeout=_EXPLAIN_AFTER)
     if late:

@@ -21,10 +21,10 @@ from taskmill.cli.client.elicitation import ask_person
 from taskmill.cli.client.task_follower import Follower, failed_result, is_passing
 from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task
 from taskmill.cli.errors import INTERRUPTED, Unanswered, UsageFault, only_cause
-from taskmill.cli.terminal.input import Attention, read_line, somebody_is_there
+from taskmill.cli.terminal.input import CancelPrompt, is_interactive, read_line
 from taskmill.cli.terminal.progress import Display
 
-__all__ = ["Conversation", "Ending", "Wish"]
+__all__ = ["CallRequest", "Ending", "ToolCall"]
 
 _RETURN_WITHIN = 30.0
 """Seconds a broken connection gets to come back."""
@@ -32,7 +32,7 @@ _TRY_AGAIN_AFTER = 0.5
 
 
 @dataclass(frozen=True)
-class Wish:
+class CallRequest:
     """What is to be called."""
 
     tool: str
@@ -69,15 +69,15 @@ class _Detached(Exception):
     """The call became a task, and nobody wants to wait."""
 
 
-class Conversation:
+class ToolCall:
     """A client's side of one call."""
 
-    def __init__(self, url: str, wish: Wish, display: Display, attention: Attention) -> None:
+    def __init__(self, url: str, wish: CallRequest, display: Display, attention: CancelPrompt) -> None:
         self._url = url
         self._wish = wish
         self._display = display
         self._attention = attention
-        self._asks = somebody_is_there()
+        self._asks = is_interactive()
         self._follower = Follower(display, ask_person if self._asks else None)
         self._task_id = wish.attach
         self._deadline = anyio.current_time() + (wish.timeout or float("inf"))
@@ -205,7 +205,7 @@ def _summary(tool: Tool) -> str:
     return lines[0] if lines else ""
 
 
-def _arguments(tool: Tool, wish: Wish) -> dict[str, Any]:
+def _arguments(tool: Tool, wish: CallRequest) -> dict[str, Any]:
     schema = tool.input_schema
     arguments = parse_object(wish.arguments) if wish.arguments is not None else {}
     arguments |= parse_arguments(split_pairs(wish.words), schema)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 from taskmill.engine.errors import ArtifactsUnavailable, SettingsError
 from taskmill.engine.principal import new_task_id
-from taskmill.store.artifacts.backends import BlobPlace, outside_place
+from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding
 from taskmill.store.settings import StoreSettings
 
@@ -19,7 +19,7 @@ _REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be the same on 
 async def of_artifacts(settings: StoreSettings) -> Finding:
     """The place of large artifacts; a directory or bucket is tried out, and nothing is left in it."""
     try:
-        place = outside_place(settings)
+        place = outside_backend(settings)
         if place is None:
             most = settings.max_artifact_in_redis / _MIB
             return Finding("artifacts", "ok", f"in Redis, up to {most:.3g} MiB each")
@@ -31,7 +31,7 @@ async def of_artifacts(settings: StoreSettings) -> Finding:
     return Finding("artifacts", "ok", f"{settings.artifacts}: one was written, read and deleted in {took:.0f} ms")
 
 
-async def _try_out(place: BlobPlace) -> None:
+async def _try_out(place: BlobBackend) -> None:
     """Write, read and delete a few bytes.
 
     Raises:

@@ -22,7 +22,7 @@ from rich.text import Text
 from taskmill.cli.doctor.artifacts import of_artifacts
 from taskmill.cli.doctor.tools import of_tools, of_workers
 from taskmill.cli.loading import load_server
-from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.terminal.escaping import printable
 from taskmill.engine.errors import NoRedisServer, RedisUnfit, TaskmillError
 from taskmill.server import TaskServer
@@ -116,7 +116,7 @@ def _redis(settings: StoreSettings, name: str, workers: list[list[dict[str, Any]
     """What is to be said of one Redis; its workers are added to the others."""
     with ExitStack() as stack:
         try:
-            ready = stack.enter_context(redis_at_hand(settings))
+            ready = stack.enter_context(redis_for(settings))
             findings, told = asyncio.run(_asked(ready))
         except TaskmillError as exc:
             variable = "TASKMILL_REDIS_URL" if name == "redis" else "TASKMILL_SHARDS"

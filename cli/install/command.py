@@ -22,10 +22,10 @@ from taskmill.cli.install.json_editor import drop, put, value_at
 from taskmill.cli.install.json_parser import JsonFault
 from taskmill.cli.loading import load_server, place_of
 from taskmill.cli.terminal.escaping import printable
-from taskmill.cli.terminal.input import somebody_is_there
+from taskmill.cli.terminal.input import is_interactive
 from taskmill.server import TaskServer
 
-__all__ = ["Wish", "install"]
+__all__ = ["InstallRequest", "install"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -37,7 +37,7 @@ _MODULE = "taskmill.cli.main"
 
 
 @dataclass(frozen=True)
-class Wish:
+class InstallRequest:
     """What the command line says."""
 
     host: HostName
@@ -50,7 +50,7 @@ class Wish:
     yes: bool
 
 
-def install(wish: Wish) -> None:
+def install(wish: InstallRequest) -> None:
     """Show the change; make it if that is wanted.
 
     Raises:
@@ -82,7 +82,7 @@ def install(wish: Wish) -> None:
     print(f"taskmill: {host.then}")
 
 
-def _with(host: Host, config: ConfigFile, wish: Wish) -> tuple[str, str]:
+def _with(host: Host, config: ConfigFile, wish: InstallRequest) -> tuple[str, str]:
     """The entry's name, and the text with it."""
     if wish.target is None:
         raise UsageFault("Say which server: taskmill install HOST FILE. To take one out: --remove NAME.")
@@ -220,7 +220,7 @@ def _difference(config: ConfigFile, changed: str) -> str:
     return "".join(f"{printable(line)}\n" for line in lines)
 
 
-def _warn(wish: Wish) -> None:
+def _warn(wish: InstallRequest) -> None:
     given = _variables(wish.env)
     unseen = [key for key in sorted(os.environ) if key.startswith("TASKMILL_") and key not in given]
     if unseen and wish.remove is None:
@@ -228,10 +228,10 @@ def _warn(wish: Wish) -> None:
         print(f"taskmill: Hosts do not see this shell's {what}: --env NAME=VALUE passes one on.", file=sys.stderr)
 
 
-def _is_wanted(config: ConfigFile, wish: Wish) -> bool:
+def _is_wanted(config: ConfigFile, wish: InstallRequest) -> bool:
     if wish.yes:
         return True
-    if not somebody_is_there():
+    if not is_interactive():
         raise UsageFault("Nothing was changed. Say --yes to make this change, or --dry-run to look only.")
     print(f"Change {printable(str(config.path))}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

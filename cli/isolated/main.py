@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from taskmill.cli.errors import failure_of
-from taskmill.cli.isolated.remote_context import Line, RemoteJournal, RemoteOutlet
+from taskmill.cli.isolated.remote_context import RemoteJournal, RemoteOutput, WorkerChannel
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import FORM, LEVEL, LogForm, LogLevel, configure
 from taskmill.engine.context import TaskContext
@@ -54,16 +54,16 @@ def main() -> None:
 
 async def _serve(server: Any, socket_: socket.socket) -> None:
     async with server.toolbox() as toolbox:
-        desk = _Desk(toolbox, Line(socket_), asyncio.get_running_loop())
+        desk = _RemoteHandlers(toolbox, WorkerChannel(socket_), asyncio.get_running_loop())
         threading.Thread(target=desk.read, args=(socket_,), name="taskmill.line", daemon=True).start()
         desk.line.say({"ready": True})
         await desk.closed.wait()
 
 
-class _Desk:
+class _RemoteHandlers:
     """Takes orders from the line."""
 
-    def __init__(self, toolbox: Toolbox, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, toolbox: Toolbox, line: WorkerChannel, loop: asyncio.AbstractEventLoop) -> None:
         self.line = line
         self.closed = asyncio.Event()
         self._toolbox = toolbox
@@ -100,7 +100,7 @@ class _Desk:
             principal=order["principal"],
             listen=self.line.progress,
             ask=self._ask,
-            outlet=None if order["inline_limit"] is None else RemoteOutlet(self.line, order["inline_limit"]),
+            outlet=None if order["inline_limit"] is None else RemoteOutput(self.line, order["inline_limit"]),
             journal=RemoteJournal(self.line, order["state"]),
         )
         unlimited = _limit_memory(order["memory_limit"])

@@ -15,13 +15,13 @@ from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.workers.isolation.messages import Message, exception_of, frame
 
-__all__ = ["Line", "RemoteJournal", "RemoteOutlet"]
+__all__ = ["RemoteJournal", "RemoteOutput", "WorkerChannel"]
 
 _PIECE = 256 * 1024
 """Bytes of a file in one message."""
 
 
-class Line:
+class WorkerChannel:
     """The line to the worker. Speaking never waits for it, and works from any thread."""
 
     def __init__(self, line: socket.socket) -> None:
@@ -106,7 +106,7 @@ class Line:
 class RemoteJournal:
     """Steps and state, kept by the worker."""
 
-    def __init__(self, line: Line, state: dict[str, Any]) -> None:
+    def __init__(self, line: WorkerChannel, state: dict[str, Any]) -> None:
         self._line = line
         self.state = state
 
@@ -139,10 +139,10 @@ class RemoteJournal:
         await self._line.call("save", None, state=as_json(self.state, what="The task's state"))
 
 
-class RemoteOutlet:
+class RemoteOutput:
     """Output and artifacts, kept by the worker."""
 
-    def __init__(self, line: Line, inline_limit: int) -> None:
+    def __init__(self, line: WorkerChannel, inline_limit: int) -> None:
         self._line = line
         self.inline_limit = inline_limit
 

@@ -20,7 +20,7 @@ from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.stats import queues_of
 
-__all__ = ["Crew", "Orders", "kept_redis"]
+__all__ = ["ProcessPlan", "Supervisor", "kept_redis"]
 
 log = structlog.get_logger()
 
@@ -34,7 +34,7 @@ _BREATH = 0.1
 
 
 @dataclass(frozen=True)
-class Orders:
+class ProcessPlan:
     """What to start, as command line words."""
 
     file: str
@@ -77,7 +77,7 @@ async def kept_redis(settings: StoreSettings) -> AsyncIterator[None]:
         await asyncio.to_thread(redis.stop)
 
 
-class Post:
+class SupervisedChild:
     """A place in the crew that is kept manned."""
 
     def __init__(self, make: Callable[[], Child]) -> None:
@@ -131,14 +131,14 @@ class Post:
             log.info("child.started", role=self.child.role, pid=self.child.pid)
 
 
-class Crew:
+class Supervisor:
     """A server and its workers."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: ProcessPlan) -> None:
         self._orders = orders
         self._port = orders.port
-        self._server = Post(self._new_server)
-        self._workers = [Post(self._new_worker) for _ in range(orders.workers)]
+        self._server = SupervisedChild(self._new_server)
+        self._workers = [SupervisedChild(self._new_worker) for _ in range(orders.workers)]
 
     async def start(self) -> dict[str, Any]:
         """Start everybody; what the server says about itself once all are at work.
@@ -152,7 +152,7 @@ class Crew:
             # The server serves on under the same address when it is started again.
             self._port = int(facts["port"])
             missing = sorted(set(facts["queues"]) - {name for told in served for name in queues_of(told)})
-            more = [Post(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
+            more = [SupervisedChild(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
             self._workers += more
             await asyncio.gather(*(post.open() for post in more))
         except BaseException:

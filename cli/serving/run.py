@@ -5,7 +5,7 @@ import signal
 
 import structlog
 
-from taskmill.cli.processes.supervisor import Crew, Orders, kept_redis
+from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, kept_redis
 from taskmill.cli.serving.ready_line import ready_line
 from taskmill.store.settings import StoreSettings
 
@@ -14,7 +14,7 @@ __all__ = ["run"]
 log = structlog.get_logger()
 
 
-async def run(orders: Orders, settings: StoreSettings) -> None:
+async def run(orders: ProcessPlan, settings: StoreSettings) -> None:
     """Keep everything up; returns after SIGTERM, SIGINT or SIGHUP, when everything has ended in order.
 
     Raises:
@@ -23,7 +23,7 @@ async def run(orders: Orders, settings: StoreSettings) -> None:
     """
     told = _Told()
     async with kept_redis(settings):
-        crew = Crew(orders)
+        crew = Supervisor(orders)
         starting = asyncio.create_task(crew.start())
         if not await told.before(starting):
             starting.cancel()

@@ -14,7 +14,7 @@ from taskmill.cli.errors import only_cause
 from taskmill.cli.loading import load_server
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.serving.ready_line import offer_of, ready_line
-from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.cli.settings import redis_for, settings_for
 from taskmill.engine.errors import OperatorError
 from taskmill.server import TaskServer
 from taskmill.server.http.transport_security import is_local
@@ -42,7 +42,7 @@ def serve(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
         allowed_hosts=settings.allowed_hosts,
         operator_token=settings.api_operator_token,
     )
-    with _listening(settings.host, settings.port) as listener, redis_at_hand(settings) as ready, only_cause():
+    with _listening(settings.host, settings.port) as listener, redis_for(settings) as ready, only_cause():
         server.store_settings = ready
         port = listener.getsockname()[1]
         url = _url(settings, port)

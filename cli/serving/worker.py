@@ -13,7 +13,7 @@ from taskmill.cli.errors import only_cause
 from taskmill.cli.loading import load_server
 from taskmill.cli.processes.file_changes import Sources
 from taskmill.cli.processes.parent import Parent
-from taskmill.cli.settings import redis_at_hand, settings_for
+from taskmill.cli.settings import redis_for, settings_for
 from taskmill.engine.ports import Toolbox
 from taskmill.server import TaskServer
 from taskmill.workers.settings import WorkerSettings
@@ -36,7 +36,7 @@ def work(
     settings = settings_for(WorkerSettings, server, **flags)
     warn_of_unused(settings, server)
     outdated = Sources(file).changed if leave_when_changed else None
-    with redis_at_hand(settings.at_own_shard()) as ready, only_cause():
+    with redis_for(settings.at_own_shard()) as ready, only_cause():
         Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
     _leave()
 

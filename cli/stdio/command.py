@@ -15,8 +15,8 @@ import structlog
 from taskmill.cli.errors import only_cause
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import LogLevel
-from taskmill.cli.settings import redis_at_hand, settings_for
-from taskmill.cli.stdio.on_demand_worker import Post, Standby
+from taskmill.cli.settings import redis_for, settings_for
+from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.pipes import Pipes, ProtocolInput, ProtocolOutput
 from taskmill.cli.stdio.state_folder import state_folder
 from taskmill.server import TaskServer
@@ -45,22 +45,22 @@ def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> 
     server = load_server(target)
     settings = settings_for(ServerSettings, server, redis_url=redis_url)
     words = ["--log-level", level.value, *(() if redis_url is None else ("--redis-url", redis_url))]
-    with redis_at_hand(settings) as ready, only_cause():
+    with redis_for(settings) as ready, only_cause():
         server.store_settings = ready
         posts = list(_posts(server, target, words))
         asyncio.run(_converse(server, pipes, posts, ready))
     _leave()
 
 
-def _posts(server: TaskServer[Any], target: str, words: list[str]) -> Iterator[Post]:
+def _posts(server: TaskServer[Any], target: str, words: list[str]) -> Iterator[WorkerNeed]:
     policies = server._desk.policies()  # the server has no public way to ask yet
     for queue in sorted({policy.queue for policy in policies.values()}):
         tools = frozenset(name for name, policy in policies.items() if policy.queue == queue)
-        yield Post(target, queue, tools, words)
+        yield WorkerNeed(target, queue, tools, words)
 
 
-async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[Post], settings: StoreSettings) -> None:
-    standbys = [Standby(post, settings) for post in posts]
+async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[WorkerNeed], settings: StoreSettings) -> None:
+    standbys = [OnDemandWorker(post, settings) for post in posts]
     ended = asyncio.Event()
 
     def heard() -> None:

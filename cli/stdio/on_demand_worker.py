@@ -25,7 +25,7 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.stats import queues_of
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["Post", "Standby"]
+__all__ = ["OnDemandWorker", "WorkerNeed"]
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ _LOG_LIMIT = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Post:
+class WorkerNeed:
     """What is to be manned."""
 
     target: str
@@ -57,10 +57,10 @@ class Post:
     """Further flags of `taskmill worker`."""
 
 
-class Standby:
+class OnDemandWorker:
     """Looks after one post from `open` to `close`."""
 
-    def __init__(self, post: Post, settings: StoreSettings) -> None:
+    def __init__(self, post: WorkerNeed, settings: StoreSettings) -> None:
         """For the running loop."""
         self._post = post
         self._home = settings.home

@@ -32,8 +32,8 @@ def at_source(
             f"No server is up in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
             "or --redis-url (TASKMILL_REDIS_URL)."
         )
-    from taskmill.cli.settings import redis_at_hand
+    from taskmill.cli.settings import redis_for
     from taskmill.cli.tasks.redis_source import over_redis
 
-    with nullcontext(settings) if settings.redis_url else redis_at_hand(settings) as ready, only_cause():
+    with nullcontext(settings) if settings.redis_url else redis_for(settings) as ready, only_cause():
         return asyncio.run(over_redis(work, ready))

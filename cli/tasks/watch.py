@@ -8,7 +8,7 @@ from taskmill.cli.errors import Failure, show
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.cli.tasks.tables import result_texts
 from taskmill.cli.terminal.escaping import printable
-from taskmill.cli.terminal.input import Attention
+from taskmill.cli.terminal.input import CancelPrompt
 from taskmill.cli.terminal.progress import display_for
 from taskmill.engine.record import Progress
 
@@ -24,7 +24,7 @@ async def watch_task(source: TaskSource, task_id: str, *, as_json: bool) -> int:
     Raises:
         TaskmillError: there is no such task, or it cannot be looked at.
     """
-    attention = Attention()
+    attention = CancelPrompt()
     try:
         task = await source.show(task_id)
         await (_print_events(source, task_id) if as_json else _follow(source, task))

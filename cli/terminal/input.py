@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import anyio
 
-__all__ = ["Attention", "read_line", "somebody_is_there"]
+__all__ = ["CancelPrompt", "is_interactive", "read_line"]
 
 
-def somebody_is_there() -> bool:
+def is_interactive() -> bool:
     """Whether questions can be asked: standard input is a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
@@ -33,7 +33,7 @@ async def read_line(prompt: str) -> str | None:
     return data.decode(errors="replace").rstrip("\r\n") if data else None
 
 
-class Attention:
+class CancelPrompt:
     """Ctrl-C ends what is under way inside `interruptible`, elsewhere the whole command, as SIGTERM does."""
 
     def __init__(self) -> None:

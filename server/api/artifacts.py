@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 from taskmill.engine.artifact import Artifact
 from taskmill.server.api.access import caller_of
 from taskmill.server.api.requests import task_id_of
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.artifacts.artifacts import ArtifactStore
 
 __all__ = ["artifact_routes"]
@@ -20,7 +20,7 @@ __all__ = ["artifact_routes"]
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
 
-def artifact_routes(desk: Desk) -> list[BaseRoute]:
+def artifact_routes(desk: ServerRuntime) -> list[BaseRoute]:
     """The route, below `/api`."""
 
     async def serve(request: Request) -> Response:

@@ -6,12 +6,12 @@ from starlette.routing import Route
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.shapes import unreachable_json
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["health_routes"]
 
 
-def health_routes(desk: Desk) -> list[Route]:
+def health_routes(desk: ServerRuntime) -> list[Route]:
     """`/healthz`: the process answers. `/readyz`: its store does too, else 503. A shard that does not answer
     is named: the others are served."""
 

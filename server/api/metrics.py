@@ -15,9 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.access import Access, Guard
 from taskmill.server.http.paths import path_of
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.shards import HOME
-from taskmill.store.tasks.stats import Census, queues_of
+from taskmill.store.tasks.stats import Stats, queues_of
 
 __all__ = ["Requests", "metrics_routes"]
 
@@ -63,7 +63,7 @@ class Requests:
         counter.inc()
 
 
-def metrics_routes(desk: Desk, access: Access, requests: Requests) -> list[BaseRoute]:
+def metrics_routes(desk: ServerRuntime, access: Access, requests: Requests) -> list[BaseRoute]:
     """`/metrics`: for operators, or for everybody where nobody has a token."""
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,7 +75,7 @@ def metrics_routes(desk: Desk, access: Access, requests: Requests) -> list[BaseR
     return [Route("/metrics", Guard(metrics, access, operators_only=True), methods=["GET"])]
 
 
-async def _figures(desk: Desk) -> list[Metric]:
+async def _figures(desk: ServerRuntime) -> list[Metric]:
     try:
         workers = await desk.store.workers()
         queues = {policy.queue for policy in desk.policies().values()} | {
@@ -102,7 +102,7 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("taskmill_store_up", "Whether the store answered.", value=value)
 
 
-def _of_shards(shards: Sequence[str], census: Census) -> Iterator[Metric]:
+def _of_shards(shards: Sequence[str], census: Stats) -> Iterator[Metric]:
     up = GaugeMetricFamily("taskmill_shard_up", "Whether a shard's Redis answered.", labels=["shard"])
     for shard in shards:
         up.add_metric([shard], int(shard not in census.unreachable))
@@ -110,7 +110,7 @@ def _of_shards(shards: Sequence[str], census: Census) -> Iterator[Metric]:
         yield up
 
 
-def _of_tasks(census: Census) -> Iterator[Metric]:
+def _of_tasks(census: Stats) -> Iterator[Metric]:
     yield GaugeMetricFamily("taskmill_tasks_open", "Tasks that have not ended.", value=census.open)
     yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=census.kept)
     broken = "Tasks that broke for good and were not run again."
@@ -121,7 +121,7 @@ def _of_tasks(census: Census) -> Iterator[Metric]:
     yield ended
 
 
-def _of_queues(census: Census) -> Iterator[Metric]:
+def _of_queues(census: Stats) -> Iterator[Metric]:
     tasks = GaugeMetricFamily("taskmill_tasks", "Open tasks by state.", labels=["queue", "status"])
     depth = GaugeMetricFamily("taskmill_queue_depth", "Tasks that wait for a worker now.", labels=["queue"])
     oldest = GaugeMetricFamily("taskmill_queue_oldest_seconds", "How long the first has waited.", labels=["queue"])

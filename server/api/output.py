@@ -16,7 +16,7 @@ from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.api.access import caller_of
 from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, task_id_of
 from taskmill.server.protocol.shapes_2026 import iso
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["output_routes"]
@@ -25,7 +25,7 @@ _PAGE = 1000
 """Chunks that one reply shows at most; `?after=` goes on."""
 
 
-def output_routes(desk: Desk) -> list[BaseRoute]:
+def output_routes(desk: ServerRuntime) -> list[BaseRoute]:
     """The route, below `/api`."""
 
     async def output(request: Request) -> Response:

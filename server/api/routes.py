@@ -22,7 +22,7 @@ from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import require_scopes, who_calls
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -37,7 +37,7 @@ _LONGEST_KEY = 200
 _OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
 
-def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:
+def api_routes(desk: ServerRuntime, access: Access) -> list[BaseRoute]:
     """`/api/tasks`, `/api/artifacts` and what is below them, and `/api/dead-letters`."""
     api = _Api(desk)
     routes = [
@@ -57,7 +57,7 @@ def api_routes(desk: Desk, access: Access) -> list[BaseRoute]:
 
 
 class _Api:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: ServerRuntime) -> None:
         self._desk = desk
         self._frames = Frames()
 

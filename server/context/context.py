@@ -25,7 +25,7 @@ from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.scopes import claims_of
 from taskmill.server.context.attachments import attach
-from taskmill.server.context.detached_request import unplugged_request
+from taskmill.server.context.detached_request import detached_request
 from taskmill.server.context.elicitation import (
     Prompt,
     ask_form,
@@ -76,7 +76,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         """The context of one attempt; `client`: `info` and `capabilities` as the caller declared them."""
         made = cls(
             task=task,
-            request_context=unplugged_request(
+            request_context=detached_request(
                 task.task_id, lifespan, client_info=client.get("info"), capabilities=client.get("capabilities")
             ),
             mcp_server=server,

@@ -16,11 +16,11 @@ from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.transport_context import TransportContext
 from mcp_types.version import LATEST_MODERN_VERSION
 
-__all__ = ["unplugged_request"]
+__all__ = ["detached_request"]
 
 
 @dataclass
-class _Unplugged:
+class DetachedDispatch:
     """The SDK's DispatchContext, for a request that is long answered."""
 
     request_id: str
@@ -39,7 +39,7 @@ class _Unplugged:
         return None
 
 
-def unplugged_request(
+def detached_request(
     task_id: str, lifespan: Any, *, client_info: Any, capabilities: Any
 ) -> ServerRequestContext[Any, Any]:
     """A request context that knows who the client was and what it can do, and cannot reach it.
@@ -49,7 +49,7 @@ def unplugged_request(
     """
     connection = Connection.from_envelope(LATEST_MODERN_VERSION, client_info, capabilities)
     return ServerRequestContext(
-        session=ServerSession(_Unplugged(task_id), connection),
+        session=ServerSession(DetachedDispatch(task_id), connection),
         lifespan_context=lifespan,
         protocol_version=LATEST_MODERN_VERSION,
         method="tools/call",

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskmill.server.http.paths import path_of
 from taskmill.server.http.scope_challenge import is_gated
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["Front"]
 
@@ -19,7 +19,7 @@ class Front:
     """ASGI middleware, inside all that an author adds to the application."""
 
     def __init__(
-        self, app: ASGIApp, hasten: Callable[[ASGIApp], ASGIApp], desk: Desk, *, path: str, has_operator: bool
+        self, app: ASGIApp, hasten: Callable[[ASGIApp], ASGIApp], desk: ServerRuntime, *, path: str, has_operator: bool
     ) -> None:
         """`hasten`: puts the fast paths before an application; `path`: the endpoint's."""
         self._app = app

@@ -25,35 +25,35 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taskmill.engine.errors import TaskmillError
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import owner
-from taskmill.server.context.detached_request import unplugged_request
+from taskmill.server.context.detached_request import detached_request
 from taskmill.server.fast_path.fast_headers import Headers, HostCheck, read_headers
 from taskmill.server.fast_path.requests import FastRequest, read_request
-from taskmill.server.handlers.caller_errors import CallersFaults
+from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import trimmed
 from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
-from taskmill.server.tools.runtime import ContextMaker, Desk, TaskTool
+from taskmill.server.tools.runtime import ContextMaker, ServerRuntime, TaskTool
 
-__all__ = ["FastPaths"]
+__all__ = ["FastPath"]
 
 _LONGEST = 64 * 1024
 _JSON = (b"content-type", b"application/json")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_HARMLESS = (CallersFaults, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
+_HARMLESS = (CallerErrors, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
 """Server middleware that these requests pass unchanged; the first only makes spans."""
 _Answer = tuple[int, dict[str, Any]]
 """HTTP status, and `result` or `error` of the JSON-RPC response."""
 
 
-class FastPaths:
+class FastPath:
     """ASGI wrapper of the MCP endpoint."""
 
     def __init__(
         self,
         app: ASGIApp,
-        desk: Desk,
+        desk: ServerRuntime,
         hosts: TransportSecuritySettings,
         server: Server[Any],
         make_context: ContextMaker,
@@ -140,7 +140,7 @@ class FastPaths:
             return None
         params = CallToolRequestParams.model_validate(asked.params, by_name=False)
         state = self._desk.lifespan_state
-        silent = unplugged_request("", state, client_info=asked.info, capabilities=asked.capabilities)
+        silent = detached_request("", state, client_info=asked.info, capabilities=asked.capabilities)
         ctx = replace(silent, request=Request(trimmed(scope)), request_id=asked.id, params=asked.params)
         try:
             submitted = await self._desk.submit(entry, params, ctx, self._make_context)

@@ -14,14 +14,14 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import SPEC_CLIENT_METHODS
 
-__all__ = ["CallersFaults"]
+__all__ = ["CallerErrors"]
 
 _TRACE = ("traceparent", "tracestate", "baggage")
 _REFUSALS = ("Unknown prompt: ", "Missing required arguments: ")
 Request = ServerRequestContext[Any, Any]
 
 
-class CallersFaults:
+class CallerErrors:
     """Server middleware, before all others."""
 
     def __init__(self, prompts: PromptManager) -> None:

@@ -21,28 +21,28 @@ from taskmill.engine.policy import as_timedelta
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import owner
 from taskmill.server.handlers.held_call import HeldCall
-from taskmill.server.handlers.known_hosts import Host, host_of
+from taskmill.server.handlers.known_hosts import KnownHost, host_of
 from taskmill.server.protocol.client_class import client_name
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.sessions.exchange import Exchange, exchange_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
 from taskmill.server.tools.answers import fitting_answers
 from taskmill.server.tools.call_keys import is_shared
-from taskmill.server.tools.runtime import ContextMaker, Desk, TaskTool
+from taskmill.server.tools.runtime import ContextMaker, ServerRuntime, TaskTool
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 
-__all__ = ["PlainCalls"]
+__all__ = ["CallsWithoutTasks"]
 
 log = structlog.get_logger()
 _STATE = "taskmill.task:"
 """Begins the `requestState` of a call that was answered with a task's questions."""
 
 
-class PlainCalls:
+class CallsWithoutTasks:
     """Serves task tools to clients that know no tasks."""
 
     def __init__(
-        self, desk: Desk, make_context: ContextMaker, hosts: Mapping[str, Host], *, has_follow_ups: bool
+        self, desk: ServerRuntime, make_context: ContextMaker, hosts: Mapping[str, KnownHost], *, has_follow_ups: bool
     ) -> None:
         """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
         self._desk = desk

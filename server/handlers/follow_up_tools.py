@@ -13,13 +13,13 @@ from taskmill.engine.errors import BadArguments, DuplicateTool, TaskNotFound
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import lister, owner
 from taskmill.server.context.context import Context
-from taskmill.server.handlers.calls_without_tasks import PlainCalls
+from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.results import hand_off_result, question_lines
 from taskmill.server.protocol.shapes_2026 import iso, wire_status
 from taskmill.server.protocol.status_text import status_text
 from taskmill.server.tools.answers import fitting_answers
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.sessions.open_calls import CallKind
 
 __all__ = ["FOLLOW_UPS", "FollowUps", "taken"]
@@ -32,7 +32,7 @@ AnyContext = Context[Any, Any]
 class FollowUps:
     """The follow-up tools of one server; a caller reaches its own tasks only."""
 
-    def __init__(self, desk: Desk, plain: PlainCalls) -> None:
+    def __init__(self, desk: ServerRuntime, plain: CallsWithoutTasks) -> None:
         self._desk = desk
         self._plain = plain
 

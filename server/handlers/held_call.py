@@ -34,7 +34,7 @@ from taskmill.server.protocol.shapes_2026 import input_requests
 from taskmill.server.protocol.status_text import progress_text, status_text
 from taskmill.server.streams.paced_events import Meter, Pause, follow
 from taskmill.server.tools.answers import fitting_answers
-from taskmill.store.connection.retry import patiently
+from taskmill.store.connection.retry import until_available
 from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["HeldCall"]
@@ -150,13 +150,13 @@ class HeldCall:
     async def _answer(self, key: str, answer: dict[str, Any]) -> None:
         view = await self._look()
         fitting = fitting_answers(view.questions, {key: answer})
-        await patiently(lambda: self._store.answer(self._task_id, self._principal, fitting))
+        await until_available(lambda: self._store.answer(self._task_id, self._principal, fitting))
 
     async def _refused(self, key: str, question: Question) -> None:
         if question["method"] == "elicitation/create":
             await self._answer(key, {"action": "cancel"})
             return
-        await patiently(lambda: self._store.cancel(self._task_id, self._principal, reason="refused"))
+        await until_available(lambda: self._store.cancel(self._task_id, self._principal, reason="refused"))
 
     async def _look(self) -> TaskView:
-        return await patiently(lambda: self._store.look(self._task_id, self._principal))
+        return await until_available(lambda: self._store.look(self._task_id, self._principal))

@@ -27,7 +27,7 @@ from taskmill.server.auth.principal import owner
 from taskmill.server.protocol.client_class import require_tasks
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.shapes_2026 import detailed_task
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.pubsub.task_feed import Subscription
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -45,7 +45,7 @@ class _TaskNotification(BaseModel):
 class TaskListenHandler:
     """Serves `subscriptions/listen`; a request without `taskIds` is the SDK's own."""
 
-    def __init__(self, bus: SubscriptionBus, desk: Desk) -> None:
+    def __init__(self, bus: SubscriptionBus, desk: ServerRuntime) -> None:
         self._bus = bus
         self._desk = desk
         self._plain = ListenHandler(bus)

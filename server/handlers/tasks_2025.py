@@ -24,14 +24,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import lister, owner
-from taskmill.server.handlers.calls_without_tasks import PlainCalls
-from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, classify
+from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
+from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
 from taskmill.server.protocol.shapes_2025 import created, task_of
 from taskmill.server.sessions.exchange import exchange_of
 from taskmill.server.streams.client_requests import related
 from taskmill.server.streams.notifications_2025 import notices
-from taskmill.server.tools.runtime import ContextMaker, Desk
+from taskmill.server.tools.runtime import ContextMaker, ServerRuntime
 from taskmill.store.sessions.open_calls import CallKind
 
 __all__ = ["Tasks2025"]
@@ -63,7 +63,7 @@ class _Augmentation(BaseModel):
 class Tasks2025:
     """Server middleware: answers what belongs to this dialect, and passes everything else on."""
 
-    def __init__(self, desk: Desk, make_context: ContextMaker, plain: PlainCalls) -> None:
+    def __init__(self, desk: ServerRuntime, make_context: ContextMaker, plain: CallsWithoutTasks) -> None:
         self._desk = desk
         self._make_context = make_context
         self._plain = plain
@@ -76,7 +76,7 @@ class Tasks2025:
         if ctx.protocol_version != TASKS_2025 or ctx.request_id is None:
             return await call_next(ctx)
         match ctx.method:
-            case "tools/call" if classify(ctx) is ClientClass.TASKS_2025:
+            case "tools/call" if client_class_of(ctx) is ClientClass.TASKS_2025:
                 return await self._create(ctx)
             case "tasks/get":
                 return await self._get(ctx)

@@ -17,12 +17,12 @@ from pydantic import Field
 
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import owner
-from taskmill.server.handlers.calls_without_tasks import PlainCalls
-from taskmill.server.protocol.client_class import ClientClass, classify, require_tasks
+from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
+from taskmill.server.protocol.client_class import ClientClass, client_class_of, require_tasks
 from taskmill.server.protocol.errors import header_mismatch, method_not_found, wire_errors
 from taskmill.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
-from taskmill.server.tools.runtime import ContextMaker, Desk
+from taskmill.server.tools.runtime import ContextMaker, ServerRuntime
 
 __all__ = ["TasksExtension"]
 
@@ -43,7 +43,7 @@ class TasksExtension(Extension):
 
     identifier = EXTENSION
 
-    def __init__(self, desk: Desk, make_context: ContextMaker, plain: PlainCalls) -> None:
+    def __init__(self, desk: ServerRuntime, make_context: ContextMaker, plain: CallsWithoutTasks) -> None:
         self._desk = desk
         self._make_context = make_context
         self._plain = plain
@@ -63,7 +63,7 @@ class TasksExtension(Extension):
         entry = self._desk.find(params.name)
         if entry is None:
             return await call_next(ctx)
-        if classify(ctx) is ClientClass.TASKS_2026:
+        if client_class_of(ctx) is ClientClass.TASKS_2026:
             submitted = await self._desk.submit(entry, params, ctx, self._make_context)
             return create_result(submitted) if isinstance(submitted, TaskView) else submitted
         if entry.policy.mode == "required":

@@ -7,9 +7,9 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
-from taskmill.server.handlers.known_hosts import Host, host_of
-from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, classify, client_name
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.handlers.known_hosts import KnownHost, host_of
+from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, client_name
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["ToolListing"]
 
@@ -17,7 +17,7 @@ __all__ = ["ToolListing"]
 class ToolListing:
     """Server middleware."""
 
-    def __init__(self, desk: Desk, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, desk: ServerRuntime, hosts: Mapping[str, KnownHost]) -> None:
         self._desk = desk
         self._hosts = hosts
 
@@ -38,7 +38,7 @@ class ToolListing:
 
     def _is_plain(self, ctx: ServerRequestContext[Any, Any]) -> bool:
         """Whether this client will call without tasks, as far as one can know before the call."""
-        if classify(ctx) is not ClientClass.PLAIN:
+        if client_class_of(ctx) is not ClientClass.PLAIN:
             return False
         host = host_of(client_name(ctx), self._hosts)
         return ctx.protocol_version != TASKS_2025 or host is None or not host.follows_tasks

@@ -4,7 +4,7 @@ import anyio
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["Hangups"]
+__all__ = ["ClientDisconnects"]
 
 _CLOSED = "; the handler is closed"
 """What uvloop says of a write to a connection that has gone. It can go when uvicorn hears that itself."""
@@ -17,7 +17,7 @@ application can keep it from that.
 """
 
 
-class Hangups:
+class ClientDisconnects:
     """ASGI middleware: ends a request whose client has gone."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import ScopeMissing
 from taskmill.server.auth.scopes import require_scopes
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["ScopeGate", "is_gated"]
 
@@ -22,7 +22,7 @@ _LONGEST_READ = 1024 * 1024
 """Bytes of a body that are read ahead; the call in a longer one is refused later, inside its reply."""
 
 
-def is_gated(scope: Scope, desk: Desk) -> bool:
+def is_gated(scope: Scope, desk: ServerRuntime) -> bool:
     """Whether a request may lack a scope: it has a user, and there is a tool that asks for scopes."""
     return isinstance(scope.get("user"), AuthenticatedUser) and desk.has_scoped
 
@@ -30,7 +30,7 @@ def is_gated(scope: Scope, desk: Desk) -> bool:
 class ScopeGate:
     """ASGI wrapper of the MCP endpoint, behind the check of tokens."""
 
-    def __init__(self, app: ASGIApp, desk: Desk, auth: AuthSettings | None) -> None:
+    def __init__(self, app: ASGIApp, desk: ServerRuntime, auth: AuthSettings | None) -> None:
         self._app = app
         self._desk = desk
         place = build_resource_metadata_url(auth.resource_server_url) if auth and auth.resource_server_url else None

@@ -10,7 +10,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.server.protocol.shapes_2026 import EXTENSION
 
-__all__ = ["TASKS_2025", "ClientClass", "classify", "client_name", "require_tasks"]
+__all__ = ["TASKS_2025", "ClientClass", "client_class_of", "client_name", "require_tasks"]
 
 TASKS_2025 = "2025-11-25"
 """The one revision before 2026 that has tasks."""
@@ -27,7 +27,7 @@ class ClientClass(Enum):
     """Knows no tasks, or wants none: its call is held open or handed off."""
 
 
-def classify(ctx: ServerRequestContext[Any, Any]) -> ClientClass:
+def client_class_of(ctx: ServerRequestContext[Any, Any]) -> ClientClass:
     """The class of this request's client. A declaration on an earlier request, or a legacy one, does not count."""
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
         capabilities = ctx.session.client_capabilities

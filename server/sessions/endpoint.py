@@ -33,15 +33,15 @@ from taskmill.server.auth.principal import owner
 from taskmill.server.protocol.errors import INTERNAL
 from taskmill.server.sessions.exchange import Exchange
 from taskmill.server.sessions.messages import Refusal, error, parsed
-from taskmill.server.sessions.request_runner import Service
-from taskmill.server.sessions.response import Outlet
+from taskmill.server.sessions.request_runner import RequestRunner
+from taskmill.server.sessions.response import JsonOrSseResponse
 from taskmill.server.sessions.resumption import NothingLeft, resumed
 from taskmill.server.sessions.session_stream import SessionStream
 from taskmill.server.streams.client_requests import take_reply
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.sessions.sessions import Session
 
-__all__ = ["LegacyHttp"]
+__all__ = ["SessionEndpoint"]
 
 log = structlog.get_logger()
 _SESSION_HEADER = "mcp-session-id"
@@ -50,13 +50,13 @@ _DEFAULT_VERSION = "2025-03-26"
 """Of a client that does not say (transports, "Protocol Version Header")."""
 
 
-class LegacyHttp:
+class SessionEndpoint:
     """The MCP endpoint for clients of a revision before 2026."""
 
     def __init__(
         self,
         server: Server[Any],
-        desk: Desk,
+        desk: ServerRuntime,
         security: TransportSecuritySettings,
         *,
         json_only: bool = False,
@@ -64,7 +64,7 @@ class LegacyHttp:
         """`json_only`: answer with single JSON bodies, so that nothing can be streamed or asked in mid-call."""
         self._desk = desk
         self._security = TransportSecurityMiddleware(security)
-        self._service = Service(server, desk)
+        self._service = RequestRunner(server, desk)
         self._json = json_only
 
     async def close(self) -> None:
@@ -117,7 +117,7 @@ class LegacyHttp:
             case JSONRPCRequest():
                 await self._request(message, session, request, scope, receive, send)
             case JSONRPCNotification():
-                exchange = Exchange(self._desk.store, session, message, request, Outlet({}))
+                exchange = Exchange(self._desk.store, session, message, request, JsonOrSseResponse({}))
                 await self._service.notified(message, session, self._connection(session, request, exchange), exchange)
                 await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
             case JSONRPCResponse() | JSONRPCError():
@@ -128,7 +128,7 @@ class LegacyHttp:
         self, message: JSONRPCRequest, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
         session_id = secrets.token_urlsafe(32)
-        outlet = Outlet({_SESSION_HEADER: session_id})
+        outlet = JsonOrSseResponse({_SESSION_HEADER: session_id})
         exchange = Exchange(self._desk.store, None, message, request, outlet)
         connection = Connection.for_loop(exchange, session_id=session_id)
         response = await self._service.answer(exchange, message, connection)
@@ -137,7 +137,7 @@ class LegacyHttp:
             client.pop("_meta", None)
             await self._desk.store.sessions.open(Session(session_id, owner(), connection.protocol_version, client))
         else:
-            outlet = Outlet({})
+            outlet = JsonOrSseResponse({})
         outlet.answer(response)
         await outlet.serve(scope, receive, send)
 
@@ -156,7 +156,7 @@ class LegacyHttp:
                 "This request carries the envelope of revision 2026-07-28, but its MCP-Protocol-Version header names "
                 "an earlier one. Send both of the same revision.",
             )
-        outlet = Outlet(
+        outlet = JsonOrSseResponse(
             {_SESSION_HEADER: session.id} if session else {}, limit=self._desk.settings.stream_limit or None
         )
         exchange = Exchange(self._desk.store, session, message, request, outlet, json_only=self._json)
@@ -183,9 +183,9 @@ class LegacyHttp:
             stream = SessionStream(self._desk.store, session).run()
         await self._service.stream(stream, outlet, scope, receive, send)
 
-    def _outlet(self, session: Session | None) -> Outlet:
+    def _outlet(self, session: Session | None) -> JsonOrSseResponse:
         headers = {_SESSION_HEADER: session.id} if session else {}
-        return Outlet(headers, limit=self._desk.settings.stream_limit or None)
+        return JsonOrSseResponse(headers, limit=self._desk.settings.stream_limit or None)
 
     async def _session(self, request: Request) -> Session:
         """The session a request names.

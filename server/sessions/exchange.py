@@ -21,7 +21,7 @@ from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, JSONRPCNotification, J
 from starlette.requests import Request
 
 from taskmill.engine.errors import StoreUnavailable
-from taskmill.server.sessions.response import Outlet
+from taskmill.server.sessions.response import JsonOrSseResponse
 from taskmill.server.streams import sse
 from taskmill.store.sessions.open_calls import OpenCall
 from taskmill.store.sessions.sessions import Session
@@ -55,7 +55,7 @@ class Exchange:
         session: Session | None,
         message: JSONRPCRequest | JSONRPCNotification,
         request: Request,
-        outlet: Outlet,
+        outlet: JsonOrSseResponse,
         *,
         json_only: bool = False,
     ) -> None:

@@ -21,12 +21,12 @@ from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import StoreUnavailable, TaskNotFound
 from taskmill.server.sessions.exchange import Exchange
-from taskmill.server.sessions.response import Outlet
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.sessions.response import JsonOrSseResponse
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.sessions.open_calls import CallKind
 from taskmill.store.sessions.sessions import Session
 
-__all__ = ["Service"]
+__all__ = ["RequestRunner"]
 
 log = structlog.get_logger()
 _REQUEST_CANCELLED = -32800
@@ -36,10 +36,10 @@ _LONG = 0.25
 """Seconds after which a call is worth a subscription, to hear that it is cancelled."""
 
 
-class Service:
+class RequestRunner:
     """What one replica is serving."""
 
-    def __init__(self, server: Server[Any], desk: Desk) -> None:
+    def __init__(self, server: Server[Any], desk: ServerRuntime) -> None:
         self._server = server
         self._desk = desk
         self._running: dict[asyncio.Task[None], Exchange] = {}
@@ -96,7 +96,7 @@ class Service:
         return exchange if session is None else _SessionOutbound(self._desk, session, exchange)
 
     async def stream(
-        self, frames: AsyncGenerator[bytes, None], outlet: Outlet, scope: Scope, receive: Receive, send: Send
+        self, frames: AsyncGenerator[bytes, None], outlet: JsonOrSseResponse, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Be a response made of `frames`."""
         pumping = asyncio.create_task(_pump(frames, outlet), name="taskmill.stream")
@@ -151,7 +151,7 @@ class Service:
 class _SessionOutbound:
     """The session's own stream, wherever it is held; the request's, while there is none."""
 
-    def __init__(self, desk: Desk, session: Session, exchange: Exchange) -> None:
+    def __init__(self, desk: ServerRuntime, session: Session, exchange: Exchange) -> None:
         self._desk = desk
         self._session = session
         self._exchange = exchange
@@ -173,7 +173,7 @@ class _SessionOutbound:
             await self._exchange.notify(method, params, opts)
 
 
-async def _pump(frames: AsyncGenerator[bytes, None], outlet: Outlet) -> None:
+async def _pump(frames: AsyncGenerator[bytes, None], outlet: JsonOrSseResponse) -> None:
     try:
         with suppress(StoreUnavailable):  # the client comes back, here or elsewhere
             async with aclosing(frames):

@@ -13,13 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from taskmill.server.streams import sse
 
-__all__ = ["Outlet"]
+__all__ = ["JsonOrSseResponse"]
 
 _BACKLOG = 1024
 """Frames kept for a reader that is slow; then it is cut off."""
 
 
-class Outlet:
+class JsonOrSseResponse:
     """Between those who write messages and the one client that reads them."""
 
     def __init__(self, headers: Mapping[str, str], *, keep_alive: float = 15.0, limit: float | None = None) -> None:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from taskmill.server.sessions.exchange import RETRY_MS
 from taskmill.server.streams import sse
-from taskmill.server.streams.call_stream import Said, outbox_messages, task_messages
+from taskmill.server.streams.call_stream import StreamMessage, outbox_messages, task_messages
 from taskmill.store.sessions.open_calls import OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
@@ -63,10 +63,10 @@ async def _rest(store: TaskStore, session: Session, call: OpenCall, after: int) 
                 await store.streams.end(call)
 
 
-async def _until_lull(messages: AsyncGenerator[Said, None]) -> AsyncGenerator[Said, None]:
+async def _until_lull(messages: AsyncGenerator[StreamMessage, None]) -> AsyncGenerator[StreamMessage, None]:
     """What comes together; the wait for the first message that counts is not limited."""
     has_told = False
-    coming: asyncio.Future[Said | None] | None = None
+    coming: asyncio.Future[StreamMessage | None] | None = None
     try:
         while True:
             coming = asyncio.ensure_future(_next(messages))
@@ -82,5 +82,5 @@ async def _until_lull(messages: AsyncGenerator[Said, None]) -> AsyncGenerator[Sa
             await asyncio.wait([coming])
 
 
-async def _next(messages: AsyncGenerator[Said, None]) -> Said | None:
+async def _next(messages: AsyncGenerator[StreamMessage, None]) -> StreamMessage | None:
     return await anext(messages, None)

@@ -23,13 +23,13 @@ from taskmill.store.sessions.open_calls import CallKind, OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["Said", "outbox_messages", "task_messages"]
+__all__ = ["StreamMessage", "outbox_messages", "task_messages"]
 
 _LOST = "The server process that ran this call was lost. Nothing is known of its outcome; call again if that is safe."
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class StreamMessage:
     """One message of a stream."""
 
     message: dict[str, Any]
@@ -38,7 +38,9 @@ class Said:
     is_last: bool = False
 
 
-async def task_messages(store: TaskStore, session: Session, call: OpenCall, after: int) -> AsyncGenerator[Said, None]:
+async def task_messages(
+    store: TaskStore, session: Session, call: OpenCall, after: int
+) -> AsyncGenerator[StreamMessage, None]:
     """The messages of a task's call above event number `after`, ending with the response.
 
     Raises:
@@ -69,7 +71,7 @@ class _TaskStream:
         self._after = after
         self._meter = Meter()
 
-    async def render(self, step: Event | Pause) -> tuple[list[Said], bool]:
+    async def render(self, step: Event | Pause) -> tuple[list[StreamMessage], bool]:
         """The messages for a step, and whether the last one is among them."""
         match step:
             case Pause.BEAT:
@@ -83,7 +85,7 @@ class _TaskStream:
             case Event():
                 return [], False
 
-    async def response(self) -> Said:
+    async def response(self) -> StreamMessage:
         """The response to the request, once the task has ended."""
         try:
             view = await self._look()
@@ -96,18 +98,18 @@ class _TaskStream:
             )
         )
 
-    async def _beat(self) -> list[Said]:
+    async def _beat(self) -> list[StreamMessage]:
         view = await self._look()
         progress = view.record.progress
         return self._shown(progress, status_text(view), None)
 
-    def _progress(self, event: Event) -> list[Said]:
+    def _progress(self, event: Event) -> list[StreamMessage]:
         if event.seq <= self._call.since:
             return []
         progress = Progress(event.facts.get("done"), event.facts.get("total"), event.facts.get("message"))
         return self._shown(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
 
-    def _shown(self, progress: Progress, text: str, event_id: str | None) -> list[Said]:
+    def _shown(self, progress: Progress, text: str, event_id: str | None) -> list[StreamMessage]:
         if self._call.token is None:
             return []
         params: dict[str, Any] = {
@@ -116,11 +118,11 @@ class _TaskStream:
             **({} if progress.total is None else {"total": progress.total}),
             **({"message": text} if text else {}),
         }
-        return [Said({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}, event_id)]
+        return [StreamMessage({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}, event_id)]
 
-    async def _questions(self, event: Event) -> tuple[list[Said], bool]:
+    async def _questions(self, event: Event) -> tuple[list[StreamMessage], bool]:
         view = await self._look()
-        asked: list[Said] = []
+        asked: list[StreamMessage] = []
         for key, question in view.questions.items():
             if not can_be_asked(self._session, question):
                 if self._call.kind is CallKind.RESULT:
@@ -130,18 +132,18 @@ class _TaskStream:
             if await self._store.streams.shown_at(self._call.id, key, event.seq) != event.seq:
                 continue
             message = request_of(self._call, key, question)
-            asked.append(Said(message, f"{self._call.id}.{event.seq}"))
+            asked.append(StreamMessage(message, f"{self._call.id}.{event.seq}"))
         return asked, False
 
     async def _look(self) -> TaskView:
         return await self._store.look(self._task_id, self._session.principal)
 
-    def _last(self, outcome: dict[str, Any]) -> Said:
+    def _last(self, outcome: dict[str, Any]) -> StreamMessage:
         response = {"jsonrpc": "2.0", "id": self._call.request_id, **outcome}
-        return Said(response, f"{self._call.id}.end", is_last=True)
+        return StreamMessage(response, f"{self._call.id}.end", is_last=True)
 
 
-async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> AsyncGenerator[Said, None]:
+async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> AsyncGenerator[StreamMessage, None]:
     """The messages of a call without a task above number `after`, ending with the response."""
     stirred = asyncio.Event()
     async with store.streams.hearing(call.id, lambda _channel, _message: stirred.set()):
@@ -149,14 +151,16 @@ async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> Async
             messages = await store.streams.said(call.id, after)
             if messages is None:
                 error = {"code": INTERNAL_ERROR, "message": _LOST}
-                yield Said({"jsonrpc": "2.0", "id": call.request_id, "error": error}, f"{call.id}.end", is_last=True)
+                yield StreamMessage(
+                    {"jsonrpc": "2.0", "id": call.request_id, "error": error}, f"{call.id}.end", is_last=True
+                )
                 return
             for number, message in messages:
                 after = number
                 if not message:
                     continue  # the outbox's beginning
                 is_last = "method" not in message
-                yield Said(message, f"{call.id}.{number}", is_last=is_last)
+                yield StreamMessage(message, f"{call.id}.{number}", is_last=is_last)
                 if is_last:
                     return
             await _stir(stirred)

@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from enum import Enum
 
 from taskmill.engine.events import Event
-from taskmill.store.pubsub.event_tail import Tails
+from taskmill.store.pubsub.event_tail import EventTails
 
 __all__ = ["BEAT", "Meter", "Pause", "follow"]
 
@@ -26,7 +26,7 @@ class Pause(Enum):
 
 @asynccontextmanager
 async def follow(
-    tails: Tails, task_id: str, *, after: int = 0, limit: float | None = None
+    tails: EventTails, task_id: str, *, after: int = 0, limit: float | None = None
 ) -> AsyncIterator[AsyncGenerator[Event | Pause, None]]:
     """The events of a task above number `after` until its end, with pauses between them.
 

@@ -6,13 +6,13 @@ from contextlib import suppress
 from taskmill.engine.errors import StoreUnavailable, TaskNotFound
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["Leaving"]
+__all__ = ["AbandonedCalls"]
 
 _SPARE_MS = 60_000
 """For a server that dies within the grace: the call still finds its task."""
 
 
-class Leaving:
+class AbandonedCalls:
     """What one server process still owes to tasks whose clients have gone."""
 
     def __init__(self, store: TaskStore, grace: float) -> None:

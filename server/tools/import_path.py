@@ -8,10 +8,10 @@ from typing import Any
 
 from taskmill.engine.errors import PolicyError
 
-__all__ = ["origin_of", "refuse_hidden"]
+__all__ = ["import_path_of", "refuse_hidden"]
 
 
-def origin_of(server: object) -> str | None:
+def import_path_of(server: object) -> str | None:
     """By what another process loads a server, None if nothing can.
 
     What a command line named it by; else `package.module:name` or `file.py:name`, if it is at the top of a module.

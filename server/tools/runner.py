@@ -17,10 +17,10 @@ from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.result_offload import stored_form
-from taskmill.server.tools.runtime import Desk
+from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import around_run, tell_outcome
 
-__all__ = ["ServerToolbox", "in_thread"]
+__all__ = ["ToolRunner", "in_thread"]
 
 _NO_INPUTS = InputResponseRequestParams()
 
@@ -35,10 +35,10 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-class ServerToolbox:
+class ToolRunner:
     """The task tools of one server, inside its lifespan."""
 
-    def __init__(self, server: Any, desk: Desk, lifespan: Any) -> None:
+    def __init__(self, server: Any, desk: ServerRuntime, lifespan: Any) -> None:
         self._server = server
         self._desk = desk
         self._lifespan = lifespan

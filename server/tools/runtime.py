@@ -27,7 +27,7 @@ from taskmill.server.auth.scopes import require_scopes, who_calls
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.settings import ServerSettings
-from taskmill.server.tools.abandoned_calls import Leaving
+from taskmill.server.tools.abandoned_calls import AbandonedCalls
 from taskmill.server.tools.at_hand import keep_at_hand
 from taskmill.server.tools.backoff import plain_backoff
 from taskmill.server.tools.call_keys import CallKeys, keys_of_call
@@ -36,7 +36,7 @@ from taskmill.server.tools.import_path import refuse_hidden
 from taskmill.store.opening import open_store
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["ContextMaker", "Desk", "TaskTool"]
+__all__ = ["ContextMaker", "ServerRuntime", "TaskTool"]
 
 ContextMaker = Callable[[ServerRequestContext[Any, Any], CallToolRequestParams], Context[Any, Any]]
 
@@ -53,7 +53,7 @@ class TaskTool:
     policy: TaskConfig
 
 
-class Desk:
+class ServerRuntime:
     """The task tools of one server, and its store while it is serving."""
 
     def __init__(self, visible_claims: Sequence[str] = ()) -> None:
@@ -70,7 +70,7 @@ class Desk:
         self._tools: dict[str, TaskTool] = {}
         self._store: TaskStore | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
-        self.leaving: Leaving
+        self.leaving: AbandonedCalls
         """Tasks whose clients have gone, while the server is serving."""
         self.settings = ServerSettings.model_construct()
         """Those of the process, while the server is serving."""
@@ -93,7 +93,7 @@ class Desk:
         """Have the store open."""
         async with open_store(settings) as store:
             self._store, self.settings = store, settings
-            self.leaving = Leaving(store, settings.drop_grace)
+            self.leaving = AbandonedCalls(store, settings.drop_grace)
             try:
                 yield store
             finally:

@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import ArtifactsUnavailable, ArtifactTooLarge, FenceLost, OperatorError, TaskNotFound
 from taskmill.engine.principal import new_task_id
-from taskmill.store.artifacts.backends import BLOCK, BlobPlace, in_blocks, outside_place
-from taskmill.store.artifacts.redis_backend import RedisBlobs
-from taskmill.store.artifacts.sealed import SealedBlobs
+from taskmill.store.artifacts.backends import BLOCK, BlobBackend, in_blocks, outside_backend
+from taskmill.store.artifacts.redis_backend import RedisBackend
+from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import store_errors
-from taskmill.store.connection.retry import patiently
+from taskmill.store.connection.retry import until_available
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.records import artifact_of
 from taskmill.store.scripts import Scripts
@@ -48,8 +48,8 @@ class ArtifactStore:
         self._settings = settings
         self._scripts = scripts
         self._keys = Keys(settings.prefix)
-        self._inside: BlobPlace = RedisBlobs(redis, self._keys)
-        self._outside = outside_place(settings)
+        self._inside: BlobBackend = RedisBackend(redis, self._keys)
+        self._outside = outside_backend(settings)
 
     async def write(self, content: AsyncIterable[bytes], *, task_id: str, name: str, mime_type: str) -> Artifact:
         """Write the bytes of a new artifact; nobody can read it before it is attached. Outages of Redis are waited out.
@@ -64,7 +64,7 @@ class ArtifactStore:
         measured.limit, measured.where = self._limit_of(place)
         sealed = bool(self._settings.seal_keys)
         if place is not self._inside:
-            await patiently(lambda: self._announce(blob_id))
+            await until_available(lambda: self._announce(blob_id))
         try:
             await self._sealing(place, sealed).write(blob_id, measured)
         except BaseException:
@@ -90,7 +90,7 @@ class ArtifactStore:
             ArtifactTooLarge: the task has too many artifacts.
             ArtifactsUnavailable: writing took so long that the bytes were swept.
         """
-        match await patiently(lambda: self._tell(artifact, fence)):
+        match await until_available(lambda: self._tell(artifact, fence)):
             case b"attached":
                 return
             case b"full":
@@ -142,12 +142,12 @@ class ArtifactStore:
                 await self._redis.zrem(self._keys.outside, blob_id)
         return len(due)
 
-    async def _place_for(self, measured: "_Measured") -> BlobPlace:
+    async def _place_for(self, measured: "_Measured") -> BlobBackend:
         if self._outside is None or await measured.is_at_most(_SMALL):
             return self._inside
         return self._outside
 
-    def _place_of(self, artifact: Artifact) -> BlobPlace:
+    def _place_of(self, artifact: Artifact) -> BlobBackend:
         if artifact.place == self._inside.name:
             return self._inside
         if self._outside is not None and self._outside.name == artifact.place:
@@ -156,14 +156,14 @@ class ArtifactStore:
             f"An artifact is in the {artifact.place}, and TASKMILL_ARTIFACTS={self._settings.artifacts} here."
         )
 
-    def _limit_of(self, place: BlobPlace) -> tuple[int, str]:
+    def _limit_of(self, place: BlobBackend) -> tuple[int, str]:
         if place is not self._inside:
             return self._settings.max_artifact, "TASKMILL_MAX_ARTIFACT"
         hint = "TASKMILL_MAX_ARTIFACT_IN_REDIS; TASKMILL_ARTIFACTS=dir:/path or s3://bucket takes larger ones"
         return min(self._settings.max_artifact_in_redis, self._settings.max_artifact), hint
 
-    def _sealing(self, place: BlobPlace, sealed: bool, size: int = 0) -> BlobPlace:
-        return SealedBlobs(place, self._settings.seal_keys, size) if sealed else place
+    def _sealing(self, place: BlobBackend, sealed: bool, size: int = 0) -> BlobBackend:
+        return SealedBackend(place, self._settings.seal_keys, size) if sealed else place
 
     async def _announce(self, blob_id: str) -> None:
         """Note the bytes that will be written, so that they are swept should this process die before they count."""
@@ -186,7 +186,7 @@ class ArtifactStore:
         with store_errors():
             return await self._scripts.run(self._redis, "attach", keys, args)
 
-    async def _discard(self, place: BlobPlace, blob_id: str) -> None:
+    async def _discard(self, place: BlobBackend, blob_id: str) -> None:
         """Forget bytes that count for nothing; what cannot be deleted now is swept later."""
         with suppress(OperatorError):
             await place.delete(blob_id)

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Protocol
 
 from taskmill.engine.errors import SettingsError
-from taskmill.store.artifacts.directory import Directory
-from taskmill.store.artifacts.s3 import Bucket
+from taskmill.store.artifacts.directory import DirectoryBackend
+from taskmill.store.artifacts.s3 import S3Backend
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["BLOCK", "BlobPlace", "in_blocks", "outside_place"]
+__all__ = ["BLOCK", "BlobBackend", "in_blocks", "outside_backend"]
 
 BLOCK = 256 * 1024
 """Bytes that are read, sealed and written at a time."""
 
 
-class BlobPlace(Protocol):
+class BlobBackend(Protocol):
     """Keeps bytes by artifact id. A blob is written once, whole, and can be read from then on."""
 
     name: str
@@ -33,7 +33,7 @@ class BlobPlace(Protocol):
         """Forget the bytes; no error if there are none."""
 
 
-def outside_place(settings: StoreSettings) -> BlobPlace | None:
+def outside_backend(settings: StoreSettings) -> BlobBackend | None:
     """The directory or bucket of the settings; None = everything is kept in Redis.
 
     Raises:
@@ -44,9 +44,9 @@ def outside_place(settings: StoreSettings) -> BlobPlace | None:
         case "redis":
             return None
         case "dir":
-            return Directory(where)
+            return DirectoryBackend(where)
         case "s3":
-            return Bucket(settings.artifacts)
+            return S3Backend(settings.artifacts)
         case _:
             raise SettingsError(f"TASKMILL_ARTIFACTS: {settings.artifacts!r} is not redis, dir:/path or s3://bucket.")
 

@@ -10,12 +10,12 @@ import anyio.to_thread
 
 from taskmill.engine.errors import ArtifactsUnavailable
 
-__all__ = ["Directory"]
+__all__ = ["DirectoryBackend"]
 
 _PIECE = 256 * 1024
 
 
-class Directory:
+class DirectoryBackend:
     """Artifacts under one path, which is made when it is first needed, readable by this user only."""
 
     name = "directory"

@@ -8,17 +8,17 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import ArtifactsUnavailable
 from taskmill.store.connection.client import store_errors
-from taskmill.store.connection.retry import patiently
+from taskmill.store.connection.retry import until_available
 from taskmill.store.formats.keys import Keys
 
-__all__ = ["RedisBlobs"]
+__all__ = ["RedisBackend"]
 
 _UNATTACHED = 24 * 3600
 """Seconds until bytes that never became part of a task fade."""
 _PIECE = 256 * 1024
 
 
-class RedisBlobs:
+class RedisBackend:
     """The blobs of one deployment in its Redis."""
 
     name = "redis"
@@ -30,9 +30,9 @@ class RedisBlobs:
     async def write(self, blob_id: str, blocks: AsyncIterable[bytes]) -> None:
         """Keep the bytes; they fade in a day unless they are attached. Outages of Redis are waited out."""
         at = 0
-        await patiently(partial(self._put, blob_id, 0, b""))
+        await until_available(partial(self._put, blob_id, 0, b""))
         async for block in blocks:
-            await patiently(partial(self._put, blob_id, at, block))
+            await until_available(partial(self._put, blob_id, at, block))
             at += len(block)
 
     async def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:

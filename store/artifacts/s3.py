@@ -10,7 +10,7 @@ from typing import Any
 
 from taskmill.engine.errors import ArtifactsUnavailable, SettingsError
 
-__all__ = ["Bucket"]
+__all__ = ["S3Backend"]
 
 _PART = 5 * 1024 * 1024
 """Bytes of one part of an upload; the smallest that S3 takes."""
@@ -24,7 +24,7 @@ def _exit_slowly() -> None:
     atexit.register(time.sleep, 0.1)
 
 
-class Bucket:
+class S3Backend:
     """Artifacts under `s3://bucket/prefix`."""
 
     name = "bucket"

@@ -12,18 +12,18 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from taskmill.engine.errors import SealBroken
-from taskmill.store.artifacts.backends import BLOCK, BlobPlace, in_blocks
+from taskmill.store.artifacts.backends import BLOCK, BlobBackend, in_blocks
 
-__all__ = ["SealedBlobs"]
+__all__ = ["SealedBackend"]
 
 _KEY_ID, _NONCE, _TAG = 4, 12, 16
 _FRAME = _KEY_ID + _NONCE + BLOCK + _TAG
 
 
-class SealedBlobs:
+class SealedBackend:
     """Another place with every block sealed: the first key seals, every key opens."""
 
-    def __init__(self, place: BlobPlace, keys: Sequence[bytes], size: int = 0) -> None:
+    def __init__(self, place: BlobBackend, keys: Sequence[bytes], size: int = 0) -> None:
         """`size`: of the artifact, where it is read."""
         self._place = place
         self._ring = {hashlib.sha256(key).digest()[:_KEY_ID]: AESGCM(key) for key in keys}

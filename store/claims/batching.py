@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from taskmill.store.scripts import Call
 
-__all__ = ["packed", "unpacked"]
+__all__ = ["batched", "unbatched"]
 
 _HOW_MANY = 6
 """Where a claim says how many tasks end before it; their words follow."""
@@ -18,7 +18,7 @@ _TOGETHER = 32
 """Endings of one script call: some two milliseconds of Redis's time."""
 
 
-def packed(calls: Sequence[Call], claim: Call | None) -> list[Call]:
+def batched(calls: Sequence[Call], claim: Call | None) -> list[Call]:
     """The same in fewer calls. Endings come behind the last progress of their tasks, and the claim behind all."""
     others = [call for call in calls if call[0] != "finish"]
     endings = [call[2] for call in calls if call[0] == "finish"]
@@ -27,8 +27,8 @@ def packed(calls: Sequence[Call], claim: Call | None) -> list[Call]:
     return [*others, *(("finish", [], _words(piece)) for piece in pieces), *last]
 
 
-def unpacked(calls: Sequence[Call], replies: Sequence[Any], *, with_claim: bool) -> list[Any]:
-    """The replies to `packed(calls, claim)`, one for each of `calls`. `with_claim`: the last reply is the claim's.
+def unbatched(calls: Sequence[Call], replies: Sequence[Any], *, with_claim: bool) -> list[Any]:
+    """The replies to `batched(calls, claim)`, one for each of `calls`. `with_claim`: the last reply is the claim's.
 
     Raises:
         ResponseError: one of them was refused.

@@ -14,7 +14,7 @@ from taskmill.engine.errors import FenceLost, QuestionMismatch
 from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_to_json
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move
-from taskmill.store.claims.batching import packed, unpacked
+from taskmill.store.claims.batching import batched, unbatched
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
@@ -137,8 +137,8 @@ class ClaimStore:
             StoreUnavailable: the store did not answer; nothing or all may have happened.
         """
         with store_errors():
-            replies = await self.scripts.run_many(self._redis, packed(said, claim))
-            return unpacked(said, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
+            replies = await self.scripts.run_many(self._redis, batched(said, claim))
+            return unbatched(said, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
 
     def arguments(self, task: Claimed) -> Mapping[str, Any]:
         """The payload the server stored at creation.

@@ -11,10 +11,10 @@ from taskmill.store.claims.claims import ClaimStore
 from taskmill.store.connection.client import connect_blocking
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["Presence"]
+__all__ = ["Heartbeat"]
 
 
-class Presence:
+class Heartbeat:
     """For one thread; reconnects by itself at the next call."""
 
     def __init__(self, settings: StoreSettings, claims: ClaimStore, worker: str) -> None:

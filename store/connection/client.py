@@ -28,7 +28,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_e
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
 from taskmill.store.connection.checks import inspect, raise_unfit
-from taskmill.store.connection.multiplexed import TrunkRedis
+from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.connection.sentinel import watched_in
 from taskmill.store.settings import StoreSettings
 
@@ -76,7 +76,7 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
             timeout=settings.command_timeout,
         )
     pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
-    return Redis.from_pool(pool) if blocking else TrunkRedis(pool, settings.command_timeout)
+    return Redis.from_pool(pool) if blocking else MultiplexedRedis(pool, settings.command_timeout)
 
 
 def _pool(url: str, **options: Any) -> BlockingConnectionPool:

@@ -14,9 +14,9 @@ from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
 
-from taskmill.store.connection.reply_reader import Intake
+from taskmill.store.connection.reply_reader import ReplyReader
 
-__all__ = ["TrunkRedis"]
+__all__ = ["MultiplexedRedis"]
 
 T = TypeVar("T")
 _PAUSES = (0.02, 0.04)
@@ -46,7 +46,7 @@ class _Trunk:
         self._unsent: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
         self._is_broken = False
-        self._intake = Intake(connection, self._take, self._end)
+        self._intake = ReplyReader(connection, self._take, self._end)
 
     def can_send(self) -> bool:
         """Whether commands may be sent; one that leads to a Redis that is no primary any more is given up."""
@@ -136,7 +136,7 @@ class _Trunk:
                 wanted.set_exception(TimeoutError("Redis did not answer in time") if late_at <= now else error)
 
 
-class TrunkRedis(Redis):
+class MultiplexedRedis(Redis):
     """redis-py's client, whose single commands share one connection. Pipelines and subscriptions take from the pool."""
 
     _is_closed = False

@@ -10,10 +10,10 @@ from typing import Any
 from hiredis import Reader
 from redis.exceptions import ConnectionError, InvalidResponse
 
-__all__ = ["Intake"]
+__all__ = ["ReplyReader"]
 
 
-class Intake(asyncio.Protocol):
+class ReplyReader(asyncio.Protocol):
     """Reads an open connection to its end."""
 
     def __init__(self, connection: Any, take: Callable[[Any], None], lost: Callable[[Exception], None]) -> None:

@@ -7,12 +7,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_ji
 
 from taskmill.engine.errors import StoreUnavailable
 
-__all__ = ["patiently"]
+__all__ = ["until_available"]
 
 T = TypeVar("T")
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+async def until_available(call: Callable[[], Awaitable[T]]) -> T:
     """What `call` returns, however often the store is away before; `call` must be safe to repeat."""
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(StoreUnavailable), wait=wait_exponential_jitter(multiplier=0.05, max=1.0)

@@ -22,7 +22,7 @@ from taskmill.store.connection.checks import MINIMUM_VERSION
 from taskmill.store.embedded import supervisor as guardian
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.embedded.socket_path import reachable
-from taskmill.store.embedded.user_lock import Hold, is_guarded
+from taskmill.store.embedded.user_lock import UserLock, is_guarded
 
 __all__ = ["EmbeddedRedis", "ServerDidNotStart"]
 
@@ -49,7 +49,7 @@ class EmbeddedRedis:
         """`directory` is made (0700) if need be, and keeps the data after the server has ended."""
         # Absolute at once: a later chdir must not move it.
         self._directory = directory.absolute()
-        self._hold = Hold(self._directory)
+        self._hold = UserLock(self._directory)
         self._stopping = threading.Event()
         self._monitor: threading.Thread | None = None
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from taskmill.store.embedded.supervisor import GUARDIAN_LOCK, USERS_LOCK, hold, is_same_file
 
-__all__ = ["Hold", "is_guarded"]
+__all__ = ["UserLock", "is_guarded"]
 
 # Kept by whoever opens a lock until it is closed or has an owner, and by a fork: a child that copied one in between
 # would hold that lock for as long as it lives, and nobody could tell.
 _no_fork = threading.Lock()
 
 
-class Hold:
+class UserLock:
     """One user's place among the users of a data directory; given up by `release`, or by the process's death."""
 
     def __init__(self, directory: Path) -> None:
@@ -87,5 +87,5 @@ def _release_in_child() -> None:
         copied.release()
 
 
-_holds: weakref.WeakSet[Hold] = weakref.WeakSet()
+_holds: weakref.WeakSet[UserLock] = weakref.WeakSet()
 os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_release_in_child)

@@ -10,10 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from taskmill.engine.events import FINISHING, Event
-from taskmill.store.connection.retry import patiently
-from taskmill.store.pubsub.task_feed import Feed
+from taskmill.store.connection.retry import until_available
+from taskmill.store.pubsub.task_feed import TaskFeed
 
-__all__ = ["Tails"]
+__all__ = ["EventTails"]
 
 _REMEMBERED = 64
 
@@ -21,10 +21,10 @@ Read = Callable[[str, int], Awaitable[list[Event]]]
 """Events of a task with numbers above the second argument, oldest first; a first part of them is enough."""
 
 
-class Tails:
+class EventTails:
     """Every task that somebody in this process follows."""
 
-    def __init__(self, feed: Feed, read: Read) -> None:
+    def __init__(self, feed: TaskFeed, read: Read) -> None:
         self._feed = feed
         self._read = read
         self._tails: dict[str, _Tail] = {}
@@ -55,7 +55,7 @@ class Tails:
 class _Tail:
     """One followed task."""
 
-    def __init__(self, task_id: str, start: int, feed: Feed, read: Read) -> None:
+    def __init__(self, task_id: str, start: int, feed: TaskFeed, read: Read) -> None:
         self.users = 0
         self._id = task_id
         self._feed = feed
@@ -108,7 +108,7 @@ class _Tail:
                 self._stir()
 
     async def _fresh(self, cursor: int) -> list[Event]:
-        return await patiently(lambda: self._read(self._id, cursor))
+        return await until_available(lambda: self._read(self._id, cursor))
 
     def _take(self, events: list[Event]) -> None:
         self._recent.extend(events)

@@ -6,23 +6,23 @@ Only passes messages on; what they mean is the listeners' business (`feed.py`, `
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from taskmill.store.pubsub.subscriber import Line
+from taskmill.store.pubsub.subscriber import Subscriber
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["Hear", "Switchboard", "Switchboards"]
+__all__ = ["ChannelHub", "ChannelHubs", "Hear"]
 
 Hear = Callable[[str, bytes | None], None]
 """Takes (channel, message); None = the subscription has just begun, also after an outage: look for yourself."""
 
 
-class Switchboard:
+class ChannelHub:
     """Subscribes to a channel while at least one listener is there."""
 
     def __init__(self, settings: StoreSettings, home: str) -> None:
         """`home`: a channel that keeps the connection subscribed to something; nobody speaks there."""
         self._home = home
         self._listeners: dict[str, dict[object, Hear]] = {}
-        self._line = Line(settings, self._channels, self._spread)
+        self._line = Subscriber(settings, self._channels, self._spread)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -63,10 +63,10 @@ class Switchboard:
             hear(channel, message)
 
 
-class Switchboards(Switchboard):
+class ChannelHubs(ChannelHub):
     """The switchboards of several Redis servers: each channel is listened to on its own."""
 
-    def __init__(self, boards: Mapping[str, Switchboard], shard_of: Callable[[str], str]) -> None:
+    def __init__(self, boards: Mapping[str, ChannelHub], shard_of: Callable[[str], str]) -> None:
         """`shard_of`: the name of a channel's board."""
         self._boards = boards
         self._shard_of = shard_of
@@ -78,7 +78,7 @@ class Switchboards(Switchboard):
 
     @asynccontextmanager
     async def listening(self, channels: Iterable[str], hear: Hear) -> AsyncIterator[None]:
-        """See `Switchboard.listening`."""
+        """See `ChannelHub.listening`."""
         apart: dict[str, list[str]] = {}
         for channel in channels:
             apart.setdefault(self._shard_of(channel), []).append(channel)

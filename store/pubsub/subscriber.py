@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from taskmill.store.connection.client import connect, passing
-from taskmill.store.connection.reply_reader import Intake
+from taskmill.store.connection.reply_reader import ReplyReader
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["Line"]
+__all__ = ["Subscriber"]
 
 _SILENCE = 10.0
 """Seconds without a message after which the connection is probed."""
@@ -25,7 +25,7 @@ _CURABLE = (*passing, RedisError)
 Hear = Callable[[str, bytes | None], None]
 
 
-class Line:
+class Subscriber:
     """Subscribes to channels and calls `hear(channel, message)` for each message.
 
     `message` is None when the subscription to the channel has just begun, also after an outage: whatever was said
@@ -98,7 +98,7 @@ class Line:
                 pool: Any = client.connection_pool
                 connection = pool.make_connection()
                 await connection.connect()
-            intake = Intake(connection, partial(self._take, cut), partial(_settle, cut))
+            intake = ReplyReader(connection, partial(self._take, cut), partial(_settle, cut))
             # Nothing is awaited between these two, so nobody comes in between: the channels are complete, and whoever
             # comes later finds the line and subscribes for himself.
             self._connection = connection

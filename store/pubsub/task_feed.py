@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from taskmill.store.formats.keys import Keys
-from taskmill.store.pubsub.hub import Switchboard
+from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["Feed", "Subscription"]
+__all__ = ["Subscription", "TaskFeed"]
 
 
 class Subscription:
@@ -35,12 +35,12 @@ class Subscription:
         return told
 
 
-class Feed:
+class TaskFeed:
     """Hands events of tasks to whoever follows them."""
 
-    def __init__(self, settings: StoreSettings, keys: Keys, switchboard: Switchboard | None = None) -> None:
+    def __init__(self, settings: StoreSettings, keys: Keys, switchboard: ChannelHub | None = None) -> None:
         self._keys = keys
-        self._switchboard = switchboard or Switchboard(settings, keys.record(""))
+        self._switchboard = switchboard or ChannelHub(settings, keys.record(""))
 
     async def __aenter__(self) -> Self:
         return self

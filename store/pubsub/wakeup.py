@@ -7,10 +7,10 @@ from taskmill.store.connection.client import connect, store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["Bell"]
+__all__ = ["QueueWakeup"]
 
 
-class Bell:
+class QueueWakeup:
     """Rings when a task is queued."""
 
     def __init__(self, settings: StoreSettings, keys: Keys, queues: str) -> None:

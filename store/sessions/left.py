@@ -5,10 +5,10 @@ from redis.asyncio import Redis
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 
-__all__ = ["LeftCalls"]
+__all__ = ["AbandonedCallStore"]
 
 
-class LeftCalls:
+class AbandonedCallStore:
     """Tasks that wait for their client to return, by owner and digest of the call."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
-from taskmill.store.pubsub.hub import Hear, Switchboard
+from taskmill.store.pubsub.hub import ChannelHub, Hear
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["CallKind", "OpenCall", "StreamStore"]
+__all__ = ["CallKind", "OpenCall", "OpenCallStore"]
 
 _CALL_TTL = 24 * 3600 * 1000
 _RUNNING_TTL = 60_000
@@ -59,10 +59,10 @@ class OpenCall:
     """Number of the task's last event when the call came: progress up to it is not this call's."""
 
 
-class StreamStore:
+class OpenCallStore:
     """The open calls of one deployment."""
 
-    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys, switchboard: Switchboard) -> None:
+    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys, switchboard: ChannelHub) -> None:
         self._redis = redis
         self._keys = keys
         self._switchboard = switchboard

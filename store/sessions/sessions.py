@@ -16,7 +16,7 @@ from taskmill.engine.errors import BadArguments, TooManySessions
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
-from taskmill.store.pubsub.hub import Hear, Switchboard
+from taskmill.store.pubsub.hub import ChannelHub, Hear
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
 
@@ -45,7 +45,7 @@ class SessionStore:
     """The sessions of one deployment."""
 
     def __init__(
-        self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, switchboard: Switchboard
+        self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, switchboard: ChannelHub
     ) -> None:
         self._redis = redis
         self._scripts = scripts

@@ -14,7 +14,7 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 
-__all__ = ["Elsewhere"]
+__all__ = ["OtherShards"]
 
 _FRESH = 1.0
 """Seconds for which a count is believed."""
@@ -23,7 +23,7 @@ _PATIENCE = 0.25
 _REMEMBERED = 10_000
 
 
-class Elsewhere:
+class OtherShards:
     """For one process."""
 
     def __init__(self, clients: Mapping[str, Redis], keys: Keys) -> None:

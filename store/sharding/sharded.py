@@ -19,14 +19,14 @@ from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.formats.paging import Slice, merged
-from taskmill.store.pubsub.event_tail import Tails
-from taskmill.store.pubsub.hub import Switchboards
-from taskmill.store.pubsub.task_feed import Feed
+from taskmill.store.pubsub.event_tail import EventTails
+from taskmill.store.pubsub.hub import ChannelHubs
+from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.settings import StoreSettings
-from taskmill.store.sharding.other_shards import Elsewhere
+from taskmill.store.sharding.other_shards import OtherShards
 from taskmill.store.shards import HOME, marked, shard_in
 from taskmill.store.tasks.output import OutputStore
-from taskmill.store.tasks.stats import Census, census_of_all
+from taskmill.store.tasks.stats import Stats, stats_of_all
 from taskmill.store.tasks.tasks import CHUNK, TaskStore
 
 __all__ = ["ShardedStore"]
@@ -43,13 +43,13 @@ class ShardedStore(TaskStore):
         clients = {HOME: redis, **others}
         self._stores = {name: TaskStore(client, settings.at_shard(name)) for name, client in clients.items()}
         self.shards = tuple(self._stores)
-        self._elsewhere = Elsewhere(clients, self.keys)
+        self._elsewhere = OtherShards(clients, self.keys)
         boards = {name: store.switchboard for name, store in self._stores.items()}
-        self.switchboard = Switchboards(boards, self._shard_of_channel)
-        self.feed = Feed(settings, self.keys, self.switchboard)
+        self.switchboard = ChannelHubs(boards, self._shard_of_channel)
+        self.feed = TaskFeed(settings, self.keys, self.switchboard)
         self.output = _Output(self)
         self.artifacts = _Artifacts(self)
-        self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
+        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
         home = self._stores[HOME]
         self.sessions, self.streams, self.left = home.sessions, home.streams, home.left
 
@@ -111,11 +111,11 @@ class ShardedStore(TaskStore):
         with self._named(self._settings.shard_of(queue)) as store:
             return await store.due(queue)
 
-    async def census(self, queues: Iterable[str]) -> Census:
+    async def census(self, queues: Iterable[str]) -> Stats:
         """See `TaskStore.census`; the sums of the shards that answer."""
         known = sorted(set(queues))
         told, silent = await self._all(lambda store: store.census(known))
-        return census_of_all(list(told.values()), silent)
+        return stats_of_all(list(told.values()), silent)
 
     async def unreachable(self) -> tuple[str, ...]:
         """Names of shards that do not answer."""

@@ -16,7 +16,7 @@ from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.records import readable
 from taskmill.store.formats.sealing import Sealer
-from taskmill.store.pubsub.hub import Switchboard
+from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import Subscription
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
@@ -30,7 +30,7 @@ class OutputStore:
     """The chunks of every task of one deployment."""
 
     def __init__(
-        self, redis: Redis, settings: StoreSettings, scripts: Scripts, switchboard: Switchboard | None = None
+        self, redis: Redis, settings: StoreSettings, scripts: Scripts, switchboard: ChannelHub | None = None
     ) -> None:
         self._redis = redis
         self._settings = settings

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from taskmill.engine.status import Status
 from taskmill.store.formats.keys import Keys
 
-__all__ = ["Census", "QueueCount", "census_of", "census_of_all", "live_workers", "queues_of"]
+__all__ = ["QueueCount", "Stats", "live_workers", "queues_of", "stats_of", "stats_of_all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class QueueCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class Stats:
     """All tasks."""
 
     open: int
@@ -45,14 +45,14 @@ class Census:
     """Names of shards that are not counted, because they do not answer."""
 
 
-def census_of(reply: Sequence[Any]) -> Census:
+def stats_of(reply: Sequence[Any]) -> Stats:
     """What `census` replied."""
     _now, opened, kept, dead, flat, *rows = reply
     ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-    return Census(opened, kept, dead, ended, tuple(map(_queue, rows)))
+    return Stats(opened, kept, dead, ended, tuple(map(_queue, rows)))
 
 
-def census_of_all(parts: Sequence[Census], unreachable: tuple[str, ...]) -> Census:
+def stats_of_all(parts: Sequence[Stats], unreachable: tuple[str, ...]) -> Stats:
     """The sum of the shards that answer."""
     ended: Counter[tuple[str, str]] = Counter()
     queues: dict[str, QueueCount] = {}
@@ -60,7 +60,7 @@ def census_of_all(parts: Sequence[Census], unreachable: tuple[str, ...]) -> Cens
         ended.update(part.ended)
         for one in part.queues:
             queues[one.name] = _sum(queues[one.name], one) if one.name in queues else one
-    return Census(
+    return Stats(
         open=sum(part.open for part in parts),
         kept=sum(part.kept for part in parts),
         dead_letters=sum(part.dead_letters for part in parts),

@@ -20,12 +20,12 @@ from taskmill.store.formats.paging import Cursors, Page, Slice, page_args
 from taskmill.store.formats.records import event_of
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.formats.views import slice_of, view_of
-from taskmill.store.pubsub.event_tail import Tails
-from taskmill.store.pubsub.hub import Switchboard
-from taskmill.store.pubsub.task_feed import Feed
+from taskmill.store.pubsub.event_tail import EventTails
+from taskmill.store.pubsub.hub import ChannelHub
+from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.scripts import Scripts
-from taskmill.store.sessions.left import LeftCalls
-from taskmill.store.sessions.open_calls import StreamStore
+from taskmill.store.sessions.left import AbandonedCallStore
+from taskmill.store.sessions.open_calls import OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import at_shard_of
@@ -33,8 +33,8 @@ from taskmill.store.tasks.creation import creation, new_record, packed, refusal,
 from taskmill.store.tasks.output import OutputStore
 from taskmill.store.tasks.rerun import check_repeatable, repeated, rerun_id
 from taskmill.store.tasks.shared_secret import SharedSecret
-from taskmill.store.tasks.stats import Census, census_of, live_workers
-from taskmill.store.tasks.wait_estimate import Outlook
+from taskmill.store.tasks.stats import Stats, live_workers, stats_of
+from taskmill.store.tasks.wait_estimate import WaitEstimate
 
 __all__ = ["CHUNK", "OPERATOR", "TaskStore"]
 
@@ -59,15 +59,15 @@ class TaskStore:
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
         self._secret = SharedSecret(redis, settings, self.keys)
-        self.switchboard = Switchboard(settings, self.keys.record(""))
-        self.feed = Feed(settings, self.keys, self.switchboard)
+        self.switchboard = ChannelHub(settings, self.keys.record(""))
+        self.feed = TaskFeed(settings, self.keys, self.switchboard)
         self.output = OutputStore(redis, settings, self._scripts, self.switchboard)
         self.artifacts = ArtifactStore(redis, settings, self._scripts)
         self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.switchboard)
-        self.streams = StreamStore(redis, settings, self.keys, self.switchboard)
-        self._outlook = Outlook(self.workers)
-        self.left = LeftCalls(redis, self.keys)
-        self.tails = Tails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
+        self.streams = OpenCallStore(redis, settings, self.keys, self.switchboard)
+        self._outlook = WaitEstimate(self.workers)
+        self.left = AbandonedCallStore(redis, self.keys)
+        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
 
     def new_id(self, queue: str) -> str:
         """A fresh id of a task of this queue."""
@@ -218,9 +218,9 @@ class TaskStore:
         with store_errors():
             return int(await self._redis.zcount(self.keys.queue(queue), "-inf", await self.now_ms()))
 
-    async def census(self, queues: Iterable[str]) -> Census:
+    async def census(self, queues: Iterable[str]) -> Stats:
         """Counts of all tasks, in one round trip; `queues`: the names of those to look into."""
-        return census_of(await self._run("census", [], [_COUNTED, *sorted(set(queues))]))
+        return stats_of(await self._run("census", [], [_COUNTED, *sorted(set(queues))]))
 
     async def unreachable(self) -> tuple[str, ...]:
         """Names of shards that do not answer; without shards none, see `ping`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from taskmill.engine.record import TaskView
 
-__all__ = ["Outlook"]
+__all__ = ["WaitEstimate"]
 
 _FRESH = 5.0
 """Seconds for which the workers' word is believed; many readers share one look."""
@@ -15,7 +15,7 @@ _FRESH = 5.0
 ReadWorkers = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
-class Outlook:
+class WaitEstimate:
     """Estimates for one process."""
 
     def __init__(self, read_workers: ReadWorkers) -> None:

@@ -12,7 +12,7 @@ from taskmill.store.settings import StoreSettings
 from tests.chaos.checker import Journals, problems_of
 from tests.chaos.logs import surprises
 from tests.support.invariants import Found
-from tests.support.store_fixture import OWNER, Depot
+from tests.support.store_fixture import OWNER, StoreFixture
 
 
 class Run:
@@ -26,30 +26,30 @@ class Run:
 
 @pytest.fixture
 async def left(redis: Redis, redis_url: str) -> AsyncIterator[Run]:
-    depot = Depot(redis, StoreSettings(redis_url=redis_url, lease=60))
+    stores = StoreFixture(redis, StoreSettings(redis_url=redis_url, lease=60))
     journals, tasks = Journals(), []
     for n, claims in enumerate([1, 2, 1]):
-        task_id = await depot.create(tool="quick")
+        task_id = await stores.create(tool="quick")
         tasks.append(task_id)
         journals.created[task_id] = (n, "quick", "ann")
         for attempt in range(1, claims + 1):
-            claimed = await depot.take(task_id)
+            claimed = await stores.take(task_id)
             journals.effects.append((task_id, attempt, attempt, n))
             if attempt < claims:
-                await depot.lapse(task_id)
+                await stores.lapse(task_id)
         journals.seen[task_id] = [("working", "2026-01-01T00:00:00.000Z", None)]
         if n == 2:
-            await depot.store.cancel(task_id, OWNER)
+            await stores.store.cancel(task_id, OWNER)
             journals.wanted.add(task_id)
             journals.cancelled[task_id] = 1
             journals.seen[task_id] += [("cancelled", "2026-01-01T00:00:00.002Z", None)]
         else:
             text = f'{{"n": {n}, "task": "{task_id}", "fence": {claims}}}'
-            await depot.finish(claimed, Returned({"content": [{"type": "text", "text": text}]}))
+            await stores.finish(claimed, Returned({"content": [{"type": "text", "text": text}]}))
             journals.seen[task_id] += [("completed", "2026-01-01T00:00:00.001Z", text)]
             journals.told.append((n, "quick", False, text))
     journals.pried.append((tasks[0], "tasks/get", -32602))
-    yield Run(await depot.found(), journals, tasks)
+    yield Run(await stores.found(), journals, tasks)
     await redis.flushall()
 
 

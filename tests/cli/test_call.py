@@ -11,90 +11,90 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PATIENCE, Household, eventually
+from tests.support.command_line import PATIENCE, CommandLine, eventually
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with Household(tmp_path) as household:
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    with CommandLine(tmp_path) as household:
         yield household
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """A household whose server runs, for calls that need no stack of their own."""
-    with Household(tmp_path_factory.mktemp("shared")).serving() as household:
+    with CommandLine(tmp_path_factory.mktemp("shared")).serving() as household:
         yield household
 
 
 @pytest.fixture
-def url(shared: Household) -> str:
+def url(shared: CommandLine) -> str:
     return shared.environment["TEST_URL"]
 
 
 class TestToARunningServer:
-    def test_a_plain_tool_returns_at_once(self, shared: Household, url: str) -> None:
+    def test_a_plain_tool_returns_at_once(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "add", "a=1", "b=2")
         assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
-    def test_the_file_may_be_named_beside_the_url(self, shared: Household, url: str) -> None:
+    def test_the_file_may_be_named_beside_the_url(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "server.py", "add", "a=1", "b=2", "--url", url)
         assert (done.returncode, done.stdout) == (0, "3\n")
 
-    def test_a_task_is_followed_with_lines_on_standard_error(self, shared: Household, url: str) -> None:
+    def test_a_task_is_followed_with_lines_on_standard_error(self, shared: CommandLine, url: str) -> None:
         with shared.started("call", "--url", url, "dig", "gate=opened") as call:
             eventually(lambda: "dig: half of the hole (50%)" in call.log.read_text())
             (shared.folder / "opened").touch()
             assert call.first_line() == "dug"
             assert call.process.wait(PATIENCE) == 0
 
-    def test_json_is_the_whole_result(self, shared: Household, url: str) -> None:
+    def test_json_is_the_whole_result(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "dig", "gate=server.py", "--json")
         assert done.returncode == 0
         expected = {"content": [{"type": "text", "text": "dug"}], "structuredContent": {"result": "dug"}}
         assert expected.items() <= json.loads(done.stdout).items()
 
-    def test_structure_without_text_is_printed_as_json(self, shared: Household, url: str) -> None:
+    def test_structure_without_text_is_printed_as_json(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "figures")
         assert done.returncode == 0
         assert json.loads(done.stdout) == {"a": 1}
 
-    def test_arguments_keep_their_types(self, shared: Household, url: str) -> None:
+    def test_arguments_keep_their_types(self, shared: CommandLine, url: str) -> None:
         shared.write("words.json", '["x", "y"]')
         done = shared.run("call", "--url", url, "echo", "text=12", "more=@words.json")
         assert done.stdout == "'12' ['x', 'y']\n"
         done = shared.run("call", "--url", url, "echo", "--args", '{"text": "a", "more": ["b"]}', "text=c")
         assert done.stdout == "'c' ['b']\n"
 
-    def test_a_tool_error_is_exit_code_1_and_nothing_on_standard_output(self, shared: Household, url: str) -> None:
+    def test_a_tool_error_is_exit_code_1_and_nothing_on_standard_output(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "stumble")
         assert (done.returncode, done.stdout) == (1, "")
         assert "the ground was uneven" in done.stderr
 
-    def test_a_tool_error_as_json_is_still_the_result(self, shared: Household, url: str) -> None:
+    def test_a_tool_error_as_json_is_still_the_result(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "stumble", "--json")
         assert done.returncode == 1
         assert json.loads(done.stdout)["isError"] is True
 
-    def test_an_unknown_tool_lists_those_there_are(self, shared: Household, url: str) -> None:
+    def test_an_unknown_tool_lists_those_there_are(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "multiply")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(
             "taskmill: There is no tool 'multiply'. The server has:\n    add  Add two numbers."
         )
 
-    def test_an_unknown_argument_lists_those_there_are(self, shared: Household, url: str) -> None:
+    def test_an_unknown_argument_lists_those_there_are(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "add", "a=1", "c=2")
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("taskmill: add has no argument 'c'. It takes:\n    a  integer, required\n")
 
-    def test_a_question_that_nobody_can_be_asked_fails_the_tool(self, shared: Household, url: str) -> None:
+    def test_a_question_that_nobody_can_be_asked_fails_the_tool(self, shared: CommandLine, url: str) -> None:
         """Standard input is no terminal, so the client does not claim that it can ask."""
         done = shared.run("call", "--url", url, "greet")
         assert (done.returncode, done.stdout) == (1, "")
         assert "did not declare the elicitation capability" in done.stderr
 
-    def test_a_detached_task_can_be_attached_to(self, shared: Household, url: str) -> None:
+    def test_a_detached_task_can_be_attached_to(self, shared: CommandLine, url: str) -> None:
         detached = shared.run("call", "--url", url, "dig", "gate=later", "--detach")
         assert detached.returncode == 0
         task_id = detached.stdout.strip()
@@ -103,12 +103,12 @@ class TestToARunningServer:
         attached = shared.run("call", "--url", url, "--attach", task_id)
         assert (attached.returncode, attached.stdout) == (0, "dug\n")
 
-    def test_an_unknown_task_is_not_found(self, shared: Household, url: str) -> None:
+    def test_an_unknown_task_is_not_found(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "--attach", "nothing")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("taskmill: Task not found")
 
-    def test_after_the_timeout_the_task_goes_on(self, shared: Household, url: str) -> None:
+    def test_after_the_timeout_the_task_goes_on(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "dig", "gate=much-later", "--timeout", "2")
         assert (done.returncode, done.stdout) == (1, "")
         assert "No result within 2 seconds." in done.stderr
@@ -116,7 +116,7 @@ class TestToARunningServer:
         (shared.folder / "much-later").touch()
         assert shared.run("call", "--url", url, "--attach", task_id).stdout == "dug\n"
 
-    def test_an_interrupt_without_a_terminal_leaves_the_task(self, shared: Household, url: str) -> None:
+    def test_an_interrupt_without_a_terminal_leaves_the_task(self, shared: CommandLine, url: str) -> None:
         with shared.started("call", "--url", url, "dig", "gate=after-that") as call:
             eventually(lambda: call.log.read_text().count("half of the hole") > 1)
             call.process.send_signal(signal.SIGINT)
@@ -125,57 +125,57 @@ class TestToARunningServer:
 
 
 class TestWithAStackOfItsOwn:
-    def test_everything_starts_and_ends_with_the_call(self, house: Household) -> None:
-        (house.folder / "gate").touch()
-        done = house.run("call", "server.py", "dig", "gate=gate")
+    def test_everything_starts_and_ends_with_the_call(self, cli: CommandLine) -> None:
+        (cli.folder / "gate").touch()
+        done = cli.run("call", "server.py", "dig", "gate=gate")
         assert (done.returncode, done.stdout) == (0, "dug\n")
-        assert house.processes() == {}
+        assert cli.processes() == {}
 
-    def test_what_a_tool_prints_is_not_the_result(self, house: Household) -> None:
-        house.write("server.py", PRINTING)
-        done = house.run("call", "server.py", "talk")
+    def test_what_a_tool_prints_is_not_the_result(self, cli: CommandLine) -> None:
+        cli.write("server.py", PRINTING)
+        done = cli.run("call", "server.py", "talk")
         assert (done.returncode, done.stdout) == (0, "said\n")
         assert "heard at import" in done.stderr
         assert "heard in the tool" in done.stderr
 
-    def test_a_detached_task_goes_on_in_a_worker_that_stays(self, house: Household) -> None:
-        detached = house.run("call", "server.py", "dig", "gate=gate", "--detach")
+    def test_a_detached_task_goes_on_in_a_worker_that_stays(self, cli: CommandLine) -> None:
+        detached = cli.run("call", "server.py", "dig", "gate=gate", "--detach")
         assert detached.returncode == 0, detached.stderr
         task_id = detached.stdout.strip()
-        (worker,) = house.processes("taskmill.cli.main")
-        assert (house.folder / ".taskmill" / "worker.log").exists()
-        (house.folder / "gate").touch()
-        attached = house.run("call", "--attach", task_id, "server.py")
+        (worker,) = cli.processes("taskmill.cli.main")
+        assert (cli.folder / ".taskmill" / "worker.log").exists()
+        (cli.folder / "gate").touch()
+        attached = cli.run("call", "--attach", task_id, "server.py")
         assert (attached.returncode, attached.stdout) == (0, "dug\n")
-        assert set(house.processes("taskmill.cli.main")) == {worker}, "the stack of the second call has ended"
+        assert set(cli.processes("taskmill.cli.main")) == {worker}, "the stack of the second call has ended"
 
-    def test_an_interrupted_start_leaves_nothing(self, house: Household) -> None:
-        with house.started("call", "server.py", "dig", "gate=gate") as call:
-            eventually(lambda: house.processes("taskmill.cli.main serve"))
+    def test_an_interrupted_start_leaves_nothing(self, cli: CommandLine) -> None:
+        with cli.started("call", "server.py", "dig", "gate=gate") as call:
+            eventually(lambda: cli.processes("taskmill.cli.main serve"))
             call.process.send_signal(signal.SIGTERM)
             assert call.process.wait(PATIENCE) == 128 + signal.SIGTERM
-        assert house.processes() == {}
+        assert cli.processes() == {}
 
-    def test_a_killed_call_leaves_nothing(self, house: Household) -> None:
-        with house.started("call", "server.py", "dig", "gate=gate") as call:
+    def test_a_killed_call_leaves_nothing(self, cli: CommandLine) -> None:
+        with cli.started("call", "server.py", "dig", "gate=gate") as call:
             eventually(lambda: "half of the hole" in call.log.read_text())
             call.process.kill()
             call.process.wait(PATIENCE)
-            assert eventually(lambda: not house.processes())
+            assert eventually(lambda: not cli.processes())
 
-    def test_a_file_without_a_server_is_said_once(self, house: Household) -> None:
-        house.write("empty.py", "")
-        done = house.run("call", "empty.py", "dig", "gate=gate")
+    def test_a_file_without_a_server_is_said_once(self, cli: CommandLine) -> None:
+        cli.write("empty.py", "")
+        done = cli.run("call", "empty.py", "dig", "gate=gate")
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.count("taskmill: empty.py has no server object at its top level.") == 1
-        assert house.processes() == {}
+        assert cli.processes() == {}
 
 
 class TestTheCommandLine:
-    def test_nobody_at_the_url_is_one_line_and_69(self, house: Household) -> None:
+    def test_nobody_at_the_url_is_one_line_and_69(self, cli: CommandLine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             url = f"http://127.0.0.1:{probe.getsockname()[1]}/mcp"
-        done = house.run("call", "--url", url, "add", "a=1")
+        done = cli.run("call", "--url", url, "add", "a=1")
         assert (done.returncode, done.stdout, done.stderr) == (69, "", f"taskmill: No MCP server answers at {url}.\n")
 
     @pytest.mark.parametrize(
@@ -189,13 +189,13 @@ class TestTheCommandLine:
             (["server.py", "dig", "--nonsense"], "No such option: --nonsense"),
         ],
     )
-    def test_what_cannot_be_meant_is_exit_code_2(self, house: Household, words: list[str], said: str) -> None:
-        done = house.run("call", *words)
+    def test_what_cannot_be_meant_is_exit_code_2(self, cli: CommandLine, words: list[str], said: str) -> None:
+        done = cli.run("call", *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
 
-    def test_the_version_is_told(self, house: Household) -> None:
-        assert house.run("--version").stdout.startswith("taskmill ")
+    def test_the_version_is_told(self, cli: CommandLine) -> None:
+        assert cli.run("--version").stdout.startswith("taskmill ")
 
 
 PRINTING = """

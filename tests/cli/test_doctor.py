@@ -7,50 +7,50 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import SERVER, Household, eventually
+from tests.support.command_line import SERVER, CommandLine, eventually
 from tests.support.redis_server import PrivateRedis
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with Household(tmp_path) as household:
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    with CommandLine(tmp_path) as household:
         yield household
 
 
-def findings(house: Household, *words: str, code: int = 0, **environment: str) -> dict[str, Any]:
-    done = house.run("doctor", "--json", *words, **environment)
+def findings(cli: CommandLine, *words: str, code: int = 0, **environment: str) -> dict[str, Any]:
+    done = cli.run("doctor", "--json", *words, **environment)
     assert (done.returncode, done.stderr) == (code, "")
     # A tool may have two findings; the later is the graver.
     return {finding.pop("name"): finding for finding in json.loads(done.stdout)}
 
 
-def test_a_sound_installation_is_told_about_in_full(house: Household) -> None:
-    found = findings(house, "server.py")
+def test_a_sound_installation_is_told_about_in_full(cli: CommandLine) -> None:
+    found = findings(cli, "server.py")
     assert {finding["level"] for finding in found.values()} == {"ok"}
     named = {"versions", "file", "tool dig", "settings", "redis-server", "redis", "redis eviction", "artifacts"}
     assert named <= found.keys()
     assert found["artifacts"]["detail"] == "in Redis, up to 16 MiB each"
     assert found["tool dig"]["detail"] == "optional, no time limit, 0 retries, result kept 24 h, queue default"
-    assert house.processes() == {}
+    assert cli.processes() == {}
 
 
-def test_a_person_gets_a_table(house: Household) -> None:
-    done = house.run("doctor")
+def test_a_person_gets_a_table(cli: CommandLine) -> None:
+    done = cli.run("doctor")
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()][:2] == ["check", "versions"]
 
 
-def test_a_redis_that_evicts_is_unfit_and_says_what_to_change(house: Household) -> None:
+def test_a_redis_that_evicts_is_unfit_and_says_what_to_change(cli: CommandLine) -> None:
     with PrivateRedis(maxmemory_policy="allkeys-lru") as redis:
-        found = findings(house, "--redis-url", redis.url, code=1)
+        found = findings(cli, "--redis-url", redis.url, code=1)
     assert found["redis eviction"]["level"] == "unfit"
     assert "noeviction" in found["redis eviction"]["remedy"]
     assert found["redis persistence"]["level"] == "warning"
     assert "redis-server" not in found, "no program is needed for a Redis of one's own"
 
 
-def test_a_redis_without_workers_is_a_warning(house: Household, redis_url: str) -> None:
-    found = findings(house, "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
+def test_a_redis_without_workers_is_a_warning(cli: CommandLine, redis_url: str) -> None:
+    found = findings(cli, "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
     assert found["workers"] == {
         "level": "warning",
         "detail": "none is alive, so tasks wait",
@@ -58,11 +58,11 @@ def test_a_redis_without_workers_is_a_warning(house: Household, redis_url: str) 
     }
 
 
-def test_live_workers_are_listed_and_tools_that_none_of_them_has(house: Household) -> None:
-    other = house.write("other.py", SERVER.replace("def dig", "def bore"))
-    with house.started("worker", "server.py") as worker:
+def test_live_workers_are_listed_and_tools_that_none_of_them_has(cli: CommandLine) -> None:
+    other = cli.write("other.py", SERVER.replace("def dig", "def bore"))
+    with cli.started("worker", "server.py") as worker:
         eventually(lambda: "worker.started" in worker.log.read_text())
-        found = eventually(lambda: one if "workers" not in (one := findings(house, other.name)) else None)
+        found = eventually(lambda: one if "workers" not in (one := findings(cli, other.name)) else None)
     (name,) = [name for name in found if name.startswith("worker ")]
     assert found[name]["detail"] == "queue default, 0 of 10 running, 0 settled"
     warned = [name for name, finding in found.items() if finding["level"] == "warning"]
@@ -100,9 +100,9 @@ async def pack(size: str) -> str:
 '''
 
 
-def test_what_a_policy_says_is_told_and_what_will_not_do_what_it_means(house: Household, redis_url: str) -> None:
-    house.write("real.py", REAL)
-    done = house.run("doctor", "--json", "real.py", "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
+def test_what_a_policy_says_is_told_and_what_will_not_do_what_it_means(cli: CommandLine, redis_url: str) -> None:
+    cli.write("real.py", REAL)
+    done = cli.run("doctor", "--json", "real.py", "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
     found = [(one["name"], one["level"], one["detail"]) for one in json.loads(done.stdout) if "tool" in one["name"]]
 
     usual = "optional, no time limit, 0 retries, result kept 24 h, queue default"
@@ -125,11 +125,11 @@ def test_what_a_policy_says_is_told_and_what_will_not_do_what_it_means(house: Ho
     ]
 
 
-def test_queues_without_a_worker_and_workers_without_a_tool_are_warned_of(house: Household) -> None:
-    house.write("real.py", REAL)
-    with house.started("worker", "real.py", "--queue", "default,slwo") as worker:
+def test_queues_without_a_worker_and_workers_without_a_tool_are_warned_of(cli: CommandLine) -> None:
+    cli.write("real.py", REAL)
+    with cli.started("worker", "real.py", "--queue", "default,slwo") as worker:
         eventually(lambda: "worker.started" in worker.log.read_text())
-        found = eventually(lambda: one if "workers" not in (one := findings(house, "real.py")) else None)
+        found = eventually(lambda: one if "workers" not in (one := findings(cli, "real.py")) else None)
 
     assert found["tool convert"]["detail"] == "no live worker serves queue slow: its tasks wait"
     assert found["tool convert"]["remedy"] == "start one: taskmill worker FILE --queue slow"
@@ -137,37 +137,37 @@ def test_queues_without_a_worker_and_workers_without_a_tool_are_warned_of(house:
     assert found["tool pack"]["level"] == "ok"
 
 
-def test_a_directory_of_artifacts_is_tried_out(house: Household, redis_url: str) -> None:
-    kept = house.folder / "kept"
-    found = findings(house, "--redis-url", redis_url, TASKMILL_ARTIFACTS=f"dir:{kept}")["artifacts"]
+def test_a_directory_of_artifacts_is_tried_out(cli: CommandLine, redis_url: str) -> None:
+    kept = cli.folder / "kept"
+    found = findings(cli, "--redis-url", redis_url, TASKMILL_ARTIFACTS=f"dir:{kept}")["artifacts"]
     assert found["level"] == "ok"
     assert found["detail"].startswith(f"dir:{kept}: one was written, read and deleted in ")
     assert [path for path in kept.rglob("*") if path.is_file()] == []
 
-    (house.folder / "file").touch()
-    refused = findings(house, "--redis-url", redis_url, code=1, TASKMILL_ARTIFACTS=f"dir:{house.folder}/file")
+    (cli.folder / "file").touch()
+    refused = findings(cli, "--redis-url", redis_url, code=1, TASKMILL_ARTIFACTS=f"dir:{cli.folder}/file")
     assert refused["artifacts"]["level"] == "unfit"
     assert "cannot be used" in refused["artifacts"]["detail"]
     assert "TASKMILL_ARTIFACTS" in refused["artifacts"]["remedy"]
 
 
-def test_a_bucket_that_does_not_answer_is_unfit(house: Household, redis_url: str) -> None:
+def test_a_bucket_that_does_not_answer_is_unfit(cli: CommandLine, redis_url: str) -> None:
     bucket = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "x", "AWS_ALLOW_HTTP": "true"}
     bucket |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "TASKMILL_ARTIFACTS": "s3://nowhere/prefix"}
-    found = findings(house, "--redis-url", redis_url, code=1, **bucket)["artifacts"]
+    found = findings(cli, "--redis-url", redis_url, code=1, **bucket)["artifacts"]
     assert found["level"] == "unfit"
     assert found["detail"].startswith("The artifact bucket s3://nowhere/prefix cannot be used: ")
 
 
-def test_an_unreachable_redis_is_unfit_and_its_password_stays_secret(house: Household) -> None:
-    found = findings(house, code=1, TASKMILL_REDIS_URL="redis://:hush@127.0.0.1:1")
+def test_an_unreachable_redis_is_unfit_and_its_password_stays_secret(cli: CommandLine) -> None:
+    found = findings(cli, code=1, TASKMILL_REDIS_URL="redis://:hush@127.0.0.1:1")
     assert found["redis"]["level"] == "unfit"
     assert "hush" not in json.dumps(found)
 
 
-def test_a_file_that_cannot_be_loaded_is_unfit_and_the_rest_is_still_checked(house: Household) -> None:
-    house.write("broken.py", "1 / 0\n")
-    found = findings(house, "broken.py", code=1)
+def test_a_file_that_cannot_be_loaded_is_unfit_and_the_rest_is_still_checked(cli: CommandLine) -> None:
+    cli.write("broken.py", "1 / 0\n")
+    found = findings(cli, "broken.py", code=1)
     assert found["file"] == {
         "level": "unfit",
         "detail": "ZeroDivisionError: division by zero",
@@ -176,6 +176,6 @@ def test_a_file_that_cannot_be_loaded_is_unfit_and_the_rest_is_still_checked(hou
     assert found["redis"]["level"] == "ok"
 
 
-def test_settings_that_cannot_work_are_unfit(house: Household) -> None:
-    found = findings(house, code=1, TASKMILL_LEASE="soon")
+def test_settings_that_cannot_work_are_unfit(cli: CommandLine) -> None:
+    found = findings(cli, code=1, TASKMILL_LEASE="soon")
     assert "TASKMILL_LEASE" in found["settings"]["detail"]

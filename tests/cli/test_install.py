@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from taskmill.cli.errors import UsageFault
-from taskmill.cli.install.command import Wish, install
+from taskmill.cli.install.command import InstallRequest, install
 from taskmill.cli.install.config_file import read_config
 from taskmill.cli.install.hosts import HOSTS, HostName, configuration_of
 from taskmill.engine.errors import OperatorError, ServerLoadError
 from tests.clients.raw_stdio import RawHost
-from tests.support.command_line import Household, Screen
+from tests.support.command_line import CommandLine, Screen
 
 SERVER = '''
 from taskmill.server import TaskServer
@@ -32,7 +32,9 @@ async def work() -> str:
     """Work."""
     return "worked"
 '''
-WISH = Wish(HostName.CURSOR, "server.py", name=None, env=(), remove=None, for_user=False, dry_run=False, yes=True)
+WISH = InstallRequest(
+    HostName.CURSOR, "server.py", name=None, env=(), remove=None, for_user=False, dry_run=False, yes=True
+)
 
 
 @pytest.fixture
@@ -106,13 +108,13 @@ class TestHosts:
 
     def test_a_host_can_start_what_was_installed(self, tmp_path: Path) -> None:
         """From its file alone: the working directory and the environment are the host's."""
-        house = Household(tmp_path)
-        house.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
-        done = house.run("install", "claude-desktop", "server.py", "--yes", "--env", "TASKMILL_PREFIX=mine")
+        cli = CommandLine(tmp_path)
+        cli.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
+        done = cli.run("install", "claude-desktop", "server.py", "--yes", "--env", "TASKMILL_PREFIX=mine")
         assert done.returncode == 0, done.stderr
         file = tmp_path / "config" / "Claude" / "claude_desktop_config.json"
         (entry,) = json.loads(file.read_text())["mcpServers"].values()
-        bare = {key: house.environment[key] for key in ("HOME", "XDG_STATE_HOME", "TEST_HOUSE")}
+        bare = {key: cli.environment[key] for key in ("HOME", "XDG_STATE_HOME", "TEST_HOUSE")}
         command = [entry["command"], *entry["args"]]
         try:
             with RawHost.started(
@@ -120,7 +122,7 @@ class TestHosts:
             ) as host:
                 assert "dig" in [tool["name"] for tool in host.request("tools/list")["tools"]]
         finally:
-            house.clear()
+            cli.clear()
 
 
 class TestWhatStays:
@@ -257,7 +259,7 @@ class TestNames:
 
 
 class TestRefusals:
-    def refused(self, wish: Wish, kind: type[Exception] = UsageFault) -> str:
+    def refused(self, wish: InstallRequest, kind: type[Exception] = UsageFault) -> str:
         with pytest.raises(kind) as caught:
             install(wish)
         return str(caught.value)
@@ -347,41 +349,41 @@ class TestRefusals:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with Household(tmp_path, {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}) as household:
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    with CommandLine(tmp_path, {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}) as household:
         household.write("server.py", SERVER)
         yield household
 
 
 class TestCommand:
-    def test_without_a_terminal_it_wants_to_be_told(self, house: Household) -> None:
-        done = house.run("install", "cursor", "server.py")
+    def test_without_a_terminal_it_wants_to_be_told(self, cli: CommandLine) -> None:
+        done = cli.run("install", "cursor", "server.py")
         assert done.returncode == 2
         assert '+    "my-tools": {' in done.stdout
         assert "printed by the author" not in done.stdout
         assert "--yes" in done.stderr
-        assert not (house.folder / ".cursor").exists()
+        assert not (cli.folder / ".cursor").exists()
 
-    def test_a_dry_run_shows_and_changes_nothing(self, house: Household) -> None:
-        done = house.run("install", "vscode", "server.py", "--dry-run", TASKMILL_REDIS_URL="redis://:secret@x")
+    def test_a_dry_run_shows_and_changes_nothing(self, cli: CommandLine) -> None:
+        done = cli.run("install", "vscode", "server.py", "--dry-run", TASKMILL_REDIS_URL="redis://:secret@x")
         assert done.returncode == 0
         assert done.stdout.startswith("--- /dev/null\n+++ ")
         assert "TASKMILL_REDIS_URL" in done.stderr
         assert "secret" not in done.stdout + done.stderr
-        assert not (house.folder / ".vscode").exists()
+        assert not (cli.folder / ".vscode").exists()
 
-    def test_an_unknown_host_is_answered_with_those_there_are(self, house: Household) -> None:
-        done = house.run("install", "emacs", "server.py")
+    def test_an_unknown_host_is_answered_with_those_there_are(self, cli: CommandLine) -> None:
+        done = cli.run("install", "emacs", "server.py")
         assert done.returncode == 2
         for host in HostName:
             assert host in done.stderr
 
     @pytest.mark.parametrize(("answer", "is_changed"), [("y", True), ("n", False), ("", False)])
-    def test_at_a_terminal_it_asks(self, house: Household, answer: str, is_changed: bool) -> None:
-        with closing(Screen(house, ["install", "cursor", "server.py"])) as screen:
+    def test_at_a_terminal_it_asks(self, cli: CommandLine, answer: str, is_changed: bool) -> None:
+        with closing(Screen(cli, ["install", "cursor", "server.py"])) as screen:
             screen.wait_for('"my-tools"')
             screen.wait_for("[y/N] ")
             screen.type(f"{answer}\n")
             screen.wait_for("Now Cursor has my-tools" if is_changed else "Nothing was changed")
             assert screen.end() == 0
-        assert (house.folder / ".cursor" / "mcp.json").exists() == is_changed
+        assert (cli.folder / ".cursor" / "mcp.json").exists() == is_changed

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PATIENCE, Household, Started, eventually, is_ready
+from tests.support.command_line import PATIENCE, CommandLine, Started, eventually, is_ready
 
 CHILDREN = "taskmill.cli.main"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with Household(tmp_path) as household:
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    with CommandLine(tmp_path) as household:
         yield household
 
 
-def children(house: Household, role: str) -> set[int]:
-    return set(house.processes(f"{CHILDREN} {role} "))
+def children(cli: CommandLine, role: str) -> set[int]:
+    return set(cli.processes(f"{CHILDREN} {role} "))
 
 
 def only(pids: set[int]) -> int:
@@ -37,20 +37,20 @@ def end(started: Started, number: int = signal.SIGTERM) -> int:
     return started.process.wait(PATIENCE)
 
 
-def test_one_command_serves_and_runs_tasks_and_leaves_nothing(house: Household) -> None:
-    (house.folder / "gate").touch()
-    with house.started("run", "server.py", "--port", "0") as command:
+def test_one_command_serves_and_runs_tasks_and_leaves_nothing(cli: CommandLine) -> None:
+    (cli.folder / "gate").touch()
+    with cli.started("run", "server.py", "--port", "0") as command:
         line = command.first_line()
         url = line.split()[1]
         assert line.startswith("taskmill: http://127.0.0.1:")
         assert "dig (task)" in line
-        assert house.run("call", "--url", url, "dig", "gate=gate").stdout == "dug\n"
+        assert cli.run("call", "--url", url, "dig", "gate=gate").stdout == "dug\n"
         assert end(command) == 0
-    assert house.processes() == {}
+    assert cli.processes() == {}
 
 
-def test_each_queue_that_a_tool_names_has_a_worker(house: Household) -> None:
-    house.write(
+def test_each_queue_that_a_tool_names_has_a_worker(cli: CommandLine) -> None:
+    cli.write(
         "server.py",
         "from taskmill.server import TaskConfig, TaskServer\n"
         "mcp = TaskServer('Tests')\n"
@@ -58,51 +58,51 @@ def test_each_queue_that_a_tool_names_has_a_worker(house: Household) -> None:
         "async def aside() -> str:\n"
         "    return 'from aside'\n",
     )
-    with house.started("run", "server.py", "--port", "0") as command:
-        assert house.run("call", "--url", command.url(), "aside").stdout == "from aside\n"
-        assert len(children(house, "worker")) == 2
+    with cli.started("run", "server.py", "--port", "0") as command:
+        assert cli.run("call", "--url", command.url(), "aside").stdout == "from aside\n"
+        assert len(children(cli, "worker")) == 2
 
 
-def test_ctrl_c_is_for_the_command_alone(house: Household) -> None:
+def test_ctrl_c_is_for_the_command_alone(cli: CommandLine) -> None:
     """Children are in sessions of their own, so that a terminal's Ctrl-C reaches them once, and in order."""
-    with house.started("run", "server.py", "--port", "0") as command:
+    with cli.started("run", "server.py", "--port", "0") as command:
         command.url()
-        sessions = {os.getsid(pid) for pid in house.processes(CHILDREN)}
+        sessions = {os.getsid(pid) for pid in cli.processes(CHILDREN)}
         assert os.getsid(command.process.pid) not in sessions
         assert end(command, signal.SIGINT) == 0
 
 
-def test_a_worker_that_dies_is_replaced(house: Household) -> None:
-    with house.started("run", "server.py", "--port", "0", "--workers", "2") as command:
+def test_a_worker_that_dies_is_replaced(cli: CommandLine) -> None:
+    with cli.started("run", "server.py", "--port", "0", "--workers", "2") as command:
         url = command.url()
-        before = children(house, "worker")
+        before = children(cli, "worker")
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: len(children(house, "worker") - before) == len(before))
-        (house.folder / "gate").touch()
-        assert house.run("call", "--url", url, "dig", "gate=gate").stdout == "dug\n"
+        eventually(lambda: len(children(cli, "worker") - before) == len(before))
+        (cli.folder / "gate").touch()
+        assert cli.run("call", "--url", url, "dig", "gate=gate").stdout == "dug\n"
         assert "child.ended" in command.log.read_text()
 
 
-def test_a_server_that_dies_comes_back_under_the_same_address(house: Household) -> None:
-    with house.started("run", "server.py", "--port", "0") as command:
+def test_a_server_that_dies_comes_back_under_the_same_address(cli: CommandLine) -> None:
+    with cli.started("run", "server.py", "--port", "0") as command:
         url = command.url()
-        with house.started("call", "--url", url, "dig", "gate=gate") as call:
+        with cli.started("call", "--url", url, "dig", "gate=gate") as call:
             eventually(lambda: "half of the hole" in call.log.read_text())
-            os.kill(only(children(house, "serve")), signal.SIGKILL)
+            os.kill(only(children(cli, "serve")), signal.SIGKILL)
             eventually(lambda: is_ready(port_of(url)))
-            (house.folder / "gate").touch()
+            (cli.folder / "gate").touch()
             assert call.first_line() == "dug"
             assert call.process.wait(PATIENCE) == 0
 
 
-def test_a_killed_command_leaves_no_child(house: Household) -> None:
-    with house.started("run", "server.py", "--port", "0") as command:
+def test_a_killed_command_leaves_no_child(cli: CommandLine) -> None:
+    with cli.started("run", "server.py", "--port", "0") as command:
         url = command.url()
-        house.run("call", "--url", url, "dig", "gate=never", "--detach")
+        cli.run("call", "--url", url, "dig", "gate=never", "--detach")
         command.process.kill()
         command.process.wait(PATIENCE)
-        assert eventually(lambda: not house.processes())
+        assert eventually(lambda: not cli.processes())
 
 
 @pytest.mark.parametrize(
@@ -113,47 +113,47 @@ def test_a_killed_command_leaves_no_child(house: Household) -> None:
         ("from taskmill.server import TaskServer\nmcp = TaskServer('x')\n@mcp.tool(task=3)\n", 1, "invalid syntax"),
     ],
 )
-def test_a_file_that_cannot_work_is_said_once(house: Household, text: str, code: int, said: str) -> None:
-    house.write("server.py", text)
-    done = house.run("run", "server.py", "--port", "0")
+def test_a_file_that_cannot_work_is_said_once(cli: CommandLine, text: str, code: int, said: str) -> None:
+    cli.write("server.py", text)
+    done = cli.run("run", "server.py", "--port", "0")
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.count(said) == 1
-    assert house.processes() == {}
+    assert cli.processes() == {}
 
 
-def test_a_start_that_fails_elsewhere_is_said_once(house: Household) -> None:
-    done = house.run("run", "server.py", "--port", "0", "--host", "0.0.0.0")
+def test_a_start_that_fails_elsewhere_is_said_once(cli: CommandLine) -> None:
+    done = cli.run("run", "server.py", "--port", "0", "--host", "0.0.0.0")
     assert done.returncode == 1
     assert done.stderr.count("--allowed-hosts") == 1
-    done = house.run("run", "server.py", "--port", "99999")
+    done = cli.run("run", "server.py", "--port", "99999")
     assert done.returncode == 2
     assert done.stderr.count("TASKMILL_PORT") == 1
-    assert house.processes() == {}
+    assert cli.processes() == {}
 
 
 @pytest.mark.slow  # Redis gets ten seconds to come up
 @pytest.mark.timeout(120)
-def test_a_missing_redis_ends_every_command_with_one_line_and_69(house: Household) -> None:
+def test_a_missing_redis_ends_every_command_with_one_line_and_69(cli: CommandLine) -> None:
     nowhere = "redis://127.0.0.1:1"
     with ThreadPoolExecutor() as pool:
         commands = [["run", "--port", "0"], ["serve", "--port", "0"], ["worker"]]
         running = [
-            pool.submit(house.run, command, "server.py", "--redis-url", nowhere, *more) for command, *more in commands
+            pool.submit(cli.run, command, "server.py", "--redis-url", nowhere, *more) for command, *more in commands
         ]
         ended = [future.result() for future in running]
     line = f"taskmill: Redis at {nowhere} cannot be reached right now. Nothing was lost; try again in a moment.\n"
     assert [(done.returncode, done.stdout, done.stderr) for done in ended] == [(69, "", line)] * 3
 
 
-def test_a_redis_of_ones_own_is_used(house: Household, redis_url: str) -> None:
-    with house.started("run", "server.py", "--port", "0", "--redis-url", redis_url) as command:
-        assert house.run("call", "--url", command.url(), "dig", "gate=server.py").stdout == "dug\n"
-        assert not (house.folder / ".taskmill").exists()
+def test_a_redis_of_ones_own_is_used(cli: CommandLine, redis_url: str) -> None:
+    with cli.started("run", "server.py", "--port", "0", "--redis-url", redis_url) as command:
+        assert cli.run("call", "--url", command.url(), "dig", "gate=server.py").stdout == "dug\n"
+        assert not (cli.folder / ".taskmill").exists()
 
 
-def test_a_restart_keeps_the_tasks(house: Household) -> None:
-    with house.started("run", "server.py", "--port", "0") as command:
-        task_id = house.run("call", "--url", command.url(), "dig", "gate=gate", "--detach").stdout.strip()
-    (house.folder / "gate").touch()
-    with house.started("run", "server.py", "--port", "0") as command:
-        assert house.run("call", "--url", command.url(), "--attach", task_id).stdout == "dug\n"
+def test_a_restart_keeps_the_tasks(cli: CommandLine) -> None:
+    with cli.started("run", "server.py", "--port", "0") as command:
+        task_id = cli.run("call", "--url", command.url(), "dig", "gate=gate", "--detach").stdout.strip()
+    (cli.folder / "gate").touch()
+    with cli.started("run", "server.py", "--port", "0") as command:
+        assert cli.run("call", "--url", command.url(), "--attach", task_id).stdout == "dug\n"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PATIENCE, Household, Started, eventually, is_ready
+from tests.support.command_line import PATIENCE, CommandLine, Started, eventually, is_ready
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    with Household(tmp_path) as household:
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
+    with CommandLine(tmp_path) as household:
         yield household
 
 
@@ -29,8 +29,8 @@ def end(started: Started, number: int = signal.SIGTERM) -> int:
 
 
 class TestServe:
-    def test_port_0_takes_a_free_one_and_says_which(self, house: Household) -> None:
-        with house.started("serve", "server.py", "--port", "0") as server:
+    def test_port_0_takes_a_free_one_and_says_which(self, cli: CommandLine) -> None:
+        with cli.started("serve", "server.py", "--port", "0") as server:
             line = server.first_line()
             assert line.endswith("tools: add, echo, figures, dig (task), greet (task), stumble (task)")
             port = port_of(line.split()[1])
@@ -39,94 +39,94 @@ class TestServe:
             assert not is_ready(port)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_it_ends_in_order_when_told_to(self, house: Household, number: int) -> None:
-        house.write("server.py", LIFESPAN)
-        with house.started("serve", "server.py", "--port", "0") as server:
+    def test_it_ends_in_order_when_told_to(self, cli: CommandLine, number: int) -> None:
+        cli.write("server.py", LIFESPAN)
+        with cli.started("serve", "server.py", "--port", "0") as server:
             server.first_line()
             assert end(server, number) == 0
-        assert (house.folder / "lifespan").read_text() == "in out "
+        assert (cli.folder / "lifespan").read_text() == "in out "
 
-    def test_a_taken_port_is_one_clear_error(self, house: Household) -> None:
+    def test_a_taken_port_is_one_clear_error(self, cli: CommandLine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            done = house.run("serve", "server.py", "--port", str(port))
+            done = cli.run("serve", "server.py", "--port", str(port))
         assert done.returncode == 1
         expected = f"taskmill: Cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another one"
         assert done.stderr.startswith(expected)
         assert len(done.stderr.splitlines()) == 1
 
-    def test_an_open_address_without_allowed_hosts_is_refused(self, house: Household) -> None:
-        done = house.run("serve", "server.py", "--host", "0.0.0.0", "--port", "0")
+    def test_an_open_address_without_allowed_hosts_is_refused(self, cli: CommandLine) -> None:
+        done = cli.run("serve", "server.py", "--host", "0.0.0.0", "--port", "0")
         assert (done.returncode, done.stdout) == (1, "")
         assert "--allowed-hosts" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
-    def test_an_open_address_with_allowed_hosts_is_served_under_the_first(self, house: Household) -> None:
+    def test_an_open_address_with_allowed_hosts_is_served_under_the_first(self, cli: CommandLine) -> None:
         words = ("--host", "0.0.0.0", "--port", "0", "--allowed-hosts", "tools.example.com,other.example.com")
-        with house.started("serve", "server.py", *words) as server:
+        with cli.started("serve", "server.py", *words) as server:
             assert server.url().startswith("http://tools.example.com:")
 
-    def test_settings_that_cannot_work_name_the_variable(self, house: Household) -> None:
-        done = house.run("serve", "server.py", "--port", "99999")
+    def test_settings_that_cannot_work_name_the_variable(self, cli: CommandLine) -> None:
+        done = cli.run("serve", "server.py", "--port", "99999")
         assert done.returncode == 2
         assert "TASKMILL_PORT" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
-    def test_what_the_author_says_about_the_store_beats_the_environment(self, house: Household) -> None:
-        house.write("server.py", AUTHORED)
-        done = house.run("serve", "server.py", "--port", "0", TASKMILL_REDIS_URL="redis://127.0.0.1:1")
+    def test_what_the_author_says_about_the_store_beats_the_environment(self, cli: CommandLine) -> None:
+        cli.write("server.py", AUTHORED)
+        done = cli.run("serve", "server.py", "--port", "0", TASKMILL_REDIS_URL="redis://127.0.0.1:1")
         assert done.returncode == 2
         assert "is not a Redis address" in done.stderr
 
-    def test_a_crash_of_the_authors_lifespan_ends_it(self, house: Household) -> None:
-        house.write("server.py", LIFESPAN.replace("# here", "raise RuntimeError('no database')"))
-        done = house.run("serve", "server.py", "--port", "0")
+    def test_a_crash_of_the_authors_lifespan_ends_it(self, cli: CommandLine) -> None:
+        cli.write("server.py", LIFESPAN.replace("# here", "raise RuntimeError('no database')"))
+        done = cli.run("serve", "server.py", "--port", "0")
         assert done.returncode == 1
         assert "RuntimeError: no database" in done.stderr
 
 
 class TestWorker:
-    def test_it_drains_and_ends_with_0(self, house: Household) -> None:
-        with house.started("worker", "server.py") as worker:
+    def test_it_drains_and_ends_with_0(self, cli: CommandLine) -> None:
+        with cli.started("worker", "server.py") as worker:
             eventually(lambda: "worker.started" in worker.log.read_text())
             assert end(worker) == 0
         assert "worker.stopped" in worker.log.read_text()
 
-    def test_it_ends_by_itself_when_it_is_idle(self, house: Household) -> None:
-        assert house.run("worker", "server.py", "--idle-exit", "0.2").returncode == 0
+    def test_it_ends_by_itself_when_it_is_idle(self, cli: CommandLine) -> None:
+        assert cli.run("worker", "server.py", "--idle-exit", "0.2").returncode == 0
 
-    def test_a_plain_tool_that_does_not_stop_does_not_keep_it(self, house: Household) -> None:
+    def test_a_plain_tool_that_does_not_stop_does_not_keep_it(self, cli: CommandLine) -> None:
         """A thread cannot be killed; the process does not wait for it once its task was given back."""
-        house.write("server.py", STUCK)
-        with house.started("run", "server.py", "--port", "0") as command:
+        cli.write("server.py", STUCK)
+        with cli.started("run", "server.py", "--port", "0") as command:
             url = command.url()
-            called = house.run("call", "--url", url, "stuck", "--detach")
+            called = cli.run("call", "--url", url, "stuck", "--detach")
             assert called.returncode == 0, called.stderr
-            eventually(lambda: (house.folder / "stuck").exists())
+            eventually(lambda: (cli.folder / "stuck").exists())
             assert end(command) == 0
-        assert eventually(lambda: not house.processes("taskmill.cli.main"))
+        assert eventually(lambda: not cli.processes("taskmill.cli.main"))
 
 
 class TestQueues:
     def test_a_worker_that_is_told_of_a_queue_no_tool_uses_warns_of_it_with_those_there_are(
-        self, house: Household
+        self, cli: CommandLine
     ) -> None:
-        done = house.run("worker", "server.py", "--queue", "defualt", "--queue", "default", "--idle-exit", "0.1")
+        done = cli.run("worker", "server.py", "--queue", "defualt", "--queue", "default", "--idle-exit", "0.1")
         assert done.returncode == 0
         (warning,) = [line for line in done.stderr.splitlines() if "queue.unused" in line]
         assert "defualt" in warning
         assert '["default"]' in warning
 
-    def test_names_that_no_queue_can_have_are_refused(self, house: Household) -> None:
-        done = house.run("worker", "server.py", "--queue", "a b")
+    def test_names_that_no_queue_can_have_are_refused(self, cli: CommandLine) -> None:
+        done = cli.run("worker", "server.py", "--queue", "a b")
         assert done.returncode == 2
         assert "TASKMILL_QUEUE" in done.stderr
 
-    def test_a_stock_worker_says_that_it_serves_one(self, house: Household) -> None:
+    def test_a_stock_worker_says_that_it_serves_one(self, cli: CommandLine) -> None:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("arq")), "taskmill.cli.arq.WorkerSettings"],
-            env=house.environment | {"TASKMILL_SERVER": "server.py", "TASKMILL_QUEUE": "a,b"},
-            cwd=house.folder,
+            env=cli.environment | {"TASKMILL_SERVER": "server.py", "TASKMILL_QUEUE": "a,b"},
+            cwd=cli.folder,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -136,30 +136,30 @@ class TestQueues:
 
 
 class TestStockWorker:
-    def arq(self, house: Household, **environment: str) -> subprocess.Popen[str]:
+    def arq(self, cli: CommandLine, **environment: str) -> subprocess.Popen[str]:
         program = str(Path(sys.executable).with_name("arq"))
         return subprocess.Popen(
             [program, "taskmill.cli.arq.WorkerSettings"],
-            env=house.environment | environment,
-            cwd=house.folder,
+            env=cli.environment | environment,
+            cwd=cli.folder,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
         )
 
-    def test_it_runs_tasks(self, house: Household) -> None:
-        with house.started("serve", "server.py", "--port", "0") as server:
+    def test_it_runs_tasks(self, cli: CommandLine) -> None:
+        with cli.started("serve", "server.py", "--port", "0") as server:
             url = server.url()
-            worker = self.arq(house, TASKMILL_SERVER="server.py")
+            worker = self.arq(cli, TASKMILL_SERVER="server.py")
             try:
-                done = house.run("call", "--url", url, "dig", "gate=server.py", "--json")
+                done = cli.run("call", "--url", url, "dig", "gate=server.py", "--json")
                 assert json.loads(done.stdout)["content"] == [{"type": "text", "text": "dug"}]
             finally:
                 worker.terminate()
                 worker.communicate(timeout=PATIENCE)
 
-    def test_without_a_file_it_says_what_to_set(self, house: Household) -> None:
-        worker = self.arq(house)
+    def test_without_a_file_it_says_what_to_set(self, cli: CommandLine) -> None:
+        worker = self.arq(cli)
         _, said = worker.communicate(timeout=PATIENCE)
         assert worker.returncode == 2
         assert said.startswith("taskmill: Say which server's tasks to run: set TASKMILL_SERVER")

@@ -22,12 +22,12 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from pydantic import TypeAdapter
 
-from taskmill.cli.stdio.on_demand_worker import Post, Standby
+from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.state_folder import states_of_user
 from taskmill.store.settings import StoreSettings
 from tests.clients.raw_stdio import RawHost
 from tests.clients.sdk_extension import TasksExtension
-from tests.support.command_line import PATIENCE, SERVER, Household, Screen, eventually
+from tests.support.command_line import PATIENCE, SERVER, CommandLine, Screen, eventually
 
 WORKER = "taskmill.cli.main worker"
 LOUD = """
@@ -47,9 +47,9 @@ async def shout() -> str:
 '''
 
 
-def new_household(folder: Path) -> Household:
+def new_household(folder: Path) -> CommandLine:
     """One whose data directory is the one of a host's server; a lease so long that no rescue can come from it."""
-    household = Household(folder)
+    household = CommandLine(folder)
     del household.environment["TASKMILL_HOME"]
     household.environment |= {"XDG_STATE_HOME": str(folder / "state"), "TASKMILL_LEASE": "300"}
     household.write("server.py", LOUD + SERVER + LOUD_TOOL)
@@ -57,31 +57,31 @@ def new_household(folder: Path) -> Household:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
+def cli(tmp_path: Path) -> Iterator[CommandLine]:
     with new_household(tmp_path) as household:
         yield household
 
 
 @pytest.fixture(scope="module")
-def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     with new_household(tmp_path_factory.mktemp("stdio")) as household:
         yield household
 
 
 def raw_host(
-    house: Household, *words: str, file: str = "server.py", folder: Path = Path("/")
+    cli: CommandLine, *words: str, file: str = "server.py", folder: Path = Path("/")
 ) -> AbstractContextManager[RawHost]:
-    command = house.command("stdio", str(house.folder / file), *words)
-    return RawHost.started(command, house.environment, folder, house.folder / "stdio.log")
+    command = cli.command("stdio", str(cli.folder / file), *words)
+    return RawHost.started(command, cli.environment, folder, cli.folder / "stdio.log")
 
 
-def official_host(house: Household, **options: Any) -> Client:
-    command, *words = house.command("stdio", str(house.folder / "server.py"))
-    return Client(StdioServerParameters(command=command, args=words, env=house.environment, cwd="/"), **options)
+def official_host(cli: CommandLine, **options: Any) -> Client:
+    command, *words = cli.command("stdio", str(cli.folder / "server.py"))
+    return Client(StdioServerParameters(command=command, args=words, env=cli.environment, cwd="/"), **options)
 
 
-def workers(house: Household) -> set[int]:
-    return set(house.processes(WORKER))
+def workers(cli: CommandLine) -> set[int]:
+    return set(cli.processes(WORKER))
 
 
 def wait_until(host: RawHost, task_id: str, words: str) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def result_of(task: dict[str, Any]) -> str:
     return str(task["result"]["content"][0]["text"])
 
 
-def worker_log(house: Household) -> str:
-    (data,) = (house.folder / "state" / "taskmill").iterdir()
+def worker_log(cli: CommandLine) -> str:
+    (data,) = (cli.folder / "state" / "taskmill").iterdir()
     log = data / "worker.log"
     return log.read_text() if log.exists() else ""
 
@@ -128,7 +128,7 @@ class TestEras:
         ],
     )
     async def test_a_task_tool_runs_to_its_result(
-        self, shared_house: Household, options: dict[str, Any], is_held: bool
+        self, shared_house: CommandLine, options: dict[str, Any], is_held: bool
     ) -> None:
         gate = shared_house.folder / f"gate-{options['mode']}"
         told = []
@@ -144,23 +144,23 @@ class TestEras:
         assert text_of(result) == "dug"
         assert bool(told) == is_held, "a task tells its progress in its status"
 
-    async def test_a_client_of_2025_is_asked_the_tools_question(self, shared_house: Household) -> None:
+    async def test_a_client_of_2025_is_asked_the_tools_question(self, shared_house: CommandLine) -> None:
         async with official_host(shared_house, mode="legacy", elicitation_callback=say_who) as client:
             assert text_of(await client.call_tool("greet", {})) == "accept name='Ada' age=36 vip=True"
 
-    async def test_a_client_of_2026_is_asked_the_tools_question(self, shared_house: Household) -> None:
+    async def test_a_client_of_2026_is_asked_the_tools_question(self, shared_house: CommandLine) -> None:
         extension = TasksExtension(elicit=say_who)
         options = {"mode": "2026-07-28", "extensions": [extension], "elicitation_callback": say_who}
         async with official_host(shared_house, **options) as client:
             assert text_of(await client.call_tool("greet", {})) == "accept name='Ada' age=36 vip=True"
 
-    async def test_a_tool_that_is_no_task_runs_in_the_server_itself(self, shared_house: Household) -> None:
+    async def test_a_tool_that_is_no_task_runs_in_the_server_itself(self, shared_house: CommandLine) -> None:
         async with official_host(shared_house) as client:
             assert text_of(await client.call_tool("add", {"a": 1, "b": 2})) == "3"
 
 
 @pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
-def test_nothing_but_the_protocol_is_on_standard_output(shared_house: Household, era: str) -> None:
+def test_nothing_but_the_protocol_is_on_standard_output(shared_house: CommandLine, era: str) -> None:
     message = TypeAdapter(dict[str, Any])
     with raw_host(shared_house) as host:
         if era == "2025-11-25":
@@ -185,43 +185,43 @@ def test_nothing_but_the_protocol_is_on_standard_output(shared_house: Household,
 
 class TestWorkers:
     @pytest.mark.parametrize("victim", ["the server", "the host"])
-    def test_a_task_outlives_a_sudden_death(self, house: Household, victim: str) -> None:
-        gate = house.folder / "gate"
+    def test_a_task_outlives_a_sudden_death(self, cli: CommandLine, victim: str) -> None:
+        gate = cli.folder / "gate"
         if victim == "the server":
-            with raw_host(house) as host:
+            with raw_host(cli) as host:
                 task_id = host.call_as_task("dig", gate=str(gate))
                 wait_until(host, task_id, "half of the hole")
-                (worker,) = workers(house)
+                (worker,) = workers(cli)
                 host.process.kill()
         else:
-            task_id, worker = self.kill_the_host_itself(house, gate)
-        assert eventually(lambda: not house.processes("taskmill stdio"))
-        with raw_host(house) as host:
+            task_id, worker = self.kill_the_host_itself(cli, gate)
+        assert eventually(lambda: not cli.processes("taskmill stdio"))
+        with raw_host(cli) as host:
             assert host.task(task_id)["status"] == "working"
             gate.touch()
             assert result_of(wait_until(host, task_id, "completed")) == "dug"
-            assert workers(house) == {worker}, "the worker that had begun the task ended it"
+            assert workers(cli) == {worker}, "the worker that had begun the task ended it"
 
-    def kill_the_host_itself(self, house: Household, gate: Path) -> tuple[str, int]:
+    def kill_the_host_itself(self, cli: CommandLine, gate: Path) -> tuple[str, int]:
         """A host that is a process of its own, as the real ones are: its death closes the pipes and nothing else."""
-        script = house.write("host.py", HOST)
+        script = cli.write("host.py", HOST)
         root = Path(__file__).parents[2]
-        command = [sys.executable, str(script), *house.command("stdio", str(house.folder / "server.py"))]
-        environment = house.environment | {"PYTHONPATH": str(root), "GATE": str(gate)}
-        with (house.folder / "host.log").open("wb") as log:
+        command = [sys.executable, str(script), *cli.command("stdio", str(cli.folder / "server.py"))]
+        environment = cli.environment | {"PYTHONPATH": str(root), "GATE": str(gate)}
+        with (cli.folder / "host.log").open("wb") as log:
             host = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         assert host.stdout is not None
         with host, host.stdout:
             task_id = host.stdout.readline().strip()
-            assert task_id, (house.folder / "host.log").read_text()
-            (worker,) = eventually(lambda: workers(house))
-            eventually(lambda: "worker.left" in (house.folder / "host.log").read_text())
+            assert task_id, (cli.folder / "host.log").read_text()
+            (worker,) = eventually(lambda: workers(cli))
+            eventually(lambda: "worker.left" in (cli.folder / "host.log").read_text())
             host.kill()
         return task_id, worker
 
-    def test_two_servers_share_one_worker(self, house: Household) -> None:
-        gate = house.folder / "gate"
-        with raw_host(house) as one, raw_host(house) as other:
+    def test_two_servers_share_one_worker(self, cli: CommandLine) -> None:
+        gate = cli.folder / "gate"
+        with raw_host(cli) as one, raw_host(cli) as other:
             # Both find that there is none, in the same moment.
             asked = [
                 (host, host.send("tools/call", {"name": "dig", "arguments": {"gate": str(gate)}}))
@@ -230,155 +230,155 @@ class TestWorkers:
             tasks = [(host, host.answer(request)["taskId"]) for host, request in asked]
             for host, task_id in tasks:
                 wait_until(host, task_id, "half of the hole")
-            assert len(workers(house)) == 1
+            assert len(workers(cli)) == 1
             gate.touch()
             for host, task_id in tasks:
                 wait_until(host, task_id, "completed")
-            assert len(workers(house)) == 1
+            assert len(workers(cli)) == 1
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_worker_that_is_gone_is_replaced_when_a_task_waits(self, house: Household, number: int) -> None:
+    def test_a_worker_that_is_gone_is_replaced_when_a_task_waits(self, cli: CommandLine, number: int) -> None:
         """The lease is so long that the dead worker still counts as alive in the store."""
-        house.write("gate", "")
-        with raw_host(house) as host:
-            first = host.call_as_task("dig", gate=str(house.folder / "gate"))
+        cli.write("gate", "")
+        with raw_host(cli) as host:
+            first = host.call_as_task("dig", gate=str(cli.folder / "gate"))
             wait_until(host, first, "completed")
-            (worker,) = workers(house)
+            (worker,) = workers(cli)
             os.kill(worker, number)
-            eventually(lambda: not workers(house))
-            second = host.call_as_task("dig", gate=str(house.folder / "gate"))
+            eventually(lambda: not workers(cli))
+            second = host.call_as_task("dig", gate=str(cli.folder / "gate"))
             wait_until(host, second, "completed")
-            assert len(workers(house)) == 1
+            assert len(workers(cli)) == 1
 
-    def test_a_worker_on_its_way_is_waited_for_although_its_server_has_ended(self, house: Household) -> None:
-        house.write("server.py", SLOW_WORKER + SERVER)
-        gate = house.write("gate", "")
-        with raw_host(house) as host:
+    def test_a_worker_on_its_way_is_waited_for_although_its_server_has_ended(self, cli: CommandLine) -> None:
+        cli.write("server.py", SLOW_WORKER + SERVER)
+        gate = cli.write("gate", "")
+        with raw_host(cli) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
-            (worker,) = eventually(lambda: workers(house))
+            (worker,) = eventually(lambda: workers(cli))
             host.close_input()
             assert host.process.wait(5) == 0
-        with raw_host(house) as host:
+        with raw_host(cli) as host:
             asked = count()
             eventually(lambda: host.task(task_id)["status"] == "working" and next(asked) == 30)
-            house.write("go", "")
+            cli.write("go", "")
             wait_until(host, task_id, "completed")
-        assert workers(house) == {worker}
+        assert workers(cli) == {worker}
 
-    def test_a_worker_that_is_leaving_is_not_counted_on(self, house: Household) -> None:
+    def test_a_worker_that_is_leaving_is_not_counted_on(self, cli: CommandLine) -> None:
         """It drains: the task that it has begun takes its time, and the next one does not wait for that."""
-        house.environment["TASKMILL_GRACE"] = "300"
-        gate = house.folder / "gate"
-        with raw_host(house) as host:
+        cli.environment["TASKMILL_GRACE"] = "300"
+        gate = cli.folder / "gate"
+        with raw_host(cli) as host:
             slow = host.call_as_task("dig", gate=str(gate))
             wait_until(host, slow, "half of the hole")
-            (first,) = workers(house)
+            (first,) = workers(cli)
             os.kill(first, signal.SIGTERM)
-            eventually(lambda: "worker.draining" in worker_log(house))
-            wait_until(host, host.call_as_task("dig", gate=str(house.write("open gate", ""))), "completed")
-            assert len(workers(house) - {first}) == 1
+            eventually(lambda: "worker.draining" in worker_log(cli))
+            wait_until(host, host.call_as_task("dig", gate=str(cli.write("open gate", ""))), "completed")
+            assert len(workers(cli) - {first}) == 1
             gate.touch()
             assert wait_until(host, slow, "completed")
 
-    def test_an_answer_finds_a_new_worker_when_the_one_that_asked_has_gone(self, house: Household) -> None:
-        with raw_host(house) as host:
+    def test_an_answer_finds_a_new_worker_when_the_one_that_asked_has_gone(self, cli: CommandLine) -> None:
+        with raw_host(cli) as host:
             task_id = host.call_as_task("greet")
             wait_until(host, task_id, "input_required")
-            (worker,) = workers(house)
+            (worker,) = workers(cli)
             os.kill(worker, signal.SIGTERM)
-        eventually(lambda: not workers(house))
-        with raw_host(house) as host:
+        eventually(lambda: not workers(cli))
+        with raw_host(cli) as host:
             host.answer_questions(task_id, name="Ada", age=36, vip=True)
             assert result_of(wait_until(host, task_id, "completed")) == "accept name='Ada' age=36 vip=True"
 
-    def test_a_changed_file_gets_a_new_worker_and_the_old_one_ends_its_task(self, house: Household) -> None:
+    def test_a_changed_file_gets_a_new_worker_and_the_old_one_ends_its_task(self, cli: CommandLine) -> None:
         """The changed file is one that the server imports."""
-        house.write("phrases.py", 'DUG = "dug"\n')
-        house.write("server.py", "from phrases import DUG\n" + SERVER.replace('return "dug"', "return DUG"))
-        gate = house.folder / "gate"
-        with raw_host(house) as host:
+        cli.write("phrases.py", 'DUG = "dug"\n')
+        cli.write("server.py", "from phrases import DUG\n" + SERVER.replace('return "dug"', "return DUG"))
+        gate = cli.folder / "gate"
+        with raw_host(cli) as host:
             old = host.call_as_task("dig", gate=str(gate))
             wait_until(host, old, "half of the hole")
-            (first,) = workers(house)
-        house.write("phrases.py", 'DUG = "dug deeper"\n')
-        eventually(lambda: "worker.retiring" in worker_log(house))
-        open_gate = house.write("open gate", "")
-        with raw_host(house) as host:
+            (first,) = workers(cli)
+        cli.write("phrases.py", 'DUG = "dug deeper"\n')
+        eventually(lambda: "worker.retiring" in worker_log(cli))
+        open_gate = cli.write("open gate", "")
+        with raw_host(cli) as host:
             new = host.call_as_task("dig", gate=str(open_gate))
             assert result_of(wait_until(host, new, "completed")) == "dug deeper"
-            assert len(workers(house) - {first}) == 1
+            assert len(workers(cli) - {first}) == 1
             gate.touch()
             assert result_of(wait_until(host, old, "completed")) == "dug"
-            eventually(lambda: first not in workers(house))
+            eventually(lambda: first not in workers(cli))
 
-    def test_each_queue_has_its_worker(self, house: Household) -> None:
-        house.write("server.py", SERVER + BY_QUEUE)
-        with raw_host(house) as host:
+    def test_each_queue_has_its_worker(self, cli: CommandLine) -> None:
+        cli.write("server.py", SERVER + BY_QUEUE)
+        with raw_host(cli) as host:
             tasks = [host.call_as_task("plough"), host.call_as_task("stumble")]
             for task_id in tasks:
                 wait_until(host, task_id, "completed")
-        assert {line.split("--queue ")[1].split()[0] for line in house.processes(WORKER).values()} == {
+        assert {line.split("--queue ")[1].split()[0] for line in cli.processes(WORKER).values()} == {
             "default",
             "field",
         }
 
-    def test_a_host_that_leaves_at_once_has_its_task_done(self, house: Household) -> None:
-        gate = house.write("gate", "")
-        with raw_host(house) as host:
+    def test_a_host_that_leaves_at_once_has_its_task_done(self, cli: CommandLine) -> None:
+        gate = cli.write("gate", "")
+        with raw_host(cli) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
             host.close_input()
             assert host.process.wait(5) == 0
-        eventually(lambda: workers(house))
-        eventually(lambda: "task.settled" in worker_log(house))
-        with raw_host(house) as host:
+        eventually(lambda: workers(cli))
+        eventually(lambda: "task.settled" in worker_log(cli))
+        with raw_host(cli) as host:
             assert host.task(task_id)["status"] == "completed"
 
-    def test_a_worker_that_cannot_start_is_told_and_tried_again(self, house: Household) -> None:
-        house.write("server.py", SERVER.replace('mcp = TaskServer("Tests")', WITH_LIFESPAN))
-        gate = house.write("gate", "")
-        with raw_host(house) as host:
+    def test_a_worker_that_cannot_start_is_told_and_tried_again(self, cli: CommandLine) -> None:
+        cli.write("server.py", SERVER.replace('mcp = TaskServer("Tests")', WITH_LIFESPAN))
+        gate = cli.write("gate", "")
+        with raw_host(cli) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
             eventually(lambda: "worker.failed" in host.log.read_text())
             assert host.task(task_id)["status"] == "working"
-            house.write("repaired", "")
+            cli.write("repaired", "")
             wait_until(host, task_id, "completed")
 
-    def test_a_redis_of_ones_own_is_used(self, house: Household, redis_url: str) -> None:
-        house.environment["TASKMILL_PREFIX"] = house.folder.name
-        gate = house.write("gate", "")
-        with raw_host(house, "--redis-url", redis_url) as host:
+    def test_a_redis_of_ones_own_is_used(self, cli: CommandLine, redis_url: str) -> None:
+        cli.environment["TASKMILL_PREFIX"] = cli.folder.name
+        gate = cli.write("gate", "")
+        with raw_host(cli, "--redis-url", redis_url) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
             wait_until(host, task_id, "completed")
-        assert not house.processes("redis-server")
+        assert not cli.processes("redis-server")
 
 
 class TestData:
-    def test_the_folder_is_private_and_the_same_from_everywhere(self, house: Household) -> None:
-        elsewhere = house.folder / "elsewhere"
+    def test_the_folder_is_private_and_the_same_from_everywhere(self, cli: CommandLine) -> None:
+        elsewhere = cli.folder / "elsewhere"
         elsewhere.mkdir()
-        (elsewhere / "link.py").symlink_to(house.folder / "server.py")
+        (elsewhere / "link.py").symlink_to(cli.folder / "server.py")
         for folder, file in ((Path("/"), "server.py"), (elsewhere, "server.py"), (elsewhere, "elsewhere/link.py")):
-            with raw_host(house, file=file, folder=folder) as host:
+            with raw_host(cli, file=file, folder=folder) as host:
                 host.request("tools/list")
-        (data,) = (house.folder / "state" / "taskmill").iterdir()
+        (data,) = (cli.folder / "state" / "taskmill").iterdir()
         assert data.name.startswith("server-")
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
         left = {path.name for path in elsewhere.iterdir()} - {"__pycache__"}  # that is Python's, of the author's file
         assert left == {"link.py"}
 
-    def test_each_server_file_has_its_own(self, house: Household) -> None:
-        house.write("other/server.py", SERVER)
+    def test_each_server_file_has_its_own(self, cli: CommandLine) -> None:
+        cli.write("other/server.py", SERVER)
         for file in ("server.py", "other/server.py"):
-            with raw_host(house, file=file) as host:
+            with raw_host(cli, file=file) as host:
                 host.request("tools/list")
-        assert len(list((house.folder / "state" / "taskmill").iterdir())) == 2
+        assert len(list((cli.folder / "state" / "taskmill").iterdir())) == 2
 
-    def test_taskmill_home_is_obeyed(self, house: Household) -> None:
-        house.environment["TASKMILL_HOME"] = str(house.folder / "mine")
-        with raw_host(house) as host:
+    def test_taskmill_home_is_obeyed(self, cli: CommandLine) -> None:
+        cli.environment["TASKMILL_HOME"] = str(cli.folder / "mine")
+        with raw_host(cli) as host:
             host.request("tools/list")
-        assert (house.folder / "mine" / "redis.log").exists()
-        assert not (house.folder / "state").exists()
+        assert (cli.folder / "mine" / "redis.log").exists()
+        assert not (cli.folder / "state").exists()
 
     @pytest.mark.parametrize(
         ("platform", "environment", "expected"),
@@ -398,7 +398,7 @@ class TestData:
 class TestEnd:
     @pytest.mark.parametrize("how", ["end of input", signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "in a held call"])
-    def test_it_ends_promptly_and_quietly(self, shared_house: Household, how: str | int, is_busy: bool) -> None:
+    def test_it_ends_promptly_and_quietly(self, shared_house: CommandLine, how: str | int, is_busy: bool) -> None:
         log = shared_house.folder / "stdio.log"
         log.write_bytes(b"")
         gate = shared_house.folder / f"never-{how}"  # the same call again would find the same task again
@@ -415,7 +415,7 @@ class TestEnd:
         assert "Traceback" not in log.read_text()
         assert "taskmill:" not in log.read_text()
 
-    def test_a_host_that_does_not_read_cannot_hold_it_up(self, shared_house: Household) -> None:
+    def test_a_host_that_does_not_read_cannot_hold_it_up(self, shared_house: CommandLine) -> None:
         """Standard output is a full pipe that nobody empties."""
         with bare(shared_house) as process:
             assert process.stdin is not None
@@ -427,7 +427,7 @@ class TestEnd:
             process.terminate()
             assert process.wait(5) == 0
 
-    def test_a_host_that_reads_no_more_ends_it(self, shared_house: Household) -> None:
+    def test_a_host_that_reads_no_more_ends_it(self, shared_house: CommandLine) -> None:
         """Something else may hold its standard input open: the program that a dead host had started beside it."""
         with bare(shared_house) as process:
             assert process.stdin is not None
@@ -441,7 +441,7 @@ class TestEnd:
 async def test_a_watch_ends_although_it_is_stirred_in_that_moment(redis_url: str, tmp_path: Path) -> None:
     """The host's last line and the end of its input come together; one turn of the loop more or less decides."""
     settings = StoreSettings(redis_url=redis_url, home=tmp_path)
-    standbys = [Standby(Post("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
+    standbys = [OnDemandWorker(WorkerNeed("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
     for standby in standbys:
         standby.open()
     with fail_after(10):
@@ -466,13 +466,13 @@ class TestStart:
         ],
     )
     def test_what_is_wrong_is_said_on_standard_error(
-        self, house: Household, words: tuple[str, ...], code: int, said: str
+        self, cli: CommandLine, words: tuple[str, ...], code: int, said: str
     ) -> None:
-        house.write("broken.py", "print('before')\n1 / 0\n")
+        cli.write("broken.py", "print('before')\n1 / 0\n")
         process = subprocess.Popen(
-            house.command("stdio", *words),
-            env=house.environment,
-            cwd=house.folder,
+            cli.command("stdio", *words),
+            env=cli.environment,
+            cwd=cli.folder,
             stdin=subprocess.PIPE,  # and it stays open
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -485,16 +485,16 @@ class TestStart:
             assert process.stdout.read() == ""
             assert said in process.stderr.read()
 
-    def test_a_person_at_a_terminal_is_told_what_this_is(self, house: Household) -> None:
-        with closing(Screen(house, ["stdio", "server.py"])) as screen:
+    def test_a_person_at_a_terminal_is_told_what_this_is(self, cli: CommandLine) -> None:
+        with closing(Screen(cli, ["stdio", "server.py"])) as screen:
             screen.wait_for("taskmill call FILE TOOL")
             screen.wait_for("stdio.started")
             screen.type("\x03")
             assert screen.end() == 0
 
-    def test_a_server_without_task_tools_needs_no_worker(self, house: Household) -> None:
-        house.write("server.py", NO_TASKS)
-        with raw_host(house) as host:
+    def test_a_server_without_task_tools_needs_no_worker(self, cli: CommandLine) -> None:
+        cli.write("server.py", NO_TASKS)
+        with raw_host(cli) as host:
             assert [tool["name"] for tool in host.request("tools/list")["tools"]] == ["ping"]
             host.close_input()
             assert host.process.wait(5) == 0
@@ -571,12 +571,12 @@ def unread_bytes(descriptor: int) -> int:
 
 
 @contextmanager
-def bare(house: Household) -> Iterator[subprocess.Popen[bytes]]:
+def bare(cli: CommandLine) -> Iterator[subprocess.Popen[bytes]]:
     """The command with two pipes, and nobody at their other ends."""
-    with (house.folder / "bare.log").open("wb") as log:
+    with (cli.folder / "bare.log").open("wb") as log:
         process = subprocess.Popen(
-            house.command("stdio", str(house.folder / "server.py")),
-            env=house.environment,
+            cli.command("stdio", str(cli.folder / "server.py")),
+            env=cli.environment,
             cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.support.command_line import PATIENCE, SERVER, Household, Screen, eventually, is_ready
+from tests.support.command_line import PATIENCE, SERVER, CommandLine, Screen, eventually, is_ready
 
 TOKEN = "0123456789abcdef"
 PAINT = '''
@@ -48,9 +48,9 @@ UNPRINTABLE = ("\x1b", "\x07", "\x9b", "\u202e")
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """A household whose server runs, with an operator."""
-    household = Household(tmp_path_factory.mktemp("tasks"), {"TASKMILL_API_OPERATOR_TOKEN": TOKEN})
+    household = CommandLine(tmp_path_factory.mktemp("tasks"), {"TASKMILL_API_OPERATOR_TOKEN": TOKEN})
     household.write("server.py", SERVER.replace("from pydantic", "from mcp import MCPError\nfrom pydantic") + PAINT)
     household.write("gate", "")
     with household.serving():
@@ -58,19 +58,19 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
 
 
 @pytest.fixture(params=["url", "redis"])
-def place(request: pytest.FixtureRequest, house: Household) -> list[str]:
+def place(request: pytest.FixtureRequest, cli: CommandLine) -> list[str]:
     """The words that say where: the API, or nothing, which means the embedded Redis that is up."""
-    return ["--url", house.environment["TEST_URL"]] if request.param == "url" else []
+    return ["--url", cli.environment["TEST_URL"]] if request.param == "url" else []
 
 
 @pytest.fixture
-def at_url(house: Household) -> list[str]:
-    return ["--url", house.environment["TEST_URL"]]
+def at_url(cli: CommandLine) -> list[str]:
+    return ["--url", cli.environment["TEST_URL"]]
 
 
-def ask(house: Household, path: str, body: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+def ask(cli: CommandLine, path: str, body: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
     """One request to the server, without the weight of a command."""
-    url = house.environment["TEST_URL"].removesuffix("/mcp") + path
+    url = cli.environment["TEST_URL"].removesuffix("/mcp") + path
     sent = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", "accept": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     with urlopen(Request(url, data, sent | headers), timeout=PATIENCE) as reply:
@@ -80,7 +80,7 @@ def ask(house: Household, path: str, body: dict[str, Any] | None = None, **heade
     return answer
 
 
-def call(house: Household, tool: str, **arguments: str) -> str:
+def call(cli: CommandLine, tool: str, **arguments: str) -> str:
     """Start a task; its id."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -90,91 +90,91 @@ def call(house: Household, tool: str, **arguments: str) -> str:
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
     headers["accept"] = "application/json, text/event-stream"
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    return str(ask(house, "/mcp", body, **headers)["result"]["taskId"])
+    return str(ask(cli, "/mcp", body, **headers)["result"]["taskId"])
 
 
-def tasks(house: Household, *words: str, code: int = 0) -> str:
-    done = house.run("tasks", *words)
+def tasks(cli: CommandLine, *words: str, code: int = 0) -> str:
+    done = cli.run("tasks", *words)
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 
 
-def shown(house: Household, task_id: str) -> dict[str, Any]:
+def shown(cli: CommandLine, task_id: str) -> dict[str, Any]:
     """The task and its events as the API shows them."""
-    return ask(house, f"/api/tasks/{task_id}?history=1")
+    return ask(cli, f"/api/tasks/{task_id}?history=1")
 
 
-def cancelled(house: Household, task_id: str) -> None:
-    ask(house, f"/api/tasks/{task_id}/cancel", {})
+def cancelled(cli: CommandLine, task_id: str) -> None:
+    ask(cli, f"/api/tasks/{task_id}/cancel", {})
 
 
-def until(house: Household, task_id: str, status: str) -> dict[str, Any]:
-    return eventually(lambda: task if (task := shown(house, task_id))["status"] == status else {})
+def until(cli: CommandLine, task_id: str, status: str) -> dict[str, Any]:
+    return eventually(lambda: task if (task := shown(cli, task_id))["status"] == status else {})
 
 
 class TestLooking:
-    def test_a_list_is_lines_with_tabs_in_a_pipe(self, house: Household, place: list[str]) -> None:
-        first, second = call(house, "dig", gate="gate"), call(house, "refuse")
-        until(house, first, "completed")
-        until(house, second, "failed")
+    def test_a_list_is_lines_with_tabs_in_a_pipe(self, cli: CommandLine, place: list[str]) -> None:
+        first, second = call(cli, "dig", gate="gate"), call(cli, "refuse")
+        until(cli, first, "completed")
+        until(cli, second, "failed")
 
-        lines = [line.split("\t") for line in tasks(house, "list", "--limit", "2", *place).splitlines()]
+        lines = [line.split("\t") for line in tasks(cli, "list", "--limit", "2", *place).splitlines()]
 
         assert [(line[0], line[1], line[2], line[3]) for line in lines] == [
             (second, "refuse", "failed", ""),
             (first, "dig", "completed", "50"),
         ]
 
-    def test_json_is_the_apis_own_whichever_way_it_came(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "refuse")
-        until(house, task_id, "failed")
+    def test_json_is_the_apis_own_whichever_way_it_came(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "refuse")
+        until(cli, task_id, "failed")
 
-        listed = [json.loads(tasks(house, "list", "--limit", "1", "--json", *place)) for place in (at_url, [])]
-        looked = [json.loads(tasks(house, "show", task_id, "--history", "--json", *place)) for place in (at_url, [])]
+        listed = [json.loads(tasks(cli, "list", "--limit", "1", "--json", *place)) for place in (at_url, [])]
+        looked = [json.loads(tasks(cli, "show", task_id, "--history", "--json", *place)) for place in (at_url, [])]
 
         assert listed[0]["tasks"] == listed[1]["tasks"]
         assert listed[0]["tasks"][0]["id"] == task_id
-        assert looked == [shown(house, task_id)] * 2
+        assert looked == [shown(cli, task_id)] * 2
 
-    def test_a_list_goes_on_from_a_cursor_and_can_be_narrowed(self, house: Household, at_url: list[str]) -> None:
-        ids = [call(house, "refuse") for _ in range(2)]
-        until(house, ids[1], "failed")
+    def test_a_list_goes_on_from_a_cursor_and_can_be_narrowed(self, cli: CommandLine, at_url: list[str]) -> None:
+        ids = [call(cli, "refuse") for _ in range(2)]
+        until(cli, ids[1], "failed")
 
-        page = json.loads(tasks(house, "list", "--limit", "1", "--json", *at_url))
-        rest = tasks(house, "list", "--limit", "1", "--cursor", page["next_cursor"], *at_url)
-        failed = tasks(house, "list", "--status", "failed, cancelled", "--tool", "refuse", "--limit", "2", *at_url)
+        page = json.loads(tasks(cli, "list", "--limit", "1", "--json", *at_url))
+        rest = tasks(cli, "list", "--limit", "1", "--cursor", page["next_cursor"], *at_url)
+        failed = tasks(cli, "list", "--status", "failed, cancelled", "--tool", "refuse", "--limit", "2", *at_url)
 
         assert (page["tasks"][0]["id"], rest.split("\t")[0]) == (ids[1], ids[0])
         assert [line.split("\t")[0] for line in failed.splitlines()] == ids[::-1]
-        assert tasks(house, "list", "--tool", "nonsense", *at_url) == ""
+        assert tasks(cli, "list", "--tool", "nonsense", *at_url) == ""
 
-    def test_what_there_is_more_of_is_said_on_standard_error(self, house: Household, at_url: list[str]) -> None:
+    def test_what_there_is_more_of_is_said_on_standard_error(self, cli: CommandLine, at_url: list[str]) -> None:
         for _ in range(2):
-            call(house, "refuse")
+            call(cli, "refuse")
 
-        done = house.run("tasks", "list", "--limit", "1", *at_url)
+        done = cli.run("tasks", "list", "--limit", "1", *at_url)
 
         assert len(done.stdout.splitlines()) == 1
         assert done.stderr.startswith("taskmill: There are more: --cursor ")
 
-    def test_a_task_is_a_field_a_line(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "dig", gate="gate")
-        until(house, task_id, "completed")
+    def test_a_task_is_a_field_a_line(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "dig", gate="gate")
+        until(cli, task_id, "completed")
 
-        lines = tasks(house, "show", task_id, *at_url).splitlines()
+        lines = tasks(cli, "show", task_id, *at_url).splitlines()
 
         assert {f"id\t{task_id}", "tool\tdig", "status\tcompleted", "attempts\t1"} <= set(lines)
         assert lines[-1] == "dug"
 
     def test_a_task_between_attempts_says_which_is_next_and_when_and_why(
-        self, house: Household, at_url: list[str]
+        self, cli: CommandLine, at_url: list[str]
     ) -> None:
-        task_id = call(house, "falter")
-        eventually(lambda: shown(house, task_id)["failures"])
+        task_id = call(cli, "falter")
+        eventually(lambda: shown(cli, task_id)["failures"])
 
-        fields = dict(line.split("\t", 1) for line in tasks(house, "show", task_id, *at_url).splitlines())
-        (line,) = tasks(house, "list", "--tool", "falter", "--limit", "1", *at_url).splitlines()
-        cancelled(house, task_id)
+        fields = dict(line.split("\t", 1) for line in tasks(cli, "show", task_id, *at_url).splitlines())
+        (line,) = tasks(cli, "list", "--tool", "falter", "--limit", "1", *at_url).splitlines()
+        cancelled(cli, task_id)
 
         told = {name: fields[name] for name in ("status", "attempts", "failures", "retries", "reason")}
         assert told == {"status": "pending", "attempts": "1", "failures": "1", "retries": "2", "reason": "crashed"}
@@ -182,60 +182,60 @@ class TestLooking:
         assert "attempt 2 of 3 in " in line
         assert line.endswith(" s: the last one failed")
 
-    def test_an_unknown_task_is_one_line_and_exit_code_1(self, house: Household, place: list[str]) -> None:
+    def test_an_unknown_task_is_one_line_and_exit_code_1(self, cli: CommandLine, place: list[str]) -> None:
         for word in ("show", "watch", "cancel", "rerun") if place else ("show", "watch"):
-            said = tasks(house, word, "never-seen", *place, code=1)
+            said = tasks(cli, word, "never-seen", *place, code=1)
             assert said == "taskmill: Task not found: it never existed, has expired, or belongs to somebody else.\n"
 
-    def test_a_wrong_state_or_cursor_is_told(self, house: Household, at_url: list[str]) -> None:
-        assert "status must be some of pending, " in tasks(house, "list", "--status", "asleep", *at_url, code=1)
-        assert "status must be some of pending, " in tasks(house, "list", "--status", "asleep", code=2)
+    def test_a_wrong_state_or_cursor_is_told(self, cli: CommandLine, at_url: list[str]) -> None:
+        assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", *at_url, code=1)
+        assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", code=2)
         for place in (at_url, []):
-            assert "Start again without one" in tasks(house, "list", "--cursor", "forged", *place, code=1)
+            assert "Start again without one" in tasks(cli, "list", "--cursor", "forged", *place, code=1)
 
 
 class TestDoing:
-    def test_a_cancel_prints_the_id_and_may_be_said_twice(self, house: Household, place: list[str]) -> None:
-        ids = [call(house, "dig", gate="never") for _ in range(2)]
+    def test_a_cancel_prints_the_id_and_may_be_said_twice(self, cli: CommandLine, place: list[str]) -> None:
+        ids = [call(cli, "dig", gate="never") for _ in range(2)]
 
-        assert tasks(house, "cancel", *ids, *place).splitlines() == ids
-        assert json.loads(tasks(house, "cancel", ids[0], "--json", *place))["status"] == "cancelled"
-        assert shown(house, ids[1])["reason"] == "operator"
+        assert tasks(cli, "cancel", *ids, *place).splitlines() == ids
+        assert json.loads(tasks(cli, "cancel", ids[0], "--json", *place))["status"] == "cancelled"
+        assert shown(cli, ids[1])["reason"] == "operator"
 
-    def test_a_cancel_of_what_has_ended_is_refused(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "refuse")
-        until(house, task_id, "failed")
+    def test_a_cancel_of_what_has_ended_is_refused(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "refuse")
+        until(cli, task_id, "failed")
 
-        assert "The task has already ended: failed." in tasks(house, "cancel", task_id, *at_url, code=1)
+        assert "The task has already ended: failed." in tasks(cli, "cancel", task_id, *at_url, code=1)
 
-    def test_a_rerun_prints_the_new_id_and_runs(self, house: Household, place: list[str]) -> None:
-        task_id = call(house, "dig", gate=f"again-{len(place)}")
-        cancelled(house, task_id)
+    def test_a_rerun_prints_the_new_id_and_runs(self, cli: CommandLine, place: list[str]) -> None:
+        task_id = call(cli, "dig", gate=f"again-{len(place)}")
+        cancelled(cli, task_id)
 
-        again = tasks(house, "rerun", task_id, *place).strip()
-        (house.folder / f"again-{len(place)}").touch()
+        again = tasks(cli, "rerun", task_id, *place).strip()
+        (cli.folder / f"again-{len(place)}").touch()
 
-        assert until(house, again, "completed")["rerun_of"] == task_id
-        assert shown(house, task_id)["rerun_as"] == again
-        assert "succeeded, so its arguments were not kept" in tasks(house, "rerun", again, *place, code=1)
+        assert until(cli, again, "completed")["rerun_of"] == task_id
+        assert shown(cli, task_id)["rerun_as"] == again
+        assert "succeeded, so its arguments were not kept" in tasks(cli, "rerun", again, *place, code=1)
 
-    def test_a_rerun_with_a_key_said_twice_is_one_task(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "refuse")
-        until(house, task_id, "failed")
+    def test_a_rerun_with_a_key_said_twice_is_one_task(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "refuse")
+        until(cli, task_id, "failed")
 
-        said = [tasks(house, "rerun", task_id, "--key", key, *at_url) for key in ("a", "a", "b")]
+        said = [tasks(cli, "rerun", task_id, "--key", key, *at_url) for key in ("a", "a", "b")]
 
         assert (said[0] == said[1], said[1] == said[2]) == (True, False)
 
-    def test_dead_letters_are_listed_and_run_again(self, house: Household, place: list[str]) -> None:
-        first, second = [call(house, "crumble") for _ in range(2)]
+    def test_dead_letters_are_listed_and_run_again(self, cli: CommandLine, place: list[str]) -> None:
+        first, second = [call(cli, "crumble") for _ in range(2)]
         for task_id in (first, second):
-            until(house, task_id, "completed")
+            until(cli, task_id, "completed")
 
-        lines = [line.split("\t") for line in tasks(house, "list", "--dead", "--limit", "2", *place).splitlines()]
-        again = tasks(house, "rerun", first, *place).strip()
-        until(house, again, "completed")
-        left = json.loads(tasks(house, "list", "--dead", "--tool", "crumble", "--limit", "2", "--json", *place))
+        lines = [line.split("\t") for line in tasks(cli, "list", "--dead", "--limit", "2", *place).splitlines()]
+        again = tasks(cli, "rerun", first, *place).strip()
+        until(cli, again, "completed")
+        left = json.loads(tasks(cli, "list", "--dead", "--tool", "crumble", "--limit", "2", "--json", *place))
 
         assert {(line[0], line[1], line[5]) for line in lines} == {
             (task_id, "crumble", "the tool broke") for task_id in (first, second)
@@ -243,21 +243,21 @@ class TestDoing:
         assert [task["id"] for task in left["tasks"]] == [again, second]
         assert {task["reason"] for task in left["tasks"]} == {"crashed"}
 
-    def test_dead_letters_of_one_state_are_not_to_be_had(self, house: Household, at_url: list[str]) -> None:
-        assert "either --dead or --status" in tasks(house, "list", "--dead", "--status", "failed", *at_url, code=2)
+    def test_dead_letters_of_one_state_are_not_to_be_had(self, cli: CommandLine, at_url: list[str]) -> None:
+        assert "either --dead or --status" in tasks(cli, "list", "--dead", "--status", "failed", *at_url, code=2)
 
-    def test_who_is_no_operator_is_told_what_to_send(self, house: Household, at_url: list[str]) -> None:
-        done = house.run("tasks", "list", "--dead", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
+    def test_who_is_no_operator_is_told_what_to_send(self, cli: CommandLine, at_url: list[str]) -> None:
+        done = cli.run("tasks", "list", "--dead", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
         assert (done.returncode, "TASKMILL_API_OPERATOR_TOKEN" in done.stderr) == (1, True)
 
 
 class TestWatching:
-    def test_a_watch_ends_with_the_task_and_prints_its_result(self, house: Household, place: list[str]) -> None:
+    def test_a_watch_ends_with_the_task_and_prints_its_result(self, cli: CommandLine, place: list[str]) -> None:
         gate = f"watched-{len(place)}"
-        task_id = call(house, "dig", gate=f"{gate}")
-        with house.started("tasks", "watch", task_id, *place) as watch:
+        task_id = call(cli, "dig", gate=f"{gate}")
+        with cli.started("tasks", "watch", task_id, *place) as watch:
             eventually(lambda: "dig: half of the hole (50%)" in watch.log.read_text())
-            (house.folder / gate).touch()
+            (cli.folder / gate).touch()
             assert watch.first_line() == "dug"
             assert watch.process.wait(PATIENCE) == 0
 
@@ -269,116 +269,116 @@ class TestWatching:
         ],
     )
     def test_what_did_not_succeed_ends_with_exit_code_1(
-        self, house: Household, at_url: list[str], tool: str, says: str
+        self, cli: CommandLine, at_url: list[str], tool: str, says: str
     ) -> None:
-        task_id = call(house, tool)
+        task_id = call(cli, tool)
 
-        done = house.run("tasks", "watch", task_id, *at_url)
+        done = cli.run("tasks", "watch", task_id, *at_url)
 
         assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (1, "", f"taskmill: {says}")
 
-    def test_a_cancelled_task_ends_its_watch(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "dig", gate="never")
-        with house.started("tasks", "watch", task_id, *at_url) as watch:
+    def test_a_cancelled_task_ends_its_watch(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "dig", gate="never")
+        with cli.started("tasks", "watch", task_id, *at_url) as watch:
             eventually(lambda: "half of the hole" in watch.log.read_text())
-            cancelled(house, task_id)
+            cancelled(cli, task_id)
             assert watch.process.wait(PATIENCE) == 1
             assert "The task was cancelled." in watch.log.read_text()
 
-    def test_events_are_one_json_a_line_from_the_first_on(self, house: Household, place: list[str]) -> None:
-        task_id = call(house, "dig", gate="gate")
-        until(house, task_id, "completed")
+    def test_events_are_one_json_a_line_from_the_first_on(self, cli: CommandLine, place: list[str]) -> None:
+        task_id = call(cli, "dig", gate="gate")
+        until(cli, task_id, "completed")
 
-        done = house.run("tasks", "watch", task_id, "--json", *place)
+        done = cli.run("tasks", "watch", task_id, "--json", *place)
 
         events = [json.loads(line) for line in done.stdout.splitlines()]
-        assert events == shown(house, task_id)["events"]
+        assert events == shown(cli, task_id)["events"]
         assert (done.returncode, done.stderr) == (0, "")
 
-    def test_a_watch_outlives_its_server(self, house: Household, at_url: list[str]) -> None:
+    def test_a_watch_outlives_its_server(self, cli: CommandLine, at_url: list[str]) -> None:
         """Killed, and brought back by `taskmill run` at the same port."""
-        task_id = call(house, "dig", gate="survived")
-        with house.started("tasks", "watch", task_id, "--json", *at_url) as watch:
+        task_id = call(cli, "dig", gate="survived")
+        with cli.started("tasks", "watch", task_id, "--json", *at_url) as watch:
             lines = [watch.first_line() for _ in range(3)]
-            (server,) = house.processes("taskmill.cli.main serve")
+            (server,) = cli.processes("taskmill.cli.main serve")
             os.kill(server, signal.SIGKILL)
-            eventually(lambda: server not in house.processes("taskmill.cli.main serve"))
-            (house.folder / "survived").touch()
+            eventually(lambda: server not in cli.processes("taskmill.cli.main serve"))
+            (cli.folder / "survived").touch()
             lines.append(watch.first_line())
             assert watch.process.wait(PATIENCE) == 0
         assert [json.loads(line)["event"] for line in lines] == [1, 2, 3, 4]
-        eventually(lambda: is_ready(int(house.environment["TEST_URL"].split(":")[2].split("/")[0])))
+        eventually(lambda: is_ready(int(cli.environment["TEST_URL"].split(":")[2].split("/")[0])))
 
 
 class TestAtATerminal:
-    def test_a_list_is_a_table_with_whole_ids(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "refuse")
-        until(house, task_id, "failed")
-        with closing(Screen(house, ["tasks", "list", "--limit", "1", *at_url])) as screen:
+    def test_a_list_is_a_table_with_whole_ids(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "refuse")
+        until(cli, task_id, "failed")
+        with closing(Screen(cli, ["tasks", "list", "--limit", "1", *at_url])) as screen:
             assert screen.end() == 0
         title, line, *_ = screen.shown.splitlines()
         assert title.split() == ["id", "tool", "status", "%", "age"]
         assert line.split()[:3] == [task_id, "refuse", "failed"]
 
-    def test_a_watch_shows_a_bar_and_ctrl_c_leaves_the_task_running(self, house: Household, at_url: list[str]) -> None:
-        task_id = call(house, "dig", gate="barred")
-        with closing(Screen(house, ["tasks", "watch", task_id, *at_url])) as screen:
+    def test_a_watch_shows_a_bar_and_ctrl_c_leaves_the_task_running(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "dig", gate="barred")
+        with closing(Screen(cli, ["tasks", "watch", task_id, *at_url])) as screen:
             screen.wait_for("50% half of the hole")
             assert "━" in screen.shown
             screen.type("\x03")
             screen.wait_for("The task goes on.")
             assert screen.end() == 130
-        assert shown(house, task_id)["status"] == "running"
+        assert shown(cli, task_id)["status"] == "running"
 
     def test_nothing_that_a_tool_says_reaches_the_terminal_as_an_order(
-        self, house: Household, at_url: list[str], monkeypatch: pytest.MonkeyPatch
+        self, cli: CommandLine, at_url: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        task_id = call(house, "paint", gate="painted")
+        task_id = call(cli, "paint", gate="painted")
         said = "\\x1b[31mred\\x07 \\x9b5m\\u202ebackwards"
-        eventually(lambda: shown(house, task_id)["percent"] == 50)
+        eventually(lambda: shown(cli, task_id)["percent"] == 50)
         wide = {"COLUMNS": "300", "NO_COLOR": "1"}
-        monkeypatch.setattr(house, "environment", house.environment | wide)
+        monkeypatch.setattr(cli, "environment", cli.environment | wide)
 
         for words in (["list", "--limit", "1"], ["show", task_id, "--history"]):
-            with closing(Screen(house, ["tasks", *words, *at_url])) as screen:
+            with closing(Screen(cli, ["tasks", *words, *at_url])) as screen:
                 assert screen.end() == 0
             assert said in screen.shown
             assert not [mark for mark in UNPRINTABLE if mark in screen.shown]
-            piped = tasks(house, *words, *at_url)
+            piped = tasks(cli, *words, *at_url)
             assert said in piped
             assert not [mark for mark in UNPRINTABLE if mark in piped]
-        with closing(Screen(house, ["tasks", "watch", task_id, *at_url])) as screen:
+        with closing(Screen(cli, ["tasks", "watch", task_id, *at_url])) as screen:
             screen.wait_for(said)
-            (house.folder / "painted").touch()
+            (cli.folder / "painted").touch()
             screen.wait_for("\\x1b]0;title\\x07painted")
             assert screen.end() == 0
 
 
 class TestWhere:
     def test_without_a_server_that_is_up_it_says_what_to_write(self, tmp_path: Path) -> None:
-        house = Household(tmp_path)
+        cli = CommandLine(tmp_path)
 
-        said = tasks(house, "list", code=2)
+        said = tasks(cli, "list", code=2)
 
         assert "No server is up in" in said
         assert "--url http://host:port" in said
         assert not (tmp_path / ".taskmill").exists()
 
-    def test_where_nobody_answers_it_is_worth_another_try(self, house: Household) -> None:
+    def test_where_nobody_answers_it_is_worth_another_try(self, cli: CommandLine) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
-            assert "Nobody answers at" in tasks(house, "list", "--url", f"http://127.0.0.1:{port}", code=69)
+            assert "Nobody answers at" in tasks(cli, "list", "--url", f"http://127.0.0.1:{port}", code=69)
 
     @pytest.mark.parametrize("url", ["localhost:8000", "http://"])
-    def test_what_is_no_address_is_wrong_usage(self, house: Household, url: str) -> None:
-        assert "--url must be an address" in tasks(house, "list", "--url", url, code=2)
+    def test_what_is_no_address_is_wrong_usage(self, cli: CommandLine, url: str) -> None:
+        assert "--url must be an address" in tasks(cli, "list", "--url", url, code=2)
 
-    def test_both_at_once_is_wrong_usage(self, house: Household, at_url: list[str]) -> None:
-        assert "either --url or --redis-url" in tasks(house, "list", *at_url, "--redis-url", "redis://x", code=2)
+    def test_both_at_once_is_wrong_usage(self, cli: CommandLine, at_url: list[str]) -> None:
+        assert "either --url or --redis-url" in tasks(cli, "list", *at_url, "--redis-url", "redis://x", code=2)
 
     @pytest.mark.parametrize("status", [200, 404])
-    def test_another_server_is_told_apart(self, house: Household, status: int) -> None:
+    def test_another_server_is_told_apart(self, cli: CommandLine, status: int) -> None:
         class Other(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(status)
@@ -390,13 +390,13 @@ class TestWhere:
 
         with HTTPServer(("127.0.0.1", 0), Other) as server:
             Thread(target=server.serve_forever, daemon=True).start()
-            said = tasks(house, "list", "--url", f"http://127.0.0.1:{server.server_port}", code=1)
+            said = tasks(cli, "list", "--url", f"http://127.0.0.1:{server.server_port}", code=1)
             server.shutdown()
         assert "is it a Taskmill server?" in said
 
-    def test_a_wrong_token_and_none_are_told_apart(self, house: Household, at_url: list[str]) -> None:
-        wrong = house.run("tasks", "list", *at_url, "--token", "fedcba9876543210")
-        none = house.run("tasks", "list", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
+    def test_a_wrong_token_and_none_are_told_apart(self, cli: CommandLine, at_url: list[str]) -> None:
+        wrong = cli.run("tasks", "list", *at_url, "--token", "fedcba9876543210")
+        none = cli.run("tasks", "list", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
 
         assert (wrong.returncode, "not the operator's token" in wrong.stderr) == (1, True)
         assert (none.returncode, "A list needs to know whose" in none.stderr) == (1, True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import Household, Screen, eventually
+from tests.support.command_line import CommandLine, Screen, eventually
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
@@ -15,22 +15,22 @@ Start = Callable[..., Screen]
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Household]:
-    with Household(tmp_path_factory.mktemp("terminal")).serving() as household:
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    with CommandLine(tmp_path_factory.mktemp("terminal")).serving() as household:
         yield household
 
 
 @pytest.fixture
-def start(house: Household) -> Iterator[Start]:
+def start(cli: CommandLine) -> Iterator[Start]:
     """Starts a call in a terminal."""
     with ExitStack() as stack:
         yield lambda *words: stack.enter_context(
-            closing(Screen(house, ["call", "--url", house.environment["TEST_URL"], *words]))
+            closing(Screen(cli, ["call", "--url", cli.environment["TEST_URL"], *words]))
         )
 
 
-def attached(house: Household, task_id: str) -> str:
-    done = house.run("call", "--url", house.environment["TEST_URL"], "--attach", task_id)
+def attached(cli: CommandLine, task_id: str) -> str:
+    done = cli.run("call", "--url", cli.environment["TEST_URL"], "--attach", task_id)
     return done.stdout or done.stderr
 
 
@@ -38,11 +38,11 @@ def named_task(screen: Screen) -> str:
     return screen.shown.split("--attach ")[1].split()[0]
 
 
-def test_a_bar_shows_the_percentage_and_the_words(house: Household, start: Start) -> None:
+def test_a_bar_shows_the_percentage_and_the_words(cli: CommandLine, start: Start) -> None:
     screen = start("dig", "gate=bar")
     screen.wait_for("50% half of the hole")
     assert "━" in screen.shown
-    (house.folder / "bar").touch()
+    (cli.folder / "bar").touch()
     screen.wait_for("dug")
     assert screen.end() == 0
 
@@ -78,7 +78,7 @@ def test_the_end_of_input_cancels_the_question(start: Start) -> None:
     assert screen.end() == 0
 
 
-def test_ctrl_c_can_cancel_the_task(house: Household, start: Start) -> None:
+def test_ctrl_c_can_cancel_the_task(cli: CommandLine, start: Start) -> None:
     screen = start("dig", "gate=never")
     screen.wait_for("half of the hole")
     screen.type(CTRL_C)
@@ -91,7 +91,7 @@ def test_ctrl_c_can_cancel_the_task(house: Household, start: Start) -> None:
 
 
 @pytest.mark.parametrize("answer", ["d\n", CTRL_C, CTRL_D], ids=["d", "ctrl-c", "ctrl-d"])
-def test_ctrl_c_can_leave_the_task_running(house: Household, start: Start, answer: str) -> None:
+def test_ctrl_c_can_leave_the_task_running(cli: CommandLine, start: Start, answer: str) -> None:
     gate = f"left-{ord(answer[0])}"
     screen = start("dig", f"gate={gate}")
     screen.wait_for("half of the hole")
@@ -100,11 +100,11 @@ def test_ctrl_c_can_leave_the_task_running(house: Household, start: Start, answe
     screen.type(answer)
     screen.wait_for("The task goes on.")
     assert screen.end() == 130
-    (house.folder / gate).touch()
-    assert attached(house, named_task(screen)) == "dug\n"
+    (cli.folder / gate).touch()
+    assert attached(cli, named_task(screen)) == "dug\n"
 
 
-def test_ctrl_c_at_a_question_asks_about_the_task(house: Household, start: Start) -> None:
+def test_ctrl_c_at_a_question_asks_about_the_task(cli: CommandLine, start: Start) -> None:
     screen = start("greet")
     screen.wait_for("Your name: ")
     screen.type(CTRL_C)
@@ -119,7 +119,7 @@ def test_ctrl_c_at_a_question_asks_about_the_task(house: Household, start: Start
 
 
 def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
-    with Household(tmp_path) as household:
+    with CommandLine(tmp_path) as household:
         screen = Screen(household, ["call", "server.py", "dig", "gate=gate"])
         with closing(screen):
             screen.wait_for("half of the hole")
@@ -135,7 +135,7 @@ def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_before_there_is_a_task_ends_everything(tmp_path: Path) -> None:
-    with Household(tmp_path) as household:
+    with CommandLine(tmp_path) as household:
         with closing(Screen(household, ["call", "server.py", "dig", "gate=gate"])) as screen:
             screen.wait_for("starting")
             eventually(lambda: household.processes("taskmill.cli.main worker"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.official import Json, Official
-from tests.support.command_line import Household
+from tests.support.command_line import CommandLine
 from tests.support.tasks_schema import conforming
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs the clients
@@ -21,8 +21,8 @@ COUNTED = [(step, 4, f"step {step} ({step * 25}%)") for step in range(1, 5)]
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server, worker and store of our own."""
     with (
-        Household(tmp_path_factory.mktemp("taskmill")) as house,
-        house.started("run", str(SERVER), "--port", "0") as command,
+        CommandLine(tmp_path_factory.mktemp("taskmill")) as cli,
+        cli.started("run", str(SERVER), "--port", "0") as command,
     ):
         yield command.url()
 

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi import checks
 
 from tests.fuzz.examples import drive_with
 from tests.fuzz.oracle import telltales
-from tests.fuzz.processes import House, RemoteSite
+from tests.fuzz.processes import RemoteSite, ServerProcesses
 from tests.fuzz.report import Report
 from tests.fuzz.target import ADA, BOB, OPERATOR_TOKEN, Possessions
 
@@ -43,9 +43,9 @@ def attack_api(
     `change`: of the description, for a flaw that the judges must see.
     """
     report = Report("api")
-    with House() as house:
-        owner = asyncio.run(_furnished(house))
-        described = httpx2.get(f"{house.address}/api/openapi.json", timeout=_PATIENCE).json()
+    with ServerProcesses() as processes:
+        owner = asyncio.run(_furnished(processes))
+        described = httpx2.get(f"{processes.address}/api/openapi.json", timeout=_PATIENCE).json()
         change(described)
         for operation in _operations(schemathesis.openapi.from_dict(described)):
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -55,8 +55,8 @@ def attack_api(
                     st.sampled_from(_ids(operation, owner)),
                 )
                 with suppress(Unsatisfiable):  # where anything is good there is nothing bad
-                    drive_with(report, _Judge(house), strategy, examples=examples // 2, is_random=is_random)
-        if faults := _aftermath(house):
+                    drive_with(report, _Judge(processes), strategy, examples=examples // 2, is_random=is_random)
+        if faults := _aftermath(processes):
             report.found(faults, "everything before")
     return report
 
@@ -73,8 +73,8 @@ def _ids(operation: Any, owner: Possessions) -> tuple[str | None, ...]:
 
 
 class _Judge:
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, processes: ServerProcesses) -> None:
+        self._house = processes
 
     def __call__(self, drawn: tuple[Any, str | None, str | None]) -> tuple[list[str], str]:
         case, token, named = drawn
@@ -101,16 +101,16 @@ def _broken(case: Any, response: Any) -> list[str]:
     return []
 
 
-async def _furnished(house: House) -> Possessions:
-    async with Redis.from_url(house.redis.url) as redis, httpx2.AsyncClient(timeout=_PATIENCE) as http:
-        site = RemoteSite(redis, http, house.address)
-        await site.furnish("guarded", site.ada)
-        return site.ada
+async def _furnished(processes: ServerProcesses) -> Possessions:
+    async with Redis.from_url(processes.redis.url) as redis, httpx2.AsyncClient(timeout=_PATIENCE) as http:
+        target = RemoteSite(redis, http, processes.address)
+        await target.furnish("guarded", target.ada)
+        return target.ada
 
 
-def _aftermath(house: House) -> list[str]:
+def _aftermath(processes: ServerProcesses) -> list[str]:
     async def look() -> list[str]:
-        async with Redis.from_url(house.redis.url) as redis, httpx2.AsyncClient(timeout=_PATIENCE) as http:
-            return await RemoteSite(redis, http, house.address).serves_users()
+        async with Redis.from_url(processes.redis.url) as redis, httpx2.AsyncClient(timeout=_PATIENCE) as http:
+            return await RemoteSite(redis, http, processes.address).serves_users()
 
-    return asyncio.run(look()) + house.faults()
+    return asyncio.run(look()) + processes.faults()

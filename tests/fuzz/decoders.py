@@ -37,8 +37,8 @@ from taskmill.server.sessions import messages as refusal
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.answers import fitting_answers
 from taskmill.server.tools.call_keys import META_KEY, keys_of_call
-from taskmill.store.artifacts.redis_backend import RedisBlobs
-from taskmill.store.artifacts.sealed import SealedBlobs
+from taskmill.store.artifacts.redis_backend import RedisBackend
+from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import connect
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Cursors
@@ -140,7 +140,7 @@ def _outcome(data: bytes) -> None:
 
 
 def _block(data: bytes) -> None:
-    SealedBlobs(RedisBlobs(Redis(), Keys()), [KEY], 100)._open(data, "blob", 0)
+    SealedBackend(RedisBackend(Redis(), Keys()), [KEY], 100)._open(data, "blob", 0)
 
 
 def _sealed_block() -> bytes:

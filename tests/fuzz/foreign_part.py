@@ -12,7 +12,7 @@ from tests.fuzz.asgi import Answer
 from tests.fuzz.attempts import Attempt, attempts
 from tests.fuzz.oracle import Log, faults_of, watched
 from tests.fuzz.report import Report
-from tests.fuzz.target import Possessions, Site, open_site
+from tests.fuzz.target import Possessions, Target, open_target
 from tests.fuzz.valid_requests import api, legacy, modern
 from tests.support.invariants import Found
 
@@ -41,26 +41,31 @@ async def attack_foreign(redis: Redis, url: str, *, plant: Callable[[Any], Any] 
     """Reach for everything of ada's as bob, as a stranger without a name, and as nobody; and, last, as ada herself."""
     report = Report("foreign")
     with watched() as log:
-        async with open_site(redis, url, plant=plant) as site:
+        async with open_target(redis, url, plant=plant) as target:
             stranger, nobody = Possessions(None), Possessions(None, session="none")
-            stranger.session, _ = await site.session("open", None)
-            everything = list(attempts(site.ada))
-            before = await _belongings(site)
+            stranger.session, _ = await target.session("open", None)
+            everything = list(attempts(target.ada))
+            before = await _belongings(target)
             for attempt in everything:
-                for app, who in (("guarded", site.bob), ("open", stranger), ("guarded", nobody), ("plain", site.bob)):
-                    await _reach(report, site, log, attempt, app, who)
-            faults = _changed(before, await _belongings(site)) + await _lists(site, stranger)
+                for app, who in (
+                    ("guarded", target.bob),
+                    ("open", stranger),
+                    ("guarded", nobody),
+                    ("plain", target.bob),
+                ):
+                    await _reach(report, target, log, attempt, app, who)
+            faults = _changed(before, await _belongings(target)) + await _lists(target, stranger)
             if faults:
                 report.found(faults, "all attempts together")
-            await _vacuous(report, site, everything)
+            await _vacuous(report, target, everything)
     return report
 
 
-async def _reach(report: Report, site: Site, log: Log, attempt: Attempt, app: str, who: Possessions) -> None:
+async def _reach(report: Report, target: Target, log: Log, attempt: Attempt, app: str, who: Possessions) -> None:
     """One attempt, beside the same for what never was."""
     report.examples += 1
     foreign, unknown = attempt.build(attempt.target, who), attempt.build(_like(attempt.target), who)
-    answers = [await site.send(app, asked) for asked in (foreign, unknown)]
+    answers = [await target.send(app, asked) for asked in (foreign, unknown)]
     faults = [
         fault for asked, answer in zip((foreign, unknown), answers, strict=True) for fault in faults_of(asked, answer)
     ]
@@ -68,7 +73,7 @@ async def _reach(report: Report, site: Site, log: Log, attempt: Attempt, app: st
         faults.append(
             f"{attempt.name} as {who.token or 'nobody'} tells somebody else's from what never was: {_shown(answers)}"
         )
-    faults += [f"{attempt.name} shows {what} of ada's" for what in _secrets_in(answers[0], attempt, site.ada)]
+    faults += [f"{attempt.name} shows {what} of ada's" for what in _secrets_in(answers[0], attempt, target.ada)]
     faults += log.faults()
     if faults:
         report.found(faults, f"to {app}: {foreign}")
@@ -103,14 +108,14 @@ def _shown(answers: list[Answer]) -> str:
     return " / ".join(f"{answer.status} {answer.body[:300]!r}" for answer in answers)
 
 
-async def _belongings(site: Site) -> tuple[dict[str, Any], dict[str, int]]:
+async def _belongings(target: Target) -> tuple[dict[str, Any], dict[str, int]]:
     """Values and times to live of all that is ada's."""
-    found: Found = await site.found()
+    found: Found = await target.found()
     mine = (
-        *site.ada.tasks,
-        site.ada.artifact,
-        site.ada.session,
-        site.ada.open_call.partition(".")[0],
+        *target.ada.tasks,
+        target.ada.artifact,
+        target.ada.session,
+        target.ada.open_call.partition(".")[0],
         principal_of("issuer", "app", "ada"),
     )
     keys = [key for key in found.values if any(one in key for one in mine) and not _passes(found, key)]
@@ -128,35 +133,38 @@ def _changed(before: tuple[dict[str, Any], dict[str, int]], after: tuple[dict[st
     return faults + [f"kept alive by others: {key}" for key in longer]
 
 
-async def _lists(site: Site, stranger: Possessions) -> list[str]:
+async def _lists(target: Target, stranger: Possessions) -> list[str]:
     """Lists show their owner's alone, and nobody goes on in somebody else's."""
     faults = []
-    token, session = site.bob.token, site.bob.session
+    token, session = target.bob.token, target.bob.session
     for name, asked in (
         ("GET /api/tasks", api("GET", "/api/tasks?limit=200", token)),
         ("tasks/list", legacy({"id": 1, "method": "tasks/list"}, session, token)),
         ("task_list", modern("tools/call", {"name": "task_list", "arguments": {}}, token, with_tasks=False)),
         ("tasks/list of a stranger", legacy({"id": 1, "method": "tasks/list"}, stranger.session, None)),
     ):
-        answer = await site.send("open" if "stranger" in name else "guarded", asked)
-        own = site.bob.tasks if "stranger" not in name else ()
+        answer = await target.send("open" if "stranger" in name else "guarded", asked)
+        own = target.bob.tasks if "stranger" not in name else ()
         if not all(task_id.encode() in answer.body for task_id in own) or answer.status != 200:
             faults.append(f"{name} does not list its own: {answer.status} {answer.body[:200]!r}")
-        faults += [f"{name} lists {task_id} of ada's" for task_id in site.ada.tasks if task_id.encode() in answer.body]
-    for cursor in (site.ada.cursor, _like(site.ada.cursor)):
-        answer = await site.send("guarded", api("GET", f"/api/tasks?cursor={cursor}", token))
+        faults += [
+            f"{name} lists {task_id} of ada's" for task_id in target.ada.tasks if task_id.encode() in answer.body
+        ]
+    for cursor in (target.ada.cursor, _like(target.ada.cursor)):
+        answer = await target.send("guarded", api("GET", f"/api/tasks?cursor={cursor}", token))
         if answer.status != 400 or json.loads(answer.body)["error"]["code"] != "bad_cursor":
             faults.append(f"a cursor that is not bob's is taken: {answer.body!r}")
     return faults
 
 
-async def _vacuous(report: Report, site: Site, everything: list[Attempt]) -> None:
+async def _vacuous(report: Report, target: Target, everything: list[Attempt]) -> None:
     """The owner's own attempts must do something, or those of the others have shown nothing."""
     for attempt in everything:
         if not attempt.matters:
             continue
         own, unknown = [
-            await site.send("guarded", attempt.build(one, site.ada)) for one in (attempt.target, _like(attempt.target))
+            await target.send("guarded", attempt.build(one, target.ada))
+            for one in (attempt.target, _like(attempt.target))
         ]
         if _plain(own, attempt.target) == _plain(unknown, _like(attempt.target)):
             report.found([f"{attempt.name} does nothing for the owner either: {_shown([own, unknown])}"], attempt.name)

@@ -7,7 +7,7 @@ from tests.fuzz.asgi import Asked, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.hostile_params import METHODS, params_of, task_id_in
 from tests.fuzz.json_text import Raw, bent, text_of
-from tests.fuzz.target import ADA, BOB, INITIALIZE, OPERATOR_TOKEN, Site
+from tests.fuzz.target import ADA, BOB, INITIALIZE, OPERATOR_TOKEN, Target
 from tests.fuzz.valid_requests import JSON_HEADERS, bearer, envelope, modern_headers, session_headers
 
 __all__ = ["APPS", "hostile"]
@@ -35,60 +35,60 @@ _VALUES = (
 )
 
 
-def hostile(choices: Choices, site: Site) -> tuple[str, Asked]:
+def hostile(choices: Choices, target: Target) -> tuple[str, Asked]:
     """One request, and the application it goes to."""
     app = choices.pick(APPS)
     match choices.number(10):
         case 0 | 1 | 2 | 3:
-            return app, _modern(choices, site)
+            return app, _modern(choices, target)
         case 4 | 5 | 6:
-            return app, _legacy(choices, site)
+            return app, _legacy(choices, target)
         case 7 | 8:
-            return app, _api(choices, site)
+            return app, _api(choices, target)
         case _:
-            return app, _garbage(choices, site)
+            return app, _garbage(choices, target)
 
 
-def _modern(choices: Choices, site: Site) -> Asked:
+def _modern(choices: Choices, target: Target) -> Asked:
     method = _method(choices)
-    params = params_of(method, choices, site)
+    params = params_of(method, choices, target)
     whole = {"jsonrpc": "2.0", "id": 1, "method": method, "params": envelope(params, with_tasks=not choices.chance(30))}
     named = modern_headers(method, params) if method.isprintable() else JSON_HEADERS
     headers = (*named, *bearer(_token(choices)))
     return _posted(headers, whole, choices)
 
 
-def _legacy(choices: Choices, site: Site) -> Asked:
-    session, token = choices.pick(((site.ada.session, ADA), (site.bob.session, BOB)))
+def _legacy(choices: Choices, target: Target) -> Asked:
+    session, token = choices.pick(((target.ada.session, ADA), (target.bob.session, BOB)))
     if choices.chance(15):
-        session, token = choices.pick((site.ada.session, None, "x", "\u00ff")), _token(choices)
+        session, token = choices.pick((target.ada.session, None, "x", "\u00ff")), _token(choices)
     headers = (*_session_headers(session), *bearer(token))
     if choices.chance(15):
-        cursor = choices.pick((site.ada.open_call, site.bob.open_call, "x.1", "x.end", ".", "a.b", "1", "\u00ff"))
+        cursor = choices.pick((target.ada.open_call, target.bob.open_call, "x.1", "x.end", ".", "a.b", "1", "\u00ff"))
         named = ((b"last-event-id", cursor.encode("latin-1")),) if choices.chance(70) else ()
         verb = choices.pick(("GET", "GET", "GET", "PUT", "HEAD", "OPTIONS", "PATCH"))
         return _sent(verb, "/mcp", (*headers, *named), b"", choices, may_wait=True)
     if choices.chance(10):
         reply = {
             "jsonrpc": "2.0",
-            "id": _reply_id(choices, site),
+            "id": _reply_id(choices, target),
             "result": {"action": "accept", "content": {"name": "x"}},
         }
         return _sent("POST", "/mcp", headers, _bent_body(reply, choices), choices, may_wait=False)
     method = _method(choices)
-    params = INITIALIZE if method == "initialize" else params_of(method, choices, site)
+    params = INITIALIZE if method == "initialize" else params_of(method, choices, target)
     whole = {"jsonrpc": "2.0", "id": choices.pick((1, "a", 77, 0)), "method": method, "params": params}
     if method.startswith("notifications/"):
         del whole["id"]
     return _posted(headers, whole, choices)
 
 
-def _api(choices: Choices, site: Site) -> Asked:
-    task_id = task_id_in(choices, site)
+def _api(choices: Choices, target: Target) -> Asked:
+    task_id = task_id_in(choices, target)
     shown = quote(task_id if isinstance(task_id, str) else "x", safe="", errors="replace")
     number = choices.pick(("", "0", "1", "-1", "1e3", "9" * 15, "9" * 400, "\u0661", "NaN", " 1", "%00"))
-    artifact = choices.pick((site.ada.artifact, site.bob.artifact, shown))
-    cursor = choices.pick((site.ada.cursor, site.bob.cursor, "", "x", "====", "\u00e9", "A" * 1025, "-_-_"))
+    artifact = choices.pick((target.ada.artifact, target.bob.artifact, shown))
+    cursor = choices.pick((target.ada.cursor, target.bob.cursor, "", "x", "====", "\u00e9", "A" * 1025, "-_-_"))
     path = choices.pick(
         (
             f"/api/tasks/{shown}",
@@ -124,11 +124,11 @@ def _api(choices: Choices, site: Site) -> Asked:
     return _sent(verb, path, headers, b"", choices, may_wait=streams)
 
 
-def _garbage(choices: Choices, site: Site) -> Asked:
+def _garbage(choices: Choices, target: Target) -> Asked:
     headers = (
         (*modern_headers("tasks/get", {}), *bearer(ADA))
         if choices.chance(50)
-        else (*session_headers(site.ada.session), *bearer(ADA))
+        else (*session_headers(target.ada.session), *bearer(ADA))
     )
     body = choices.pick(
         (
@@ -170,10 +170,10 @@ def _session_headers(session: str | None) -> tuple[Header, ...]:
     return (*session_headers(None), *(() if session is None else ((b"mcp-session-id", session.encode("latin-1")),)))
 
 
-def _reply_id(choices: Choices, site: Site) -> Any:
-    call = choices.pick((site.ada.open_call, site.bob.open_call)).partition(".")[0]
+def _reply_id(choices: Choices, target: Target) -> Any:
+    call = choices.pick((target.ada.open_call, target.bob.open_call)).partition(".")[0]
     return choices.pick(
-        (f"{call}:{site.ada.question}", f"{call}:x", ":", "x", 1, "\ud800:x", "x:\ud800", f"{call}:\ud800")
+        (f"{call}:{target.ada.question}", f"{call}:x", ":", "x", 1, "\ud800:x", "x:\ud800", f"{call}:\ud800")
     )
 
 

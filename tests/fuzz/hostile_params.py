@@ -7,7 +7,7 @@ from mcp_types.methods import CLIENT_NOTIFICATIONS, CLIENT_REQUESTS, SERVER_REQU
 from tests.fuzz.choices import Choices
 from tests.fuzz.json_text import ODD
 from tests.fuzz.oracle import ARGUMENT
-from tests.fuzz.target import Site
+from tests.fuzz.target import Target
 
 __all__ = ["METHODS", "params_of", "task_id_in"]
 
@@ -25,32 +25,32 @@ _TOOLS = (
 )
 
 
-def task_id_in(choices: Choices, site: Site) -> Any:
+def task_id_in(choices: Choices, target: Target) -> Any:
     """An id that may be somebody's, or no id at all."""
-    own = (*site.ada.tasks, *site.bob.tasks)
+    own = (*target.ada.tasks, *target.bob.tasks)
     return choices.pick(own) if choices.chance(65) else choices.pick(ODD)
 
 
-def params_of(method: str, choices: Choices, site: Site) -> dict[str, Any]:
+def params_of(method: str, choices: Choices, target: Target) -> dict[str, Any]:
     """Parameters as the method wants them, with values that nobody wants."""
-    task_id = task_id_in(choices, site)
+    task_id = task_id_in(choices, target)
     answer = choices.pick(
         ({"action": "decline"}, {"action": "accept", "content": {"name": ARGUMENT}}, {"action": "accept"}, 1)
     )
     match method:
         case "tools/call":
-            return _call(choices, site)
+            return _call(choices, target)
         case "tasks/update":
-            return {"taskId": task_id, "inputResponses": {choices.pick((site.ada.question, "x", "\ud800")): answer}}
+            return {"taskId": task_id, "inputResponses": {choices.pick((target.ada.question, "x", "\ud800")): answer}}
         case "tasks/list" | "tools/list" | "resources/list" | "prompts/list" | "resources/templates/list":
-            return {} if choices.chance(40) else {"cursor": choices.pick((site.ada.cursor, site.bob.cursor, *ODD))}
+            return {} if choices.chance(40) else {"cursor": choices.pick((target.ada.cursor, target.bob.cursor, *ODD))}
         case "subscriptions/listen":
-            ids = [task_id, site.ada.done] if choices.chance(70) else choices.pick(ODD)
+            ids = [task_id, target.ada.done] if choices.chance(70) else choices.pick(ODD)
             return {
                 "notifications": {"taskIds": ids, "toolsListChanged": True, "resourceSubscriptions": [str(task_id)]}
             }
         case "resources/read" | "resources/subscribe" | "resources/unsubscribe":
-            return {"uri": _uri(choices, site, task_id)}
+            return {"uri": _uri(choices, target, task_id)}
         case "prompts/get":
             return {"name": choices.pick(("poem", "x")), "arguments": {"theme": ARGUMENT}}
         case "completion/complete":
@@ -65,8 +65,8 @@ def params_of(method: str, choices: Choices, site: Site) -> dict[str, Any]:
             return {"taskId": task_id} if choices.chance(60) or method.startswith("tasks/") else {}
 
 
-def _uri(choices: Choices, site: Site, task_id: Any) -> Any:
-    artifacts = (site.ada.artifact, site.bob.artifact, "x", "\ud800", "")
+def _uri(choices: Choices, target: Target, task_id: Any) -> Any:
+    artifacts = (target.ada.artifact, target.bob.artifact, "x", "\ud800", "")
     return choices.pick(
         (
             f"taskmill://artifact/{choices.pick(artifacts)}",
@@ -84,7 +84,7 @@ def _uri(choices: Choices, site: Site, task_id: Any) -> Any:
     )
 
 
-def _call(choices: Choices, site: Site) -> dict[str, Any]:
+def _call(choices: Choices, target: Target) -> dict[str, Any]:
     tool = choices.pick(_TOOLS)
     value = choices.pick((ARGUMENT, *ODD))
     match tool:
@@ -100,9 +100,9 @@ def _call(choices: Choices, site: Site) -> dict[str, Any]:
         case "stumble":
             arguments = {"how": choices.pick(("tool", "crash", value))}
         case "task_answer":
-            arguments = {"task_id": task_id_in(choices, site), "key": site.ada.question, "answer": {"name": value}}
+            arguments = {"task_id": task_id_in(choices, target), "key": target.ada.question, "answer": {"name": value}}
         case "task_status" | "task_cancel" | "task_wait":
-            arguments = {"task_id": task_id_in(choices, site)}
+            arguments = {"task_id": task_id_in(choices, target)}
         case _:
             arguments = {"name": value, "table": value}
     whole: dict[str, Any] = {"name": tool, "arguments": arguments}
@@ -115,6 +115,6 @@ def _call(choices: Choices, site: Site) -> dict[str, Any]:
             )
         }
     if choices.chance(10):
-        whole["requestState"] = choices.pick((f"taskmill.task:{site.ada.asking}", *ODD))
-        whole["inputResponses"] = {site.ada.question: {"action": "decline"}}
+        whole["requestState"] = choices.pick((f"taskmill.task:{target.ada.asking}", *ODD))
+        whole["inputResponses"] = {target.ada.question: {"action": "decline"}}
     return whole

@@ -16,10 +16,10 @@ from redis.asyncio import Redis
 from tests.fuzz.asgi import Answer, Asked
 from tests.fuzz.oracle import ARGUMENT
 from tests.fuzz.server import CRASH, RESULT
-from tests.fuzz.target import OPERATOR_TOKEN, Site
+from tests.fuzz.target import OPERATOR_TOKEN, Target
 from tests.support.redis_server import PrivateRedis
 
-__all__ = ["House", "RemoteSite"]
+__all__ = ["RemoteSite", "ServerProcesses"]
 
 _FOLDER = Path(__file__).parent
 _TASKMILL = Path(sys.executable).with_name("taskmill")
@@ -35,7 +35,7 @@ then this goes.
 _PATIENCE = 60.0
 
 
-class House:
+class ServerProcesses:
     """A replica and a worker; all of it is gone at the end."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ class House:
         self.redis.stop()
 
 
-class RemoteSite(Site):
+class RemoteSite(Target):
     """The same site behind an address: what is sent goes over the wire."""
 
     def __init__(self, redis: Redis, http: httpx2.AsyncClient, address: str) -> None:

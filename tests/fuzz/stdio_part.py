@@ -17,10 +17,10 @@ from tests.fuzz.choices import Choices
 from tests.fuzz.hostile import hostile
 from tests.fuzz.mutation import bent_bytes
 from tests.fuzz.oracle import ARGUMENT, telltales
-from tests.fuzz.processes import House
+from tests.fuzz.processes import ServerProcesses
 from tests.fuzz.report import Report
 from tests.fuzz.server import CRASH, RESULT
-from tests.fuzz.target import INITIALIZE, Site
+from tests.fuzz.target import INITIALIZE, Target
 from tests.fuzz.valid_requests import Json, envelope
 
 __all__ = ["Host", "attack_stdio"]
@@ -42,14 +42,14 @@ _OPENINGS: dict[str, list[Json]] = {
 class Host:
     """A host of `taskmill stdio`: writes lines, keeps what it is told, and ends it at the end."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, processes: ServerProcesses) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
-        environment |= {"PYTHONPATH": str(_FOLDER.parents[1]), "TASKMILL_HOME": str(house.folder / "home")}
-        self.log = house.folder / "stdio.log"
+        environment |= {"PYTHONPATH": str(_FOLDER.parents[1]), "TASKMILL_HOME": str(processes.folder / "home")}
+        self.log = processes.folder / "stdio.log"
         taskmill, file = Path(sys.executable).with_name("taskmill"), _FOLDER / "guarded_server.py"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [taskmill, "stdio", file, "--redis-url", house.redis.url],
+                [taskmill, "stdio", file, "--redis-url", processes.redis.url],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -106,10 +106,10 @@ def attack_stdio(examples: int, *, is_random: bool = False) -> Report:
     report = Report("stdio")
     begun = time.perf_counter()
     random = Random(None if is_random else 0)
-    with House() as house:
+    with ServerProcesses() as processes:
         for revision, opening in _OPENINGS.items():
             lines = [_line(random.randbytes(96)) for _ in range(examples // 2)]
-            with Host(house) as host:
+            with Host(processes) as host:
                 faults = _converse(host, opening, lines)
             faults += _left_behind(host)
             report.examples += len(lines)
@@ -161,5 +161,5 @@ def _left_behind(host: Host) -> list[str]:
 def _line(data: bytes) -> bytes:
     """A hostile message, bent once more; or garbage."""
     choices = Choices(data)
-    body = hostile(choices, Site(None, {}))[1].body  # type: ignore[arg-type]
+    body = hostile(choices, Target(None, {}))[1].body  # type: ignore[arg-type]
     return bent_bytes([body], choices) if choices.chance(30) else body

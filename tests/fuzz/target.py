@@ -20,7 +20,7 @@ from tests.server.replica import working
 from tests.server.tokens import guarded_options
 from tests.support.invariants import Found, read_redis
 
-__all__ = ["ADA", "BOB", "OPERATOR_TOKEN", "Possessions", "Site", "open_site"]
+__all__ = ["ADA", "BOB", "OPERATOR_TOKEN", "Possessions", "Target", "open_target"]
 
 ADA, BOB = "issuer/app/ada", "issuer/app/bob"
 OPERATOR_TOKEN = "0123456789abcdef-operator"
@@ -61,7 +61,7 @@ class Possessions:
         return (self.done, self.failed, self.asking, self.stays)
 
 
-class Site:
+class Target:
     """The applications, the Redis below them, and who has what."""
 
     def __init__(self, redis: Redis, apps: dict[str, Any]) -> None:
@@ -163,9 +163,9 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(
+async def open_target(
     redis: Redis, redis_url: str, *, plant: Callable[[Any], Any] = lambda app: app
-) -> AsyncIterator[Site]:
+) -> AsyncIterator[Target]:
     """A site, furnished; its Redis is emptied first. `plant`: goes around every application."""
     await redis.flushall()
     settings = ServerSettings(
@@ -179,7 +179,7 @@ async def open_site(
             await stack.enter_async_context(app.router.lifespan_context(app))
             apps[name] = plant(app)
         await stack.enter_async_context(working(make_server(settings), settings, concurrency=500))
-        site = Site(redis, apps)
-        await site.furnish("guarded", site.ada)
-        await site.furnish("guarded", site.bob)
-        yield site
+        target = Target(redis, apps)
+        await target.furnish("guarded", target.ada)
+        await target.furnish("guarded", target.bob)
+        yield target

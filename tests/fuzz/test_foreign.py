@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from tests.fuzz.asgi import Asked, exchange
 from tests.fuzz.foreign_part import attack_foreign
 from tests.fuzz.hostile_params import METHODS
-from tests.fuzz.target import ADA, BOB, Site, open_site
+from tests.fuzz.target import ADA, BOB, Target, open_target
 from tests.fuzz.valid_requests import api, bearer, modern
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -92,18 +92,18 @@ async def test_a_key_a_call_and_a_state_of_somebody_elses_lead_to_no_task_of_the
     redis: Redis, redis_url: str
 ) -> None:
     """What a caller chooses itself - an idempotency key, the same call again, a state it was given - is its own."""
-    async with open_site(redis, redis_url) as site:
+    async with open_target(redis, redis_url) as target:
         keyed = {"name": "once", "arguments": {}, "_meta": {"io.taskmill/idempotencyKey": "monday"}}
-        ours = {(await site.ask("guarded", modern("tools/call", keyed, who)))["taskId"] for who in (ADA, BOB, ADA)}
+        ours = {(await target.ask("guarded", modern("tools/call", keyed, who)))["taskId"] for who in (ADA, BOB, ADA)}
         assert len(ours) == 2
 
         held = {"name": "ask", "arguments": {}, "_meta": {"progressToken": 1}}
         plain = modern("tools/call", held, ADA, with_tasks=False)
-        state = (await site.ask("guarded", plain))["requestState"]
+        state = (await target.ask("guarded", plain))["requestState"]
         answered = {"name": "ask", "arguments": {}, "requestState": state, "inputResponses": {}}
-        assert await _refused(site, modern("tools/call", answered, BOB, with_tasks=False))
+        assert await _refused(target, modern("tools/call", answered, BOB, with_tasks=False))
 
 
-async def _refused(site: Site, asked: Asked) -> bool:
-    answer = await site.send("guarded", asked)
+async def _refused(target: Target, asked: Asked) -> bool:
+    answer = await target.send("guarded", asked)
     return answer.status == 400 and b"error" in answer.body and b"swordfish" not in answer.body

@@ -11,7 +11,7 @@ from tests.fuzz.hostile_params import METHODS
 from tests.fuzz.messages_part import attack_with_messages
 from tests.fuzz.oracle import ARGUMENT, faults_of, leavings, watched
 from tests.fuzz.planted_faults import PLANTS, planted
-from tests.fuzz.target import Site
+from tests.fuzz.target import Target
 from tests.support.invariants import read_redis
 
 READY = Asked("GET", "/readyz", ((b"host", b"127.0.0.1:8000"),))
@@ -80,8 +80,8 @@ def test_what_a_request_said_itself_is_no_telltale() -> None:
 
 def test_every_method_of_both_revisions_is_sent() -> None:
     """Counted over what the first bytes choose, so that none is left out by the way choices are made."""
-    site = Site(None, {})  # type: ignore[arg-type]
-    sent = [hostile(Choices(bytes(data)), site)[1].body for data in _prefixes()]
+    target = Target(None, {})  # type: ignore[arg-type]
+    sent = [hostile(Choices(bytes(data)), target)[1].body for data in _prefixes()]
     missing = {
         method for method in METHODS if method.isascii() and not any(f'"{method}"'.encode() in one for one in sent)
     }

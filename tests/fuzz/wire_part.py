@@ -11,7 +11,7 @@ from tests.fuzz.choices import Choices
 from tests.fuzz.examples import drive
 from tests.fuzz.mutation import bent_bytes
 from tests.fuzz.oracle import telltales
-from tests.fuzz.processes import House
+from tests.fuzz.processes import ServerProcesses
 from tests.fuzz.raw_requests import HONEST, ODD_FRAMES, Pieces
 from tests.fuzz.report import Report
 
@@ -28,32 +28,32 @@ _SIZE = 64
 def attack_wire(examples: int, *, is_random: bool = False) -> Report:
     """Every odd frame once, then so many bent ones."""
     report = Report("wire")
-    with House() as house, asyncio.Runner() as runner:
+    with ServerProcesses() as processes, asyncio.Runner() as runner:
         begun = time.perf_counter()
         for name, pieces in ODD_FRAMES.items():
             report.examples += 1
-            if faults := runner.run(_faults(house, pieces)):
+            if faults := runner.run(_faults(processes, pieces)):
                 report.found([f"{name}: {fault}" for fault in faults], repr(pieces)[:2000])
         report.seconds = time.perf_counter() - begun
 
         def judge(data: bytes) -> tuple[list[str], str]:
             text = bent_bytes(HONEST, Choices(data))
-            return runner.run(_faults(house, (text,))), repr(text)[:2000]
+            return runner.run(_faults(processes, (text,))), repr(text)[:2000]
 
         drive(report, judge, examples=examples, size=_SIZE, is_random=is_random)
-        if faults := _aftermath(house):
+        if faults := _aftermath(processes):
             report.found(faults, "everything before")
     return report
 
 
-async def _faults(house: House, pieces: Pieces) -> list[str]:
+async def _faults(processes: ServerProcesses, pieces: Pieces) -> list[str]:
     """What is wrong with how a connection was served."""
-    answer, is_closed = await _talk(house.port, pieces)
+    answer, is_closed = await _talk(processes.port, pieces)
     said = repr(pieces)
     faults = [] if is_closed else [f"hang: the connection is open {_PATIENCE:g} s after its client closed it"]
     faults += [f"status {status.decode()}" for status in _STATUS.findall(answer) if int(status) >= 500]
     faults += [f"tells of its inside: {word!r}" for word in telltales(answer.decode("latin-1"), said)]
-    return faults + house.faults()
+    return faults + processes.faults()
 
 
 async def _talk(port: int, pieces: Pieces) -> tuple[bytes, bool]:
@@ -93,9 +93,9 @@ async def _read(reader: asyncio.StreamReader, answer: bytearray) -> bool:
     return bool(data)
 
 
-def _aftermath(house: House) -> list[str]:
+def _aftermath(processes: ServerProcesses) -> list[str]:
     with httpx2.Client(timeout=10) as http:
-        ready = http.get(f"{house.address}/readyz")
-        listed = http.get(f"{house.address}/api/tasks", headers={"authorization": "Bearer issuer/app/ada"})
+        ready = http.get(f"{processes.address}/readyz")
+        listed = http.get(f"{processes.address}/api/tasks", headers={"authorization": "Bearer issuer/app/ada"})
     good = (ready.status_code, listed.status_code) == (200, 200)
-    return house.faults() + ([] if good else [f"it no longer serves: {ready.status_code}, {listed.status_code}"])
+    return processes.faults() + ([] if good else [f"it no longer serves: {ready.status_code}, {listed.status_code}"])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.official import Json, Official
-from tests.support.command_line import Household
+from tests.support.command_line import CommandLine
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
 LONG = bool(os.environ.get("TASKMILL_TEST_LONG"))
@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The endpoint of a server that hands off before the host gives up."""
-    house = Household(tmp_path_factory.mktemp("taskmill"), {"TASKMILL_HANDOFF_AFTER": str(HAND_OFF)})
-    with house, house.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
+    cli = CommandLine(tmp_path_factory.mktemp("taskmill"), {"TASKMILL_HANDOFF_AFTER": str(HAND_OFF)})
+    with cli, cli.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
         yield command.url()
 
 

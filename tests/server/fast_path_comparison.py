@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taskmill.server.fast_path.middleware import FastPaths
+from taskmill.server.fast_path.middleware import FastPath
 
 __all__ = ["compare_both_ways"]
 
@@ -19,7 +19,7 @@ _TRIES = 5
 def compare_both_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have the answers compared while the test runs; where they differed will be said in the list."""
     differences: list[str] = []
-    reply = FastPaths._reply
+    reply = FastPath._reply
 
     async def compared(self: Any, message: Any, headers: Any, scope: Any) -> Any:
         answer = await reply(self, message, headers, scope)
@@ -35,7 +35,7 @@ def compare_both_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         differences.append(f"{headers['mcp-method']}: {fast} by the fast path, {slow} by the SDK")
         return answer
 
-    monkeypatch.setattr(FastPaths, "_reply", compared)
+    monkeypatch.setattr(FastPath, "_reply", compared)
     return differences
 
 

@@ -13,7 +13,7 @@ import uvicorn
 from taskmill.server import TaskServer
 from taskmill.store.settings import StoreSettings
 from taskmill.testing import bed
-from taskmill.workers.loop import Shift
+from taskmill.workers.loop import WorkerLoop
 from taskmill.workers.settings import WorkerSettings
 
 TASKS = "io.modelcontextprotocol/tasks"
@@ -132,7 +132,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         await running
 
 
-def working(server: TaskServer[Any], settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[Shift]:
+def working(server: TaskServer[Any], settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[WorkerLoop]:
     """A worker at work, that leaves without grace."""
     worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more})
     return bed.working(server, worker.at_own_shard())

@@ -19,7 +19,7 @@ from tests.server.replica import Json, Rpc, client_of, working
 from tests.server.test_api import ADA, BOB, OPERATOR_TOKEN, Site, bearer, refusal
 from tests.server.tokens import guarded_options
 from tests.server.tools import make_server
-from tests.support.store_fixture import Depot
+from tests.support.store_fixture import StoreFixture
 
 
 @pytest.fixture
@@ -237,10 +237,10 @@ async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothin
     redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_parts, "_PATIENCE", 0.2)
-    depot = Depot(redis, settings)
-    claimed = await depot.start(principal="anonymous")
+    stores = StoreFixture(redis, settings)
+    claimed = await stores.start(principal="anonymous")
     reports = [(claimed.id, claimed.fence, Progress(number, None, "x" * 900)) for number in range(9000)]
-    await depot.report(*reports)
+    await stores.report(*reports)
     app = make_server(settings)
     async with client_of(app) as rpc:
         site = Site(rpc)

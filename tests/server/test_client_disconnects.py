@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.server.http import middleware as hangups
-from taskmill.server.http.middleware import Hangups
+from taskmill.server.http.middleware import ClientDisconnects
 
 CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
 
@@ -41,12 +41,12 @@ async def test_a_request_is_passed_on_as_it_is() -> None:
     async def app(*parts: object) -> None:
         passed.append(parts)
 
-    await Hangups(app)({"type": "http"}, never, nothing)
+    await ClientDisconnects(app)({"type": "http"}, never, nothing)
     assert passed == [({"type": "http"}, never, nothing)]
 
 
 async def test_a_body_whose_client_has_gone_ends_the_request() -> None:
-    await Hangups(raising(ClientDisconnect()))({"type": "http"}, never, nothing)
+    await ClientDisconnects(raising(ClientDisconnect()))({"type": "http"}, never, nothing)
 
 
 async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_server_has_heard_of_it() -> None:
@@ -54,7 +54,7 @@ async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_s
     said, gone = asyncio.Queue[Message](), asyncio.Event()
 
     async def serve() -> None:
-        await Hangups(raising(RuntimeError(CLOSED)))({"type": "http"}, said.get, nothing)
+        await ClientDisconnects(raising(RuntimeError(CLOSED)))({"type": "http"}, said.get, nothing)
         gone.set()
 
     async with asyncio.TaskGroup() as tasks:
@@ -70,13 +70,13 @@ async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_s
 async def test_a_server_that_never_hears_of_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hangups, "_PATIENCE", 0.01)
     with fail_after(5):
-        await Hangups(raising(RuntimeError(CLOSED)))({"type": "http"}, never, nothing)
+        await ClientDisconnects(raising(RuntimeError(CLOSED)))({"type": "http"}, never, nothing)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), ValueError(CLOSED)], ids=["words", "kind"])
 async def test_every_other_fault_is_the_servers_to_tell(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error).split(" ")[0]):
-        await Hangups(raising(error))({"type": "http"}, never, nothing)
+        await ClientDisconnects(raising(error))({"type": "http"}, never, nothing)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +108,7 @@ async def hung_up_on(sent: bytes, *, heard: int) -> None:
     ended = asyncio.Event()
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
-        await Hangups(application)(scope, receive, send)
+        await ClientDisconnects(application)(scope, receive, send)
         ended.set()
 
     async with served(watched) as port:
@@ -136,7 +136,7 @@ def test_a_body_that_is_cut_is_nothing_to_log(caplog: pytest.LogCaptureFixture) 
 def test_of_requests_sent_in_one_go_the_server_tells_only_the_last_that_its_client_has_gone(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """uvicorn's, and without `Hangups` a traceback. Once this fails, `tests/fuzz` need not pass over the line."""
+    """uvicorn does, and without `ClientDisconnects` with a traceback. Once this fails, the fuzz need not skip it."""
     monkeypatch.setattr(hangups, "_PATIENCE", 0.05)
     one_after_another = b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n"
     assert errors_after(one_after_another, 10, caplog) == ["ASGI callable returned without completing response."]

@@ -16,7 +16,7 @@ from taskmill.store.claims.claims import Claimed, Question
 from tests.server.replica import Json, Rpc, serving
 from tests.server.session_client import Session, next_message, open_session, rest
 from tests.server.tools import Person, make_server
-from tests.support.store_fixture import DONE, Depot
+from tests.support.store_fixture import DONE, StoreFixture
 
 FORM = {"mode": "form", "message": "Who are you?", "requestedSchema": Person.model_json_schema()}
 ASKED = Question("input-1", "digest", {"method": "elicitation/create", "params": FORM})
@@ -31,9 +31,9 @@ async def url(redis: Redis, settings: ServerSettings) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def depot(redis: Redis, settings: ServerSettings) -> AsyncIterator[Depot]:
+async def stores(redis: Redis, settings: ServerSettings) -> AsyncIterator[StoreFixture]:
     """Two workers."""
-    made = Depot(redis, settings)
+    made = StoreFixture(redis, settings)
     async with made.store.feed:
         yield made
 
@@ -44,65 +44,65 @@ async def http() -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def asks(depot: Depot, task_id: str | None = None) -> Claimed:
+async def asks(stores: StoreFixture, task_id: str | None = None) -> Claimed:
     """A worker takes the one task and asks."""
     with anyio.fail_after(10):
-        while not (known := [task_id] if task_id else await depot.redis.zrange(depot.keys.live, 0, 0)):
+        while not (known := [task_id] if task_id else await stores.redis.zrange(stores.keys.live, 0, 0)):
             await anyio.sleep(0.01)
     named = known[0] if isinstance(known[0], str) else known[0].decode()
-    claimed = await depot.take(named)
-    await depot.ann.ask(named, claimed.fence, [ASKED])
+    claimed = await stores.take(named)
+    await stores.ann.ask(named, claimed.fence, [ASKED])
     return claimed
 
 
-async def dies(depot: Depot, claimed: Claimed) -> Claimed:
+async def dies(stores: StoreFixture, claimed: Claimed) -> Claimed:
     """Its lease runs out, another worker takes the task, and its tool comes to the same question."""
-    await depot.lapse(claimed.id)
-    again = await depot.take(claimed.id, depot.bob)
-    await depot.bob.ask(again.id, again.fence, [ASKED])
-    assert (await depot.moves(again.id))[-4:] == ["claim", "ask", "reclaim", "ask"]
+    await stores.lapse(claimed.id)
+    again = await stores.take(claimed.id, stores.bob)
+    await stores.bob.ask(again.id, again.fence, [ASKED])
+    assert (await stores.moves(again.id))[-4:] == ["claim", "ask", "reclaim", "ask"]
     return again
 
 
-async def heard(session: Session, depot: Depot, method: str, **params: object) -> list[Json]:
+async def heard(session: Session, stores: StoreFixture, method: str, **params: object) -> list[Json]:
     """The messages on the stream of a request, on which the question comes and is answered."""
     task_id = params.get("taskId")
     async with session.streaming(method, **params) as frames:
-        claimed = await asks(depot, task_id if isinstance(task_id, str) else None)
+        claimed = await asks(stores, task_id if isinstance(task_id, str) else None)
         messages = [await next_message(frames)]
-        again = await dies(depot, claimed)
+        again = await dies(stores, claimed)
         await session.reply(messages[0], ANN)
         with anyio.fail_after(10):
-            while (await depot.record(again.id)).questions:
+            while (await stores.record(again.id)).questions:
                 await anyio.sleep(0.01)
-        await depot.finish(again, DONE)
+        await stores.finish(again, DONE)
         return messages + [frame.message for frame in await rest(frames)]
 
 
-async def test_by_a_held_call(url: str, http: httpx2.AsyncClient, depot: Depot) -> None:
+async def test_by_a_held_call(url: str, http: httpx2.AsyncClient, stores: StoreFixture) -> None:
     session = await open_session(http, url)
 
-    question, response = await heard(session, depot, "tools/call", name="greet_late", arguments={})
+    question, response = await heard(session, stores, "tools/call", name="greet_late", arguments={})
 
     assert (question["method"], response["result"]["content"][0]["text"]) == ("elicitation/create", "done")
 
 
-async def test_by_the_result_of_a_task_of_2025(url: str, http: httpx2.AsyncClient, depot: Depot) -> None:
+async def test_by_the_result_of_a_task_of_2025(url: str, http: httpx2.AsyncClient, stores: StoreFixture) -> None:
     session = await open_session(http, url)
     task = await session.task("greet_late")
 
-    question, response = await heard(session, depot, "tasks/result", taskId=task["taskId"])
+    question, response = await heard(session, stores, "tasks/result", taskId=task["taskId"])
 
     assert (question["method"], response["result"]["content"][0]["text"]) == ("elicitation/create", "done")
 
 
-async def test_by_a_task_of_2026(url: str, http: httpx2.AsyncClient, depot: Depot) -> None:
+async def test_by_a_task_of_2026(url: str, http: httpx2.AsyncClient, stores: StoreFixture) -> None:
     """The same key says that it is the same question."""
     rpc = Rpc(http, url)
     task_id = await rpc.task("greet_late")
-    claimed = await asks(depot, task_id)
+    claimed = await asks(stores, task_id)
     before = (await rpc.get(task_id))["result"]
 
-    await dies(depot, claimed)
+    await dies(stores, claimed)
 
     assert (await rpc.get(task_id))["result"]["inputRequests"] == before["inputRequests"] == {"input-1": ASKED.request}

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.server.sessions import session_stream
 from taskmill.server.settings import ServerSettings
-from taskmill.store.sessions.open_calls import StreamStore
+from taskmill.store.sessions.open_calls import OpenCallStore
 from tests.server.replica import serving, working
 from tests.server.session_client import Frame, Json, Session, next_frame, next_message, open_session, rest
 from tests.server.tools import Person, make_server
@@ -165,13 +165,13 @@ async def test_a_question_is_not_put_twice_where_the_result_is_asked_for(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided: asyncio.Queue[bool] = asyncio.Queue()
-    is_awaited = StreamStore.is_awaited
+    is_awaited = OpenCallStore.is_awaited
 
-    async def noted(self: StreamStore, session_id: str, task_id: str) -> bool:
+    async def noted(self: OpenCallStore, session_id: str, task_id: str) -> bool:
         decided.put_nowait(await is_awaited(self, session_id, task_id))
         return await is_awaited(self, session_id, task_id)
 
-    monkeypatch.setattr(StreamStore, "is_awaited", noted)
+    monkeypatch.setattr(OpenCallStore, "is_awaited", noted)
     here, there = pair
     async with there.listening() as listened:
         task = await here.task("ask_soon")

@@ -41,9 +41,9 @@ from taskmill.workers.settings import WorkerSettings
 from tests.support.arq_worker import NAME as STOCK
 from tests.support.arq_worker import StockWorker
 from tests.support.invariants import Checker, Found
-from tests.support.ordering_model import MOMENT, Line
+from tests.support.ordering_model import MOMENT, OrderingModel
 from tests.support.redis_server import PrivateRedis
-from tests.support.store_fixture import OWNER, STRANGER, Depot, question
+from tests.support.store_fixture import OWNER, STRANGER, StoreFixture, question
 
 __all__ = ["Machine", "run_machine"]
 
@@ -143,7 +143,7 @@ class Machine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.redis = Redis.from_url(self.redis_url)
         configured = StoreSettings(redis_url=self.redis_url, lease=HOUR, crash_limit=CRASH_LIMIT)
-        self.depot = self.run(self._empty_depot(configured))
+        self.stores = self.run(self._empty_stores(configured))
         self.stock = self.run(self._stock_worker())
         self.stock_runs: dict[str, int] = {}
         """Fence of each attempt of the stock worker."""
@@ -153,14 +153,14 @@ class Machine(RuleBasedStateMachine):
         self.turns: dict[str, tuple[str, list[str]]] = {}
         self.said: list[Callable[[], Any]] = []
         self.clock = 0
-        self.line = Line()
+        self.line = OrderingModel()
 
-    async def _empty_depot(self, configured: StoreSettings) -> Depot:
+    async def _empty_stores(self, configured: StoreSettings) -> StoreFixture:
         await self.redis.flushall()
-        return Depot(self.redis, configured)
+        return StoreFixture(self.redis, configured)
 
     async def _stock_worker(self) -> StockWorker:
-        return StockWorker(self.redis, WorkerSettings(**self.depot.settings.model_dump()))
+        return StockWorker(self.redis, WorkerSettings(**self.stores.settings.model_dump()))
 
     def teardown(self) -> None:
         self.run(self._leave_nothing())
@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
     )
     def create(self, principal: str, once: str | None, listed: bool = True) -> str:
         lister = principal if listed else ""
-        task = self.depot.task(id=f"task-{self.tick()}", principal=principal, idempotency=once, listed_for=lister)
+        task = self.stores.task(id=f"task-{self.tick()}", principal=principal, idempotency=once, listed_for=lister)
         return str(self.say(self._do_create, task))
 
     @rule(worker=workers, room=st.sampled_from([3, 9, 1, 0]), in_turn=st.booleans())
@@ -244,8 +244,8 @@ class Machine(RuleBasedStateMachine):
                 self.claim_by_id("bob", task)
 
     async def _run_out(self, task: str, score: float) -> None:
-        await self.redis.zadd(self.depot.keys.queue("default"), {task: score}, xx=True)
-        await self.redis.delete(self.depot.keys.in_progress(task))
+        await self.redis.zadd(self.stores.keys.queue("default"), {task: score}, xx=True)
+        await self.redis.delete(self.stores.keys.in_progress(task))
 
     @rule(held=st.lists(st.tuples(tasks, fences), max_size=3, unique_by=lambda pair: pair[0]))
     def renew(self, held: list[tuple[str, int]]) -> None:
@@ -348,7 +348,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(task=tasks, what=st.sampled_from(["queue", "job", "mark", "no mark", "whole queue"]))
     def damage(self, task: str, what: str) -> None:
-        model, keys = self.model[task], self.depot.keys
+        model, keys = self.model[task], self.stores.keys
         if what == "whole queue":
             for each in self.model.values():
                 each.in_queue = False
@@ -379,13 +379,13 @@ class Machine(RuleBasedStateMachine):
             if model.is_marked:
                 model.mark = None
             model.in_queue = model.has_job = True
-        self.run(self.redis.delete(self.depot.keys.reconciling))
+        self.run(self.redis.delete(self.stores.keys.reconciling))
 
-        assert self.run(self.depot.ann.reconcile(timedelta(hours=1))) == mended
+        assert self.run(self.stores.ann.reconcile(timedelta(hours=1))) == mended
 
     def _by_creation(self) -> list[str]:
-        found = self.run(self.depot.found())
-        return list(found.members(self.depot.keys.live))
+        found = self.run(self.stores.found())
+        return list(found.members(self.stores.keys.live))
 
     # The two sides of each move.
 
@@ -401,14 +401,14 @@ class Machine(RuleBasedStateMachine):
             if task.idempotency:
                 self.once[key] = expected
 
-        assert self.run(self.depot.store.create(task)).record.id == expected
+        assert self.run(self.stores.store.create(task)).record.id == expected
         return expected
 
     def _do_claim(self, worker: str, room: int, turn: str, ids: tuple[str, ...]) -> None:
         expected = self._expected_claims(worker, room, turn, ids)
-        store = getattr(self.depot, worker)
+        store = getattr(self.stores, worker)
 
-        claims = self.run(self.depot.claim(store, room, turn=turn, ids=ids))
+        claims = self.run(self.stores.claim(store, room, turn=turn, ids=ids))
 
         assert [(task.id, task.fence, task.attempt, task.crashes, task.failures) for task in claims.tasks] == expected
         waiting = [model for model in self.model.values() if model.in_queue]
@@ -500,7 +500,7 @@ class Machine(RuleBasedStateMachine):
             if self._holds(task, fence):
                 self.model[task].place, self.model[task].in_queue, self.model[task].mark = LATER, True, fence
 
-        assert self.run(self.depot.renew(*held)) == expected
+        assert self.run(self.stores.renew(*held)) == expected
 
     def _do_progress(self, task: str, fence: int, said: Progress) -> None:
         holds, model = self._holds(task, fence), self.model[task]
@@ -508,7 +508,7 @@ class Machine(RuleBasedStateMachine):
             model.progress = said
             model.seq += 1
 
-        assert self.run(self.depot.report((task, fence, said))) == ([] if holds else [task])
+        assert self.run(self.stores.report((task, fence, said))) == ([] if holds else [task])
 
     def _do_release(self, task: str, fence: int, delay: int, failures: int) -> None:
         holds, model = self._holds(task, fence), self.model[task]
@@ -517,9 +517,11 @@ class Machine(RuleBasedStateMachine):
             model.delayed, model.in_queue, model.mark = bool(delay), True, None
             model.place = LATER if delay else self._stand_in_front(model)
             model.seq += 1
-        call = self.depot.ann.release_call(task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why")
+        call = self.stores.ann.release_call(
+            task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why"
+        )
 
-        assert self.run(self.depot.say(call)) == [b"released" if holds else b"lost"]
+        assert self.run(self.stores.say(call)) == [b"released" if holds else b"lost"]
 
     def _do_park(self, task: str, fence: int) -> None:
         model = self.model[task]
@@ -534,12 +536,12 @@ class Machine(RuleBasedStateMachine):
             else:
                 model.status, model.reason, model.delayed = Status.PENDING, "answered", False
 
-        assert self.run(self.depot.say(self.depot.ann.park_call(task, fence))) == [expected]
+        assert self.run(self.stores.say(self.stores.ann.park_call(task, fence))) == [expected]
 
     def _do_finish(self, task: str, fence: int, outcome: Outcome) -> None:
         expected = self._finish_reply(task, fence, outcome)
 
-        assert self.run(self.depot.say(self.depot.ann.finish_call(task, fence, outcome))) == [expected]
+        assert self.run(self.stores.say(self.stores.ann.finish_call(task, fence, outcome))) == [expected]
 
     def _finish_reply(self, task: str, fence: int, outcome: Outcome) -> bytes:
         model = self.model[task]
@@ -558,7 +560,7 @@ class Machine(RuleBasedStateMachine):
             model.end(Status.CANCELLED, "why")
             model.fence += 1
 
-        assert self.run(_outcome_of(self.depot.store.cancel(task, caller, reason="why"))) == expected
+        assert self.run(_outcome_of(self.stores.store.cancel(task, caller, reason="why"))) == expected
 
     def _do_ask(self, task: str, fence: int, texts: dict[int, str]) -> None:
         model = self.model[task]
@@ -578,7 +580,7 @@ class Machine(RuleBasedStateMachine):
                 model.seq += 1
         questions = [question(number, text) for number, text in texts.items()]
 
-        assert self.run(_outcome_of(self.depot.ann.ask(task, fence, questions))) == expected
+        assert self.run(_outcome_of(self.stores.ann.ask(task, fence, questions))) == expected
 
     def _do_answer(self, task: str, caller: str, answers: dict[str, Any]) -> None:
         model = self.model[task]
@@ -596,13 +598,13 @@ class Machine(RuleBasedStateMachine):
                     model.status = Status.RUNNING
             expected = len(taken)
 
-        assert self.run(_outcome_of(self.depot.store.answer(task, caller, answers))) == expected
+        assert self.run(_outcome_of(self.stores.store.answer(task, caller, answers))) == expected
 
     # Behind each step.
 
     @invariant()
     def redis_holds_what_the_model_says_and_keeps_the_promises(self) -> None:
-        found = self.run(self.depot.found())
+        found = self.run(self.stores.found())
         amiss = frozenset(
             task
             for task, model in self.model.items()
@@ -615,7 +617,7 @@ class Machine(RuleBasedStateMachine):
             assert self._stored(found, task) == self._modelled(model), task
 
     def _stored(self, found: Found, task: str) -> tuple[Any, ...]:
-        record, keys, values = found.record(task), self.depot.keys, found.values
+        record, keys, values = found.record(task), self.stores.keys, found.values
         result, mark = values.get(keys.result(task)), values.get(keys.in_progress(task))
         inputs = [name.decode() for name in values.get(keys.inputs(task), {})]
         return (
@@ -630,7 +632,7 @@ class Machine(RuleBasedStateMachine):
         )
 
     def _modelled(self, model: Model) -> tuple[Any, ...]:
-        keys = self.depot.keys
+        keys = self.stores.keys
         return (
             (model.principal, model.status, model.seq, model.fence, model.attempt, model.crashes),
             (model.failures, model.worker, model.reason, model.progress, len(model.open_questions)),

@@ -1,4 +1,4 @@
-"""A depot on an empty Redis for every test of the store, and the invariants checked behind each of them."""
+"""A `StoreFixture` on an empty Redis for every test of the store, and the invariants checked behind each of them."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
 from tests.support.invariants import broken_promises, read_redis
-from tests.support.store_fixture import Depot
+from tests.support.store_fixture import StoreFixture
 
 
 @pytest.fixture
@@ -17,9 +17,9 @@ def settings(redis_url: str) -> StoreSettings:
 
 
 @pytest.fixture
-async def depot(redis: Redis, settings: StoreSettings) -> AsyncIterator[Depot]:
+async def stores(redis: Redis, settings: StoreSettings) -> AsyncIterator[StoreFixture]:
     """A store and two workers."""
-    made = Depot(redis, settings)
+    made = StoreFixture(redis, settings)
     async with made.store.feed:
         yield made
 

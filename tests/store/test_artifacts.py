@@ -23,7 +23,7 @@ from taskmill.store.artifacts.backends import BLOCK
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
 from tests.support.s3_server import BUCKET, s3_server
-from tests.support.store_fixture import OWNER, STRANGER, Depot
+from tests.support.store_fixture import OWNER, STRANGER, StoreFixture
 
 KEYS = {"plain": (), "sealed": (b"k" * 32,)}
 SIZES = [0, 1, 64 * 1024, 64 * 1024 + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17]
@@ -48,9 +48,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(params=KEYS)
-async def shop(request: pytest.FixtureRequest, depot: Depot, place: str) -> Depot:
-    """A depot that keeps its artifacts in each of the places, plain and sealed."""
-    return depot.with_settings(artifacts=place, seal_keys=KEYS[request.param])
+async def shop(request: pytest.FixtureRequest, stores: StoreFixture, place: str) -> StoreFixture:
+    """A `StoreFixture` that keeps its artifacts in each of the places, plain and sealed."""
+    return stores.with_settings(artifacts=place, seal_keys=KEYS[request.param])
 
 
 def bytes_of(size: int) -> bytes:
@@ -62,26 +62,26 @@ async def stream(content: bytes, piece: int = 100_000) -> AsyncIterator[bytes]:
         yield content[at : at + piece]
 
 
-async def keep(depot: Depot, task_id: str, content: bytes, *, fence: int = 1, piece: int = 100_000) -> Artifact:
-    artifacts = depot.store.artifacts
+async def keep(stores: StoreFixture, task_id: str, content: bytes, *, fence: int = 1, piece: int = 100_000) -> Artifact:
+    artifacts = stores.store.artifacts
     written = await artifacts.write(stream(content, piece), task_id=task_id, name="rows.csv", mime_type="text/csv")
     await artifacts.attach(written, fence)
     return await artifacts.find(written.id, OWNER)
 
 
-async def read(depot: Depot, artifact: Artifact, start: int = 0, stop: int | None = None) -> bytes:
-    return b"".join([piece async for piece in depot.store.artifacts.read(artifact, start, stop)])
+async def read(stores: StoreFixture, artifact: Artifact, start: int = 0, stop: int | None = None) -> bytes:
+    return b"".join([piece async for piece in stores.store.artifacts.read(artifact, start, stop)])
 
 
-async def has_bytes(depot: Depot, artifact: Artifact) -> bool:
+async def has_bytes(stores: StoreFixture, artifact: Artifact) -> bool:
     try:
-        return len(await read(depot, artifact)) == artifact.size
+        return len(await read(stores, artifact)) == artifact.size
     except ArtifactsUnavailable:
         return False
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_an_artifact_is_read_as_it_was_written(shop: Depot, size: int) -> None:
+async def test_an_artifact_is_read_as_it_was_written(shop: StoreFixture, size: int) -> None:
     claimed, content = await shop.start(), bytes_of(size)
 
     artifact = await keep(shop, claimed.id, content)
@@ -103,7 +103,7 @@ async def test_an_artifact_is_read_as_it_was_written(shop: Depot, size: int) -> 
 
 
 @pytest.mark.parametrize("piece", [1000, BLOCK, 3 * BLOCK])
-async def test_the_pieces_a_tool_gives_leave_no_trace(shop: Depot, piece: int) -> None:
+async def test_the_pieces_a_tool_gives_leave_no_trace(shop: StoreFixture, piece: int) -> None:
     claimed, content = await shop.start(), bytes_of(2 * BLOCK + 5)
     assert await read(shop, await keep(shop, claimed.id, content, piece=piece)) == content
 
@@ -112,14 +112,14 @@ async def test_the_pieces_a_tool_gives_leave_no_trace(shop: Depot, piece: int) -
     ("start", "stop"),
     [(0, 1), (5, 5), (BLOCK - 1, BLOCK + 1), (BLOCK, 2 * BLOCK), (10, 3 * BLOCK), (3 * BLOCK + 16, None), (1, 10**9)],
 )
-async def test_any_range_can_be_read(shop: Depot, start: int, stop: int | None) -> None:
+async def test_any_range_can_be_read(shop: StoreFixture, start: int, stop: int | None) -> None:
     content = bytes_of(3 * BLOCK + 17)
     artifact = await keep(shop, (await shop.start()).id, content)
 
     assert await read(shop, artifact, start, stop) == content[start:stop]
 
 
-async def test_bytes_at_rest_are_as_the_keys_say(shop: Depot, s3: dict[str, str]) -> None:
+async def test_bytes_at_rest_are_as_the_keys_say(shop: StoreFixture, s3: dict[str, str]) -> None:
     secret = b"the secret word is swordfish " * 10_000
     artifact = await keep(shop, (await shop.start()).id, secret)
     unaware = shop.with_settings(seal_keys=())
@@ -132,7 +132,7 @@ async def test_bytes_at_rest_are_as_the_keys_say(shop: Depot, s3: dict[str, str]
         assert await read(shop.with_settings(seal_keys=(b"n" * 32, b"k" * 32)), artifact) == secret
 
 
-async def test_nobody_else_finds_it(shop: Depot) -> None:
+async def test_nobody_else_finds_it(shop: StoreFixture) -> None:
     """I13; unknown and foreign are told apart by nobody."""
     artifact = await keep(shop, (await shop.start()).id, b"mine")
 
@@ -144,7 +144,7 @@ async def test_nobody_else_finds_it(shop: Depot) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
-async def test_a_late_workers_artifact_never_counts(shop: Depot, size: int) -> None:
+async def test_a_late_workers_artifact_never_counts(shop: StoreFixture, size: int) -> None:
     late = await shop.start()
     written = await shop.store.artifacts.write(
         stream(bytes_of(size)), task_id=late.id, name="late", mime_type="text/plain"
@@ -161,7 +161,7 @@ async def test_a_late_workers_artifact_never_counts(shop: Depot, size: int) -> N
     assert await shop.redis.zcard(shop.keys.outside) == 0
 
 
-async def test_after_the_end_nothing_is_attached(shop: Depot) -> None:
+async def test_after_the_end_nothing_is_attached(shop: StoreFixture) -> None:
     claimed = await shop.start()
     await shop.finish(claimed)
 
@@ -169,7 +169,7 @@ async def test_after_the_end_nothing_is_attached(shop: Depot) -> None:
         await keep(shop, claimed.id, b"late")
 
 
-async def test_attaching_again_after_a_lost_reply_changes_nothing(shop: Depot) -> None:
+async def test_attaching_again_after_a_lost_reply_changes_nothing(shop: StoreFixture) -> None:
     claimed = await shop.start()
     artifact = await keep(shop, claimed.id, bytes_of(100_000))
     async with shop.nothing_changes():
@@ -178,7 +178,7 @@ async def test_attaching_again_after_a_lost_reply_changes_nothing(shop: Depot) -
 
 
 @pytest.mark.parametrize("ending", ["finish", "cancel"])
-async def test_artifacts_go_when_their_task_goes(shop: Depot, ending: str) -> None:
+async def test_artifacts_go_when_their_task_goes(shop: StoreFixture, ending: str) -> None:
     claimed = await shop.start(retention=timedelta(minutes=10))
     small, large = [await keep(shop, claimed.id, bytes_of(size)) for size in (10, 200_000)]
     assert await shop.store.artifacts.sweep() == 0
@@ -203,7 +203,7 @@ async def test_artifacts_go_when_their_task_goes(shop: Depot, ending: str) -> No
     assert await shop.redis.zcard(shop.keys.outside) == 0
 
 
-async def test_bytes_of_a_worker_that_died_before_attaching_are_swept_within_a_day(shop: Depot) -> None:
+async def test_bytes_of_a_worker_that_died_before_attaching_are_swept_within_a_day(shop: StoreFixture) -> None:
     claimed = await shop.start()
     orphan = await shop.store.artifacts.write(
         stream(bytes_of(200_000)), task_id=claimed.id, name="x", mime_type="text/plain"
@@ -222,8 +222,8 @@ async def test_bytes_of_a_worker_that_died_before_attaching_are_swept_within_a_d
     assert not await has_bytes(shop, orphan)
 
 
-async def test_a_sweep_is_bounded(depot: Depot, tmp_path: Path) -> None:
-    shop = depot.with_settings(artifacts=f"dir:{tmp_path}")
+async def test_a_sweep_is_bounded(stores: StoreFixture, tmp_path: Path) -> None:
+    shop = stores.with_settings(artifacts=f"dir:{tmp_path}")
     claimed = await shop.start()
     for _ in range(5):
         artifact = await keep(shop, claimed.id, bytes_of(70_000))
@@ -234,7 +234,7 @@ async def test_a_sweep_is_bounded(depot: Depot, tmp_path: Path) -> None:
     await shop.redis.flushall()  # a task that is open and whose artifacts went: only a test does that
 
 
-async def test_a_stream_that_fails_leaves_nothing(shop: Depot) -> None:
+async def test_a_stream_that_fails_leaves_nothing(shop: StoreFixture) -> None:
     claimed = await shop.start()
 
     async def failing() -> AsyncIterator[bytes]:
@@ -250,7 +250,7 @@ async def test_a_stream_that_fails_leaves_nothing(shop: Depot) -> None:
 
 
 @pytest.mark.parametrize("piece", [1000, 500_000])
-async def test_one_byte_too_many_is_refused_and_the_setting_named(shop: Depot, piece: int) -> None:
+async def test_one_byte_too_many_is_refused_and_the_setting_named(shop: StoreFixture, piece: int) -> None:
     limit = 300_000
     shop = shop.with_settings(max_artifact=limit, max_artifact_in_redis=limit)
     claimed = await shop.start()
@@ -261,40 +261,40 @@ async def test_one_byte_too_many_is_refused_and_the_setting_named(shop: Depot, p
 
 
 @pytest.mark.parametrize("left", [0, 1000, BLOCK - 1])
-async def test_a_redis_that_came_back_without_its_last_writes_is_noticed(depot: Depot, left: int) -> None:
+async def test_a_redis_that_came_back_without_its_last_writes_is_noticed(stores: StoreFixture, left: int) -> None:
     """A hole would be read as zeros, and the link would say nothing of it."""
-    claimed = await depot.start()
+    claimed = await stores.start()
 
     async def pieces() -> AsyncIterator[bytes]:
         yield bytes_of(2 * BLOCK)
-        (key,) = [name async for name in depot.redis.scan_iter(match=depot.keys.blob("*"))]
-        await depot.redis.set(key, (await depot.redis.get(key))[:left], keepttl=True)
+        (key,) = [name async for name in stores.redis.scan_iter(match=stores.keys.blob("*"))]
+        await stores.redis.set(key, (await stores.redis.get(key))[:left], keepttl=True)
         yield bytes_of(BLOCK)
 
     with pytest.raises(ArtifactsUnavailable, match="Redis has lost a part of the artifact"):
-        await depot.store.artifacts.write(pieces(), task_id=claimed.id, name="x", mime_type="text/plain")
-    assert [name async for name in depot.redis.scan_iter(match=depot.keys.blob("*"))] == []
+        await stores.store.artifacts.write(pieces(), task_id=claimed.id, name="x", mime_type="text/plain")
+    assert [name async for name in stores.redis.scan_iter(match=stores.keys.blob("*"))] == []
 
 
-async def test_redis_takes_less_and_says_where_more_can_go(depot: Depot) -> None:
-    depot = depot.with_settings(max_artifact_in_redis=1000)
-    claimed = await depot.start()
+async def test_redis_takes_less_and_says_where_more_can_go(stores: StoreFixture) -> None:
+    stores = stores.with_settings(max_artifact_in_redis=1000)
+    claimed = await stores.start()
 
     with pytest.raises(ArtifactTooLarge, match="TASKMILL_ARTIFACTS=dir:/path or s3://bucket takes larger ones"):
-        await keep(depot, claimed.id, bytes_of(1001))
+        await keep(stores, claimed.id, bytes_of(1001))
 
 
-async def test_a_directory_that_cannot_be_written_is_named(depot: Depot, tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_written_is_named(stores: StoreFixture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    shop = depot.with_settings(artifacts=f"dir:{tmp_path}/file/artifacts")
+    shop = stores.with_settings(artifacts=f"dir:{tmp_path}/file/artifacts")
     claimed = await shop.start()
 
     with pytest.raises(ArtifactsUnavailable, match=f"{tmp_path}/file/artifacts cannot be used"):
         await keep(shop, claimed.id, bytes_of(100_000))
 
 
-async def test_files_of_a_directory_are_this_users_only(depot: Depot, tmp_path: Path) -> None:
-    shop = depot.with_settings(artifacts=f"dir:{tmp_path}/a")
+async def test_files_of_a_directory_are_this_users_only(stores: StoreFixture, tmp_path: Path) -> None:
+    shop = stores.with_settings(artifacts=f"dir:{tmp_path}/a")
     await keep(shop, (await shop.start()).id, bytes_of(100_000))
 
     (file,) = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -302,23 +302,23 @@ async def test_files_of_a_directory_are_this_users_only(depot: Depot, tmp_path: 
 
 
 async def test_a_bucket_that_refuses_is_named(
-    depot: Depot, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    stores: StoreFixture, s3: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in s3.items():
         monkeypatch.setenv(name, value)
-    shop = depot.with_settings(artifacts="s3://no-such-bucket")
+    shop = stores.with_settings(artifacts="s3://no-such-bucket")
     claimed = await shop.start()
 
     with pytest.raises(ArtifactsUnavailable, match="s3://no-such-bucket cannot be used"):
         await keep(shop, claimed.id, bytes_of(100_000))
 
 
-async def test_a_process_that_looks_elsewhere_says_so(depot: Depot, tmp_path: Path) -> None:
-    shop = depot.with_settings(artifacts=f"dir:{tmp_path}")
+async def test_a_process_that_looks_elsewhere_says_so(stores: StoreFixture, tmp_path: Path) -> None:
+    shop = stores.with_settings(artifacts=f"dir:{tmp_path}")
     artifact = await keep(shop, (await shop.start()).id, bytes_of(100_000))
 
     with pytest.raises(ArtifactsUnavailable, match="in the directory, and TASKMILL_ARTIFACTS=redis here"):
-        await read(depot, artifact)
+        await read(stores, artifact)
 
 
 @pytest.mark.parametrize("wrong", ["disk", "dir:", "s3://", "s3://bucket?x=1", "gs://bucket"])
@@ -327,7 +327,9 @@ def test_a_place_that_is_none_is_refused(wrong: str) -> None:
         StoreSettings(artifacts=wrong)
 
 
-def test_a_bucket_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch, depot: Depot) -> None:
+def test_a_bucket_without_its_library_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, stores: StoreFixture
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)
     with pytest.raises(SettingsError, match=r"pip install 'taskmill\[s3\]'"):
-        ArtifactStore(depot.redis, StoreSettings(artifacts="s3://bucket"), Scripts(depot.keys))
+        ArtifactStore(stores.redis, StoreSettings(artifacts="s3://bucket"), Scripts(stores.keys))

@@ -11,13 +11,13 @@ from anyio import fail_after
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
-from taskmill.store.claims.heartbeat import Presence
+from taskmill.store.claims.heartbeat import Heartbeat
 from taskmill.store.connection.client import connect, open_redis, shown_url
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
 from tests.support.redis_server import PrivateRedis
-from tests.support.store_fixture import OWNER, Depot
+from tests.support.store_fixture import OWNER, StoreFixture
 
 PASSWORD = "hunter2secret"
 
@@ -102,11 +102,11 @@ async def opened(settings: StoreSettings) -> bool:
 
 
 @pytest.mark.parametrize("url", ["unix:///nowhere/redis.sock", "redis://127.0.0.1:{port}/0"])
-async def test_without_redis_every_call_is_store_unavailable_at_once(depot: Depot, url: str) -> None:
+async def test_without_redis_every_call_is_store_unavailable_at_once(stores: StoreFixture, url: str) -> None:
     async with free_port() as port:
         nowhere = StoreSettings(redis_url=url.format(port=port))
         async with connect(nowhere) as client:
-            lost = Depot(client, nowhere)
+            lost = StoreFixture(client, nowhere)
             calls = [lost.create, lost.claim, lambda: lost.look("t"), lambda: lost.store.history("t"), lost.store.ping]
             calls += [lambda: lost.store.cancel("t", OWNER), lambda: lost.store.answer("t", OWNER, {"k": 1})]
             calls += [lambda: lost.ann.is_open("t"), lambda: lost.ann.answers("t", ["k"]), lost.store.workers]
@@ -142,21 +142,21 @@ async def test_a_lease_keeper_does_not_hang_on_a_silent_redis() -> None:
     async with silent_server() as url:
         settings = StoreSettings(redis_url=url, command_timeout=0.2)
         async with connect(settings) as client:
-            presence = Presence(settings, Depot(client, settings).ann, "ann")
+            presence = Heartbeat(settings, StoreFixture(client, settings).ann, "ann")
             with fail_after(5):
                 with pytest.raises(StoreUnavailable):
                     await asyncio.to_thread(presence.renew, [("t", 1)], {})
                 await asyncio.to_thread(presence.leave)
 
 
-async def test_a_burst_of_callers_shares_one_connection(depot: Depot) -> None:
+async def test_a_burst_of_callers_shares_one_connection(stores: StoreFixture) -> None:
     """A burst is no outage."""
-    task_id = await depot.create()
-    async with connect(depot.settings) as client:
-        store = TaskStore(client, depot.settings)
-        await depot.redis.client_pause(100)
+    task_id = await stores.create()
+    async with connect(stores.settings) as client:
+        store = TaskStore(client, stores.settings)
+        await stores.redis.client_pause(100)
         views = await asyncio.gather(*(store.look(task_id, OWNER) for _ in range(300)))
-        clients = await depot.redis.client_list()
+        clients = await stores.redis.client_list()
 
     assert len(views) == 300
     assert len(clients) == 2  # all of them on one connection, and the test's own
@@ -165,10 +165,10 @@ async def test_a_burst_of_callers_shares_one_connection(depot: Depot) -> None:
 async def test_a_store_works_again_once_its_redis_is_back() -> None:
     with PrivateRedis(appendonly="yes", appendfsync="always") as server:
         async with open_store(StoreSettings(redis_url=server.url)) as store:
-            depot = Depot(Redis.from_url(server.url), StoreSettings(redis_url=server.url))
-            task = depot.task()
+            stores = StoreFixture(Redis.from_url(server.url), StoreSettings(redis_url=server.url))
+            task = stores.task()
             created = await store.create(task)
-            await depot.redis.aclose()
+            await stores.redis.aclose()
 
             server.kill()
             with pytest.raises(StoreUnavailable):

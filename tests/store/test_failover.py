@@ -10,14 +10,14 @@ from anyio import fail_after, sleep
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import SettingsError, StoreUnavailable
-from taskmill.store.claims.heartbeat import Presence
+from taskmill.store.claims.heartbeat import Heartbeat
 from taskmill.store.connection.client import connect, open_redis
 from taskmill.store.connection.sentinel import watched_in
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_redis_settings
 from tests.support.redis_server import PrivateRedis, SentinelServer, free_port
-from tests.support.store_fixture import DONE, Depot
+from tests.support.store_fixture import DONE, StoreFixture
 
 
 @pytest.fixture
@@ -38,10 +38,10 @@ def servers() -> Iterator[list[PrivateRedis]]:
 
 
 @asynccontextmanager
-async def depot_on(server: PrivateRedis) -> AsyncIterator[Depot]:
+async def depot_on(server: PrivateRedis) -> AsyncIterator[StoreFixture]:
     """A store and two workers on this server."""
     async with Redis.from_url(server.url) as redis:
-        yield Depot(redis, StoreSettings(redis_url=server.url, lease=60))
+        yield StoreFixture(redis, StoreSettings(redis_url=server.url, lease=60))
 
 
 async def in_step(first: PrivateRedis, second: PrivateRedis) -> None:
@@ -153,12 +153,12 @@ async def test_a_restart_that_lost_the_end_of_its_file_repeats_no_fence() -> Non
 
 
 async def test_without_a_failover_fences_count_from_one(servers: list[PrivateRedis]) -> None:
-    async with depot_on(servers[0]) as depot:
-        task = await depot.start()
+    async with depot_on(servers[0]) as stores:
+        task = await stores.start()
         fences = [task.fence]
         for _ in range(3):
-            await depot.release(task)
-            task = await depot.take(task.id)
+            await stores.release(task)
+            task = await stores.take(task.id)
             fences.append(task.fence)
         assert fences == [1, 2, 3, 4]
 
@@ -168,8 +168,8 @@ async def test_a_user_that_may_not_ask_for_the_history_can_still_claim(servers: 
     async with Redis.from_url(server.url) as redis:
         await redis.execute_command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "&*", "+@all", "-info")
     async with Redis(port=server.port, username="plain", password="pw") as redis:
-        depot = Depot(redis, StoreSettings(lease=60))
-        assert (await depot.start()).fence == 1
+        stores = StoreFixture(redis, StoreSettings(lease=60))
+        assert (await stores.start()).fence == 1
 
 
 async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[PrivateRedis]) -> None:
@@ -179,10 +179,10 @@ async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[Priv
     with SentinelServer(primary.port) as sentinel:
         settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=2)
         async with open_store(settings) as store, open_redis(settings) as redis:
-            depot = Depot(redis, settings)
-            presence = Presence(settings, depot.ann, "ann")
-            held = await depot.start()
-            waiting = await depot.create()
+            stores = StoreFixture(redis, settings)
+            presence = Heartbeat(settings, stores.ann, "ann")
+            held = await stores.start()
+            waiting = await stores.create()
             async with store.tails.follow(held.id) as events:
                 seen = [(await anext(events)).move.value for _ in range(2)]
                 await in_step(primary, replica)
@@ -190,7 +190,7 @@ async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[Priv
                 with pytest.raises(StoreUnavailable):
                     presence.renew([(held.id, held.fence)], {})
                 with fail_after(30):
-                    while not await taken(depot, waiting):
+                    while not await taken(stores, waiting):
                         await sleep(0.05)
                     while True:
                         try:
@@ -198,19 +198,19 @@ async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[Priv
                             break
                         except StoreUnavailable:
                             await sleep(0.05)
-                    assert await depot.finish(held) == "finished"
+                    assert await stores.finish(held) == "finished"
                     seen += [event.move.value async for event in events]
             presence.leave()
             assert seen == ["create", "claim", "complete"]
-            assert (await depot.record(waiting)).fence > 1_000_000_000_000
+            assert (await stores.record(waiting)).fence > 1_000_000_000_000
             async with Redis.from_url(replica.url) as promoted:
                 assert (await promoted.info("replication"))["role"] == "master"
 
 
-async def taken(depot: Depot, task_id: str) -> bool:
+async def taken(stores: StoreFixture, task_id: str) -> bool:
     """Whether the task could be claimed."""
     try:
-        await depot.take(task_id)
+        await stores.take(task_id)
     except StoreUnavailable:
         return False
     return True
@@ -223,19 +223,19 @@ async def test_a_primary_that_wakes_up_after_the_failover_gets_no_more_writes(se
     with SentinelServer(primary.port) as sentinel:
         settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=0.5)
         async with open_redis(settings) as redis:
-            depot = Depot(redis, settings)
-            made = await asyncio.gather(*(depot.create() for _ in range(5)))  # over five connections
+            stores = StoreFixture(redis, settings)
+            made = await asyncio.gather(*(stores.create() for _ in range(5)))  # over five connections
             await in_step(primary, replica)
             assert primary.process is not None
             primary.process.send_signal(signal.SIGSTOP)
             with fail_after(30):
-                while not await taken(depot, made[0]):
+                while not await taken(stores, made[0]):
                     await sleep(0.05)
             primary.process.send_signal(signal.SIGCONT)
-            made += await asyncio.gather(*(depot.create() for _ in range(5)))
+            made += await asyncio.gather(*(stores.create() for _ in range(5)))
             async with Redis.from_url(primary.url) as old, Redis.from_url(replica.url) as promoted:
                 assert (await old.info("replication"))["role"] == "master"
-                assert await promoted.exists(*map(depot.keys.record, made)) == 10
+                assert await promoted.exists(*map(stores.keys.record, made)) == 10
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel:///name", "redis+sentinel://host", "redis+sentinel://host:x/name"])

@@ -8,39 +8,43 @@ from taskmill.engine.errors import FenceLost, SealBroken, TooLargeToKeep
 from taskmill.engine.replay import Entry, step_entry
 from taskmill.store.claims.claims import Claimed, Question
 from taskmill.store.claims.journal import JournalStore, Recorded
-from tests.support.store_fixture import DONE, OWNER, Depot, question
+from tests.support.store_fixture import DONE, OWNER, StoreFixture, question
 
 FETCH = step_entry("r1", "fetch", "digest")
 
 
-def journals(depot: Depot) -> JournalStore:
-    return JournalStore(depot.redis, depot.settings, depot.ann.scripts)
+def journals(stores: StoreFixture) -> JournalStore:
+    return JournalStore(stores.redis, stores.settings, stores.ann.scripts)
 
 
 async def keep(
-    depot: Depot, claimed: Claimed, entry: Entry = FETCH, value: Any = "kept", state: dict[str, Any] | None = None
+    stores: StoreFixture,
+    claimed: Claimed,
+    entry: Entry = FETCH,
+    value: Any = "kept",
+    state: dict[str, Any] | None = None,
 ) -> None:
-    store = journals(depot)
+    store = journals(stores)
     packed = store.pack_step(claimed.id, entry, value, room=10**6)
     packed_state = store.pack_state(claimed.id, state) if state is not None else None
     await store.keep(claimed.id, claimed.fence, steps={entry.mark: packed}, state=packed_state)
 
 
-async def test_a_task_begins_with_an_empty_journal(depot: Depot) -> None:
-    claimed = await depot.start()
+async def test_a_task_begins_with_an_empty_journal(stores: StoreFixture) -> None:
+    claimed = await stores.start()
 
-    assert await journals(depot).read(claimed.id) == Recorded()
+    assert await journals(stores).read(claimed.id) == Recorded()
 
 
-async def test_what_was_kept_is_read_by_the_next_attempt(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.ann.ask(claimed.id, 1, [Question("input-1", "r2.digest of it", {})])
-    await keep(depot, claimed, FETCH, {"rows": [1, 2]}, state={"page": 3})
-    await keep(depot, claimed, step_entry("b2", "side", "x"), None)
-    await depot.lapse(claimed.id)
-    await depot.take(claimed.id, depot.bob)
+async def test_what_was_kept_is_read_by_the_next_attempt(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.ann.ask(claimed.id, 1, [Question("input-1", "r2.digest of it", {})])
+    await keep(stores, claimed, FETCH, {"rows": [1, 2]}, state={"page": 3})
+    await keep(stores, claimed, step_entry("b2", "side", "x"), None)
+    await stores.lapse(claimed.id)
+    await stores.take(claimed.id, stores.bob)
 
-    recorded = await journals(depot).read(claimed.id)
+    recorded = await journals(stores).read(claimed.id)
 
     assert recorded.values == {"r1": {"rows": [1, 2]}, "b2": None}
     assert recorded.state == {"page": 3}
@@ -52,46 +56,46 @@ async def test_what_was_kept_is_read_by_the_next_attempt(depot: Depot) -> None:
     assert recorded.size > 0
 
 
-async def test_keeping_something_is_no_event(depot: Depot) -> None:
+async def test_keeping_something_is_no_event(stores: StoreFixture) -> None:
     """I14: what a reader sees of the task has not changed."""
-    claimed = await depot.start()
-    before = await depot.look(claimed.id)
+    claimed = await stores.start()
+    before = await stores.look(claimed.id)
 
-    await keep(depot, claimed)
+    await keep(stores, claimed)
 
-    assert await depot.look(claimed.id) == before
+    assert await stores.look(claimed.id) == before
 
 
-async def test_a_worker_that_lost_the_task_keeps_nothing(depot: Depot) -> None:
-    reclaimed, finished, parked = await depot.start(), await depot.start(), await depot.start()
-    await depot.lapse(reclaimed.id)
-    await depot.take(reclaimed.id, depot.bob)
-    await depot.finish(finished)
-    await depot.ann.ask(parked.id, 1, [question(1)])
-    await depot.say(depot.ann.park_call(parked.id, 1))
+async def test_a_worker_that_lost_the_task_keeps_nothing(stores: StoreFixture) -> None:
+    reclaimed, finished, parked = await stores.start(), await stores.start(), await stores.start()
+    await stores.lapse(reclaimed.id)
+    await stores.take(reclaimed.id, stores.bob)
+    await stores.finish(finished)
+    await stores.ann.ask(parked.id, 1, [question(1)])
+    await stores.say(stores.ann.park_call(parked.id, 1))
 
-    async with depot.nothing_changes():
+    async with stores.nothing_changes():
         for claimed in (reclaimed, finished, parked):
             with pytest.raises(FenceLost):
-                await keep(depot, claimed)
+                await keep(stores, claimed)
 
 
 @pytest.mark.parametrize("ending", ["finish", "cancel"])
-async def test_a_journal_goes_with_the_end_of_its_task(depot: Depot, ending: str) -> None:
-    claimed = await depot.start()
-    await keep(depot, claimed, state={"page": 3})
-    assert depot.keys.journal(claimed.id) in (await depot.found()).values
+async def test_a_journal_goes_with_the_end_of_its_task(stores: StoreFixture, ending: str) -> None:
+    claimed = await stores.start()
+    await keep(stores, claimed, state={"page": 3})
+    assert stores.keys.journal(claimed.id) in (await stores.found()).values
 
     if ending == "finish":
-        await depot.finish(claimed, DONE)
+        await stores.finish(claimed, DONE)
     else:
-        await depot.store.cancel(claimed.id, OWNER)
+        await stores.store.cancel(claimed.id, OWNER)
 
-    assert depot.keys.journal(claimed.id) not in (await depot.found()).values
+    assert stores.keys.journal(claimed.id) not in (await stores.found()).values
 
 
-async def test_what_is_kept_is_sealed_and_bound_to_its_place(depot: Depot) -> None:
-    sealed = depot.with_settings(seal_keys=(b"k" * 32,))
+async def test_what_is_kept_is_sealed_and_bound_to_its_place(stores: StoreFixture) -> None:
+    sealed = stores.with_settings(seal_keys=(b"k" * 32,))
     claimed = await sealed.start()
     await keep(sealed, claimed, FETCH, "confidential", state={"pin": "confidential"})
     key = sealed.keys.journal(claimed.id)
@@ -105,8 +109,8 @@ async def test_what_is_kept_is_sealed_and_bound_to_its_place(depot: Depot) -> No
         await journals(sealed).read(claimed.id)
 
 
-def test_a_result_that_is_too_large_names_its_step(depot: Depot) -> None:
-    small = depot.with_settings(max_step=100, max_state=50)
+def test_a_result_that_is_too_large_names_its_step(stores: StoreFixture) -> None:
+    small = stores.with_settings(max_step=100, max_state=50)
     store = journals(small)
 
     with pytest.raises(TooLargeToKeep, match=r"The result of step 'fetch' is \d+ bytes; 100 can be kept"):

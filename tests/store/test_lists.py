@@ -11,17 +11,17 @@ from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.store.formats.paging import LONGEST_PAGE
 from taskmill.store.tasks.tasks import OPERATOR
-from tests.support.store_fixture import DONE, OWNER, STRANGER, Depot, question
+from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture, question
 
 LISTED = "session:17"
 
 
-async def ids(depot: Depot, lister: str, *, limit: int = 2, **wanted: object) -> list[str]:
+async def ids(stores: StoreFixture, lister: str, *, limit: int = 2, **wanted: object) -> list[str]:
     """A whole list, page by page."""
     found: list[str] = []
     after: str | None = None
     while True:
-        page = await depot.store.page(lister, after=after, limit=limit, **wanted)  # type: ignore[arg-type]
+        page = await stores.store.page(lister, after=after, limit=limit, **wanted)  # type: ignore[arg-type]
         assert len(page.views) <= limit
         found += [view.record.id for view in page.views]
         after = page.next
@@ -29,45 +29,45 @@ async def ids(depot: Depot, lister: str, *, limit: int = 2, **wanted: object) ->
             return found
 
 
-async def test_a_list_holds_the_listers_tasks_newest_first_and_an_operators_holds_all(depot: Depot) -> None:
-    mine = [await depot.create(listed_for=OWNER) for _ in range(5)]
-    theirs = await depot.create(principal=STRANGER, listed_for=STRANGER)
-    nobodys = await depot.create(principal="anonymous")
-    sessions = await depot.create(principal="anonymous", listed_for=LISTED)
+async def test_a_list_holds_the_listers_tasks_newest_first_and_an_operators_holds_all(stores: StoreFixture) -> None:
+    mine = [await stores.create(listed_for=OWNER) for _ in range(5)]
+    theirs = await stores.create(principal=STRANGER, listed_for=STRANGER)
+    nobodys = await stores.create(principal="anonymous")
+    sessions = await stores.create(principal="anonymous", listed_for=LISTED)
 
-    assert await ids(depot, OWNER) == mine[::-1]
-    assert await ids(depot, STRANGER) == [theirs]
-    assert await ids(depot, LISTED) == [sessions]
-    assert await ids(depot, "anonymous") == []
-    assert await ids(depot, OPERATOR) == [sessions, nobodys, theirs, *mine[::-1]]
+    assert await ids(stores, OWNER) == mine[::-1]
+    assert await ids(stores, STRANGER) == [theirs]
+    assert await ids(stores, LISTED) == [sessions]
+    assert await ids(stores, "anonymous") == []
+    assert await ids(stores, OPERATOR) == [sessions, nobodys, theirs, *mine[::-1]]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
-async def test_the_last_page_is_known_to_be_the_last(depot: Depot, count: int) -> None:
+async def test_the_last_page_is_known_to_be_the_last(stores: StoreFixture, count: int) -> None:
     for _ in range(count):
-        await depot.create(listed_for=OWNER)
+        await stores.create(listed_for=OWNER)
 
-    page = await depot.store.page(OWNER, limit=2)
+    page = await stores.store.page(OWNER, limit=2)
 
     assert (len(page.views), page.next is None) == (min(count, 2), count <= 2)
 
 
-async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_questions(depot: Depot) -> None:
-    pending = [await depot.create(listed_for=OWNER) for _ in range(2)]
-    asking = await depot.start(listed_for=OWNER)
-    await depot.ann.ask(asking.id, asking.fence, [question(1)])
+async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_questions(stores: StoreFixture) -> None:
+    pending = [await stores.create(listed_for=OWNER) for _ in range(2)]
+    asking = await stores.start(listed_for=OWNER)
+    await stores.ann.ask(asking.id, asking.fence, [question(1)])
     outcomes = [Refused(-1, "no such file"), Broke(Fault.TIMEOUT, "too slow", "ref"), Returned({}, is_error=True), DONE]
-    ended = [await depot.start(listed_for=OWNER) for _ in range(4)]
+    ended = [await stores.start(listed_for=OWNER) for _ in range(4)]
     for task, outcome in zip(ended, outcomes, strict=True):
-        await depot.finish(task, outcome)
-    big = depot.with_settings(max_result=100_000)
+        await stores.finish(task, outcome)
+    big = stores.with_settings(max_result=100_000)
     boring = await big.start(listed_for=OWNER)
     await big.finish(boring, Refused(-1, "x" * 20_000))
 
-    listed = {view.record.id: view for view in (await depot.store.page(OWNER)).views}
+    listed = {view.record.id: view for view in (await stores.store.page(OWNER)).views}
 
     # How long a task will wait takes a reading of the queue, which a page does not make for each.
-    looked = {task_id: replace(await depot.look(task_id), wait_ms=None, is_served=True) for task_id in listed}
+    looked = {task_id: replace(await stores.look(task_id), wait_ms=None, is_served=True) for task_id in listed}
     assert len(listed) == 8
     shown = [*pending, ended[0].id, ended[1].id]
     assert [listed[task_id] for task_id in shown] == [looked[task_id] for task_id in shown]
@@ -75,147 +75,149 @@ async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_
     assert [listed[task_id] for task_id in records] == [TaskView(looked[task_id].record) for task_id in records]
 
 
-async def test_a_page_costs_one_round_trip(depot: Depot) -> None:
+async def test_a_page_costs_one_round_trip(stores: StoreFixture) -> None:
     for _ in range(20):
-        await depot.create(listed_for=OWNER)
-    await depot.store.page(OWNER)  # Redis and the store know script and secret from here on
-    await depot.redis.config_resetstat()
+        await stores.create(listed_for=OWNER)
+    await stores.store.page(OWNER)  # Redis and the store know script and secret from here on
+    await stores.redis.config_resetstat()
 
-    assert len((await depot.store.page(OWNER, limit=20)).views) == 20
+    assert len((await stores.store.page(OWNER, limit=20)).views) == 20
 
-    stats = await depot.redis.info("commandstats")
+    stats = await stores.redis.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 1
     assert "cmdstat_get" not in stats
 
 
-async def test_paging_goes_on_where_it_was_whatever_comes_and_goes_meanwhile(depot: Depot) -> None:
-    tasks = [await depot.create(listed_for=OWNER) for _ in range(6)]
-    first = await depot.store.page(OWNER, limit=2)
+async def test_paging_goes_on_where_it_was_whatever_comes_and_goes_meanwhile(stores: StoreFixture) -> None:
+    tasks = [await stores.create(listed_for=OWNER) for _ in range(6)]
+    first = await stores.store.page(OWNER, limit=2)
 
-    await depot.create(listed_for=OWNER)  # newer than the first page
-    await expire(depot, tasks[4])  # the entry that the cursor stands on
-    await expire(depot, tasks[3])  # the entry behind it
-    second = await depot.store.page(OWNER, after=first.next, limit=2)
+    await stores.create(listed_for=OWNER)  # newer than the first page
+    await expire(stores, tasks[4])  # the entry that the cursor stands on
+    await expire(stores, tasks[3])  # the entry behind it
+    second = await stores.store.page(OWNER, after=first.next, limit=2)
 
     assert [view.record.id for view in first.views] == [tasks[5], tasks[4]]
     assert [view.record.id for view in second.views] == [tasks[2], tasks[1]]
-    assert [view.record.id for view in (await depot.store.page(OWNER, after=second.next)).views] == [tasks[0]]
+    assert [view.record.id for view in (await stores.store.page(OWNER, after=second.next)).views] == [tasks[0]]
 
 
-async def test_tasks_of_one_moment_are_neither_skipped_nor_repeated(depot: Depot) -> None:
+async def test_tasks_of_one_moment_are_neither_skipped_nor_repeated(stores: StoreFixture) -> None:
     """A clock that stands still, or was set back."""
-    tasks = [await depot.create(listed_for=OWNER) for _ in range(7)]
-    await depot.redis.zadd(depot.keys.list(OWNER), dict.fromkeys(tasks, 17.25))
+    tasks = [await stores.create(listed_for=OWNER) for _ in range(7)]
+    await stores.redis.zadd(stores.keys.list(OWNER), dict.fromkeys(tasks, 17.25))
 
     for limit in (1, 2, 3, 7):
-        assert await ids(depot, OWNER, limit=limit) == sorted(tasks, reverse=True)
+        assert await ids(stores, OWNER, limit=limit) == sorted(tasks, reverse=True)
 
 
-async def expire(depot: Depot, task_id: str) -> None:
+async def expire(stores: StoreFixture, task_id: str) -> None:
     """Cancel a task and let its retention have passed."""
-    await depot.store.cancel(task_id, OPERATOR)
-    keys = depot.keys
-    await depot.redis.delete(*(key(task_id) for key in (keys.record, keys.events, keys.args)))
-    for entry in await depot.redis.zrange(keys.fading, 0, -1):
+    await stores.store.cancel(task_id, OPERATOR)
+    keys = stores.keys
+    await stores.redis.delete(*(key(task_id) for key in (keys.record, keys.events, keys.args)))
+    for entry in await stores.redis.zrange(keys.fading, 0, -1):
         if entry.decode().split(" ")[0] == task_id:
-            await depot.redis.zadd(keys.fading, {entry: 1})
+            await stores.redis.zadd(keys.fading, {entry: 1})
 
 
-async def test_lists_forget_a_task_once_its_retention_has_passed(depot: Depot) -> None:
+async def test_lists_forget_a_task_once_its_retention_has_passed(stores: StoreFixture) -> None:
     """No process sweeps: each creation forgets a few, which is more than it adds."""
     for _ in range(12):
-        await expire(depot, await depot.create(listed_for=OWNER))
-    left = [len((await depot.found()).members(depot.keys.fading))]
+        await expire(stores, await stores.create(listed_for=OWNER))
+    left = [len((await stores.found()).members(stores.keys.fading))]
     for _ in range(3):
-        await depot.create(principal=STRANGER)
-        left.append(len((await depot.found()).members(depot.keys.fading)))
+        await stores.create(principal=STRANGER)
+        left.append(len((await stores.found()).members(stores.keys.fading)))
 
     assert left == [1, 0, 0, 0]
-    assert await depot.redis.exists(depot.keys.list(OWNER)) == 0
-    assert await depot.redis.zcard(depot.keys.all) == 3
+    assert await stores.redis.exists(stores.keys.list(OWNER)) == 0
+    assert await stores.redis.zcard(stores.keys.all) == 3
 
 
-async def test_a_creation_forgets_a_bounded_number(depot: Depot) -> None:
-    tasks = [await depot.create(listed_for=OWNER) for _ in range(12)]
+async def test_a_creation_forgets_a_bounded_number(stores: StoreFixture) -> None:
+    tasks = [await stores.create(listed_for=OWNER) for _ in range(12)]
     for task_id in tasks:
-        await expire(depot, task_id)
+        await expire(stores, task_id)
 
     left = []
     for _ in range(4):
-        await depot.create(principal=STRANGER)
-        left.append(len((await depot.found()).members(depot.keys.fading)))
+        await stores.create(principal=STRANGER)
+        left.append(len((await stores.found()).members(stores.keys.fading)))
 
     assert left == [8, 4, 0, 0]
 
 
-async def test_a_task_is_on_the_lists_for_as_long_as_it_can_be_read(depot: Depot) -> None:
-    task_id = await depot.create(listed_for=OWNER, retention=timedelta(milliseconds=100))
-    await depot.store.cancel(task_id, OWNER)
-    ended = await depot.now_ms()
+async def test_a_task_is_on_the_lists_for_as_long_as_it_can_be_read(stores: StoreFixture) -> None:
+    task_id = await stores.create(listed_for=OWNER, retention=timedelta(milliseconds=100))
+    await stores.store.cancel(task_id, OWNER)
+    ended = await stores.now_ms()
 
-    assert await ids(depot, OWNER) == [task_id]
-    await depot.wait_until_ms(ended + 102)
+    assert await ids(stores, OWNER) == [task_id]
+    await stores.wait_until_ms(ended + 102)
 
-    assert await ids(depot, OWNER) == []
-    assert await depot.redis.exists(depot.keys.list(OWNER)) == 0  # taken off by who reads it
-    await depot.create()
-    assert task_id.encode() not in await depot.redis.zrange(depot.keys.all, 0, -1)
-
-
-async def test_a_list_can_be_narrowed_to_states_and_to_a_tool(depot: Depot) -> None:
-    pending = [await depot.create(listed_for=OWNER, tool=tool) for tool in ("count", "dig", "count")]
-    running = await depot.start(listed_for=OWNER, tool="dig")
-    failed = await depot.start(listed_for=OWNER)
-    await depot.finish(failed, Refused(-1, "no"))
-
-    assert await ids(depot, OWNER, statuses=[Status.PENDING]) == pending[::-1]
-    assert await ids(depot, OWNER, statuses=[Status.RUNNING, Status.FAILED]) == [failed.id, running.id]
-    assert await ids(depot, OWNER, tool="dig") == [running.id, pending[1]]
-    assert await ids(depot, OWNER, tool="dig", statuses=[Status.PENDING]) == [pending[1]]
-    assert await ids(depot, OWNER, tool="di") == []
+    assert await ids(stores, OWNER) == []
+    assert await stores.redis.exists(stores.keys.list(OWNER)) == 0  # taken off by who reads it
+    await stores.create()
+    assert task_id.encode() not in await stores.redis.zrange(stores.keys.all, 0, -1)
 
 
-async def test_a_page_looks_at_a_bounded_part_of_a_long_list_and_the_next_goes_on_from_there(depot: Depot) -> None:
+async def test_a_list_can_be_narrowed_to_states_and_to_a_tool(stores: StoreFixture) -> None:
+    pending = [await stores.create(listed_for=OWNER, tool=tool) for tool in ("count", "dig", "count")]
+    running = await stores.start(listed_for=OWNER, tool="dig")
+    failed = await stores.start(listed_for=OWNER)
+    await stores.finish(failed, Refused(-1, "no"))
+
+    assert await ids(stores, OWNER, statuses=[Status.PENDING]) == pending[::-1]
+    assert await ids(stores, OWNER, statuses=[Status.RUNNING, Status.FAILED]) == [failed.id, running.id]
+    assert await ids(stores, OWNER, tool="dig") == [running.id, pending[1]]
+    assert await ids(stores, OWNER, tool="dig", statuses=[Status.PENDING]) == [pending[1]]
+    assert await ids(stores, OWNER, tool="di") == []
+
+
+async def test_a_page_looks_at_a_bounded_part_of_a_long_list_and_the_next_goes_on_from_there(
+    stores: StoreFixture,
+) -> None:
     """Redis does nothing else while a script runs."""
-    wanted = await depot.create(listed_for=OWNER, tool="dig")
-    async with depot.redis.pipeline() as pipe:
+    wanted = await stores.create(listed_for=OWNER, tool="dig")
+    async with stores.redis.pipeline() as pipe:
         for number in range(1500):
-            pipe.hset(depot.keys.record(f"filler-{number}"), mapping={"tool": "count", "status": "pending"})
-            pipe.zadd(depot.keys.list(OWNER), {f"filler-{number}": 1e15 + number})
+            pipe.hset(stores.keys.record(f"filler-{number}"), mapping={"tool": "count", "status": "pending"})
+            pipe.zadd(stores.keys.list(OWNER), {f"filler-{number}": 1e15 + number})
         await pipe.execute()
 
-    first = await depot.store.page(OWNER, tool="dig")
+    first = await stores.store.page(OWNER, tool="dig")
     assert first.views == ()
     assert first.next is not None
-    second = await depot.store.page(OWNER, tool="dig", after=first.next)
+    second = await stores.store.page(OWNER, tool="dig", after=first.next)
 
     assert ([view.record.id for view in second.views], second.next) == ([wanted], None)
-    await depot.redis.flushall()
+    await stores.redis.flushall()
 
 
-async def test_a_page_has_a_size_that_redis_can_bear(depot: Depot) -> None:
+async def test_a_page_has_a_size_that_redis_can_bear(stores: StoreFixture) -> None:
     for _ in range(LONGEST_PAGE + 1):
-        await depot.create(listed_for=OWNER)
+        await stores.create(listed_for=OWNER)
 
-    assert len((await depot.store.page(OWNER, limit=10**6)).views) == LONGEST_PAGE
-    assert len((await depot.store.page(OWNER, limit=-1)).views) == 1
+    assert len((await stores.store.page(OWNER, limit=10**6)).views) == LONGEST_PAGE
+    assert len((await stores.store.page(OWNER, limit=-1)).views) == 1
 
 
-async def test_replicas_go_on_from_each_others_cursors(depot: Depot) -> None:
-    tasks = [await depot.create(listed_for=OWNER) for _ in range(3)]
-    first = await depot.store.page(OWNER, limit=1)
+async def test_replicas_go_on_from_each_others_cursors(stores: StoreFixture) -> None:
+    tasks = [await stores.create(listed_for=OWNER) for _ in range(3)]
+    first = await stores.store.page(OWNER, limit=1)
 
-    again = await depot.with_settings().store.page(OWNER, after=first.next)
+    again = await stores.with_settings().store.page(OWNER, after=first.next)
 
     assert [view.record.id for view in again.views] == [tasks[1], tasks[0]]
 
 
-async def test_a_cursor_of_another_lister_or_made_up_is_refused(depot: Depot) -> None:
+async def test_a_cursor_of_another_lister_or_made_up_is_refused(stores: StoreFixture) -> None:
     for _ in range(2):
-        await depot.create(listed_for=OWNER)
-        await depot.create(principal=STRANGER, listed_for=STRANGER)
-    mine = (await depot.store.page(OWNER, limit=1)).next
-    operators = (await depot.store.page(OPERATOR, limit=1)).next
+        await stores.create(listed_for=OWNER)
+        await stores.create(principal=STRANGER, listed_for=STRANGER)
+    mine = (await stores.store.page(OWNER, limit=1)).next
+    operators = (await stores.store.page(OPERATOR, limit=1)).next
     assert mine
     assert operators
 
@@ -234,4 +236,4 @@ async def test_a_cursor_of_another_lister_or_made_up_is_refused(depot: Depot) ->
     ]
     for cursor, lister in [(mine, STRANGER), (mine, OPERATOR), (operators, OWNER), *((one, OWNER) for one in forged)]:
         with pytest.raises(BadCursor, match="Start again without one"):
-            await depot.store.page(lister, after=cursor)
+            await stores.store.page(lister, after=cursor)

@@ -10,116 +10,116 @@ from anyio import fail_after, sleep
 from taskmill.engine.events import Event
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
-from tests.support.store_fixture import OWNER, Depot, question
+from tests.support.store_fixture import OWNER, StoreFixture, question
 
 
-async def test_a_released_task_is_pending_again_and_says_why_and_since_when(depot: Depot) -> None:
-    claimed = await depot.start()
-    before = await depot.record(claimed.id)
+async def test_a_released_task_is_pending_again_and_says_why_and_since_when(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    before = await stores.record(claimed.id)
 
-    assert await depot.release(claimed, failures=0, reason="drain") == "released"
+    assert await stores.release(claimed, failures=0, reason="drain") == "released"
 
-    after = await depot.look(claimed.id)
+    after = await stores.look(claimed.id)
     now = after.record.updated_ms
     released = replace(
         before, status=Status.PENDING, updated_ms=now, seq=3, worker=None, due_ms=after.record.due_ms, reason="drain"
     )
     assert after == TaskView(released, ahead=0)
     assert after.record.due_ms == pytest.approx(now, abs=1)
-    assert (await depot.store.history(claimed.id, after=2)) == [
+    assert (await stores.store.history(claimed.id, after=2)) == [
         Event(3, Move.RELEASE, now, {"failures": 0, "due_ms": after.record.due_ms, "reason": "drain"})
     ]
-    assert await depot.redis.exists(depot.keys.in_progress(claimed.id)) == 0
+    assert await stores.redis.exists(stores.keys.in_progress(claimed.id)) == 0
 
 
-async def test_a_released_task_is_claimed_again_without_a_crash(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.release(claimed, failures=1, reason="retry")
+async def test_a_released_task_is_claimed_again_without_a_crash(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.release(claimed, failures=1, reason="retry")
 
-    again = await depot.take(claimed.id, depot.bob)
+    again = await stores.take(claimed.id, stores.bob)
 
     assert again == replace(claimed, fence=2, attempt=2, failures=1, crashes=0)
-    record = await depot.record(claimed.id)
+    record = await stores.record(claimed.id)
     assert (record.due_ms, record.reason, record.worker, record.failures) == (None, None, "bob", 1)
 
 
-async def test_a_delayed_release_is_due_after_its_delay_and_not_before(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.release(claimed, delay=0.3, failures=1, reason="retry")
-    record = await depot.record(claimed.id)
+async def test_a_delayed_release_is_due_after_its_delay_and_not_before(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.release(claimed, delay=0.3, failures=1, reason="retry")
+    record = await stores.record(claimed.id)
     assert record.due_ms == record.updated_ms + 300
 
     with fail_after(5):
-        while not (await depot.claim()).tasks:
+        while not (await stores.claim()).tasks:
             await sleep(0.01)
 
-    assert (await depot.record(claimed.id)).updated_ms >= record.due_ms
+    assert (await stores.record(claimed.id)).updated_ms >= record.due_ms
 
 
-async def test_tasks_released_together_are_claimed_in_the_order_of_their_release(depot: Depot) -> None:
+async def test_tasks_released_together_are_claimed_in_the_order_of_their_release(stores: StoreFixture) -> None:
     """A worker that drains gives many back within a millisecond."""
-    tasks = [await depot.start() for _ in range(100)]
+    tasks = [await stores.start() for _ in range(100)]
     order = sorted(tasks, key=lambda task: task.id)[::-1]
     drain: dict[str, Any] = {"delay": timedelta(0), "failures": 0, "reason": "drain"}
-    await depot.say(*(depot.ann.release_call(task.id, task.fence, **drain) for task in order))
+    await stores.say(*(stores.ann.release_call(task.id, task.fence, **drain) for task in order))
 
-    assert [task.id for task in (await depot.claim(room=100)).tasks] == [task.id for task in order]
-
-
-async def test_a_release_wakes_a_worker(depot: Depot) -> None:
-    claimed = await depot.start()
-    assert await depot.redis.exists(depot.keys.wake("default")) == 0
-
-    await depot.release(claimed)
-
-    assert await depot.redis.llen(depot.keys.wake("default")) == 1  # type: ignore[misc]
+    assert [task.id for task in (await stores.claim(room=100)).tasks] == [task.id for task in order]
 
 
-async def test_a_repeated_release_is_too_late_and_changes_nothing(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.release(claimed, delay=9)
+async def test_a_release_wakes_a_worker(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    assert await stores.redis.exists(stores.keys.wake("default")) == 0
 
-    async with depot.nothing_changes():
-        assert await depot.release(claimed, delay=9) == "lost"
+    await stores.release(claimed)
+
+    assert await stores.redis.llen(stores.keys.wake("default")) == 1  # type: ignore[misc]
 
 
-async def test_a_repeated_release_does_not_take_the_task_from_its_next_worker(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.release(claimed)
-    await depot.take(claimed.id, depot.bob)
+async def test_a_repeated_release_is_too_late_and_changes_nothing(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.release(claimed, delay=9)
 
-    async with depot.nothing_changes():
-        assert await depot.release(claimed) == "lost"
+    async with stores.nothing_changes():
+        assert await stores.release(claimed, delay=9) == "lost"
+
+
+async def test_a_repeated_release_does_not_take_the_task_from_its_next_worker(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.release(claimed)
+    await stores.take(claimed.id, stores.bob)
+
+    async with stores.nothing_changes():
+        assert await stores.release(claimed) == "lost"
 
 
 @pytest.mark.parametrize("fence", [0, 2])
-async def test_a_release_under_another_fence_is_lost_and_changes_nothing(depot: Depot, fence: int) -> None:
-    claimed = await depot.start()
+async def test_a_release_under_another_fence_is_lost_and_changes_nothing(stores: StoreFixture, fence: int) -> None:
+    claimed = await stores.start()
 
-    async with depot.nothing_changes():
-        assert await depot.release(claimed, fence=fence) == "lost"
-
-
-async def test_a_release_of_an_ended_or_unknown_task_is_lost_and_changes_nothing(depot: Depot) -> None:
-    finished, cancelled = await depot.start(), await depot.start()
-    await depot.finish(finished)
-    await depot.store.cancel(cancelled.id, OWNER)
-
-    async with depot.nothing_changes():
-        assert await depot.release(finished) == "lost"
-        assert await depot.release(cancelled) == "lost"
-        assert await depot.release(cancelled, fence=2) == "lost"
-        assert await depot.release(replace(finished, id="never-seen")) == "lost"
+    async with stores.nothing_changes():
+        assert await stores.release(claimed, fence=fence) == "lost"
 
 
-async def test_a_task_that_waits_for_an_answer_can_be_given_back_with_its_question_open(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.ann.ask(claimed.id, 1, [question(1)])
+async def test_a_release_of_an_ended_or_unknown_task_is_lost_and_changes_nothing(stores: StoreFixture) -> None:
+    finished, cancelled = await stores.start(), await stores.start()
+    await stores.finish(finished)
+    await stores.store.cancel(cancelled.id, OWNER)
 
-    assert await depot.release(claimed) == "released"
+    async with stores.nothing_changes():
+        assert await stores.release(finished) == "lost"
+        assert await stores.release(cancelled) == "lost"
+        assert await stores.release(cancelled, fence=2) == "lost"
+        assert await stores.release(replace(finished, id="never-seen")) == "lost"
 
-    record = await depot.record(claimed.id)
+
+async def test_a_task_that_waits_for_an_answer_can_be_given_back_with_its_question_open(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.ann.ask(claimed.id, 1, [question(1)])
+
+    assert await stores.release(claimed) == "released"
+
+    record = await stores.record(claimed.id)
     assert (record.status, record.questions) == (Status.PENDING, 1)
-    assert await depot.store.answer(claimed.id, OWNER, {"input-1": {"yes": True}}) == 1
-    again = await depot.take(claimed.id, depot.bob)
-    assert await depot.bob.ask(claimed.id, again.fence, [question(1)]) == [{"yes": True}]
+    assert await stores.store.answer(claimed.id, OWNER, {"input-1": {"yes": True}}) == 1
+    again = await stores.take(claimed.id, stores.bob)
+    assert await stores.bob.ask(claimed.id, again.fence, [question(1)]) == [{"yes": True}]

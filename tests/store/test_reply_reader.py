@@ -12,7 +12,7 @@ from redis.asyncio import UnixDomainSocketConnection
 from redis.exceptions import BusyLoadingError, ConnectionError, InvalidResponse, ResponseError, TimeoutError
 
 from taskmill.store.connection.client import connect
-from taskmill.store.connection.reply_reader import Intake
+from taskmill.store.connection.reply_reader import ReplyReader
 from taskmill.store.settings import StoreSettings
 
 
@@ -46,7 +46,7 @@ async def taken_of(path: str) -> Taken:
     connection = UnixDomainSocketConnection(path=path, lib_name=None, lib_version=None)
     await connection.connect()
     taken = Taken()
-    Intake(connection, taken.replies.append, taken.lost.set_result)
+    ReplyReader(connection, taken.replies.append, taken.lost.set_result)
     await connection.send_command("PING")
     with fail_after(5):
         await taken.lost
@@ -83,7 +83,7 @@ async def test_a_connection_that_has_ended_before_it_is_read_says_so(tmp_path: P
             while not connection._reader.at_eof():
                 await asyncio.sleep(0)
         taken = Taken()
-        intake = Intake(connection, taken.replies.append, taken.lost.set_result)
+        intake = ReplyReader(connection, taken.replies.append, taken.lost.set_result)
         with fail_after(5):
             assert isinstance(await taken.lost, ConnectionError)
             await intake.is_closed.wait()
@@ -94,7 +94,7 @@ async def test_an_intake_that_is_broken_off_says_nothing_and_takes_nothing_more(
     connection = UnixDomainSocketConnection(path=redis_url.removeprefix("unix://").partition("?")[0])
     await connection.connect()
     taken = Taken()
-    intake = Intake(connection, taken.replies.append, taken.lost.set_result)
+    intake = ReplyReader(connection, taken.replies.append, taken.lost.set_result)
     await connection.send_command("PING")
     intake.abort()
     with fail_after(5):

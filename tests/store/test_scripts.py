@@ -21,28 +21,28 @@ from taskmill.store.tasks.creation import creation
 from tests.model.mutants import MUTANTS, Mutant, broken_scripts
 from tests.support.invariants import broken_promises
 from tests.support.redis_server import PrivateRedis
-from tests.support.store_fixture import DONE, OWNER, Depot, question
+from tests.support.store_fixture import DONE, OWNER, StoreFixture, question
 
 
-async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(depot: Depot) -> None:
+async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(stores: StoreFixture) -> None:
     """A restart, a failover or SCRIPT FLUSH."""
-    claimed = await depot.start()
-    await depot.redis.script_flush()
-    assert (await depot.record(claimed.id)).status is Status.RUNNING
+    claimed = await stores.start()
+    await stores.redis.script_flush()
+    assert (await stores.record(claimed.id)).status is Status.RUNNING
 
-    await depot.redis.script_flush()
-    assert await depot.report((claimed.id, 1, Progress(1))) == []
+    await stores.redis.script_flush()
+    assert await stores.report((claimed.id, 1, Progress(1))) == []
 
-    await depot.redis.script_flush()
-    assert await depot.finish(claimed) == "finished"
+    await stores.redis.script_flush()
+    assert await stores.finish(claimed) == "finished"
 
 
-async def test_a_turn_whose_scripts_were_forgotten_is_said_once(depot: Depot) -> None:
-    claimed, waiting = await depot.start(), await depot.create()
-    await depot.redis.script_flush()
+async def test_a_turn_whose_scripts_were_forgotten_is_said_once(stores: StoreFixture) -> None:
+    claimed, waiting = await stores.start(), await stores.create()
+    await stores.redis.script_flush()
 
-    said, claims = await depot.ann.turn(
-        [depot.ann.finish_call(claimed.id, 1, DONE)], depot.ann.claim_call("default", 1)
+    said, claims = await stores.ann.turn(
+        [stores.ann.finish_call(claimed.id, 1, DONE)], stores.ann.claim_call("default", 1)
     )
 
     assert said == [b"finished"]
@@ -50,61 +50,61 @@ async def test_a_turn_whose_scripts_were_forgotten_is_said_once(depot: Depot) ->
     assert [task.id for task in claims.tasks] == [waiting]
 
 
-async def test_a_turn_of_which_redis_knows_only_some_scripts_claims_no_more_than_it_says(depot: Depot) -> None:
+async def test_a_turn_of_which_redis_knows_only_some_scripts_claims_no_more_than_it_says(stores: StoreFixture) -> None:
     """A rolling deploy: the new release has a new text of one script. What the first try claimed must not get lost."""
-    claimed, first, second = await depot.start(), await depot.create(), await depot.create()
-    await depot.redis.script_flush()
-    await depot.ann.scripts.run(depot.redis, *depot.ann.claim_call("nothing here", 1))
+    claimed, first, second = await stores.start(), await stores.create(), await stores.create()
+    await stores.redis.script_flush()
+    await stores.ann.scripts.run(stores.redis, *stores.ann.claim_call("nothing here", 1))
 
-    said, claims = await depot.ann.turn(
-        [depot.ann.finish_call(claimed.id, 1, DONE)], depot.ann.claim_call("default", 1)
+    said, claims = await stores.ann.turn(
+        [stores.ann.finish_call(claimed.id, 1, DONE)], stores.ann.claim_call("default", 1)
     )
 
     assert said == [b"finished"]
     assert claims is not None
     assert [task.id for task in claims.tasks] == [first]
-    assert (await depot.record(second)).status is Status.PENDING
+    assert (await stores.record(second)).status is Status.PENDING
 
 
-async def test_a_blocking_caller_survives_forgotten_scripts_too(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.redis.script_flush()
-    blocking = connect_blocking(depot.settings)
+async def test_a_blocking_caller_survives_forgotten_scripts_too(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.redis.script_flush()
+    blocking = connect_blocking(stores.settings)
 
-    lost = depot.ann.scripts.run_blocking(blocking, *depot.ann.renew_call([(claimed.id, 1), ("never-seen", 1)]))
+    lost = stores.ann.scripts.run_blocking(blocking, *stores.ann.renew_call([(claimed.id, 1), ("never-seen", 1)]))
 
     assert lost == [b"never-seen"]
     blocking.close()
 
 
-async def test_one_call_that_fails_does_not_keep_the_others_of_its_turn_from_being_said(depot: Depot) -> None:
-    claimed = await depot.start()
-    await depot.redis.set(depot.keys.record("damaged"), "no hash")
+async def test_one_call_that_fails_does_not_keep_the_others_of_its_turn_from_being_said(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    await stores.redis.set(stores.keys.record("damaged"), "no hash")
 
     with pytest.raises(OperatorError):
-        await depot.say(
-            depot.ann.finish_call("damaged", 1, DONE),
-            depot.ann.finish_call(claimed.id, 1, DONE),
+        await stores.say(
+            stores.ann.finish_call("damaged", 1, DONE),
+            stores.ann.finish_call(claimed.id, 1, DONE),
         )
 
-    assert (await depot.record(claimed.id)).status is Status.COMPLETED
-    await depot.redis.delete(depot.keys.record("damaged"))
+    assert (await stores.record(claimed.id)).status is Status.COMPLETED
+    await stores.redis.delete(stores.keys.record("damaged"))
 
 
-async def test_scripts_and_python_build_the_same_keys(depot: Depot) -> None:
+async def test_scripts_and_python_build_the_same_keys(stores: StoreFixture) -> None:
     """A prefix may hold what Lua patterns or hash tags would trip over."""
     keys = Keys("a.b-c_d")
     names = ["record", "events", "args", "inputs", "result", "open", "queue", "wake", "worker", "signal", "job"]
     names.append("in_progress")
     text = keys.placed("return {K.live, " + ", ".join(f"K.{name}('x')" for name in names) + "}")
 
-    built = await depot.redis.eval(text, 0)  # type: ignore[misc]
+    built = await stores.redis.eval(text, 0)  # type: ignore[misc]
 
     assert [key.decode() for key in built] == [keys.live, *(getattr(keys, name)("x") for name in names)]
 
 
-async def test_scripts_are_given_the_engines_table_of_moves(depot: Depot) -> None:
-    read = await depot.redis.eval(moves_table() + "return cjson.encode({FROM, TO})", 0)  # type: ignore[misc]
+async def test_scripts_are_given_the_engines_table_of_moves(stores: StoreFixture) -> None:
+    read = await stores.redis.eval(moves_table() + "return cjson.encode({FROM, TO})", 0)  # type: ignore[misc]
 
     sources, targets = json.loads(read)
     assert {move: set(states.split()) for move, states in sources.items()} == {
@@ -130,34 +130,34 @@ def test_a_key_that_nobody_knows_is_refused_before_redis_sees_the_script() -> No
         Keys("p").placed("return K.recrod(id)")
 
 
-async def test_all_keys_of_a_deployment_share_one_hash_slot_but_arqs(depot: Depot) -> None:
+async def test_all_keys_of_a_deployment_share_one_hash_slot_but_arqs(stores: StoreFixture) -> None:
     """The braces are a hash tag, so that the scripts would also run where keys are spread by it."""
-    claimed = await depot.start(idempotency="key")
-    await depot.ann.ask(claimed.id, 1, [question(1)])
+    claimed = await stores.start(idempotency="key")
+    await stores.ann.ask(claimed.id, 1, [question(1)])
 
-    stray = [key for key in (await depot.found()).values if not key.startswith(("{taskmill}:", "arq:"))]
+    stray = [key for key in (await stores.found()).values if not key.startswith(("{taskmill}:", "arq:"))]
 
     assert stray == []
 
 
 @pytest.fixture
-async def troubled() -> AsyncIterator[Depot]:
-    """A depot on a Redis of its own, which a test may bring into trouble."""
+async def troubled() -> AsyncIterator[StoreFixture]:
+    """A `StoreFixture` on a Redis of its own, which a test may bring into trouble."""
     with PrivateRedis() as server:
         async with Redis.from_url(server.url) as redis:
-            yield Depot(redis, StoreSettings(redis_url=server.url, lease=60))
+            yield StoreFixture(redis, StoreSettings(redis_url=server.url, lease=60))
 
 
-async def one_call_of_each(depot: Depot) -> list[Call]:
+async def one_call_of_each(stores: StoreFixture) -> list[Call]:
     """One call of every script that writes, each of which would change something."""
-    keys, ann = depot.keys, depot.ann
-    running, ending, leaving, asking, answered, waiting, unwanted, idle = [await depot.start() for _ in range(8)]
-    await depot.release(idle)
+    keys, ann = stores.keys, stores.ann
+    running, ending, leaving, asking, answered, waiting, unwanted, idle = [await stores.start() for _ in range(8)]
+    await stores.release(idle)
     await ann.ask(answered.id, 1, [question(1)])
     await ann.ask(waiting.id, 1, [question(1)])
-    fresh = depot.task(idempotency="another key")
+    fresh = stores.task(idempotency="another key")
     return [
-        ("create", [keys.record(fresh.id)], creation(fresh, depot.settings)),
+        ("create", [keys.record(fresh.id)], creation(fresh, stores.settings)),
         ann.claim_call("default", 5, turn="1"),
         ann.renew_call([(running.id, 1)]),
         ann.progress_call([(running.id, 1, Progress(1))]),
@@ -170,7 +170,7 @@ async def one_call_of_each(depot: Depot) -> list[Call]:
     ]
 
 
-async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(troubled: Depot) -> None:
+async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(troubled: StoreFixture) -> None:
     calls = await one_call_of_each(troubled)
     for name, keys, args in calls:
         async with troubled.nothing_changes():
@@ -188,7 +188,7 @@ async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(tr
         assert broken_promises(await troubled.found()) == []
 
 
-async def test_a_redis_that_became_a_replica_refuses_every_move_as_a_passing_trouble(troubled: Depot) -> None:
+async def test_a_redis_that_became_a_replica_refuses_every_move_as_a_passing_trouble(troubled: StoreFixture) -> None:
     """A failover: the client still talks to the old primary, and the next connection may reach the new one."""
     calls = await one_call_of_each(troubled)
     await troubled.redis.replicaof("127.0.0.1", "1")
@@ -201,7 +201,7 @@ async def test_a_redis_that_became_a_replica_refuses_every_move_as_a_passing_tro
                 await troubled.say((name, keys, args))
 
 
-async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(troubled: Depot) -> None:
+async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(troubled: StoreFixture) -> None:
     """It takes no writes until somebody has made room, and then goes on."""
     calls = await one_call_of_each(troubled)
     await let_snapshots_fail(troubled)
@@ -214,8 +214,8 @@ async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(t
                 await troubled.say((name, keys, args))
 
 
-async def let_snapshots_fail(depot: Depot) -> None:
-    redis = depot.redis
+async def let_snapshots_fail(stores: StoreFixture) -> None:
+    redis = stores.redis
     directory = Path((await redis.config_get("dir"))["dir"])
     (directory / "taken.rdb").mkdir()
     await redis.config_set("save", "3600 1000000")

@@ -11,7 +11,7 @@ from taskmill.engine.errors import PayloadTooLarge, SealBroken
 from taskmill.engine.outcome import Broke, Fault, Refused, Returned
 from taskmill.store.claims.claims import Question
 from taskmill.store.formats.sealing import Sealer
-from tests.support.store_fixture import DONE, OWNER, Depot
+from tests.support.store_fixture import DONE, OWNER, StoreFixture
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 SECRET = "hush-hush"
@@ -23,9 +23,9 @@ JSON = st.recursive(
 
 
 @pytest.fixture
-def sealed(depot: Depot) -> Depot:
+def sealed(stores: StoreFixture) -> StoreFixture:
     """Processes that seal with NEW."""
-    return depot.with_settings(seal_keys=(NEW,))
+    return stores.with_settings(seal_keys=(NEW,))
 
 
 def plain_bytes(value: Any) -> Iterator[bytes]:
@@ -40,38 +40,40 @@ def plain_bytes(value: Any) -> Iterator[bytes]:
             yield from plain_bytes(part)
 
 
-async def leaks(depot: Depot) -> list[str]:
+async def leaks(stores: StoreFixture) -> list[str]:
     """The keys in which the secret can be read."""
-    values = (await depot.found()).values
+    values = (await stores.found()).values
     return [key for key, value in values.items() if any(SECRET.encode() in part for part in plain_bytes(value))]
 
 
-async def one_life(depot: Depot) -> Iterator[str]:
+async def one_life(stores: StoreFixture) -> Iterator[str]:
     """Every payload a task can have, looked for after each move; yields where the secret was found."""
-    claimed = await depot.start(arguments={"password": SECRET})
-    for_args = await leaks(depot)
-    await depot.ann.ask(claimed.id, 1, [Question(f"input-{n}", "digest", {"message": SECRET}) for n in (1, 2)])
-    for_questions = await leaks(depot)
-    await depot.store.answer(claimed.id, OWNER, {"input-1": {"name": SECRET}})
-    for_answers = await leaks(depot)
-    await depot.finish(claimed, Returned({"text": SECRET}))
-    refused, broke = await depot.start(), await depot.start()
-    await depot.finish(refused, Refused(-1, SECRET, SECRET))
-    await depot.finish(broke, Broke(Fault.TIMEOUT, SECRET))
-    return iter([*for_args, *for_questions, *for_answers, *await leaks(depot)])
+    claimed = await stores.start(arguments={"password": SECRET})
+    for_args = await leaks(stores)
+    await stores.ann.ask(claimed.id, 1, [Question(f"input-{n}", "digest", {"message": SECRET}) for n in (1, 2)])
+    for_questions = await leaks(stores)
+    await stores.store.answer(claimed.id, OWNER, {"input-1": {"name": SECRET}})
+    for_answers = await leaks(stores)
+    await stores.finish(claimed, Returned({"text": SECRET}))
+    refused, broke = await stores.start(), await stores.start()
+    await stores.finish(refused, Refused(-1, SECRET, SECRET))
+    await stores.finish(broke, Broke(Fault.TIMEOUT, SECRET))
+    return iter([*for_args, *for_questions, *for_answers, *await leaks(stores)])
 
 
-async def test_with_a_key_no_argument_question_answer_or_result_can_be_read_in_redis(sealed: Depot) -> None:
+async def test_with_a_key_no_argument_question_answer_or_result_can_be_read_in_redis(sealed: StoreFixture) -> None:
     assert list(await one_life(sealed)) == []
 
 
-async def test_without_a_key_they_can(depot: Depot) -> None:
+async def test_without_a_key_they_can(stores: StoreFixture) -> None:
     """Holds the test above: the search finds what is there."""
-    assert len(list(await one_life(depot))) >= 5
+    assert len(list(await one_life(stores))) >= 5
 
 
-async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(sealed: Depot, depot: Depot) -> None:
-    other = depot.with_settings(seal_keys=(NEW,))
+async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(
+    sealed: StoreFixture, stores: StoreFixture
+) -> None:
+    other = stores.with_settings(seal_keys=(NEW,))
     claimed = await sealed.start(arguments={"password": SECRET})
     assert other.bob.arguments(claimed) == {"password": SECRET}
 
@@ -87,9 +89,9 @@ async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(sealed
 
 @pytest.mark.parametrize("keys", [(), (OTHER,)], ids=["no key", "another key"])
 async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
-    depot: Depot, sealed: Depot, keys: tuple[bytes, ...]
+    stores: StoreFixture, sealed: StoreFixture, keys: tuple[bytes, ...]
 ) -> None:
-    blind = depot.with_settings(seal_keys=keys)
+    blind = stores.with_settings(seal_keys=keys)
     claimed, asking, finished = [await sealed.start() for _ in range(3)]
     await sealed.ann.ask(asking.id, 1, [Question("input-1", "digest", {})])
     await sealed.finish(finished)
@@ -103,10 +105,10 @@ async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
     assert view.outcome == Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
 
 
-async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_new_one(depot: Depot) -> None:
-    before = depot.with_settings(seal_keys=(OLD,))
-    rotated = depot.with_settings(seal_keys=(NEW, OLD))
-    after = depot.with_settings(seal_keys=(NEW,))
+async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_new_one(stores: StoreFixture) -> None:
+    before = stores.with_settings(seal_keys=(OLD,))
+    rotated = stores.with_settings(seal_keys=(NEW, OLD))
+    after = stores.with_settings(seal_keys=(NEW,))
     early, late = await before.start(arguments={"n": 1}), await rotated.start(arguments={"n": 2})
 
     assert rotated.ann.arguments(early) == {"n": 1}
@@ -115,13 +117,15 @@ async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_n
         after.ann.arguments(early)
 
 
-async def test_what_was_stored_before_there_was_a_key_can_still_be_read(depot: Depot, sealed: Depot) -> None:
-    claimed = await depot.start(arguments={"n": 1})
+async def test_what_was_stored_before_there_was_a_key_can_still_be_read(
+    stores: StoreFixture, sealed: StoreFixture
+) -> None:
+    claimed = await stores.start(arguments={"n": 1})
 
     assert sealed.ann.arguments(claimed) == {"n": 1}
 
 
-async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: Depot) -> None:
+async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: StoreFixture) -> None:
     rich, poor = await sealed.start(arguments={"amount": 1_000_000}), await sealed.create()
     await sealed.redis.copy(sealed.keys.args(rich.id), sealed.keys.args(poor), replace=True)
     with pytest.raises(SealBroken):
@@ -135,15 +139,15 @@ async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: Depot
     assert outcome.fault is Fault.UNREADABLE
 
 
-async def test_the_limit_counts_what_is_stored(depot: Depot) -> None:
-    tight = depot.with_settings(seal_keys=(NEW,), max_arguments=40)
+async def test_the_limit_counts_what_is_stored(stores: StoreFixture) -> None:
+    tight = stores.with_settings(seal_keys=(NEW,), max_arguments=40)
 
     assert len(tight.store.pack("t", {})) == 37
     with pytest.raises(PayloadTooLarge, match="41 bytes"):
         tight.store.pack("t", {"": 1})
 
 
-async def test_a_repeated_finish_is_known_again_although_each_seal_is_different(sealed: Depot) -> None:
+async def test_a_repeated_finish_is_known_again_although_each_seal_is_different(sealed: StoreFixture) -> None:
     claimed = await sealed.start()
     call = sealed.ann.finish_call(claimed.id, 1, DONE)
 

@@ -23,7 +23,7 @@ from taskmill.store.shards import marked, shard_in
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.invariants import broken_promises, read_redis
 from tests.support.redis_server import PrivateRedis
-from tests.support.store_fixture import DONE, OWNER, STRANGER, Depot
+from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ async def store(settings: StoreSettings) -> AsyncIterator[TaskStore]:
 
 
 @asynccontextmanager
-async def shard(settings: StoreSettings, name: str) -> AsyncIterator[Depot]:
+async def shard(settings: StoreSettings, name: str) -> AsyncIterator[StoreFixture]:
     """Workers of one shard."""
     of = settings.at_shard(name)
     async with Redis.from_url(of.redis_url or "") as redis:
-        yield Depot(redis, of)
+        yield StoreFixture(redis, of)
 
 
 def task(store: TaskStore, queue: str = "default", **changes: Any) -> NewTask:
@@ -75,9 +75,9 @@ async def create(store: TaskStore, queue: str = "default", **changes: Any) -> st
     return (await store.create(task(store, queue, **changes))).record.id
 
 
-async def start(store: TaskStore, depot: Depot, queue: str) -> Any:
+async def start(store: TaskStore, stores: StoreFixture, queue: str) -> Any:
     task_id = await create(store, queue)
-    _, claims = await depot.ann.turn([], depot.ann.claim_call(queue, 1, ids=[task_id]))
+    _, claims = await stores.ann.turn([], stores.ann.claim_call(queue, 1, ids=[task_id]))
     assert claims is not None
     return claims.tasks[0]
 

@@ -9,31 +9,31 @@ from anyio import fail_after, sleep
 from redis.asyncio import Redis
 
 from taskmill.engine.status import TERMINAL
-from taskmill.store.pubsub.task_feed import Feed, Subscription
+from taskmill.store.pubsub.task_feed import Subscription, TaskFeed
 from taskmill.store.settings import StoreSettings
 from tests.support.redis_server import PrivateRedis
-from tests.support.store_fixture import OWNER, Depot
+from tests.support.store_fixture import OWNER, StoreFixture
 
 
-async def listening(depot: Depot) -> int:
+async def listening(stores: StoreFixture) -> int:
     """Connections that have subscribed to something."""
-    return len(await depot.redis.client_list(_type="pubsub"))
+    return len(await stores.redis.client_list(_type="pubsub"))
 
 
-async def subscribed(depot: Depot) -> set[str]:
+async def subscribed(stores: StoreFixture) -> set[str]:
     """The tasks that somebody in Redis's view follows."""
-    channels = await depot.redis.pubsub_channels()
-    return {task_id for task_id in (depot.keys.task_of(channel.decode()) for channel in channels) if task_id}
+    channels = await stores.redis.pubsub_channels()
+    return {task_id for task_id in (stores.keys.task_of(channel.decode()) for channel in channels) if task_id}
 
 
-async def until_subscribed(depot: Depot, *task_ids: str) -> None:
+async def until_subscribed(stores: StoreFixture, *task_ids: str) -> None:
     with fail_after(5):
-        while await subscribed(depot) != set(task_ids):
+        while await subscribed(stores) != set(task_ids):
             await sleep(0.005)
 
 
 @asynccontextmanager
-async def following(feed: Feed, *task_ids: str) -> AsyncIterator[Subscription]:
+async def following(feed: TaskFeed, *task_ids: str) -> AsyncIterator[Subscription]:
     """A follower that has heard what it hears at the beginning; every wait in a test is bounded."""
     async with feed.follow(*task_ids) as subscription:
         heard: set[str] = set()
@@ -58,55 +58,55 @@ async def silent(subscription: Subscription) -> bool:
     return False
 
 
-async def test_a_follower_hears_once_when_it_begins_and_then_of_every_event(depot: Depot) -> None:
-    task_id = await depot.create()
-    async with following(depot.store.feed, task_id) as follower:
+async def test_a_follower_hears_once_when_it_begins_and_then_of_every_event(stores: StoreFixture) -> None:
+    task_id = await stores.create()
+    async with following(stores.store.feed, task_id) as follower:
         assert await silent(follower)
 
-        claimed = await depot.take(task_id)
+        claimed = await stores.take(task_id)
         assert await heard(follower) == [task_id]
 
-        await depot.finish(claimed)
+        await stores.finish(claimed)
         assert await heard(follower) == [task_id]
 
 
-async def test_a_follower_hears_only_of_its_own_tasks(depot: Depot) -> None:
-    mine, other = await depot.create(), await depot.create()
-    async with following(depot.store.feed, mine) as follower, following(depot.store.feed, other):
-        await depot.take(other)
+async def test_a_follower_hears_only_of_its_own_tasks(stores: StoreFixture) -> None:
+    mine, other = await stores.create(), await stores.create()
+    async with following(stores.store.feed, mine) as follower, following(stores.store.feed, other):
+        await stores.take(other)
         assert await silent(follower)
 
 
-async def test_a_follower_of_many_tasks_hears_each_once_however_much_happened(depot: Depot) -> None:
-    first, second = await depot.create(), await depot.create()
+async def test_a_follower_of_many_tasks_hears_each_once_however_much_happened(stores: StoreFixture) -> None:
+    first, second = await stores.create(), await stores.create()
     async with (
-        following(depot.store.feed, first, second, first) as follower,
-        following(depot.store.feed, first) as pace,
+        following(stores.store.feed, first, second, first) as follower,
+        following(stores.store.feed, first) as pace,
     ):
-        await depot.finish(await depot.take(second))
-        await depot.take(first)
+        await stores.finish(await stores.take(second))
+        await stores.take(first)
         await heard(pace)
 
         assert sorted(await heard(follower)) == sorted([first, second])
 
 
-async def test_any_number_of_followers_share_one_connection(depot: Depot) -> None:
-    ids = [await depot.create() for _ in range(20)]
+async def test_any_number_of_followers_share_one_connection(stores: StoreFixture) -> None:
+    ids = [await stores.create() for _ in range(20)]
     async with AsyncExitStack() as stack:
-        followers = [await stack.enter_async_context(following(depot.store.feed, task_id)) for task_id in ids * 5]
+        followers = [await stack.enter_async_context(following(stores.store.feed, task_id)) for task_id in ids * 5]
 
-        assert await listening(depot) == 1
-        await depot.claim(room=20)
+        assert await listening(stores) == 1
+        await stores.claim(room=20)
         assert [await heard(follower) for follower in followers] == [[task_id] for task_id in ids * 5]
 
 
-async def test_followers_that_begin_together_all_hear(depot: Depot) -> None:
+async def test_followers_that_begin_together_all_hear(stores: StoreFixture) -> None:
     """The first opens the connection; the others must not fall into the time that takes."""
-    ids = [await depot.create() for _ in range(10)]
+    ids = [await stores.create() for _ in range(10)]
     gate = asyncio.Barrier(len(ids) + 1)
 
     async def follow(task_id: str) -> None:
-        async with following(depot.store.feed, task_id) as follower:
+        async with following(stores.store.feed, task_id) as follower:
             await gate.wait()
             assert await heard(follower) == [task_id]
 
@@ -115,126 +115,128 @@ async def test_followers_that_begin_together_all_hear(depot: Depot) -> None:
             for task_id in ids:
                 group.create_task(follow(task_id))
             await gate.wait()
-            await depot.claim(room=10)
+            await stores.claim(room=10)
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_follower_that_begins_while_the_connection_is_made_hears(depot: Depot, turns: int) -> None:
+async def test_a_follower_that_begins_while_the_connection_is_made_hears(stores: StoreFixture, turns: int) -> None:
     """Whatever the connection was doing just then."""
-    first, second = await depot.create(), await depot.create()
-    async with depot.store.feed.follow(first):
+    first, second = await stores.create(), await stores.create()
+    async with stores.store.feed.follow(first):
         for _ in range(turns):
             await asyncio.sleep(0)
-        async with following(depot.store.feed, second) as follower:
-            await until_subscribed(depot, first, second)
-            await depot.take(second)
+        async with following(stores.store.feed, second) as follower:
+            await until_subscribed(stores, first, second)
+            await stores.take(second)
             assert await heard(follower) == [second]
 
 
-async def test_who_leaves_is_unsubscribed_with_the_last_follower(depot: Depot) -> None:
-    task_id, other = await depot.create(), await depot.create()
-    async with following(depot.store.feed, other):
-        async with following(depot.store.feed, task_id) as stays:
-            async with following(depot.store.feed, task_id):
-                await until_subscribed(depot, task_id, other)
-            await depot.take(task_id)
+async def test_who_leaves_is_unsubscribed_with_the_last_follower(stores: StoreFixture) -> None:
+    task_id, other = await stores.create(), await stores.create()
+    async with following(stores.store.feed, other):
+        async with following(stores.store.feed, task_id) as stays:
+            async with following(stores.store.feed, task_id):
+                await until_subscribed(stores, task_id, other)
+            await stores.take(task_id)
             assert await heard(stays) == [task_id]
-            assert await subscribed(depot) == {task_id, other}
-        await until_subscribed(depot, other)
-    await until_subscribed(depot)
+            assert await subscribed(stores) == {task_id, other}
+        await until_subscribed(stores, other)
+    await until_subscribed(stores)
 
 
-async def test_who_leaves_while_the_connection_is_made_is_not_kept(depot: Depot) -> None:
-    async with depot.store.feed.follow("stays"):
-        async with depot.store.feed.follow("leaves"):
+async def test_who_leaves_while_the_connection_is_made_is_not_kept(stores: StoreFixture) -> None:
+    async with stores.store.feed.follow("stays"):
+        async with stores.store.feed.follow("leaves"):
             pass
-        await until_subscribed(depot, "stays")
+        await until_subscribed(stores, "stays")
 
 
-async def test_coming_and_going_in_any_order_keeps_those_who_are_there_listening(depot: Depot) -> None:
-    task_id = await depot.create()
-    async with depot.store.feed.follow(await depot.create()):
+async def test_coming_and_going_in_any_order_keeps_those_who_are_there_listening(stores: StoreFixture) -> None:
+    task_id = await stores.create()
+    async with stores.store.feed.follow(await stores.create()):
         for _ in range(200):
             async with AsyncExitStack() as stack:
-                await stack.enter_async_context(depot.store.feed.follow(task_id))
+                await stack.enter_async_context(stores.store.feed.follow(task_id))
                 leaving = asyncio.create_task(stack.pop_all().aclose())
-                async with depot.store.feed.follow(task_id):
+                async with stores.store.feed.follow(task_id):
                     await leaving
-        async with following(depot.store.feed, task_id) as follower:
-            await depot.take(task_id)
+        async with following(stores.store.feed, task_id) as follower:
+            await stores.take(task_id)
             assert await heard(follower) == [task_id]
 
 
-async def follow_to_the_end(depot: Depot, task_id: str) -> str:
+async def follow_to_the_end(stores: StoreFixture, task_id: str) -> str:
     """What a server does: look, wait for news, look again."""
-    async with depot.store.feed.follow(task_id) as follower:
-        while (view := await depot.store.look(task_id, OWNER)).record.status not in TERMINAL:
+    async with stores.store.feed.follow(task_id) as follower:
+        while (view := await stores.store.look(task_id, OWNER)).record.status not in TERMINAL:
             await follower.news()
         return view.record.status.value
 
 
-async def test_no_end_falls_between_the_first_look_and_the_subscription(depot: Depot) -> None:
+async def test_no_end_falls_between_the_first_look_and_the_subscription(stores: StoreFixture) -> None:
     """Hammered: each follower begins while its task is being finished."""
-    ids = [await depot.create() for _ in range(200)]
+    ids = [await stores.create() for _ in range(200)]
 
     async def run(task_id: str) -> None:
-        await depot.finish(await depot.take(task_id))
+        await stores.finish(await stores.take(task_id))
 
     with fail_after(20):
         for batch in (ids[at : at + 20] for at in range(0, 200, 20)):
-            ends = [follow_to_the_end(depot, task_id) for task_id in batch]
+            ends = [follow_to_the_end(stores, task_id) for task_id in batch]
             said = await asyncio.gather(*ends, *map(run, batch))
             assert said[:20] == ["completed"] * 20
 
 
-async def test_followers_are_woken_when_their_connection_was_killed(depot: Depot) -> None:
+async def test_followers_are_woken_when_their_connection_was_killed(stores: StoreFixture) -> None:
     """They cannot know what they missed, so they must look."""
-    task_id = await depot.create()
-    async with following(depot.store.feed, task_id) as follower:
-        await depot.redis.client_kill_filter(_type="pubsub")
-        claimed = await depot.take(task_id)
+    task_id = await stores.create()
+    async with following(stores.store.feed, task_id) as follower:
+        await stores.redis.client_kill_filter(_type="pubsub")
+        claimed = await stores.take(task_id)
 
         assert await heard(follower) == [task_id]
 
-        await until_subscribed(depot, task_id)
+        await until_subscribed(stores, task_id)
         with fail_after(5):
             while not await silent(follower):
                 pass
-        await depot.finish(claimed)
+        await stores.finish(claimed)
         assert await heard(follower) == [task_id]
-        assert await listening(depot) == 1
+        assert await listening(stores) == 1
 
 
-async def test_no_end_is_missed_while_the_connection_is_killed_again_and_again(depot: Depot) -> None:
-    ids = [await depot.create() for _ in range(60)]
+async def test_no_end_is_missed_while_the_connection_is_killed_again_and_again(stores: StoreFixture) -> None:
+    ids = [await stores.create() for _ in range(60)]
     done = asyncio.Event()
 
     async def kill() -> None:
         while not done.is_set():
-            await depot.redis.client_kill_filter(_type="pubsub")
+            await stores.redis.client_kill_filter(_type="pubsub")
             await sleep(0.02)
 
     async def run(task_id: str) -> None:
-        await depot.finish(await depot.take(task_id))
+        await stores.finish(await stores.take(task_id))
 
     killer = asyncio.create_task(kill())
     try:
         with fail_after(30):
             for batch in (ids[at : at + 10] for at in range(0, 60, 10)):
-                said = await asyncio.gather(*(follow_to_the_end(depot, task_id) for task_id in batch), *map(run, batch))
+                said = await asyncio.gather(
+                    *(follow_to_the_end(stores, task_id) for task_id in batch), *map(run, batch)
+                )
                 assert said[:10] == ["completed"] * 10
     finally:
         done.set()
         await killer
 
 
-async def test_a_closed_feed_leaves_no_connection(depot: Depot) -> None:
-    feed = Feed(depot.settings, depot.keys)
-    async with feed, following(feed, await depot.create()):
-        assert await listening(depot) == 1
+async def test_a_closed_feed_leaves_no_connection(stores: StoreFixture) -> None:
+    feed = TaskFeed(stores.settings, stores.keys)
+    async with feed, following(feed, await stores.create()):
+        assert await listening(stores) == 1
 
     with fail_after(5):
-        while await listening(depot):
+        while await listening(stores):
             await sleep(0.005)
 
 
@@ -266,14 +268,14 @@ async def door_that_opens_late(socket: str) -> AsyncIterator[str]:
             caller.close()
 
 
-async def test_a_line_that_gets_no_answer_is_opened_again(depot: Depot) -> None:
+async def test_a_line_that_gets_no_answer_is_opened_again(stores: StoreFixture) -> None:
     """A connection to a host that has vanished would otherwise be waited on for ever."""
-    task_id = await depot.create()
-    path = (depot.settings.redis_url or "").removeprefix("unix://").split("?")[0]
+    task_id = await stores.create()
+    path = (stores.settings.redis_url or "").removeprefix("unix://").split("?")[0]
     async with door_that_opens_late(path) as url:
-        late = depot.with_settings(redis_url=url, command_timeout=0.2)
+        late = stores.with_settings(redis_url=url, command_timeout=0.2)
         async with late.store.feed, following(late.store.feed, task_id) as follower:
-            await depot.take(task_id)
+            await stores.take(task_id)
             assert await heard(follower) == [task_id]
 
 
@@ -281,27 +283,27 @@ async def test_a_line_that_was_refused_is_opened_once_it_may_be() -> None:
     """Somebody gives the user the right to subscribe; nobody has to restart anything."""
     with PrivateRedis() as server:
         async with Redis.from_url(server.url) as redis:
-            depot = Depot(redis, StoreSettings(redis_url=server.url))
-            task_id = await depot.create()
+            stores = StoreFixture(redis, StoreSettings(redis_url=server.url))
+            task_id = await stores.create()
             await redis.execute_command("ACL", "SETUSER", "default", "resetchannels")
-            async with depot.store.feed, depot.store.feed.follow(task_id) as follower:
-                await depot.store.ping()
+            async with stores.store.feed, stores.store.feed.follow(task_id) as follower:
+                await stores.store.ping()
                 await redis.execute_command("ACL", "SETUSER", "default", "allchannels")
                 assert await heard(follower) == [task_id]
 
 
-async def test_who_comes_or_goes_while_the_connection_is_being_closed_is_not_told_of_it(depot: Depot) -> None:
+async def test_who_comes_or_goes_while_the_connection_is_being_closed_is_not_told_of_it(stores: StoreFixture) -> None:
     done = asyncio.Event()
 
     async def kill() -> None:
         for _ in range(30):
-            while not await depot.redis.client_kill_filter(_type="pubsub"):
+            while not await stores.redis.client_kill_filter(_type="pubsub"):
                 await asyncio.sleep(0)
         done.set()
 
     async def come_and_go(task_id: str) -> None:
         while not done.is_set():
-            async with depot.store.feed.follow(task_id):
+            async with stores.store.feed.follow(task_id):
                 await asyncio.sleep(0)
 
     with fail_after(30):

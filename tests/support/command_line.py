@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-__all__ = ["PATIENCE", "SERVER", "Household", "Screen", "eventually", "is_ready"]
+__all__ = ["PATIENCE", "SERVER", "CommandLine", "Screen", "eventually", "is_ready"]
 
 PATIENCE = 50.0
 """Seconds, for a machine that runs much else."""
@@ -111,7 +111,7 @@ def is_ready(port: int) -> bool:
 
 
 @dataclass
-class Household:
+class CommandLine:
     """A working directory with a server file and a data directory, and every process that has them.
 
     As a context it ends whatever is left.
@@ -236,7 +236,7 @@ class Started:
 class Screen:
     """A command in a terminal of its own: reads what it shows, types, and presses Ctrl-C."""
 
-    def __init__(self, household: Household, words: Sequence[str]) -> None:
+    def __init__(self, household: CommandLine, words: Sequence[str]) -> None:
         command = household.command(*words)
         environment = household.environment | {"TERM": "xterm"}
         self.pid, self._terminal = pty.fork()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["MOMENT", "Line"]
+__all__ = ["MOMENT", "OrderingModel"]
 
 MOMENT = 1e12
 """Scores of a queue from here on are times."""
@@ -11,7 +11,7 @@ HEAD_START = 100
 
 
 @dataclass
-class Line:
+class OrderingModel:
     """Places in one line, fair between principals; lower is sooner."""
 
     served: float = 0

@@ -18,7 +18,7 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.invariants import Found, read_redis
 
-__all__ = ["DONE", "OWNER", "STRANGER", "Depot", "question"]
+__all__ = ["DONE", "OWNER", "STRANGER", "StoreFixture", "question"]
 
 OWNER = principal_of("https://issuer.example", "desktop", "ann")
 STRANGER = principal_of("https://issuer.example", "desktop", "bob")
@@ -30,7 +30,7 @@ def question(number: int, text: str = "sure?") -> Question:
     return Question(f"input-{number}", f"digest of {text}", {"message": text})
 
 
-class Depot:
+class StoreFixture:
     """`ann` and `bob` are workers; `store` is what a server has."""
 
     def __init__(self, redis: Redis, settings: StoreSettings) -> None:
@@ -41,9 +41,9 @@ class Depot:
         self.ann = ClaimStore(redis, settings, "ann")
         self.bob = ClaimStore(redis, settings, "bob")
 
-    def with_settings(self, **changes: Any) -> "Depot":
+    def with_settings(self, **changes: Any) -> "StoreFixture":
         """Another process on the same Redis, configured otherwise."""
-        return Depot(self.redis, StoreSettings(**{**self.settings.model_dump(), **changes}))
+        return StoreFixture(self.redis, StoreSettings(**{**self.settings.model_dump(), **changes}))
 
     def task(self, *, arguments: dict[str, Any] | None = None, **changes: Any) -> NewTask:
         """A task that is not stored yet."""

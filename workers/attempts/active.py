@@ -12,7 +12,7 @@ from typing import Any
 
 from taskmill.engine.context import TaskContext
 
-__all__ = ["Held", "HeldTask", "Stop"]
+__all__ = ["ActiveTask", "ActiveTasks", "Stop"]
 
 _LOOKS = 30
 """How often in a lease a task looks whether it was renewed, where it has to wait for that."""
@@ -33,7 +33,7 @@ class Stop(StrEnum):
     """The task must have ended by now."""
 
 
-class HeldTask:
+class ActiveTask:
     """One attempt under way."""
 
     def __init__(self, task_id: str, fence: int, name: str = "", *, lease: float) -> None:
@@ -90,16 +90,16 @@ class HeldTask:
                 raise asyncio.CancelledError  # it may be a thread that waits, and nothing else would end that
 
 
-class Held:
+class ActiveTasks:
     """Every attempt of this process by task id."""
 
     def __init__(self, lease: float) -> None:
         """`lease`: seconds that a claim or a renewal is good for."""
         self.lease = lease
         self._lock = threading.Lock()
-        self._tasks: dict[str, HeldTask] = {}
+        self._tasks: dict[str, ActiveTask] = {}
 
-    def add(self, task: HeldTask) -> None:
+    def add(self, task: ActiveTask) -> None:
         """Note a new attempt. An older one of the same task, whose lease lapsed unseen, is stopped."""
         with self._lock:
             older, self._tasks[task.id] = self._tasks.get(task.id), task
@@ -113,7 +113,7 @@ class Held:
             if held is not None and held.fence == fence:
                 del self._tasks[task_id]
 
-    def find(self, task_id: str) -> HeldTask | None:
+    def find(self, task_id: str) -> ActiveTask | None:
         """The attempt at a task, None if this process has none."""
         with self._lock:
             return self._tasks.get(task_id)
@@ -131,7 +131,7 @@ class Held:
                 if task is not None and task.fence == fence:
                     task.renewed_at = at
 
-    def all(self) -> list[HeldTask]:
+    def all(self) -> list[ActiveTask]:
         """Every attempt."""
         with self._lock:
             return list(self._tasks.values())

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from taskmill.engine.context import Outlet, TaskContext
+from taskmill.engine.context import OutputPort, TaskContext
 from taskmill.engine.errors import SealBroken
 from taskmill.engine.outcome import Broke, Fault, Outcome
 from taskmill.engine.policy import TaskConfig
@@ -21,12 +21,12 @@ from taskmill.engine.ports import Toolbox
 from taskmill.engine.record import Progress
 from taskmill.store.claims.claims import Claimed, ClaimStore
 from taskmill.store.claims.journal import JournalStore
-from taskmill.workers.attempts.active import Held, HeldTask, Stop
+from taskmill.workers.attempts.active import ActiveTask, ActiveTasks, Stop
 from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
-from taskmill.workers.attempts.endings import Ended, judge
+from taskmill.workers.attempts.endings import Ended, decide
 from taskmill.workers.attempts.journal import Journal
-from taskmill.workers.attempts.limits import Standing
-from taskmill.workers.attempts.progress import ProgressBoard
+from taskmill.workers.attempts.limits import AttemptLimits
+from taskmill.workers.attempts.progress import ProgressWriter
 from taskmill.workers.attempts.questions import Questions
 from taskmill.workers.attempts.slots import Slots
 
@@ -48,10 +48,10 @@ class Attempt:
         toolbox: Toolbox,
         store: ClaimStore,
         journals: JournalStore,
-        held: Held,
-        board: ProgressBoard,
+        held: ActiveTasks,
+        board: ProgressWriter,
         slots: Slots,
-        outlet: Outlet | None = None,
+        outlet: OutputPort | None = None,
     ) -> None:
         """It has a place of `slots`, and gives it up at its end."""
         self._claimed = claimed
@@ -62,12 +62,12 @@ class Attempt:
         self._board = board
         self._outlet = outlet
         self._slots = slots
-        self._standing: Standing | None = None
+        self._standing: AttemptLimits | None = None
         self._over: Callable[[Ending | None], None] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._leaving = False
         self._stopped_for: Stop | None = None
-        self._task = HeldTask(claimed.id, claimed.fence, claimed.tool, lease=held.lease)
+        self._task = ActiveTask(claimed.id, claimed.fence, claimed.tool, lease=held.lease)
         self._started = monotonic()
         held.add(self._task)
 
@@ -136,7 +136,7 @@ class Attempt:
     def _judged(self, policy: TaskConfig, ended: Ended) -> Ending | None:
         claimed = self._claimed
         left = None if claimed.time_left is None else claimed.time_left - timedelta(seconds=monotonic() - self._started)
-        return judge(claimed, policy, self._toolbox, ended, left)
+        return decide(claimed, policy, self._toolbox, ended, left)
 
     async def _call(self, policy: TaskConfig, payload: Mapping[str, Any]) -> Ended:
         """Run the tool until it ends, its time is up, or it is told to stop."""
@@ -163,7 +163,7 @@ class Attempt:
         ended = await self._guarded(payload, context)
         return self._stopped_for or ended
 
-    def _interrupt(self, policy: TaskConfig, standing: Standing, why: Stop) -> None:
+    def _interrupt(self, policy: TaskConfig, standing: AttemptLimits, why: Stop) -> None:
         """Cancel the tool; one that does not stop is left behind."""
         if why is Stop.DRAIN and standing.asks:
             why = Stop.PARK
@@ -178,9 +178,9 @@ class Attempt:
                 log.warning("tool.does_not_stop", tool=self._claimed.tool)
                 self._end(self._judged(policy, why))
 
-    def _stand(self, policy: TaskConfig) -> Standing:
+    def _stand(self, policy: TaskConfig) -> AttemptLimits:
         limit, parks, left = policy.run_limit, policy.parked_after, self._claimed.time_left
-        self._standing = standing = Standing(
+        self._standing = standing = AttemptLimits(
             self._task,
             self._slots,
             run_limit=limit.total_seconds() if limit else None,

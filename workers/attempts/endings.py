@@ -25,7 +25,7 @@ from taskmill.store.claims.claims import Claimed
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
 
-__all__ = ["Ended", "judge"]
+__all__ = ["Ended", "decide"]
 
 log = structlog.get_logger()
 _AUTHORS: dict[type[AuthorError], Fault] = {
@@ -45,7 +45,7 @@ Ended = Outcome | BaseException | Stop
 """How a tool's run ended: by itself, by what it raised, or because it was told to stop."""
 
 
-def judge(
+def decide(
     claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, ended: Ended, left: timedelta | None = None
 ) -> Ending | None:
     """The ending of the attempt; None when its word no longer counts. `left`: until the task must have ended."""

@@ -11,8 +11,8 @@ from taskmill.engine.replay import Entry, Replay
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.store.claims.claims import Claimed, Question
 from taskmill.store.claims.journal import JournalStore, Recorded
-from taskmill.workers.attempts.active import HeldTask
-from taskmill.workers.attempts.limits import Standing
+from taskmill.workers.attempts.active import ActiveTask
+from taskmill.workers.attempts.limits import AttemptLimits
 
 __all__ = ["Journal"]
 
@@ -24,7 +24,7 @@ _NO_STATE = "{}"
 class Journal:
     """Of one attempt. Call `open` before the tool starts."""
 
-    def __init__(self, store: JournalStore, claimed: Claimed, task: HeldTask, standing: Standing) -> None:
+    def __init__(self, store: JournalStore, claimed: Claimed, task: ActiveTask, standing: AttemptLimits) -> None:
         self._store = store
         self._claimed = claimed
         self._task = task

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from taskmill.workers.attempts.active import HeldTask, Stop
+from taskmill.workers.attempts.active import ActiveTask, Stop
 from taskmill.workers.attempts.slots import Slots
 
-__all__ = ["Standing"]
+__all__ = ["AttemptLimits"]
 
 
-class Standing:
+class AttemptLimits:
     """Of one attempt that has a place. All times are seconds, None = for ever."""
 
     def __init__(
         self,
-        task: HeldTask,
+        task: ActiveTask,
         slots: Slots,
         *,
         run_limit: float | None,

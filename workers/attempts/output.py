@@ -11,13 +11,13 @@ from typing import Any
 
 from taskmill.engine.artifact import Artifact
 from taskmill.store.artifacts.artifacts import ArtifactStore
-from taskmill.store.connection.retry import patiently
+from taskmill.store.connection.retry import until_available
 from taskmill.store.tasks.output import OutputStore
 
-__all__ = ["AttemptOutlet"]
+__all__ = ["AttemptOutput"]
 
 
-class AttemptOutlet:
+class AttemptOutput:
     """The outlet of one attempt."""
 
     def __init__(
@@ -39,7 +39,9 @@ class AttemptOutlet:
         """
         packed = self._output.pack(self._task_id, chunk)
         async with self._turn:
-            await patiently(partial(self._output.add, self._task_id, self._fence, [packed], turn=secrets.token_hex(8)))
+            await until_available(
+                partial(self._output.add, self._task_id, self._fence, [packed], turn=secrets.token_hex(8))
+            )
 
     async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
         """Keep a file.

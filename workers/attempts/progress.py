@@ -12,14 +12,14 @@ from time import monotonic
 from taskmill.engine.errors import OperatorError
 from taskmill.engine.record import Progress
 
-__all__ = ["ProgressBoard", "Report"]
+__all__ = ["ProgressWriter", "Report"]
 
 Report = tuple[str, int, Progress]
 """Task id, fence, what was said."""
 _INTERVAL = 0.05
 
 
-class ProgressBoard:
+class ProgressWriter:
     """A background service: start, stop. `post` may be called from any thread and never waits."""
 
     def __init__(self, write: Callable[[Sequence[Report]], Awaitable[None]]) -> None:

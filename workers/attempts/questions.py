@@ -10,10 +10,10 @@ from typing import Any
 
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.claims.claims import ClaimStore, Question
-from taskmill.store.connection.retry import patiently
-from taskmill.workers.attempts.active import HeldTask
+from taskmill.store.connection.retry import until_available
+from taskmill.workers.attempts.active import ActiveTask
 from taskmill.workers.attempts.journal import Journal
-from taskmill.workers.attempts.limits import Standing
+from taskmill.workers.attempts.limits import AttemptLimits
 
 __all__ = ["Questions"]
 
@@ -24,7 +24,7 @@ _LOOK_AGAIN = 5.0
 class Questions:
     """The asker of one attempt."""
 
-    def __init__(self, store: ClaimStore, task: HeldTask, standing: Standing, journal: Journal) -> None:
+    def __init__(self, store: ClaimStore, task: ActiveTask, standing: AttemptLimits, journal: Journal) -> None:
         self._store = store
         self._task = task
         self._standing = standing
@@ -59,7 +59,7 @@ class Questions:
                     answers[at] = answer
 
     async def _put(self, questions: list[Question]) -> list[dict[str, Any] | None]:
-        return await patiently(lambda: self._store.ask(self._task.id, self._task.fence, questions))
+        return await until_available(lambda: self._store.ask(self._task.id, self._task.fence, questions))
 
     async def _stirred(self, seen: int) -> None:
         with suppress(TimeoutError):

@@ -12,14 +12,14 @@ from typing import Any
 from taskmill.engine.context import TaskContext
 from taskmill.workers.isolation.messages import Message, frame, read_frame, told
 
-__all__ = ["Visit"]
+__all__ = ["IsolatedAttempt"]
 
 
 class _StepFailed(Exception):
     """The step raised there; the tool has the exception, and this side only must not record a result."""
 
 
-class Visit:
+class IsolatedAttempt:
     """One attempt there: what its tool asks of the worker, and how it ends."""
 
     def __init__(self, writer: asyncio.StreamWriter, context: TaskContext) -> None:

@@ -17,10 +17,10 @@ import structlog
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import MemoryExceeded, ProcessDied, ServerLoadError
 from taskmill.engine.outcome import Outcome, outcome_from_json
-from taskmill.workers.isolation.attempt import Visit
+from taskmill.workers.isolation.attempt import IsolatedAttempt
 from taskmill.workers.isolation.messages import Message, exception_of, frame, read_frame
 
-__all__ = ["Cell"]
+__all__ = ["ToolProcess"]
 
 log = structlog.get_logger()
 _PATIENCE = 0.3
@@ -32,7 +32,7 @@ _LOOK_EVERY = 0.05
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Cell:
+class ToolProcess:
     """A child process, from `open` to `kill`."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Cell:
         self._stopped = False
 
     @classmethod
-    async def open(cls, command: Sequence[str]) -> "Cell":
+    async def open(cls, command: Sequence[str]) -> "ToolProcess":
         """Start the process; returns when it has loaded the server.
 
         Raises:
@@ -86,7 +86,7 @@ class Cell:
             ProcessDied, MemoryExceeded: the process is gone.
             BaseException: whatever the tool raised.
         """
-        visit = Visit(self._writer, context)
+        visit = IsolatedAttempt(self._writer, context)
         reading = asyncio.create_task(visit.read_all(self._reader))
         watching = asyncio.create_task(self._watch(memory_limit)) if memory_limit else None
         try:
@@ -138,7 +138,7 @@ class Cell:
             raise _too_much(tool, memory_limit) from crash
         raise crash
 
-    async def _calm(self, visit: Visit) -> None:
+    async def _calm(self, visit: IsolatedAttempt) -> None:
         """Let a cancelled tool unwind; one that does not loses its process."""
         self._say({"cancel": True})
         try:

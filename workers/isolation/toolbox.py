@@ -16,9 +16,9 @@ from taskmill.engine.errors import ServerLoadError
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox, ToolSource
-from taskmill.workers.isolation.process import Cell
+from taskmill.workers.isolation.process import ToolProcess
 
-__all__ = ["Isolating"]
+__all__ = ["IsolatingTools"]
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ _CELL = "taskmill.cli.isolated.main"
 """The program of such a process; it is started, never imported here."""
 
 
-class Isolating:
+class IsolatingTools:
     """A tool source whose isolated tools run in processes of their own, which load the same server."""
 
     def __init__(self, source: ToolSource) -> None:
@@ -51,17 +51,17 @@ class Isolating:
                     "A tool has isolation='process', but no other process can load this server: "
                     "make it an object at the top level of a module."
                 )
-            async with _Cells([sys.executable, "-m", _CELL, target]) as cells:
+            async with _WarmProcesses([sys.executable, "-m", _CELL, target]) as cells:
                 yield _IsolatingToolbox(inside, cells)
 
 
-class _Cells(AbstractAsyncContextManager["_Cells"]):
+class _WarmProcesses(AbstractAsyncContextManager["_WarmProcesses"]):
     """The processes: as many as there are attempts, kept for the next ones while they are healthy."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
-        self._idle: list[Cell] = []
-        self._all: set[Cell] = set()
+        self._idle: list[ToolProcess] = []
+        self._all: set[ToolProcess] = set()
         self._warming: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,7 +86,7 @@ class _Cells(AbstractAsyncContextManager["_Cells"]):
             else:
                 self._all.discard(cell)
 
-    async def _take(self) -> Cell:
+    async def _take(self) -> ToolProcess:
         while self._idle:
             cell = self._idle.pop()
             if cell.is_healthy:
@@ -98,8 +98,8 @@ class _Cells(AbstractAsyncContextManager["_Cells"]):
             return await self._take()
         return await self._open()
 
-    async def _open(self) -> Cell:
-        cell = await Cell.open(self._command)
+    async def _open(self) -> ToolProcess:
+        cell = await ToolProcess.open(self._command)
         self._all.add(cell)
         return cell
 
@@ -114,7 +114,7 @@ class _Cells(AbstractAsyncContextManager["_Cells"]):
 class _IsolatingToolbox:
     """The worker's toolbox, whose isolated tools run elsewhere."""
 
-    def __init__(self, inside: Toolbox, cells: _Cells) -> None:
+    def __init__(self, inside: Toolbox, cells: _WarmProcesses) -> None:
         self._inside = inside
         self._cells = cells
         self.policy: Callable[[str], TaskConfig | None] = inside.policy

@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 
 from taskmill.engine.errors import StoreUnavailable
-from taskmill.store.claims.heartbeat import Presence
-from taskmill.workers.attempts.active import Held, Stop
+from taskmill.store.claims.heartbeat import Heartbeat
+from taskmill.workers.attempts.active import ActiveTasks, Stop
 
 __all__ = ["LeaseKeeper"]
 
@@ -26,7 +26,9 @@ _OUTAGE_PAUSE = 0.5
 class LeaseKeeper:
     """A background service: start, stop."""
 
-    def __init__(self, presence: Presence, held: Held, lease: float, health: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, presence: Heartbeat, held: ActiveTasks, lease: float, health: Callable[[], Mapping[str, Any]]
+    ) -> None:
         self._presence = presence
         self._held = held
         self._every = lease / 3

@@ -11,9 +11,9 @@ from types import FrameType
 
 import structlog
 
-from taskmill.workers.attempts.active import Held
+from taskmill.workers.attempts.active import ActiveTasks
 
-__all__ = ["Pulse"]
+__all__ = ["LoopWatchdog"]
 
 log = structlog.get_logger()
 _BEAT = 0.25
@@ -22,10 +22,10 @@ _PATIENCE = 1.0
 """Seconds without one after which the log says so; then after twice as many, and so on."""
 
 
-class Pulse:
+class LoopWatchdog:
     """A background service: start, stop."""
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: ActiveTasks) -> None:
         self._held = held
         self._last = monotonic()
         self._stopping = threading.Event()

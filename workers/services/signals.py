@@ -7,9 +7,9 @@ looks again when the line is back.
 import structlog
 
 from taskmill.store.formats.keys import Keys
-from taskmill.store.pubsub.subscriber import Line
+from taskmill.store.pubsub.subscriber import Subscriber
 from taskmill.store.settings import StoreSettings
-from taskmill.workers.attempts.active import Held, Stop
+from taskmill.workers.attempts.active import ActiveTasks, Stop
 
 __all__ = ["SignalListener"]
 
@@ -19,10 +19,10 @@ log = structlog.get_logger()
 class SignalListener:
     """A background service: start, stop."""
 
-    def __init__(self, settings: StoreSettings, keys: Keys, held: Held, *, worker: str) -> None:
+    def __init__(self, settings: StoreSettings, keys: Keys, held: ActiveTasks, *, worker: str) -> None:
         channel = keys.signal(worker)
         self._held = held
-        self._line = Line(settings, lambda: [channel], self._hear)
+        self._line = Subscriber(settings, lambda: [channel], self._hear)
 
     def start(self) -> None:
         """Start listening."""
