@@ -6,7 +6,7 @@ Only data; who keeps the bytes is `store/`, who serves them `server/`.
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ARTIFACT_URI", "OUTPUT_URI", "Artifact", "Chunk", "artifact_uri", "output_uri"]
+__all__ = ["ARTIFACT_URI", "OUTPUT_URI", "Artifact", "Chunk", "artifact_uri"]
 
 ARTIFACT_URI = "taskmill://artifact/"
 OUTPUT_URI = "taskmill://task/"
@@ -55,8 +55,3 @@ class Chunk:
 def artifact_uri(artifact_id: str) -> str:
     """The resource of an artifact."""
     return ARTIFACT_URI + artifact_id
-
-
-def output_uri(task_id: str) -> str:
-    """The resource of what a task has put out."""
-    return f"{OUTPUT_URI}{task_id}/output"

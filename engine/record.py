@@ -132,11 +132,6 @@ class TaskRecord:
     """Starts of the lane: `n/ms`, or `n/ms/start` where nothing else counts."""
 
     @property
-    def is_parked(self) -> bool:
-        """True while it waits for answers and no worker holds it in memory."""
-        return self.status is Status.INPUT_REQUIRED and self.worker is None
-
-    @property
     def is_terminal(self) -> bool:
         """True once nothing can change any more."""
         return self.status in TERMINAL

@@ -1,14 +1,13 @@
 """The states of a task and the one table of moves between them.
 
-Everybody else asks this table: the pure lifecycle, and the store, which hands "allowed from" to its scripts as an
-argument. Wire words of any protocol revision must not appear here.
+All other code asks this table: the pure lifecycle, and the store. Words of any protocol revision must not appear here.
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-__all__ = ["LEGAL_MOVES", "TERMINAL", "Move", "Status", "allowed_from"]
+__all__ = ["LEGAL_MOVES", "TERMINAL", "Move", "Status"]
 
 
 class Status(StrEnum):
@@ -75,8 +74,3 @@ LEGAL_MOVES: Mapping[Move, tuple[frozenset[Status], Status | None]] = MappingPro
     }
 )
 """move -> (states it may start from, state it leads to; None = the state stays)."""
-
-
-def allowed_from(move: Move) -> tuple[str, ...]:
-    """The states from which `move` is legal, sorted, as plain strings."""
-    return tuple(sorted(status.value for status in LEGAL_MOVES[move][0]))

@@ -17,7 +17,7 @@ from taskmill.engine.ports import ToolSource
 from taskmill.store.formats.keys import Keys
 from taskmill.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
 from taskmill.workers.attempts.active import Stop
-from taskmill.workers.attempts.ending import Ending
+from taskmill.workers.attempts.endings import Ending
 from taskmill.workers.runtime import WorkerRuntime, open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 

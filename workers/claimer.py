@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from taskmill.engine.errors import OperatorError
 from taskmill.store.claims.claims import Claims
 from taskmill.store.scripts import Call
-from taskmill.workers.attempts.ending import Ending
+from taskmill.workers.attempts.endings import Ending
 from taskmill.workers.runtime import WorkerRuntime
 
 __all__ = ["NOTHING", "Claimer"]

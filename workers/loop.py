@@ -15,7 +15,7 @@ from taskmill.store.claims.claims import Claims
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.attempt import Attempt
-from taskmill.workers.attempts.ending import Ending
+from taskmill.workers.attempts.endings import Ending
 from taskmill.workers.claimer import Claimer
 from taskmill.workers.runtime import WorkerRuntime
 

@@ -26,7 +26,7 @@ from taskmill.store.scripts import Call
 from taskmill.store.tasks.output import OutputStore
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
-from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
+from taskmill.workers.attempts.endings import Ending, Finish, Park, Release
 from taskmill.workers.attempts.output import AttemptOutput
 from taskmill.workers.attempts.progress import ProgressWriter, Report
 from taskmill.workers.attempts.slots import Slots

@@ -78,7 +78,6 @@ def test_a_parked_task_has_no_worker_and_an_answer_puts_it_back_in_the_queue() -
     waiting = replace(PENDING, updated_ms=40, seq=4, fence=2, attempt=1, started_ms=20, questions=1)
 
     assert fold(history(*parked)) == replace(waiting, status=Status.INPUT_REQUIRED)
-    assert fold(history(*parked)).is_parked
     assert fold(history(*parked, (Move.WAKE, {"questions": 0}))) == replace(waiting, updated_ms=50, seq=5, questions=0)
 
 

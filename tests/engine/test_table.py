@@ -6,7 +6,7 @@ from taskmill.engine.errors import IllegalMove
 from taskmill.engine.events import FINISHING, Event
 from taskmill.engine.lifecycle import apply
 from taskmill.engine.record import TaskRecord
-from taskmill.engine.status import LEGAL_MOVES, TERMINAL, Move, Status, allowed_from
+from taskmill.engine.status import LEGAL_MOVES, TERMINAL, Move, Status
 
 P, R, I = Status.PENDING, Status.RUNNING, Status.INPUT_REQUIRED  # noqa: E741 (three columns of one table)
 OPEN, HELD = {P, R, I}, {R, I}
@@ -85,9 +85,3 @@ def test_the_finishing_moves_are_those_that_lead_to_a_terminal_state() -> None:
 def test_the_table_cannot_be_edited() -> None:
     with pytest.raises(TypeError):
         LEGAL_MOVES[Move.CANCEL] = (frozenset(Status), None)  # type: ignore[index]
-
-
-def test_allowed_from_gives_plain_sorted_words() -> None:
-    assert allowed_from(Move.CANCEL) == ("input_required", "pending", "running")
-    assert {type(word) for word in allowed_from(Move.CANCEL)} == {str}
-    assert allowed_from(Move.CREATE) == ()

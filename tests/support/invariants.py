@@ -18,11 +18,16 @@ from taskmill.engine.status import Move, Status
 from taskmill.store.formats.keys import UNEXPIRING, Keys
 from taskmill.store.formats.records import event_of, record_of
 
-__all__ = ["Checker", "Found", "broken_promises", "read_redis"]
+__all__ = ["Checker", "Found", "broken_promises", "is_parked", "read_redis"]
 
 _CLAIMS = (Move.CLAIM, Move.RECLAIM)
 _OF_OPEN_TASKS = ("inputs", "journal", "job", "in_progress", "retry")
 """Keys that an ended task no longer has."""
+
+
+def is_parked(record: TaskRecord) -> bool:
+    """True while the task waits for answers and no worker has it in memory."""
+    return record.status is Status.INPUT_REQUIRED and record.worker is None
 
 
 @dataclass
@@ -221,7 +226,7 @@ def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
         yield f"I3: {record.status} and has a result"
     if record.status is Status.PENDING and keys.in_progress(task_id) in found.values and not unreachable:
         yield "I10: pending and marked as in progress"
-    if record.is_parked and keys.in_progress(task_id) in found.values:
+    if is_parked(record) and keys.in_progress(task_id) in found.values:
         yield "I10: parked and marked as in progress"
 
 

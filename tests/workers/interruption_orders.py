@@ -15,6 +15,7 @@ from pathlib import Path
 
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import TaskView
+from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
 from tests.workers.deployment import Stage, WorkerProcess, eventually
 
@@ -133,7 +134,7 @@ class Fleet:
 
         def asks(view: TaskView) -> bool:
             is_open = list(view.questions) == [f"input-{number}"]
-            return is_open and view.record.is_parked if voyage.tool == "voyage_ashore" else is_open
+            return is_open and is_parked(view.record) if voyage.tool == "voyage_ashore" else is_open
 
         await eventually(lambda: self._stage.look(voyage.task_id), asks, within=_PATIENCE)
 

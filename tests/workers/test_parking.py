@@ -7,6 +7,7 @@ from time import monotonic
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import TaskView
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
 from tests.workers.deployment import Stage, eventually, text_of
 
@@ -20,7 +21,7 @@ async def asking(stage: Stage, task_id: str) -> TaskView:
 
 async def parked(stage: Stage, task_id: str) -> TaskView:
     """Wait until nobody holds it in memory."""
-    return await eventually(lambda: stage.look(task_id), lambda view: view.record.is_parked)
+    return await eventually(lambda: stage.look(task_id), lambda view: is_parked(view.record))
 
 
 async def answer(stage: Stage, task_id: str) -> None:
@@ -111,7 +112,7 @@ async def test_a_tool_that_works_beside_its_question_is_not_parked(stage: Stage)
     task_id = await stage.create_noted("ask_and_work", stage.gate())
     await eventually(lambda: stage.record(task_id), lambda record: (record.progress.done or 0) >= 30)
 
-    assert not (await stage.record(task_id)).is_parked
+    assert not is_parked(await stage.record(task_id))
     await answer(stage, task_id)
     stage.gate().touch()
     assert text_of(await stage.done(task_id)) == "accept at attempt 1"
@@ -148,7 +149,7 @@ async def test_a_drain_does_not_wait_for_a_task_that_waits(stage: Stage) -> None
     leaving.send(signal.SIGTERM)
 
     assert await leaving.ended(within=3) == 0
-    assert (await stage.record(task_id)).is_parked
+    assert is_parked(await stage.record(task_id))
     await stage.worker()
     stage.gate().touch()
     await answer(stage, task_id)
@@ -165,7 +166,7 @@ async def test_a_task_that_asks_during_the_drain_is_parked_at_once(stage: Stage)
     stage.gate().touch()
 
     assert await leaving.ended(within=3) == 0
-    assert (await stage.record(task_id)).is_parked
+    assert is_parked(await stage.record(task_id))
 
 
 async def test_the_death_of_the_worker_that_parked_it_is_nothing_to_a_task(stage: Stage) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from taskmill.engine.outcome import Broke, Fault
 from taskmill.engine.principal import ANONYMOUS
+from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
 from tests.workers.deployment import Stage, eventually, text_of
 
@@ -147,7 +148,7 @@ async def test_state_is_saved_by_hand_and_with_each_question(stage: Stage) -> No
     await stage.worker()
     stage.gate().touch()
     task_id = await stage.create_noted("remember", stage.gate())
-    await eventually(lambda: stage.look(task_id), lambda view: view.record.is_parked)
+    await eventually(lambda: stage.look(task_id), lambda view: is_parked(view.record))
     assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": YES}) == 1
 
     assert await result(stage, task_id) == {"starts": 2}

@@ -22,8 +22,7 @@ from taskmill.engine.record import Progress
 from taskmill.store.claims.claims import Claimed, ClaimStore
 from taskmill.store.claims.journal import JournalStore
 from taskmill.workers.attempts.active import ActiveTask, ActiveTasks, Stop
-from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
-from taskmill.workers.attempts.endings import Ended, decide
+from taskmill.workers.attempts.endings import Ended, Ending, Finish, Park, Release, decide
 from taskmill.workers.attempts.journal import Journal
 from taskmill.workers.attempts.limits import AttemptLimits
 from taskmill.workers.attempts.progress import ProgressWriter

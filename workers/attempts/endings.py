@@ -1,7 +1,11 @@
-"""What the end of a tool's run means for its task: an outcome, another attempt, a wait for answers."""
+"""How an attempt ends, as its worker will tell the store, and who decides it: an outcome, another attempt, or parking.
+
+Nothing here talks to the store: `runtime.py` makes the calls.
+"""
 
 import asyncio
 import secrets
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -20,12 +24,12 @@ from taskmill.engine.errors import (
 from taskmill.engine.outcome import Broke, Fault, Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
+from taskmill.engine.record import Progress
 from taskmill.engine.retrying import Retry
 from taskmill.store.claims.claims import Claimed
 from taskmill.workers.attempts.active import Stop
-from taskmill.workers.attempts.ending import Ending, Finish, Park, Release
 
-__all__ = ["Ended", "decide"]
+__all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide"]
 
 log = structlog.get_logger()
 _AUTHORS: dict[type[AuthorError], Fault] = {
@@ -35,6 +39,41 @@ _AUTHORS: dict[type[AuthorError], Fault] = {
     TooLargeToKeep: Fault.TOO_LARGE,
 }
 """Errors that another attempt would only repeat. Their text is ours, and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The task ends here."""
+
+    task: Claimed
+    outcome: Outcome
+    reason: str | None = None
+    """Why there is no success, None = what the outcome says."""
+    seconds: float = 0.0
+    progress: Progress | None = None
+    """What the tool said last, if that is not surely written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The task goes back to its queue."""
+
+    task: Claimed
+    delay: timedelta
+    failures: int
+    reason: str
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """The task leaves this worker's memory until its questions are answered."""
+
+    task: Claimed
+    progress: Progress | None = None
+
+
+Ending = Finish | Release | Park
 
 
 class TimedOut(TimeoutError):
