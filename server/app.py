@@ -16,21 +16,22 @@ from taskmill.server.http.era_router import EraRouter
 from taskmill.server.http.scope_challenge import ScopeGate
 from taskmill.server.sessions.endpoint import SessionEndpoint
 from taskmill.server.site import furnish
-from taskmill.server.tools.runtime import ContextMaker, ServerRuntime
+from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 
 __all__ = ["build_app"]
 
 
 def build_app(
     server: MCPServer[Any],
-    desk: ServerRuntime,
+    runtime: ServerRuntime,
     *,
     path: str,
     host: str,
     hosts: TransportSecuritySettings,
     json_response: bool,
     operator_token: str | None,
-    fast_paths: ContextMaker | None,
+    fast_paths: Submission | None,
 ) -> Starlette:
     """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to.
 
@@ -39,21 +40,23 @@ def build_app(
     app = server.streamable_http_app(
         streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
     )
-    desk.serves_http = True
+    runtime.serves_http = True
     manager: Any = server.session_manager  # its ASGI application stands behind the check of tokens
-    legacy = SessionEndpoint(server._lowlevel_server, desk, hosts, json_only=json_response)
-    desk.on_close(legacy.close)
+    legacy = SessionEndpoint(server._lowlevel_server, runtime, hosts, json_only=json_response)
+    runtime.on_close(legacy.close)
     limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
     auth = server.settings.auth if server._token_verifier else None
     app_of_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
-        hasten = partial(FastPath, desk=desk, hosts=hosts, server=server._lowlevel_server, make_context=fast_paths)
+        hasten = partial(FastPath, runtime=runtime, hosts=hosts, server=server._lowlevel_server, submission=fast_paths)
         if auth:
             app_of_era = hasten(app_of_era)
         else:
-            front = partial(Front, hasten=hasten, desk=desk, path=path, has_operator=operator_token is not None)
-    manager.asgi_app = ScopeGate(app_of_era, desk, server.settings.auth)
+            front = partial(
+                Front, hasten=hasten, registry=runtime.tools, path=path, has_operator=operator_token is not None
+            )
+    manager.asgi_app = ScopeGate(app_of_era, runtime.tools, server.settings.auth)
     access = Access(hosts, auth, operator_token is not None)
-    furnish(app, desk, access, mcp_path=path, operator_token=operator_token, front=front)
+    furnish(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
     return app

@@ -19,7 +19,7 @@ __all__ = ["furnish"]
 
 def furnish(
     app: Starlette,
-    desk: ServerRuntime,
+    runtime: ServerRuntime,
     access: Access,
     *,
     mcp_path: str,
@@ -31,8 +31,8 @@ def furnish(
     `front`: what may answer a request before the rest sees it; its answers are counted, its hang-ups caught.
     """
     requests = Requests(mcp_path)
-    described = [*api_routes(desk, access), *metrics_routes(desk, access, requests)]
-    routes = [*health_routes(desk), description_route(access), *described]
+    described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
+    routes = [*health_routes(runtime), description_route(access), *described]
     app.router.routes.extend(routes)
     if operator_token is not None:
         app.add_middleware(OperatorToken, token=operator_token)

@@ -43,7 +43,9 @@ from taskmill.server.settings import server_settings
 from taskmill.server.tools.import_path import import_path_of
 from taskmill.server.tools.runner import ToolRunner, in_thread
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["TaskServer"]
 
@@ -82,37 +84,48 @@ class TaskServer(MCPServer[LifespanContextT]):
         **kwargs: Any,
     ) -> None:
         self.store_settings = store
-        self._desk = ServerRuntime(visible_claims)
+        self._runtime = ServerRuntime(visible_claims)
         known = hosts_with(hosts or {})
-        self._plain = CallsWithoutTasks(self._desk, self._context, known, has_follow_ups=follow_up_tools)
+        self._submission = Submission(self._runtime, self._context)
+        self._plain = CallsWithoutTasks(self._runtime, self._submission, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _nothing
         self._state_codec = SharedStateCodec()
         super().__init__(
             name,
             *args,
             lifespan=self._serving,
-            extensions=[TasksExtension(self._desk, self._context, self._plain), *(extensions or ())],
+            extensions=[TasksExtension(self._runtime, self._submission, self._plain), *(extensions or ())],
             request_state_security=request_state_security
             or RequestStateSecurity(codec=self._state_codec, audience=name or "taskmill", ttl=_ROUND_TTL),
             **kwargs,
         )
         # Around the author's own middleware: the answers are the protocol's, not the tools'.
-        listing, tasks = ToolListing(self._desk, known), Tasks2025(self._desk, self._context, self._plain)
+        listing = ToolListing(self._runtime.tools, known)
+        tasks = Tasks2025(self._runtime, self._submission, self._plain)
         self.middleware[:1] = [CallerErrors(self._prompt_manager), *self.middleware[:1], listing, tasks]
-        for tool_name, function in FollowUps(self._desk, self._plain).tools() if follow_up_tools else ():
-            super().add_tool(function, tool_name, structured_output=False)
+        if follow_up_tools:
+            for tool_name, function in FollowUps(self._runtime, self._plain).tools():
+                super().add_tool(function, tool_name, structured_output=False)
         if kwargs.get("subscriptions") is not False:
-            # The SDK's constructor offers a bus but not the handler, and task notifications need the handler.
-            self._lowlevel_server.add_request_handler(
-                "subscriptions/listen",
-                SubscriptionsListenRequestParams,
-                TaskListenHandler(self._subscriptions, self._desk),
-            )
+            self._push_tasks()
 
     @property
     def visible_claims(self) -> tuple[str, ...]:
         """Names of the claims in a caller's token that tools may see."""
-        return self._desk.visible_claims
+        return self._runtime.visible_claims
+
+    @property
+    def store(self) -> TaskStore:
+        """The store, while the server is serving.
+
+        Raises:
+            StoreUnavailable: it is not serving.
+        """
+        return self._runtime.store
+
+    def policies(self) -> Mapping[str, TaskConfig]:
+        """Policy by name of each task tool."""
+        return self._runtime.tools.policies()
 
     def tool(
         self,
@@ -160,7 +173,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             if not tool.is_async:
                 tool.fn, tool.is_async = in_thread(tool.fn), True
             try:
-                self._desk.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
+                self._runtime.tools.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
             except PolicyError:
                 super().remove_tool(known)
                 raise
@@ -168,7 +181,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     def remove_tool(self, name: str) -> None:
         """Remove a tool. Tasks of it that are queued wait for a worker that still has it."""
         super().remove_tool(name)
-        self._desk.remove(name)
+        self._runtime.tools.remove(name)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
@@ -185,7 +198,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             return await super().read_resource(uri, context)
         request = context.request_context if context is not None else None
         with wire_errors():
-            store = self._desk.store
+            store = self._runtime.store
         return await read_own(store, str(uri), owner(request), base_of(request.request if request else None))
 
     def http_app(
@@ -211,13 +224,13 @@ class TaskServer(MCPServer[LifespanContextT]):
         """
         return build_app(
             self,
-            self._desk,
+            self._runtime,
             path=path,
             hosts=transport_security(host, allowed_hosts),
             host=host,
             json_response=json_response,
             operator_token=operator_token,
-            fast_paths=self._context if fast_paths else None,
+            fast_paths=self._submission if fast_paths else None,
         )
 
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:
@@ -230,15 +243,20 @@ class TaskServer(MCPServer[LifespanContextT]):
     async def toolbox(self) -> AsyncIterator[ToolRunner]:
         """The task tools, inside the author's lifespan, for a worker."""
         async with self._author_lifespan(self) as state:
-            yield ToolRunner(self, self._desk, state)
+            yield ToolRunner(self, self._runtime.tools, state)
 
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:
         """The lifespan the SDK runs once for every way of serving: the store, and the author's inside it."""
-        async with self._desk.serving(server_settings(self.store_settings)) as store:
+        async with self._runtime.serving(server_settings(self.store_settings)) as store:
             self._state_codec.use(await store.shared_secret())
-            async with self._author_lifespan(self) as state, self._desk.open_with(state):
+            async with self._author_lifespan(self) as state, self._runtime.open_with(state):
                 yield state
+
+    def _push_tasks(self) -> None:
+        """Send task notifications to clients that listen: the SDK's constructor takes a bus but not the handler."""
+        handler = TaskListenHandler(self._subscriptions, self._runtime)
+        self._lowlevel_server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, handler)
 
     def _context(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> Context[Any, Any]:
         return Context(request_context=ctx, mcp_server=self, input_params=params, subscriptions=self._subscriptions)

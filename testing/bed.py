@@ -85,7 +85,7 @@ class TestBed:
     @property
     def store(self) -> TaskStore:
         """The store, for looks behind the scenes."""
-        return self._server._desk.store
+        return self._server.store
 
     def client(
         self, kind: ClientKind | str = ClientKind.TASKS_2026, *, answers: Answers = (), token: str | None = None

@@ -121,7 +121,7 @@ LONG_MODULES: dict[str, str] = {}
 # Where a handler may swallow `Exception` or more. A handler that ends in a bare `raise` needs no entry.
 BROAD_HANDLERS: dict[str, str] = {
     "cli/loading.py": "a user's module may raise anything; its own traceback is shown, not ours",
-    "server/tools/runtime.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
+    "server/tools/submission.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
     "server/sessions/request_runner.py": "the top of a request: what a handler raises is logged, not sent",
     "workers/attempts/endings.py": "retry_on and backoff may be the author's functions; a crash means no retry",
     "workers/isolation/attempt.py": "whatever a tool's call raises here is sent to the tool, in its own process",

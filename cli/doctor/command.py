@@ -69,7 +69,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
     if settings.redis_url is None:
         yield _server_program()
-    policies = {} if server is None else server._desk.policies()
+    policies = {} if server is None else server.policies()
     workers: list[list[dict[str, Any]]] = []
     for shard in (HOME, *settings.shards):
         yield from _redis(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
@@ -85,7 +85,7 @@ def _versions() -> Finding:
 
 
 def _tools(server: TaskServer[Any], file: str) -> Iterator[Finding]:
-    policies = server._desk.policies()  # the server has no public way to ask yet
+    policies = server.policies()
     if not policies:
         yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
         return

@@ -13,7 +13,7 @@ async def offer_of(server: TaskServer[Any]) -> dict[str, Any]:
 
     Fit for JSON.
     """
-    policies = server._desk.policies()  # the server has no public way to ask yet
+    policies = server.policies()
     return {
         "tools": [tool.name for tool in await server.list_tools() if tool.name not in FOLLOW_UPS],
         "tasks": list(policies),

@@ -43,7 +43,7 @@ def work(
 
 def warn_of_unused(settings: WorkerSettings, server: TaskServer[Any]) -> None:
     """A queue that was asked for and that no tool uses is perhaps misspelt, or has tasks of an older release."""
-    known = {policy.queue for policy in server._desk.policies().values()}  # the server has no public way to ask yet
+    known = {policy.queue for policy in server.policies().values()}
     if "queue" not in settings.model_fields_set or not known:
         return
     for name in settings.queues:

@@ -53,7 +53,7 @@ def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> 
 
 
 def _posts(server: TaskServer[Any], target: str, words: list[str]) -> Iterator[WorkerNeed]:
-    policies = server._desk.policies()  # the server has no public way to ask yet
+    policies = server.policies()
     for queue in sorted({policy.queue for policy in policies.values()}):
         tools = frozenset(name for name, policy in policies.items() if policy.queue == queue)
         yield WorkerNeed(target, queue, tools, words)

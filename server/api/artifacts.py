@@ -20,12 +20,12 @@ __all__ = ["artifact_routes"]
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
 
-def artifact_routes(desk: ServerRuntime) -> list[BaseRoute]:
+def artifact_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     """The route, below `/api`."""
 
     async def serve(request: Request) -> Response:
         """The artifact: 200, a part of it: 206, unchanged: 304, a range beyond its end: 416."""
-        artifacts = desk.store.artifacts
+        artifacts = runtime.store.artifacts
         artifact = await artifacts.find(task_id_of(request, "artifact_id"), caller_of(request).principal)
         return await _reply(artifacts, artifact, request)
 

@@ -11,7 +11,7 @@ from taskmill.server.tools.runtime import ServerRuntime
 __all__ = ["health_routes"]
 
 
-def health_routes(desk: ServerRuntime) -> list[Route]:
+def health_routes(runtime: ServerRuntime) -> list[Route]:
     """`/healthz`: the process answers. `/readyz`: its store does too, else 503. A shard that does not answer
     is named: the others are served."""
 
@@ -20,8 +20,8 @@ def health_routes(desk: ServerRuntime) -> list[Route]:
 
     async def readyz(_request: Request) -> JSONResponse:
         try:
-            await desk.store.ping()
-            missing = await desk.store.unreachable()
+            await runtime.store.ping()
+            missing = await runtime.store.unreachable()
         except TaskmillError as exc:
             return JSONResponse({"status": "unavailable", "detail": type(exc).__name__}, status_code=503)
         return JSONResponse({"status": "ready", **unreachable_json(missing)})

@@ -63,29 +63,35 @@ class Requests:
         counter.inc()
 
 
-def metrics_routes(desk: ServerRuntime, access: Access, requests: Requests) -> list[BaseRoute]:
+def metrics_routes(runtime: ServerRuntime, access: Access, requests: Requests) -> list[BaseRoute]:
     """`/metrics`: for operators, or for everybody where nobody has a token."""
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
         told = CollectorRegistry()
-        told.register(_Told(await _figures(desk)))
+        told.register(_Told(await _figures(runtime)))
         text = generate_latest(requests.registry) + generate_latest(told)
         await Response(text, media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
     return [Route("/metrics", Guard(metrics, access, operators_only=True), methods=["GET"])]
 
 
-async def _figures(desk: ServerRuntime) -> list[Metric]:
+async def _figures(runtime: ServerRuntime) -> list[Metric]:
     try:
-        workers = await desk.store.workers()
-        queues = {policy.queue for policy in desk.policies().values()} | {
+        workers = await runtime.store.workers()
+        queues = {policy.queue for policy in runtime.tools.policies().values()} | {
             name for one in workers for name in queues_of(one)
         }
-        census = await desk.store.census(queues)
+        census = await runtime.store.census(queues)
     except TaskmillError:
         return [_up(0)]
     up = _up(int(HOME not in census.unreachable))
-    return [up, *_of_shards(desk.store.shards, census), *_of_tasks(census), *_of_queues(census), *_of_workers(workers)]
+    return [
+        up,
+        *_of_shards(runtime.store.shards, census),
+        *_of_tasks(census),
+        *_of_queues(census),
+        *_of_workers(workers),
+    ]
 
 
 class _Told(Collector):

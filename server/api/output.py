@@ -25,12 +25,12 @@ _PAGE = 1000
 """Chunks that one reply shows at most; `?after=` goes on."""
 
 
-def output_routes(desk: ServerRuntime) -> list[BaseRoute]:
+def output_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     """The route, below `/api`."""
 
     async def output(request: Request) -> Response:
         """Chunks after `Last-Event-ID` or `?after=`: SSE to a caller that accepts it, until the task has ended."""
-        store, task_id, after = desk.store, task_id_of(request), cursor_of(request)
+        store, task_id, after = runtime.store, task_id_of(request), cursor_of(request)
         view = await store.look(task_id, caller_of(request).principal)
         chunks = await store.output.read(task_id, after=after, count=_PAGE)
         if "text/event-stream" in request.headers.get("accept", ""):

@@ -37,16 +37,16 @@ _LONGEST_KEY = 200
 _OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
 
-def api_routes(desk: ServerRuntime, access: Access) -> list[BaseRoute]:
+def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
     """`/api/tasks`, `/api/artifacts` and what is below them, and `/api/dead-letters`."""
-    api = _Api(desk)
+    api = _Api(runtime)
     routes = [
         Route("/tasks", api.list, methods=["GET"]),
         Route("/dead-letters", api.dead_letters, methods=["GET"]),
         Route("/tasks/{task_id}", api.show, methods=["GET"]),
         Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
-        *output_routes(desk),
-        *artifact_routes(desk),
+        *output_routes(runtime),
+        *artifact_routes(runtime),
         Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),
         Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
     ]
@@ -57,21 +57,21 @@ def api_routes(desk: ServerRuntime, access: Access) -> list[BaseRoute]:
 
 
 class _Api:
-    def __init__(self, desk: ServerRuntime) -> None:
-        self._desk = desk
+    def __init__(self, runtime: ServerRuntime) -> None:
+        self._runtime = runtime
         self._frames = Frames()
 
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
         caller = caller_of(request)
-        page = await self._desk.store.page(caller.lister, **_wanted(request), statuses=_statuses(request))
+        page = await self._runtime.store.page(caller.lister, **_wanted(request), statuses=_statuses(request))
         return _page(page, to_operator=caller.is_operator)
 
     async def dead_letters(self, request: Request) -> Response:
         """A page of the tasks that broke for good, newest first; for operators."""
         if not caller_of(request).is_operator:
             raise HTTPException(403, _OPERATORS_ONLY)
-        return _page(await self._desk.store.dead_letters(**_wanted(request)), to_operator=True)
+        return _page(await self._runtime.store.dead_letters(**_wanted(request)), to_operator=True)
 
     async def show(self, request: Request) -> Response:
         """One task in full, and its events if they are asked for."""
@@ -79,7 +79,7 @@ class _Api:
         shown = task_json(view, to_operator=caller.is_operator)
         if request.query_params.get("history", "0") not in ("", "0", "false"):
             after = number_of(request, "after", 0)
-            events = await self._desk.store.history(view.record.id, after=after, limit=_HISTORY)
+            events = await self._runtime.store.history(view.record.id, after=after, limit=_HISTORY)
             shown["events"] = [event_json(event, to_operator=caller.is_operator) for event in events]
         return fresh(shown)
 
@@ -87,8 +87,8 @@ class _Api:
         """End a task; said again, it is still cancelled."""
         caller, task_id = caller_of(request), task_id_of(request)
         reason = "operator" if caller.is_operator else "client"
-        cancelled = await self._desk.store.cancel(task_id, caller.principal, reason=reason)
-        view = await self._desk.store.look(task_id, caller.principal)
+        cancelled = await self._runtime.store.cancel(task_id, caller.principal, reason=reason)
+        view = await self._runtime.store.look(task_id, caller.principal)
         if not cancelled and view.record.status is not Status.CANCELLED:
             raise HTTPException(409, f"The task has already ended: {view.record.status}.")
         return fresh(task_json(view, to_operator=caller.is_operator))
@@ -100,8 +100,8 @@ class _Api:
         if once is not None and not 0 < len(once) <= _LONGEST_KEY:
             raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
         if not caller.is_operator:
-            self._admit((await self._desk.store.look(task_id, caller.principal)).record.tool)
-        view = await self._desk.store.rerun(task_id, caller.principal, once=once)
+            self._admit((await self._runtime.store.look(task_id, caller.principal)).record.tool)
+        view = await self._runtime.store.rerun(task_id, caller.principal, once=once)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
         return fresh(task_json(view, to_operator=caller.is_operator), status_code=201)
 
@@ -114,17 +114,17 @@ class _Api:
             raise BadArguments(f"Event {after} of this task has not happened. Leave out Last-Event-ID to get all.")
         if record.is_terminal and after == record.seq:
             return Response(status_code=204)  # tells an EventSource not to come back
-        stream = _stream(self._desk.store, self._frames, record.id, after, to_operator=caller.is_operator)
+        stream = _stream(self._runtime.store, self._frames, record.id, after, to_operator=caller.is_operator)
         return Stream(stream)
 
     def _admit(self, tool: str) -> None:
         """Return if the caller could call the tool now: it may have had more scopes when it did."""
-        if (entry := self._desk.find(tool)) is not None:
+        if (entry := self._runtime.tools.find(tool)) is not None:
             require_scopes(tool, entry.policy, who_calls(over_http=True, visible=()))
 
     async def _look(self, request: Request) -> tuple[Caller, TaskView]:
         caller = caller_of(request)
-        return caller, await self._desk.store.look(task_id_of(request), caller.principal)
+        return caller, await self._runtime.store.look(task_id_of(request), caller.principal)
 
 
 async def _stream(

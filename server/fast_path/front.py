@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskmill.server.http.paths import path_of
 from taskmill.server.http.scope_challenge import is_gated
-from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.registry import ToolRegistry
 
 __all__ = ["Front"]
 
@@ -19,12 +19,18 @@ class Front:
     """ASGI middleware, inside all that an author adds to the application."""
 
     def __init__(
-        self, app: ASGIApp, hasten: Callable[[ASGIApp], ASGIApp], desk: ServerRuntime, *, path: str, has_operator: bool
+        self,
+        app: ASGIApp,
+        hasten: Callable[[ASGIApp], ASGIApp],
+        registry: ToolRegistry,
+        *,
+        path: str,
+        has_operator: bool,
     ) -> None:
         """`hasten`: puts the fast paths before an application; `path`: the endpoint's."""
         self._app = app
         self._fast = hasten(app)
-        self._desk = desk
+        self._registry = registry
         self._path = path
         self._has_operator = has_operator
 
@@ -36,7 +42,7 @@ class Front:
         if scope["type"] != "http" or path_of(scope) != self._path:
             return False
         # An author's own middleware may have said who this is. And nothing but its check sees an operator's token.
-        return not is_gated(scope, self._desk) and not (self._has_operator and _has_token(scope))
+        return not is_gated(scope, self._registry) and not (self._has_operator and _has_token(scope))
 
 
 def _has_token(scope: Scope) -> bool:

@@ -34,7 +34,9 @@ from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import trimmed
 from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
-from taskmill.server.tools.runtime import ContextMaker, ServerRuntime, TaskTool
+from taskmill.server.tools.registry import TaskTool
+from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 
 __all__ = ["FastPath"]
 
@@ -53,19 +55,19 @@ class FastPath:
     def __init__(
         self,
         app: ASGIApp,
-        desk: ServerRuntime,
+        runtime: ServerRuntime,
         hosts: TransportSecuritySettings,
         server: Server[Any],
-        make_context: ContextMaker,
+        submission: Submission,
     ) -> None:
         """While the author has put middleware around the methods of `server`, nothing is fast."""
         self._app = app
-        self._desk = desk
+        self._runtime = runtime
         self._hosts = HostCheck(hosts)
         self._server = server
         self._harmless: list[Any] = []
         self._stamp: dict[str, Any] | None = None
-        self._make_context = make_context
+        self._submission = submission
         self._plain: dict[str, tuple[TaskTool, bool]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +126,7 @@ class FastPath:
 
     async def _task(self, asked: FastRequest) -> _Answer:
         """Serve a request about a task. What fails here has changed nothing, or nothing that once more would change."""
-        store, task_id, who = self._desk.store, asked.params["taskId"], owner()
+        store, task_id, who = self._runtime.store, asked.params["taskId"], owner()
         if asked.method == "tasks/get":
             return self._result({**detailed_task(await store.look(task_id, who)), "resultType": "complete"})
         if asked.method == "tasks/update":
@@ -135,15 +137,15 @@ class FastPath:
 
     async def _call(self, asked: FastRequest, scope: Scope) -> _Answer | None:
         """Create the task of a call; None for one that makes no task, for reasons that the SDK finds as well."""
-        entry = self._desk.find(asked.params["name"])
+        entry = self._runtime.tools.find(asked.params["name"])
         if entry is None or not self._is_plain(entry):
             return None
         params = CallToolRequestParams.model_validate(asked.params, by_name=False)
-        state = self._desk.lifespan_state
+        state = self._runtime.lifespan_state
         silent = detached_request("", state, client_info=asked.info, capabilities=asked.capabilities)
         ctx = replace(silent, request=Request(trimmed(scope)), request_id=asked.id, params=asked.params)
         try:
-            submitted = await self._desk.submit(entry, params, ctx, self._make_context)
+            submitted = await self._submission.submit(entry, params, ctx)
         except MCPError as exc:
             # The store may have kept the task although its reply was lost: once more would make a second one.
             error = modern_error_data(exc).model_dump(by_alias=True, mode="json", exclude_none=True)

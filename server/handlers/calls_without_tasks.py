@@ -28,7 +28,9 @@ from taskmill.server.sessions.exchange import Exchange, exchange_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
 from taskmill.server.tools.answers import fitting_answers
 from taskmill.server.tools.call_keys import is_shared
-from taskmill.server.tools.runtime import ContextMaker, ServerRuntime, TaskTool
+from taskmill.server.tools.registry import TaskTool
+from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 
 __all__ = ["CallsWithoutTasks"]
@@ -42,11 +44,11 @@ class CallsWithoutTasks:
     """Serves task tools to clients that know no tasks."""
 
     def __init__(
-        self, desk: ServerRuntime, make_context: ContextMaker, hosts: Mapping[str, KnownHost], *, has_follow_ups: bool
+        self, runtime: ServerRuntime, submission: Submission, hosts: Mapping[str, KnownHost], *, has_follow_ups: bool
     ) -> None:
         """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
-        self._desk = desk
-        self._make_context = make_context
+        self._runtime = runtime
+        self._submission = submission
         self._hosts = hosts
         self.has_follow_ups = has_follow_ups
 
@@ -60,9 +62,7 @@ class CallsWithoutTasks:
         """
         view = await self._answered(params, ctx) or await self._found_again(entry, params, ctx)
         if view is None:
-            submitted = await self._desk.submit(
-                entry, params, ctx, self._make_context, asks_by_tools=self.has_follow_ups
-            )
+            submitted = await self._submission.submit(entry, params, ctx, asks_by_tools=self.has_follow_ups)
             if not isinstance(submitted, TaskView):
                 return submitted
             view = submitted
@@ -87,7 +87,7 @@ class CallsWithoutTasks:
         with wire_errors():
             if exchange is not None and exchange.session is not None:
                 return await self._streamed(view, exchange, patience, kind)
-            held = HeldCall(self._desk.store, view, ctx, owner(ctx))
+            held = HeldCall(self._runtime.store, view, ctx, owner(ctx))
             try:
                 return _stateful(await held.follow(patience), view)
             except anyio.get_cancelled_exc_class():
@@ -108,13 +108,13 @@ class CallsWithoutTasks:
             return None
         own = entry.policy.handoff_after if entry else None
         wanted = as_timedelta(own, what="handoff_after").total_seconds() if own is not None else None
-        usual = self._desk.settings.handoff_after if host is None else host.patience
+        usual = self._runtime.settings.handoff_after if host is None else host.patience
         return wanted if wanted is not None else usual
 
     async def _streamed(
         self, view: TaskView, exchange: Exchange, patience: float | None, kind: CallKind
     ) -> HandlerResult:
-        store, session = self._desk.store, exchange.session
+        store, session = self._runtime.store, exchange.session
         assert session is not None
         assert exchange.request_id is not None
         due = None if patience is None else await store.now_ms() + int(patience * 1000)
@@ -148,12 +148,12 @@ class CallsWithoutTasks:
             return None
         with wire_errors():
             task_id, who = state.removeprefix(_STATE), owner(ctx)
-            view = await self._desk.store.look(task_id, who)
+            view = await self._runtime.store.look(task_id, who)
             given = params.model_dump(by_alias=True, mode="json", exclude_none=True).get("inputResponses", {})
             answers = fitting_answers(view.questions, given)
             if answers:
-                await self._desk.store.answer(task_id, who, answers)
-                view = await self._desk.store.look(task_id, who)
+                await self._runtime.store.answer(task_id, who, answers)
+                view = await self._runtime.store.look(task_id, who)
             return view
 
     async def _found_again(
@@ -163,8 +163,8 @@ class CallsWithoutTasks:
         if not _may_return(ctx):
             return None
         with wire_errors():
-            task_id = await self._desk.store.left.take(owner(ctx), _digest(params))
-            view = None if task_id is None else await self._desk.store.find(task_id, owner(ctx))
+            task_id = await self._runtime.store.left.take(owner(ctx), _digest(params))
+            view = None if task_id is None else await self._runtime.store.find(task_id, owner(ctx))
         if view is not None:
             log.info("task.found_again", task_id=view.record.id, tool=view.record.tool)
         return view
@@ -180,10 +180,10 @@ class CallsWithoutTasks:
         if kind is not CallKind.CALL:
             return
         if _was_cancelled(ctx):
-            await self._desk.leaving.drop(view.record.id, owner(ctx), "client")
+            await self._runtime.abandoned_calls.drop(view.record.id, owner(ctx), "client")
         elif call is not None and _may_return(ctx):
             over_http = ctx.request is not None
-            await self._desk.leaving.leave(view.record.id, owner(ctx), _digest(call), drops=over_http)
+            await self._runtime.abandoned_calls.leave(view.record.id, owner(ctx), _digest(call), drops=over_http)
 
 
 def _stateful(result: HandlerResult, view: TaskView) -> HandlerResult:

@@ -32,8 +32,8 @@ AnyContext = Context[Any, Any]
 class FollowUps:
     """The follow-up tools of one server; a caller reaches its own tasks only."""
 
-    def __init__(self, desk: ServerRuntime, plain: CallsWithoutTasks) -> None:
-        self._desk = desk
+    def __init__(self, runtime: ServerRuntime, plain: CallsWithoutTasks) -> None:
+        self._runtime = runtime
         self._plain = plain
 
     def tools(self) -> list[tuple[str, Any]]:
@@ -49,7 +49,7 @@ class FollowUps:
         """
         view = await self._find(task_id, ctx)
         request = ctx.request_context
-        entry = self._desk.find(view.record.tool)
+        entry = self._runtime.tools.find(view.record.tool)
         held: HandlerResult = await self._plain.hold(
             view, request, self._plain.patience(request, entry), kind=CallKind.WAIT
         )
@@ -79,14 +79,14 @@ class FollowUps:
         except BadArguments as exc:
             raise ToolError(f"{exc}\n{question_lines(view)}") from exc
         with wire_errors():
-            await self._desk.store.answer(task_id, owner(ctx.request_context), fitting)
+            await self._runtime.store.answer(task_id, owner(ctx.request_context), fitting)
         return _text(f'The answer was taken. Call task_wait with {{"task_id": "{task_id}"}} for the result.')
 
     async def task_cancel(self, task_id: str, ctx: AnyContext) -> CallToolResult:
         """Cancel a task that is no longer wanted. The work done so far is lost."""
         view = await self._find(task_id, ctx)
         with wire_errors():
-            ended = not await self._desk.store.cancel(task_id, owner(ctx.request_context), reason="client")
+            ended = not await self._runtime.store.cancel(task_id, owner(ctx.request_context), reason="client")
         if ended:
             return _text(f"Task {task_id} had already ended ({status_text(view)}); there is nothing to cancel.")
         return _text(f"Task {task_id} was cancelled.")
@@ -97,7 +97,7 @@ class FollowUps:
         if not who:
             return _text("Tasks can be listed here only with authentication, or within a session. Use the task id.")
         with wire_errors():
-            page = await self._desk.store.page(who, limit=_LISTED)
+            page = await self._runtime.store.page(who, limit=_LISTED)
         lines = [_line(view) for view in page.views]
         if page.unreachable:
             lines.append(f"Tasks on {', '.join(page.unreachable)} cannot be listed right now. Try again in a moment.")
@@ -106,7 +106,7 @@ class FollowUps:
     async def _find(self, task_id: str, ctx: AnyContext) -> TaskView:
         with wire_errors():
             try:
-                return await self._desk.store.look(task_id, owner(ctx.request_context))
+                return await self._runtime.store.look(task_id, owner(ctx.request_context))
             except TaskNotFound:
                 text = f"There is no task {task_id!r}: the id is wrong, or the task ended long ago and was forgotten."
                 raise ToolError(text) from None

@@ -45,9 +45,9 @@ class _TaskNotification(BaseModel):
 class TaskListenHandler:
     """Serves `subscriptions/listen`; a request without `taskIds` is the SDK's own."""
 
-    def __init__(self, bus: SubscriptionBus, desk: ServerRuntime) -> None:
+    def __init__(self, bus: SubscriptionBus, runtime: ServerRuntime) -> None:
         self._bus = bus
-        self._desk = desk
+        self._runtime = runtime
         self._plain = ListenHandler(bus)
 
     async def __call__(
@@ -61,7 +61,7 @@ class TaskListenHandler:
         if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted) or len(wanted) > _MOST_TASKS:
             raise MCPError(INVALID_PARAMS, f"notifications.taskIds must be a list of at most {_MOST_TASKS} task ids")
         with wire_errors():
-            store = self._desk.store
+            store = self._runtime.store
             agreed = [task_id for task_id in dict.fromkeys(wanted) if await _readable(store, task_id, owner(ctx))]
         await _TaskStream(ctx, store, self._bus, params.notifications, agreed).run()
         return SubscriptionsListenResult(_meta={SUBSCRIPTION_ID_META_KEY: ctx.request_id})

@@ -31,7 +31,8 @@ from taskmill.server.protocol.shapes_2025 import created, task_of
 from taskmill.server.sessions.exchange import exchange_of
 from taskmill.server.streams.client_requests import related
 from taskmill.server.streams.notifications_2025 import notices
-from taskmill.server.tools.runtime import ContextMaker, ServerRuntime
+from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 from taskmill.store.sessions.open_calls import CallKind
 
 __all__ = ["Tasks2025"]
@@ -63,9 +64,9 @@ class _Augmentation(BaseModel):
 class Tasks2025:
     """Server middleware: answers what belongs to this dialect, and passes everything else on."""
 
-    def __init__(self, desk: ServerRuntime, make_context: ContextMaker, plain: CallsWithoutTasks) -> None:
-        self._desk = desk
-        self._make_context = make_context
+    def __init__(self, runtime: ServerRuntime, submission: Submission, plain: CallsWithoutTasks) -> None:
+        self._runtime = runtime
+        self._submission = submission
         self._plain = plain
         self._telling: set[asyncio.Task[None]] = set()
 
@@ -91,18 +92,18 @@ class Tasks2025:
 
     def _with_capability(self, result: HandlerResult) -> HandlerResult:
         is_ours = isinstance(result, dict) and result.get("protocolVersion") == TASKS_2025
-        if not is_ours or not isinstance(result, dict) or not self._desk.policies():
+        if not is_ours or not isinstance(result, dict) or not self._runtime.tools.policies():
             return result
         return {**result, "capabilities": {**result["capabilities"], "tasks": CAPABILITY}}
 
     async def _create(self, ctx: Request) -> HandlerResult:
         params = CallToolRequestParams.model_validate(ctx.params or {}, by_name=False)
-        entry = self._desk.find(params.name)
+        entry = self._runtime.tools.find(params.name)
         if entry is None:
             # "Tool-Level Negotiation": not for a tool that does not support tasks.
             raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
         wanted = _Augmentation.model_validate((ctx.params or {})["task"])
-        submitted = await self._desk.submit(entry, params, ctx, self._make_context, keep_ms=wanted.ttl)
+        submitted = await self._submission.submit(entry, params, ctx, keep_ms=wanted.ttl)
         if not isinstance(submitted, TaskView):
             raise _not_started(submitted)
         await self._announce(submitted, ctx)
@@ -111,13 +112,13 @@ class Tasks2025:
     async def _get(self, ctx: Request) -> HandlerResult:
         params = _TaskId.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
-            return task_of(await self._desk.store.look(params.task_id, owner(ctx)))
+            return task_of(await self._runtime.store.look(params.task_id, owner(ctx)))
 
     async def _result(self, ctx: Request) -> HandlerResult:
         """Waits for the end, putting the task's questions meanwhile ("Input Required Status")."""
         params = _TaskId.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
-            view = await self._desk.store.look(params.task_id, owner(ctx))
+            view = await self._runtime.store.look(params.task_id, owner(ctx))
         held = await self._plain.hold(view, ctx, None, kind=CallKind.RESULT)
         if isinstance(held, BaseModel):
             held = held.model_dump(by_alias=True, mode="json", exclude_none=True)
@@ -130,7 +131,7 @@ class Tasks2025:
         if not who:
             raise MCPError(METHOD_NOT_FOUND, "Tasks can be listed only with authentication, or within a session.")
         with wire_errors():
-            page = await self._desk.store.page(who, after=params.cursor)
+            page = await self._runtime.store.page(who, after=params.cursor)
         listed: dict[str, Any] = {"tasks": [task_of(view) for view in page.views]}
         if page.unreachable:
             listed["_meta"] = {"io.taskmill/unreachable": list(page.unreachable)}
@@ -140,8 +141,8 @@ class Tasks2025:
         """Cancelled before the reply; an ended task cannot be ("Task Cancellation")."""
         params = _TaskId.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
-            cancelled = await self._desk.store.cancel(params.task_id, owner(ctx), reason="client")
-            view = await self._desk.store.look(params.task_id, owner(ctx))
+            cancelled = await self._runtime.store.cancel(params.task_id, owner(ctx), reason="client")
+            view = await self._runtime.store.look(params.task_id, owner(ctx))
         if not cancelled:
             raise MCPError(INVALID_PARAMS, f"The task has already ended: it is {task_of(view)['status']}.")
         return task_of(view)
@@ -152,7 +153,7 @@ class Tasks2025:
         exchange = exchange_of(ctx.request)
         if exchange is not None and exchange.session is not None:
             with suppress(StoreUnavailable):  # notifications are optional; the task is there
-                await self._desk.store.sessions.follow(exchange.session.id, view.record.id, token)
+                await self._runtime.store.sessions.follow(exchange.session.id, view.record.id, token)
         elif ctx.request is None:
             telling = asyncio.create_task(self._tell(view, ctx, token), name="taskmill.notices")
             self._telling.add(telling)
@@ -161,7 +162,7 @@ class Tasks2025:
 
     async def _tell(self, view: TaskView, ctx: Request, token: str | int | None) -> None:
         outbound = ctx.session._connection.outbound
-        messages = notices(self._desk.store, view.record.principal, view.record.id, token, after=view.record.seq)
+        messages = notices(self._runtime.store, view.record.principal, view.record.id, token, after=view.record.seq)
         with suppress(StoreUnavailable):
             async with aclosing(messages):
                 async for message in messages:

@@ -22,7 +22,8 @@ from taskmill.server.protocol.client_class import ClientClass, client_class_of, 
 from taskmill.server.protocol.errors import header_mismatch, method_not_found, wire_errors
 from taskmill.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
-from taskmill.server.tools.runtime import ContextMaker, ServerRuntime
+from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 
 __all__ = ["TasksExtension"]
 
@@ -43,9 +44,9 @@ class TasksExtension(Extension):
 
     identifier = EXTENSION
 
-    def __init__(self, desk: ServerRuntime, make_context: ContextMaker, plain: CallsWithoutTasks) -> None:
-        self._desk = desk
-        self._make_context = make_context
+    def __init__(self, runtime: ServerRuntime, submission: Submission, plain: CallsWithoutTasks) -> None:
+        self._runtime = runtime
+        self._submission = submission
         self._plain = plain
 
     def methods(self) -> Sequence[MethodBinding]:
@@ -60,11 +61,11 @@ class TasksExtension(Extension):
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         """Answer a call of a task tool with a handle, once any replica can read the task."""
-        entry = self._desk.find(params.name)
+        entry = self._runtime.tools.find(params.name)
         if entry is None:
             return await call_next(ctx)
         if client_class_of(ctx) is ClientClass.TASKS_2026:
-            submitted = await self._desk.submit(entry, params, ctx, self._make_context)
+            submitted = await self._submission.submit(entry, params, ctx)
             return create_result(submitted) if isinstance(submitted, TaskView) else submitted
         if entry.policy.mode == "required":
             if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
@@ -75,20 +76,20 @@ class TasksExtension(Extension):
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         _admit(ctx, params)
         with wire_errors():
-            return detailed_task(await self._desk.store.look(params.task_id, owner(ctx)))
+            return detailed_task(await self._runtime.store.look(params.task_id, owner(ctx)))
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: _UpdateParams) -> HandlerResult:
         # "Task Update Requests": unknown and answered keys are ignored, a part of the answers is welcome.
         _admit(ctx, params)
         with wire_errors():
-            await take_answers(self._desk.store, params.task_id, owner(ctx), params.input_responses)
+            await take_answers(self._runtime.store, params.task_id, owner(ctx), params.input_responses)
         return {}
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         # "Task Cancellation": an empty acknowledgement, also when the task has already ended.
         _admit(ctx, params)
         with wire_errors():
-            await self._desk.store.cancel(params.task_id, owner(ctx), reason="client")
+            await self._runtime.store.cancel(params.task_id, owner(ctx), reason="client")
         return {}
 
 

@@ -9,7 +9,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
 from taskmill.server.handlers.known_hosts import KnownHost, host_of
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, client_name
-from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.registry import ToolRegistry
 
 __all__ = ["ToolListing"]
 
@@ -17,8 +17,8 @@ __all__ = ["ToolListing"]
 class ToolListing:
     """Server middleware."""
 
-    def __init__(self, desk: ServerRuntime, hosts: Mapping[str, KnownHost]) -> None:
-        self._desk = desk
+    def __init__(self, registry: ToolRegistry, hosts: Mapping[str, KnownHost]) -> None:
+        self._registry = registry
         self._hosts = hosts
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -29,7 +29,7 @@ class ToolListing:
         plain = self._is_plain(ctx)
         tools = [self._shaped(tool, ctx.protocol_version, plain=plain) for tool in result["tools"]]
         shown = [tool for tool in tools if tool["name"] not in FOLLOW_UPS]
-        if plain and self._desk.policies():
+        if plain and self._registry.policies():
             shown += [tool for tool in tools if tool["name"] in FOLLOW_UPS]
         if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
             # The list depends on what this client declared, so no cache may serve it to others.
@@ -44,7 +44,7 @@ class ToolListing:
         return ctx.protocol_version != TASKS_2025 or host is None or not host.follows_tasks
 
     def _shaped(self, tool: dict[str, Any], version: str, *, plain: bool) -> dict[str, Any]:
-        entry = self._desk.find(tool["name"])
+        entry = self._registry.find(tool["name"])
         if entry is None:
             return tool
         shaped = dict(tool)

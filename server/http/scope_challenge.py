@@ -1,6 +1,6 @@
 """HTTP's way to say that a token lacks a scope: 403 with a challenge that names it, before the call becomes a stream.
 
-Only an earlier and friendlier no: `desk.py` checks every call, however it came.
+Only an earlier and friendlier no: `submission.py` checks every call, however it came.
 """
 
 import json
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import ScopeMissing
 from taskmill.server.auth.scopes import require_scopes
-from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.registry import ToolRegistry
 
 __all__ = ["ScopeGate", "is_gated"]
 
@@ -22,23 +22,23 @@ _LONGEST_READ = 1024 * 1024
 """Bytes of a body that are read ahead; the call in a longer one is refused later, inside its reply."""
 
 
-def is_gated(scope: Scope, desk: ServerRuntime) -> bool:
+def is_gated(scope: Scope, registry: ToolRegistry) -> bool:
     """Whether a request may lack a scope: it has a user, and there is a tool that asks for scopes."""
-    return isinstance(scope.get("user"), AuthenticatedUser) and desk.has_scoped
+    return isinstance(scope.get("user"), AuthenticatedUser) and registry.has_scoped
 
 
 class ScopeGate:
     """ASGI wrapper of the MCP endpoint, behind the check of tokens."""
 
-    def __init__(self, app: ASGIApp, desk: ServerRuntime, auth: AuthSettings | None) -> None:
+    def __init__(self, app: ASGIApp, registry: ToolRegistry, auth: AuthSettings | None) -> None:
         self._app = app
-        self._desk = desk
+        self._registry = registry
         place = build_resource_metadata_url(auth.resource_server_url) if auth and auth.resource_server_url else None
         self._metadata = str(place) if place else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
-        if scope.get("method") != "POST" or not is_gated(scope, self._desk):
+        if scope.get("method") != "POST" or not is_gated(scope, self._registry):
             await self._app(scope, receive, send)
             return
         messages, body = await _read_ahead(receive)
@@ -55,7 +55,7 @@ class ScopeGate:
 
     def _admit(self, body: bytes, granted: list[str]) -> None:
         name = _called(body)
-        if name is not None and (entry := self._desk.find(name)) is not None:
+        if name is not None and (entry := self._registry.find(name)) is not None:
             require_scopes(name, entry.policy, {"scopes": granted})
 
     def _refusal(self, missing: ScopeMissing) -> JSONResponse:

@@ -56,15 +56,15 @@ class SessionEndpoint:
     def __init__(
         self,
         server: Server[Any],
-        desk: ServerRuntime,
+        runtime: ServerRuntime,
         security: TransportSecuritySettings,
         *,
         json_only: bool = False,
     ) -> None:
         """`json_only`: answer with single JSON bodies, so that nothing can be streamed or asked in mid-call."""
-        self._desk = desk
+        self._runtime = runtime
         self._security = TransportSecurityMiddleware(security)
-        self._service = RequestRunner(server, desk)
+        self._service = RequestRunner(server, runtime)
         self._json = json_only
 
     async def close(self) -> None:
@@ -98,7 +98,7 @@ class SessionEndpoint:
                 await self._get(request, scope, receive, send)
             case "DELETE":
                 session = await self._session(request)
-                await self._desk.store.sessions.close(session.id)
+                await self._runtime.store.sessions.close(session.id)
                 await Response(status_code=HTTPStatus.OK)(scope, receive, send)
             case _:
                 allowed = {"allow": "GET, POST, DELETE"}
@@ -117,7 +117,7 @@ class SessionEndpoint:
             case JSONRPCRequest():
                 await self._request(message, session, request, scope, receive, send)
             case JSONRPCNotification():
-                exchange = Exchange(self._desk.store, session, message, request, JsonOrSseResponse({}))
+                exchange = Exchange(self._runtime.store, session, message, request, JsonOrSseResponse({}))
                 await self._service.notified(message, session, self._connection(session, request, exchange), exchange)
                 await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
             case JSONRPCResponse() | JSONRPCError():
@@ -129,13 +129,13 @@ class SessionEndpoint:
     ) -> None:
         session_id = secrets.token_urlsafe(32)
         outlet = JsonOrSseResponse({_SESSION_HEADER: session_id})
-        exchange = Exchange(self._desk.store, None, message, request, outlet)
+        exchange = Exchange(self._runtime.store, None, message, request, outlet)
         connection = Connection.for_loop(exchange, session_id=session_id)
         response = await self._service.answer(exchange, message, connection)
         if "result" in response:
             client = dict(message.params or {})
             client.pop("_meta", None)
-            await self._desk.store.sessions.open(Session(session_id, owner(), connection.protocol_version, client))
+            await self._runtime.store.sessions.open(Session(session_id, owner(), connection.protocol_version, client))
         else:
             outlet = JsonOrSseResponse({})
         outlet.answer(response)
@@ -157,9 +157,9 @@ class SessionEndpoint:
                 "an earlier one. Send both of the same revision.",
             )
         outlet = JsonOrSseResponse(
-            {_SESSION_HEADER: session.id} if session else {}, limit=self._desk.settings.stream_limit or None
+            {_SESSION_HEADER: session.id} if session else {}, limit=self._runtime.settings.stream_limit or None
         )
-        exchange = Exchange(self._desk.store, session, message, request, outlet, json_only=self._json)
+        exchange = Exchange(self._runtime.store, session, message, request, outlet, json_only=self._json)
         self._service.start(exchange, message, self._connection(session, request, exchange))
         await outlet.serve(scope, receive, send)
         if exchange.is_task:
@@ -173,19 +173,19 @@ class SessionEndpoint:
         outlet = self._outlet(session)
         if last_event_id:
             try:
-                stream = await resumed(self._desk.store, session, last_event_id)
+                stream = await resumed(self._runtime.store, session, last_event_id)
             except NothingLeft:
                 await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
                 return
             if stream is None:
                 raise Refusal(HTTPStatus.BAD_REQUEST, "Last-Event-ID names no stream of this session.", INVALID_PARAMS)
         else:
-            stream = SessionStream(self._desk.store, session).run()
+            stream = SessionStream(self._runtime.store, session).run()
         await self._service.stream(stream, outlet, scope, receive, send)
 
     def _outlet(self, session: Session | None) -> JsonOrSseResponse:
         headers = {_SESSION_HEADER: session.id} if session else {}
-        return JsonOrSseResponse(headers, limit=self._desk.settings.stream_limit or None)
+        return JsonOrSseResponse(headers, limit=self._runtime.settings.stream_limit or None)
 
     async def _session(self, request: Request) -> Session:
         """The session a request names.
@@ -196,7 +196,7 @@ class SessionEndpoint:
         session_id = request.headers.get(_SESSION_HEADER)
         if not session_id:
             raise Refusal(HTTPStatus.BAD_REQUEST, "This needs an Mcp-Session-Id header.")
-        session = await self._desk.store.sessions.find(session_id, owner())
+        session = await self._runtime.store.sessions.find(session_id, owner())
         if session is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "Session not found: it has ended. Initialize a new one.")
         request.scope["taskmill.session"] = session.id
@@ -223,7 +223,7 @@ class SessionEndpoint:
         except ValueError:
             raise Refusal(HTTPStatus.BAD_REQUEST, "The reply is nested too deep.", INVALID_PARAMS) from None
         try:
-            await take_reply(self._desk.store, session, str(message.id), reply)
+            await take_reply(self._runtime.store, session, str(message.id), reply)
         except CallerError as exc:
             raise Refusal(HTTPStatus.BAD_REQUEST, str(exc), INVALID_PARAMS) from exc
 

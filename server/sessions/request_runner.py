@@ -39,9 +39,9 @@ _LONG = 0.25
 class RequestRunner:
     """What one replica is serving."""
 
-    def __init__(self, server: Server[Any], desk: ServerRuntime) -> None:
+    def __init__(self, server: Server[Any], runtime: ServerRuntime) -> None:
         self._server = server
-        self._desk = desk
+        self._runtime = runtime
         self._running: dict[asyncio.Task[None], Exchange] = {}
 
     async def close(self) -> None:
@@ -68,7 +68,7 @@ class RequestRunner:
         """The JSON-RPC response to a request."""
         head = {"jsonrpc": "2.0", "id": message.id}
         try:
-            state = self._desk.lifespan_state
+            state = self._runtime.lifespan_state
             served = serve_one(
                 self._server, exchange, message.method, message.params, connection=connection, lifespan_state=state
             )
@@ -88,12 +88,12 @@ class RequestRunner:
             request_id = (message.params or {}).get("requestId")
             if isinstance(request_id, str | int):
                 await self._cancel(session, request_id)
-        runner = ServerRunner(self._server, connection, self._desk.lifespan_state)
+        runner = ServerRunner(self._server, connection, self._runtime.lifespan_state)
         await runner.on_notify(exchange, message.method, message.params)
 
     def outbound(self, session: Session | None, exchange: Exchange) -> Outbound:
         """The channel for what belongs to no request."""
-        return exchange if session is None else _SessionOutbound(self._desk, session, exchange)
+        return exchange if session is None else _SessionOutbound(self._runtime, session, exchange)
 
     async def stream(
         self, frames: AsyncGenerator[bytes, None], outlet: JsonOrSseResponse, scope: Scope, receive: Receive, send: Send
@@ -125,7 +125,7 @@ class RequestRunner:
         exchange.outlet.close()
 
     async def _cancel(self, session: Session, request_id: str | int) -> None:
-        store = self._desk.store
+        store = self._runtime.store
         call = await store.streams.of_request(session.id, request_id)
         if call is not None and call.task_id is not None and call.kind is CallKind.CALL:
             with suppress(TaskNotFound):
@@ -144,15 +144,15 @@ class RequestRunner:
                 exchange.cancel_requested.set()
                 serving.cancel()
 
-        async with self._desk.store.sessions.hearing_signals(exchange.session.id, hear):
+        async with self._runtime.store.sessions.hearing_signals(exchange.session.id, hear):
             await exchange.keep(_KEEP_EVERY)
 
 
 class _SessionOutbound:
     """The session's own stream, wherever it is held; the request's, while there is none."""
 
-    def __init__(self, desk: ServerRuntime, session: Session, exchange: Exchange) -> None:
-        self._desk = desk
+    def __init__(self, runtime: ServerRuntime, session: Session, exchange: Exchange) -> None:
+        self._runtime = runtime
         self._session = session
         self._exchange = exchange
 
@@ -169,7 +169,7 @@ class _SessionOutbound:
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         if params is not None:
             message["params"] = dict(params)
-        if not await self._desk.store.sessions.push(self._session.id, {"message": message}):
+        if not await self._runtime.store.sessions.push(self._session.id, {"message": message}):
             await self._exchange.notify(method, params, opts)
 
 

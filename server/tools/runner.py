@@ -16,8 +16,8 @@ from taskmill.engine.threads import in_own_thread
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
+from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.result_offload import stored_form
-from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import around_run, tell_outcome
 
 __all__ = ["ToolRunner", "in_thread"]
@@ -38,21 +38,21 @@ def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 class ToolRunner:
     """The task tools of one server, inside its lifespan."""
 
-    def __init__(self, server: Any, desk: ServerRuntime, lifespan: Any) -> None:
+    def __init__(self, server: Any, registry: ToolRegistry, lifespan: Any) -> None:
         self._server = server
-        self._desk = desk
+        self._registry = registry
         self._lifespan = lifespan
         self._nobodys: Context[Any, Any] = Context(mcp_server=server)
         """For tools that take no context: making one costs more than many a tool."""
 
     def policy(self, tool: str) -> TaskConfig | None:
         """The policy of a task tool; None if this process does not know it."""
-        entry = self._desk.find(tool)
+        entry = self._registry.find(tool)
         return entry.policy if entry else None
 
     def policies(self) -> Mapping[str, TaskConfig]:
         """Every task tool by name."""
-        return self._desk.policies()
+        return self._registry.policies()
 
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         """One attempt, exactly as the SDK would call the tool; crashes are raised as what they were.
@@ -96,7 +96,7 @@ class ToolRunner:
     async def _call(
         self, tool: str, payload: Mapping[str, Any], task: TaskContext, inputs: InputResponseRequestParams
     ) -> CallToolResult | InputRequiredResult:
-        entry = self._desk.find(tool)
+        entry = self._registry.find(tool)
         assert entry is not None, "the worker asks for the policy first"
         context = self._nobodys
         if entry.tool.context_kwarg is not None or entry.tool.resolved_params:

@@ -494,7 +494,7 @@ class TestTrouble:
         async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc:
             site = Site(rpc)
             nowhere = StoreSettings(redis_url="redis://127.0.0.1:1", command_timeout=0.2)
-            app._desk._store = _unreachable(nowhere)
+            app._runtime._store = _unreachable(nowhere)
 
             replies = [await site.get("/api/tasks", OPERATOR_TOKEN), await site.get("/api/tasks/x")]
 
@@ -585,7 +585,7 @@ class TestMetrics:
     async def test_an_outage_of_the_store_is_a_figure_too(self, redis: Redis, settings: StoreSettings) -> None:
         app = make_server(settings)
         async with client_of(app) as rpc:
-            app._desk._store = _unreachable(StoreSettings(redis_url="redis://127.0.0.1:1", command_timeout=0.2))
+            app._runtime._store = _unreachable(StoreSettings(redis_url="redis://127.0.0.1:1", command_timeout=0.2))
             told = figures_of((await Site(rpc).get("/metrics")).text)
 
         assert told["taskmill_store_up"] == 0

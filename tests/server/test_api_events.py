@@ -253,7 +253,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothin
                             break
                     while not any(line["event"] == "events.reader_dropped" for line in logs):
                         await anyio.sleep(0.01)
-                while app._desk.store.tails._tails:
+                while app.store.tails._tails:
                     await anyio.sleep(0.01)
         finally:
             deaf.close()

@@ -19,7 +19,7 @@ def test_a_function_of_a_module_may_be_confined() -> None:
     mcp: TaskServer[Any] = TaskServer("Confining")
     mcp.add_tool(at_the_top, task=CONFINED)
 
-    assert mcp._desk.policies()["at_the_top"].isolation == "process"
+    assert mcp.policies()["at_the_top"].isolation == "process"
 
 
 def test_a_function_inside_a_function_is_refused_at_import_and_named() -> None:

@@ -110,4 +110,4 @@ async def test_starting_without_an_address_says_what_to_set(monkeypatch: pytest.
 async def test_a_server_that_is_not_serving_says_so(server: PrivateRedis) -> None:
     mcp = make_server(settings_of(server.url))
     with pytest.raises(StoreUnavailable, match="lifespan"):
-        await mcp._desk.store.ping()
+        await mcp.store.ping()

@@ -6,7 +6,7 @@ import pytest
 from mcp.server.mcpserver.tools import Tool
 from pydantic import BaseModel
 
-from taskmill.server.tools.at_hand import keep_at_hand
+from taskmill.server.protocol.sdk_private import cache_output_adapter
 
 
 class Point(BaseModel):
@@ -40,16 +40,16 @@ def anything() -> Any:
 def test_results_are_converted_as_before(function: Any) -> None:
     usual, kept = Tool.from_function(function), Tool.from_function(function)
 
-    keep_at_hand(kept)
+    cache_output_adapter(kept)
 
     assert kept.fn_metadata.convert_result(function()) == usual.fn_metadata.convert_result(function())
     assert kept.fn_metadata.model_dump().keys() == usual.fn_metadata.model_dump().keys()
 
 
 def test_the_sdk_still_looks_where_it_is_kept() -> None:
-    """Should this fail, the SDK has changed: nothing is gained any more, and at_hand.py can go."""
+    """Should this fail, the SDK has changed: nothing is gained any more, and `cache_output_adapter` can go."""
     tool = Tool.from_function(text)
-    keep_at_hand(tool)
+    cache_output_adapter(tool)
     asked: list[str] = []
 
     class Witness(type(tool.fn_metadata)):  # type: ignore[misc]  # of the class that the SDK made

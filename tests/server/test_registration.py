@@ -57,7 +57,7 @@ def test_one_name_instead_of_a_list_of_claims_is_refused() -> None:
 def test_a_strategy_of_tenacity_is_asked_for_each_attempt() -> None:
     mcp = declare(retries=4, backoff=wait_exponential(multiplier=1, max=6))
 
-    policy = mcp._desk.policies()["convert"]
+    policy = mcp.policies()["convert"]
 
     waits = [policy.retry_delay(failures) for failures in (1, 2, 3, 4)]
     assert [wait.total_seconds() for wait in waits if wait is not None] == [1, 2, 4, 6]

@@ -20,5 +20,5 @@ async def test_live_workers_say_what_they_serve_and_are_gone_when_they_leave(
                     await anyio.sleep(0.01)
             (worker,) = seen
             assert (worker["queue"], worker["concurrency"], worker["running"]) == ("default", 7, 0)
-            assert worker["tools"] == sorted(server._desk.policies())
+            assert worker["tools"] == sorted(server.policies())
         assert await store.workers() == []

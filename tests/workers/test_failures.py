@@ -12,7 +12,7 @@ from tests.workers.deployment import Stage, eventually, text_of
 
 def with_policy(stage: Stage, tool: str, **arguments: object) -> NewTask:
     """A task as a server would store it: retries and deadline are the tool's."""
-    policy = tools.mcp._desk.policies()[tool]
+    policy = tools.mcp.policies()[tool]
     task = stage.task(tool, journal=str(stage.journal), **arguments)
     return replace(task, retries=policy.retries, deadline=policy.time_limit)
 
