@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from taskmill.server.api.access import Access
 from taskmill.server.fast_path.front import Front
 from taskmill.server.fast_path.middleware import FastPath
-from taskmill.server.http.era_router import EraRouter
+from taskmill.server.http.middleware import EraRouter
 from taskmill.server.http.scope_challenge import ScopeGate
 from taskmill.server.sessions.endpoint import SessionEndpoint
 from taskmill.server.site import furnish

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.access import Access, Guard
-from taskmill.server.http.paths import path_of
+from taskmill.server.http.middleware import path_of
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.shards import HOME
 from taskmill.store.tasks.stats import Stats, queues_of

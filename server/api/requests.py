@@ -20,7 +20,7 @@ RETRY_MS = 1000
 """How soon the reader of a broken stream is told to come back."""
 _LONGEST_ID = 256
 _COMMENT_EVERY = 15
-_PATIENCE = 20.0
+_SEND_TIMEOUT = 20.0
 """Seconds a reader may take none of what is sent to it before it is dropped."""
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
@@ -29,7 +29,7 @@ class Stream(EventSourceResponse):
     """An open stream; one whose reader has stopped reading ends, so that nothing piles up for it."""
 
     def __init__(self, events: AsyncIterator[ServerSentEvent] | AsyncIterator[bytes]) -> None:
-        super().__init__(events, ping=_COMMENT_EVERY, send_timeout=_PATIENCE)
+        super().__init__(events, ping=_COMMENT_EVERY, send_timeout=_SEND_TIMEOUT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""

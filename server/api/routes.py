@@ -1,4 +1,4 @@
-"""HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `api_wire.py`."""
+"""HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `shapes.py`."""
 
 import re
 from collections.abc import AsyncIterator
@@ -15,12 +15,11 @@ from taskmill.engine.errors import BadArguments
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Caller, Guard, caller_of
-from taskmill.server.api.api_frames import Frames
 from taskmill.server.api.artifacts import artifact_routes
 from taskmill.server.api.errors import error_handlers
 from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
-from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
+from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import require_scopes, who_calls
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
@@ -59,7 +58,7 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
 class _Api:
     def __init__(self, runtime: ServerRuntime) -> None:
         self._runtime = runtime
-        self._frames = Frames()
+        self._frames = EventFrames()
 
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
@@ -128,7 +127,7 @@ class _Api:
 
 
 async def _stream(
-    store: TaskStore, frames: Frames, task_id: str, after: int, *, to_operator: bool
+    store: TaskStore, frames: EventFrames, task_id: str, after: int, *, to_operator: bool
 ) -> AsyncIterator[bytes]:
     first_line = f"retry: {RETRY_MS}\r\n".encode()  # not by itself: a comment could come between it and its event
     async with store.tails.follow(task_id, after=after) as events:

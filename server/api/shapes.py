@@ -1,5 +1,10 @@
-"""The JSON of the HTTP API, made from views and events. Field names are the API's promise. Pure functions, no I/O."""
+"""The JSON of the HTTP API, made from views and events, and events as text of an event stream. No I/O.
 
+Field names are the API's promise.
+"""
+
+import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, assert_never
 
@@ -11,10 +16,11 @@ from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2026 import iso
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["event_json", "summary", "task_json", "unreachable_json"]
+__all__ = ["EventFrames", "event_json", "summary", "task_json", "unreachable_json"]
 
 _PRIVATE = frozenset({"id", "principal", "worker"})
 """Facts of events that say nothing about the task to its owner, or too much about the installation."""
+_CACHED_FRAMES = 256
 
 
 def unreachable_json(shards: Sequence[str]) -> dict[str, Any]:
@@ -86,6 +92,26 @@ def event_json(event: Event, *, to_operator: bool = False) -> dict[str, Any]:
         "at": iso(event.at_ms),
         "facts": {name: value for name, value in event.facts.items() if to_operator or name not in _PRIVATE},
     }
+
+
+class EventFrames:
+    """Events of tasks as server-sent events, encoded once for all who follow the same task in this process."""
+
+    def __init__(self) -> None:
+        self._cache: OrderedDict[tuple[str, int, int, bool], bytes] = OrderedDict()
+
+    def of(self, task_id: str, event: Event, *, to_operator: bool) -> bytes:
+        """The event with its number, its move and its JSON."""
+        # The time is part of the key: a store that lost its last second may have put another event in the same place.
+        key = (task_id, event.seq, event.at_ms, to_operator)
+        frame = self._cache.get(key)
+        if frame is None:
+            data = json.dumps(event_json(event, to_operator=to_operator), separators=(",", ":"))
+            frame = f"id: {event.seq}\r\nevent: {event.move.value}\r\ndata: {data}\r\n\r\n".encode()
+            self._cache[key] = frame
+            if len(self._cache) > _CACHED_FRAMES:
+                self._cache.popitem(last=False)
+        return frame
 
 
 def _iso_or_none(ms: int | None) -> str | None:

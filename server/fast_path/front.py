@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from taskmill.server.http.paths import path_of
+from taskmill.server.http.middleware import path_of
 from taskmill.server.http.scope_challenge import is_gated
 from taskmill.server.tools.registry import ToolRegistry
 

@@ -26,8 +26,7 @@ from taskmill.engine.errors import TaskmillError
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import owner
 from taskmill.server.context.detached_request import detached_request
-from taskmill.server.fast_path.fast_headers import Headers, HostCheck, read_headers
-from taskmill.server.fast_path.requests import FastRequest, read_request
+from taskmill.server.fast_path.requests import FastRequest, Headers, HostCheck, read_headers, read_request
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tool_list import ToolListing
@@ -113,7 +112,7 @@ class FastPath:
         if asked is None or asked.method != headers["mcp-method"]:
             return None
         # A missing name is the SDK's business where it must not be; an empty one contradicts the body.
-        if headers.get("mcp-name", None if asked.method == "tools/call" else asked.named) != asked.named:
+        if headers.get("mcp-name", None if asked.method == "tools/call" else asked.routing_name) != asked.routing_name:
             return None
         try:
             answer = await self._call(asked, scope) if asked.method == "tools/call" else await self._task(asked)

@@ -1,13 +1,16 @@
-"""Reads the requests that the fast paths answer: those written as the specification says, with nothing beside that.
+"""Reads headers and bodies of the requests that the fast paths answer: those written exactly as the specification says.
 
-Says what a request asks for; None leaves it to the SDK, which also knows every way in which a request can be wrong.
+A reader returns what the request asks for, or None: then the SDK must handle it, which also knows every way in which a
+request can be wrong. The check of Host, Origin and content type is the SDK's own.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -17,10 +20,12 @@ from mcp_types import (
 )
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.types import Scope
 
 from taskmill.server.protocol.shapes_2026 import EXTENSION
 
-__all__ = ["METHODS", "FastRequest", "read_request"]
+__all__ = ["METHODS", "FastRequest", "Headers", "HostCheck", "read_headers", "read_request"]
 
 METHODS: Mapping[str, frozenset[str]] = {
     "tasks/get": frozenset({"taskId"}),
@@ -28,9 +33,61 @@ METHODS: Mapping[str, frozenset[str]] = {
     "tasks/cancel": frozenset({"taskId"}),
     "tools/call": frozenset({"name", "arguments"}),
 }
-"""Method -> its parameters, all of them given; `_meta` comes on top."""
+"""Method -> its parameters; all of them must be there, and `_meta` beside them."""
+_REQUEST = frozenset({"jsonrpc", "id", "method", "params"})
 _META = frozenset({PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY})
 _LONGEST_ID = 256
+Headers = dict[str, str]
+_READ_HEADERS = {
+    name.encode(): name
+    for name in ("content-type", "accept", "mcp-protocol-version", "mcp-method", "mcp-name", "host", "origin")
+}
+_RESPONSE_TYPES = {"application/json", "text/event-stream"}
+_MOST_REMEMBERED = 64
+_LONGEST_HEADER = 256
+
+
+def read_headers(scope: Scope) -> Headers | None:
+    """The headers that matter for a fast path; None = the request has none.
+
+    A value with blanks around it, which not every HTTP parser removes, is left to `TrimmedHeaders`.
+    """
+    found: Headers = {}
+    for raw, value in scope["headers"]:
+        name = _READ_HEADERS.get(raw)
+        if name is not None:
+            if name in found or value != value.strip(b" \t"):
+                return None
+            found[name] = value.decode("latin-1")
+        elif raw == b"traceparent" or raw.startswith(b"mcp-param-"):
+            return None
+    if found.get("mcp-protocol-version") != LATEST_MODERN_VERSION or found.get("mcp-method") not in METHODS:
+        return None
+    return found if _accepts_both(found.get("accept", "")) else None
+
+
+@lru_cache(maxsize=_MOST_REMEMBERED)
+def _accepts_both(accept: str) -> bool:
+    return {media_type.strip() for media_type in accept.split(",")} >= _RESPONSE_TYPES
+
+
+class HostCheck:
+    """The SDK's check of Host, Origin and content type; values that have passed once are not checked again."""
+
+    def __init__(self, hosts: TransportSecuritySettings) -> None:
+        self._security = TransportSecurityMiddleware(hosts)
+        self._passed: set[tuple[str | None, ...]] = set()
+
+    async def passes(self, scope: Scope, headers: Headers) -> bool:
+        """Whether the SDK would accept this POST."""
+        checked = headers.get("host"), headers.get("origin"), headers.get("content-type")
+        if checked in self._passed:
+            return True
+        if await self._security.validate_request(Request(scope), is_post=True) is not None:
+            return False
+        if len(self._passed) < _MOST_REMEMBERED and all(len(value or "") <= _LONGEST_HEADER for value in checked):
+            self._passed.add(checked)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +98,29 @@ class FastRequest:
     method: str
     params: dict[str, Any]
     capabilities: dict[str, Any]
-    """What the client declared, valid."""
+    """What the client declared; checked."""
     info: Any
-    """Who the client is, valid; None if it does not say."""
+    """Name and version of the client; checked. None = it did not send them."""
 
     @property
-    def named(self) -> str:
-        """What the header `Mcp-Name` has to say."""
+    def routing_name(self) -> str:
+        """The value that the header `Mcp-Name` must have."""
         name: str = self.params["name" if self.method == "tools/call" else "taskId"]
         return name
 
 
 def read_request(body: bytes) -> FastRequest | None:
-    """The request in a body."""
+    """The request in a body; None = the SDK must read it."""
     try:
         request: Any = json.loads(body)
         params, request_id, method = request["params"], request["id"], request["method"]
         meta = params["_meta"]
         capabilities, revision = meta[CLIENT_CAPABILITIES_META_KEY], meta[PROTOCOL_VERSION_META_KEY]
         declared = capabilities["extensions"][EXTENSION]
-        plain = request.keys() == {"jsonrpc", "id", "method", "params"} and params.keys() - {"_meta"} == METHODS[method]
-        if not plain or not meta.keys() <= _META or not isinstance(declared, dict):
+        is_plain = (
+            request.keys() == {"jsonrpc", "id", "method", "params"} and params.keys() - {"_meta"} == METHODS[method]
+        )
+        if not is_plain or not meta.keys() <= _META or not isinstance(declared, dict):
             return None
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
@@ -82,20 +141,20 @@ def _is_typed(params: Mapping[str, Any]) -> bool:
         isinstance(task_id, str)
         and len(task_id) <= _LONGEST_ID
         and isinstance(name, str)
-        and all(isinstance(one, dict) for one in objects)
+        and all(isinstance(value, dict) for value in objects)
     )
 
 
 def _are_capabilities(declared: dict[str, Any]) -> bool:
     extensions = declared.get("extensions", {})
-    if len(declared) == 1 and all(name.isascii() and one == {} for name, one in extensions.items()):
-        return True  # as most clients say it; the model, which costs more than all the rest here, would agree
+    if len(declared) == 1 and all(name.isascii() and value == {} for name, value in extensions.items()):
+        return True  # what most clients send; the model would accept it, and costs more than all other checks here
     return _fits(ClientCapabilities, declared)
 
 
 def _is_client(info: Any) -> bool:
     is_plain = isinstance(info, dict) and info.keys() == {"name", "version"}
-    if is_plain and all(isinstance(one, str) and one.isascii() for one in info.values()):
+    if is_plain and all(isinstance(value, str) and value.isascii() for value in info.values()):
         return True
     return _fits(Implementation, info)
 

@@ -27,9 +27,8 @@ from taskmill.server.auth.principal import lister, owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
-from taskmill.server.protocol.shapes_2025 import created, task_of
+from taskmill.server.protocol.shapes_2025 import created, related_task, task_of
 from taskmill.server.sessions.exchange import exchange_of
-from taskmill.server.streams.client_requests import related
 from taskmill.server.streams.notifications_2025 import notices
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
@@ -123,7 +122,7 @@ class Tasks2025:
         if isinstance(held, BaseModel):
             held = held.model_dump(by_alias=True, mode="json", exclude_none=True)
         assert held is not None
-        return {**held, "_meta": {**held.get("_meta", {}), **related(params.task_id)["_meta"]}}
+        return {**held, "_meta": {**held.get("_meta", {}), **related_task(params.task_id)}}
 
     async def _list(self, ctx: Request) -> HandlerResult:
         params = _Cursor.model_validate(ctx.params or {}, by_name=False)

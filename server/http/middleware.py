@@ -1,30 +1,52 @@
-"""Clients that hang up in the middle of a request, or of its answer: no crash of the server's, and nothing to log."""
+"""ASGI middleware of every request: which transport serves it, and clients that disconnect before it ends."""
 
 import anyio
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["ClientDisconnects"]
+__all__ = ["ClientDisconnects", "EraRouter", "path_of"]
 
+_VERSION_HEADER = b"mcp-protocol-version"
 _CLOSED = "; the handler is closed"
-"""What uvloop says of a write to a connection that has gone. It can go when uvicorn hears that itself."""
-_PATIENCE = 5.0
-"""Seconds until it is clear that uvicorn will not tell.
+"""uvloop's error for a write to a closed connection. It can go when uvicorn handles that error itself."""
+_DISCONNECT_TIMEOUT = 5.0
+"""Seconds until it is clear that uvicorn will not send `http.disconnect`.
 
-Of requests that are sent in one go, ahead of the answers, its httptools protocol tells the last one only, for
-`connection_lost` marks `self.cycle`. Of the one it has not told it then logs that its response was not completed; no
-application can keep it from that.
+When a client sends several requests ahead of the responses, uvicorn's httptools protocol notifies only the last one,
+because `connection_lost` marks `self.cycle` alone. For the others it logs that the response was not completed; no
+application can prevent that.
 """
 
 
+def path_of(scope: Scope) -> str:
+    """The path inside this application, wherever it is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+class EraRouter:
+    """Passes requests that name a revision before 2026, or none, to the session endpoint, all others to the SDK."""
+
+    def __init__(self, *, legacy: ASGIApp, modern: ASGIApp) -> None:
+        self._legacy = legacy
+        self._modern = modern
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        version = next((value.decode("latin-1") for name, value in scope["headers"] if name == _VERSION_HEADER), None)
+        is_legacy = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+        await (self._legacy if is_legacy else self._modern)(scope, receive, send)
+
+
 class ClientDisconnects:
-    """ASGI middleware: ends a request whose client has gone."""
+    """Ends a request whose client has disconnected: that is no crash of the server, and nothing to log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; nobody is there to be answered when it ends in a hang-up."""
+        """Pass the request on; one that ends in a disconnect needs no response."""
         try:
             await self._app(scope, receive, send)
         except ClientDisconnect:
@@ -32,7 +54,7 @@ class ClientDisconnects:
         except RuntimeError as exc:
             if not str(exc).endswith(_CLOSED):
                 raise
-            # The server takes an application that ends before it has heard of the end for a broken one.
-            with anyio.move_on_after(_PATIENCE):
+            # uvicorn logs an error for an application that returns before it has received `http.disconnect`.
+            with anyio.move_on_after(_DISCONNECT_TIMEOUT):
                 while (await receive())["type"] != "http.disconnect":
                     pass

@@ -12,8 +12,8 @@ from mcp_types import INTERNAL_ERROR, CallToolResult, TextContent, methods
 from taskmill.engine.outcome import Broke, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.server.protocol.errors import error_of
+from taskmill.server.protocol.shapes_2025 import related_task
 from taskmill.server.protocol.status_text import status_text
-from taskmill.server.streams.client_requests import related
 
 __all__ = ["answer_of", "hand_off_result", "handed_off", "tool_result"]
 
@@ -50,7 +50,7 @@ def answer_of(view: TaskView, version: str, *, related_to: str | None = None) ->
         error = {"code": exc.error.code, "message": exc.error.message, "data": exc.error.data}
         return {"error": {name: value for name, value in error.items() if value is not None}}
     if related_to is not None:
-        result["_meta"] = {**result.get("_meta", {}), **related(related_to)["_meta"]}
+        result["_meta"] = {**result.get("_meta", {}), **related_task(related_to)}
     return {"result": result}
 
 

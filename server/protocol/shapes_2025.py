@@ -11,9 +11,10 @@ from taskmill.engine.status import Status
 from taskmill.server.protocol.shapes_2026 import iso, wire_status
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["IMMEDIATE_RESPONSE", "created", "task_of"]
+__all__ = ["IMMEDIATE_RESPONSE", "RELATED_TASK", "created", "related_task", "task_of"]
 
 IMMEDIATE_RESPONSE = "io.modelcontextprotocol/model-immediate-response"
+RELATED_TASK = "io.modelcontextprotocol/related-task"
 
 
 def task_of(view: TaskView) -> dict[str, Any]:
@@ -38,6 +39,11 @@ def created(view: TaskView) -> dict[str, Any]:
         "there is no need to call the tool again."
     )
     return {"task": task_of(view), "_meta": {IMMEDIATE_RESPONSE: text}}
+
+
+def related_task(task_id: str) -> dict[str, Any]:
+    """The member of `_meta` that ties a message to its task ("Related Task Metadata")."""
+    return {RELATED_TASK: {"taskId": task_id}}
 
 
 def _reports_error(view: TaskView) -> bool:

@@ -9,22 +9,17 @@ from typing import Any
 from mcp_types import INVALID_PARAMS
 
 from taskmill.engine.errors import BadArguments, TaskNotFound
+from taskmill.server.protocol.shapes_2025 import related_task
 from taskmill.server.tools.answers import fitting_answers
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["RELATED", "can_be_asked", "related", "request_of", "take_reply"]
+__all__ = ["can_be_asked", "request_of", "take_reply"]
 
-RELATED = "io.modelcontextprotocol/related-task"
 _NEEDS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 _ELICITS_SINCE = "2025-06-18"
 _REFUSED = "refused"
-
-
-def related(task_id: str) -> dict[str, Any]:
-    """`_meta` that ties a message to its task (tasks 2025-11-25, "Related Task Metadata")."""
-    return {"_meta": {RELATED: {"taskId": task_id}}}
 
 
 def can_be_asked(session: Session, question: Mapping[str, Any]) -> bool:
@@ -42,8 +37,7 @@ def request_of(call: OpenCall, key: str, question: Mapping[str, Any]) -> dict[st
     """The question as a JSON-RPC request on the stream of `call`."""
     params = dict(question.get("params", {}))
     if call.kind is CallKind.RESULT and call.task_id is not None:
-        meta = {**params.get("_meta", {}), **related(call.task_id)["_meta"]}
-        params["_meta"] = meta
+        params["_meta"] = {**params.get("_meta", {}), **related_task(call.task_id)}
     request: dict[str, Any] = {"jsonrpc": "2.0", "id": f"{call.id}:{key}", "method": question["method"]}
     return {**request, "params": params} if params else request
 

@@ -9,9 +9,8 @@ from typing import Any
 from taskmill.engine.events import Event
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move
-from taskmill.server.protocol.shapes_2025 import task_of
+from taskmill.server.protocol.shapes_2025 import related_task, task_of
 from taskmill.server.protocol.status_text import progress_text
-from taskmill.server.streams.client_requests import related
 from taskmill.server.streams.paced_events import Meter, Pause, follow
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -56,6 +55,6 @@ def _progress(task_id: str, token: str | int, event: Event, meter: Meter) -> Mes
         "progress": meter.next(progress.done),
         **({} if progress.total is None else {"total": progress.total}),
         **({"message": text} if text else {}),
-        **related(task_id),
+        "_meta": related_task(task_id),
     }
     return {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}

@@ -236,7 +236,7 @@ async def test_many_readers_of_many_tasks_share_one_subscription(site: Site, red
 async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothing(
     redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_parts, "_PATIENCE", 0.2)
+    monkeypatch.setattr(api_parts, "_SEND_TIMEOUT", 0.2)
     stores = StoreFixture(redis, settings)
     claimed = await stores.start(principal="anonymous")
     reports = [(claimed.id, claimed.fence, Progress(number, None, "x" * 900)) for number in range(9000)]

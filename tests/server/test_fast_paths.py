@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-import taskmill.server.fast_path.fast_headers as fast_headers
 import taskmill.server.fast_path.middleware as fast_paths
 import taskmill.server.fast_path.requests as fast_requests
 from taskmill.engine.errors import StoreUnavailable
@@ -86,14 +85,14 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """One entry a request that came as far as being answered here: whether it was."""
     ways: list[bool] = []
-    reply = fast_paths.FastPaths._reply
+    reply = fast_paths.FastPath._reply
 
     async def watched(self: Any, message: Any, headers: Any, scope: Any) -> tuple[int, bytes] | None:
         answer = await reply(self, message, headers, scope)
         ways.append(answer is not None)
         return answer
 
-    monkeypatch.setattr(fast_paths.FastPaths, "_reply", watched)
+    monkeypatch.setattr(fast_paths.FastPath, "_reply", watched)
     return ways
 
 
@@ -102,7 +101,7 @@ def nothing(headers: Json, body: Json) -> None:
 
 
 def test_the_fast_way_is_for_the_revision_that_the_tests_speak() -> None:
-    assert fast_headers.LATEST_MODERN_VERSION == REVISION
+    assert fast_requests.LATEST_MODERN_VERSION == REVISION
     assert fast_requests.EXTENSION == TASKS
 
 
