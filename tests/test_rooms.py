@@ -111,9 +111,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
 }
 
 # Imports against the direction, "room: importer -> imported", each with what would let it go.
-AGAINST_THE_DIRECTION: dict[str, str] = {
-    "server: protocol -> streams": "`related` belongs to the shapes of 2025: move it to protocol/shapes_2025.py",
-}
+AGAINST_THE_DIRECTION: dict[str, str] = {}
 
 # Modules between MODULE_LINES and MODULE_LINES_AT_MOST, each with the reason why a cut would read worse.
 LONG_MODULES: dict[str, str] = {}

@@ -117,10 +117,8 @@ def read_request(body: bytes) -> FastRequest | None:
         meta = params["_meta"]
         capabilities, revision = meta[CLIENT_CAPABILITIES_META_KEY], meta[PROTOCOL_VERSION_META_KEY]
         declared = capabilities["extensions"][EXTENSION]
-        is_plain = (
-            request.keys() == {"jsonrpc", "id", "method", "params"} and params.keys() - {"_meta"} == METHODS[method]
-        )
-        if not is_plain or not meta.keys() <= _META or not isinstance(declared, dict):
+        is_exact = request.keys() == _REQUEST and params.keys() - {"_meta"} == METHODS[method]
+        if not is_exact or not meta.keys() <= _META or not isinstance(declared, dict):
             return None
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return None
