@@ -1,6 +1,6 @@
-"""What a task leaves beside its result: artifacts, chunks of output, and the addresses both are read at.
+"""What a task leaves beside its result: artifacts, chunks of output, and the URIs under which clients read them.
 
-Only data; who keeps the bytes is `store/`, who serves them `server/`.
+Only data: `store/` keeps the bytes, `server/` serves them.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Artifact:
     """A file that belongs to a task: readable once attached, gone with the task."""
 
     id: str
-    """256 random bits; names the artifact and nothing about it."""
+    """256 random bits; the id says nothing about the content."""
     task_id: str
     principal: str
     """Owner of the task, and the only one who may read it."""
@@ -28,24 +28,24 @@ class Artifact:
     digest: str
     """SHA-256 of the bytes, as 64 hex digits."""
     place: str
-    """Which store has the bytes: `redis`, `directory` or `bucket`."""
+    """Which backend has the bytes: `redis`, `directory` or `bucket`."""
     sealed: bool = False
     """Whether the bytes at rest are encrypted."""
 
     @property
     def uri(self) -> str:
-        """The address of the resource."""
+        """The URI of the resource."""
         return artifact_uri(self.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One thing a tool put out while it ran."""
+    """One piece of output that a tool emitted while it ran."""
 
     number: int
-    """1 for the first chunk of the task; a gap means that older chunks fell off."""
+    """1 for the first chunk of the task; a gap means that older chunks were dropped."""
     attempt: int
-    """Which attempt put it out: one that is tried again starts from the top."""
+    """Which attempt emitted it: a later attempt emits everything again."""
     at_ms: int
     """The store's clock, milliseconds since 1970."""
     content: Any
@@ -53,5 +53,5 @@ class Chunk:
 
 
 def artifact_uri(artifact_id: str) -> str:
-    """The resource of an artifact."""
+    """The URI of an artifact."""
     return ARTIFACT_URI + artifact_id

@@ -1,6 +1,6 @@
-"""What a running task holds: its identity, its fence, and the two ways to speak - progress and questions.
+"""What one attempt at a task has: its identity, its fence, and ports for progress, questions, output and its journal.
 
-Free of any protocol and of Redis: a worker passes in who listens. The author's `Context` in `server/` wraps this.
+Free of any protocol and of Redis: a worker passes the ports in. The author's `Context` in `server/` wraps this.
 """
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator
@@ -9,44 +9,44 @@ from time import monotonic
 from typing import Any, Protocol
 
 from taskmill.engine.artifact import Artifact
-from taskmill.engine.errors import AfterEnd, NotInTask
+from taskmill.engine.errors import AttemptEnded, NotInTask
 from taskmill.engine.record import Progress
 
-__all__ = ["Asker", "Listener", "OutputPort", "Recorder", "TaskContext"]
+__all__ = ["JournalPort", "OutputPort", "ProgressPort", "QuestionPort", "TaskContext"]
 
 _YIELD_EVERY = 0.01
-"""Seconds after which an awaited progress report lets the event loop breathe."""
+"""Seconds after which an awaited progress report yields to the event loop."""
 _LONGEST_MESSAGE = 1000
 
 
-class Listener(Protocol):
-    """Takes progress of a task; must be callable from any thread and return at once."""
+class ProgressPort(Protocol):
+    """Receives the progress of a task; must be callable from any thread and return at once."""
 
     def __call__(self, progress: Progress) -> None: ...
 
 
-class Asker(Protocol):
-    """Puts questions to the client and waits for the answers."""
+class QuestionPort(Protocol):
+    """Sends questions to the client and waits for the answers."""
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Ask all of `requests` (protocol requests as JSON) at once; the answers, in the same order."""
+        """Ask all of `requests` (protocol requests as JSON) at once; returns the answers in the same order."""
 
 
 class OutputPort(Protocol):
-    """Takes what a tool leaves beside its result."""
+    """Stores what a tool produces beside its result."""
 
     inline_limit: int
-    """Bytes of a result from which on its parts become artifacts."""
+    """Bytes: parts of a larger result become artifacts."""
 
     async def emit(self, chunk: Any) -> None:
-        """Add a chunk to the task's output; kept when this returns."""
+        """Add a chunk to the task's output; it is stored when this returns."""
 
     async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
-        """Keep a file for as long as the task is kept; readable when this returns."""
+        """Store a file for as long as the task is kept; it can be read when this returns."""
 
 
-class Recorder(Protocol):
-    """Keeps what a task has done, for its later attempts."""
+class JournalPort(Protocol):
+    """Records what a task has done, for its later attempts."""
 
     state: dict[str, Any]
 
@@ -65,21 +65,21 @@ def _finite(value: float | None) -> float | None:
 
 
 def _presentable(message: str) -> str:
-    """`message` as text that can be written as UTF-8, cut to a length that a status line can bear."""
+    """`message` as text that can be written as UTF-8, cut to a length that fits a status line."""
     text = message.encode("utf-8", "replace").decode()
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
 class _Reported(Awaitable[None]):
-    """A progress report that has already been taken; awaiting it now and then yields to the event loop."""
+    """A progress report that is already recorded. Awaiting it yields to the event loop from time to time."""
 
-    __slots__ = ("_breathe",)
+    __slots__ = ("_must_yield",)
 
-    def __init__(self, breathe: Callable[[], bool]) -> None:
-        self._breathe = breathe
+    def __init__(self, must_yield: Callable[[], bool]) -> None:
+        self._must_yield = must_yield
 
     def __await__(self) -> Generator[None, None, None]:
-        if self._breathe():
+        if self._must_yield():
             yield
 
 
@@ -93,26 +93,26 @@ class TaskContext:
         attempt: int,
         fence: int,
         principal: str,
-        listen: Listener,
-        ask: Asker,
-        outlet: OutputPort | None = None,
-        journal: Recorder | None = None,
+        report: ProgressPort,
+        ask: QuestionPort,
+        output: OutputPort | None = None,
+        journal: JournalPort | None = None,
     ) -> None:
         self.task_id = task_id
-        """Also the idempotency key for effects outside: the same for every attempt."""
+        """Also the idempotency key for calls to outside systems: the same for every attempt."""
         self.attempt = attempt
         """1 for the first start."""
         self.fence = fence
-        """Rises with every attempt; give it to outside systems so that they can refuse an older attempt."""
+        """Rises with every attempt; pass it to outside systems so that they can refuse an older attempt."""
         self.principal = principal
-        self._listen = listen
+        self._report = report
         self._ask = ask
-        self._outlet = outlet
+        self._output = output
         self._journal = journal
         self._cancelled = False
         self._ended = False
-        self._breathed = monotonic()
-        self._reported = _Reported(self._must_breathe)
+        self._yielded_at = monotonic()
+        self._reported = _Reported(self._must_yield)
 
     @property
     def cancelled(self) -> bool:
@@ -126,73 +126,73 @@ class TaskContext:
     def report_progress(
         self, done: float | None = None, total: float | None = None, message: str | None = None
     ) -> Awaitable[None]:
-        """Say how far the work is. Takes effect at once, never waits; awaiting the reply is optional.
+        """Report how far the work is. Takes effect at once and never waits; awaiting what it returns is optional.
 
         A plain `def` tool in its thread calls it without `await`. Values are coalesced: the last one wins. Numbers
-        that are not finite count as not said.
+        that are not finite count as None.
 
         Raises:
             TypeError, ValueError: `done` or `total` is not a number.
         """
-        self._listen(Progress(_finite(done), _finite(total), None if message is None else _presentable(str(message))))
+        self._report(Progress(_finite(done), _finite(total), None if message is None else _presentable(str(message))))
         return self._reported
 
     @property
     def inline_limit(self) -> int | None:
-        """Bytes of a result from which on its parts become artifacts; None = nothing keeps artifacts here."""
-        return self._outlet.inline_limit if self._outlet else None
+        """Bytes: parts of a larger result become artifacts; None = artifacts cannot be stored here."""
+        return self._output.inline_limit if self._output else None
 
     def end(self) -> None:
-        """The tool has returned or was given up: from now on it can leave nothing."""
+        """The tool has returned or was abandoned: from now on it can store nothing."""
         self._ended = True
 
     async def emit(self, chunk: Any) -> None:
-        """Put out a piece of the result - text or JSON - that can be read while the task runs.
+        """Emit a piece of the result - text or JSON - that can be read while the task runs.
 
         Raises:
-            AfterEnd: the attempt has ended.
+            AttemptEnded: the attempt has ended.
             ChunkRefused: too large, or not JSON.
         """
-        await self._open_outlet().emit(chunk)
+        await self._open_output().emit(chunk)
 
     async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
-        """Keep a file for as long as the task is kept.
+        """Store a file for as long as the task is kept.
 
         Raises:
-            AfterEnd: the attempt has ended.
-            ArtifactTooLarge: more bytes than the installation keeps.
+            AttemptEnded: the attempt has ended.
+            ArtifactTooLarge: more bytes than this installation stores.
         """
-        return await self._open_outlet().attach(content, name=name, mime_type=mime_type)
+        return await self._open_output().attach(content, name=name, mime_type=mime_type)
 
     @property
-    def journal(self) -> Recorder:
+    def journal(self) -> JournalPort:
         """Steps and state.
 
         Raises:
-            NotInTask: nothing keeps them here.
+            NotInTask: they cannot be recorded here.
         """
         if self._journal is None:
             raise NotInTask("Steps and state work in a task only.")
         return self._journal
 
     async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Put questions to the client and wait for all the answers, in the order of `requests`.
+        """Send questions to the client and wait for all the answers, in the order of `requests`.
 
         Raises:
             QuestionMismatch: an earlier attempt asked something else at this point.
         """
         return await self._ask(requests)
 
-    def _open_outlet(self) -> OutputPort:
+    def _open_output(self) -> OutputPort:
         if self._ended:
-            raise AfterEnd(task_id=self.task_id)
-        if self._outlet is None:
+            raise AttemptEnded(task_id=self.task_id)
+        if self._output is None:
             raise NotInTask("Nothing here keeps output or artifacts.", task_id=self.task_id)
-        return self._outlet
+        return self._output
 
-    def _must_breathe(self) -> bool:
+    def _must_yield(self) -> bool:
         now = monotonic()
-        if now - self._breathed < _YIELD_EVERY:
+        if now - self._yielded_at < _YIELD_EVERY:
             return False
-        self._breathed = now
+        self._yielded_at = now
         return True

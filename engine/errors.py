@@ -1,30 +1,31 @@
-"""Every error Taskmill raises, in one tree that says whose fault it is.
+"""Every error Taskmill raises, in one hierarchy that says whose fault it is.
 
-`CallerError`: the client sent something wrong. `AuthorError`: the tool's author did. `OperatorError`: the
-installation or Taskmill itself. What a protocol makes of them (codes, HTTP statuses) lives in `server/`, not here.
+`CallerError`: the client's request is wrong. `AuthorError`: the author's tool is. `OperatorError`: the installation
+or Taskmill itself. What a protocol makes of them (codes, HTTP statuses) lives in `server/`, not here.
 """
 
 import inspect
 from typing import Any
 
 __all__ = [
-    "AfterEnd",
     "ArtifactTooLarge",
     "ArtifactsUnavailable",
+    "AttemptEnded",
     "AuthorError",
     "BadArguments",
     "BadCursor",
     "CallerError",
     "ChunkRefused",
+    "DecryptionFailed",
     "DuplicateTool",
     "FenceLost",
+    "IdempotencyKeyReused",
     "IllegalMove",
-    "KeyReused",
     "MemoryExceeded",
     "NoRedisServer",
     "NotInTask",
-    "NotKeepable",
     "NotRepeatable",
+    "NotSerializable",
     "OperatorError",
     "PayloadTooLarge",
     "PolicyError",
@@ -34,7 +35,6 @@ __all__ = [
     "RecordMismatch",
     "RedisUnfit",
     "ScopeMissing",
-    "SealBroken",
     "ServerLoadError",
     "SettingsError",
     "StepMismatch",
@@ -42,7 +42,7 @@ __all__ = [
     "StoreUnavailable",
     "TaskNotFound",
     "TaskmillError",
-    "TooLargeToKeep",
+    "TooLargeToStore",
     "TooManySessions",
     "UnsafeBinding",
 ]
@@ -62,7 +62,7 @@ class CallerError(TaskmillError):
 
 
 class TaskNotFound(CallerError):
-    """Task not found: it never existed, has expired, or belongs to somebody else."""
+    """Task not found: it never existed, has expired, or belongs to someone else."""
 
 
 class QuotaExceeded(CallerError):
@@ -93,7 +93,7 @@ class ScopeMissing(CallerError):
     """The access token was not granted a scope that this tool needs."""
 
 
-class KeyReused(CallerError):
+class IdempotencyKeyReused(CallerError):
     """This idempotency key was used for a call with other arguments: send a new key with a new call."""
 
 
@@ -121,7 +121,7 @@ class QuestionMismatch(RecordMismatch):
     """The tool asked something else than the first time it ran, so the recorded answer does not fit."""
 
 
-class AfterEnd(AuthorError):
+class AttemptEnded(AuthorError):
     """This attempt has ended: its tool returned, or it was stopped. Emit and attach before the tool returns."""
 
 
@@ -141,11 +141,11 @@ class StepMisused(AuthorError):
     """Steps and questions stand one behind the other or side by side, never inside each other."""
 
 
-class NotKeepable(AuthorError):
+class NotSerializable(AuthorError):
     """A step's result, or the task's state, cannot be kept: it is not JSON."""
 
 
-class TooLargeToKeep(AuthorError):
+class TooLargeToStore(AuthorError):
     """A step's result, or the task's state, is too large to be kept."""
 
 
@@ -189,7 +189,7 @@ class SettingsError(OperatorError):
     """A setting has a value that cannot work."""
 
 
-class SealBroken(OperatorError):
+class DecryptionFailed(OperatorError):
     """A stored payload could not be opened: its key is not in the key ring, or the bytes were changed."""
 
 

@@ -16,7 +16,7 @@ FINISHING = frozenset({Move.COMPLETE, Move.FAIL, Move.OVERDUE, Move.CANCEL})
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a task's history."""
+    """One entry of a task's history."""
 
     seq: int
     """1 for the first event of the task."""

@@ -1,6 +1,6 @@
 """Keys that an author derives from a call: from named arguments, a template of them, or a function.
 
-Only how a key is said and made; what it stands for (the same call, a lane) is in `policy.py`.
+Only how a key is declared and made; what it is for (the same call, a lane) is in `policy.py`.
 """
 
 import inspect
@@ -21,7 +21,7 @@ PRINCIPAL = "principal"
 
 
 def check_source(source: object, *, what: str) -> None:
-    """Refuse what no key can be made of.
+    """Refuse what cannot make a key.
 
     Raises:
         PolicyError: neither a template, names nor a plain function; the message starts with `what`.
@@ -48,7 +48,7 @@ def arguments_of(source: KeySource) -> frozenset[str]:
 
 
 def check_arguments(source: KeySource, known: Sequence[str], *, what: str) -> None:
-    """Refuse a key that is made of arguments the tool does not have, or that forgot its braces.
+    """Refuse a key that is made of arguments the tool does not have, or whose braces are missing.
 
     Raises:
         PolicyError: the message says which arguments there are.
@@ -76,7 +76,7 @@ def key_of(source: KeySource, arguments: Mapping[str, Any], plain: Mapping[str, 
     values = {**plain, PRINCIPAL: principal}
     if isinstance(source, str):
         parts = Formatter().parse(source)
-        return "".join(text + ("" if name is None else _shown(values[name])) for text, name, _, _ in parts)
+        return "".join(text + ("" if name is None else _as_text(values[name])) for text, name, _, _ in parts)
     return _json([values[name] for name in source])
 
 
@@ -91,8 +91,8 @@ def _placeholders(template: str, what: str) -> list[str]:
     return [name for name, _, _ in parts]
 
 
-def _shown(value: Any) -> str:
-    """A value so that two different rows of values never read the same."""
+def _as_text(value: Any) -> str:
+    """A value as text such that two different lists of values never give the same key."""
     return _json(value) if isinstance(value, str) else f"({_json(value)})"
 
 

@@ -1,7 +1,6 @@
 """The pure lifecycle: how an event changes a record. No clock, no store, no I/O.
 
-The scripts in `store/lua` do the same atomically; tests hold the two against each other (a record is the fold of
-its events).
+The scripts in `store/lua` do the same atomically; tests compare the two (a record is the fold of its events).
 """
 
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from taskmill.engine.status import LEGAL_MOVES, Move, Status
 __all__ = ["apply", "fold"]
 
 _FENCED_MOVES = frozenset({Move.CLAIM, Move.RECLAIM, Move.PARK, Move.CANCEL})
-"""Moves after which an earlier owner's word no longer counts: the fence rises."""
+"""Moves after which an earlier holder's writes are refused: the fence rises."""
 
 
 def fold(events: Iterable[Event]) -> TaskRecord:

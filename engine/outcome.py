@@ -1,18 +1,18 @@
-"""How a task ended, apart from any protocol: it returned, it refused, or it broke.
+"""How a task ended, independent of any protocol: it returned, it refused, or it failed.
 
 The JSON form made here is what the store keeps. Codes of a wire protocol must not be chosen here; a code that a
-tool raised itself is carried through untouched.
+tool raised itself is passed on unchanged.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
-__all__ = ["Broke", "Fault", "Outcome", "Refused", "Returned", "outcome_from_json", "outcome_to_json"]
+__all__ = ["Failed", "Fault", "Outcome", "Refused", "Returned", "outcome_from_json", "outcome_to_json"]
 
 
 class Fault(StrEnum):
-    """Why a task has neither a result nor an error of its tool's own."""
+    """Why a task has neither a result nor a protocol error of its tool."""
 
     TIMEOUT = "timeout"
     """The attempt ran longer than the tool's policy allows."""
@@ -21,17 +21,17 @@ class Fault(StrEnum):
     EXITED = "exited"
     """The tool tried to end its process (`sys.exit()`, or another non-Exception)."""
     DIED = "died"
-    """The process of an isolated tool ended under it: a crash of the interpreter, or killed from outside."""
+    """The process of an isolated tool ended while it ran: the interpreter crashed, or it was killed from outside."""
     MEMORY = "memory"
     """An isolated tool used more memory than its limit."""
     POISONED = "poisoned"
-    """Every worker that took the task died while running it."""
+    """Every worker that claimed the task died while running it."""
     TOO_LARGE = "too_large"
     """The result is larger than the store accepts."""
     NOT_JSON = "not_json"
     """The result cannot be written as JSON."""
     UNREADABLE = "unreadable"
-    """The stored arguments could not be opened or read."""
+    """The stored arguments could not be decrypted or read."""
     MISMATCH = "mismatch"
     """The tool asked other questions than its record says it did."""
 
@@ -54,25 +54,25 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Broke:
-    """No result: `text` is safe to show, `reference` finds the details in the worker's log."""
+class Failed:
+    """No result: `text` is safe to show, `reference` stands beside the details in the worker's log."""
 
     fault: Fault
     text: str
     reference: str | None = None
 
 
-Outcome = Returned | Refused | Broke
+Outcome = Returned | Refused | Failed
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
-    """The stored form: one key, `returned`, `refused` or `broke`."""
+    """The stored form: one key, `returned`, `refused` or `broke` (a failure; stored results have that word)."""
     match outcome:
         case Returned():
             return {"returned": outcome.value, "is_error": outcome.is_error}
         case Refused():
             return {"refused": {"code": outcome.code, "message": outcome.message, "data": outcome.data}}
-        case Broke():
+        case Failed():
             return {"broke": {"fault": outcome.fault.value, "text": outcome.text, "reference": outcome.reference}}
         case _:
             assert_never(outcome)
@@ -91,5 +91,5 @@ def outcome_from_json(stored: Any) -> Outcome:
             return Refused(code, message, more.get("data"))
         case {"broke": {"fault": str(fault), "text": str(text), **more}}:
             reference = more.get("reference")
-            return Broke(Fault(fault), text, reference if isinstance(reference, str) else None)
+            return Failed(Fault(fault), text, reference if isinstance(reference, str) else None)
     raise ValueError("not a stored outcome")

@@ -1,6 +1,6 @@
 """What an author decides about a task tool: `TaskConfig`, checked when the tool is declared.
 
-Only decisions and their arithmetic; who obeys them is in `workers/` and `server/`.
+Only decisions and their arithmetic; `workers/` and `server/` apply them.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 
 def _is_scope(name: object) -> bool:
-    """RFC 6749, 3.3: printable ASCII but blank, quotes and backslash."""
+    """RFC 6749, 3.3: printable ASCII without blank, quotes and backslash."""
     return isinstance(name, str) and name != "" and all("!" <= one <= "~" and one not in '"\\' for one in name)
 
 
@@ -51,7 +51,8 @@ class TaskConfig:
     timeout: Duration | None = None
     """Longest run of one attempt; None = no limit."""
     retries: int = 0
-    """How often a crashed or timed-out attempt is tried again. A `ToolError` or `MCPError` is an answer: never."""
+    """How often a crashed or timed-out attempt is tried again. Never after a `ToolError` or `MCPError`: those
+    are answers."""
     backoff: Backoff = 2
     """Wait before the first retry, doubled each time; or a function of the attempt, or a tenacity wait strategy.
     An hour at most."""
@@ -62,24 +63,25 @@ class TaskConfig:
     retention: Duration = timedelta(hours=24)
     """How long the result stays readable after the end."""
     poll_interval: Duration = 1
-    """How often clients are advised to ask."""
+    """How often clients are advised to poll."""
     park_after: Duration | None = 5
     """How long a task that waits for an answer stays in its worker's memory; None = until it is answered."""
     queue: str = "default"
     """Name of the queue; workers serve the queue they are started for."""
     scopes: Sequence[str] = ()
-    """Scopes that the caller's access token must have, all of them."""
+    """Scopes of which the caller's access token must have every one."""
     isolation: Literal["none", "process"] = "none"
     """`process`: it runs in a process of its own, which a cancel or a timeout kills."""
     memory_limit: int | None = None
     """Bytes that process may use; None = no limit."""
     idempotency: KeySource | None = None
-    """What makes two calls of one caller the same call: the second is answered with the first one's task. A template
-    of arguments, their names, a function of them, or `"_meta"`: the client says."""
+    """What makes two calls of one caller the same call: the second one gets the task of the first. A template of
+    arguments, their names, a function of them, or `"_meta"`: the client sends the key."""
     handoff_after: Duration | None = None
-    """When a call of a client with a call timeout is handed off; None = by what is known of its host."""
+    """When a call of a client with a call timeout is handed off; None = as its host is known to need."""
     priority: int = 0
-    """From -5 to 5; higher is sooner. Nobody starves: each level is a head start and twice the share."""
+    """From -5 to 5; higher is sooner. No task starves: each level gives a head start and
+    twice the share."""
     concurrency_key: KeySource | None = None
     """Tasks with the same key share a lane; None = all tasks of the tool do, if there is a limit or a rate."""
     concurrency_limit: int | None = None
@@ -113,7 +115,7 @@ class TaskConfig:
             check_source(self.idempotency, what="idempotency")
             if isinstance(self.idempotency, str) and self.idempotency != FROM_META:
                 self._refuse_constant(self.idempotency)
-        self._check_turns()
+        self._check_lanes()
         self._check_isolation()
 
     def _check_isolation(self) -> None:
@@ -125,7 +127,7 @@ class TaskConfig:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < _LEAST_MEMORY:
             raise PolicyError(f"memory_limit must be a whole number of bytes from 32 MiB, not {limit!r}")
 
-    def _check_turns(self) -> None:
+    def _check_lanes(self) -> None:
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > _TOP_PRIORITY:
             raise PolicyError(f"priority must be a whole number from -5 to 5, not {self.priority!r}")
         if self.concurrency_key is not None:
@@ -137,10 +139,10 @@ class TaskConfig:
             _check_rate(self.rate_limit)
 
     def check_against(self, arguments: Sequence[str]) -> None:
-        """Refuse what does not fit a tool with these arguments, and what contradicts itself.
+        """Refuse what does not fit a tool with these arguments, and fields that contradict each other.
 
         Raises:
-            PolicyError: a key is made of an argument the tool does not have; or two fields cannot both be meant.
+            PolicyError: a key is made of an argument the tool does not have; or two fields contradict each other.
         """
         if self.retry_on is not None:
             check_retry_on(self.retry_on, self.retries)
@@ -170,7 +172,7 @@ class TaskConfig:
             )
 
     def lane(self, key: str) -> Lane | None:
-        """The lane of a task with this key; None if its tasks wait for nobody."""
+        """The lane of a task with this key; None if tasks of this tool do not wait for each other."""
         if self.concurrency_key is None and self.concurrency_limit is None and self.rate_limit is None:
             return None
         if self.rate_limit is None:
@@ -198,7 +200,7 @@ class TaskConfig:
 
     @property
     def polled_every(self) -> timedelta:
-        """How often a client is advised to ask."""
+        """How often a client is advised to poll."""
         return as_timedelta(self.poll_interval, what="poll_interval")
 
     @property
@@ -206,19 +208,19 @@ class TaskConfig:
         """How long after its creation the task must have ended, None = no limit."""
         return None if self.deadline is None else as_timedelta(self.deadline, what="deadline")
 
-    def retry_delay(self, failures: int, crash: BaseException | None = None) -> timedelta | None:
-        """Wait before the next attempt after `failures` failed ones (from 1), the last by `crash`; None = give up.
+    def retry_delay(self, failures: int, error: BaseException | None = None) -> timedelta | None:
+        """Wait before the next attempt after `failures` failed ones (from 1), the last with `error`; None = no retry.
 
         Raises:
             Exception: whatever the author's own `backoff` or `retry_on` raises.
         """
         if failures > self.retries:
             return None
-        if isinstance(crash, Retry):
-            return wait_before(self.backoff, failures) if crash.after is None else crash.after
-        if crash is not None and self.retry_on is not None:
+        if isinstance(error, Retry):
+            return wait_before(self.backoff, failures) if error.after is None else error.after
+        if error is not None and self.retry_on is not None:
             kinds = isinstance(self.retry_on, type | tuple)
-            if not (isinstance(crash, self.retry_on) if kinds else self.retry_on(crash)):  # type: ignore[arg-type, operator]
+            if not (isinstance(error, self.retry_on) if kinds else self.retry_on(error)):  # type: ignore[arg-type, operator]
                 return None
         return wait_before(self.backoff, failures)
 

@@ -1,6 +1,6 @@
-"""What the engine's users need of the outside, as Protocols: the tools, the asker, the listener of progress.
+"""What a worker needs of a loaded server, as Protocols: its tools, and how to open them.
 
-`server/` implements `Toolbox`, `workers/` the others. No implementation lives here.
+`server/` implements both; the ports of one attempt are in `context.py`. No implementation lives here.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ class Toolbox(Protocol):
         """Every task tool by name."""
 
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
-        """Run one attempt and say how it ended.
+        """Run one attempt; returns how it ended.
 
-        `payload` is what the server stored at creation. A crash of the tool's own is raised, not returned: whether
-        to try again is the worker's decision, and `blame` makes an outcome of it in the end.
+        `payload` is what the server stored at creation. What the tool raises is raised, not returned: the worker
+        decides whether to try again, and when it does not, `failure_outcome` makes an outcome of the error.
         """
 
-    def blame(self, tool: str, crash: BaseException, reference: str) -> Outcome:
-        """The outcome of a crash that is not retried: what a foreground call would have shown, and `reference`."""
+    def failure_outcome(self, tool: str, error: BaseException, reference: str) -> Outcome:
+        """The outcome of an error that is not retried: what a foreground call would have shown, and `reference`."""
 
 
 class ToolSource(Protocol):

@@ -1,4 +1,4 @@
-"""Who owns a task: a digest of the caller's identity, or the anonymous owner. Tokens never come this far."""
+"""Who owns a task: a digest of the caller's identity, or the anonymous owner. Tokens never get here."""
 
 import base64
 import hashlib
@@ -21,11 +21,11 @@ def principal_of(issuer: str | None, client_id: str | None, subject: str | None)
 
 
 def new_task_id() -> str:
-    """A fresh id of 256 random bits (43 URL-safe characters): unguessable, so it may be used as a bearer handle."""
+    """A new id of 256 random bits (43 URL-safe characters): it cannot be guessed, so it may serve as a bearer token."""
     return as_task_id(secrets.token_bytes(32))
 
 
 def as_task_id(bits: bytes) -> str:
-    """Bits as URL-safe characters of which the first is no `-`: a command line would take that for an option."""
+    """Bytes as URL-safe characters. The first is never `-`: a command line would read that as an option."""
     text = base64.urlsafe_b64encode(bits).decode().rstrip("=")
     return f"_{text[1:]}" if text.startswith("-") else text

@@ -1,27 +1,22 @@
 """The record of one task, and the view of it that a reader gets.
 
-Frozen: a change makes a new record (`lifecycle.py` says which). What a protocol shows of it is made in `server/`.
+Frozen: a change makes a new record (`lifecycle.py` says how). `server/` decides what a protocol shows of it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.status import TERMINAL, Status
 
-__all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView", "moment"]
-
-
-def moment(ms: int) -> datetime:
-    """Milliseconds since 1970 as an aware UTC datetime."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+__all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView"]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The last thing a tool said about how far it is."""
+    """The last progress that a tool reported."""
 
     done: float | None = None
     total: float | None = None
@@ -29,7 +24,7 @@ class Progress:
 
     @property
     def percent(self) -> int | None:
-        """Whole percent done, None while the tool has not said of how much."""
+        """Whole percent done; None while the tool has reported no total."""
         if self.done is None or not self.total or self.total <= 0:
             return None
         return int(max(0.0, min(100.0, 100 * self.done / self.total)))
@@ -37,16 +32,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """What tasks with the same concurrency key share: so many at once, so many starts in a while."""
+    """What tasks with the same concurrency key share: a limit of running tasks, and a limit of starts in a period."""
 
     key: str
-    """The same for all tasks of the lane; a digest, for a key may hold anything."""
+    """The same for all tasks of the lane; a digest, because an author's key may contain anything."""
     limit: int
-    """How many may run; without a limit of their own, how many may be about to start."""
+    """How many may run; where only a rate is given, how many may be about to start."""
     rate: tuple[int, int] | None = None
-    """So many starts in so many milliseconds, None = any."""
+    """(starts, milliseconds): at most so many starts in any such period; None = no limit."""
     is_left_at_start: bool = False
-    """Whether only starts count, and not what runs."""
+    """Whether only starts are limited, not running tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class NewTask:
     retention: timedelta = timedelta(hours=24)
     """How long the ended task can still be read."""
     poll_interval: timedelta = timedelta(seconds=1)
-    """How often a client is advised to ask."""
+    """How often a client is advised to poll."""
     retries: int = 0
     """How often a failed attempt may be tried again."""
     deadline: timedelta | None = None
@@ -73,18 +68,18 @@ class NewTask:
     priority: int = 0
     """Higher is sooner."""
     lane: Lane | None = None
-    """None = it waits for no other task."""
+    """None = it is in no lane."""
     idempotency_of: str = ""
-    """Digest of what the key stands for: the same key with another digest is refused; empty = never."""
+    """Digest of the call that the key belongs to: the same key with another digest is refused; empty = not checked."""
     listed_for: str = ""
-    """Who may list it besides operators: a principal, or `session:<id>`; empty = nobody."""
+    """Who may list it besides operators: a principal, or `session:<id>`; empty = no one."""
     rerun_of: str | None = None
     """The ended task that this one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """Everything kept of a task but its arguments, questions and result."""
+    """Everything stored of a task except its arguments, questions and result."""
 
     id: str
     tool: str
@@ -93,11 +88,11 @@ class TaskRecord:
     status: Status
     created_ms: int
     updated_ms: int
-    """Moves only when something a reader can see has changed; never back."""
+    """Changes only when something that a reader can see has changed; never goes back."""
     seq: int
     """Number of the last event."""
     fence: int = 0
-    """Rises with every claim, park and cancel; only its holder may write."""
+    """Rises with every claim, park and cancel; only the holder of the latest may write."""
     attempt: int = 0
     """How often a worker has started it."""
     crashes: int = 0
@@ -105,17 +100,17 @@ class TaskRecord:
     failures: int = 0
     """How often an attempt failed and was retried."""
     retries: int = 0
-    """How often that may be."""
+    """How often a failed attempt may be tried again."""
     deadline_ms: int | None = None
-    """When it fails if it has not ended."""
+    """When it fails, unless it has ended by then."""
     worker: str | None = None
     started_ms: int | None = None
     ended_ms: int | None = None
     due_ms: int | None = None
     """When a released task may run again."""
     reason: str | None = None
-    """Why it was released, cancelled or given up; `tool_error` when its tool returned an error,
-    `crashed` when it raised one for the last time."""
+    """Why it was released, was cancelled or has failed; `tool_error` when its tool returned an error,
+    `crashed` when it raised one and is not retried."""
     rerun_of: str | None = None
     """The ended task that this one repeats."""
     progress: Progress = field(default_factory=Progress)
@@ -125,11 +120,11 @@ class TaskRecord:
     poll_ms: int = 0
     priority: int = 0
     lane: str | None = None
-    """Key of its lane, None = it is in none."""
+    """Key of its lane; None = it is in no lane."""
     lane_limit: int | None = None
     """How many tasks of the lane may run."""
     rate: str | None = None
-    """Starts of the lane: `n/ms`, or `n/ms/start` where nothing else counts."""
+    """Limit of starts of the lane: `n/ms`, or `n/ms/start` where only starts are limited."""
 
     @property
     def is_terminal(self) -> bool:
@@ -138,13 +133,13 @@ class TaskRecord:
 
     @property
     def ttl_ms(self) -> int | None:
-        """Milliseconds from creation until the task can no longer be read; None while it lives (it cannot expire)."""
+        """Milliseconds from creation until the task can no longer be read; None while it is open (it cannot expire)."""
         return None if self.ended_ms is None else self.ended_ms - self.created_ms + self.retention_ms
 
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """One consistent reading of a task: the record and what belongs to its state."""
+    """A task as it was at one time: the record, and what belongs to its state."""
 
     record: TaskRecord
     outcome: Outcome | None = None
@@ -154,8 +149,8 @@ class TaskView:
     ahead: int | None = None
     """How many tasks are queued before this one; None unless it is pending."""
     wait_ms: int | None = field(default=None, compare=False)
-    """How long a queued task will wait, as far as its queue's workers can tell; None = not known."""
+    """How long a queued task will wait, as far as its queue's workers know; None = not known."""
     is_served: bool = field(default=True, compare=False)
     """False for a queued task whose queue no live worker serves."""
     rerun_as: str | None = None
-    """The last task that repeats this one."""
+    """The latest task that repeats this one."""

@@ -1,7 +1,7 @@
-"""What a task has recorded of its earlier attempts - steps and questions - met again in order. Pure; no store.
+"""Replays what earlier attempts of a task have recorded - steps and questions - in order. Pure; no store.
 
-The tool's own asyncio task goes through its record strictly in order. What it does beside that, in tasks of its own
-(`asyncio.gather`), comes in no fixed order, so there an entry is known again by what it is.
+In its main asyncio task a tool repeats its record strictly in order. What it does concurrently, in asyncio tasks that
+it starts (`asyncio.gather`), comes in no fixed order, so such an entry is found by its kind, name and digest.
 """
 
 from collections import deque
@@ -15,23 +15,23 @@ __all__ = ["Entry", "Replay", "question_entry", "step_entry"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One step or question, as recorded or as it will be."""
+    """One step or question: recorded, or about to be."""
 
     number: int
-    """From 1, in the order of the tool's own task, or of what is beside it. A step that raised leaves a gap."""
-    beside: bool
-    """It was made in another asyncio task than the tool's own."""
+    """From 1; the main asyncio task and the concurrent ones are counted apart. A step that raised leaves a gap."""
+    concurrent: bool
+    """It was made in another asyncio task than the tool's main one."""
     kind: str
     """`step` or `question`."""
     name: str
-    """Of a step; of a question the key under which it is answered."""
+    """The name of a step; the key under which a question is answered."""
     digest: str
     """Of a step's arguments, or of a question's request."""
 
     @property
     def mark(self) -> str:
-        """Where it stands: `r3` is the third of the tool's own task, `b1` the first beside it."""
-        return f"{'b' if self.beside else 'r'}{self.number}"
+        """Its key in the record: `r3` is the third of the main asyncio task, `b1` the first concurrent one."""
+        return f"{'b' if self.concurrent else 'r'}{self.number}"
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}" if self.kind == "step" else f"question {self.name}"
@@ -48,53 +48,53 @@ def question_entry(mark: str, key: str, digest: str) -> Entry:
 
 
 class Replay:
-    """The record of one task, as one attempt goes through it."""
+    """The record of one task, as one attempt repeats it."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         recorded = sorted(entries, key=lambda entry: entry.number)
-        self._ordered = deque(entry for entry in recorded if not entry.beside)
-        self._loose = [entry for entry in recorded if entry.beside]
+        self._ordered = deque(entry for entry in recorded if not entry.concurrent)
+        self._unordered = [entry for entry in recorded if entry.concurrent]
         self._asked = sum(entry.kind == "question" for entry in recorded)
-        self._next = {False: 1, True: max((entry.number for entry in self._loose), default=0) + 1}
+        self._next = {False: 1, True: max((entry.number for entry in self._unordered), default=0) + 1}
 
-    def step(self, name: str, digest: str, *, beside: bool) -> tuple[Entry, bool]:
+    def step(self, name: str, digest: str, *, concurrent: bool) -> tuple[Entry, bool]:
         """The entry of the step that the tool runs now, and whether its result is recorded.
 
         Raises:
             StepMismatch: the record has something else at this point.
         """
-        return self._meet("step", name, digest, beside)
+        return self._find_or_add("step", name, digest, concurrent)
 
-    def question(self, digest: str, *, beside: bool) -> tuple[Entry, bool]:
+    def question(self, digest: str, *, concurrent: bool) -> tuple[Entry, bool]:
         """The entry of the question that the tool asks now, and whether it was asked before.
 
         Raises:
             QuestionMismatch, StepMismatch: the record has something else at this point.
         """
-        return self._meet("question", "", digest, beside)
+        return self._find_or_add("question", "", digest, concurrent)
 
-    def _meet(self, kind: str, name: str, digest: str, beside: bool) -> tuple[Entry, bool]:
-        if not beside and self._ordered:
+    def _find_or_add(self, kind: str, name: str, digest: str, concurrent: bool) -> tuple[Entry, bool]:
+        if not concurrent and self._ordered:
             head = self._ordered[0]
             if head.kind == kind and (head.name == name if kind == "step" else head.digest == digest):
                 self._next[False] = head.number + 1
                 return self._ordered.popleft(), True
             if head.number <= self._next[False]:
                 raise _mismatch(head, kind, name)
-            # A step that had raised, and the tool went on: it has left a gap, and runs again.
-            return self._fresh(kind, name, digest, beside), False
-        for at, entry in enumerate(self._loose):
+            # A step that raised while the tool went on has left a gap: it runs again.
+            return self._new(kind, name, digest, concurrent), False
+        for at, entry in enumerate(self._unordered):
             if entry.kind == kind and entry.digest == digest and (kind == "question" or entry.name == name):
-                return self._loose.pop(at), True
-        return self._fresh(kind, name, digest, beside), False
+                return self._unordered.pop(at), True
+        return self._new(kind, name, digest, concurrent), False
 
-    def _fresh(self, kind: str, name: str, digest: str, beside: bool) -> Entry:
-        number = self._next[beside]
-        self._next[beside] += 1
+    def _new(self, kind: str, name: str, digest: str, concurrent: bool) -> Entry:
+        number = self._next[concurrent]
+        self._next[concurrent] += 1
         if kind == "question":
             self._asked += 1
             name = f"input-{self._asked}"
-        return Entry(number, beside, kind, name, digest)
+        return Entry(number, concurrent, kind, name, digest)
 
 
 def _mismatch(recorded: Entry, kind: str, name: str) -> RecordMismatch:

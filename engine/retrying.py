@@ -1,6 +1,7 @@
-"""When a failed attempt is tried again, and after how long. Only the arithmetic and its checks; `verdict.py` obeys.
+"""When a failed attempt is tried again, and after how long. Only the arithmetic and its checks: the worker applies
+them (`workers/attempts/endings.py`).
 
-What a library calls a wait strategy is made a plain function of the attempt's number elsewhere, at the edge.
+A wait strategy of a library becomes a plain function of the attempt's number elsewhere (`server/tools/registry.py`).
 """
 
 from collections.abc import Callable
@@ -15,7 +16,8 @@ Duration = timedelta | float | int
 Backoff = Duration | Callable[[int], Duration]
 """First wait, doubled each time; or the wait as a function of how many attempts have failed, from 1."""
 RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
-"""Kinds of error, or a function that says of one whether another attempt may help. A timeout is a `TimeoutError`."""
+"""Classes of errors, or a function that says of an error whether another attempt may help. A timeout is a
+`TimeoutError`."""
 
 _LONGEST = timedelta(hours=1)
 
@@ -23,7 +25,7 @@ _LONGEST = timedelta(hours=1)
 class Retry(Exception):
     """Raised by a tool: this attempt is over, try again `after` so long (None = as the policy's backoff says).
 
-    It counts as a failed attempt. The words are for the worker's log only.
+    It counts as a failed attempt. The message appears in the worker's log only.
     """
 
     def __init__(self, message: str = "", *, after: Duration | None = None) -> None:
@@ -49,10 +51,10 @@ def as_timedelta(value: Duration, *, what: str) -> timedelta:
 
 
 def wait_before(backoff: Backoff, failures: int) -> timedelta:
-    """The wait before the next attempt when so many have failed (from 1), an hour at most.
+    """The wait before the next attempt after `failures` failed ones (from 1), an hour at most.
 
     Raises:
-        PolicyError: the author's function gave something else than a duration.
+        PolicyError: the author's function returned something else than a duration.
     """
     if callable(backoff):
         return min(_LONGEST, as_timedelta(backoff(failures), what=f"backoff({failures})"))
@@ -62,20 +64,20 @@ def wait_before(backoff: Backoff, failures: int) -> timedelta:
 
 
 def check_backoff(backoff: object) -> None:
-    """Refuse what is no backoff.
+    """Refuse what is not a backoff.
 
     Raises:
         PolicyError: neither a duration nor a function.
     """
     if not callable(backoff):
-        as_timedelta(backoff, what="backoff")  # type: ignore[arg-type]  # it is what this finds out
+        as_timedelta(backoff, what="backoff")  # type: ignore[arg-type]  # that is what this checks
 
 
 def check_retry_on(retry_on: object, retries: int) -> None:
-    """Refuse what says of no error that it may be tried again, and what says so in vain.
+    """Refuse what is no choice of errors, and a choice that `retries` contradicts.
 
     Raises:
-        PolicyError: see above.
+        PolicyError: one of both.
     """
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     if isinstance(retry_on, tuple | type) and not all(_is_error(kind) for kind in kinds):

@@ -11,18 +11,18 @@ __all__ = ["LEGAL_MOVES", "TERMINAL", "Move", "Status"]
 
 
 class Status(StrEnum):
-    """Where a task is, in the words of the person who is waiting for it."""
+    """The state of a task, in the words of the person who waits for it."""
 
     PENDING = "pending"
     """Queued: no worker has it (new, released, or waiting for its next attempt)."""
     RUNNING = "running"
-    """A worker holds its lease and runs the tool."""
+    """A worker has its lease and runs the tool."""
     INPUT_REQUIRED = "input_required"
     """The tool asked a question and waits for the client's answer."""
     COMPLETED = "completed"
-    """The tool returned a result (also one that says the tool failed)."""
+    """The tool returned a result (also one that reports an error)."""
     FAILED = "failed"
-    """There is no result: a protocol error, a timeout, or too many dead workers."""
+    """There is no result: a protocol error, a timeout, or too many worker crashes."""
     CANCELLED = "cancelled"
     """A client or an operator ended it."""
 
@@ -33,21 +33,21 @@ class Move(StrEnum):
     CREATE = "create"
     CLAIM = "claim"
     RECLAIM = "reclaim"
-    """Claim of a task whose lease has lapsed: its worker is presumed dead."""
+    """Claim of a task whose lease has expired: its worker is presumed dead."""
     PROGRESS = "progress"
     ASK = "ask"
     ANSWER = "answer"
     RESUME = "resume"
     """The last open question was answered."""
     PARK = "park"
-    """The worker lets go of a task that only waits for answers."""
+    """The worker drops a task that only waits for answers from its memory."""
     WAKE = "wake"
-    """The last open question of a parked task was answered: back in the queue."""
+    """The last open question of a parked task was answered: it goes back to the queue."""
     RELEASE = "release"
     COMPLETE = "complete"
     FAIL = "fail"
     OVERDUE = "overdue"
-    """It had not ended at its deadline."""
+    """It had not ended by its deadline."""
     CANCEL = "cancel"
 
 

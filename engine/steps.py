@@ -1,4 +1,4 @@
-"""A step of a tool: how its function is called, and what of its result can be kept. Not where it is kept."""
+"""A step of a tool: how its function is called, and which results can be recorded. Not where they are recorded."""
 
 import inspect
 import json
@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-from taskmill.engine.errors import NotKeepable, StepMisused
+from taskmill.engine.errors import NotSerializable, StepMisused
 from taskmill.engine.threads import in_own_thread
 
 __all__ = ["as_json", "not_inside", "run_step"]
@@ -19,7 +19,7 @@ _name: ContextVar[str | None] = ContextVar("taskmill.step", default=None)
 async def run_step(name: str, call: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The result of the step's function: an async one runs on the loop, a plain one in a thread.
 
-    A cancel leaves the thread behind: it cannot be killed.
+    A cancel leaves the thread running: it cannot be killed.
     """
     token = _name.set(name)
     try:
@@ -32,7 +32,7 @@ async def run_step(name: str, call: Callable[..., Any], args: Sequence[Any], kwa
 
 
 def not_inside(what: str) -> None:
-    """Refuse what cannot stand inside a step, because the record could not be read back in order.
+    """Refuse what is not allowed inside a step, because the record could not be read back in order.
 
     Raises:
         StepMisused: the caller is inside a step.
@@ -43,14 +43,14 @@ def not_inside(what: str) -> None:
 
 
 def as_json(value: Any, *, what: str) -> Any:
-    """`value` as it will be read back: tuples are lists, keys are text.
+    """`value` as it will be read back: tuples become lists, keys become text.
 
     Raises:
-        NotKeepable: it is not JSON; the message starts with `what`.
+        NotSerializable: it is not JSON; the message starts with `what`.
     """
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as exc:
-        raise NotKeepable(
+        raise NotSerializable(
             f"{what} cannot be written as JSON: make it of dict, list, str, int, float, bool and None."
         ) from exc

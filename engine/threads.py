@@ -1,4 +1,4 @@
-"""Plain functions of the author's, each in a thread that a cancel leaves behind: a thread cannot be killed."""
+"""Runs the author's plain functions, each in its own thread. A cancel leaves the thread running: none can be killed."""
 
 import threading
 from collections.abc import Callable
@@ -14,14 +14,14 @@ _running = 0
 
 
 async def in_own_thread(call: Callable[[], Any]) -> Any:
-    """The result of `call`, which runs on when this is cancelled."""
-    # A limiter of its own: the worker bounds what runs at once, and a thread left behind must not take a place.
+    """The result of `call`, which keeps running when this is cancelled."""
+    # A limiter of its own: the worker bounds what runs at once, and a thread left behind must not take a slot.
     alone = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(_counted, call, abandon_on_cancel=True, limiter=alone)
 
 
 def running_in_threads() -> int:
-    """How many of these functions have not returned, those left behind included."""
+    """How many of these functions have not returned, including those left behind."""
     return _running
 
 

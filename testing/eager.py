@@ -16,7 +16,7 @@ from mcp_types import CallToolResult
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import BadArguments
-from taskmill.engine.outcome import Broke, Outcome, Refused, Returned
+from taskmill.engine.outcome import Failed, Outcome, Refused, Returned
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.principal import ANONYMOUS, new_task_id
 from taskmill.engine.record import Progress
@@ -130,9 +130,9 @@ class _Witness:
             attempt=attempt,
             fence=attempt,
             principal=principal,
-            listen=lambda progress: self._progress.append(progress),
+            report=lambda progress: self._progress.append(progress),
             ask=self._ask,
-            outlet=self._outlet,
+            output=self._outlet,
             journal=self._journal,
         )
 
@@ -168,7 +168,7 @@ def _result(tool: str, outcome: Outcome) -> CallToolResult:
             return CallToolResult.model_validate(outcome.value, by_name=False)
         case Refused():
             raise MCPError(outcome.code, outcome.message, outcome.data)
-        case Broke():
+        case Failed():
             raise AssertionError(f"{tool} broke ({outcome.fault}): {outcome.text}")
         case _:
             assert_never(outcome)

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.ports import Toolbox, ToolSource
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.claims.claims import Claimed, ClaimStore
@@ -175,7 +175,7 @@ def _kind(ending: Finish) -> str:
             return "tool_error" if ending.outcome.is_error else "completed"
         case Refused():
             return "refused"
-        case Broke():
+        case Failed():
             return ending.outcome.fault.value
         case _:
             assert_never(ending.outcome)

@@ -98,9 +98,9 @@ class _RemoteHandlers:
             attempt=order["attempt"],
             fence=order["fence"],
             principal=order["principal"],
-            listen=self.line.progress,
+            report=self.line.progress,
             ask=self._ask,
-            outlet=None if order["inline_limit"] is None else RemoteOutput(self.line, order["inline_limit"]),
+            output=None if order["inline_limit"] is None else RemoteOutput(self.line, order["inline_limit"]),
             journal=RemoteJournal(self.line, order["state"]),
         )
         unlimited = _limit_memory(order["memory_limit"])

@@ -71,7 +71,7 @@ class _Body:
         """Read the first piece.
 
         Raises:
-            ArtifactsUnavailable, StoreUnavailable, SealBroken: it cannot be had.
+            ArtifactsUnavailable, StoreUnavailable, DecryptionFailed: it cannot be had.
         """
         async for piece in self._pieces:
             self._first = piece

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from taskmill.engine.events import Event
-from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import LEGAL_MOVES
 from taskmill.server.protocol.errors import error_of
@@ -74,7 +74,7 @@ def _ending(view: TaskView) -> dict[str, Any]:
     match view.outcome:
         case Returned():
             return {"result": view.outcome.value, "error": None}
-        case Refused() | Broke():
+        case Refused() | Failed():
             return {"result": None, "error": error_of(view.outcome)}
         case None:
             return {"result": None, "error": None}

@@ -146,7 +146,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
         Raises:
             ChunkRefused: too large, or not JSON.
-            AfterEnd: the tool has already returned.
+            AttemptEnded: the tool has already returned.
         """
         if self._task is not None:
             await self._task.emit(chunk)
@@ -164,7 +164,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
         Raises:
             NotInTask: the tool was called in the foreground.
-            AfterEnd: the tool has already returned.
+            AttemptEnded: the tool has already returned.
             ArtifactTooLarge: more bytes than the installation keeps.
             ArtifactsUnavailable: the directory or bucket cannot be written.
         """
@@ -181,7 +181,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         """Save `state` now, if it has changed.
 
         Raises:
-            NotKeepable, TooLargeToKeep: it cannot be saved.
+            NotSerializable, TooLargeToStore: it cannot be saved.
         """
         if self._task is not None:
             await self._task.journal.save()
@@ -195,7 +195,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         Raises:
             StepMismatch: the task's record has another step, or a question, at this point.
             StepMisused: it stands inside another step.
-            NotKeepable, TooLargeToKeep: the result cannot be kept.
+            NotSerializable, TooLargeToStore: the result cannot be kept.
         """
         if self._task is not None:
             return await self._task.journal.step(name, call, *args, **kwargs)

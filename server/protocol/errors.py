@@ -19,7 +19,7 @@ from taskmill.engine.errors import (
     TaskmillError,
     TaskNotFound,
 )
-from taskmill.engine.outcome import Broke, Refused
+from taskmill.engine.outcome import Failed, Refused
 
 __all__ = ["INTERNAL", "error_of", "header_mismatch", "method_not_found", "scope_data", "told", "wire_errors"]
 
@@ -69,7 +69,7 @@ def scope_data(missing: ScopeMissing) -> dict[str, Any]:
     return {"reason": "insufficient_scope", "scopes": missing.facts.get("scopes", [])}
 
 
-def error_of(outcome: Refused | Broke) -> dict[str, Any]:
+def error_of(outcome: Refused | Failed) -> dict[str, Any]:
     """The JSON-RPC error object of a failed task: the tool's own error, or what broke."""
     if isinstance(outcome, Refused):
         error: dict[str, Any] = {"code": outcome.code, "message": outcome.message}

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult, TextContent, methods
 
-from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2025 import related_task
@@ -30,7 +30,7 @@ def tool_result(view: TaskView) -> CallToolResult:
     match view.outcome:
         case Returned():
             return CallToolResult.model_validate(view.outcome.value, by_name=False)
-        case Refused() | Broke():
+        case Refused() | Failed():
             error = error_of(view.outcome)
             raise MCPError(error["code"], error["message"], error.get("data"))
         case None:

@@ -6,7 +6,7 @@ Source: `ext-tasks` schema (`Task`, `DetailedTask`, `CreateTaskResult`).
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.server.protocol.errors import error_of
@@ -41,7 +41,7 @@ def detailed_task(view: TaskView) -> dict[str, Any]:
     match view.outcome:
         case Returned():
             return {**task, "result": view.outcome.value}
-        case Refused() | Broke():
+        case Refused() | Failed():
             return {**task, "error": error_of(view.outcome)}
         case None:
             return task

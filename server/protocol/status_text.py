@@ -4,7 +4,7 @@ from math import ceil
 from time import time
 from typing import assert_never
 
-from taskmill.engine.outcome import Broke, Refused, Returned
+from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.record import Progress, TaskRecord, TaskView
 from taskmill.engine.status import Status
 
@@ -94,7 +94,7 @@ def _failure(view: TaskView) -> str:
     match view.outcome:
         case Refused():
             return view.outcome.message
-        case Broke():
+        case Failed():
             return view.outcome.text
         case Returned() | None:
             return "failed"

@@ -10,7 +10,7 @@ from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, Inpu
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ArtifactTooLarge, ScopeMissing
-from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.threads import in_own_thread
 from taskmill.server.auth.scopes import require_scopes
@@ -64,7 +64,7 @@ class ToolRunner:
             tell_outcome(span, outcome)
             return outcome
 
-    def blame(self, tool: str, crash: BaseException, reference: str) -> Outcome:
+    def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash - the tool's name, not the crash's text - and where to look."""
         return _error(f"Error executing tool {tool} (reference {reference})")
 
@@ -114,7 +114,7 @@ async def _returned(result: CallToolResult, context: TaskContext) -> Outcome:
     try:
         return Returned(await stored_form(result, context), result.is_error)
     except ArtifactTooLarge as exc:
-        return Broke(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
+        return Failed(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
 
 
 async def _answered(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:

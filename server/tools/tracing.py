@@ -14,7 +14,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from taskmill.engine.context import TaskContext
-from taskmill.engine.outcome import Broke, Outcome, Refused, Returned
+from taskmill.engine.outcome import Failed, Outcome, Refused, Returned
 
 __all__ = ["around_run", "tell_outcome", "trace_of_call"]
 
@@ -83,7 +83,7 @@ def tell_outcome(span: Span, outcome: Outcome) -> None:
             kind = "tool_error"
         case Refused():
             kind = str(outcome.code)
-        case Broke():
+        case Failed():
             kind = outcome.fault.value
         case _:
             assert_never(outcome)

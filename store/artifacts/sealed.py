@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from taskmill.engine.errors import SealBroken
+from taskmill.engine.errors import DecryptionFailed
 from taskmill.store.artifacts.backends import BLOCK, BlobBackend, in_blocks
 
 __all__ = ["SealedBackend"]
@@ -68,12 +68,12 @@ class SealedBackend:
     def _open(self, frame: bytes, blob_id: str, number: int) -> bytes:
         key = self._ring.get(frame[:_KEY_ID])
         if key is None:
-            raise SealBroken("A stored artifact was sealed with a key that is not in TASKMILL_SEAL_KEYS.")
+            raise DecryptionFailed("A stored artifact was sealed with a key that is not in TASKMILL_SEAL_KEYS.")
         nonce, sealed = frame[_KEY_ID : _KEY_ID + _NONCE], frame[_KEY_ID + _NONCE :]
         try:
             return key.decrypt(nonce, sealed, _bound(blob_id, number))
         except (InvalidTag, ValueError) as exc:
-            raise SealBroken("A stored artifact was changed.", artifact=blob_id) from exc
+            raise DecryptionFailed("A stored artifact was changed.", artifact=blob_id) from exc
 
 
 def _bound(blob_id: str, number: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import FenceLost, QuestionMismatch
-from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_to_json
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned, outcome_to_json
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move
 from taskmill.store.claims.batching import batched, unbatched
@@ -114,7 +114,7 @@ class ClaimStore:
             stored = self._sealer.seal(outcome_to_json(outcome), task_id=task_id, field="result")
             fault = _too_large(len(stored), self._settings.max_result)
         except (TypeError, ValueError):
-            stored, fault = b"", Broke(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
+            stored, fault = b"", Failed(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
         if fault is not None:
             outcome, reason = fault, None
             stored = self._sealer.seal(outcome_to_json(fault), task_id=task_id, field="result")
@@ -229,7 +229,7 @@ def _reason(outcome: Outcome) -> str:
     match outcome:
         case Returned():
             return "tool_error" if outcome.is_error else ""
-        case Broke():
+        case Failed():
             return outcome.fault.value
         case Refused():
             return ""
@@ -237,8 +237,8 @@ def _reason(outcome: Outcome) -> str:
             assert_never(outcome)
 
 
-def _too_large(size: int, limit: int) -> Broke | None:
+def _too_large(size: int, limit: int) -> Failed | None:
     if size <= limit:
         return None
     text = f"The tool's result is {size:,} bytes; the limit is {limit:,}. Return less, or a reference to it."
-    return Broke(Fault.TOO_LARGE, text)
+    return Failed(Fault.TOO_LARGE, text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from taskmill.engine.errors import FenceLost, TooLargeToKeep
+from taskmill.engine.errors import FenceLost, TooLargeToStore
 from taskmill.engine.replay import Entry, question_entry, step_entry
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
@@ -115,7 +115,7 @@ class JournalStore:
     def _pack(self, task_id: str, name: str, value: Any, limit: int, what: str) -> bytes:
         packed = self._sealer.seal(value, task_id=task_id, field=name)
         if len(packed) > limit:
-            raise TooLargeToKeep(
+            raise TooLargeToStore(
                 f"{what} is {len(packed):,} bytes; {limit:,} can be kept. Keep less, or a reference to it.",
                 task_id=task_id,
             )

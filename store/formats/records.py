@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from taskmill.engine.artifact import Artifact
-from taskmill.engine.errors import SealBroken
+from taskmill.engine.errors import DecryptionFailed
 from taskmill.engine.events import Event
 from taskmill.engine.record import Progress, TaskRecord
 from taskmill.engine.status import Move, Status
@@ -41,7 +41,7 @@ class readable:
 
     def __exit__(self, _kind: object, exc: BaseException | None, _trace: TracebackType | None) -> None:
         if isinstance(exc, _BROKEN):
-            raise SealBroken(
+            raise DecryptionFailed(
                 "What is stored cannot be read: it was changed, or is of another version.", task_id=self._task_id
             ) from exc
 

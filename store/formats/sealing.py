@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from taskmill.engine.errors import SealBroken
+from taskmill.engine.errors import DecryptionFailed
 
 __all__ = ["Sealer"]
 
@@ -60,14 +60,14 @@ class Sealer:
         at = len(_MARK)
         key = self._ring.get(stored[at : at + _KEY_ID])
         if key is None:
-            raise SealBroken(
+            raise DecryptionFailed(
                 "A stored payload was sealed with a key that is not in TASKMILL_SEAL_KEYS.", task_id=task_id
             )
         at += _KEY_ID
         try:
             plain = key.decrypt(stored[at : at + _NONCE], stored[at + _NONCE :], f"{task_id}:{field}".encode())
         except (InvalidTag, ValueError) as exc:  # a cut one may have too little left for a nonce
-            raise SealBroken(task_id=task_id) from exc
+            raise DecryptionFailed(task_id=task_id) from exc
         return _parsed(plain, task_id)
 
 
@@ -75,4 +75,4 @@ def _parsed(text: bytes, task_id: str) -> Any:
     try:
         return json.loads(text.decode())
     except (ValueError, RecursionError) as exc:  # not UTF-8 is a ValueError, too
-        raise SealBroken("A stored payload is not JSON: it was changed.", task_id=task_id) from exc
+        raise DecryptionFailed("A stored payload is not JSON: it was changed.", task_id=task_id) from exc

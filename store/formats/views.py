@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from taskmill.engine.errors import SealBroken
-from taskmill.engine.outcome import Broke, Fault, Outcome, outcome_from_json
+from taskmill.engine.errors import DecryptionFailed
+from taskmill.engine.outcome import Failed, Fault, Outcome, outcome_from_json
 from taskmill.engine.record import TaskRecord, TaskView
 from taskmill.store.formats.paging import Slice
 from taskmill.store.formats.records import pairs, readable, record_of
@@ -51,15 +51,15 @@ def slice_of(reply: Sequence[Any], sealer: Sealer) -> Slice:
 
 def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:
     if record.reason == "poisoned":
-        return Broke(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
+        return Failed(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
     if record.reason == "deadline" and stored is None:
-        return Broke(Fault.DEADLINE, "The task had not ended at its deadline.")
+        return Failed(Fault.DEADLINE, "The task had not ended at its deadline.")
     if stored is None:
         return None
     try:
         return outcome_from_json(sealer.open(stored, task_id=record.id, field="result"))
-    except (SealBroken, ValueError):
-        return Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+    except (DecryptionFailed, ValueError):
+        return Failed(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
 
 
 def _asked(task_id: str, questions: Sequence[bytes], sealer: Sealer) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from taskmill.engine.artifact import Artifact, Chunk
-from taskmill.engine.errors import KeyReused, StoreUnavailable
+from taskmill.engine.errors import IdempotencyKeyReused, StoreUnavailable
 from taskmill.engine.events import Event
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
@@ -149,7 +149,7 @@ class ShardedStore(TaskStore):
         for task_id, digest in await self._elsewhere.once(key, but=shard_in(task.id)):
             view = await self.find(task_id, task.principal)
             if view is not None and digest != task.idempotency_of:
-                raise KeyReused(task_id=task_id)
+                raise IdempotencyKeyReused(task_id=task_id)
             if view is not None:
                 return view
         return None

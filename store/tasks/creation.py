@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from taskmill.engine.errors import BadArguments, CallerError, KeyReused, PayloadTooLarge, QuotaExceeded
+from taskmill.engine.errors import BadArguments, CallerError, IdempotencyKeyReused, PayloadTooLarge, QuotaExceeded
 from taskmill.engine.record import Lane, NewTask, TaskRecord
 from taskmill.engine.status import Status
 from taskmill.store.formats.sealing import Sealer
@@ -52,7 +52,7 @@ def _turns(task: NewTask) -> list[Any]:
 def refusal(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
     """What to raise when `create` replied that it made nothing."""
     if reply[0] == b"reused":
-        return KeyReused(task_id=reply[1].decode())
+        return IdempotencyKeyReused(task_id=reply[1].decode())
     is_theirs = reply[1] == b"principal"
     whose, limit = ("You have", settings.open_limit) if is_theirs else ("This server has", settings.open_limit_total)
     return QuotaExceeded(f"{whose} {limit:,} open tasks, the limit. Wait for one to end, or cancel one.")

@@ -75,7 +75,7 @@ class Run:
         return [self.answer for _ in requests]
 
     async def of(self, module: Any, tool: str, **arguments: object) -> "Run":
-        task = TaskContext(task_id="t", attempt=1, fence=1, principal="p", listen=self.listen, ask=self.ask)
+        task = TaskContext(task_id="t", attempt=1, fence=1, principal="p", report=self.listen, ask=self.ask)
         if self.cancelled:
             task.cancel()
         payload = {"arguments": arguments, "client": {"capabilities": {"elicitation": {}}}}

@@ -1,4 +1,4 @@
-"""What a running tool holds: progress from anywhere, that never waits, and questions."""
+"""What a running tool has: progress from any thread, which never waits, and questions."""
 
 import asyncio
 import threading
@@ -11,15 +11,15 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.record import Progress
 
 
-class Heard:
-    """A listener and asker that remembers, with the thread it was called from."""
+class RecordingPorts:
+    """Ports for progress and questions that record their calls, and the thread of each."""
 
     def __init__(self) -> None:
         self.progress: list[Progress] = []
         self.threads: set[int] = set()
         self.asked: list[list[dict[str, Any]]] = []
 
-    def listen(self, progress: Progress) -> None:
+    def report(self, progress: Progress) -> None:
         self.progress.append(progress)
         self.threads.add(threading.get_ident())
 
@@ -29,35 +29,35 @@ class Heard:
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def ports() -> RecordingPorts:
+    return RecordingPorts()
 
 
 @pytest.fixture
-def context(heard: Heard) -> TaskContext:
-    return TaskContext(task_id="t", attempt=2, fence=3, principal="p", listen=heard.listen, ask=heard.ask)
+def context(ports: RecordingPorts) -> TaskContext:
+    return TaskContext(task_id="t", attempt=2, fence=3, principal="p", report=ports.report, ask=ports.ask)
 
 
-def test_progress_takes_effect_without_await(context: TaskContext, heard: Heard) -> None:
+def test_progress_takes_effect_without_await(context: TaskContext, ports: RecordingPorts) -> None:
     context.report_progress(1, 4, "one")
 
-    assert heard.progress == [Progress(1.0, 4.0, "one")]
+    assert ports.progress == [Progress(1.0, 4.0, "one")]
 
 
-async def test_progress_can_be_awaited(context: TaskContext, heard: Heard) -> None:
+async def test_progress_can_be_awaited(context: TaskContext, ports: RecordingPorts) -> None:
     await context.report_progress(message="starting")
 
-    assert heard.progress == [Progress(None, None, "starting")]
+    assert ports.progress == [Progress(None, None, "starting")]
 
 
-async def test_progress_can_be_reported_from_a_thread(context: TaskContext, heard: Heard) -> None:
+async def test_progress_can_be_reported_from_a_thread(context: TaskContext, ports: RecordingPorts) -> None:
     await asyncio.to_thread(context.report_progress, 1, 2)
 
-    assert heard.progress == [Progress(1.0, 2.0)]
-    assert threading.get_ident() not in heard.threads
+    assert ports.progress == [Progress(1.0, 2.0)]
+    assert threading.get_ident() not in ports.threads
 
 
-async def test_a_busy_tool_that_awaits_its_progress_lets_the_loop_breathe(context: TaskContext) -> None:
+async def test_a_busy_tool_that_awaits_its_progress_yields_to_the_event_loop(context: TaskContext) -> None:
     """Otherwise a tool without another await would starve the worker."""
     others_ran = asyncio.Event()
     asyncio.get_running_loop().call_soon(others_ran.set)
@@ -70,18 +70,18 @@ async def test_a_busy_tool_that_awaits_its_progress_lets_the_loop_breathe(contex
 
 async def test_most_awaited_reports_do_not_go_through_the_loop(context: TaskContext) -> None:
     """A yield each time would make progress as slow as the loop is busy."""
-    turns, reports = 0, 2000
+    yields, reports = 0, 2000
 
     def tick() -> None:
-        nonlocal turns
-        turns += 1
+        nonlocal yields
+        yields += 1
         asyncio.get_running_loop().call_soon(tick)
 
     tick()
     for _ in range(reports):
         await context.report_progress(1)
 
-    assert turns < reports / 4
+    assert yields < reports / 4
 
 
 @pytest.mark.parametrize(
@@ -96,35 +96,35 @@ async def test_most_awaited_reports_do_not_go_through_the_loop(context: TaskCont
     ],
     ids=["longest", "too long", "surrogate", "not text", "empty", "none"],
 )
-def test_a_message_becomes_text_that_a_status_line_can_bear(
-    context: TaskContext, heard: Heard, message: Any, shown: str | None
+def test_a_message_becomes_text_that_fits_a_status_line(
+    context: TaskContext, ports: RecordingPorts, message: Any, shown: str | None
 ) -> None:
     context.report_progress(message=message)
 
-    assert heard.progress == [Progress(None, None, shown)]
+    assert ports.progress == [Progress(None, None, shown)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400, -(10**400)])
-def test_numbers_that_are_not_finite_count_as_not_said(context: TaskContext, heard: Heard, value: float) -> None:
+def test_numbers_that_are_not_finite_count_as_none(context: TaskContext, ports: RecordingPorts, value: float) -> None:
     context.report_progress(value, value)
 
-    assert heard.progress == [Progress()]
+    assert ports.progress == [Progress()]
 
 
-def test_what_is_no_number_is_the_authors_type_error_and_is_not_heard(context: TaskContext, heard: Heard) -> None:
+def test_what_is_no_number_is_a_type_error_and_is_not_reported(context: TaskContext, ports: RecordingPorts) -> None:
     with pytest.raises(TypeError):
         context.report_progress("half")  # type: ignore[arg-type]
-    assert heard.progress == []
+    assert ports.progress == []
 
 
-async def test_questions_go_to_the_asker_together_and_their_answers_come_back_in_order(
-    context: TaskContext, heard: Heard
+async def test_questions_are_asked_together_and_their_answers_come_back_in_order(
+    context: TaskContext, ports: RecordingPorts
 ) -> None:
     assert await context.ask([{"q": 1}, {"q": 2}]) == [{"answer": 0}, {"answer": 1}]
-    assert heard.asked == [[{"q": 1}, {"q": 2}]]
+    assert ports.asked == [[{"q": 1}, {"q": 2}]]
 
 
-def test_a_context_knows_its_attempt_and_is_cancelled_once_told(context: TaskContext) -> None:
+def test_a_context_knows_its_attempt_and_can_be_cancelled(context: TaskContext) -> None:
     assert (context.task_id, context.attempt, context.fence, context.principal) == ("t", 2, 3, "p")
     assert not context.cancelled
 

@@ -1,4 +1,4 @@
-"""The tree of errors: whose fault each is, and a message that stands by itself."""
+"""The hierarchy of errors: whose fault each is, and a message that needs no context."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_every_error_has_a_default_message_in_a_whole_sentence(kind: type[Taskmi
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - INTERNAL - GROUPS, key=str), ids=lambda kind: kind.__name__)
-def test_every_error_is_exactly_one_partys_to_mend(kind: type[TaskmillError]) -> None:
+def test_every_error_is_the_fault_of_exactly_one_party(kind: type[TaskmillError]) -> None:
     assert [issubclass(kind, group) for group in (CallerError, AuthorError, OperatorError)].count(True) == 1
 
 

@@ -23,7 +23,7 @@ PENDING = TaskRecord(status=Status.PENDING, created_ms=10, updated_ms=10, seq=1,
 
 
 def history(*steps: tuple[Move, dict[str, Any]]) -> list[Event]:
-    """Numbered events, ten milliseconds apart, behind a creation."""
+    """Numbered events, ten milliseconds apart, after a creation."""
     moves = [(Move.CREATE, BORN), *steps]
     return [Event(at, move, 10 * at, facts) for at, (move, facts) in enumerate(moves, 1)]
 

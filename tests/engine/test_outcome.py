@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json, outcome_to_json
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned, outcome_from_json, outcome_to_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -17,7 +17,7 @@ JSON = st.recursive(
 OUTCOMES = st.one_of(
     st.builds(Returned, st.dictionaries(st.text(), JSON, max_size=4), st.booleans()),
     st.builds(Refused, st.integers(), st.text(), JSON),
-    st.builds(Broke, st.sampled_from(Fault), st.text(), st.none() | st.text()),
+    st.builds(Failed, st.sampled_from(Fault), st.text(), st.none() | st.text()),
 )
 
 
@@ -34,7 +34,7 @@ def test_an_outcome_survives_its_stored_form(outcome: Outcome) -> None:
         (Returned({"a": 1}), {"returned": {"a": 1}, "is_error": False}),
         (Returned({}, is_error=True), {"returned": {}, "is_error": True}),
         (Refused(-32602, "no", {"why": 1}), {"refused": {"code": -32602, "message": "no", "data": {"why": 1}}}),
-        (Broke(Fault.TIMEOUT, "late", "ab"), {"broke": {"fault": "timeout", "text": "late", "reference": "ab"}}),
+        (Failed(Fault.TIMEOUT, "late", "ab"), {"broke": {"fault": "timeout", "text": "late", "reference": "ab"}}),
     ],
 )
 def test_the_stored_form_stays_readable_for_the_next_release(outcome: Outcome, stored: dict[str, Any]) -> None:

@@ -111,7 +111,7 @@ def test_no_backoff_means_no_wait() -> None:
 
 @given(backoff=st.timedeltas(min_value=timedelta(0)), failures=st.integers(1, 10_000))
 def test_every_accepted_backoff_gives_a_delay_between_zero_and_an_hour(backoff: timedelta, failures: int) -> None:
-    """Also absurdly long ones: the worker that asks must not stumble over the arithmetic."""
+    """Also absurdly long ones: the arithmetic must not raise in the worker that asks."""
     delay = TaskConfig(retries=10_000, backoff=backoff).retry_delay(failures)
 
     assert delay is not None
@@ -152,7 +152,7 @@ def test_a_key_function_that_would_have_to_be_awaited_is_refused() -> None:
         return str(arguments)
 
     with pytest.raises(PolicyError, match="idempotency must be a plain function"):
-        TaskConfig(idempotency=key)  # type: ignore[arg-type]  # that it is one is the point
+        TaskConfig(idempotency=key)  # type: ignore[arg-type]  # the test is about exactly that
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Owners and ids: nobody can be taken for somebody else, and nothing can be guessed."""
+"""Owners and ids: no caller can be taken for another one, and no id can be guessed."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ IDENTITY = st.tuples(PART, PART, PART)
 
 
 def test_a_principal_is_the_digest_of_canonical_json() -> None:
-    """Every replica and every release must come to the same one."""
+    """Every replica and every release must compute the same one."""
     assert principal_of("https://a", None, "ü") == hashlib.sha256('["https://a",null,"ü"]'.encode()).hexdigest()
 
 

@@ -1,14 +1,13 @@
-"""The record's own arithmetic, and that nobody can change one in place."""
+"""What a record computes, and that it cannot be changed in place."""
 
 from dataclasses import FrozenInstanceError, replace
-from datetime import UTC, datetime
 
 import pytest
 
-from taskmill.engine.record import Progress, TaskRecord, moment
+from taskmill.engine.record import Progress, TaskRecord
 from taskmill.engine.status import Status
 
-LIVING = TaskRecord(
+OPEN = TaskRecord(
     id="t",
     tool="count",
     queue="default",
@@ -43,18 +42,14 @@ def test_percent_is_whole_within_bounds_and_none_while_unknown(progress: Progres
     assert progress.percent == percent
 
 
-def test_a_living_task_cannot_expire_and_an_ended_one_is_kept_for_its_retention_after_the_end() -> None:
-    """while a task lives its TTL must lie beyond its end; retention starts at the end."""
-    ended = replace(LIVING, status=Status.COMPLETED, ended_ms=9000)
+def test_an_open_task_cannot_expire_and_an_ended_one_is_kept_for_its_retention_after_the_end() -> None:
+    """While a task is open, its TTL must lie after its end; retention starts at the end."""
+    ended = replace(OPEN, status=Status.COMPLETED, ended_ms=9000)
 
-    assert (LIVING.is_terminal, LIVING.ttl_ms) == (False, None)
+    assert (OPEN.is_terminal, OPEN.ttl_ms) == (False, None)
     assert (ended.is_terminal, ended.ttl_ms) == (True, 68_000)
-
-
-def test_a_moment_is_an_aware_utc_time() -> None:
-    assert moment(1_500) == datetime(1970, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
 
 
 def test_a_record_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
-        LIVING.status = Status.CANCELLED  # type: ignore[misc]
+        OPEN.status = Status.CANCELLED  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""When a failed attempt is tried again: errors, waits and deadlines, and what a policy cannot mean."""
+"""When a failed attempt is tried again: errors, waits and deadlines, and policies that are refused."""
 
 from datetime import timedelta
 from typing import Any
@@ -44,7 +44,7 @@ def test_a_backoff_may_be_a_function_of_the_attempt() -> None:
     assert TaskConfig(retries=9, backoff=lambda _: timedelta(days=2)).retry_delay(1) == timedelta(hours=1)
 
 
-def test_a_backoff_function_that_gives_no_duration_is_the_authors_fault() -> None:
+def test_a_backoff_function_that_returns_no_duration_is_the_authors_error() -> None:
     with pytest.raises(PolicyError, match=r"backoff\(1\) must not be negative, got -1"):
         TaskConfig(retries=1, backoff=lambda _: -1).retry_delay(1)
 

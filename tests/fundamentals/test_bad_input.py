@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from taskmill.cli.client.tasks_extension import update_task
 from taskmill.cli.serving.worker import warn_of_unused
-from taskmill.engine.errors import AfterEnd, PolicyError
-from taskmill.engine.outcome import Broke
+from taskmill.engine.errors import AttemptEnded, PolicyError
+from taskmill.engine.outcome import Failed
 from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.testing import TestBed
 from taskmill.testing.tasks2026_client import Tasks2026Client
@@ -46,7 +46,7 @@ async def leave(ctx: Ctx) -> str:
         while True:
             try:
                 await ctx.emit("one more thing")
-            except AfterEnd as exc:
+            except AttemptEnded as exc:
                 return said.put_nowait(exc)
 
     left.add(asyncio.create_task(speak_late()))
@@ -71,7 +71,7 @@ async def test_a_step_whose_result_is_not_json_ends_the_task_and_names_the_step(
         assert isinstance(client, Tasks2026Client)
         ended = await bed.until(await client.begin("parse"), "failed")
 
-    assert isinstance(ended.outcome, Broke)
+    assert isinstance(ended.outcome, Failed)
     assert ended.outcome.text.startswith("The result of step 'read' cannot be written as JSON: make it of dict, list,")
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-from taskmill.engine.outcome import Broke
+from taskmill.engine.outcome import Failed
 from taskmill.server import TaskConfig, TaskServer
 from taskmill.testing import TestBed
 from taskmill.testing.tasks2026_client import Tasks2026Client
@@ -41,7 +41,7 @@ async def test_a_timeout_kills_a_tool_that_looks_at_nothing(redis_url: str) -> N
         assert isinstance(client, Tasks2026Client)
         ended = await bed.until(await client.begin("spin"), "failed")
 
-    assert isinstance(ended.outcome, Broke)
+    assert isinstance(ended.outcome, Failed)
     assert ended.outcome.text == "spin ran longer than its limit of 0.5 s."
 
 
@@ -51,6 +51,6 @@ async def test_a_fall_is_the_tasks_alone(redis_url: str) -> None:
         fallen = await bed.until(await client.begin("fall"), "failed")
         after = await client.call("where")
 
-    assert isinstance(fallen.outcome, Broke)
+    assert isinstance(fallen.outcome, Failed)
     assert fallen.outcome.text == "The process of fall ended by itself with exit code 3."
     assert after.result is not None

@@ -24,7 +24,7 @@ from taskmill.cli.client.arguments import parse_arguments, parse_object, split_p
 from taskmill.cli.errors import UsageFault
 from taskmill.cli.install import json_editor as json_text
 from taskmill.cli.install.json_parser import JsonFault
-from taskmill.engine.errors import BadArguments, BadCursor, SealBroken, SettingsError
+from taskmill.engine.errors import BadArguments, BadCursor, DecryptionFailed, SettingsError
 from taskmill.engine.outcome import outcome_from_json, outcome_to_json
 from taskmill.engine.policy import FROM_META, TaskConfig
 from taskmill.server.api import artifacts as artifact_api
@@ -304,19 +304,21 @@ _EVENT = b"3-0|move\nprogress\nat\n1000\ndone\n1\ntotal\n4\nmessage\none\ndue_ms
 _RETURNED = b'{"returned": {"content": []}, "is_error": false}'
 
 DECODERS: dict[str, Decoder] = {
-    "records": Decoder(_record, (SealBroken,), (_flat(RECORD),)),
-    "feed entries": Decoder(_event, (SealBroken,), (_EVENT, b"1-0|move\ncreate\nat\n1\ntool\nx")),
-    "output chunks": Decoder(_chunk, (SealBroken,), (b'1-0|attempt\n1\nat\n5\nchunk\n"text"',)),
+    "records": Decoder(_record, (DecryptionFailed,), (_flat(RECORD),)),
+    "feed entries": Decoder(_event, (DecryptionFailed,), (_EVENT, b"1-0|move\ncreate\nat\n1\ntool\nx")),
+    "output chunks": Decoder(_chunk, (DecryptionFailed,), (b'1-0|attempt\n1\nat\n5\nchunk\n"text"',)),
     "views": Decoder(
         _view,
-        (SealBroken,),
+        (DecryptionFailed,),
         (
             _flat({**RECORD, "status": "completed"}) + b"|" + _RETURNED,
             _flat({**RECORD, "status": "input_required"}) + b'||q-1\n{"method": "roots/list"}',
         ),
     ),
-    "sealed values": Decoder(_sealed, (SealBroken,), (SEALER.seal({"a": [1, "x"]}, task_id="t", field="args"), b"{}")),
-    "arguments": Decoder(_plain, (SealBroken,), (b'{"arguments": {"a": 1}, "caller": {"scopes": []}}',)),
+    "sealed values": Decoder(
+        _sealed, (DecryptionFailed,), (SEALER.seal({"a": [1, "x"]}, task_id="t", field="args"), b"{}")
+    ),
+    "arguments": Decoder(_plain, (DecryptionFailed,), (b'{"arguments": {"a": 1}, "caller": {"scopes": []}}',)),
     "outcomes": Decoder(
         _outcome,
         (ValueError, RecursionError),
@@ -326,8 +328,8 @@ DECODERS: dict[str, Decoder] = {
             b'{"broke": {"fault": "timeout", "text": "x"}}',
         ),
     ),
-    "sealed blocks": Decoder(_block, (SealBroken,), (_sealed_block(),)),
-    "artifact manifests": Decoder(_artifact, (SealBroken,), (_flat(_ARTIFACT),)),
+    "sealed blocks": Decoder(_block, (DecryptionFailed,), (_sealed_block(),)),
+    "artifact manifests": Decoder(_artifact, (DecryptionFailed,), (_flat(_ARTIFACT),)),
     "cursors": Decoder(_cursor, (BadCursor,), (Cursors(KEY).write("ann", b"1000", b"t").encode(),)),
     "Last-Event-ID": Decoder(_last_event_id, (BadArguments,), (b"7", b"0")),
     "ranges": Decoder(_range, (), (b"bytes=0-4", b"bytes=-3", b'bytes=2-\n"e"')),

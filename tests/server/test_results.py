@@ -28,7 +28,7 @@ from mcp_types import (
 from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 
-from taskmill.engine.errors import AfterEnd, ChunkRefused
+from taskmill.engine.errors import AttemptEnded, ChunkRefused
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
 from tests.server.replica import Json, Rpc, client_of, working
@@ -225,7 +225,7 @@ def _add_emitting(mcp: TaskServer[Any]) -> None:
             for verb in (ctx.emit("late"), ctx.attach("/etc/hostname")):
                 try:
                     await verb
-                except AfterEnd as exc:
+                except AttemptEnded as exc:
                     LATE.setdefault("said", []).append(str(exc))
             LATE["over"].set()
 
@@ -460,4 +460,4 @@ async def test_after_the_tool_returned_it_can_leave_nothing(rpc: Rpc) -> None:
     assert (await result(rpc, "emitting_late"))["content"][0]["text"] == "gone"
     with anyio.fail_after(5):
         await LATE["over"].wait()
-    assert LATE["said"] == [str(AfterEnd())] * 2
+    assert LATE["said"] == [str(AttemptEnded())] * 2

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import FenceLost, QuestionMismatch, TaskNotFound
-from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned, outcome_from_json
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned, outcome_from_json
 from taskmill.engine.record import NewTask, Progress
 from taskmill.engine.status import Status
 from taskmill.store.settings import StoreSettings
@@ -56,7 +56,7 @@ ROUND = 500
 OUTCOMES: list[Outcome] = [
     Returned({"n": 1}),
     Returned({"n": 2}),
-    Broke(Fault.TIMEOUT, "too long"),
+    Failed(Fault.TIMEOUT, "too long"),
     Returned({"n": 3}, is_error=True),
     Refused(-32602, "no"),
 ]

@@ -13,8 +13,8 @@ from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import (
     ArtifactsUnavailable,
     ArtifactTooLarge,
+    DecryptionFailed,
     FenceLost,
-    SealBroken,
     SettingsError,
     TaskNotFound,
 )
@@ -127,7 +127,7 @@ async def test_bytes_at_rest_are_as_the_keys_say(shop: StoreFixture, s3: dict[st
 
     assert (b"swordfish" in raw) is not artifact.sealed
     if artifact.sealed:
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await read(shop.with_settings(seal_keys=(b"o" * 32,)), artifact)
         assert await read(shop.with_settings(seal_keys=(b"n" * 32, b"k" * 32)), artifact) == secret
 

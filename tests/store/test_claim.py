@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from anyio import fail_after, sleep
 
-from taskmill.engine.errors import SealBroken, TaskNotFound
+from taskmill.engine.errors import DecryptionFailed, TaskNotFound
 from taskmill.engine.events import Event
-from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed, Claims
@@ -226,7 +226,7 @@ async def test_a_task_that_loses_more_workers_than_allowed_is_failed_and_not_cla
             crashes=crashes,
             reason="poisoned",
         ),
-        Broke(Fault.POISONED, f"Every worker that ran this task died ({crashes} times)."),
+        Failed(Fault.POISONED, f"Every worker that ran this task died ({crashes} times)."),
     )
     assert (await strict.moves(claimed.id))[-1] == "fail"
     assert await strict.finish(claimed) == "lost"
@@ -278,7 +278,7 @@ async def test_arguments_somebody_deleted_are_claimed_as_none_and_cannot_be_read
 async def test_arguments_that_are_no_json_object_cannot_be_read(stores: StoreFixture, stored: bytes) -> None:
     claimed = await stores.start()
 
-    with pytest.raises((SealBroken, ValueError)):
+    with pytest.raises((DecryptionFailed, ValueError)):
         stores.ann.arguments(replace(claimed, stored=stored))
 
 

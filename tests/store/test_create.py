@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from arq.jobs import deserialize_job_raw
 
-from taskmill.engine.errors import BadArguments, KeyReused, PayloadTooLarge, QuotaExceeded
+from taskmill.engine.errors import BadArguments, IdempotencyKeyReused, PayloadTooLarge, QuotaExceeded
 from taskmill.engine.events import Event
-from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.engine.record import TaskRecord, TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.connection.client import connect
@@ -152,7 +152,7 @@ async def test_an_idempotency_key_is_free_again_when_its_task_did_not_succeed(
 ) -> None:
     claimed = await stores.start(idempotency="order 7")
     if ending == "failed":
-        await stores.finish(claimed, Broke(Fault.TIMEOUT, "too long"))
+        await stores.finish(claimed, Failed(Fault.TIMEOUT, "too long"))
     elif ending == "cancelled":
         await stores.store.cancel(claimed.id, OWNER)
     elif ending == "tool_error":
@@ -173,7 +173,7 @@ async def test_an_idempotency_key_that_stands_for_another_call_is_refused(stores
     first = await stores.create(idempotency="click 1", idempotency_of="digest of a")
 
     async with stores.nothing_changes():
-        with pytest.raises(KeyReused, match="other arguments"):
+        with pytest.raises(IdempotencyKeyReused, match="other arguments"):
             await stores.create(idempotency="click 1", idempotency_of="digest of b")
     assert await stores.create(idempotency="click 1", idempotency_of="digest of a") == first
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.engine.status import Status
 from tests.support.store_fixture import DONE, OWNER, StoreFixture, question
 
@@ -52,7 +52,7 @@ async def test_a_task_that_nobody_ran_in_time_fails_instead_of_being_claimed(sto
 
     view = await stores.look(task_id)
     assert (view.record.status, view.record.reason, view.record.attempt) == (Status.FAILED, "deadline", 0)
-    assert view.outcome == Broke(Fault.DEADLINE, "The task had not ended at its deadline.")
+    assert view.outcome == Failed(Fault.DEADLINE, "The task had not ended at its deadline.")
     assert await stores.moves(task_id) == ["create", "overdue"]
 
 
@@ -100,7 +100,7 @@ async def dead_letters(stores: StoreFixture) -> list[str]:
 
 async def test_what_broke_for_good_is_a_dead_letter_newest_first(stores: StoreFixture) -> None:
     timed_out, crashed, late = await stores.start(), await stores.start(), await stores.create(deadline=SOON)
-    await stores.finish(timed_out, Broke(Fault.TIMEOUT, "too long"))
+    await stores.finish(timed_out, Failed(Fault.TIMEOUT, "too long"))
     await stores.wait_until_ms(await stores.now_ms())  # within one millisecond there is no newer
     blamed = Returned({"content": []}, is_error=True)
     await stores.say(stores.ann.finish_call(crashed.id, crashed.fence, blamed, reason="crashed"))
@@ -129,7 +129,7 @@ async def test_an_answer_of_the_tools_own_is_no_dead_letter_and_neither_is_a_can
 
 async def test_a_dead_letter_that_is_run_again_leaves_the_list_and_keeps_its_policy(stores: StoreFixture) -> None:
     broken = await stores.start(retries=2, deadline=LONG)
-    await stores.finish(broken, Broke(Fault.TIMEOUT, "too long"))
+    await stores.finish(broken, Failed(Fault.TIMEOUT, "too long"))
 
     again = await stores.store.rerun(broken.id, OWNER)
 
@@ -142,7 +142,7 @@ async def test_dead_letters_come_in_pages_and_by_tool(stores: StoreFixture) -> N
     ids = []
     for tool in ("count", "other", "count"):
         claimed = await stores.start(tool=tool)
-        await stores.finish(claimed, Broke(Fault.TIMEOUT, "too long"))
+        await stores.finish(claimed, Failed(Fault.TIMEOUT, "too long"))
         ids.append(claimed.id)
 
     first = await stores.store.dead_letters(limit=2)
@@ -157,7 +157,7 @@ async def test_dead_letters_come_in_pages_and_by_tool(stores: StoreFixture) -> N
 @pytest.mark.parametrize("look", ["page", "forget"])
 async def test_a_dead_letter_is_gone_when_its_task_is(stores: StoreFixture, look: str) -> None:
     broken = await stores.start(retention=timedelta(milliseconds=20))
-    await stores.finish(broken, Broke(Fault.TIMEOUT, "too long"))
+    await stores.finish(broken, Failed(Fault.TIMEOUT, "too long"))
     ended = (await stores.record(broken.id)).ended_ms
     assert ended is not None
     await stores.wait_until_ms(ended + 40)

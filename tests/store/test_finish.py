@@ -9,13 +9,13 @@ from anyio import fail_after, sleep
 
 from taskmill.engine.errors import OperatorError, TaskNotFound
 from taskmill.engine.events import Event
-from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.engine.record import Progress, TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed
 from tests.support.store_fixture import DONE, OWNER, StoreFixture, question
 
-FAILED = Broke(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
+FAILED = Failed(Fault.TIMEOUT, "count ran longer than its limit of 1 s.", "abcd")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ async def test_a_result_over_the_limit_fails_the_task_and_says_so(stores: StoreF
     view = await stores.look(claimed.id)
     text = "The tool's result is 10,001 bytes; the limit is 10,000. Return less, or a reference to it."
     assert (view.record.status, view.record.reason) == (Status.FAILED, "too_large")
-    assert view.outcome == Broke(Fault.TOO_LARGE, text)
+    assert view.outcome == Failed(Fault.TOO_LARGE, text)
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -238,7 +238,7 @@ async def test_a_result_that_is_not_json_fails_the_task_and_says_so(stores: Stor
 
     view = await stores.look(claimed.id)
     assert (view.record.status, view.record.reason) == (Status.FAILED, "not_json")
-    assert view.outcome == Broke(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
+    assert view.outcome == Failed(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
 
 
 async def test_a_stored_outcome_that_is_damaged_reads_as_unreadable(stores: StoreFixture) -> None:
@@ -250,7 +250,7 @@ async def test_a_stored_outcome_that_is_damaged_reads_as_unreadable(stores: Stor
 
         outcome = (await stores.look(claimed.id)).outcome
 
-        assert isinstance(outcome, Broke)
+        assert isinstance(outcome, Failed)
         assert outcome.fault is Fault.UNREADABLE
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from taskmill.engine.errors import FenceLost, SealBroken, TooLargeToKeep
+from taskmill.engine.errors import DecryptionFailed, FenceLost, TooLargeToStore
 from taskmill.engine.replay import Entry, step_entry
 from taskmill.store.claims.claims import Claimed, Question
 from taskmill.store.claims.journal import JournalStore, Recorded
@@ -105,7 +105,7 @@ async def test_what_is_kept_is_sealed_and_bound_to_its_place(stores: StoreFixtur
 
     await sealed.redis.hset(key, "r2", stored[b"r1"])  # type: ignore[misc]
 
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await journals(sealed).read(claimed.id)
 
 
@@ -113,9 +113,9 @@ def test_a_result_that_is_too_large_names_its_step(stores: StoreFixture) -> None
     small = stores.with_settings(max_step=100, max_state=50)
     store = journals(small)
 
-    with pytest.raises(TooLargeToKeep, match=r"The result of step 'fetch' is \d+ bytes; 100 can be kept"):
+    with pytest.raises(TooLargeToStore, match=r"The result of step 'fetch' is \d+ bytes; 100 can be kept"):
         store.pack_step("t", FETCH, "x" * 100, room=1000)
-    with pytest.raises(TooLargeToKeep, match=r"The result of step 'fetch' is \d+ bytes; 40 can be kept"):
+    with pytest.raises(TooLargeToStore, match=r"The result of step 'fetch' is \d+ bytes; 40 can be kept"):
         store.pack_step("t", FETCH, "x" * 40, room=40)
-    with pytest.raises(TooLargeToKeep, match=r"The task's state is \d+ bytes; 50 can be kept"):
+    with pytest.raises(TooLargeToStore, match=r"The task's state is \d+ bytes; 50 can be kept"):
         store.pack_state("t", {"x": "x" * 50})

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.record import Lane
 from taskmill.engine.status import Status
 from taskmill.store.claims.claims import Claimed
@@ -24,7 +24,7 @@ async def leave(stores: StoreFixture, task: Claimed, how: str) -> None:
     if how == "finish":
         await stores.finish(task)
     elif how == "fail":
-        await stores.finish(task, Broke(Fault.TIMEOUT, "too long"))
+        await stores.finish(task, Failed(Fault.TIMEOUT, "too long"))
     elif how == "cancel":
         await stores.store.cancel(task.id, OWNER)
     elif how == "delay":

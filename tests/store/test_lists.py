@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from taskmill.engine.errors import BadCursor
-from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.store.formats.paging import LONGEST_PAGE
@@ -56,7 +56,12 @@ async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_
     pending = [await stores.create(listed_for=OWNER) for _ in range(2)]
     asking = await stores.start(listed_for=OWNER)
     await stores.ann.ask(asking.id, asking.fence, [question(1)])
-    outcomes = [Refused(-1, "no such file"), Broke(Fault.TIMEOUT, "too slow", "ref"), Returned({}, is_error=True), DONE]
+    outcomes = [
+        Refused(-1, "no such file"),
+        Failed(Fault.TIMEOUT, "too slow", "ref"),
+        Returned({}, is_error=True),
+        DONE,
+    ]
     ended = [await stores.start(listed_for=OWNER) for _ in range(4)]
     for task, outcome in zip(ended, outcomes, strict=True):
         await stores.finish(task, outcome)

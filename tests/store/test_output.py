@@ -7,7 +7,7 @@ import pytest
 from anyio import fail_after
 
 from taskmill.engine.artifact import Chunk
-from taskmill.engine.errors import ChunkRefused, FenceLost, SealBroken
+from taskmill.engine.errors import ChunkRefused, DecryptionFailed, FenceLost
 from tests.support.store_fixture import OWNER, StoreFixture
 
 CHUNKS: list[Any] = ["one", {"rows": [1, None]}, 7, "", "vier, 四"]
@@ -132,7 +132,7 @@ async def test_chunks_are_sealed_where_there_are_keys(stores: StoreFixture) -> N
     ((_, field),) = await stores.redis.xrange(stores.keys.output(claimed.id))
     assert b"swordfish" not in field[b"chunk"]
     assert await contents(sealed, claimed.id) == ["swordfish"]
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await contents(stores.with_settings(seal_keys=(b"o" * 32,)), claimed.id)
 
 

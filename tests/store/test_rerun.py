@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from taskmill.engine.errors import NotRepeatable, QuotaExceeded, TaskNotFound
-from taskmill.engine.outcome import Broke, Fault, Outcome, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.engine.status import Status
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture
@@ -24,7 +24,7 @@ async def failed(stores: StoreFixture, outcome: Outcome = REFUSED, **changes: ob
 
 @pytest.mark.parametrize(
     "outcome",
-    [Refused(-1, "no"), Broke(Fault.TIMEOUT, "too long"), Returned({}, is_error=True), None],
+    [Refused(-1, "no"), Failed(Fault.TIMEOUT, "too long"), Returned({}, is_error=True), None],
     ids=["protocol error", "fault", "tool error", "cancelled"],
 )
 async def test_what_did_not_succeed_can_be_run_again(stores: StoreFixture, outcome: Outcome | None) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmill.engine.errors import PayloadTooLarge, SealBroken
-from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.errors import DecryptionFailed, PayloadTooLarge
+from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.store.claims.claims import Question
 from taskmill.store.formats.sealing import Sealer
 from tests.support.store_fixture import DONE, OWNER, StoreFixture
@@ -57,7 +57,7 @@ async def one_life(stores: StoreFixture) -> Iterator[str]:
     await stores.finish(claimed, Returned({"text": SECRET}))
     refused, broke = await stores.start(), await stores.start()
     await stores.finish(refused, Refused(-1, SECRET, SECRET))
-    await stores.finish(broke, Broke(Fault.TIMEOUT, SECRET))
+    await stores.finish(broke, Failed(Fault.TIMEOUT, SECRET))
     return iter([*for_args, *for_questions, *for_answers, *await leaks(stores)])
 
 
@@ -96,13 +96,13 @@ async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
     await sealed.ann.ask(asking.id, 1, [Question("input-1", "digest", {})])
     await sealed.finish(finished)
 
-    with pytest.raises(SealBroken, match="TASKMILL_SEAL_KEYS"):
+    with pytest.raises(DecryptionFailed, match="TASKMILL_SEAL_KEYS"):
         blind.ann.arguments(claimed)
-    with pytest.raises(SealBroken, match="TASKMILL_SEAL_KEYS"):
+    with pytest.raises(DecryptionFailed, match="TASKMILL_SEAL_KEYS"):
         await blind.look(asking.id)
     view = await blind.look(finished.id)
     assert view.record == await sealed.record(finished.id)
-    assert view.outcome == Broke(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
+    assert view.outcome == Failed(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
 
 
 async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_new_one(stores: StoreFixture) -> None:
@@ -113,7 +113,7 @@ async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_n
 
     assert rotated.ann.arguments(early) == {"n": 1}
     assert after.ann.arguments(late) == {"n": 2}
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         after.ann.arguments(early)
 
 
@@ -128,14 +128,14 @@ async def test_what_was_stored_before_there_was_a_key_can_still_be_read(
 async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: StoreFixture) -> None:
     rich, poor = await sealed.start(arguments={"amount": 1_000_000}), await sealed.create()
     await sealed.redis.copy(sealed.keys.args(rich.id), sealed.keys.args(poor), replace=True)
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         sealed.ann.arguments(await sealed.take(poor))
 
     ended = await sealed.start()
     await sealed.finish(ended)
     await sealed.redis.set(sealed.keys.result(ended.id), ended.stored or b"", keepttl=True)
     outcome = (await sealed.look(ended.id)).outcome
-    assert isinstance(outcome, Broke)
+    assert isinstance(outcome, Failed)
     assert outcome.fault is Fault.UNREADABLE
 
 
@@ -174,14 +174,14 @@ def test_a_changed_or_shortened_payload_is_refused_wherever_it_was_touched() -> 
     shortened = [stored[:at] for at in range(3, len(stored))]
 
     for damaged in [*touched, *shortened, stored + b"\0"]:
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             sealer.open(damaged, task_id="t", field="args")
 
 
 def test_a_broken_seal_names_the_task_and_shows_nothing() -> None:
     stored = Sealer((NEW,)).seal(SECRET, task_id="t", field="args")
 
-    with pytest.raises(SealBroken) as refused:
+    with pytest.raises(DecryptionFailed) as refused:
         Sealer((OTHER,)).open(stored, task_id="t", field="args")
     assert refused.value.facts == {"task_id": "t"}
     assert SECRET not in str(refused.value)

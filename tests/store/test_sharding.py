@@ -11,7 +11,14 @@ from anyio import fail_after, sleep
 from redis.asyncio import Redis
 
 from taskmill.engine.artifact import Artifact
-from taskmill.engine.errors import KeyReused, QuotaExceeded, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
+from taskmill.engine.errors import (
+    IdempotencyKeyReused,
+    QuotaExceeded,
+    RedisUnfit,
+    SettingsError,
+    StoreUnavailable,
+    TaskNotFound,
+)
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask
 from taskmill.engine.status import Status
@@ -241,7 +248,7 @@ async def test_an_idempotency_key_holds_also_after_its_queue_has_moved(settings:
         first = await create(store, "reports", idempotency="k", idempotency_of="call")
     async with open_store(settings) as store:
         assert await create(store, "reports", idempotency="k", idempotency_of="call") == first
-        with pytest.raises(KeyReused):
+        with pytest.raises(IdempotencyKeyReused):
             await create(store, "reports", idempotency="k", idempotency_of="another call")
         await store.cancel(first, OWNER)
         assert shard_in(await create(store, "reports", idempotency="k", idempotency_of="call")) == "reports"

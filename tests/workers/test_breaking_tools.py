@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from tests.workers.deployment import Stage, eventually, text_of
 
 EXITS = ["SystemExit", "KeyboardInterrupt", "OutOfOrder"]
@@ -18,7 +18,7 @@ async def test_a_tool_that_exits_fails_and_the_worker_goes_on(stage: Stage, tool
     neighbour = await stage.create_noted("walk", stage.gate())
     await stage.noted("start", neighbour)
     view = await stage.done(await stage.create(tool, how=how))
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.status, view.record.reason) == (Fault.EXITED, "failed", "exited")
     assert view.outcome.text == f"{tool} tried to end its process ({how})."
     stage.gate().touch()
@@ -33,7 +33,7 @@ async def test_an_exit_in_a_task_that_a_tool_started_does_not_end_the_worker(sta
     neighbour = await stage.create_noted("walk", stage.gate())
     await stage.noted("start", neighbour)
     view = await stage.done(await stage.create("leave_behind", how=how, awaited=True))
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.EXITED
     view = await stage.done(await stage.create("leave_behind", how=how, awaited=False))
     assert text_of(view) == "the other one left"
@@ -47,7 +47,7 @@ async def test_an_exit_in_a_task_that_a_tool_started_does_not_end_the_worker(sta
 async def test_an_exit_of_a_whole_task_group_fails_its_tool(stage: Stage) -> None:
     worker = await stage.worker()
     view = await stage.done(await stage.create("leave_group"))
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.EXITED
     assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
     assert worker.code is None
@@ -85,7 +85,7 @@ async def test_the_log_holds_neither_arguments_nor_results(stage: Stage) -> None
 async def test_a_result_that_cannot_be_written_is_told(stage: Stage) -> None:
     await stage.worker()
     view = await stage.done(await stage.create("half"))
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.NOT_JSON
 
 
@@ -94,14 +94,14 @@ async def test_an_answer_nested_too_deep_to_be_written_is_told_and_the_worker_go
     view = await stage.done(await stage.create("nest", depth=10))
     assert isinstance(view.outcome, Refused)
     view = await stage.done(await stage.create("nest", depth=100_000), within=3)
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert worker.code is None
 
 
 async def test_a_result_over_the_limit_is_told(stage: Stage) -> None:
     await stage.worker(max_result=1000)
     view = await stage.done(await stage.create("echo", text="x" * 2000))
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.status) == (Fault.TOO_LARGE, "failed")
 
 
@@ -111,7 +111,7 @@ async def test_arguments_that_nobody_can_read_are_told(stage: Stage) -> None:
     await stage.redis.set(stage.keys.args(task.id), b"\x01wl not sealed by anybody we know of")
     worker = await stage.worker()
     view = await stage.done(task.id)
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.UNREADABLE
     assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
     assert worker.code is None

@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.outcome import Failed, Fault
 from tests.workers.deployment import HERE, Stage, eventually, text_of
 
 
@@ -65,7 +65,7 @@ async def test_a_task_that_kills_every_worker_is_given_up(stage: Stage) -> None:
         await stage.worker(lease=0.4, crash_limit=1)
     poison = await stage.create_noted("die", lives=99)
     view = await stage.done(poison, within=10)
-    assert view.outcome == Broke(Fault.POISONED, "Every worker that ran this task died (2 times).")
+    assert view.outcome == Failed(Fault.POISONED, "Every worker that ran this task died (2 times).")
     assert (view.record.status, view.record.crashes, view.record.reason) == ("failed", 2, "poisoned")
     assert await stage.moves(poison) == ["create", "claim", "reclaim", "fail"]
     codes = await eventually(lambda: sorted([worker.code for worker in stage.workers], key=str))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import NewTask
 from taskmill.engine.status import Move
@@ -56,7 +56,7 @@ async def test_a_tool_that_runs_on_is_stopped_at_its_deadline(stage: Stage) -> N
 
     view = await stage.done(view.record.id)
 
-    assert view.outcome == Broke(Fault.DEADLINE, "until_its_deadline had not ended at its deadline, 1 s.")
+    assert view.outcome == Failed(Fault.DEADLINE, "until_its_deadline had not ended at its deadline, 1 s.")
     assert view.record.ended_ms is not None
     assert 1000 <= view.record.ended_ms - view.record.created_ms < 2000
     await stage.noted("cancelled")
@@ -81,7 +81,7 @@ async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(stage: Stag
 
     view = await stage.done(task_id)
 
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.reason) == (Fault.DEADLINE, "deadline")
     assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": {"action": "decline"}}) == 0
 

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.workers.deployment import Stage, WorkerProcess, eventually, text_of
 
@@ -66,7 +66,7 @@ async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> Non
 
     view = await stage.done(task_id)
 
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.outcome.text) == (
         Fault.TIMEOUT,
         "spin_too_long ran longer than its limit of 0.5 s.",
@@ -108,7 +108,7 @@ async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
 
     view = await stage.done(await stage.create("die", journal=str(stage.journal), how=how), within=30)
 
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.outcome.text) == (fault, text)
     assert view.outcome.reference is not None
     assert view.outcome.reference in worker.log()
@@ -130,7 +130,7 @@ async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(stage: Stage,
     await confined(stage)
     view = await stage.done(await stage.create("hoard", slowly=slowly), within=30)
 
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.MEMORY
     assert view.outcome.text == "hoard used more memory than its limit of 419,430,400 bytes."
 

@@ -3,7 +3,7 @@
 import signal
 from typing import Any
 
-from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.workers.deployment import Stage, eventually, text_of
@@ -150,7 +150,7 @@ async def test_a_tool_that_asks_something_else_the_second_time_fails_with_a_clea
     await first.kill()
     await stage.worker()
     view = await stage.done(task_id)
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.status) == (Fault.MISMATCH, "failed")
     assert view.outcome.text == "Question input-1 differs from the one asked before."
 

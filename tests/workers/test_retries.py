@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.engine.status import Move
 from tests.workers.deployment import Stage, eventually, text_of
 
@@ -95,7 +95,7 @@ async def test_an_attempt_that_runs_too_long_is_stopped(stage: Stage, tool: str)
     task_id = await stage.create_noted(tool, *gates)
     attempts = 1 if tool == "slow_thread" else 2
     view = await stage.done(task_id)
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.status, view.record.attempt) == (Fault.TIMEOUT, "failed", attempts)
     assert view.outcome.text == f"{tool} ran longer than its limit of {0.3 if attempts == 1 else 0.4:g} s."
     await stage.noted("cancelled", task_id, times=attempts)
@@ -117,7 +117,7 @@ async def test_a_tool_that_ignores_its_cancel_times_out_all_the_same(stage: Stag
     task_id = await stage.create_noted("stubborn", stage.gate())
     neighbour = await stage.create_noted("walk", stage.gate())
     view = await stage.done(task_id, within=8)
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.status) == (Fault.TIMEOUT, "failed")
     assert worker.said("tool.does_not_stop")
     stage.gate().touch()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from taskmill.engine.outcome import Broke, Fault
+from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.principal import ANONYMOUS
 from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
@@ -105,7 +105,7 @@ async def test_what_cannot_be_kept_ends_the_task_with_an_error_that_names_it(
 
     view = await stage.done(task_id)
 
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.attempt) == (fault, 1)
     assert view.outcome.text.startswith(text)
 
@@ -116,7 +116,7 @@ async def test_a_tool_that_was_changed_meanwhile_fails_and_names_the_step(stage:
 
     view = await stage.done(task_id)
 
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.attempt) == (Fault.MISMATCH, 2)
     assert view.outcome.text == (
         "The tool runs step 'new' where its record has step 'old': it was changed while this task was under way."

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from arq.worker import Retry
 
-from taskmill.engine.outcome import Broke, Fault, Returned
+from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.engine.status import Move
 from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.workers.arq_worker import stock_settings
@@ -47,7 +47,7 @@ async def test_it_retries_and_fails_as_the_policy_says(stage: Stage, stock: Work
     releases = [event for event in await stage.events(again) if event.move is Move.RELEASE]
     assert [event.facts["due_ms"] - event.at_ms for event in releases] == [200, 400]
     view = await stage.done(await stage.create("leave", how="SystemExit"))
-    assert isinstance(view.outcome, Broke)
+    assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.EXITED
     assert stock.code is None
     await nothing_of_arq_is_left(stage)

@@ -14,8 +14,8 @@ from typing import Any, assert_never
 import structlog
 
 from taskmill.engine.context import OutputPort, TaskContext
-from taskmill.engine.errors import SealBroken
-from taskmill.engine.outcome import Broke, Fault, Outcome
+from taskmill.engine.errors import DecryptionFailed
+from taskmill.engine.outcome import Failed, Fault, Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.record import Progress
@@ -127,9 +127,11 @@ class Attempt:
         try:
             payload = self._store.arguments(claimed)
             ended = await self._call(policy, payload)
-        except (SealBroken, ValueError) as exc:
+        except (DecryptionFailed, ValueError) as exc:
             log.error("task.unreadable", error=type(exc).__name__)
-            return Finish(claimed, Broke(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker."))
+            return Finish(
+                claimed, Failed(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker.")
+            )
         return self._judged(policy, ended)
 
     def _judged(self, policy: TaskConfig, ended: Ended) -> Ending | None:
@@ -148,9 +150,9 @@ class Attempt:
             attempt=claimed.attempt,
             fence=claimed.fence,
             principal=claimed.principal,
-            listen=self._listen,
+            report=self._listen,
             ask=Questions(self._store, self._task, standing, journal),
-            outlet=self._outlet,
+            output=self._outlet,
             journal=journal,
         )
         self._task.context = context

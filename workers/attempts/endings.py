@@ -15,13 +15,13 @@ from taskmill.engine.errors import (
     AuthorError,
     FenceLost,
     MemoryExceeded,
-    NotKeepable,
+    NotSerializable,
     ProcessDied,
     RecordMismatch,
     StepMisused,
-    TooLargeToKeep,
+    TooLargeToStore,
 )
-from taskmill.engine.outcome import Broke, Fault, Outcome
+from taskmill.engine.outcome import Failed, Fault, Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.record import Progress
@@ -35,8 +35,8 @@ log = structlog.get_logger()
 _AUTHORS: dict[type[AuthorError], Fault] = {
     RecordMismatch: Fault.MISMATCH,
     StepMisused: Fault.MISMATCH,
-    NotKeepable: Fault.NOT_JSON,
-    TooLargeToKeep: Fault.TOO_LARGE,
+    NotSerializable: Fault.NOT_JSON,
+    TooLargeToStore: Fault.TOO_LARGE,
 }
 """Errors that another attempt would only repeat. Their text is ours, and says what to do."""
 
@@ -99,7 +99,9 @@ def decide(
             return Park(claimed)
         case Stop.DEADLINE:
             limit = policy.time_limit.total_seconds() if policy.time_limit else 0
-            return Finish(claimed, Broke(Fault.DEADLINE, f"{claimed.tool} had not ended at its deadline, {limit:g} s."))
+            return Finish(
+                claimed, Failed(Fault.DEADLINE, f"{claimed.tool} had not ended at its deadline, {limit:g} s.")
+            )
         case Stop.TIMEOUT:
             return _failed(claimed, policy, toolbox, TimedOut(), left)
         case BaseException():
@@ -117,7 +119,7 @@ def _failed(
     fault = next((_AUTHORS[kind] for kind in type(crash).__mro__ if kind in _AUTHORS), None)
     if fault is not None:
         log.error("tool.record_refused", fault=fault.value, detail=str(crash), **facts)
-        return Finish(claimed, Broke(fault, str(crash), reference))
+        return Finish(claimed, Failed(fault, str(crash), reference))
     reason = _tell(crash, facts)
     delay = _delay(policy, claimed.failures + 1, crash)
     if delay is not None and (left is None or delay < left):
@@ -149,14 +151,14 @@ def _given_up(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: Bas
     tool = claimed.tool
     if isinstance(crash, TimedOut):
         limit = policy.run_limit.total_seconds() if policy.run_limit else 0
-        return Finish(claimed, Broke(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
+        return Finish(claimed, Failed(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
     if isinstance(crash, ProcessDied):
         fault = Fault.MEMORY if isinstance(crash, MemoryExceeded) else Fault.DIED
-        return Finish(claimed, Broke(fault, str(crash), reference))
+        return Finish(claimed, Failed(fault, str(crash), reference))
     if not isinstance(crash, Exception | asyncio.CancelledError):
         text = f"{tool} tried to end its process ({type(crash).__name__})."
-        return Finish(claimed, Broke(Fault.EXITED, text, reference))
-    return Finish(claimed, toolbox.blame(tool, crash, reference), "crashed")
+        return Finish(claimed, Failed(Fault.EXITED, text, reference))
+    return Finish(claimed, toolbox.failure_outcome(tool, crash, reference), "crashed")
 
 
 def _cause(ended: BaseException) -> BaseException:

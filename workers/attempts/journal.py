@@ -64,7 +64,7 @@ class Journal:
             FenceLost: the task is no longer this attempt's.
         """
         not_inside(f"Step {name!r}")
-        entry, known = self._recorded.step(name, _digest([args, kwargs]), beside=self._beside())
+        entry, known = self._recorded.step(name, _digest([args, kwargs]), concurrent=self._beside())
         if known:
             return self._values[entry.mark]
         with self._standing.working():
@@ -88,7 +88,7 @@ class Journal:
         """
         not_inside("A question")
         digest = _digest(request)
-        entry, _ = self._recorded.question(digest, beside=self._beside())
+        entry, _ = self._recorded.question(digest, concurrent=self._beside())
         return Question(entry.name, f"{entry.mark}.{digest}", request)
 
     async def save(self) -> None:

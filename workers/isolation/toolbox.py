@@ -119,7 +119,7 @@ class _IsolatingToolbox:
         self._cells = cells
         self.policy: Callable[[str], TaskConfig | None] = inside.policy
         self.policies: Callable[[], Mapping[str, TaskConfig]] = inside.policies
-        self.blame: Callable[[str, BaseException, str], Outcome] = inside.blame
+        self.failure_outcome: Callable[[str, BaseException, str], Outcome] = inside.failure_outcome
 
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         """Run one attempt where its policy says.
