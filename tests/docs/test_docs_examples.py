@@ -1,6 +1,7 @@
-"""The Python on the pages of docs/ is what it says: it compiles, declares its tools, and what can be run is run."""
+"""The Python in README.md and docs/ is what it says: it compiles, declares its tools, and what can be run is run."""
 
 import ast
+import hashlib
 import inspect
 import re
 import sys
@@ -20,7 +21,8 @@ from taskmill.server import Context, Retry, TaskConfig, TaskServer
 from taskmill.testing import Eager, TestBed
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(page for page in DOCS.glob("*.md") if "```python" in page.read_text())
+README = DOCS.parent / "README.md"
+PAGES = sorted(page for page in [README, *DOCS.glob("*.md")] if "```python" in page.read_text())
 
 
 class Size(BaseModel):
@@ -86,6 +88,17 @@ def test_python_on_a_page_compiles_and_its_tools_are_accepted(page: Path, server
         code = compile(block, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         if not code.co_flags & inspect.CO_COROUTINE:  # else it is the inside of a tool
             exec(code, names_around())
+
+
+async def test_the_server_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (block,) = blocks(README)
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)  # no names around: a reader copies it into an empty file
+    async with Eager(names["mcp"]) as eager:
+        run = await eager.call("checksums", {"folder": str(tmp_path)})
+
+    assert (run.result.structured_content, run.messages) == ({"a.txt": hashlib.sha256(b"a").hexdigest()}, ["a.txt"])
 
 
 async def test_the_server_of_the_quickstart_counts() -> None:
