@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
+from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("engine", "store", "workers", "server", "cli", "testing")
@@ -102,12 +103,6 @@ def redis_programs() -> Path | None:
     except ModuleNotFoundError:
         return None
     return carried if (carried / "redis-server").exists() and (carried / "redis-cli").exists() else None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,7 +15,7 @@ import pytest
 
 from tests.behaviour.clients import Client, Plain, Tasks2025, Tasks2026
 from tests.behaviour.transports import CAPABILITIES, TASKS, Http, ModernHttp, ModernPipes, Pipes
-from tests.support.redis_server import PrivateRedis
+from tests.support.redis_server import PrivateRedis, free_port
 
 HERE = Path(__file__).parent
 BOTH = {**CAPABILITIES, "extensions": {TASKS: {}}}
@@ -56,8 +55,7 @@ def taskmill() -> str:
 @pytest.fixture(scope="package")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("behaviour")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
     with PrivateRedis() as redis, (home / "log").open("ab") as log:
         environment |= {"TASKMILL_HOME": str(home), "TASKMILL_GRACE": "1", "TASKMILL_REDIS_URL": redis.url}

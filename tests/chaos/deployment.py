@@ -5,7 +5,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.movable_clock import can_move_clocks
-from tests.support.redis_server import PrivateRedis
+from tests.support.redis_server import PrivateRedis, free_port
 
 __all__ = ["REPLICAS", "Deployment", "pass_time", "until"]
 
@@ -84,7 +83,7 @@ class Deployment:
         )
         await until(self._proxied.exists, within=10, what="the proxy")
         for name in REPLICAS:
-            self._ports[name] = _free_port()
+            self._ports[name] = free_port()
             self.start_replica(name)
         for name in self.workers:
             self.start_worker(name)
@@ -172,11 +171,6 @@ class Deployment:
                 process.kill()
             process.wait()
         self.redis.stop()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _ready(url: str) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PATIENCE, CommandLine, eventually
+from tests.support.command_line import CommandLine
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ class TestToARunningServer:
             eventually(lambda: "dig: half of the hole (50%)" in call.log.read_text())
             (shared.folder / "opened").touch()
             assert call.first_line() == "dug"
-            assert call.process.wait(PATIENCE) == 0
+            assert call.process.wait(WAIT_SECONDS) == 0
 
     def test_json_is_the_whole_result(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "dig", "gate=server.py", "--json")
@@ -120,7 +121,7 @@ class TestToARunningServer:
         with shared.started("call", "--url", url, "dig", "gate=after-that") as call:
             eventually(lambda: call.log.read_text().count("half of the hole") > 1)
             call.process.send_signal(signal.SIGINT)
-            assert call.process.wait(PATIENCE) == 130
+            assert call.process.wait(WAIT_SECONDS) == 130
         assert "The task goes on." in call.log.read_text()
 
 
@@ -153,14 +154,14 @@ class TestWithAStackOfItsOwn:
         with cli.started("call", "server.py", "dig", "gate=gate") as call:
             eventually(lambda: cli.processes("taskmill.cli.main serve"))
             call.process.send_signal(signal.SIGTERM)
-            assert call.process.wait(PATIENCE) == 128 + signal.SIGTERM
+            assert call.process.wait(WAIT_SECONDS) == 128 + signal.SIGTERM
         assert cli.processes() == {}
 
     def test_a_killed_call_leaves_nothing(self, cli: CommandLine) -> None:
         with cli.started("call", "server.py", "dig", "gate=gate") as call:
             eventually(lambda: "half of the hole" in call.log.read_text())
             call.process.kill()
-            call.process.wait(PATIENCE)
+            call.process.wait(WAIT_SECONDS)
             assert eventually(lambda: not cli.processes())
 
     def test_a_file_without_a_server_is_said_once(self, cli: CommandLine) -> None:

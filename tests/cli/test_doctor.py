@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import SERVER, CommandLine, eventually
+from tests.support.command_line import SERVER, CommandLine
 from tests.support.redis_server import PrivateRedis
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

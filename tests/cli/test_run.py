@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PATIENCE, CommandLine, Started, eventually, is_ready
+from tests.support.command_line import CommandLine, Started, is_ready
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 CHILDREN = "taskmill.cli.main"
 
@@ -34,7 +35,7 @@ def port_of(url: str) -> int:
 
 def end(started: Started, number: int = signal.SIGTERM) -> int:
     started.process.send_signal(number)
-    return started.process.wait(PATIENCE)
+    return started.process.wait(WAIT_SECONDS)
 
 
 def test_one_command_serves_and_runs_tasks_and_leaves_nothing(cli: CommandLine) -> None:
@@ -93,7 +94,7 @@ def test_a_server_that_dies_comes_back_under_the_same_address(cli: CommandLine) 
             eventually(lambda: is_ready(port_of(url)))
             (cli.folder / "gate").touch()
             assert call.first_line() == "dug"
-            assert call.process.wait(PATIENCE) == 0
+            assert call.process.wait(WAIT_SECONDS) == 0
 
 
 def test_a_killed_command_leaves_no_child(cli: CommandLine) -> None:
@@ -101,7 +102,7 @@ def test_a_killed_command_leaves_no_child(cli: CommandLine) -> None:
         url = command.url()
         cli.run("call", "--url", url, "dig", "gate=never", "--detach")
         command.process.kill()
-        command.process.wait(PATIENCE)
+        command.process.wait(WAIT_SECONDS)
         assert eventually(lambda: not cli.processes())
 
 

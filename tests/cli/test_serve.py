@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import PATIENCE, CommandLine, Started, eventually, is_ready
+from tests.support.command_line import CommandLine, Started, is_ready
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def port_of(url: str) -> int:
 
 def end(started: Started, number: int = signal.SIGTERM) -> int:
     started.process.send_signal(number)
-    return started.process.wait(PATIENCE)
+    return started.process.wait(WAIT_SECONDS)
 
 
 class TestServe:
@@ -130,7 +131,7 @@ class TestQueues:
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            timeout=PATIENCE,
+            timeout=WAIT_SECONDS,
         )
         assert done.stderr.strip() == "taskmill: An arq worker serves one queue, not a,b: start one for each."
 
@@ -156,11 +157,11 @@ class TestStockWorker:
                 assert json.loads(done.stdout)["content"] == [{"type": "text", "text": "dug"}]
             finally:
                 worker.terminate()
-                worker.communicate(timeout=PATIENCE)
+                worker.communicate(timeout=WAIT_SECONDS)
 
     def test_without_a_file_it_says_what_to_set(self, cli: CommandLine) -> None:
         worker = self.arq(cli)
-        _, said = worker.communicate(timeout=PATIENCE)
+        _, said = worker.communicate(timeout=WAIT_SECONDS)
         assert worker.returncode == 2
         assert said.startswith("taskmill: Say which server's tasks to run: set TASKMILL_SERVER")
 

@@ -19,7 +19,7 @@ from anyio import fail_after, sleep
 from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp.client.stdio import StdioServerParameters
-from mcp.types import ElicitRequestParams, ElicitResult, TextContent
+from mcp.types import ElicitRequestParams, ElicitResult
 from pydantic import TypeAdapter
 
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
@@ -27,7 +27,9 @@ from taskmill.cli.stdio.state_folder import states_of_user
 from taskmill.store.settings import StoreSettings
 from tests.clients.raw_stdio import RawHost
 from tests.clients.sdk_extension import TasksExtension
-from tests.support.command_line import PATIENCE, SERVER, CommandLine, Screen, eventually
+from tests.support.command_line import SERVER, CommandLine, Screen
+from tests.support.results import text_of
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 WORKER = "taskmill.cli.main worker"
 LOUD = """
@@ -106,12 +108,6 @@ def worker_log(cli: CommandLine) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def text_of(result: Any) -> str:
-    (content,) = result.content
-    assert isinstance(content, TextContent)
-    return content.text
-
-
 async def say_who(context: ClientRequestContext, question: ElicitRequestParams) -> ElicitResult:
     return ElicitResult(action="accept", content={"name": "Ada", "age": 36, "vip": True})
 
@@ -168,8 +164,8 @@ def test_nothing_but_the_protocol_is_on_standard_output(shared_house: CommandLin
         called = host.request("tools/call", {"name": "shout", "arguments": {}})
         assert called["content"][0]["text"] == "shouted"
         host.close_input()
-        assert host.process.wait(PATIENCE) == 0
-        host._reader.join(PATIENCE)
+        assert host.process.wait(WAIT_SECONDS) == 0
+        host._reader.join(WAIT_SECONDS)
         assert {message.validate_json(line)["jsonrpc"] for line in host.lines} == {"2.0"}
     log = host.log.read_text()
     for said in (
@@ -435,7 +431,7 @@ class TestEnd:
             process.stdout.close()
             process.stdin.write(INITIALIZE)
             process.stdin.flush()
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(WAIT_SECONDS) == 0
 
 
 async def test_a_watch_ends_although_it_is_stirred_in_that_moment(redis_url: str, tmp_path: Path) -> None:
@@ -479,7 +475,7 @@ class TestStart:
             text=True,
         )
         with process:
-            assert process.wait(PATIENCE) == code
+            assert process.wait(WAIT_SECONDS) == code
             assert process.stdout is not None
             assert process.stderr is not None
             assert process.stdout.read() == ""

@@ -14,7 +14,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.support.command_line import PATIENCE, SERVER, CommandLine, Screen, eventually, is_ready
+from tests.support.command_line import SERVER, CommandLine, Screen, is_ready
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 TOKEN = "0123456789abcdef"
 PAINT = '''
@@ -73,7 +74,7 @@ def ask(cli: CommandLine, path: str, body: dict[str, Any] | None = None, **heade
     url = cli.environment["TEST_URL"].removesuffix("/mcp") + path
     sent = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", "accept": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(url, data, sent | headers), timeout=PATIENCE) as reply:
+    with urlopen(Request(url, data, sent | headers), timeout=WAIT_SECONDS) as reply:
         text = reply.read().decode()
     lines = [line.removeprefix("data:") for line in text.splitlines() if line.startswith("data:")]
     answer: dict[str, Any] = json.loads(lines[-1] if lines else text)
@@ -259,7 +260,7 @@ class TestWatching:
             eventually(lambda: "dig: half of the hole (50%)" in watch.log.read_text())
             (cli.folder / gate).touch()
             assert watch.first_line() == "dug"
-            assert watch.process.wait(PATIENCE) == 0
+            assert watch.process.wait(WAIT_SECONDS) == 0
 
     @pytest.mark.parametrize(
         ("tool", "says"),
@@ -282,7 +283,7 @@ class TestWatching:
         with cli.started("tasks", "watch", task_id, *at_url) as watch:
             eventually(lambda: "half of the hole" in watch.log.read_text())
             cancelled(cli, task_id)
-            assert watch.process.wait(PATIENCE) == 1
+            assert watch.process.wait(WAIT_SECONDS) == 1
             assert "The task was cancelled." in watch.log.read_text()
 
     def test_events_are_one_json_a_line_from_the_first_on(self, cli: CommandLine, place: list[str]) -> None:
@@ -305,7 +306,7 @@ class TestWatching:
             eventually(lambda: server not in cli.processes("taskmill.cli.main serve"))
             (cli.folder / "survived").touch()
             lines.append(watch.first_line())
-            assert watch.process.wait(PATIENCE) == 0
+            assert watch.process.wait(WAIT_SECONDS) == 0
         assert [json.loads(line)["event"] for line in lines] == [1, 2, 3, 4]
         eventually(lambda: is_ready(int(cli.environment["TEST_URL"].split(":")[2].split("/")[0])))
 

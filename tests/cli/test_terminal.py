@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine, Screen, eventually
+from tests.support.command_line import CommandLine, Screen
+from tests.support.waiting import eventually
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"

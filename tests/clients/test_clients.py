@@ -4,18 +4,11 @@ A raw HTTP client made from the specification's text, the official SDK's client,
 task, see its messages, answer its question and cancel it. Every payload of the extension is held against its schema.
 """
 
-import contextlib
-import http.client
 import json
-import os
-import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import pytest
@@ -26,48 +19,13 @@ from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 from tests.clients.official import Official, needed
 from tests.clients.raw_http import TASKS, RawClient, Refused
 from tests.clients.sdk_extension import CreatedTask, TasksExtension, send_tasks
+from tests.support.results import text_of
 from tests.support.tasks_schema import TERMINAL, conforming
+from tests.support.waiting import eventually
 
 CLIENTS = Path(__file__).parent
-PATIENCE = 20.0  # seconds, for a machine that runs much else
 
 Json = dict[str, Any]
-T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a server, worker and store of our own, started by the command that people use."""
-    home = tmp_path_factory.mktemp("taskmill")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
-    # A failed test leaves its task behind; the worker need not wait for that one to end.
-    environment |= {"TASKMILL_HOME": str(home), "TASKMILL_GRACE": "1"}
-    taskmill = Path(sys.executable).with_name("taskmill")
-    command = [str(taskmill), "run", str(CLIENTS / "server.py"), "--port", str(port)]
-    log = home / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=output,
-            stderr=output,
-            cwd=home,
-            start_new_session=True,
-        )
-    try:
-        eventually(lambda: server.poll() is not None or is_ready(port), bool)
-        assert server.poll() is None, f"taskmill run ended:\n{log.read_text()}"
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        server.terminate()
-        try:
-            server.wait(timeout=30)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)  # a worker may have outlived it
-            server.wait()
 
 
 @pytest.fixture
@@ -81,30 +39,12 @@ def gate(tmp_path: Path) -> Path:
     return tmp_path / "gate"
 
 
-def is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def eventually(probe: Callable[[], T], enough: Callable[[T], object]) -> T:
-    """Ask until the answer is enough; fails with the last answer."""
-    deadline = time.monotonic() + PATIENCE
-    while not enough(answer := probe()):
-        assert time.monotonic() < deadline, f"not within {PATIENCE:g} s; last seen: {answer}"
-        time.sleep(0.02)
-    return answer
-
-
 def polled(raw: RawClient, task_id: str, enough: Callable[[Json], object]) -> Json:
     """The first `tasks/get` that is enough; all on the way are held against the schema."""
     task = eventually(
-        lambda: conforming("GetTaskResult", raw.get_task(task_id)), lambda task: enough(task) or is_terminal(task)
+        lambda: conforming("GetTaskResult", raw.get_task(task_id)),
+        lambda task: enough(task) or is_terminal(task),
+        within=20,
     )
     assert enough(task), f"the task ended before that: {task}"
     return task
@@ -116,10 +56,6 @@ def is_terminal(task: Json) -> bool:
 
 def created(raw: RawClient, tool: str, **arguments: Any) -> str:
     return str(conforming("CreateTaskResult", raw.call_tool(tool, arguments))["taskId"])
-
-
-def text_of(task: Json) -> str:
-    return str(task["result"]["content"][0]["text"])
 
 
 # The raw client
@@ -137,7 +73,7 @@ def test_raw_client_completes_a_task_and_sees_its_messages(raw: RawClient, gate:
     working = polled(raw, task_id, lambda task: "half of the hole" in task.get("statusMessage", ""))
     assert working["status"] == "working"
     gate.touch()
-    assert text_of(polled(raw, task_id, is_terminal)) == "dug"
+    assert text_of(polled(raw, task_id, is_terminal)["result"]) == "dug"
 
 
 def test_raw_client_is_told_of_every_change_it_listens_for(raw: RawClient, gate: Path) -> None:
@@ -178,14 +114,14 @@ def test_raw_client_answers_a_question(raw: RawClient) -> None:
     # Tasks, "Task Update Requests": keys that are not outstanding are ignored, whatever their values are.
     acknowledged = conforming("UpdateTaskResult", raw.update_task(task_id, {"never-asked": {"odd": 1}, key: answer}))
     assert without_envelope(acknowledged) == {}
-    assert text_of(polled(raw, task_id, is_terminal)) == "booked row 3"
+    assert text_of(polled(raw, task_id, is_terminal)["result"]) == "booked row 3"
 
 
 def test_raw_client_declines_a_question(raw: RawClient) -> None:
     task_id = created(raw, "book")
     parked = polled(raw, task_id, lambda task: task["status"] == "input_required")
     raw.update_task(task_id, {key: {"action": "decline"} for key in parked["inputRequests"]})
-    assert text_of(polled(raw, task_id, is_terminal)) == "nothing booked: decline"
+    assert text_of(polled(raw, task_id, is_terminal)["result"]) == "nothing booked: decline"
 
 
 def test_client_that_cannot_be_asked_is_not_asked(url: str) -> None:
@@ -215,7 +151,7 @@ def test_tool_failure_completes_the_task(raw: RawClient) -> None:
     """Tasks, "Task Execution Errors": `failed` is for JSON-RPC errors only."""
     ended = polled(raw, created(raw, "stumble"), is_terminal)
     assert (ended["status"], ended["result"]["isError"]) == ("completed", True)
-    assert "The ground was uneven" in text_of(ended)
+    assert "The ground was uneven" in text_of(ended["result"])
 
 
 def test_server_decides_what_becomes_a_task(raw: RawClient, gate: Path) -> None:
@@ -290,7 +226,7 @@ async def test_sdk_client_completes_a_task_and_sees_its_messages(url: str, gate:
             gate.touch()
 
     async with Client(url, extensions=[TasksExtension(seen)]) as client:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(20):
             result = await client.call_tool("dig", {"gate": str(gate)})
     assert result.content == [TextContent(type="text", text="dug")]
     assert gate.exists()
@@ -309,7 +245,7 @@ async def test_sdk_client_answers_a_question(url: str) -> None:
 
     extension = TasksExtension(seen, elicit)
     async with Client(url, extensions=[extension], elicitation_callback=elicit) as client:
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(20):
             result = await client.call_tool("book")
     assert result.content == [TextContent(type="text", text="booked row 12 at the window")]
     assert shapes.count("UpdateTaskResult") == 1
@@ -321,7 +257,7 @@ async def test_sdk_client_cancels_a_task(url: str) -> None:
         assert isinstance(task, CreatedTask)
         conforming("CreateTaskResult", task.payload())
         conforming("CancelTaskResult", await send_tasks(client.session, "tasks/cancel", task.task_id))
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(20):
             while not is_terminal(state := await send_tasks(client.session, "tasks/get", task.task_id)):
                 await anyio.sleep(0.02)
     assert conforming("GetTaskResult", state)["status"] == "cancelled"

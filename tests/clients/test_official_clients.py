@@ -1,30 +1,17 @@
 """The official clients, unmodified and pinned, against a real `taskmill run`: plain calls, and tasks where they can."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.clients.official import Json, Official
-from tests.support.command_line import CommandLine
+from tests.support.results import text_of
 from tests.support.tasks_schema import conforming
 
 pytestmark = pytest.mark.timeout(600)  # the first run installs the clients
 
-SERVER = Path(__file__).with_name("server.py")
 STEPS = json.dumps({"steps": 4, "pause": 0.2})
 COUNTED = [(step, 4, f"step {step} ({step * 25}%)") for step in range(1, 5)]
-
-
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of a server, worker and store of our own."""
-    with (
-        CommandLine(tmp_path_factory.mktemp("taskmill")) as cli,
-        cli.started("run", str(SERVER), "--port", "0") as command,
-    ):
-        yield command.url()
 
 
 def progress(seen: list[Json]) -> list[tuple[float, float, str]]:
@@ -35,9 +22,9 @@ def all_of(seen: list[Json], kind: str) -> list[Json]:
     return [saw for saw in seen if saw["saw"] == kind]
 
 
-def text_of(result: Json) -> str:
+def succeeded(result: Json) -> Json:
     assert not result.get("isError"), result
-    return str(result["content"][0]["text"])
+    return result
 
 
 # A plain call: every progress message once and in order, then the result.
@@ -47,7 +34,7 @@ def test_python_sdk_1_makes_a_plain_call(url: str, official: Official) -> None:
     with official.python1(url, "call", "count", STEPS) as client:
         seen = client.finish()
     assert seen[0]["revision"] == "2025-11-25"
-    assert (progress(seen), text_of(seen[-1])) == (COUNTED, "counted to 4")
+    assert (progress(seen), text_of(succeeded(seen[-1]))) == (COUNTED, "counted to 4")
 
 
 @pytest.mark.parametrize(("era", "revision"), [("legacy", "2025-11-25"), ("2026-07-28", "2026-07-28")])
@@ -55,14 +42,14 @@ def test_python_sdk_2_makes_a_plain_call_in_both_eras(url: str, official: Offici
     with official.python2(url, era, "count", STEPS) as client:
         seen = client.finish()
     assert seen[0]["revision"] == revision
-    assert (progress(seen), text_of(seen[-1])) == (COUNTED, "counted to 4")
+    assert (progress(seen), text_of(succeeded(seen[-1]))) == (COUNTED, "counted to 4")
 
 
 def test_typescript_sdk_1_makes_a_plain_call(url: str, official: Official) -> None:
     with official.typescript(url, "call", "count", STEPS) as client:
         seen = client.finish()
     assert seen[0]["revision"] == "2025-11-25"
-    assert (progress(seen), text_of(seen[-1])) == (COUNTED, "counted to 4")
+    assert (progress(seen), text_of(succeeded(seen[-1]))) == (COUNTED, "counted to 4")
 
 
 # Tasks of 2026-07-28; the Python SDK 2.x and FastMCP stand in test_clients.py.
@@ -79,7 +66,7 @@ def test_ext_tasks_completes_a_task_and_sees_its_messages(url: str, official: Of
     assert {task["taskId"] for task in polled} == {execution["handle"]["taskId"]}
     assert messages[-1] == "completed"
     assert set(messages) & {message for _, _, message in COUNTED}, f"no step was seen: {messages}"
-    assert (seen[-1]["status"], text_of(seen[-1]["result"])) == ("completed", "counted to 4")
+    assert (seen[-1]["status"], text_of(succeeded(seen[-1]["result"]))) == ("completed", "counted to 4")
 
 
 def test_ext_tasks_answers_a_question(url: str, official: Official) -> None:
@@ -87,7 +74,7 @@ def test_ext_tasks_answers_a_question(url: str, official: Official) -> None:
         seen = client.finish()
     (question,) = all_of(seen, "question")
     assert question["params"]["message"] == "Which seat would you like?"
-    assert text_of(seen[-1]["result"]) == "booked row 5 at the window"
+    assert text_of(succeeded(seen[-1]["result"])) == "booked row 5 at the window"
 
 
 def test_ext_tasks_cancels_a_task(url: str, official: Official) -> None:
@@ -107,7 +94,7 @@ def test_typescript_sdk_1_comes_back_once_for_a_refused_call(url: str, official:
     with official.typescript(url, "refused", "refuse") as client:
         seen = client.finish()
     (error,) = all_of(seen, "error")
-    assert (error["code"], text_of(seen[-1])) == (-32050, "counted to 2")
+    assert (error["code"], text_of(succeeded(seen[-1]))) == (-32050, "counted to 2")
     returns = [saw for saw in all_of(seen, "get") if saw["cursor"]]
     assert [saw["status"] for saw in returns] == [204]
 
@@ -128,7 +115,7 @@ def test_python_sdk_1_runs_a_task(url: str, official: Official) -> None:
     assert statuses[-1]["status"] == "completed"
     assert {status["statusMessage"] for status in statuses} & {message for _, _, message in COUNTED}
     (result,) = all_of(seen, "result")
-    assert text_of(result) == "counted to 4"
+    assert text_of(succeeded(result)) == "counted to 4"
     assert result["_meta"][RELATED] == {"taskId": created["taskId"]}
     assert created["taskId"] in all_of(seen, "listed")[0]["ids"]
 
@@ -141,7 +128,7 @@ def test_python_sdk_1_answers_a_tasks_question_on_the_stream_of_its_result(url: 
     assert question["params"]["message"] == "Which seat would you like?"
     assert question["params"]["_meta"][RELATED] == {"taskId": task_id}
     assert "input_required" in [status["status"] for status in all_of(seen, "status")]
-    assert text_of(all_of(seen, "result")[0]) == "booked row 5 at the window"
+    assert text_of(succeeded(all_of(seen, "result")[0])) == "booked row 5 at the window"
 
 
 def test_python_sdk_1_cancels_a_task(url: str, official: Official) -> None:
@@ -160,7 +147,7 @@ def test_typescript_sdk_1_streams_a_task_with_its_progress(url: str, official: O
     assert [status["status"] for status in statuses][-1] == "completed"
     assert progress(seen) == COUNTED
     (result,) = all_of(seen, "result")
-    assert text_of(result["result"]) == "counted to 4"
+    assert text_of(succeeded(result["result"])) == "counted to 4"
 
 
 def test_typescript_sdk_1_answers_a_tasks_question(url: str, official: Official) -> None:
@@ -169,7 +156,7 @@ def test_typescript_sdk_1_answers_a_tasks_question(url: str, official: Official)
     (question,) = all_of(seen, "question")
     assert len(all_of(seen, "taskCreated")) == 1
     assert question["params"]["message"] == "Which seat would you like?"
-    assert text_of(all_of(seen, "result")[0]["result"]) == "booked row 5 at the window"
+    assert text_of(succeeded(all_of(seen, "result")[0]["result"])) == "booked row 5 at the window"
 
 
 def test_typescript_sdk_1_cancels_a_task(url: str, official: Official) -> None:
@@ -191,7 +178,7 @@ def test_ext_tasks_runs_a_task_in_a_session(url: str, official: Official) -> Non
     with official.ext_tasks(url, "legacy", "task", "count", STEPS) as client:
         seen = client.finish()
     assert (seen[0]["era"], all_of(seen, "execution")[0]["kind"]) == ("legacy", "task")
-    assert (seen[-1]["status"], text_of(seen[-1]["result"])) == ("completed", "counted to 4")
+    assert (seen[-1]["status"], text_of(succeeded(seen[-1]["result"]))) == ("completed", "counted to 4")
 
 
 def test_ext_tasks_answers_a_question_in_a_session(url: str, official: Official) -> None:
@@ -199,7 +186,7 @@ def test_ext_tasks_answers_a_question_in_a_session(url: str, official: Official)
     with official.ext_tasks(url, "legacy", "task", "book") as client:
         seen = client.finish()
     assert (all_of(seen, "execution")[0]["kind"], len(all_of(seen, "question"))) == ("task", 1)
-    assert text_of(seen[-1]["result"]) == "booked row 5 at the window"
+    assert text_of(succeeded(seen[-1]["result"])) == "booked row 5 at the window"
 
 
 def test_ext_tasks_cancels_a_task_in_a_session(url: str, official: Official) -> None:

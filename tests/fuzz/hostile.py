@@ -6,7 +6,7 @@ from urllib.parse import quote
 from tests.fuzz.asgi import Asked, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.hostile_params import METHODS, params_of, task_id_in
-from tests.fuzz.json_text import Raw, bent, text_of
+from tests.fuzz.json_text import Raw, bent, serialized
 from tests.fuzz.target import ADA, BOB, INITIALIZE, OPERATOR_TOKEN, Target
 from tests.fuzz.valid_requests import JSON_HEADERS, bearer, envelope, modern_headers, session_headers
 
@@ -193,9 +193,14 @@ def _bent_body(whole: dict[str, Any], choices: Choices) -> bytes:
             tree = bent(tree, choices)
     if choices.chance(5):
         tree = choices.pick(
-            ([tree], Raw(f" {text_of(tree)} \n"), Raw(f"{text_of(tree)}{text_of(tree)}"), Raw(text_of(tree)[:-1]))
+            (
+                [tree],
+                Raw(f" {serialized(tree)} \n"),
+                Raw(f"{serialized(tree)}{serialized(tree)}"),
+                Raw(serialized(tree)[:-1]),
+            )
         )
-    body = text_of(tree).encode()
+    body = serialized(tree).encode()
     if choices.chance(5) and body:
         at = choices.number(len(body)) if len(body) < 65_536 else 0
         body = body[:at] + bytes([choices.number(256)]) + body[at + 1 :]

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fuzz.choices import Choices
 
-__all__ = ["ODD", "Raw", "Twice", "bent", "text_of"]
+__all__ = ["ODD", "Raw", "Twice", "bent", "serialized"]
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,17 @@ ODD: tuple[Any, ...] = (
 """Values that are in nobody's examples."""
 
 
-def text_of(value: Any) -> str:
+def serialized(value: Any) -> str:
     """The JSON text; ASCII alone, so that half a character is an escape."""
     match value:
         case Raw():
             return value.text
         case Twice():
-            return "{" + ",".join(f"{json.dumps(key)}:{text_of(one)}" for key, one in value.members) + "}"
+            return "{" + ",".join(f"{json.dumps(key)}:{serialized(one)}" for key, one in value.members) + "}"
         case dict():
-            return "{" + ",".join(f"{json.dumps(key)}:{text_of(one)}" for key, one in value.items()) + "}"
+            return "{" + ",".join(f"{json.dumps(key)}:{serialized(one)}" for key, one in value.items()) + "}"
         case list():
-            return "[" + ",".join(map(text_of, value)) + "]"
+            return "[" + ",".join(map(serialized, value)) + "]"
         case _:
             return json.dumps(value)
 

@@ -5,26 +5,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from tests.support.redis_server import PrivateRedis
+from tests.support.waiting import eventually
 
 SERVER = Path(__file__).with_name("server.py")
 TASKMILL = Path(sys.executable).with_name("taskmill")
-T = TypeVar("T")
-
-
-def eventually(probe: Callable[[], T], enough: Callable[[T], object] = bool, *, within: float = 20) -> T:
-    """Ask until the answer is enough; fails with the last answer."""
-    deadline = time.monotonic() + within
-    while not enough(answer := probe()):
-        assert time.monotonic() < deadline, f"not within {within:g} s; last seen: {answer}"
-        time.sleep(0.02)
-    return answer
 
 
 class Deployment:
@@ -57,7 +47,7 @@ class Deployment:
     def replica(self, name: str, port: int = 0) -> str:
         """Start a replica, on a free port unless told which; its address once it answers."""
         self.start(name, "serve", "--port", str(port))
-        return eventually(lambda: self.address(name))
+        return eventually(lambda: self.address(name), within=20)
 
     def worker(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it works."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.official import Json, Official
+from tests.clients.official import Official
 from tests.support.command_line import CommandLine
+from tests.support.results import text_of
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
 LONG = bool(os.environ.get("TASKMILL_TEST_LONG"))
@@ -29,10 +30,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     cli = CommandLine(tmp_path_factory.mktemp("taskmill"), {"TASKMILL_HANDOFF_AFTER": str(HAND_OFF)})
     with cli, cli.started("run", str(SERVER), "--port", "0", "--concurrency", "4") as command:
         yield command.url()
-
-
-def text_of(answer: Json) -> str:
-    return str(answer["content"][0]["text"])
 
 
 def test_a_host_with_a_hard_limit_follows_the_words_to_the_result(url: str, official: Official) -> None:

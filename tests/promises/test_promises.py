@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.clients.raw_http import RawClient
-from tests.promises.deployment import Deployment, eventually
+from tests.promises.deployment import Deployment
+from tests.support.waiting import eventually
 
 TERMINAL = ("completed", "failed", "cancelled")
 
@@ -58,7 +59,7 @@ def test_a_killed_workers_task_starts_again_within_17_seconds_and_ends_once(
     seen: list[str] = []
     listener = threading.Thread(target=statuses, args=(second, task_id, seen))
     listener.start()
-    eventually(lambda: "step" in second.get_task(task_id)["statusMessage"])
+    eventually(lambda: "step" in second.get_task(task_id)["statusMessage"], within=20)
     deployment.worker("worker-2")
     deployment.processes["worker-1"].kill()
     killed = time.monotonic()
@@ -81,13 +82,15 @@ def test_redis_killed_under_fifty_tasks_loses_none_and_ends_no_worker(deployment
     client = RawClient(deployment.replica("a"))
     workers = [deployment.worker(name, "--concurrency", "25") for name in ("worker-1", "worker-2")]
     tasks = [client.call_tool("walk", journal.arguments())["taskId"] for _ in range(50)]
-    eventually(lambda: len(journal.lines("start")) == 50)
+    eventually(lambda: len(journal.lines("start")) == 50, within=20)
     deployment.redis.kill()
     journal.gate.touch()
-    eventually(lambda: len(journal.lines("end")) == 50)
+    eventually(lambda: len(journal.lines("end")) == 50, within=20)
     deployment.redis.start()
     for task_id in tasks:
-        task = eventually(lambda task_id=task_id: client.get_task(task_id), lambda task: task["status"] in TERMINAL)
+        task = eventually(
+            lambda task_id=task_id: client.get_task(task_id), lambda task: task["status"] in TERMINAL, within=20
+        )
         assert (task["status"], task["result"]["content"][0]["text"]) == ("completed", "arrived at attempt 1")
     assert [worker.poll() for worker in workers] == [None, None]
     assert len(journal.lines("start")) == 50
@@ -100,14 +103,16 @@ def test_a_paused_workers_late_result_changes_nothing(deployment: Deployment, tm
     client = RawClient(deployment.replica("a"))
     paused = deployment.worker("worker-1")
     task_id = client.call_tool("walk", journal.arguments())["taskId"]
-    eventually(lambda: journal.lines("start"))
+    eventually(lambda: journal.lines("start"), within=20)
     paused.send_signal(signal.SIGSTOP)
     deployment.worker("worker-2")
     eventually(lambda: len(journal.lines("start")) == 2, within=25)
     journal.gate.touch()
-    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL)
+    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL, within=20)
     paused.send_signal(signal.SIGCONT)
-    eventually(lambda: len(journal.lines("end")) == 2 or "lease.lost" in deployment.log("worker-1").read_text())
+    eventually(
+        lambda: len(journal.lines("end")) == 2 or "lease.lost" in deployment.log("worker-1").read_text(), within=20
+    )
     assert task["result"]["content"][0]["text"] == "arrived at attempt 2"
     assert client.get_task(task_id) == task
 
@@ -118,12 +123,12 @@ def test_a_stopped_worker_gives_its_task_back_and_exits_cleanly(deployment: Depl
     client = RawClient(deployment.replica("a"))
     leaving = deployment.worker("worker-1", "--grace", "0.2")
     task_id = client.call_tool("walk", journal.arguments())["taskId"]
-    eventually(lambda: journal.lines("start"))
+    eventually(lambda: journal.lines("start"), within=20)
     leaving.terminate()
     assert leaving.wait(timeout=15) == 0
     assert client.get_task(task_id)["statusMessage"] == "its worker was stopped, queued again"
     deployment.worker("worker-2")
     eventually(lambda: len(journal.lines("start")) == 2, within=5)
     journal.gate.touch()
-    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL)
+    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL, within=20)
     assert task["result"]["content"][0]["text"] == "arrived at attempt 2"

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.clients.raw_http import RawClient, Refused
-from tests.promises.deployment import TASKMILL, Deployment, eventually
+from tests.promises.deployment import TASKMILL, Deployment
 from tests.support.redis_server import PrivateRedis
+from tests.support.waiting import eventually
 
 SERVER = Path(__file__).with_name("sharded_server.py")
 TOKEN = "an-operator-of-tests"
@@ -77,12 +78,12 @@ def test_a_dead_shard_takes_only_its_own_tasks_with_it_and_brings_them_back(
         deployment.start(name, "serve", "--port", "0")
     for queue in ("default", "reports"):
         deployment.start(f"worker-{queue}", "worker", "--queue", queue)
-    address, other = (eventually(lambda name=name: deployment.address(name)) for name in ("a", "b"))
+    address, other = (eventually(lambda name=name: deployment.address(name), within=20) for name in ("a", "b"))
     first, second = RawClient(address), RawClient(other)
     gate = tmp_path / "gate"
     held = first.call_tool("report", {"gate": str(gate)})["taskId"]
     assert held.endswith(".reports")
-    eventually(lambda: "waiting" in second.get_task(held)["statusMessage"])
+    eventually(lambda: "waiting" in second.get_task(held)["statusMessage"], within=20)
     assert done(second, first.call_tool("add", {"a": 1, "b": 2})["taskId"]) == "3"
     assert 'taskmill_workers{queue="reports"} 1.0' in fetched(address, "/metrics")
 

@@ -16,7 +16,7 @@ from taskmill.store.connection.client import connect, open_redis, shown_url
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
-from tests.support.redis_server import PrivateRedis
+from tests.support.redis_server import PrivateRedis, free_port
 from tests.support.store_fixture import OWNER, StoreFixture
 
 PASSWORD = "hunter2secret"
@@ -40,26 +40,16 @@ async def silent_server() -> AsyncIterator[str]:
             writer.close()
 
 
-@asynccontextmanager
-async def free_port() -> AsyncIterator[int]:
-    """A port that nobody listens on."""
-    server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    yield port
-
-
 @pytest.fixture(params=["unix", "tcp"])
 async def guarded(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str], str]]:
     """A Redis with a password: its address with the given user and password in it."""
-    async with free_port() as port:
-        with PrivateRedis(port=str(port)) as server:
-            async with Redis.from_url(server.url) as client:
-                await client.config_set("requirepass", PASSWORD)
-            path = server.url.removeprefix("unix://")
-            forms = {"unix": f"unix://{{}}{path}", "tcp": f"redis://{{}}127.0.0.1:{port}/0"}
-            yield forms[request.param].format
+    port = free_port()
+    with PrivateRedis(port=str(port)) as server:
+        async with Redis.from_url(server.url) as client:
+            await client.config_set("requirepass", PASSWORD)
+        path = server.url.removeprefix("unix://")
+        forms = {"unix": f"unix://{{}}{path}", "tcp": f"redis://{{}}127.0.0.1:{port}/0"}
+        yield forms[request.param].format
 
 
 async def complaint(settings: StoreSettings, kind: type[OperatorError], **patience: float) -> str:
@@ -73,11 +63,11 @@ async def complaint(settings: StoreSettings, kind: type[OperatorError], **patien
 
 
 async def test_a_start_without_redis_waits_as_long_as_its_patience_and_says_where_it_looked() -> None:
-    async with free_port() as port:
-        settings = StoreSettings(redis_url=f"redis://user:{PASSWORD}@127.0.0.1:{port}/0")
-        before = monotonic()
+    port = free_port()
+    settings = StoreSettings(redis_url=f"redis://user:{PASSWORD}@127.0.0.1:{port}/0")
+    before = monotonic()
 
-        said = await complaint(settings, StoreUnavailable, patience=0.4)
+    said = await complaint(settings, StoreUnavailable, patience=0.4)
 
     assert 0.3 < monotonic() - before < 3
     assert f"at redis://…@127.0.0.1:{port}/0 cannot be reached" in said
@@ -103,17 +93,17 @@ async def opened(settings: StoreSettings) -> bool:
 
 @pytest.mark.parametrize("url", ["unix:///nowhere/redis.sock", "redis://127.0.0.1:{port}/0"])
 async def test_without_redis_every_call_is_store_unavailable_at_once(stores: StoreFixture, url: str) -> None:
-    async with free_port() as port:
-        nowhere = StoreSettings(redis_url=url.format(port=port))
-        async with connect(nowhere) as client:
-            lost = StoreFixture(client, nowhere)
-            calls = [lost.create, lost.claim, lambda: lost.look("t"), lambda: lost.store.history("t"), lost.store.ping]
-            calls += [lambda: lost.store.cancel("t", OWNER), lambda: lost.store.answer("t", OWNER, {"k": 1})]
-            calls += [lambda: lost.ann.is_open("t"), lambda: lost.ann.answers("t", ["k"]), lost.store.workers]
-            with fail_after(5):
-                for call in calls:
-                    with pytest.raises(StoreUnavailable, match="Nothing was lost"):
-                        await call()
+    port = free_port()
+    nowhere = StoreSettings(redis_url=url.format(port=port))
+    async with connect(nowhere) as client:
+        lost = StoreFixture(client, nowhere)
+        calls = [lost.create, lost.claim, lambda: lost.look("t"), lambda: lost.store.history("t"), lost.store.ping]
+        calls += [lambda: lost.store.cancel("t", OWNER), lambda: lost.store.answer("t", OWNER, {"k": 1})]
+        calls += [lambda: lost.ann.is_open("t"), lambda: lost.ann.answers("t", ["k"]), lost.store.workers]
+        with fail_after(5):
+            for call in calls:
+                with pytest.raises(StoreUnavailable, match="Nothing was lost"):
+                    await call()
 
 
 async def test_a_redis_that_never_answers_is_unavailable_within_the_command_timeout() -> None:

@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from taskmill.store.embedded.binary import find_server
 from taskmill.store.embedded.server import EmbeddedRedis, ServerDidNotStart
 from taskmill.store.embedded.socket_path import reachable
 from taskmill.store.embedded.supervisor import GUARDIAN_LOCK, SERVER_LOCK, SOCKET, USERS_LOCK
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tests look at processes through /proc")
 
@@ -53,18 +53,11 @@ def home() -> Iterator[Path]:
     directory = parent / ".taskmill"
     yield directory
     try:
-        eventually(lambda: not processes_in(parent), "everything in the directory has ended")
+        eventually(lambda: not processes_in(parent), within=10)
     finally:
         for process in processes_in(parent):
             os.kill(process, signal.SIGKILL)
         shutil.rmtree(parent)
-
-
-def eventually(holds: Callable[[], object], what: str, within: float = 10.0) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
-        time.sleep(0.01)
 
 
 def processes_in(directory: Path) -> list[int]:
@@ -164,7 +157,7 @@ def test_the_server_stays_until_the_last_user_leaves(home: Path) -> None:
         assert last.pid == pid
         last.stop()
         assert last.pid is None
-        eventually(lambda: not processes_in(home), "the guardian has gone too", within=1.0)
+        eventually(lambda: not processes_in(home), within=1.0)
 
 
 def test_a_user_may_start_again_after_it_stopped(home: Path) -> None:
@@ -180,7 +173,7 @@ def test_a_killed_user_leaves_no_server_behind(home: Path) -> None:
     with command(home) as user:
         told(user)
         user.kill()
-        eventually(lambda: not processes_in(home), "the server has ended", within=3.0)
+        eventually(lambda: not processes_in(home), within=3.0)
 
 
 def test_a_forked_child_does_not_keep_the_server_up(home: Path) -> None:
@@ -191,7 +184,7 @@ def test_a_forked_child_does_not_keep_the_server_up(home: Path) -> None:
         child = int(user.stdout.readline())
         try:
             user.kill()
-            eventually(lambda: not processes_in(home), "the server has ended", within=3.0)
+            eventually(lambda: not processes_in(home), within=3.0)
             assert Path(f"/proc/{child}/exe").exists(), "the child was to live on"
         finally:
             os.kill(child, signal.SIGKILL)
@@ -227,7 +220,7 @@ def count_until_cut_off(url: str) -> int:
 def await_another(user: EmbeddedRedis, earlier: int) -> None:
     """Wait until a server other than `earlier` is up and has its data."""
     with redis.Redis.from_url(user.url) as client:
-        eventually(lambda: answers(client) and user.pid not in (None, earlier), "a new server answers", within=5.0)
+        eventually(lambda: answers(client) and user.pid not in (None, earlier), within=5.0)
 
 
 def answers(client: redis.Redis) -> bool:
@@ -273,8 +266,8 @@ def test_an_orphaned_server_is_ended_before_a_new_one_starts(home: Path) -> None
     orphan = subprocess.Popen([find_server(), *settings], cwd=home, pass_fds=(lock,))
     os.close(lock)
     with redis.Redis(unix_socket_path=str(home / SOCKET)) as client:
-        eventually((home / SOCKET).exists, "the orphan listens")
-        eventually(lambda: answers(client), "the orphan answers")
+        eventually((home / SOCKET).exists, within=10)
+        eventually(lambda: answers(client), within=10)
         client.set("kept", 1)
 
         with EmbeddedRedis(home) as user:
@@ -329,7 +322,7 @@ def test_a_swept_link_to_a_long_directory_comes_back_under_the_same_url(home: Pa
         url = user.url
         (link,) = temporary.iterdir()
         link.unlink()
-        eventually(link.is_symlink, "the link is back")
+        eventually(link.is_symlink, within=10)
         with redis.Redis.from_url(url) as client:
             assert client.ping()
 
@@ -429,7 +422,7 @@ def test_broken_data_ends_in_an_error_with_the_servers_own_words(home: Path) -> 
             EmbeddedRedis(home).start()
         for part in (str(home), "Bad file format", "TASKMILL_HOME", "TASKMILL_REDIS_URL"):
             assert part in str(failed.value)
-    eventually(lambda: not processes_in(home), "nothing is left of the attempts", within=1.0)
+    eventually(lambda: not processes_in(home), within=1.0)
 
 
 def test_a_directory_that_others_may_write_to_is_refused(home: Path) -> None:
@@ -451,7 +444,7 @@ def test_a_wiped_directory_gets_a_new_server_and_loses_the_old_one(home: Path) -
         before = pid_of(user)
         shutil.rmtree(home)
         await_another(user, before)
-        eventually(lambda: not Path(f"/proc/{before}/cwd").exists(), "the old server has ended")
+        eventually(lambda: not Path(f"/proc/{before}/cwd").exists(), within=10)
         with redis.Redis.from_url(user.url) as client:
             assert client.dbsize() == 0
 
@@ -469,5 +462,5 @@ def test_what_cannot_be_brought_back_is_logged_once(home: Path, monkeypatch: pyt
 
     with EmbeddedRedis(home) as user:
         monkeypatch.setattr(user, "ensure", refuse)
-        eventually(lambda: tries > 5, "several attempts failed")
+        eventually(lambda: tries > 5, within=10)
         assert said == ["embedded.down"]

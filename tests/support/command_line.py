@@ -13,17 +13,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-__all__ = ["PATIENCE", "SERVER", "CommandLine", "Screen", "eventually", "is_ready"]
+from tests.support.waiting import WAIT_SECONDS
 
-PATIENCE = 50.0
-"""Seconds, for a machine that runs much else."""
-T = TypeVar("T")
+__all__ = ["SERVER", "CommandLine", "Screen", "is_ready"]
 
 SERVER = '''
 """The server that these tests call."""
@@ -89,15 +87,6 @@ async def stumble() -> str:
 '''
 
 
-def eventually(probe: Callable[[], T], within: float = PATIENCE) -> T:
-    """Ask until the answer is true; fails with the last one."""
-    deadline = time.monotonic() + within
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"not within {within:g} s; last seen: {answer!r}"
-        time.sleep(0.02)
-    return answer
-
-
 def is_ready(port: int) -> bool:
     """Whether a server at the port can serve."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
@@ -156,7 +145,7 @@ class CommandLine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=WAIT_SECONDS,
             check=False,
         )
 
@@ -181,7 +170,7 @@ class CommandLine:
         finally:
             process.terminate()
             try:
-                process.wait(PATIENCE)
+                process.wait(WAIT_SECONDS)
             finally:
                 process.kill()
                 process.wait()
@@ -225,7 +214,7 @@ class Started:
         """What it prints first; fails if it ends instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, f"it ended with {self.process.wait(PATIENCE)}:\n{self.log.read_text()}"
+        assert line, f"it ended with {self.process.wait(WAIT_SECONDS)}:\n{self.log.read_text()}"
         return line.rstrip("\n")
 
     def url(self) -> str:
@@ -249,7 +238,7 @@ class Screen:
 
     def wait_for(self, text: str) -> None:
         """Read until `text` is shown, after whatever was waited for before."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_SECONDS
         while (at := self.shown.find(text, self._read_to)) < 0:
             assert time.monotonic() < deadline, f"{text!r} was not shown:\n{self.shown[-2000:]}"
             assert self._read(), f"it ended and did not show {text!r}:\n{self.shown[-2000:]}"
@@ -261,7 +250,7 @@ class Screen:
 
     def end(self) -> int:
         """Read to the end; the exit code."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_SECONDS
         while self._read():
             assert time.monotonic() < deadline, f"it does not end:\n{self.shown[-2000:]}"
         if self._code is None:

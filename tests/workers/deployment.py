@@ -3,60 +3,30 @@
 Tasks are created and followed through the store, as a server would; workers are processes of their own.
 """
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError
 
-from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.events import Event
-from taskmill.engine.outcome import Returned
 from taskmill.engine.principal import ANONYMOUS, new_task_id
 from taskmill.engine.record import NewTask, TaskRecord, TaskView
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.invariants import broken_promises, read_redis
+from tests.support.waiting import eventually_async
 
-__all__ = ["Hatchery", "Note", "Stage", "WorkerProcess", "eventually", "text_of"]
+__all__ = ["Hatchery", "Note", "Stage", "WorkerProcess"]
 
 HERE = Path(__file__).parent
 T = TypeVar("T")
-
-
-async def eventually(
-    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = 5
-) -> T:
-    """Ask until the answer is enough; fails with the last answer. A store that is away counts as no answer."""
-    deadline = time.monotonic() + within
-    answer: Any = None
-    while True:
-        try:
-            answer = probe()
-            if isinstance(answer, Awaitable):
-                answer = await answer
-            if enough(answer):
-                return answer  # type: ignore[no-any-return]  # the awaited answer is a T
-        except (StoreUnavailable, ConnectionError) as exc:
-            answer = exc
-        assert time.monotonic() < deadline, f"not within {within:g} s; last seen: {answer}"
-        await asyncio.sleep(0.005)
-
-
-def text_of(view: TaskView) -> str:
-    """The text of a result."""
-    assert isinstance(view.outcome, Returned), view
-    return str(view.outcome.value["content"][0]["text"])
 
 
 class Hatchery:
@@ -121,7 +91,7 @@ class WorkerProcess:
 
     async def ended(self, *, within: float = 5) -> int:
         """Wait for its end; the exit code."""
-        code = await eventually(lambda: self.code, lambda code: code is not None, within=within)
+        code = await eventually_async(lambda: self.code, lambda code: code is not None, within=within)
         assert code is not None
         return code
 
@@ -173,14 +143,14 @@ class Stage:
         worker = WorkerProcess(self._hatchery.hatch(log, order), log)
         self.workers.append(worker)
         if ready:
-            (started,) = await eventually(lambda: log.exists() and worker.said("worker.started"), within=10)
+            (started,) = await eventually_async(lambda: log.exists() and worker.said("worker.started"), within=10)
             await self.listening(started["worker"])
         return worker
 
     async def listening(self, name: str) -> None:
         """Wait until a worker hears its signals: before that, it learns of cancels and answers only in the end."""
         channel = self.keys.signal(name)
-        await eventually(lambda: self.redis.pubsub_numsub(channel), lambda reply: reply[0][1] > 0)
+        await eventually_async(lambda: self.redis.pubsub_numsub(channel), lambda reply: reply[0][1] > 0)
 
     def gate(self, name: str = "gate") -> Path:
         """A file for which tools wait; `touch` opens it."""
@@ -218,7 +188,7 @@ class Stage:
 
     async def until(self, task_id: str, *statuses: str, within: float = 5) -> TaskView:
         """Wait until the task is in one of the states."""
-        return await eventually(
+        return await eventually_async(
             lambda: self.look(task_id), lambda view: view.record.status.value in statuses, within=within
         )
 
@@ -243,7 +213,9 @@ class Stage:
 
     async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 5) -> Note:
         """Wait until tools have noted something so often; the last of these notes."""
-        notes = await eventually(lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within)
+        notes = await eventually_async(
+            lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within
+        )
         return notes[times - 1]
 
     async def end(self) -> None:

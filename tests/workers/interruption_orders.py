@@ -17,7 +17,8 @@ from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import TaskView
 from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Stage, WorkerProcess, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage, WorkerProcess
 
 __all__ = ["INTERRUPTIONS", "PLACES", "TOOLS", "Fleet", "Voyage", "every_order", "lines_of"]
 
@@ -129,27 +130,27 @@ class Fleet:
     async def _in_place(self, voyage: Voyage) -> None:
         kind, number = PLACES[voyage.place]
         if kind == "at":
-            await eventually(lambda: voyage.noted(f"at {number}"), within=_PATIENCE)
+            await eventually_async(lambda: voyage.noted(f"at {number}"), within=_PATIENCE)
             return
 
         def asks(view: TaskView) -> bool:
             is_open = list(view.questions) == [f"input-{number}"]
             return is_open and is_parked(view.record) if voyage.tool == "voyage_ashore" else is_open
 
-        await eventually(lambda: self._stage.look(voyage.task_id), asks, within=_PATIENCE)
+        await eventually_async(lambda: self._stage.look(voyage.task_id), asks, within=_PATIENCE)
 
     async def _back_at_its_stop(self, voyage: Voyage) -> None:
         """One that waits for an answer is answered wherever it is now: with nobody, or with a worker that is dead."""
         kind, number = PLACES[voyage.place]
         if kind == "at":
-            await eventually(lambda: voyage.noted(f"at {number}"), lambda seen: seen >= 2, within=_PATIENCE)
+            await eventually_async(lambda: voyage.noted(f"at {number}"), lambda seen: seen >= 2, within=_PATIENCE)
 
     async def _interrupt(self, interruption: str) -> None:
         assert self._worker is not None
         if interruption == "redis":
             self._redis.kill()
             await asyncio.to_thread(self._redis.start)
-            await eventually(self._stage.redis.ping, within=10)
+            await eventually_async(self._stage.redis.ping, within=10)
         elif interruption != "none":
             self._worker.send(signal.Signals[interruption])
             await self._worker.ended(within=10)
@@ -161,6 +162,8 @@ class Fleet:
             (self._stage.folder / f"{voyage.task_id}-{number}").touch()
         else:
             answers = {f"input-{number}": _YES}
-            taken = await eventually(lambda: self._stage.store.answer(voyage.task_id, ANONYMOUS, answers), within=10)
+            taken = await eventually_async(
+                lambda: self._stage.store.answer(voyage.task_id, ANONYMOUS, answers), within=10
+            )
             assert taken == 1, voyage
         voyage.place += 1

@@ -1,6 +1,7 @@
 """A tool that blocks the event loop: named in the log, and neither it nor its neighbours lose their lease."""
 
-from tests.workers.deployment import Stage, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_with_its_line_and_costs_nobody_a_lease(
@@ -12,7 +13,7 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_with_its_line_and
     release = stage.gate("release")
     blocking = await stage.create_noted("block", release)
 
-    (line,) = (await eventually(lambda: worker.said("loop.blocked")))[:1]
+    (line,) = (await eventually_async(lambda: worker.said("loop.blocked")))[:1]
     release.touch()
     assert (line["task_id"], line["tool"], line["level"]) == (blocking, "block", "warning")
     assert line["seconds"] >= 1
@@ -21,7 +22,7 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_with_its_line_and
     stage.gate().touch()
     for task in (blocking, neighbour):
         assert (await stage.done(task)).record.attempt == 1
-    (free,) = await eventually(lambda: worker.said("loop.free"))
+    (free,) = await eventually_async(lambda: worker.said("loop.free"))
     assert free["seconds"] >= 1
 
 

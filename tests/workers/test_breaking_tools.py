@@ -5,7 +5,9 @@ import json
 import pytest
 
 from taskmill.engine.outcome import Failed, Fault, Refused, Returned
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 EXITS = ["SystemExit", "KeyboardInterrupt", "OutOfOrder"]
 
@@ -22,7 +24,7 @@ async def test_a_tool_that_exits_fails_and_the_worker_goes_on(stage: Stage, tool
     assert (view.outcome.fault, view.record.status, view.record.reason) == (Fault.EXITED, "failed", "exited")
     assert view.outcome.text == f"{tool} tried to end its process ({how})."
     stage.gate().touch()
-    assert text_of(await stage.done(neighbour)) == "fence 1"
+    assert text_of_task(await stage.done(neighbour)) == "fence 1"
     assert worker.code is None
 
 
@@ -36,9 +38,9 @@ async def test_an_exit_in_a_task_that_a_tool_started_does_not_end_the_worker(sta
     assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.EXITED
     view = await stage.done(await stage.create("leave_behind", how=how, awaited=False))
-    assert text_of(view) == "the other one left"
+    assert text_of_task(view) == "the other one left"
     stage.gate().touch()
-    assert text_of(await stage.done(neighbour)) == "fence 1"
+    assert text_of_task(await stage.done(neighbour)) == "fence 1"
     assert worker.code is None
     # The interpreter tells of exceptions that nobody fetched; here the tool is the one who should have.
     worker.log_file.write_text(worker.log().replace("was never retrieved", "was left"))
@@ -61,8 +63,8 @@ async def test_a_crash_is_an_error_result_without_its_text_and_with_a_reference(
     assert view.outcome.is_error
     assert view.record.status == "completed"
     assert "hunter2" not in json.dumps(view.outcome.value) + str(await stage.events(view.record.id))
-    (crashed,) = await eventually(lambda: worker.said("tool.crashed"))
-    assert text_of(view) == f"Error executing tool crash (reference {crashed['reference']})"
+    (crashed,) = await eventually_async(lambda: worker.said("tool.crashed"))
+    assert text_of_task(view) == f"Error executing tool crash (reference {crashed['reference']})"
     assert crashed["task_id"] == view.record.id
     assert "RuntimeError: hunter2 in the exception" in crashed["exception"]
 
@@ -78,7 +80,7 @@ async def test_the_log_holds_neither_arguments_nor_results(stage: Stage) -> None
         await stage.create("crash", secret="x", more="confidential"),
     ):
         await stage.done(task_id)
-    await eventually(lambda: len(worker.said("task.settled")) == 5)
+    await eventually_async(lambda: len(worker.said("task.settled")) == 5)
     assert "confidential" not in worker.log()
 
 

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
-from tests.workers.deployment import Stage, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 @pytest.mark.parametrize("tool", ["walk", "march"])
@@ -119,4 +120,4 @@ async def test_a_cancelled_tool_that_will_not_stop_changes_nothing_any_more(stag
     await stage.noted("finish", task_id)
     assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
     assert await stage.events(task_id) == history
-    await eventually(lambda: worker.code, lambda code: code is None)
+    await eventually_async(lambda: worker.code, lambda code: code is None)

@@ -8,7 +8,9 @@ from time import monotonic
 import pytest
 
 from taskmill.engine.outcome import Failed, Fault
-from tests.workers.deployment import HERE, Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import HERE, Stage
 
 
 async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds(stage: Stage) -> None:
@@ -24,7 +26,7 @@ async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds
     assert (again.pid, again.attempt, again.fence) == (second.pid, 2, 2)
     stage.gate().touch()
     view = await stage.done(task_id)
-    assert text_of(view) == "fence 2"
+    assert text_of_task(view) == "fence 2"
     assert (view.record.crashes, view.record.failures) == (1, 0)
     assert await stage.moves(task_id) == ["create", "claim", "reclaim", "complete"]
 
@@ -44,7 +46,7 @@ async def test_with_default_settings_it_runs_again_within_17_seconds(stage: Stag
     again = await stage.noted("start", task_id, times=2, within=20)
     assert 10 < again.at - began < 17
     stage.gate().touch()
-    assert text_of(await stage.done(task_id)) == "fence 2"
+    assert text_of_task(await stage.done(task_id)) == "fence 2"
 
 
 async def test_all_tasks_of_a_killed_worker_are_taken_over(stage: Stage) -> None:
@@ -68,7 +70,7 @@ async def test_a_task_that_kills_every_worker_is_given_up(stage: Stage) -> None:
     assert view.outcome == Failed(Fault.POISONED, "Every worker that ran this task died (2 times).")
     assert (view.record.status, view.record.crashes, view.record.reason) == ("failed", 2, "poisoned")
     assert await stage.moves(poison) == ["create", "claim", "reclaim", "fail"]
-    codes = await eventually(lambda: sorted([worker.code for worker in stage.workers], key=str))
+    codes = await eventually_async(lambda: sorted([worker.code for worker in stage.workers], key=str))
     assert codes == [-9, -9, None]
     task_id = await stage.create_noted("quick")
     assert (await stage.done(task_id)).record.status == "completed"
@@ -79,7 +81,7 @@ async def test_a_task_that_survives_within_the_limit_completes(stage: Stage) -> 
         await stage.worker(lease=0.4, crash_limit=2)
     task_id = await stage.create_noted("die", lives=2)
     view = await stage.done(task_id, within=10)
-    assert (text_of(view), view.record.crashes, view.record.attempt) == ("survived", 2, 3)
+    assert (text_of_task(view), view.record.crashes, view.record.attempt) == ("survived", 2, 3)
 
 
 async def test_a_paused_workers_late_result_and_progress_change_nothing(stage: Stage) -> None:
@@ -94,12 +96,12 @@ async def test_a_paused_workers_late_result_and_progress_change_nothing(stage: S
     mine.touch()
     before = await stage.events(task_id)
     paused.send(signal.SIGCONT)
-    await eventually(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
+    await eventually_async(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
     view = await stage.look(task_id)
     assert await stage.events(task_id) == before
     assert (view.record.status, view.record.fence, view.record.progress.done) == ("running", 2, None)
     yours.touch()
-    assert text_of(await stage.done(task_id)) == "fence 2"
+    assert text_of_task(await stage.done(task_id)) == "fence 2"
     assert (await stage.record(task_id)).progress.message == "word of attempt 2"
     # The worker that was paused goes on with others.
     assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
@@ -119,7 +121,7 @@ async def test_a_paused_worker_learns_that_its_lease_is_lost(stage: Stage) -> No
     other = await stage.create_noted("quick")
     assert (await stage.noted("start", other)).pid == paused.pid
     stage.gate().touch()
-    assert text_of(await stage.done(task_id)) == "fence 2"
+    assert text_of_task(await stage.done(task_id)) == "fence 2"
 
 
 async def test_a_result_that_comes_after_the_other_attempts_result_changes_nothing(stage: Stage) -> None:
@@ -135,7 +137,7 @@ async def test_a_result_that_comes_after_the_other_attempts_result_changes_nothi
     history = await stage.events(task_id)
     mine.touch()
     paused.send(signal.SIGCONT)
-    await eventually(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
+    await eventually_async(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
     assert await stage.look(task_id) == ended
     assert await stage.events(task_id) == history
 
@@ -153,16 +155,18 @@ async def test_a_lone_paused_worker_starts_its_own_task_again_and_stops_the_olde
             seconds, micros = await stage.redis.time()
             return float(seconds * 1000 + micros / 1000)
 
-        await eventually(now, lambda at, lapsed=lapsed: at > lapsed + 50)
+        await eventually_async(now, lambda at, lapsed=lapsed: at > lapsed + 50)
         paused.send(signal.SIGCONT)
-        await eventually(
+        await eventually_async(
             lambda: stage.redis.zscore(stage.keys.queue("default"), task_id),
             lambda ends, lapsed=lapsed: ends > lapsed,
         )
     stage.gate().touch()
     view = await stage.done(task_id)
-    assert text_of(view) == f"fence {view.record.fence}"
-    await eventually(lambda: len(stage.notes("start")) == len(stage.notes("finish")) + len(stage.notes("cancelled")))
+    assert text_of_task(view) == f"fence {view.record.fence}"
+    await eventually_async(
+        lambda: len(stage.notes("start")) == len(stage.notes("finish")) + len(stage.notes("cancelled"))
+    )
 
 
 async def test_a_worker_that_blocks_its_loop_keeps_its_lease_and_its_neighbours(stage: Stage) -> None:
@@ -173,11 +177,11 @@ async def test_a_worker_that_blocks_its_loop_keeps_its_lease_and_its_neighbours(
     task_id = await stage.create_noted("block", stage.gate())
     since = (await stage.noted("start", task_id)).at
     other = await stage.worker(lease=0.5, poll=0.05)
-    await eventually(monotonic, lambda now: now > since + 1.5)
+    await eventually_async(monotonic, lambda now: now > since + 1.5)
     stage.gate().touch()
     for each in (task_id, neighbour):
         view = await stage.done(each)
-        assert (text_of(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
+        assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
     assert {note.pid for note in stage.notes("start")} == {blocking.pid}
     assert other.code is None
 
@@ -191,4 +195,4 @@ async def test_a_result_that_waits_while_another_tool_blocks_the_loop_is_not_los
     await stage.noted("finish", waiting)
     await stage.worker(lease=0.3, poll=0.02)
     view = await stage.done(waiting, within=10)
-    assert (text_of(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
+    assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)

@@ -6,8 +6,10 @@ from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.engine.record import NewTask
 from taskmill.engine.status import Move
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
 from tests.workers import tools
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.workers.deployment import Stage
 
 
 def with_policy(stage: Stage, tool: str, **arguments: object) -> NewTask:
@@ -22,7 +24,7 @@ async def test_only_the_named_errors_are_tried_again(stage: Stage) -> None:
     again = await stage.create_noted("fail_with", kinds=["ConnectionError", "Retry"])
     never = await stage.create_noted("fail_with", kinds=["ConnectionError", "ValueError"])
 
-    assert text_of(await stage.done(again)) == "attempt 3"
+    assert text_of_task(await stage.done(again)) == "attempt 3"
     view = await stage.done(never)
     assert isinstance(view.outcome, Returned)
     assert (view.outcome.is_error, view.record.attempt, view.record.reason) == (True, 2, "crashed")
@@ -35,7 +37,7 @@ async def test_a_tool_may_say_when_it_wants_to_be_tried_again(stage: Stage) -> N
     worker = await stage.worker()
     task_id = await stage.create_noted("ask_again")
 
-    assert text_of(await stage.done(task_id)) == "attempt 3"
+    assert text_of_task(await stage.done(task_id)) == "attempt 3"
     releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
     assert [event.facts["due_ms"] - event.at_ms for event in releases] == [200, 200]
     assert [line["detail"] for line in worker.said("tool.asked_again")] == ["not yet", "not yet"]
@@ -45,7 +47,7 @@ async def test_a_wait_strategy_of_tenacity_is_a_backoff(stage: Stage) -> None:
     await stage.worker()
     task_id = await stage.create_noted("fail_with_strategy")
 
-    assert text_of(await stage.done(task_id)) == "attempt 3"
+    assert text_of_task(await stage.done(task_id)) == "attempt 3"
     releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
     assert [event.facts["due_ms"] - event.at_ms for event in releases] == [300, 300]
 
@@ -77,7 +79,7 @@ async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(stage: Stag
     await stage.worker(lease=60)
     created = await stage.store.create(with_policy(stage, "until_its_deadline", how="ask"))
     task_id = created.record.id
-    await eventually(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
+    await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
 
     view = await stage.done(task_id)
 
@@ -91,6 +93,6 @@ async def test_a_policy_that_crashes_means_no_retry_and_is_logged(stage: Stage) 
     view = await stage.done(await stage.create_noted("broken_policy"))
 
     assert view.record.attempt == 1
-    assert text_of(view).startswith("Error executing tool broken_policy (reference ")
+    assert text_of_task(view).startswith("Error executing tool broken_policy (reference ")
     (crash,) = worker.said("policy.crashed")
     assert "the predicate is broken" in crash["exception"]

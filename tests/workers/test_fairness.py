@@ -10,7 +10,8 @@ import pytest
 
 from taskmill.engine.principal import principal_of
 from taskmill.engine.record import Lane, NewTask
-from tests.workers.deployment import Stage, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 _MANY = 10_000 if os.environ.get("TASKMILL_TEST_LONG") else 2_000
 SOMEBODY = principal_of("https://issuer.example", "desktop", "ann")
@@ -86,7 +87,9 @@ async def test_a_worker_of_idle_lanes_does_not_ask_redis_again_and_again(stage: 
     await stage.noted("start", times=1)
     before = (await stage.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
 
-    await asyncio.wait_for(eventually(lambda: stage.redis.pttl(stage.keys.starts("rate")), lambda ms: ms < 59_000), 5)
+    await asyncio.wait_for(
+        eventually_async(lambda: stage.redis.pttl(stage.keys.starts("rate")), lambda ms: ms < 59_000), 5
+    )
 
     after = (await stage.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert after - before < 15  # its lease is renewed meanwhile
@@ -100,7 +103,7 @@ async def test_an_idle_worker_does_not_ask_redis_again_and_again(stage: Stage, c
     before = (await stage.redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     began = await stage.redis.time()
 
-    await eventually(stage.redis.time, lambda now: now[0] > began[0] + 1)
+    await eventually_async(stage.redis.time, lambda now: now[0] > began[0] + 1)
 
     assert (await stage.redis.info("commandstats"))["cmdstat_evalsha"]["calls"] - before < 10
 

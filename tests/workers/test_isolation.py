@@ -10,7 +10,9 @@ import pytest
 
 from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.store.tasks.tasks import OPERATOR
-from tests.workers.deployment import Stage, WorkerProcess, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage, WorkerProcess
 
 ANSWERS = {
     "input-1": {"action": "accept", "content": {"yes": True}},
@@ -48,7 +50,7 @@ async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neig
 
     began = monotonic()
     await stage.store.cancel(spinning, OPERATOR)
-    await eventually(lambda: not lives(pid))
+    await eventually_async(lambda: not lives(pid))
     took = monotonic() - began
 
     print(f"gone {took * 1000:.0f} ms after the cancel")
@@ -74,7 +76,7 @@ async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> Non
     took = monotonic() - started.at
     print(f"timed out {took * 1000:.0f} ms after its start, with a limit of 500 ms")
     assert took < 1.5
-    await eventually(lambda: not lives(started.pid))
+    await eventually_async(lambda: not lives(started.pid))
 
 
 async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: Stage) -> None:
@@ -86,7 +88,7 @@ async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: 
 
     second = await stage.create("speak", count=1)
 
-    assert text_of(await stage.done(second)) == str(started.pid)
+    assert text_of_task(await stage.done(second)) == str(started.pid)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +116,14 @@ async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
     assert view.outcome.reference in worker.log()
     gate.touch()
     assert (await stage.done(neighbour)).record.attempt == 1
-    assert text_of(await stage.done(await stage.create("speak", count=3), within=30)).isdigit()
+    assert text_of_task(await stage.done(await stage.create("speak", count=3), within=30)).isdigit()
 
 
 async def test_a_death_is_retried_as_the_policy_says(stage: Stage) -> None:
     await confined(stage)
     view = await stage.done(await stage.create("die_once", journal=str(stage.journal)), within=30)
 
-    assert text_of(view) == "attempt 2"
+    assert text_of_task(view) == "attempt 2"
     assert (view.record.failures, view.record.crashes) == (1, 0)
 
 
@@ -142,9 +144,9 @@ async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_
 
     assert isinstance(refused.outcome, Returned)
     assert refused.outcome.is_error
-    assert text_of(refused) == "Error executing tool complain: the printer is on fire"
-    assert text_of(crashed).startswith("Error executing tool complain (reference ")
-    assert "swordfish" not in text_of(crashed)
+    assert text_of_task(refused) == "Error executing tool complain: the printer is on fire"
+    assert text_of_task(crashed).startswith("Error executing tool complain (reference ")
+    assert "swordfish" not in text_of_task(crashed)
     (line,) = worker.said("tool.crashed")
     assert "LookupError: the secret word is swordfish" in line["exception"]
     assert "confined.py" in line["exception"]
@@ -154,9 +156,9 @@ async def test_the_policy_judges_errors_of_there_by_their_class(stage: Stage) ->
     await confined(stage)
     known, unknown, again = [await stage.create("stumble", how=how) for how in ("known", "unknown", "again")]
 
-    assert text_of(await stage.done(known, within=30)) == "attempt 2"
-    assert text_of(await stage.done(again, within=30)) == "attempt 2"
-    assert text_of(await stage.done(unknown, within=30)).startswith("Error executing tool stumble")
+    assert text_of_task(await stage.done(known, within=30)) == "attempt 2"
+    assert text_of_task(await stage.done(again, within=30)) == "attempt 2"
+    assert text_of_task(await stage.done(unknown, within=30)).startswith("Error executing tool stumble")
     assert (await stage.record(unknown)).attempt == 1
 
 
@@ -184,7 +186,7 @@ async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(
     task = stage.task("consult")
     payload = stage.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
     await stage.store.create(replace(task, payload=payload))
-    asked = await eventually(lambda: stage.look(task.id), lambda view: len(view.questions) == 4, within=30)
+    asked = await eventually_async(lambda: stage.look(task.id), lambda view: len(view.questions) == 4, within=30)
 
     await stage.store.answer(task.id, asked.record.principal, {key: ANSWERS[key] for key in asked.questions})
     view = await stage.done(task.id)
@@ -214,7 +216,7 @@ async def test_a_question_by_what_it_returns_is_asked_from_there(stage: Stage) -
 
     await stage.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
 
-    assert text_of(await stage.done(task_id)) == "accept, known"
+    assert text_of_task(await stage.done(task_id)) == "accept, known"
 
 
 async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(stage: Stage) -> None:
@@ -246,7 +248,7 @@ async def test_processes_end_with_their_worker_however_that_dies(stage: Stage, n
     worker.send(number)
     await worker.ended(within=10)
 
-    await eventually(lambda: not any(map(lives, pids)))
+    await eventually_async(lambda: not any(map(lives, pids)))
 
 
 async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_worker_ends_in_order(
@@ -254,7 +256,7 @@ async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_wo
 ) -> None:
     journal = stage.folder / "lifespans"
     worker = await confined(stage, env={"CONFINED_LIFESPANS": str(journal)})
-    pids = {text_of(await stage.done(await stage.create("speak", count=1), within=30)) for _ in range(3)}
+    pids = {text_of_task(await stage.done(await stage.create("speak", count=1), within=30)) for _ in range(3)}
     worker.send(signal.SIGTERM)
     assert await worker.ended(within=10) == 0
 
@@ -273,7 +275,7 @@ async def test_what_a_tool_started_is_killed_with_it(stage: Stage) -> None:
 
     await stage.store.cancel(task_id, OPERATOR)
 
-    await eventually(lambda: not lives(child.fence) and not lives(started.pid))
+    await eventually_async(lambda: not lives(child.fence) and not lives(started.pid))
 
 
 async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(stage: Stage) -> None:
@@ -282,4 +284,4 @@ async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(stage
     view = await stage.done(task_id, within=30)
 
     assert view.record.progress.done == 5000
-    assert int(text_of(view)) != os.getpid()
+    assert int(text_of_task(view)) != os.getpid()

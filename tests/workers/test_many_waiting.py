@@ -7,7 +7,8 @@ from statistics import median
 import pytest
 
 from taskmill.engine.principal import ANONYMOUS
-from tests.workers.deployment import Stage, WorkerProcess, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage, WorkerProcess
 
 MANY = 1000
 BALLAST = 150_000
@@ -39,11 +40,11 @@ async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(s
     alone, empty = await start_delay(stage), memory(worker)
     waiting = await asyncio.gather(*(stage.create_noted("ask_and_linger", ballast=BALLAST) for _ in range(MANY)))
     for task_id in waiting:
-        await eventually(lambda: stage.record(task_id), lambda record: record.questions == 1, within=60)  # noqa: B023
+        await eventually_async(lambda: stage.record(task_id), lambda record: record.questions == 1, within=60)  # noqa: B023
 
     beside_them = await start_delay(stage)
     full = memory(worker)
-    await eventually(lambda: worker.log().count("task.parked"), lambda parked: parked == MANY, within=60)
+    await eventually_async(lambda: worker.log().count("task.parked"), lambda parked: parked == MANY, within=60)
     beside_parked = await start_delay(stage)
 
     parked = memory(worker)

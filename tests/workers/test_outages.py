@@ -8,14 +8,16 @@ from typing import Self
 import pytest
 
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 async def outage(stage: Stage, redis: PrivateRedis, seconds: float) -> None:
     """Kill Redis and start it again after so long."""
     redis.kill()
     ends = monotonic() + seconds
-    await eventually(monotonic, lambda now: now >= ends, within=seconds + 1)
+    await eventually_async(monotonic, lambda now: now >= ends, within=seconds + 1)
     await asyncio.to_thread(redis.start)
 
 
@@ -36,7 +38,7 @@ async def test_redis_killed_under_fifty_tasks_changes_nothing_for_them(frail: St
     frail.gate().touch()
     for task_id in tasks:
         view = await frail.done(task_id, within=10)
-        assert (text_of(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
+        assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
     assert [worker.code for worker in frail.workers] == [None, None]
 
 
@@ -47,7 +49,7 @@ async def test_an_outage_longer_than_the_lease_loses_no_task(frail: Stage, own_r
     frail.gate().touch()
     for task_id in tasks:
         view = await frail.done(task_id, within=10)
-        assert (view.record.status, text_of(view)) == ("completed", f"fence {view.record.fence}")
+        assert (view.record.status, text_of_task(view)) == ("completed", f"fence {view.record.fence}")
     assert [worker.code for worker in frail.workers] == [None, None]
 
 
@@ -65,15 +67,15 @@ async def test_a_result_finished_during_an_outage_arrives(
     await outage(frail, own_redis, seconds)
     for task_id in tasks:
         view = await frail.done(task_id, within=10)
-        assert (text_of(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
+        assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
 
 
 async def test_a_worker_works_on_after_an_outage(frail: Stage, own_redis: PrivateRedis) -> None:
     """Push, cancel signal, progress and health are back, not only the tasks that ran."""
     await frail.worker(poll=0.5, lease=3)
     await outage(frail, own_redis, 0.1)
-    assert (await frail.done(await eventually(lambda: frail.create_noted("quick")))).record.status == "completed"
-    (health,) = await eventually(frail.store.workers, within=10)
+    assert (await frail.done(await eventually_async(lambda: frail.create_noted("quick")))).record.status == "completed"
+    (health,) = await eventually_async(frail.store.workers, within=10)
     task_id = await frail.create_noted("walk", frail.gate())
     await frail.noted("start", task_id)
     await frail.listening(health["worker"])
@@ -81,7 +83,7 @@ async def test_a_worker_works_on_after_an_outage(frail: Stage, own_redis: Privat
     await frail.store.cancel(task_id, "")
     assert (await frail.noted("cancelled", task_id)).at - began < 0.3
     counting = await frail.create_noted("count", frail.gate(), n=10)
-    await eventually(lambda: frail.record(counting), lambda record: record.progress.done == 10)
+    await eventually_async(lambda: frail.record(counting), lambda record: record.progress.done == 10)
 
 
 async def test_a_question_put_during_an_outage_is_asked_after_it(frail: Stage, own_redis: PrivateRedis) -> None:
@@ -95,7 +97,7 @@ async def test_a_question_put_during_an_outage_is_asked_after_it(frail: Stage, o
     await outage(frail, own_redis, 0.2)
     view = await frail.until(task_id, "input_required")
     await frail.store.answer(task_id, "anonymous", {key: {"action": "decline"} for key in view.questions})
-    assert text_of(await frail.done(task_id)) == "decline"
+    assert text_of_task(await frail.done(task_id)) == "decline"
 
 
 async def test_redis_that_hangs_for_a_while_ends_no_worker(frail: Stage, own_redis: PrivateRedis) -> None:
@@ -107,10 +109,10 @@ async def test_redis_that_hangs_for_a_while_ends_no_worker(frail: Stage, own_red
     own_redis.process.send_signal(signal.SIGSTOP)
     frail.gate().touch()
     await frail.noted("finish", task_id)
-    await eventually(lambda: worker.said("store.turn_failed"))
+    await eventually_async(lambda: worker.said("store.turn_failed"))
     own_redis.process.send_signal(signal.SIGCONT)
     view = await frail.done(task_id)
-    assert (text_of(view), view.record.attempt) == ("fence 1", 1)
+    assert (text_of_task(view), view.record.attempt) == ("fence 1", 1)
     assert (await frail.done(await frail.create_noted("quick"))).record.status == "completed"
 
 

@@ -13,7 +13,8 @@ from taskmill.engine.record import TaskView
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Stage, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 WHOLE = b"1" * 300_000 + b"2" * 300_000
 
@@ -46,7 +47,7 @@ async def test_a_worker_killed_in_the_middle_of_a_file_leaves_none(stage: Stage,
     first = await stage.worker()
     task_id = await stage.create_noted("furnish", stage.gate("never"), stage.gate())
     await stage.noted("half")
-    await eventually(lambda: files(shelf))
+    await eventually_async(lambda: files(shelf))
     await first.kill()
     await stage.worker()
     stage.gate().touch()
@@ -60,7 +61,7 @@ async def test_a_worker_killed_in_the_middle_of_a_file_leaves_none(stage: Stage,
     assert (half.suffix, whole.suffix) == (".part", "")
     # A day later.
     assert await stage.redis.zadd(stage.keys.outside, {half.name.removesuffix(".part"): 1}, xx=True, ch=True) == 1
-    await eventually(lambda: files(shelf), lambda left: left == [whole])
+    await eventually_async(lambda: files(shelf), lambda left: left == [whole])
 
 
 async def test_a_paused_workers_artifact_never_counts(stage: Stage, shelf: Path) -> None:
@@ -78,7 +79,7 @@ async def test_a_paused_workers_artifact_never_counts(stage: Stage, shelf: Path)
     stage.gate("late").touch()
     paused.send(signal.SIGCONT)
 
-    await eventually(lambda: len(files(shelf)), lambda count: count == 1)
+    await eventually_async(lambda: len(files(shelf)), lambda count: count == 1)
     assert await stage.redis.smembers(stage.keys.artifacts(task_id)) == kept
     assert await stage.look(task_id) == view
     assert await artifact_of(stage, shelf, view) == WHOLE
@@ -89,14 +90,14 @@ async def test_a_cancelled_tasks_half_written_file_is_removed(stage: Stage, shel
     await stage.worker()
     task_id = await stage.create_noted("furnish", stage.gate())
     await stage.noted("half")
-    await eventually(lambda: files(shelf))
+    await eventually_async(lambda: files(shelf))
 
     await stage.store.cancel(task_id, OPERATOR)
 
-    await eventually(lambda: files(shelf), lambda left: left == [])
+    await eventually_async(lambda: files(shelf), lambda left: left == [])
     with pytest.raises(TaskNotFound):
         await stage.store.artifacts.find("nothing", OPERATOR)
-    await eventually(lambda: stage.redis.zcard(stage.keys.outside), lambda count: count == 0)
+    await eventually_async(lambda: stage.redis.zcard(stage.keys.outside), lambda count: count == 0)
 
 
 @pytest.mark.parametrize("place", ["redis", "dir"])
@@ -112,7 +113,7 @@ async def test_an_outage_of_redis_only_makes_a_tool_wait(
     own_redis.kill()
     frail.gate().touch()
     if place == "dir":
-        await eventually(lambda: [path for path in files(shelf) if path.suffix != ".part"])
+        await eventually_async(lambda: [path for path in files(shelf) if path.suffix != ".part"])
     await asyncio.to_thread(own_redis.start)
 
     view = await frail.done(task_id, within=10)
@@ -133,5 +134,5 @@ async def test_expired_artifacts_are_swept_by_a_worker(stage: Stage, shelf: Path
         await stage.redis.delete(key)
     await stage.redis.zadd(stage.keys.outside, {artifact: 1}, xx=True)
 
-    await eventually(lambda: files(shelf), lambda left: left == [])
-    assert await eventually(lambda: stage.redis.zcard(stage.keys.outside), lambda count: count == 0) == 0
+    await eventually_async(lambda: files(shelf), lambda left: left == [])
+    assert await eventually_async(lambda: stage.redis.zcard(stage.keys.outside), lambda count: count == 0) == 0

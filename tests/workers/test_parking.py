@@ -9,19 +9,21 @@ from taskmill.engine.record import TaskView
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 YES = {"action": "accept", "content": {"yes": True}}
 
 
 async def asking(stage: Stage, task_id: str) -> TaskView:
     """Wait until its question is open."""
-    return await eventually(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
+    return await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
 
 
 async def parked(stage: Stage, task_id: str) -> TaskView:
     """Wait until nobody holds it in memory."""
-    return await eventually(lambda: stage.look(task_id), lambda view: is_parked(view.record))
+    return await eventually_async(lambda: stage.look(task_id), lambda view: is_parked(view.record))
 
 
 async def answer(stage: Stage, task_id: str) -> None:
@@ -33,11 +35,11 @@ async def test_a_task_that_waits_for_an_answer_holds_no_place(stage: Stage) -> N
     waiting = await stage.create_noted("ask_and_stay", stage.gate())
     await asking(stage, waiting)
 
-    assert text_of(await stage.done(await stage.create_noted("quick"), within=1)) == "done"
+    assert text_of_task(await stage.done(await stage.create_noted("quick"), within=1)) == "done"
 
     stage.gate().touch()
     await answer(stage, waiting)
-    assert text_of(await stage.done(waiting)) == "accept at attempt 1"
+    assert text_of_task(await stage.done(waiting)) == "accept at attempt 1"
 
 
 async def test_a_task_that_waits_leaves_memory_and_its_answer_brings_it_back(stage: Stage) -> None:
@@ -47,13 +49,13 @@ async def test_a_task_that_waits_leaves_memory_and_its_answer_brings_it_back(sta
     view = await parked(stage, task_id)
     assert (view.record.status, list(view.questions)) == ("input_required", ["input-1"])
     await stage.noted("unwound", task_id)
-    await eventually(lambda: worker.said("task.parked"))
+    await eventually_async(lambda: worker.said("task.parked"))
 
     stage.gate().touch()
     await answer(stage, task_id)
 
     view = await stage.done(task_id, within=1)
-    assert text_of(view) == "accept at attempt 2"
+    assert text_of_task(view) == "accept at attempt 2"
     assert (view.record.crashes, view.record.failures) == (0, 0)
     assert await stage.moves(task_id) == ["create", "claim", "ask", "park", "wake", "claim", "complete"]
 
@@ -72,7 +74,7 @@ async def test_tasks_that_are_answered_together_go_on_within_the_concurrency(sta
     stage.gate().touch()
 
     for task_id in tasks:
-        assert text_of(await stage.done(task_id)) == "accept at attempt 1"
+        assert text_of_task(await stage.done(task_id)) == "accept at attempt 1"
     changes = sorted(
         [(note.at, 1) for note in stage.notes("answered")] + [(note.at, -1) for note in stage.notes("finish")]
     )
@@ -86,13 +88,13 @@ async def test_the_time_it_waits_does_not_count_against_its_timeout(stage: Stage
     task_id = await stage.create_noted("ask_and_stay", stage.gate())
     await asking(stage, task_id)
     asked_at = monotonic()
-    await eventually(lambda: monotonic() - asked_at > 0.6)
+    await eventually_async(lambda: monotonic() - asked_at > 0.6)
 
     await answer(stage, task_id)
     await stage.noted("answered", task_id)
     stage.gate().touch()
 
-    assert text_of(await stage.done(task_id)) == "accept at attempt 1"
+    assert text_of_task(await stage.done(task_id)) == "accept at attempt 1"
 
 
 async def test_behind_the_answer_its_timeout_counts_again(stage: Stage) -> None:
@@ -110,12 +112,12 @@ async def test_a_tool_that_works_beside_its_question_is_not_parked(stage: Stage)
     """It reports progress: thirty reports, 20 ms apart, are six times park_after."""
     await stage.worker(lease=60)
     task_id = await stage.create_noted("ask_and_work", stage.gate())
-    await eventually(lambda: stage.record(task_id), lambda record: (record.progress.done or 0) >= 30)
+    await eventually_async(lambda: stage.record(task_id), lambda record: (record.progress.done or 0) >= 30)
 
     assert not is_parked(await stage.record(task_id))
     await answer(stage, task_id)
     stage.gate().touch()
-    assert text_of(await stage.done(task_id)) == "accept at attempt 1"
+    assert text_of_task(await stage.done(task_id)) == "accept at attempt 1"
 
 
 async def test_a_tool_whose_other_work_has_ended_is_parked(stage: Stage) -> None:
@@ -127,7 +129,7 @@ async def test_a_tool_whose_other_work_has_ended_is_parked(stage: Stage) -> None
     await parked(stage, task_id)
 
     await answer(stage, task_id)
-    assert text_of(await stage.done(task_id)) == "accept at attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "accept at attempt 2"
 
 
 async def test_a_plain_function_that_asks_is_parked_too_and_its_thread_ends(stage: Stage) -> None:
@@ -138,7 +140,7 @@ async def test_a_plain_function_that_asks_is_parked_too_and_its_thread_ends(stag
 
     await answer(stage, task_id)
 
-    assert text_of(await stage.done(task_id)) == "accept at attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "accept at attempt 2"
 
 
 async def test_a_drain_does_not_wait_for_a_task_that_waits(stage: Stage) -> None:
@@ -153,7 +155,7 @@ async def test_a_drain_does_not_wait_for_a_task_that_waits(stage: Stage) -> None
     await stage.worker()
     stage.gate().touch()
     await answer(stage, task_id)
-    assert text_of(await stage.done(task_id)) == "accept at attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "accept at attempt 2"
 
 
 async def test_a_task_that_asks_during_the_drain_is_parked_at_once(stage: Stage) -> None:
@@ -161,7 +163,7 @@ async def test_a_task_that_asks_during_the_drain_is_parked_at_once(stage: Stage)
     task_id = await stage.create_noted("ask_after", stage.gate())
     await stage.noted("start", task_id)
     leaving.send(signal.SIGTERM)
-    await eventually(lambda: leaving.said("worker.draining"))
+    await eventually_async(lambda: leaving.said("worker.draining"))
 
     stage.gate().touch()
 
@@ -180,7 +182,7 @@ async def test_the_death_of_the_worker_that_parked_it_is_nothing_to_a_task(stage
     await answer(stage, task_id)
 
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.crashes) == ("accept at attempt 2", 0)
+    assert (text_of_task(view), view.record.crashes) == ("accept at attempt 2", 0)
 
 
 async def test_a_parked_task_is_cancelled_at_once(stage: Stage) -> None:
@@ -202,9 +204,9 @@ async def test_a_parked_task_survives_a_restart_of_redis(frail: Stage, own_redis
     await asyncio.to_thread(own_redis.start)
     frail.gate().touch()
 
-    await eventually(lambda: frail.store.answer(task_id, ANONYMOUS, {"input-1": YES}))
+    await eventually_async(lambda: frail.store.answer(task_id, ANONYMOUS, {"input-1": YES}))
 
-    assert text_of(await frail.done(task_id)) == "accept at attempt 2"
+    assert text_of_task(await frail.done(task_id)) == "accept at attempt 2"
 
 
 async def test_a_stock_worker_parks_a_task_too(stage: Stage) -> None:
@@ -215,4 +217,4 @@ async def test_a_stock_worker_parks_a_task_too(stage: Stage) -> None:
 
     await answer(stage, task_id)
 
-    assert text_of(await stage.done(task_id)) == "accept at attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "accept at attempt 2"

@@ -8,7 +8,9 @@ import pytest
 
 from taskmill.engine.record import Progress
 from taskmill.store.tasks.tasks import OPERATOR
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 @pytest.mark.parametrize("tool", ["count", "count_thread"])
@@ -18,7 +20,7 @@ async def test_twenty_thousand_reports_take_a_moment_and_the_last_is_kept(stage:
     stage.gate().touch()
     gates = (stage.gate(),) if tool == "count" else ()
     view = await stage.done(await stage.create_noted(tool, *gates, n=20_000), within=10)
-    took = float(text_of(view))
+    took = float(text_of_task(view))
     assert took < 2
     assert view.record.progress == Progress(20_000, 20_000, "step 20000")
     assert view.record.progress.percent == 100
@@ -32,9 +34,11 @@ async def test_the_first_report_is_seen_at_once_and_the_last_while_the_tool_stil
         task_id = await stage.create_noted("count", stage.gate(f"{n}"), n=n)
         await stage.noted("start", task_id)
         began = monotonic()
-        view = await eventually(lambda task_id=task_id: stage.look(task_id), lambda view: view.record.progress.done)
+        view = await eventually_async(
+            lambda task_id=task_id: stage.look(task_id), lambda view: view.record.progress.done
+        )
         assert monotonic() - began < 0.3
-        view = await eventually(
+        view = await eventually_async(
             lambda task_id=task_id: stage.look(task_id), lambda view, n=n: view.record.progress.done == n
         )
         assert monotonic() - began < 0.5
@@ -52,7 +56,7 @@ async def test_a_talkative_tool_writes_at_most_twenty_times_a_second(stage: Stag
         written = [event.facts["done"] for event in await stage.events(task_id) if event.move == "progress"]
         assert 10 <= len(written) <= 22
         assert written == sorted(set(written))
-        assert view.record.progress.done == written[-1] == json.loads(text_of(view))
+        assert view.record.progress.done == written[-1] == json.loads(text_of_task(view))
 
 
 async def test_the_last_word_before_a_drain_and_before_a_retry_is_kept(stage: Stage) -> None:
@@ -64,7 +68,7 @@ async def test_the_last_word_before_a_drain_and_before_a_retry_is_kept(stage: St
     assert (await stage.record(task_id)).progress == Progress(5000, 5000, "step 5000")
     await stage.worker()
     retried = await stage.create("say_and_crash")
-    view = await eventually(lambda: stage.look(retried), lambda view: view.record.failures == 1)
+    view = await eventually_async(lambda: stage.look(retried), lambda view: view.record.failures == 1)
     assert view.record.progress == Progress(3, 7, "about to crash")
 
 
@@ -72,23 +76,23 @@ async def test_numbers_and_words_that_make_no_sense_hurt_nobody(stage: Stage) ->
     """Not finite, half a character, far too long, control characters: told as far as it can be."""
     worker = await stage.worker()
     view = await stage.done(await stage.create("babble"))
-    assert text_of(view) == "TypeError"
+    assert text_of_task(view) == "TypeError"
     progress = view.record.progress
     assert (progress.done, progress.total) == (None, None)
     assert progress.message is not None
     assert len(progress.message) == 1000
     # The board lives on.
     counting = await stage.create_noted("count", stage.gate(), n=3)
-    await eventually(lambda: stage.record(counting), lambda record: record.progress.done == 3)
+    await eventually_async(lambda: stage.record(counting), lambda record: record.progress.done == 3)
     assert worker.code is None
 
 
 async def test_a_cancelled_tasks_progress_stands_still(stage: Stage) -> None:
     await stage.worker(lease=60)
     task_id = await stage.create_noted("tick", seconds=30)
-    await eventually(lambda: stage.record(task_id), lambda record: record.progress.done)
+    await eventually_async(lambda: stage.record(task_id), lambda record: record.progress.done)
     await stage.store.cancel(task_id, OPERATOR)
     history = await stage.events(task_id)
     other = await stage.create_noted("count", stage.gate(), n=3)
-    await eventually(lambda: stage.record(other), lambda record: record.progress.done == 3)
+    await eventually_async(lambda: stage.record(other), lambda record: record.progress.done == 3)
     assert await stage.events(task_id) == history

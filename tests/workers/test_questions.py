@@ -6,7 +6,9 @@ from typing import Any
 from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.tasks.tasks import OPERATOR
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 YES = {"action": "accept", "content": {"yes": True}}
 NO = {"action": "decline"}
@@ -14,7 +16,7 @@ NO = {"action": "decline"}
 
 async def asked(stage: Stage, task_id: str, number: int) -> dict[str, Any]:
     """The questions of a task, once there are so many open."""
-    view = await eventually(lambda: stage.look(task_id), lambda view: len(view.questions) == number)
+    view = await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == number)
     assert view.record.status == "input_required"
     assert view.record.questions == number
     return dict(view.questions)
@@ -40,7 +42,7 @@ async def test_two_questions_are_put_at_once_and_answered_one_by_one(stage: Stag
     assert list(await asked(stage, task_id, 1)) == ["input-1"]
     assert await answer(stage, task_id, input_1=YES, input_2=YES, input_9=YES) == 1
     view = await stage.done(task_id, within=1)
-    assert text_of(view) == "accept decline at attempt 1"
+    assert text_of_task(view) == "accept decline at attempt 1"
     assert await stage.moves(task_id) == ["create", "claim", "ask", "ask", "answer", "resume", "complete"]
 
 
@@ -54,7 +56,7 @@ async def test_answers_that_come_in_quick_succession_are_all_heard(stage: Stage)
         await answer(stage, task_id, input_1=YES)
         await answer(stage, task_id, input_2=NO)
     for task_id in tasks:
-        assert text_of(await stage.done(task_id, within=2)) == "accept decline at attempt 1"
+        assert text_of_task(await stage.done(task_id, within=2)) == "accept decline at attempt 1"
 
 
 async def test_answers_given_while_the_worker_is_deaf_are_found(stage: Stage) -> None:
@@ -65,7 +67,7 @@ async def test_answers_given_while_the_worker_is_deaf_are_found(stage: Stage) ->
     await asked(stage, task_id, 2)
     await stage.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     await answer(stage, task_id, input_1=YES, input_2=YES)
-    assert text_of(await stage.done(task_id, within=5.5)) == "accept accept at attempt 1"
+    assert text_of_task(await stage.done(task_id, within=5.5)) == "accept accept at attempt 1"
 
 
 async def test_a_cancel_reaches_a_tool_that_waits_for_an_answer(stage: Stage) -> None:
@@ -92,7 +94,7 @@ async def test_a_killed_worker_loses_neither_questions_nor_answers(stage: Stage)
     await stage.noted("answered", task_id)
     stage.gate().touch()
     view = await stage.done(task_id)
-    assert text_of(view) == "accept decline at attempt 2"
+    assert text_of_task(view) == "accept decline at attempt 2"
     assert view.record.crashes == 1
 
 
@@ -103,11 +105,11 @@ async def test_unanswered_questions_are_put_again_by_the_next_attempt(stage: Sta
     await first.kill()
     await stage.worker()
     await stage.noted("start", task_id, times=2)
-    await eventually(lambda: stage.record(task_id), lambda record: record.status == "input_required")
+    await eventually_async(lambda: stage.record(task_id), lambda record: record.status == "input_required")
     assert await asked(stage, task_id, 2) == before
     stage.gate().touch()
     await answer(stage, task_id, input_1=YES, input_2=YES)
-    assert text_of(await stage.done(task_id)) == "accept accept at attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "accept accept at attempt 2"
 
 
 async def test_a_worker_that_dies_after_all_answers_repeats_the_tool_without_asking(stage: Stage) -> None:
@@ -120,7 +122,7 @@ async def test_a_worker_that_dies_after_all_answers_repeats_the_tool_without_ask
     await stage.worker()
     await stage.noted("answered", task_id, times=2)
     stage.gate().touch()
-    assert text_of(await stage.done(task_id)) == "accept decline at attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "accept decline at attempt 2"
     assert (await stage.moves(task_id)).count("ask") == 2
 
 
@@ -139,7 +141,7 @@ async def test_a_drain_while_it_waits_parks_the_task_with_its_questions(stage: S
     stage.gate().touch()
     await answer(stage, task_id, input_2=YES)
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.crashes) == ("accept accept at attempt 2", 0)
+    assert (text_of_task(view), view.record.crashes) == ("accept accept at attempt 2", 0)
 
 
 async def test_a_tool_that_asks_something_else_the_second_time_fails_with_a_clear_error(stage: Stage) -> None:
@@ -162,5 +164,5 @@ async def test_an_answer_that_does_not_fit_is_the_tools_to_handle(stage: Stage) 
     await asked(stage, task_id, 2)
     await answer(stage, task_id, input_1={"action": "accept", "content": {"yes": "confidential"}}, input_2=NO)
     view = await stage.done(task_id)
-    assert text_of(view).startswith("Error executing tool ask_two (reference ")
+    assert text_of_task(view).startswith("Error executing tool ask_two (reference ")
     assert "confidential" not in worker.log()

@@ -6,7 +6,9 @@ import pytest
 
 from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.engine.status import Move
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 async def test_a_crash_is_retried_with_doubling_delays(stage: Stage) -> None:
@@ -14,7 +16,7 @@ async def test_a_crash_is_retried_with_doubling_delays(stage: Stage) -> None:
     worker = await stage.worker()
     task_id = await stage.create_noted("flaky", failures=2)
     view = await stage.done(task_id)
-    assert text_of(view) == "attempt 3"
+    assert text_of_task(view) == "attempt 3"
     assert (view.record.attempt, view.record.failures, view.record.crashes) == (3, 2, 0)
     assert (view.record.due_ms, view.record.reason) == (None, None)
     releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
@@ -33,11 +35,11 @@ async def test_a_crash_is_retried_with_doubling_delays(stage: Stage) -> None:
 async def test_while_it_waits_for_its_retry_a_task_is_pending_and_says_until_when(stage: Stage) -> None:
     await stage.worker()
     task_id = await stage.create_noted("flaky", failures=1)
-    view = await eventually(lambda: stage.look(task_id), lambda view: view.record.failures == 1)
+    view = await eventually_async(lambda: stage.look(task_id), lambda view: view.record.failures == 1)
     if view.record.status == "pending":  # it lasts 0.2 s
         assert view.record.reason == "crashed"
         assert view.record.due_ms is not None
-    assert text_of(await stage.done(task_id)) == "attempt 2"
+    assert text_of_task(await stage.done(task_id)) == "attempt 2"
 
 
 async def test_when_the_retries_are_used_up_the_last_crash_is_blamed(stage: Stage) -> None:
@@ -50,7 +52,7 @@ async def test_when_the_retries_are_used_up_the_last_crash_is_blamed(stage: Stag
     crashes = worker.said("tool.crashed")
     assert [line["attempt"] for line in crashes] == [1, 2, 3]
     assert "failure 3" in crashes[2]["exception"]
-    assert text_of(view) == f"Error executing tool flaky (reference {crashes[2]['reference']})"
+    assert text_of_task(view) == f"Error executing tool flaky (reference {crashes[2]['reference']})"
 
 
 async def test_another_worker_may_run_the_retry(stage: Stage) -> None:
@@ -58,11 +60,11 @@ async def test_another_worker_may_run_the_retry(stage: Stage) -> None:
     first = await stage.worker(concurrency=1)
     task_id = await stage.create_noted("flaky", failures=2)
     await stage.noted("start", task_id)
-    await eventually(lambda: first.said("task.released"))
+    await eventually_async(lambda: first.said("task.released"))
     first.send(signal.SIGTERM)
     assert await first.ended() == 0
     await stage.worker()
-    assert text_of(await stage.done(task_id)) == "attempt 3"
+    assert text_of_task(await stage.done(task_id)) == "attempt 3"
 
 
 async def test_a_tool_error_is_an_answer_and_not_retried(stage: Stage) -> None:
@@ -71,7 +73,7 @@ async def test_a_tool_error_is_an_answer_and_not_retried(stage: Stage) -> None:
     view = await stage.done(task_id)
     assert isinstance(view.outcome, Returned)
     assert view.outcome.is_error
-    assert text_of(view) == "Error executing tool refuse: No such report."
+    assert text_of_task(view) == "Error executing tool refuse: No such report."
     assert await stage.moves(task_id) == ["create", "claim", "complete"]
     assert len(stage.notes("start")) == 1
     assert not worker.said("tool.crashed")
@@ -106,7 +108,7 @@ async def test_the_limit_is_for_each_attempt_and_a_timeout_is_retried(stage: Sta
     stage.gate("open").touch()
     task_id = await stage.create_noted("slow_start", stage.gate("never"), stage.gate("open"))
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.failures) == ("attempt 2", 1)
+    assert (text_of_task(view), view.record.failures) == ("attempt 2", 1)
     (timed_out,) = worker.said("tool.timed_out")
     assert timed_out["attempt"] == 1
 
@@ -121,7 +123,7 @@ async def test_a_tool_that_ignores_its_cancel_times_out_all_the_same(stage: Stag
     assert (view.outcome.fault, view.record.status) == (Fault.TIMEOUT, "failed")
     assert worker.said("tool.does_not_stop")
     stage.gate().touch()
-    assert text_of(await stage.done(neighbour)) == "fence 1"
+    assert text_of_task(await stage.done(neighbour)) == "fence 1"
     await stage.noted("finish", task_id)
     assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
     assert await stage.look(task_id) == view
@@ -131,19 +133,19 @@ async def test_a_timeout_error_of_the_tools_own_is_a_crash(stage: Stage) -> None
     await stage.worker()
     view = await stage.done(await stage.create("own_timeout"))
     assert isinstance(view.outcome, Returned)
-    assert text_of(view).startswith("Error executing tool own_timeout (reference ")
+    assert text_of_task(view).startswith("Error executing tool own_timeout (reference ")
 
 
 async def test_an_unknown_tool_is_left_to_a_worker_that_has_it(stage: Stage) -> None:
     """a rolling deploy. No crash, no failure, and the old worker goes on."""
     old = await stage.worker(without=("quick",))
     task_id = await stage.create_noted("quick")
-    view = await eventually(lambda: stage.look(task_id), lambda view: view.record.reason == "unknown_tool")
+    view = await eventually_async(lambda: stage.look(task_id), lambda view: view.record.reason == "unknown_tool")
     assert view.record.status == "pending"
     assert (await stage.done(await stage.create("echo", text="x"))).record.status == "completed"
     new = await stage.worker()
     old.send(signal.SIGTERM)
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.crashes, view.record.failures) == ("done", 0, 0)
+    assert (text_of_task(view), view.record.crashes, view.record.failures) == ("done", 0, 0)
     assert [note.pid for note in stage.notes("start")] == [new.pid]
     assert await old.ended() == 0

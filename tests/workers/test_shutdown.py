@@ -7,7 +7,9 @@ from time import monotonic
 import pytest
 
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -17,11 +19,11 @@ async def test_a_task_that_ends_within_the_grace_is_settled(stage: Stage, number
     task_id = await stage.create_noted("walk", stage.gate())
     await stage.noted("start", task_id)
     worker.send(number)
-    await eventually(lambda: worker.said("worker.draining"))
+    await eventually_async(lambda: worker.said("worker.draining"))
     queued = await stage.create_noted("quick")
     stage.gate().touch()
     assert await worker.ended() == 0
-    assert text_of(await stage.look(task_id)) == "fence 1"
+    assert text_of_task(await stage.look(task_id)) == "fence 1"
     assert (await stage.record(queued)).status == "pending"
     assert worker.said("worker.stopped")
 
@@ -41,7 +43,7 @@ async def test_what_outlasts_the_grace_is_given_back_without_a_crash(stage: Stag
     assert 0.3 <= again.at - began < 1.5
     stage.gate().touch()
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.crashes, view.record.failures) == ("fence 2", 0, 0)
+    assert (text_of_task(view), view.record.crashes, view.record.failures) == ("fence 2", 0, 0)
     assert await stage.moves(task_id) == ["create", "claim", "release", "claim", "complete"]
 
 
@@ -50,7 +52,7 @@ async def test_a_second_signal_ends_the_grace(stage: Stage) -> None:
     task_id = await stage.create_noted("walk", stage.gate())
     await stage.noted("start", task_id)
     worker.send(signal.SIGTERM)
-    await eventually(lambda: worker.said("worker.draining"))
+    await eventually_async(lambda: worker.said("worker.draining"))
     worker.send(signal.SIGTERM)
     assert await worker.ended(within=2) == 0
     assert (await stage.record(task_id)).reason == "drain"
@@ -108,7 +110,7 @@ async def test_a_worker_leaves_while_redis_is_down(frail: Stage, own_redis: Priv
     await asyncio.to_thread(own_redis.start)
     await frail.worker()
     frail.gate().touch()
-    assert text_of(await frail.done(task_id)).startswith("fence ")
+    assert text_of_task(await frail.done(task_id)).startswith("fence ")
     assert (await frail.record(task_id)).attempt == 2
 
 
@@ -135,7 +137,7 @@ async def test_what_ends_during_the_grace_while_redis_is_away_arrives_when_it_is
     worker.send(signal.SIGTERM)
     frail.gate().touch()
     await frail.noted("finish", task_id)
-    await eventually(lambda: worker.said("store.turn_failed"))
+    await eventually_async(lambda: worker.said("store.turn_failed"))
     await asyncio.to_thread(own_redis.start)
     assert await worker.ended(within=10) == 0
-    assert text_of(await frail.look(task_id)) == "fence 1"
+    assert text_of_task(await frail.look(task_id)) == "fence 1"

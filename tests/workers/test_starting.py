@@ -5,7 +5,8 @@ from itertools import pairwise
 from statistics import median
 from time import monotonic
 
-from tests.workers.deployment import Stage, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 async def test_an_idle_worker_is_woken_by_a_push(stage: Stage) -> None:
@@ -41,7 +42,7 @@ async def test_tasks_are_claimed_and_settled_in_batches(stage: Stage) -> None:
     tasks = [await stage.create("echo", text="") for _ in range(500)]
     before = await stage.redis.info("all")
     await stage.worker(poll=60, concurrency=100)
-    await eventually(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0, within=10)
+    await eventually_async(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0, within=10)
     after = await stage.redis.info("all")
     scripts = after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"]
     assert scripts - len(tasks) < 100
@@ -95,7 +96,7 @@ async def test_many_long_tasks_on_one_worker_do_not_starve_another(stage: Stage)
         assert (await stage.noted("start", task_id)).pid == idle.pid
     assert monotonic() - began < 1
     stage.gate().touch()
-    await eventually(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0)
+    await eventually_async(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0)
 
 
 async def test_plain_tools_run_up_to_the_concurrency_too(stage: Stage) -> None:
@@ -105,7 +106,7 @@ async def test_plain_tools_run_up_to_the_concurrency_too(stage: Stage) -> None:
         await stage.noted("start", times=60, within=5)
     finally:
         stage.gate().touch()
-        await eventually(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0)
+        await eventually_async(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0)
 
 
 async def test_an_idle_worker_leaves_by_itself_if_it_is_told_to(stage: Stage) -> None:

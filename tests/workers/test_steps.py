@@ -12,13 +12,15 @@ from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.principal import ANONYMOUS
 from tests.support.invariants import is_parked
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 YES = {"action": "accept", "content": {"yes": True}}
 
 
 async def result(stage: Stage, task_id: str) -> Any:
-    return json.loads(text_of(await stage.done(task_id)))
+    return json.loads(text_of_task(await stage.done(task_id)))
 
 
 async def test_steps_run_once_and_a_retry_reads_them_back(stage: Stage) -> None:
@@ -71,15 +73,15 @@ async def test_no_step_is_begun_while_the_lease_may_have_lapsed(frail: Stage, ow
     await frail.noted("start", task_id)
     own_redis.kill()
     down_since = monotonic()
-    await eventually(lambda: monotonic() - down_since > 0.6)
+    await eventually_async(lambda: monotonic() - down_since > 0.6)
     frail.gate().touch()
     ready = await frail.noted("ready", task_id)
-    await eventually(lambda: monotonic() - ready.at > 0.2)
+    await eventually_async(lambda: monotonic() - ready.at > 0.2)
 
     starting = monotonic()
     await asyncio.to_thread(own_redis.start)
 
-    assert text_of(await frail.done(task_id, within=10)) == "taken"
+    assert text_of_task(await frail.done(task_id, within=10)) == "taken"
     (effect,) = frail.notes("effect")
     assert effect.at > starting
 
@@ -148,7 +150,7 @@ async def test_state_is_saved_by_hand_and_with_each_question(stage: Stage) -> No
     await stage.worker()
     stage.gate().touch()
     task_id = await stage.create_noted("remember", stage.gate())
-    await eventually(lambda: stage.look(task_id), lambda view: is_parked(view.record))
+    await eventually_async(lambda: stage.look(task_id), lambda view: is_parked(view.record))
     assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": YES}) == 1
 
     assert await result(stage, task_id) == {"starts": 2}

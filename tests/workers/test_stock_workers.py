@@ -13,8 +13,10 @@ from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.workers.arq_worker import stock_settings
 from taskmill.workers.settings import WorkerSettings
 from tests.support.redis_server import PrivateRedis
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
 from tests.workers import tools
-from tests.workers.deployment import Stage, WorkerProcess, eventually, text_of
+from tests.workers.deployment import Stage, WorkerProcess
 
 
 @pytest.fixture
@@ -25,13 +27,13 @@ async def stock(stage: Stage) -> WorkerProcess:
 
 async def nothing_of_arq_is_left(stage: Stage) -> None:
     """arq tidies up after our script has ended the task, so there may be a moment in between."""
-    await eventually(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
+    await eventually_async(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
 
 
 async def test_it_completes_tasks(stage: Stage, stock: WorkerProcess) -> None:
     tasks = [await stage.create_noted("quick") for _ in range(20)]
     for task_id in tasks:
-        assert text_of(await stage.done(task_id)) == "done"
+        assert text_of_task(await stage.done(task_id)) == "done"
         assert await stage.moves(task_id) == ["create", "claim", "complete"]
     assert {note.pid for note in stage.notes("start")} == {stock.pid}
     await nothing_of_arq_is_left(stage)
@@ -39,7 +41,7 @@ async def test_it_completes_tasks(stage: Stage, stock: WorkerProcess) -> None:
 
 async def test_it_retries_and_fails_as_the_policy_says(stage: Stage, stock: WorkerProcess) -> None:
     again, never = await stage.create_noted("flaky", failures=2), await stage.create_noted("flaky", failures=9)
-    assert text_of(await stage.done(again)) == "attempt 3"
+    assert text_of_task(await stage.done(again)) == "attempt 3"
     view = await stage.done(never)
     assert isinstance(view.outcome, Returned)
     assert view.outcome.is_error
@@ -56,11 +58,11 @@ async def test_it_retries_and_fails_as_the_policy_says(stage: Stage, stock: Work
 async def test_it_leaves_an_unknown_tool_to_a_worker_that_has_it(stage: Stage) -> None:
     old = await stage.worker(stock=True, poll=0.05, without=("quick",))
     task_id = await stage.create_noted("quick")
-    await eventually(lambda: stage.record(task_id), lambda record: record.reason == "unknown_tool")
+    await eventually_async(lambda: stage.record(task_id), lambda record: record.reason == "unknown_tool")
     new = await stage.worker()
     await old.kill()
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.crashes) == ("done", 0)
+    assert (text_of_task(view), view.record.crashes) == ("done", 0)
     assert [note.pid for note in stage.notes("start")] == [new.pid]
     await nothing_of_arq_is_left(stage)
 
@@ -83,12 +85,12 @@ async def test_it_keeps_the_lease_of_a_long_task(stage: Stage, stock: WorkerProc
     await stage.noted("start", task_id)
     await stage.worker(poll=0.05)
     ends = await stage.redis.zscore(stage.keys.queue("default"), task_id)
-    await eventually(
+    await eventually_async(
         lambda: stage.redis.zscore(stage.keys.queue("default"), task_id), lambda score: score > ends + 2000
     )
     stage.gate().touch()
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.attempt) == ("fence 1", 1)
+    assert (text_of_task(view), view.record.attempt) == ("fence 1", 1)
     await nothing_of_arq_is_left(stage)
 
 
@@ -104,7 +106,7 @@ async def test_when_it_is_killed_its_task_runs_again(stage: Stage, stock: Worker
     assert (await stage.noted("start", task_id, times=3)).pid == ours.pid
     stage.gate().touch()
     view = await stage.done(task_id)
-    assert (text_of(view), view.record.crashes) == ("fence 3", 2)
+    assert (text_of_task(view), view.record.crashes) == ("fence 3", 2)
     await nothing_of_arq_is_left(stage)
 
 
@@ -113,7 +115,7 @@ async def test_killed_between_its_own_mark_and_our_claim_it_hides_the_task_from_
     task_id = await stage.create_noted("quick")
     await stage.redis.set(stage.keys.in_progress(task_id), b"1", px=10**12)
     await stage.worker(stock=True, poll=0.05, reconcile_every=0.2)
-    assert text_of(await stage.done(task_id)) == "done"
+    assert text_of_task(await stage.done(task_id)) == "done"
     await nothing_of_arq_is_left(stage)
 
 
@@ -203,5 +205,5 @@ async def test_what_it_cannot_tell_is_left_to_the_lease(frail: Stage, own_redis:
         await settings.on_shutdown(context)
     await asyncio.to_thread(own_redis.start)
     await frail.worker()
-    assert text_of(await frail.done(task_id)).startswith("fence ")
+    assert text_of_task(await frail.done(task_id)).startswith("fence ")
     assert (await frail.record(task_id)).attempt == 2

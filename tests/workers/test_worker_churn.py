@@ -5,7 +5,8 @@ import random
 import signal
 from collections import Counter
 
-from tests.workers.deployment import Stage, eventually
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 async def test_rolling_restarts_under_load_lose_nothing_and_count_no_crash(stage: Stage) -> None:
@@ -14,12 +15,12 @@ async def test_rolling_restarts_under_load_lose_nothing_and_count_no_crash(stage
     tasks = await asyncio.gather(*(stage.create_noted("nap", seconds=0.05) for _ in range(400)))
     for restart in range(8):
         started = len(stage.notes("start"))
-        await eventually(lambda started=started: len(stage.notes("start")) > min(started + 10, len(tasks) - 1))
+        await eventually_async(lambda started=started: len(stage.notes("start")) > min(started + 10, len(tasks) - 1))
         leaving = workers.pop(0)
         leaving.send(signal.SIGTERM)
         workers.append(await stage.worker(concurrency=5, lease=30, stock=restart == 7, poll=0.05))
         assert await leaving.ended(within=10) == 0
-    await eventually(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0, within=20)
+    await eventually_async(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0, within=20)
     for task_id in tasks:
         record = await stage.record(task_id)
         assert (record.status, record.crashes) == ("completed", 0)
@@ -34,10 +35,10 @@ async def test_workers_killed_at_random_moments_lose_nothing(stage: Stage) -> No
     tasks = await asyncio.gather(*(stage.create_noted("nap", seconds=0.4) for _ in range(400)))
     for _ in range(8):
         started = len(stage.notes("start"))
-        await eventually(lambda started=started: len(stage.notes("start")) > started + chosen.randrange(30))
+        await eventually_async(lambda started=started: len(stage.notes("start")) > started + chosen.randrange(30))
         await workers.pop(chosen.randrange(3)).kill()
         workers.append(await stage.worker(**settings))
-    await eventually(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0, within=20)
+    await eventually_async(lambda: stage.redis.zcard(stage.keys.live), lambda left: left == 0, within=20)
     starts = Counter(note.task_id for note in stage.notes("start"))
     for task_id in tasks:
         record = await stage.record(task_id)

@@ -12,7 +12,9 @@ import pytest
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
-from tests.workers.deployment import Stage, eventually, text_of
+from tests.support.results import text_of_task
+from tests.support.waiting import eventually_async
+from tests.workers.deployment import Stage
 
 
 async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> None:
@@ -20,7 +22,7 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> 
     first = await stage.worker(concurrency=3)
     await stage.worker(queue="other")
     task_id = await stage.create_noted("walk", stage.gate())
-    said = await eventually(
+    said = await eventually_async(
         stage.store.workers, lambda said: len(said) == 2 and sum(worker["running"] for worker in said) == 1
     )
     (busy,) = [worker for worker in said if worker["running"]]
@@ -42,7 +44,9 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> 
     await stage.done(task_id)
     (said,) = [
         worker
-        for worker in await eventually(stage.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1)
+        for worker in await eventually_async(
+            stage.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1
+        )
         if worker["settled"]
     ]
     assert said["mean_seconds"] > 0
@@ -50,7 +54,7 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> 
 
 async def test_the_health_key_is_gone_when_the_worker_has_left(stage: Stage) -> None:
     worker = await stage.worker(lease=60)
-    await eventually(stage.store.workers)
+    await eventually_async(stage.store.workers)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
     assert await stage.store.workers() == []
@@ -58,9 +62,9 @@ async def test_the_health_key_is_gone_when_the_worker_has_left(stage: Stage) -> 
 
 async def test_the_health_key_of_a_killed_worker_expires_with_the_lease(stage: Stage) -> None:
     worker = await stage.worker()
-    await eventually(stage.store.workers)
+    await eventually_async(stage.store.workers)
     await worker.kill()
-    await eventually(stage.store.workers, lambda said: said == [], within=1.5)
+    await eventually_async(stage.store.workers, lambda said: said == [], within=1.5)
 
 
 @pytest.fixture
@@ -82,7 +86,7 @@ async def test_the_lifespan_is_entered_once_in_each_worker_process(stage: Stage,
     worker = await stage.worker(stock=stock, env={"TEST_LIFESPAN": str(told)}, poll=0.05)
     for _ in range(5):
         view = await stage.done(await stage.create("who_am_i"))
-        assert json.loads(text_of(view))["lifespan"] == {"made_in": str(worker.pid)}
+        assert json.loads(text_of_task(view))["lifespan"] == {"made_in": str(worker.pid)}
     assert lines(told) == [["entered", worker.pid]]
     if stock:
         await idle_arq(stage)
@@ -93,13 +97,13 @@ async def test_the_lifespan_is_entered_once_in_each_worker_process(stage: Stage,
 
 async def idle_arq(stage: Stage) -> None:
     """Wait until arq has tidied up after its jobs: told to end in the middle of that, it fails by itself."""
-    await eventually(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
+    await eventually_async(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
 
     async def polls() -> int:
         return int((await stage.redis.info("commandstats"))["cmdstat_zrangebyscore"]["calls"])
 
     before = await polls()
-    await eventually(polls, lambda calls: calls >= before + 3)
+    await eventually_async(polls, lambda calls: calls >= before + 3)
 
 
 async def test_a_tool_that_exits_does_not_leave_the_lifespan(stage: Stage, told: Path) -> None:
@@ -112,7 +116,7 @@ async def test_a_tool_that_exits_does_not_leave_the_lifespan(stage: Stage, told:
 async def test_the_context_says_which_attempt_this_is(stage: Stage) -> None:
     worker = await stage.worker()
     task_id = await stage.create("who_am_i")
-    assert json.loads(text_of(await stage.done(task_id))) == {
+    assert json.loads(text_of_task(await stage.done(task_id))) == {
         "task_id": task_id,
         "idempotency_key": task_id,
         "attempt": 1,
@@ -142,11 +146,11 @@ async def test_sealed_payloads_are_opened_and_sealed_again(stage: Stage) -> None
     stage.store = TaskStore(stage.redis, settings)
     await stage.worker(seal_keys=key)
     view = await stage.done(await stage.create("echo", text="confidential"))
-    assert text_of(view) == "confidential"
+    assert text_of_task(view) == "confidential"
     stage.gate().touch()
     task_id = await stage.create_noted("ask_two", stage.gate())
-    questions = (await eventually(lambda: stage.look(task_id), lambda view: len(view.questions) == 2)).questions
+    questions = (await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == 2)).questions
     stored = [await stage.redis.dump(key) for key in await stage.redis.keys("*")]
     assert not any(word in each for each in stored if each for word in (b"confidential", b"One?"))
     await stage.store.answer(task_id, ANONYMOUS, {key: {"action": "decline"} for key in questions})
-    assert text_of(await stage.done(task_id)) == "decline decline at attempt 1"
+    assert text_of_task(await stage.done(task_id)) == "decline decline at attempt 1"
