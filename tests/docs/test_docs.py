@@ -92,3 +92,10 @@ def test_every_fault_put_in_on_purpose_is_in_the_table() -> None:
         r"^\| ([^|]+?) \| [^|]+ \| sees (?:it|nothing) \|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE
     )
     assert rows == [mutant.name for mutant in MUTANTS]
+
+
+def test_every_word_of_the_glossary_has_one_row() -> None:
+    rows = re.findall(r"^\| \*\*.*", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    words = [match[1] for row in rows if (match := re.fullmatch(r"\| \*\*(.+?\*\*[^|]*) \| [^|]+ \|", row))]
+    assert len(words) == len(rows) > 50
+    assert sorted(words) == sorted(set(words))
