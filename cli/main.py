@@ -11,8 +11,9 @@ from typing import Annotated
 import structlog
 import typer
 
-from taskmill.cli import host_commands, options
+from taskmill.cli import options
 from taskmill.cli.errors import UsageFault, failure_of, show
+from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
 from taskmill.engine.errors import TaskmillError
@@ -169,8 +170,43 @@ def call(
     sys.exit(asyncio.run(have_conversation(wanted, settings)))
 
 
-app.command()(host_commands.stdio)
-app.command()(host_commands.install)
+@app.command()
+def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: options.Level = LogLevel.INFO) -> None:
+    """Serve FILE to a desktop host over standard input and output. Tasks continue when the host ends.
+
+    Hosts start this command; `taskmill install` configures them. Logs and printed text go to standard error.
+    """
+    from taskmill.cli.stdio.pipes import take_pipes
+
+    pipes = take_pipes()
+    configure(log_level)
+    from taskmill.cli.stdio.command import stdio as serve_host
+
+    serve_host(file, pipes, redis_url, log_level)
+
+
+@app.command()
+def install(
+    host: Annotated[HostName, typer.Argument(metavar="HOST", help=f"One of: {', '.join(HostName)}.")],
+    file: options.OptionalFile = None,
+    name: Annotated[str | None, typer.Option(help="What the host calls the server.")] = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for the server.")] = None,
+    remove: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this server.")] = None,
+    user: Annotated[bool, typer.Option("--user", help="For all projects, not for this folder only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change and do not make it.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Configure a desktop host to start FILE's server: show the change of its configuration file, and make it.
+
+    Nothing else in the host's file changes, and a copy of the old file is kept beside it.
+    """
+    configure(LogLevel.WARNING)
+    from taskmill.cli.install.command import InstallRequest
+    from taskmill.cli.install.command import install as change
+
+    change(InstallRequest(host, file, name, tuple(env or ()), remove, user, dry_run, yes))
+
+
 app.add_typer(task_commands.app, name="tasks")
 
 

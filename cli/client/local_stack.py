@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, kept_redis
-from taskmill.engine.errors import SettingsError
+from taskmill.cli.processes.worker_log import worker_log_in
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["LocalStack", "local_stack"]
@@ -18,7 +18,6 @@ __all__ = ["LocalStack", "local_stack"]
 _IDLE_EXIT = 30
 """Seconds without a task after which a worker that was left behind ends."""
 _EXPLAIN_AFTER = 2.0
-_WORKER_LOG = "worker.log"
 
 
 @dataclass
@@ -36,7 +35,7 @@ class LocalStack:
     async def leave(self, home: Path) -> None:
         """Leave the workers to themselves; they write to a log in the data directory."""
         if self.crew is not None:
-            await self.crew.leave_workers(_log_in(home))
+            await self.crew.leave_workers(worker_log_in(home))
             self.is_left = True
 
 
@@ -70,14 +69,6 @@ async def local_stack(
         finally:
             if not place.is_left:
                 await _end(crew, place, say)
-
-
-def _log_in(home: Path) -> Path:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise SettingsError(f"{home} cannot hold the worker's log: {exc.strerror}.") from exc
-    return (home / _WORKER_LOG).absolute()
 
 
 async def _end(crew: Supervisor, place: LocalStack, say: Callable[[str], None]) -> None:

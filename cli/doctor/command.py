@@ -9,7 +9,8 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,13 +20,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taskmill.cli.doctor.artifacts import of_artifacts
 from taskmill.cli.doctor.tools import of_tools, of_workers
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.terminal.escaping import printable
-from taskmill.engine.errors import NoRedisServer, RedisUnfit, TaskmillError
+from taskmill.engine.errors import ArtifactsUnavailable, NoRedisServer, RedisUnfit, SettingsError, TaskmillError
+from taskmill.engine.principal import new_task_id
 from taskmill.server import TaskServer
+from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, shown_url, store_errors
 from taskmill.store.embedded.binary import find_server
@@ -39,6 +41,9 @@ __all__ = ["examine"]
 
 _LIBRARIES = ("taskmill", "mcp", "arq", "redis")
 _STYLES = {"ok": "green", "warning": "yellow", "unfit": "bold red"}
+_PROBE = b"taskmill doctor was here"
+_MIB = 1024 * 1024
+_ARTIFACTS_REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be the same on every server and worker"
 
 
 def examine(file: str | None, redis_url: str | None, *, as_json: bool) -> int:
@@ -73,7 +78,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     workers: list[list[dict[str, Any]]] = []
     for shard in (HOME, *settings.shards):
         yield from _redis(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
-    yield asyncio.run(of_artifacts(settings))
+    yield asyncio.run(_artifacts(settings))
     if workers:
         told = [one for some in workers for one in some]
         yield from of_workers(told, policies, is_embedded=settings.redis_url is None)
@@ -137,6 +142,39 @@ async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str,
         return findings, await live_workers(redis, Keys(settings.prefix))
     finally:
         await redis.aclose()
+
+
+async def _artifacts(settings: StoreSettings) -> Finding:
+    """The place of large artifacts; a directory or bucket is tried out, and nothing is left in it."""
+    try:
+        place = outside_backend(settings)
+        if place is None:
+            most = settings.max_artifact_in_redis / _MIB
+            return Finding("artifacts", "ok", f"in Redis, up to {most:.3g} MiB each")
+        began = time.monotonic()
+        await _try_out(place)
+    except (ArtifactsUnavailable, SettingsError) as exc:
+        return Finding("artifacts", "unfit", str(exc), _ARTIFACTS_REMEDY)
+    took = (time.monotonic() - began) * 1000
+    return Finding("artifacts", "ok", f"{settings.artifacts}: one was written, read and deleted in {took:.0f} ms")
+
+
+async def _try_out(place: BlobBackend) -> None:
+    """Write, read and delete a few bytes.
+
+    Raises:
+        ArtifactsUnavailable: one of these does not work there.
+    """
+    blob_id = new_task_id()
+
+    async def blocks() -> AsyncIterator[bytes]:
+        yield _PROBE
+
+    await place.write(blob_id, blocks())
+    found = b"".join([piece async for piece in place.read(blob_id, 0, len(_PROBE))])
+    await place.delete(blob_id)
+    if found != _PROBE:
+        raise ArtifactsUnavailable("What was written there is not what is read.")
 
 
 def _fault(name: str, exc: TaskmillError, remedy: str) -> Finding:

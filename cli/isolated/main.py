@@ -21,6 +21,7 @@ from taskmill.cli.errors import failure_of
 from taskmill.cli.isolated.remote_context import RemoteJournal, RemoteOutput, WorkerChannel
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import FORM, LEVEL, LogForm, LogLevel, configure
+from taskmill.cli.processes.exit import exit_now
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import TaskmillError
 from taskmill.engine.outcome import Outcome, outcome_to_json
@@ -78,7 +79,7 @@ class _RemoteHandlers:
             os.killpg(0, signal.SIGKILL)
         self._loop.call_soon_threadsafe(self.closed.set)
         threading.Event().wait(_FAREWELL)
-        os._exit(0)
+        exit_now(flush=False)
 
     def _take(self, message: Message) -> None:
         if "run" in message:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from taskmill.cli.errors import failure_of
+from taskmill.cli.processes.exit import exit_now
 from taskmill.engine.errors import TaskmillError
 
 __all__ = ["Parent"]
@@ -97,4 +98,4 @@ def _end() -> None:
     time.sleep(_SECOND_ASKING)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_LONGEST_FAREWELL)
-    os._exit(1)
+    exit_now(1, flush=False)

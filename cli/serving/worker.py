@@ -1,7 +1,5 @@
 """`taskmill worker`: one worker process. What it does with tasks is `workers/`'s business."""
 
-import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +9,7 @@ import structlog
 
 from taskmill.cli.errors import only_cause
 from taskmill.cli.loading import load_server
+from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.processes.file_changes import Sources
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.settings import redis_for, settings_for
@@ -72,6 +71,4 @@ def _leave() -> None:
     """End this process now if plain tools that were left behind still run: the interpreter would wait for them."""
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     if any(not thread.daemon for thread in others):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        exit_now()

@@ -15,6 +15,7 @@ import structlog
 from taskmill.cli.errors import only_cause
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import LogLevel
+from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.pipes import Pipes, ProtocolInput, ProtocolOutput
@@ -49,7 +50,7 @@ def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> 
         server.store_settings = ready
         posts = list(_posts(server, target, words))
         asyncio.run(_converse(server, pipes, posts, ready))
-    _leave()
+    exit_now()
 
 
 def _posts(server: TaskServer[Any], target: str, words: list[str]) -> Iterator[WorkerNeed]:
@@ -86,10 +87,4 @@ async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[WorkerNee
     closing = asyncio.gather(*(standby.close() for standby in standbys))
     await asyncio.wait([closing], timeout=_FAREWELL)
     # Here: whatever has not ended by now would be waited for.
-    _leave()
-
-
-def _leave() -> NoReturn:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    exit_now()

@@ -18,7 +18,8 @@ import structlog
 
 from taskmill.cli.errors import Failure, Reported
 from taskmill.cli.processes.child import Child
-from taskmill.engine.errors import SettingsError, StoreUnavailable
+from taskmill.cli.processes.worker_log import make_data_directory, worker_log_in
+from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.connection.client import connect
 from taskmill.store.embedded.supervisor import hold
 from taskmill.store.settings import StoreSettings
@@ -41,7 +42,6 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 _LONGEST_OPENING = 15.0
 """Seconds that a new worker has until it shows in the store; others start none meanwhile."""
-_LOG_LIMIT = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ class OnDemandWorker:
 
     async def _man(self) -> None:
         """Start a worker, unless another process of this user is just doing so, or has and it is on its way."""
-        _make(self._home)
+        make_data_directory(self._home)
         lock = hold(self._home / f"worker-{self._post.queue}.lock", fcntl.LOCK_EX)
         if lock is None:
             return
         try:
             workers = await self._store.workers()
             if not self._is_manned(workers) and not _is_coming(lock, workers):
-                await self._start(lock, _log_in(self._home))
+                await self._start(lock, worker_log_in(self._home))
         finally:
             os.close(lock)
 
@@ -184,18 +184,3 @@ def _is_dead(worker: Mapping[str, Any]) -> bool:
     except PermissionError:
         pass  # somebody else's
     return False
-
-
-def _make(home: Path) -> None:
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise SettingsError(f"{home} cannot hold the worker's log: {exc.strerror}.") from exc
-
-
-def _log_in(home: Path) -> Path:
-    """Where a worker writes; a long log makes room and is kept once."""
-    path = (home / "worker.log").absolute()
-    if path.exists() and path.stat().st_size > _LOG_LIMIT:
-        path.replace(path.with_suffix(".log.1"))
-    return path

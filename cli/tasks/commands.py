@@ -1,13 +1,15 @@
 """`taskmill tasks`, as the command line has it: look at tasks that exist, follow, end and repeat them."""
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from taskmill.cli import options
-from taskmill.cli.errors import UsageFault
+from taskmill.cli.errors import UsageFault, only_cause
 from taskmill.cli.logs import LogLevel, configure
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def list_tasks(
         print_list(page, as_json=as_json)
         return 0
 
-    _do(work, url, token, redis_url)
+    _run(work, url, token, redis_url)
 
 
 @app.command()
@@ -68,7 +70,7 @@ def show(
         print_task(await source.show(task_id, history=history), as_json=as_json)
         return 0
 
-    _do(work, url, token, redis_url)
+    _run(work, url, token, redis_url)
 
 
 @app.command()
@@ -86,7 +88,7 @@ def watch(
 
         return await watch_task(source, task_id, as_json=as_json)
 
-    _do(work, url, token, redis_url)
+    _run(work, url, token, redis_url)
 
 
 @app.command()
@@ -106,7 +108,7 @@ def cancel(
             print_done(await source.cancel(task_id), "cancelled", as_json=as_json)
         return 0
 
-    _do(work, url, token, redis_url)
+    _run(work, url, token, redis_url)
 
 
 @app.command()
@@ -131,16 +133,40 @@ def rerun(
             print_done(await source.rerun(task_id, key=key), "", as_json=as_json)
         return 0
 
-    _do(work, url, token, redis_url)
+    _run(work, url, token, redis_url)
 
 
-def _do(
+def _run(
     work: Callable[["TaskSource"], Awaitable[int]], url: str | None, token: str | None, redis_url: str | None
 ) -> None:
-    """Run the command's work and end with its exit code."""
+    """Run the command's work on the tasks of a server, or of a Redis, and end with its exit code."""
     configure(LogLevel.ERROR)
-    from taskmill.cli.tasks.opening import at_source
-
     if url is not None and redis_url is not None:
-        raise UsageFault("Say either --url or --redis-url.")
-    sys.exit(at_source(work, url=url, token=token, redis_url=redis_url))
+        raise UsageFault("Give either --url or --redis-url.")
+    if url is None:
+        sys.exit(_run_on_redis(work, redis_url))
+    from taskmill.cli.tasks.http_source import over_http
+
+    sys.exit(asyncio.run(over_http(work, url, token)))
+
+
+def _run_on_redis(work: Callable[["TaskSource"], Awaitable[int]], redis_url: str | None) -> int:
+    """Run the work on the Redis of the command line or the environment, else on an embedded one that is running.
+
+    Raises:
+        UsageFault, SettingsError: there is no such Redis.
+    """
+    from taskmill.store.embedded.user_lock import is_guarded
+    from taskmill.store.settings import StoreSettings, read_settings
+
+    settings = read_settings(StoreSettings, redis_url=redis_url)
+    if settings.redis_url is None and not is_guarded(settings.home):
+        raise UsageFault(
+            f"No server is up in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
+            "or --redis-url (TASKMILL_REDIS_URL)."
+        )
+    from taskmill.cli.settings import redis_for
+    from taskmill.cli.tasks.redis_source import over_redis
+
+    with nullcontext(settings) if settings.redis_url else redis_for(settings) as ready, only_cause():
+        return asyncio.run(over_redis(work, ready))
