@@ -102,7 +102,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "client": "terminal errors.py logs.py processes",
         "doctor": "terminal loading.py settings.py",
         "install": "terminal errors.py loading.py",
-        "isolated": "errors.py loading.py logs.py",
+        "isolated": "errors.py loading.py logs.py processes",
         "serving": "errors.py loading.py settings.py processes",
         "stdio": "errors.py loading.py logs.py settings.py processes",
         "tasks": "terminal errors.py logs.py options.py settings.py",
