@@ -1,46 +1,52 @@
-"""Loads the Lua scripts and runs them by hash. One atomic move each; the texts are in `lua/`.
+"""Assembles the Lua scripts, loads them and runs them by hash. One atomic move each; the texts are in `lua/`.
 
-How keys, the engine's table of moves and the shared functions get into them is `assembly.py`'s business.
+A script runs from its first line at every call. Functions and tables that it does not use, and a function call for
+every key, would cost Redis more than the commands do. So a script gets only what it needs of the shared texts and of
+the engine's table of moves, and each key as a string.
 """
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib import resources
 from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from taskmill.store.assembly import assembled
+from taskmill.engine.status import LEGAL_MOVES
 from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.formats.keys import Keys
 
-__all__ = ["Call", "Scripts"]
+__all__ = ["Call", "Scripts", "assembled", "moves_table"]
 
 _NAMES = (
     "answer",
+    "append_output",
     "ask",
     "attach",
     "cancel",
-    "census",
     "claim",
     "create",
-    "emit",
+    "find_session",
     "finish",
-    "keep",
-    "look",
     "page",
     "park",
     "progress",
+    "read",
     "reconcile",
     "release",
     "renew",
+    "save_journal",
+    "stats",
     "sweep",
-    "visit",
 )
 
-_SHARED = ("line.lua", "prelude.lua")
+_SHARED = ("ordering.lua", "prelude.lua")
 """Stand before the scripts that use them, in this order."""
+
+_COMMENT = re.compile(r"--[^\n]*")
+_DEFINED = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 
 Call = tuple[str, Sequence[str], Sequence[Any]]
 """Script name, KEYS, ARGV."""
@@ -52,11 +58,11 @@ class Scripts:
     def __init__(self, keys: Keys) -> None:
         folder = resources.files("taskmill.store") / "lua"
         files = tuple((folder / name).read_text() for name in (*_SHARED, *(f"{name}.lua" for name in _NAMES)))
-        self._texts = _assembled(files, keys.prefix)
+        self._texts = _all_assembled(files, keys.prefix)
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
 
     async def run(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run one script; loads the texts first where Redis has forgotten them."""
+        """Run one script; send its text where Redis does not know it, or has lost it."""
         try:
             return await redis.evalsha(self._hashes[name], len(keys), *keys, *args)
         except NoScriptError:
@@ -64,13 +70,13 @@ class Scripts:
 
     async def run_many(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """Run several scripts in one round trip, each atomic by itself; errors are raised after all have run."""
-        replies = await self._said(redis, calls)
+        replies = await self._send(redis, calls)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             for text in self._texts.values():
                 await redis.script_load(text)
-            # Only these: the others have run, and a second claim would take more than the caller is told of.
-            again = await self._said(redis, [calls[at] for at in unknown])
+            # Only these: the others have run, and a second claim would take more tasks than the caller learns of.
+            again = await self._send(redis, [calls[at] for at in unknown])
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
         for reply in replies:
@@ -78,12 +84,12 @@ class Scripts:
                 raise reply
         return replies
 
-    async def _said(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
+    async def _send(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """The replies; an error stands where its reply would."""
         commands = [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]
         if isinstance(redis, MultiplexedRedis):
             return await redis.execute_many(commands)
-        async with redis.pipeline(transaction=False) as pipe:  # a client that somebody else opened
+        async with redis.pipeline(transaction=False) as pipe:  # an ordinary client, which a caller opened
             for command in commands:
                 pipe.execute_command(*command)
             return list(await pipe.execute(raise_on_error=False))
@@ -97,7 +103,32 @@ class Scripts:
 
 
 @lru_cache(maxsize=16)
-def _assembled(files: tuple[str, ...], prefix: str) -> dict[str, str]:
-    """The texts by name. They are the same for every store of a process, and take it longer than a round trip."""
+def _all_assembled(files: tuple[str, ...], prefix: str) -> dict[str, str]:
+    """The texts by name. All stores of a process use the same ones; to assemble them takes longer than a round trip."""
     shared, keys = files[: len(_SHARED)], Keys(prefix)
     return {name: assembled(text, shared, keys) for name, text in zip(_NAMES, files[len(_SHARED) :], strict=True)}
+
+
+def assembled(script: str, shared: Iterable[str], keys: Keys) -> str:
+    """The script behind those blocks of the shared texts that it needs. Blank lines separate the blocks of a text."""
+    blocks = [block for text in (moves_table(), *shared) for block in text.split("\n\n")]
+    kept = [keys.placed(script)]
+    words = _words(script)
+    for block in reversed(blocks):
+        if not words.isdisjoint(_DEFINED.findall(block)):
+            kept.append(keys.placed(block))
+            words |= _words(block)
+    return "\n\n".join(reversed(kept))
+
+
+def moves_table() -> str:
+    """The engine's table of moves: `FROM[move]`, the states it is legal in between blanks, and `TO[move]`, a state."""
+    sources = ", ".join(
+        f"{move} = ' {' '.join(sorted(source))} '" for move, (source, _) in LEGAL_MOVES.items() if source
+    )
+    targets = ", ".join(f"{move} = '{target}'" for move, (_, target) in LEGAL_MOVES.items() if target)
+    return f"local FROM = {{ {sources} }}\n\nlocal TO = {{ {targets} }}\n"
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", _COMMENT.sub("", text)))

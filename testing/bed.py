@@ -102,7 +102,7 @@ class TestBed:
         Raises:
             TaskNotFound: unknown or expired.
         """
-        return await self.store.look(task_id, OPERATOR)
+        return await self.store.read(task_id, OPERATOR)
 
     async def until(self, task_id: str, *statuses: Status | str, within: float = 10) -> TaskView:
         """Wait until the task is in one of the states; any terminal one if none is named.

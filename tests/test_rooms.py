@@ -448,7 +448,7 @@ def test_every_lua_script_starts_with_its_contract() -> None:
     for path in sorted((ROOT / "store" / "lua").glob("*.lua")):
         lines = path.read_text(encoding="utf-8").splitlines()
         header = "\n".join(takewhile(lambda line: line.startswith("--"), lines)).lower()
-        wanted = ("--",) if path.name in ("line.lua", "prelude.lua") else ("keys", "argv", "return", "event")
+        wanted = ("--",) if path.name in ("ordering.lua", "prelude.lua") else ("keys", "argv", "return", "event")
         if missing := [word for word in wanted if word not in header]:
             problems.append(f"{path.relative_to(ROOT)}: the header lacks {', '.join(missing)}")
     fail_on(problems, "Begin the script with `--` lines: purpose, KEYS, ARGV, returns, events (say 'none' where none).")

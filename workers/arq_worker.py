@@ -87,7 +87,7 @@ async def _work(station: WorkerRuntime, task_id: str) -> bool:
         OperatorError: the store did not answer, or refused.
     """
     store = station.store
-    _, claims = await store.turn([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
+    _, claims = await store.run_batch([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
     if claims is None or not claims.tasks:
         return not await store.is_open(task_id)
     station.slots.take()
@@ -106,7 +106,7 @@ async def _work(station: WorkerRuntime, task_id: str) -> bool:
 
 async def _settle(station: WorkerRuntime, ending: Ending) -> bool:
     try:
-        replies, _ = await station.store.turn(station.calls_of(ending))
+        replies, _ = await station.store.run_batch(station.calls_of(ending))
     except OperatorError:
         # It stays untold, so let the lease lapse: the task runs again.
         station.held.remove(ending.task.id, ending.task.fence)

@@ -59,7 +59,9 @@ class Claimer:
         said = [call for group in calls for call in group]
         self._turns += 1
         claim = (
-            station.store.claim_call(station.settings.queue, room, turn=str(self._turns), track=track) if room else None
+            station.store.claim_call(station.settings.queue, room, batch_id=str(self._turns), track=track)
+            if room
+            else None
         )
         try:
             reply: Reply | None = await self._say(said, claim)
@@ -82,7 +84,7 @@ class Claimer:
         held = self._station.held.fences() if after_outage else []
         renewal = [self._station.store.renew_call(held)] if held else []
         try:
-            replies, claims = await self._station.store.turn([*renewal, *said], claim)
+            replies, claims = await self._station.store.run_batch([*renewal, *said], claim)
         except OperatorError:
             self._failed = True
             raise

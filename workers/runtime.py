@@ -166,7 +166,7 @@ class WorkerRuntime:
         }
 
     async def _write_progress(self, reports: Sequence[Report]) -> None:
-        await self.store.turn([self.store.progress_call(reports)])
+        await self.store.run_batch([self.store.progress_call(reports)])
 
 
 def _kind(ending: Finish) -> str:

@@ -38,7 +38,7 @@ async def look(count: int) -> None:
     async with open_store(StoreSettings()) as store:
         task_id = store.new_id("default")
         await store.create(NewTask(task_id, "nop", ANONYMOUS, store.pack(task_id, {"arguments": {}})))
-        await paced(lambda: store.look(task_id, ANONYMOUS), count, 0)
+        await paced(lambda: store.read(task_id, ANONYMOUS), count, 0)
         await store.cancel(task_id, ANONYMOUS)
 
 

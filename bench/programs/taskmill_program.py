@@ -107,8 +107,8 @@ async def await_results(count: int, gap: float) -> None:
             task_id = new_task_id()
             await store.create(NewTask(task_id, "nop", ANONYMOUS, store.pack(task_id, {"arguments": {}})))
             async with store.feed.follow(task_id) as subscription:
-                while not (await store.look(task_id, ANONYMOUS)).record.is_terminal:
-                    await subscription.news()
+                while not (await store.read(task_id, ANONYMOUS)).record.is_terminal:
+                    await subscription.updates()
             note("answered", time.perf_counter() - began)
 
         await paced(apply, count, gap)

@@ -37,7 +37,7 @@ class _StoreSource:
         return await _pages(partial(self._store.dead_letters, tool=tool), limit, cursor)
 
     async def show(self, task_id: str, *, history: bool = False) -> Json:
-        task = task_json(await self._store.look(task_id, OPERATOR), to_operator=True)
+        task = task_json(await self._store.read(task_id, OPERATOR), to_operator=True)
         if history:
             events = await self._store.history(task_id)
             task["events"] = [event_json(event, to_operator=True) for event in events]
@@ -45,7 +45,7 @@ class _StoreSource:
 
     async def cancel(self, task_id: str) -> Json:
         cancelled = await self._store.cancel(task_id, OPERATOR, reason="operator")
-        view = await self._store.look(task_id, OPERATOR)
+        view = await self._store.read(task_id, OPERATOR)
         if not cancelled and view.record.status is not Status.CANCELLED:
             raise Reported(Failure(f"The task has already ended: {view.record.status}.", 1))
         return task_json(view, to_operator=True)

@@ -81,15 +81,15 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
         queues = {policy.queue for policy in runtime.tools.policies().values()} | {
             name for one in workers for name in queues_of(one)
         }
-        census = await runtime.store.census(queues)
+        stats = await runtime.store.stats(queues)
     except TaskmillError:
         return [_up(0)]
-    up = _up(int(HOME not in census.unreachable))
+    up = _up(int(HOME not in stats.unreachable))
     return [
         up,
-        *_of_shards(runtime.store.shards, census),
-        *_of_tasks(census),
-        *_of_queues(census),
+        *_of_shards(runtime.store.shards, stats),
+        *_of_tasks(stats),
+        *_of_queues(stats),
         *_of_workers(workers),
     ]
 
@@ -108,30 +108,30 @@ def _up(value: int) -> Metric:
     return GaugeMetricFamily("taskmill_store_up", "Whether the store answered.", value=value)
 
 
-def _of_shards(shards: Sequence[str], census: Stats) -> Iterator[Metric]:
+def _of_shards(shards: Sequence[str], stats: Stats) -> Iterator[Metric]:
     up = GaugeMetricFamily("taskmill_shard_up", "Whether a shard's Redis answered.", labels=["shard"])
     for shard in shards:
-        up.add_metric([shard], int(shard not in census.unreachable))
+        up.add_metric([shard], int(shard not in stats.unreachable))
     if shards:
         yield up
 
 
-def _of_tasks(census: Stats) -> Iterator[Metric]:
-    yield GaugeMetricFamily("taskmill_tasks_open", "Tasks that have not ended.", value=census.open)
-    yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=census.kept)
+def _of_tasks(stats: Stats) -> Iterator[Metric]:
+    yield GaugeMetricFamily("taskmill_tasks_open", "Tasks that have not ended.", value=stats.open)
+    yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=stats.kept)
     broken = "Tasks that broke for good and were not run again."
-    yield GaugeMetricFamily("taskmill_dead_letters", broken, value=census.dead_letters)
+    yield GaugeMetricFamily("taskmill_dead_letters", broken, value=stats.dead_letters)
     ended = CounterMetricFamily("taskmill_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
-    for (status, queue), count in sorted(census.ended.items()):
+    for (status, queue), count in sorted(stats.ended.items()):
         ended.add_metric([queue, status], count)
     yield ended
 
 
-def _of_queues(census: Stats) -> Iterator[Metric]:
+def _of_queues(stats: Stats) -> Iterator[Metric]:
     tasks = GaugeMetricFamily("taskmill_tasks", "Open tasks by state.", labels=["queue", "status"])
     depth = GaugeMetricFamily("taskmill_queue_depth", "Tasks that wait for a worker now.", labels=["queue"])
     oldest = GaugeMetricFamily("taskmill_queue_oldest_seconds", "How long the first has waited.", labels=["queue"])
-    for queue in census.queues:
+    for queue in stats.queues:
         depth.add_metric([queue.name], queue.due)
         oldest.add_metric([queue.name], queue.oldest_ms / 1000)
         for status, count in sorted(queue.by_status.items()):

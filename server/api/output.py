@@ -31,7 +31,7 @@ def output_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     async def output(request: Request) -> Response:
         """Chunks after `Last-Event-ID` or `?after=`: SSE to a caller that accepts it, until the task has ended."""
         store, task_id, after = runtime.store, task_id_of(request), cursor_of(request)
-        view = await store.look(task_id, caller_of(request).principal)
+        view = await store.read(task_id, caller_of(request).principal)
         chunks = await store.output.read(task_id, after=after, count=_PAGE)
         if "text/event-stream" in request.headers.get("accept", ""):
             if view.record.is_terminal and not chunks:
@@ -53,13 +53,13 @@ async def _events(store: TaskStore, task_id: str, after: int) -> AsyncIterator[S
     retry: int | None = RETRY_MS
     async with store.output.follow(task_id) as subscription:
         while True:
-            await subscription.news()
+            await subscription.updates()
             status, chunks = await _read(store, task_id, after)
             for chunk in chunks:
                 yield ServerSentEvent(_json(_shown(chunk)), id=str(chunk.number), event="chunk", retry=retry)
                 retry, after = None, chunk.number
             if len(chunks) == _PAGE or status is None:
-                subscription.tell(task_id)
+                subscription.notify(task_id)
             elif status in TERMINAL:
                 yield ServerSentEvent(_json({"status": status.value}), event="end")
                 return
@@ -68,7 +68,7 @@ async def _events(store: TaskStore, task_id: str, after: int) -> AsyncIterator[S
 async def _read(store: TaskStore, task_id: str, after: int) -> tuple[Status | None, list[Chunk]]:
     """The task's state, then what it put out before it was read: an ended task has nothing more. None = no answer."""
     try:
-        record = (await store.look(task_id, OPERATOR)).record
+        record = (await store.read(task_id, OPERATOR)).record
         return record.status, await store.output.read(task_id, after=after, count=_PAGE)
     except StoreUnavailable:
         await anyio.sleep(0.5)

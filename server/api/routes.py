@@ -87,7 +87,7 @@ class _Api:
         caller, task_id = caller_of(request), task_id_of(request)
         reason = "operator" if caller.is_operator else "client"
         cancelled = await self._runtime.store.cancel(task_id, caller.principal, reason=reason)
-        view = await self._runtime.store.look(task_id, caller.principal)
+        view = await self._runtime.store.read(task_id, caller.principal)
         if not cancelled and view.record.status is not Status.CANCELLED:
             raise HTTPException(409, f"The task has already ended: {view.record.status}.")
         return fresh(task_json(view, to_operator=caller.is_operator))
@@ -99,7 +99,7 @@ class _Api:
         if once is not None and not 0 < len(once) <= _LONGEST_KEY:
             raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
         if not caller.is_operator:
-            self._admit((await self._runtime.store.look(task_id, caller.principal)).record.tool)
+            self._admit((await self._runtime.store.read(task_id, caller.principal)).record.tool)
         view = await self._runtime.store.rerun(task_id, caller.principal, once=once)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
         return fresh(task_json(view, to_operator=caller.is_operator), status_code=201)
@@ -123,7 +123,7 @@ class _Api:
 
     async def _look(self, request: Request) -> tuple[Caller, TaskView]:
         caller = caller_of(request)
-        return caller, await self._runtime.store.look(task_id_of(request), caller.principal)
+        return caller, await self._runtime.store.read(task_id_of(request), caller.principal)
 
 
 async def _stream(

@@ -127,7 +127,7 @@ class FastPath:
         """Serve a request about a task. What fails here has changed nothing, or nothing that once more would change."""
         store, task_id, who = self._runtime.store, asked.params["taskId"], owner()
         if asked.method == "tasks/get":
-            return self._result({**detailed_task(await store.look(task_id, who)), "resultType": "complete"})
+            return self._result({**detailed_task(await store.read(task_id, who)), "resultType": "complete"})
         if asked.method == "tasks/update":
             await take_answers(store, task_id, who, asked.params["inputResponses"])
         else:

@@ -148,12 +148,12 @@ class CallsWithoutTasks:
             return None
         with wire_errors():
             task_id, who = state.removeprefix(_STATE), owner(ctx)
-            view = await self._runtime.store.look(task_id, who)
+            view = await self._runtime.store.read(task_id, who)
             given = params.model_dump(by_alias=True, mode="json", exclude_none=True).get("inputResponses", {})
             answers = fitting_answers(view.questions, given)
             if answers:
                 await self._runtime.store.answer(task_id, who, answers)
-                view = await self._runtime.store.look(task_id, who)
+                view = await self._runtime.store.read(task_id, who)
             return view
 
     async def _found_again(
@@ -163,7 +163,7 @@ class CallsWithoutTasks:
         if not _may_return(ctx):
             return None
         with wire_errors():
-            task_id = await self._runtime.store.left.take(owner(ctx), _digest(params))
+            task_id = await self._runtime.store.abandoned_calls.take(owner(ctx), _digest(params))
             view = None if task_id is None else await self._runtime.store.find(task_id, owner(ctx))
         if view is not None:
             log.info("task.found_again", task_id=view.record.id, tool=view.record.tool)

@@ -106,7 +106,7 @@ class FollowUps:
     async def _find(self, task_id: str, ctx: AnyContext) -> TaskView:
         with wire_errors():
             try:
-                return await self._runtime.store.look(task_id, owner(ctx.request_context))
+                return await self._runtime.store.read(task_id, owner(ctx.request_context))
             except TaskNotFound:
                 text = f"There is no task {task_id!r}: the id is wrong, or the task ended long ago and was forgotten."
                 raise ToolError(text) from None

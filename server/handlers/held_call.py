@@ -159,4 +159,4 @@ class HeldCall:
         await until_available(lambda: self._store.cancel(self._task_id, self._principal, reason="refused"))
 
     async def _look(self) -> TaskView:
-        return await until_available(lambda: self._store.look(self._task_id, self._principal))
+        return await until_available(lambda: self._store.read(self._task_id, self._principal))

@@ -47,7 +47,7 @@ async def read_own(store: TaskStore, uri: str, who: str, base: str | None) -> It
         task_id, _, what = uri.removeprefix(OUTPUT_URI).partition("/")
         if what != "output":
             raise MCPError(INVALID_PARAMS, f"Unknown resource: {uri}", {"uri": uri})
-        await store.look(task_id, who)
+        await store.read(task_id, who)
         return [_output(await store.output.read(task_id, count=100_000))]
 
 

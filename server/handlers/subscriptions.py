@@ -69,7 +69,7 @@ class TaskListenHandler:
 
 async def _readable(store: TaskStore, task_id: str, principal: str) -> bool:
     try:
-        await store.look(task_id, principal)
+        await store.read(task_id, principal)
     except TaskNotFound:
         return False
     return True
@@ -133,12 +133,12 @@ class _TaskStream:
             if waiting:
                 await anyio.sleep(0.5)  # the store does not answer: these tasks still have something to say
                 continue
-            waiting = dict.fromkeys(await subscription.news())
+            waiting = dict.fromkeys(await subscription.updates())
 
     async def _push(self, task_id: str) -> bool:
         """Send the task as `tasks/get` would show it now, if it has changed; False when the store did not answer."""
         try:
-            view = await self._store.look(task_id, self._owner)
+            view = await self._store.read(task_id, self._owner)
         except TaskNotFound:
             return True
         except StoreUnavailable:

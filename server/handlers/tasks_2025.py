@@ -111,13 +111,13 @@ class Tasks2025:
     async def _get(self, ctx: Request) -> HandlerResult:
         params = _TaskId.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
-            return task_of(await self._runtime.store.look(params.task_id, owner(ctx)))
+            return task_of(await self._runtime.store.read(params.task_id, owner(ctx)))
 
     async def _result(self, ctx: Request) -> HandlerResult:
         """Waits for the end, putting the task's questions meanwhile ("Input Required Status")."""
         params = _TaskId.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
-            view = await self._runtime.store.look(params.task_id, owner(ctx))
+            view = await self._runtime.store.read(params.task_id, owner(ctx))
         held = await self._plain.hold(view, ctx, None, kind=CallKind.RESULT)
         if isinstance(held, BaseModel):
             held = held.model_dump(by_alias=True, mode="json", exclude_none=True)
@@ -141,7 +141,7 @@ class Tasks2025:
         params = _TaskId.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             cancelled = await self._runtime.store.cancel(params.task_id, owner(ctx), reason="client")
-            view = await self._runtime.store.look(params.task_id, owner(ctx))
+            view = await self._runtime.store.read(params.task_id, owner(ctx))
         if not cancelled:
             raise MCPError(INVALID_PARAMS, f"The task has already ended: it is {task_of(view)['status']}.")
         return task_of(view)

@@ -76,7 +76,7 @@ class TasksExtension(Extension):
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         _admit(ctx, params)
         with wire_errors():
-            return detailed_task(await self._runtime.store.look(params.task_id, owner(ctx)))
+            return detailed_task(await self._runtime.store.read(params.task_id, owner(ctx)))
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: _UpdateParams) -> HandlerResult:
         # "Task Update Requests": unknown and answered keys are ignored, a part of the answers is welcome.

@@ -95,7 +95,7 @@ class Exchange:
             await asyncio.sleep(every)
             if self.call is not None and self.call.task_id is None and self.can_resume:
                 with suppress(StoreUnavailable):
-                    await self._store.streams.say(self.call.id, self._said, None)
+                    await self._store.open_calls.append_message(self.call.id, self._said, None)
 
     def tell(self, message: dict[str, Any], event_id: str | None) -> None:
         """Send a message of a task's stream."""
@@ -113,11 +113,11 @@ class Exchange:
         self.call = call or OpenCall(new_call_id(), self.session.id, request_id)
         if not self.can_resume and call is None:
             return
-        await self._store.streams.begin(self.call)
+        await self._store.open_calls.begin(self.call)
         if call is None:
             # An empty message: the outbox is there from the beginning.
             self._said = 1
-            await self._store.streams.say(self.call.id, self._said, {})
+            await self._store.open_calls.append_message(self.call.id, self._said, {})
         if self.can_resume:
             self.outlet.write(sse.priming(f"{self.call.id}.{self._said}", RETRY_MS))
 
@@ -137,7 +137,7 @@ class Exchange:
             self.outlet.close()
         else:
             self.outlet.answer(response, f"{self.call.id}.end")
-        await self._store.streams.end(self.call)
+        await self._store.open_calls.end(self.call)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         """Send a notification on the response's stream."""
@@ -164,7 +164,7 @@ class Exchange:
             raise NoBackChannelError(method)
         request_id = secrets.token_urlsafe(16)
         waiting = _Waiting()
-        async with self._store.sessions.hearing_signals(self.session.id, waiting.hear):
+        async with self._store.sessions.subscribe_signals(self.session.id, waiting.hear):
             message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
             await self._store.sessions.expect_reply(self.session.id, request_id)
             await self._say(message if params is None else {**message, "params": dict(params)})
@@ -196,7 +196,7 @@ class Exchange:
                 self.outlet.write(sse.event(message))
                 return
             self._said += 1
-            await self._store.streams.say(self.call.id, self._said, message)
+            await self._store.open_calls.append_message(self.call.id, self._said, message)
             self.outlet.write(sse.event(message, f"{self.call.id}.{self._said}"))
 
 

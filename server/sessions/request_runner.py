@@ -126,7 +126,7 @@ class RequestRunner:
 
     async def _cancel(self, session: Session, request_id: str | int) -> None:
         store = self._runtime.store
-        call = await store.streams.of_request(session.id, request_id)
+        call = await store.open_calls.find_by_request(session.id, request_id)
         if call is not None and call.task_id is not None and call.kind is CallKind.CALL:
             with suppress(TaskNotFound):
                 await store.cancel(call.task_id, session.principal, reason="client")
@@ -144,7 +144,7 @@ class RequestRunner:
                 exchange.cancel_requested.set()
                 serving.cancel()
 
-        async with self._runtime.store.sessions.hearing_signals(exchange.session.id, hear):
+        async with self._runtime.store.sessions.subscribe_signals(exchange.session.id, hear):
             await exchange.keep(_KEEP_EVERY)
 
 

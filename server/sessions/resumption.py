@@ -36,7 +36,7 @@ async def resumed(store: TaskStore, session: Session, cursor: str) -> AsyncGener
         NothingLeft: the client has been told everything.
     """
     found = _CURSOR.fullmatch(cursor)
-    call = await store.streams.find(session.id, found[1]) if found else None
+    call = await store.open_calls.find(session.id, found[1]) if found else None
     if found is None or call is None:
         return None
     if found[2] == "end" or (call.task_id is None and await _is_answered(store, call, int(found[2]))):
@@ -46,13 +46,13 @@ async def resumed(store: TaskStore, session: Session, cursor: str) -> AsyncGener
 
 async def _is_answered(store: TaskStore, call: OpenCall, number: int) -> bool:
     """Whether message `number` of an outbox is the response."""
-    messages = await store.streams.said(call.id, max(0, number - 1)) or []
+    messages = await store.open_calls.read_messages(call.id, max(0, number - 1)) or []
     return any(message and "method" not in message for at, message in messages if at == number)
 
 
 async def _rest(store: TaskStore, session: Session, call: OpenCall, after: int) -> AsyncGenerator[bytes, None]:
     yield sse.priming(f"{call.id}.{after}", RETRY_MS)
-    await store.streams.touch(call)
+    await store.open_calls.touch(call)
     messages = (
         outbox_messages(store, call, after) if call.task_id is None else task_messages(store, session, call, after)
     )
@@ -60,7 +60,7 @@ async def _rest(store: TaskStore, session: Session, call: OpenCall, after: int) 
         async for said in batch:
             yield sse.event(said.message, said.event_id)
             if said.is_last:
-                await store.streams.end(call)
+                await store.open_calls.end(call)
 
 
 async def _until_lull(messages: AsyncGenerator[StreamMessage, None]) -> AsyncGenerator[StreamMessage, None]:

@@ -46,8 +46,8 @@ class SessionStream:
         """Frames until the session ends, another stream takes the place of this one, or its reader is too slow."""
         keeping = asyncio.create_task(self._keep())
         try:
-            await self._store.sessions.hold_stream(self._session.id, self._me)
-            async with self._store.sessions.hearing_pushes(self._session.id, self._hear):
+            await self._store.sessions.take_over_stream(self._session.id, self._me)
+            async with self._store.sessions.subscribe_pushes(self._session.id, self._hear):
                 yield sse.PING  # the client sees at once that it is connected
                 while (frame := await self._frames.get()) is not None:
                     yield frame
@@ -73,7 +73,7 @@ class SessionStream:
     async def _look(self) -> None:
         """What was said before it could be heard: whether the stream is a younger one's, and which tasks are new."""
         try:
-            holder, tasks = await self._store.sessions.look_at_stream(self._session.id)
+            holder, tasks = await self._store.sessions.read_stream(self._session.id)
         except StoreUnavailable:
             self._put(None)
             return
@@ -96,7 +96,7 @@ class SessionStream:
     async def _tell(self, task_id: str, token: str | int | None, *, is_new: bool) -> None:
         """Tell everything of a new task; of an older one how it is now, and what comes."""
         try:
-            view = await self._store.look(task_id, self._session.principal)
+            view = await self._store.read(task_id, self._session.principal)
             after = 0 if is_new else max(0, view.record.seq - 1)
             async with aclosing(notices(self._store, self._session.principal, task_id, token, after=after)) as messages:
                 async for message in messages:
@@ -119,11 +119,11 @@ class SessionStream:
         """Put the task's questions here, where the client does not come for its result: some do nothing but poll."""
         await asyncio.sleep(patience)
         try:
-            view = await self._store.look(task_id, self._session.principal)
-            if await self._store.streams.is_awaited(self._session.id, task_id):
+            view = await self._store.read(task_id, self._session.principal)
+            if await self._store.open_calls.is_awaited(self._session.id, task_id):
                 return
             call = OpenCall(new_call_id(), self._session.id, "", task_id, kind=CallKind.RESULT)
-            await self._store.streams.keep(call)
+            await self._store.open_calls.keep(call)
         except (TaskNotFound, StoreUnavailable):
             return  # whoever opens the next stream is told again
         for key, question in view.questions.items():

@@ -129,14 +129,14 @@ class _TaskStream:
                     continue  # somebody else may answer
                 return [self._last(handed_off(view, self._session.version))], True
             # Shown at an earlier event already: the client has it, or gets it there.
-            if await self._store.streams.shown_at(self._call.id, key, event.seq) != event.seq:
+            if await self._store.open_calls.first_shown_at(self._call.id, key, event.seq) != event.seq:
                 continue
             message = request_of(self._call, key, question)
             asked.append(StreamMessage(message, f"{self._call.id}.{event.seq}"))
         return asked, False
 
     async def _look(self) -> TaskView:
-        return await self._store.look(self._task_id, self._session.principal)
+        return await self._store.read(self._task_id, self._session.principal)
 
     def _last(self, outcome: dict[str, Any]) -> StreamMessage:
         response = {"jsonrpc": "2.0", "id": self._call.request_id, **outcome}
@@ -146,9 +146,9 @@ class _TaskStream:
 async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> AsyncGenerator[StreamMessage, None]:
     """The messages of a call without a task above number `after`, ending with the response."""
     stirred = asyncio.Event()
-    async with store.streams.hearing(call.id, lambda _channel, _message: stirred.set()):
+    async with store.open_calls.subscribe(call.id, lambda _channel, _message: stirred.set()):
         while True:
-            messages = await store.streams.said(call.id, after)
+            messages = await store.open_calls.read_messages(call.id, after)
             if messages is None:
                 error = {"code": INTERNAL_ERROR, "message": _LOST}
                 yield StreamMessage(

@@ -51,12 +51,12 @@ async def take_reply(store: TaskStore, session: Session, request_id: str, reply:
         BadArguments: the answer does not fit; the question is still open.
     """
     call_id, colon, key = request_id.partition(":")
-    call = await store.streams.find(session.id, call_id) if colon else None
+    call = await store.open_calls.find(session.id, call_id) if colon else None
     if call is None or call.task_id is None:
         await store.sessions.put_reply(session.id, request_id, reply)
         return
     try:
-        view = await store.look(call.task_id, session.principal)
+        view = await store.read(call.task_id, session.principal)
         question = view.questions.get(key)
         if question is None:
             return  # answered before, or by somebody else

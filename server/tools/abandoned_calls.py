@@ -33,7 +33,9 @@ class AbandonedCalls:
     async def leave(self, task_id: str, principal: str, digest: str, *, drops: bool) -> None:
         """The client of a held call has gone: for the grace the same call finds its task; then `drops` cancels it."""
         with suppress(StoreUnavailable):
-            await self._store.left.leave(principal, digest, task_id, for_ms=int(self._grace * 1000) + _SPARE_MS)
+            await self._store.abandoned_calls.add(
+                principal, digest, task_id, for_ms=int(self._grace * 1000) + _SPARE_MS
+            )
             if drops:
                 dropping = asyncio.create_task(self._drop_later(task_id, principal, digest), name="taskmill.dropping")
                 self._dropping.add(dropping)
@@ -42,5 +44,5 @@ class AbandonedCalls:
     async def _drop_later(self, task_id: str, principal: str, digest: str) -> None:
         await asyncio.sleep(self._grace)
         with suppress(StoreUnavailable):
-            if await self._store.left.take(principal, digest) == task_id:
+            if await self._store.abandoned_calls.take(principal, digest) == task_id:
                 await self.drop(task_id, principal, "client_gone")

@@ -35,7 +35,7 @@ async def take_answers(store: TaskStore, task_id: str, who: str, given: Mapping[
         BadArguments: an answer does not fit its question; none is taken.
         TaskNotFound: unknown, expired, or not the task of `who`.
     """
-    view = await store.look(task_id, who)
+    view = await store.read(task_id, who)
     if answers := fitting_answers(view.questions, given):
         await store.answer(task_id, who, answers)
 

@@ -1,6 +1,6 @@
 """The store as workers use it: claim, renew, progress, ask, release, park, finish - batched where a worker can batch.
 
-A *turn* is one round trip: everything a worker has to say, and its claim of new work behind it.
+A *batch* is one round trip: all calls of a worker, and its claim of new work behind them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,16 +75,16 @@ class ClaimStore:
         self._sealer = Sealer(settings.seal_keys)
         self._round = 0
 
-    def claim_call(self, queue: str, room: int, *, turn: str = "", track: int = 0, ids: Sequence[str] = ()) -> Call:
+    def claim_call(self, queue: str, room: int, *, batch_id: str = "", track: int = 0, ids: Sequence[str] = ()) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
-        Saying the call again with the same `turn` gives what the first one took, as long as no later one was said on
-        its `track`; without one it takes more.
+        The same call again with the same `batch_id` gives what the first one took, as long as no later one was sent on
+        its `track`; without a `batch_id` it takes more.
         """
         keys = [self.keys.turn(f"{self._worker}:{track}")]
         limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
         nothing_finished = 0
-        return "claim", keys, [self._in_turn(queue), self._worker, *limits, turn, nothing_finished, *ids]
+        return "claim", keys, [self._in_turn(queue), self._worker, *limits, batch_id, nothing_finished, *ids]
 
     def _in_turn(self, queues: str) -> str:
         """The queue names, each call beginning with the next: no queue is always looked at last."""
@@ -130,7 +130,7 @@ class ClaimStore:
         """Let go of a task that only waits for answers; the last answer queues it again."""
         return "park", [], [task_id, fence]
 
-    async def turn(self, said: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
+    async def run_batch(self, said: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
         """Say everything and claim, in one round trip. Safe to repeat when the reply was lost.
 
         Raises:

@@ -107,7 +107,7 @@ class JournalStore:
             fields += [_STATE, state]
         with store_errors():
             reply = await self._scripts.run(
-                self._redis, "keep", [self._keys.journal(task_id)], [task_id, fence, *fields]
+                self._redis, "save_journal", [self._keys.journal(task_id)], [task_id, fence, *fields]
             )
         if reply == b"lost":
             raise FenceLost(task_id=task_id)

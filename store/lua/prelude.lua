@@ -1,5 +1,5 @@
 -- Shared opening of the scripts: the clock, the event writer, the end of a task.
--- The loader puts the engine's table of moves before this text and line.lua, as FROM[move] (states between blanks) and
+-- The loader puts the engine's table of moves before this text and ordering.lua, as FROM[move] (states between blanks) and
 -- TO[move] (state); of both texts it takes the blocks between blank lines that a script needs. It writes keys in the place
 -- of K.name(id) and K.name. Nothing here is a move of its own.
 

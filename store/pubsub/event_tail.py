@@ -98,7 +98,7 @@ class _Tail:
     async def _pump(self) -> None:
         async with self._feed.follow(self._id) as subscription:
             while not (self._over or self._stopped):
-                await subscription.news()
+                await subscription.updates()
                 fresh = await self._fresh(self._last)
                 while fresh and not (self._over or self._stopped):
                     self._take(fresh)

@@ -22,12 +22,12 @@ class Subscription:
         self._news: dict[str, None] = {}
         self._wake = asyncio.Event()
 
-    def tell(self, task_id: str) -> None:
+    def notify(self, task_id: str) -> None:
         """Note news of one task; any number of them count once until they are read."""
         self._news[task_id] = None
         self._wake.set()
 
-    async def news(self) -> list[str]:
+    async def updates(self) -> list[str]:
         """Wait for news; the tasks that have some, each once."""
         await self._wake.wait()
         self._wake.clear()
@@ -58,7 +58,7 @@ class TaskFeed:
         subscription = Subscription()
 
         def hear(channel: str, _message: bytes | None) -> None:
-            subscription.tell(self._keys.task_of(channel))
+            subscription.notify(self._keys.task_of(channel))
 
         async with self._switchboard.listening(map(self._keys.record, task_ids), hear):
             yield subscription

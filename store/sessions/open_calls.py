@@ -19,7 +19,7 @@ from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub, Hear
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["CallKind", "OpenCall", "OpenCallStore"]
+__all__ = ["AbandonedCallStore", "CallKind", "OpenCall", "OpenCallStore"]
 
 _CALL_TTL = 24 * 3600 * 1000
 _RUNNING_TTL = 60_000
@@ -116,7 +116,7 @@ class OpenCallStore:
             since=int(fact["since"]),
         )
 
-    async def of_request(self, session_id: str, request_id: RequestId) -> OpenCall | None:
+    async def find_by_request(self, session_id: str, request_id: RequestId) -> OpenCall | None:
         """The open call of a request, None if it is answered or was never known."""
         with store_errors():
             found = await self._redis.hget(self._keys.calls(session_id), json.dumps(request_id))  # type: ignore[misc]
@@ -131,7 +131,7 @@ class OpenCallStore:
                     pipe.hget(self._keys.call(call_id.decode()), "task_id")
                 return task_id.encode() in await pipe.execute()
 
-    async def shown_at(self, call_id: str, key: str, number: int) -> int:
+    async def first_shown_at(self, call_id: str, key: str, number: int) -> int:
         """The event number at which the stream of a call showed a question: `number`, unless it did before."""
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -154,7 +154,7 @@ class OpenCallStore:
                 pipe.pexpire(self._keys.outbox(call.id), _ENDED_TTL)
                 await pipe.execute()
 
-    async def say(self, call_id: str, number: int, message: Mapping[str, Any] | None) -> None:
+    async def append_message(self, call_id: str, number: int, message: Mapping[str, Any] | None) -> None:
         """Append message `number` (from 1) to the outbox of a call; None = only keep it."""
         key = self._keys.outbox(call_id)
         with store_errors():
@@ -166,7 +166,7 @@ class OpenCallStore:
                 pipe.publish(key, number)
                 await pipe.execute()
 
-    async def said(self, call_id: str, after: int) -> list[tuple[int, dict[str, Any]]] | None:
+    async def read_messages(self, call_id: str, after: int) -> list[tuple[int, dict[str, Any]]] | None:
         """Messages with numbers above `after`; None when the outbox is gone: who filled it died, or long ago ended."""
         key = self._keys.outbox(call_id)
         with store_errors():
@@ -181,6 +181,28 @@ class OpenCallStore:
             for entry_id, field in entries
         ]
 
-    def hearing(self, call_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def subscribe(self, call_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
         """Have `hear` called when the call has said something."""
         return self._switchboard.listening([self._keys.outbox(call_id)], hear)
+
+
+class AbandonedCallStore:
+    """Tasks of held calls whose client went away, by owner and digest of the call.
+
+    For a while the same call by the same owner finds its task again.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def add(self, principal: str, digest: str, task_id: str, *, for_ms: int) -> None:
+        """Note that the client of a call has gone; the latest task of several equal calls counts."""
+        with store_errors():
+            await self._redis.set(self._keys.left(f"{principal}:{digest}"), task_id, px=for_ms)
+
+    async def take(self, principal: str, digest: str) -> str | None:
+        """The abandoned task, for the first who asks; None if there is none."""
+        with store_errors():
+            found = await self._redis.getdel(self._keys.left(f"{principal}:{digest}"))
+        return None if found is None else found.decode()

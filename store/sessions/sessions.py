@@ -82,7 +82,7 @@ class SessionStore:
         """The session, whose idle time begins anew; None if there is none or it is somebody else's."""
         args = [session_id, principal, self._idle_ms, int(time() * 1000) + self._idle_ms]
         with store_errors():
-            found = await self._scripts.run(self._redis, "visit", [self._keys.session(session_id)], args)
+            found = await self._scripts.run(self._redis, "find_session", [self._keys.session(session_id)], args)
         if found is None:
             return None
         version, client = found
@@ -117,7 +117,7 @@ class SessionStore:
         with store_errors():
             await self._redis.hdel(self._keys.followed(session_id), task_id)  # type: ignore[misc]  # both clients' type
 
-    async def hold_stream(self, session_id: str, holder: str) -> None:
+    async def take_over_stream(self, session_id: str, holder: str) -> None:
         """Make `holder` the one who serves the session's own stream; an earlier one hears that it is no more."""
         key = self._keys.session(session_id)
         with store_errors():
@@ -127,7 +127,7 @@ class SessionStore:
                 pipe.publish(self._keys.push(session_id), json.dumps({"holder": holder}))
                 await pipe.execute()
 
-    async def look_at_stream(self, session_id: str) -> tuple[str | None, dict[str, str | int | None]]:
+    async def read_stream(self, session_id: str) -> tuple[str | None, dict[str, str | int | None]]:
         """Who holds the session's own stream; the tasks it is told of, and their progress tokens."""
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -180,11 +180,11 @@ class SessionStore:
         reply: dict[str, Any] = self._sealer.open(sealed, task_id=f"{session_id}:{request_id}", field="reply")
         return reply
 
-    def hearing_signals(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def subscribe_signals(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
         """Have `hear` called for what is signalled to the session."""
         return self._switchboard.listening([self._keys.session(session_id)], hear)
 
-    def hearing_pushes(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def subscribe_pushes(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
         """Have `hear` called for what is pushed to whoever holds the session's own stream."""
         return self._switchboard.listening([self._keys.push(session_id)], hear)
 

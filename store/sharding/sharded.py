@@ -44,14 +44,14 @@ class ShardedStore(TaskStore):
         self._stores = {name: TaskStore(client, settings.at_shard(name)) for name, client in clients.items()}
         self.shards = tuple(self._stores)
         self._elsewhere = OtherShards(clients, self.keys)
-        boards = {name: store.switchboard for name, store in self._stores.items()}
-        self.switchboard = ChannelHubs(boards, self._shard_of_channel)
-        self.feed = TaskFeed(settings, self.keys, self.switchboard)
+        boards = {name: store.hub for name, store in self._stores.items()}
+        self.hub = ChannelHubs(boards, self._shard_of_channel)
+        self.feed = TaskFeed(settings, self.keys, self.hub)
         self.output = _Output(self)
         self.artifacts = _Artifacts(self)
         self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
         home = self._stores[HOME]
-        self.sessions, self.streams, self.left = home.sessions, home.streams, home.left
+        self.sessions, self.open_calls, self.abandoned_calls = home.sessions, home.open_calls, home.abandoned_calls
 
     def new_id(self, queue: str) -> str:
         """A fresh id of a task of this queue, with the mark of its shard."""
@@ -65,10 +65,10 @@ class ShardedStore(TaskStore):
             counted = await self._elsewhere.counts(task.principal, but=shard_in(task.id))
             return await store.create(task, elsewhere=counted)
 
-    async def look(self, task_id: str, principal: str) -> TaskView:
-        """See `TaskStore.look`."""
+    async def read(self, task_id: str, principal: str) -> TaskView:
+        """See `TaskStore.read`."""
         with self.at(task_id) as store:
-            return await store.look(task_id, principal)
+            return await store.read(task_id, principal)
 
     async def repetition(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """See `TaskStore.repetition`; for the same shard."""
@@ -111,10 +111,10 @@ class ShardedStore(TaskStore):
         with self._named(self._settings.shard_of(queue)) as store:
             return await store.due(queue)
 
-    async def census(self, queues: Iterable[str]) -> Stats:
-        """See `TaskStore.census`; the sums of the shards that answer."""
+    async def stats(self, queues: Iterable[str]) -> Stats:
+        """See `TaskStore.stats`; the sums of the shards that answer."""
         known = sorted(set(queues))
-        told, silent = await self._all(lambda store: store.census(known))
+        told, silent = await self._all(lambda store: store.stats(known))
         return stats_of_all(list(told.values()), silent)
 
     async def unreachable(self) -> tuple[str, ...]:
@@ -183,7 +183,7 @@ class _Output(OutputStore):
     """What tasks of every shard put out, for readers."""
 
     def __init__(self, store: ShardedStore) -> None:
-        super().__init__(store._redis, store._settings, store._scripts, store.switchboard)
+        super().__init__(store._redis, store._settings, store._scripts, store.hub)
         self._store = store
 
     async def read(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:

@@ -58,16 +58,16 @@ class OutputStore:
             )
         return packed
 
-    async def add(self, task_id: str, fence: int, packed: Sequence[bytes], *, turn: str = "") -> int:
-        """Add packed chunks in this order; the number of the last. Saying it again with the same `turn` adds nothing.
+    async def add(self, task_id: str, fence: int, packed: Sequence[bytes], *, batch_id: str = "") -> int:
+        """Add packed chunks in this order; the number of the last. A second call with the same `batch_id` adds nothing.
 
         Raises:
             FenceLost: the task is somebody else's now, or has ended.
         """
         limits = (_MOST_CHUNKS, self._settings.max_output)
-        args = [task_id, fence, *limits, turn or secrets.token_hex(8), *packed]
+        args = [task_id, fence, *limits, batch_id or secrets.token_hex(8), *packed]
         with store_errors():
-            reply = await self._scripts.run(self._redis, "emit", [self._keys.output(task_id)], args)
+            reply = await self._scripts.run(self._redis, "append_output", [self._keys.output(task_id)], args)
         if reply == b"lost":
             raise FenceLost(task_id=task_id)
         return int(reply)
@@ -88,7 +88,7 @@ class OutputStore:
         assert self._switchboard is not None, "opened with the store"
         subscription = Subscription()
         channels = [self._keys.output(task_id), self._keys.record(task_id)]
-        async with self._switchboard.listening(channels, lambda _channel, _message: subscription.tell(task_id)):
+        async with self._switchboard.listening(channels, lambda _channel, _message: subscription.notify(task_id)):
             yield subscription
 
 

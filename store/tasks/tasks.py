@@ -24,8 +24,7 @@ from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.scripts import Scripts
-from taskmill.store.sessions.left import AbandonedCallStore
-from taskmill.store.sessions.open_calls import OpenCallStore
+from taskmill.store.sessions.open_calls import AbandonedCallStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import at_shard_of
@@ -59,14 +58,14 @@ class TaskStore:
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
         self._secret = SharedSecret(redis, settings, self.keys)
-        self.switchboard = ChannelHub(settings, self.keys.record(""))
-        self.feed = TaskFeed(settings, self.keys, self.switchboard)
-        self.output = OutputStore(redis, settings, self._scripts, self.switchboard)
+        self.hub = ChannelHub(settings, self.keys.record(""))
+        self.feed = TaskFeed(settings, self.keys, self.hub)
+        self.output = OutputStore(redis, settings, self._scripts, self.hub)
         self.artifacts = ArtifactStore(redis, settings, self._scripts)
-        self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.switchboard)
-        self.streams = OpenCallStore(redis, settings, self.keys, self.switchboard)
+        self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub)
+        self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
         self._outlook = WaitEstimate(self.workers)
-        self.left = AbandonedCallStore(redis, self.keys)
+        self.abandoned_calls = AbandonedCallStore(redis, self.keys)
         self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
 
     def new_id(self, queue: str) -> str:
@@ -95,19 +94,19 @@ class TaskStore:
         """
         reply = await self._run("create", [self.keys.record(task.id)], creation(task, self._settings, elsewhere))
         if reply[0] == b"exists":
-            return await self.look(reply[1].decode(), task.principal)
+            return await self.read(reply[1].decode(), task.principal)
         if reply[0] != b"created":
             raise refusal(reply, self._settings)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
 
-    async def look(self, task_id: str, principal: str) -> TaskView:
+    async def read(self, task_id: str, principal: str) -> TaskView:
         """One consistent reading, in one round trip.
 
         Raises:
             TaskNotFound: unknown, expired, or somebody else's: one answer for all three.
         """
         keys = [self.keys.record(task_id), self.keys.result(task_id), self.keys.inputs(task_id)]
-        reply = await self._run("look", keys, [task_id, principal])
+        reply = await self._run("read", keys, [task_id, principal])
         if reply is None:
             raise TaskNotFound(task_id=task_id)
         record, outcome, questions, ahead = reply
@@ -115,9 +114,9 @@ class TaskStore:
         return await self._outlook.on(view)
 
     async def find(self, task_id: str, principal: str) -> TaskView | None:
-        """`look`, with None for a task that is not there."""
+        """`read`, with None for a task that is not there."""
         try:
-            return await self.look(task_id, principal)
+            return await self.read(task_id, principal)
         except TaskNotFound:
             return None
 
@@ -169,7 +168,7 @@ class TaskStore:
 
     async def repetition(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """The task that `rerun` creates; raises like it, but for quotas."""
-        record = (await self.look(task_id, principal)).record
+        record = (await self.read(task_id, principal)).record
         with store_errors():
             stored = await self._redis.get(self.keys.args(task_id))
             lister: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
@@ -218,9 +217,9 @@ class TaskStore:
         with store_errors():
             return int(await self._redis.zcount(self.keys.queue(queue), "-inf", await self.now_ms()))
 
-    async def census(self, queues: Iterable[str]) -> Stats:
+    async def stats(self, queues: Iterable[str]) -> Stats:
         """Counts of all tasks, in one round trip; `queues`: the names of those to look into."""
-        return stats_of(await self._run("census", [], [_COUNTED, *sorted(set(queues))]))
+        return stats_of(await self._run("stats", [], [_COUNTED, *sorted(set(queues))]))
 
     async def unreachable(self) -> tuple[str, ...]:
         """Names of shards that do not answer; without shards none, see `ping`."""

@@ -415,6 +415,6 @@ async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: p
     async def broken(self: TaskStore, task_id: str, principal: str) -> Any:
         raise fast_paths.TaskmillError("no store")
 
-    monkeypatch.setattr(TaskStore, "look", broken)
+    monkeypatch.setattr(TaskStore, "read", broken)
     answer = await pair.same(nothing, task_id)
     assert answer.json()["error"]["code"] == -32603

@@ -72,7 +72,7 @@ async def test_a_redis_that_accepts_and_never_answers_is_an_error_not_a_hang() -
 
 async def is_running(store: TaskStore) -> bool:
     ids = await store._redis.zrange(store.keys.live, 0, -1)
-    return any([(await store.look(task_id.decode(), OPERATOR)).record.status == "running" for task_id in ids])
+    return any([(await store.read(task_id.decode(), OPERATOR)).record.status == "running" for task_id in ids])
 
 
 @asynccontextmanager

@@ -408,7 +408,7 @@ class Machine(RuleBasedStateMachine):
         expected = self._expected_claims(worker, room, turn, ids)
         store = getattr(self.stores, worker)
 
-        claims = self.run(self.stores.claim(store, room, turn=turn, ids=ids))
+        claims = self.run(self.stores.claim(store, room, batch_id=turn, ids=ids))
 
         assert [(task.id, task.fence, task.attempt, task.crashes, task.failures) for task in claims.tasks] == expected
         waiting = [model for model in self.model.values() if model.in_queue]
@@ -521,7 +521,7 @@ class Machine(RuleBasedStateMachine):
             task, fence, delay=timedelta(seconds=delay), failures=failures, reason="why"
         )
 
-        assert self.run(self.stores.say(call)) == [b"released" if holds else b"lost"]
+        assert self.run(self.stores.run(call)) == [b"released" if holds else b"lost"]
 
     def _do_park(self, task: str, fence: int) -> None:
         model = self.model[task]
@@ -536,12 +536,12 @@ class Machine(RuleBasedStateMachine):
             else:
                 model.status, model.reason, model.delayed = Status.PENDING, "answered", False
 
-        assert self.run(self.stores.say(self.stores.ann.park_call(task, fence))) == [expected]
+        assert self.run(self.stores.run(self.stores.ann.park_call(task, fence))) == [expected]
 
     def _do_finish(self, task: str, fence: int, outcome: Outcome) -> None:
         expected = self._finish_reply(task, fence, outcome)
 
-        assert self.run(self.stores.say(self.stores.ann.finish_call(task, fence, outcome))) == [expected]
+        assert self.run(self.stores.run(self.stores.ann.finish_call(task, fence, outcome))) == [expected]
 
     def _finish_reply(self, task: str, fence: int, outcome: Outcome) -> bytes:
         model = self.model[task]

@@ -48,7 +48,7 @@ async def test_a_task_in_any_open_state_is_cancelled_at_once_and_stays_so(
 
     assert await stores.store.cancel(task_id, OWNER, reason="user pressed stop") is True
 
-    after = await stores.look(task_id)
+    after = await stores.read(task_id)
     now, fence = after.record.updated_ms, before.fence + 1
     cancelled = replace(
         before,
@@ -66,7 +66,7 @@ async def test_a_task_in_any_open_state_is_cancelled_at_once_and_stays_so(
     ]
     assert (await stores.claim(room=9)).tasks == []
     assert await stores.store.cancel(task_id, OWNER) is False
-    assert await stores.look(task_id) == after
+    assert await stores.read(task_id) == after
 
 
 async def test_a_cancel_leaves_only_record_history_and_what_a_rerun_needs(stores: StoreFixture) -> None:

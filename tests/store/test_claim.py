@@ -26,7 +26,7 @@ async def test_a_claimed_task_is_running_under_a_fence_and_a_lease(stores: Store
     claimed = Claimed(task_id, 1, 1, 0, 0, "count", OWNER, b'{"n":7}')
     assert claims == Claims([claimed], claims.wait_ms)
     now = (await stores.record(task_id)).updated_ms
-    assert await stores.look(task_id) == TaskView(
+    assert await stores.read(task_id) == TaskView(
         replace(
             created.record,
             status=Status.RUNNING,
@@ -134,36 +134,36 @@ async def test_a_repeated_turn_is_given_what_it_took_the_first_time(stores: Stor
     """Its reply was lost; otherwise those tasks would wait for their lease and count as crashed."""
     await stores.create()
     await stores.create()
-    first = await stores.claim(room=1, turn="1")
+    first = await stores.claim(room=1, batch_id="1")
 
     async with stores.nothing_changes():
-        assert await stores.claim(room=1, turn="1") == first
+        assert await stores.claim(room=1, batch_id="1") == first
 
-    assert (await stores.claim(room=1, turn="2")).tasks != first.tasks
+    assert (await stores.claim(room=1, batch_id="2")).tasks != first.tasks
 
 
 async def test_a_repeated_turn_leaves_out_what_the_worker_lost_meanwhile(stores: StoreFixture) -> None:
     kept, cancelled, moved = [await stores.create() for _ in range(3)]
-    assert len((await stores.claim(room=3, turn="1")).tasks) == 3
+    assert len((await stores.claim(room=3, batch_id="1")).tasks) == 3
     await stores.store.cancel(cancelled, OWNER)
     await stores.lapse(moved)
     await stores.take(moved, stores.bob)
 
-    assert [task.id for task in (await stores.claim(room=3, turn="1")).tasks] == [kept]
+    assert [task.id for task in (await stores.claim(room=3, batch_id="1")).tasks] == [kept]
 
 
 async def test_a_turn_of_one_worker_is_not_anothers(stores: StoreFixture) -> None:
     await stores.create()
-    await stores.claim(turn="1")
+    await stores.claim(batch_id="1")
 
-    assert (await stores.claim(stores.bob, turn="1")).tasks == []
+    assert (await stores.claim(stores.bob, batch_id="1")).tasks == []
 
 
 async def test_a_repeated_turn_that_took_nothing_may_take_something_now(stores: StoreFixture) -> None:
-    assert (await stores.claim(turn="1")).tasks == []
+    assert (await stores.claim(batch_id="1")).tasks == []
     task_id = await stores.create()
 
-    assert [task.id for task in (await stores.claim(turn="1")).tasks] == [task_id]
+    assert [task.id for task in (await stores.claim(batch_id="1")).tasks] == [task_id]
 
 
 async def test_a_lapsed_lease_is_claimed_again_and_counts_a_crash(stores: StoreFixture) -> None:
@@ -213,7 +213,7 @@ async def test_a_task_that_loses_more_workers_than_allowed_is_failed_and_not_cla
     claims = await strict.claim(strict.bob)
 
     assert claims == Claims([], None)
-    after = await strict.look(claimed.id)
+    after = await strict.read(claimed.id)
     now = after.record.updated_ms
     crashes = limit + 1
     assert after == TaskView(
@@ -287,7 +287,7 @@ async def test_a_claimed_task_is_still_somebody_elses_business(stores: StoreFixt
     claimed = await stores.start()
 
     with pytest.raises(TaskNotFound):
-        await stores.store.look(claimed.id, "somebody")
+        await stores.store.read(claimed.id, "somebody")
 
 
 async def test_a_worker_of_several_queues_is_given_tasks_of_each_in_turn(stores: StoreFixture) -> None:
@@ -297,7 +297,7 @@ async def test_a_worker_of_several_queues_is_given_tasks_of_each_in_turn(stores:
 
     taken = []
     for _ in range(4):
-        _, claims = await stores.ann.turn([], stores.ann.claim_call("fast,slow", 1))
+        _, claims = await stores.ann.run_batch([], stores.ann.claim_call("fast,slow", 1))
         assert claims is not None
         taken += [task.id for task in claims.tasks]
 
@@ -308,7 +308,7 @@ async def test_a_queue_without_tasks_leaves_its_room_to_the_others(stores: Store
     slow = [await stores.create(queue="slow") for _ in range(3)]
 
     for _ in range(2):
-        _, claims = await stores.ann.turn([], stores.ann.claim_call("fast,slow,slower", 2))
+        _, claims = await stores.ann.run_batch([], stores.ann.claim_call("fast,slow,slower", 2))
         assert claims is not None
         slow = [task for task in slow if task not in {task.id for task in claims.tasks}]
 
@@ -317,11 +317,11 @@ async def test_a_queue_without_tasks_leaves_its_room_to_the_others(stores: Store
 
 async def test_a_worker_of_several_queues_is_told_of_the_first_that_has_something(stores: StoreFixture) -> None:
     call = stores.ann.claim_call("fast,slow", 0)
-    assert (await stores.ann.turn([], call))[1] == Claims([], None)
+    assert (await stores.ann.run_batch([], call))[1] == Claims([], None)
 
     await stores.create(queue="slow")
 
-    _, claims = await stores.ann.turn([], stores.ann.claim_call("fast,slow", 0))
+    _, claims = await stores.ann.run_batch([], stores.ann.claim_call("fast,slow", 0))
     assert claims is not None
     assert claims.wait_ms == 0
     assert await stores.redis.llen(stores.keys.wake("slow")) == 2  # type: ignore[misc]  # another worker should look

@@ -97,7 +97,7 @@ async def test_without_redis_every_call_is_store_unavailable_at_once(stores: Sto
     nowhere = StoreSettings(redis_url=url.format(port=port))
     async with connect(nowhere) as client:
         lost = StoreFixture(client, nowhere)
-        calls = [lost.create, lost.claim, lambda: lost.look("t"), lambda: lost.store.history("t"), lost.store.ping]
+        calls = [lost.create, lost.claim, lambda: lost.read("t"), lambda: lost.store.history("t"), lost.store.ping]
         calls += [lambda: lost.store.cancel("t", OWNER), lambda: lost.store.answer("t", OWNER, {"k": 1})]
         calls += [lambda: lost.ann.is_open("t"), lambda: lost.ann.answers("t", ["k"]), lost.store.workers]
         with fail_after(5):
@@ -113,7 +113,7 @@ async def test_a_redis_that_never_answers_is_unavailable_within_the_command_time
             store = TaskStore(client, settings)
             before = monotonic()
             with pytest.raises(StoreUnavailable):
-                await store.look("t", OWNER)
+                await store.read("t", OWNER)
         assert monotonic() - before < 2
 
 
@@ -123,7 +123,7 @@ async def test_many_callers_of_a_silent_redis_do_not_wait_for_one_another() -> N
         async with connect(settings) as client:
             store = TaskStore(client, settings)
             before = monotonic()
-            said = await asyncio.gather(*(store.look("t", OWNER) for _ in range(20)), return_exceptions=True)
+            said = await asyncio.gather(*(store.read("t", OWNER) for _ in range(20)), return_exceptions=True)
         assert [type(error) for error in said] == [StoreUnavailable] * 20
         assert monotonic() - before < 2
 
@@ -145,7 +145,7 @@ async def test_a_burst_of_callers_shares_one_connection(stores: StoreFixture) ->
     async with connect(stores.settings) as client:
         store = TaskStore(client, stores.settings)
         await stores.redis.client_pause(100)
-        views = await asyncio.gather(*(store.look(task_id, OWNER) for _ in range(300)))
+        views = await asyncio.gather(*(store.read(task_id, OWNER) for _ in range(300)))
         clients = await stores.redis.client_list()
 
     assert len(views) == 300
@@ -162,12 +162,12 @@ async def test_a_store_works_again_once_its_redis_is_back() -> None:
 
             server.kill()
             with pytest.raises(StoreUnavailable):
-                await store.look(task.id, OWNER)
+                await store.read(task.id, OWNER)
             server.start()
 
-            assert await store.look(task.id, OWNER) == created
+            assert await store.read(task.id, OWNER) == created
             with pytest.raises(TaskNotFound):
-                await store.look("never-seen", OWNER)
+                await store.read("never-seen", OWNER)
 
 
 async def test_a_wrong_password_is_told_at_once_and_not_shown(guarded: Callable[[str], str]) -> None:

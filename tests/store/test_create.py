@@ -37,7 +37,7 @@ async def test_a_created_task_is_pending_and_reads_as_it_was_returned(stores: St
         ),
         ahead=0,
     )
-    assert await stores.store.look(task.id, OWNER) == created
+    assert await stores.store.read(task.id, OWNER) == created
 
 
 async def test_a_created_task_can_be_read_by_any_other_replica(stores: StoreFixture) -> None:
@@ -45,7 +45,7 @@ async def test_a_created_task_can_be_read_by_any_other_replica(stores: StoreFixt
     created = await stores.store.create(stores.task())
 
     async with connect(stores.settings) as other:
-        assert await TaskStore(other, stores.settings).look(created.record.id, OWNER) == created
+        assert await TaskStore(other, stores.settings).read(created.record.id, OWNER) == created
 
 
 async def test_creation_is_the_first_event_and_says_what_the_task_is(stores: StoreFixture) -> None:
@@ -125,7 +125,7 @@ async def test_a_repeated_creation_finds_the_task_as_it_is_by_now(stores: StoreF
 
     await stores.finish(claimed)
 
-    assert await stores.store.create(task) == await stores.look(task.id)
+    assert await stores.store.create(task) == await stores.read(task.id)
 
 
 async def test_an_idempotency_key_is_answered_with_the_first_task_of_the_same_owner(stores: StoreFixture) -> None:
@@ -143,7 +143,7 @@ async def test_an_idempotency_key_still_names_the_task_after_its_end(stores: Sto
     claimed = await stores.start(idempotency="order 7")
     await stores.finish(claimed)
 
-    assert await stores.store.create(stores.task(idempotency="order 7")) == await stores.look(claimed.id)
+    assert await stores.store.create(stores.task(idempotency="order 7")) == await stores.read(claimed.id)
 
 
 @pytest.mark.parametrize("ending", ["failed", "cancelled", "tool_error", "poisoned"])

@@ -24,7 +24,7 @@ async def test_a_deadline_counts_from_the_creation_and_is_in_the_record(stores: 
 
     assert view.record.deadline_ms == view.record.created_ms + 3_600_000
     assert view.record.retries == 3
-    assert await stores.look(view.record.id) == view
+    assert await stores.read(view.record.id) == view
 
 
 async def test_a_claim_says_how_much_time_is_left(stores: StoreFixture) -> None:
@@ -37,9 +37,9 @@ async def test_a_claim_says_how_much_time_is_left(stores: StoreFixture) -> None:
 
 async def test_the_same_turn_again_says_it_too(stores: StoreFixture) -> None:
     await stores.create(deadline=LONG)
-    await stores.claim(turn="1")
+    await stores.claim(batch_id="1")
 
-    (again,) = (await stores.claim(turn="1")).tasks
+    (again,) = (await stores.claim(batch_id="1")).tasks
 
     assert again.time_left is not None
 
@@ -50,7 +50,7 @@ async def test_a_task_that_nobody_ran_in_time_fails_instead_of_being_claimed(sto
 
     assert (await stores.claim()).tasks == []
 
-    view = await stores.look(task_id)
+    view = await stores.read(task_id)
     assert (view.record.status, view.record.reason, view.record.attempt) == (Status.FAILED, "deadline", 0)
     assert view.outcome == Failed(Fault.DEADLINE, "The task had not ended at its deadline.")
     assert await stores.moves(task_id) == ["create", "overdue"]
@@ -59,7 +59,7 @@ async def test_a_task_that_nobody_ran_in_time_fails_instead_of_being_claimed(sto
 async def test_a_parked_task_fails_at_its_deadline_though_nobody_answers(stores: StoreFixture) -> None:
     claimed = await stores.start(deadline=SOON)
     await stores.ann.ask(claimed.id, 1, [question(1)])
-    assert await stores.say(stores.ann.park_call(claimed.id, 1)) == [b"parked"]
+    assert await stores.run(stores.ann.park_call(claimed.id, 1)) == [b"parked"]
     await overdue(stores, claimed.id)
 
     assert (await stores.claim(stores.bob)).tasks == []
@@ -71,7 +71,7 @@ async def test_a_parked_task_fails_at_its_deadline_though_nobody_answers(stores:
 async def test_a_parked_task_is_due_again_at_its_deadline_also_after_a_repair(stores: StoreFixture) -> None:
     claimed = await stores.start(deadline=LONG)
     await stores.ann.ask(claimed.id, 1, [question(1)])
-    await stores.say(stores.ann.park_call(claimed.id, 1))
+    await stores.run(stores.ann.park_call(claimed.id, 1))
     queue = stores.keys.queue("default")
     deadline = (await stores.record(claimed.id)).deadline_ms
     assert await stores.redis.zscore(queue, claimed.id) == deadline
@@ -103,7 +103,7 @@ async def test_what_broke_for_good_is_a_dead_letter_newest_first(stores: StoreFi
     await stores.finish(timed_out, Failed(Fault.TIMEOUT, "too long"))
     await stores.wait_until_ms(await stores.now_ms())  # within one millisecond there is no newer
     blamed = Returned({"content": []}, is_error=True)
-    await stores.say(stores.ann.finish_call(crashed.id, crashed.fence, blamed, reason="crashed"))
+    await stores.run(stores.ann.finish_call(crashed.id, crashed.fence, blamed, reason="crashed"))
     await stores.wait_until_ms(await stores.now_ms())
     await overdue(stores, late)
     await stores.claim()

@@ -106,7 +106,7 @@ async def test_no_move_hands_a_lost_fence_out_again(servers: list[PrivateRedis],
             await after.store.cancel(first.id, "")
         else:
             await after.redis.hset(after.keys.record(first.id), "status", "input_required")
-            await after.say(after.ann.park_call(first.id, first.fence))
+            await after.run(after.ann.park_call(first.id, first.fence))
         assert (await after.record(first.id)).fence > lost.fence
         assert await after.finish(lost) == "lost"
 

@@ -36,7 +36,7 @@ async def test_a_finished_task_shows_its_outcome(
 
     assert await stores.finish(claimed, outcome) == "finished"
 
-    after = await stores.look(claimed.id)
+    after = await stores.read(claimed.id)
     now = after.record.updated_ms
     ended = replace(before, status=status, updated_ms=now, ended_ms=now, seq=3, reason=reason)
     assert after == TaskView(ended, outcome)
@@ -69,7 +69,7 @@ async def test_a_task_past_its_retention_is_not_found(stores: StoreFixture) -> N
             await sleep(0.001)
 
     with pytest.raises(TaskNotFound):
-        await stores.store.look(claimed.id, OWNER)
+        await stores.store.read(claimed.id, OWNER)
     with pytest.raises(TaskNotFound):
         await stores.store.cancel(claimed.id, OWNER)
     with pytest.raises(TaskNotFound):
@@ -81,10 +81,10 @@ async def test_a_repeated_finish_is_answered_already_and_changes_nothing(stores:
     """Its reply was lost."""
     claimed = await stores.start()
     call = stores.ann.finish_call(claimed.id, 1, DONE)
-    assert await stores.say(call) == [b"finished"]
+    assert await stores.run(call) == [b"finished"]
 
     async with stores.nothing_changes():
-        assert await stores.say(call) == [b"already"]
+        assert await stores.run(call) == [b"already"]
 
 
 async def test_another_outcome_under_the_same_fence_is_too_late_and_changes_nothing(stores: StoreFixture) -> None:
@@ -171,10 +171,10 @@ async def test_the_last_progress_goes_with_the_end_and_a_repeated_turn_is_safe(s
         stores.ann.progress_call([(claimed.id, 1, Progress(4.0, 4.0))]),
         stores.ann.finish_call(claimed.id, 1, DONE),
     ]
-    assert await stores.say(*turn) == [[], b"finished"]
+    assert await stores.run(*turn) == [[], b"finished"]
 
     async with stores.nothing_changes():
-        assert await stores.say(*turn) == [[claimed.id.encode()], b"already"]
+        assert await stores.run(*turn) == [[claimed.id.encode()], b"already"]
 
     assert (await stores.record(claimed.id)).progress == Progress(4.0, 4.0)
 
@@ -184,7 +184,7 @@ async def test_many_tasks_end_in_one_turn_each_by_itself(stores: StoreFixture) -
     await stores.store.cancel(tasks[1].id, OWNER)
     ends = [stores.ann.finish_call(task.id, task.fence, DONE) for task in tasks]
 
-    assert await stores.say(*ends) == [b"finished", b"lost", b"finished"]
+    assert await stores.run(*ends) == [b"finished", b"lost", b"finished"]
 
 
 def result_of(size: int) -> Returned:
@@ -197,7 +197,7 @@ async def test_a_result_at_the_limit_is_kept(stores: StoreFixture) -> None:
 
     await stores.finish(claimed, result_of(10_000))
 
-    assert (await stores.look(claimed.id)).outcome == result_of(10_000)
+    assert (await stores.read(claimed.id)).outcome == result_of(10_000)
 
 
 async def test_a_result_over_the_limit_fails_the_task_and_says_so(stores: StoreFixture) -> None:
@@ -205,7 +205,7 @@ async def test_a_result_over_the_limit_fails_the_task_and_says_so(stores: StoreF
 
     assert await stores.finish(claimed, result_of(10_001)) == "finished"
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
     text = "The tool's result is 10,001 bytes; the limit is 10,000. Return less, or a reference to it."
     assert (view.record.status, view.record.reason) == (Status.FAILED, "too_large")
     assert view.outcome == Failed(Fault.TOO_LARGE, text)
@@ -236,7 +236,7 @@ async def test_a_result_that_is_not_json_fails_the_task_and_says_so(stores: Stor
 
     assert await stores.finish(claimed, outcome) == "finished"
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
     assert (view.record.status, view.record.reason) == (Status.FAILED, "not_json")
     assert view.outcome == Failed(Fault.NOT_JSON, "The tool's result cannot be written as JSON.")
 
@@ -248,7 +248,7 @@ async def test_a_stored_outcome_that_is_damaged_reads_as_unreadable(stores: Stor
     for damaged in (b"\xff", b"{", b"[]", b'{"other":1}'):
         await stores.redis.set(stores.keys.result(claimed.id), damaged, keepttl=True)
 
-        outcome = (await stores.look(claimed.id)).outcome
+        outcome = (await stores.read(claimed.id)).outcome
 
         assert isinstance(outcome, Failed)
         assert outcome.fault is Fault.UNREADABLE
@@ -264,14 +264,14 @@ async def test_many_endings_at_once_are_each_answered_and_a_damaged_one_keeps_no
     await stores.finish(tasks[3])
     calls = [stores.ann.finish_call(task.id, task.fence + (at == 5), DONE) for at, task in enumerate(tasks)]
 
-    replies = await stores.say(*calls)
+    replies = await stores.run(*calls)
 
     assert replies == [{3: b"already", 5: b"lost"}.get(at, b"finished") for at in range(70)]
 
     others = [await stores.start() for _ in range(3)]
     await stores.redis.set(stores.keys.record("damaged"), "no hash")
     with pytest.raises(OperatorError):
-        await stores.say(
+        await stores.run(
             *(stores.ann.finish_call(task_id, 1, DONE) for task_id in (others[0].id, "damaged", others[1].id))
         )
     ended = [(await stores.record(task.id)).status for task in others]

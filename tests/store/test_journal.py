@@ -59,11 +59,11 @@ async def test_what_was_kept_is_read_by_the_next_attempt(stores: StoreFixture) -
 async def test_keeping_something_is_no_event(stores: StoreFixture) -> None:
     """I14: what a reader sees of the task has not changed."""
     claimed = await stores.start()
-    before = await stores.look(claimed.id)
+    before = await stores.read(claimed.id)
 
     await keep(stores, claimed)
 
-    assert await stores.look(claimed.id) == before
+    assert await stores.read(claimed.id) == before
 
 
 async def test_a_worker_that_lost_the_task_keeps_nothing(stores: StoreFixture) -> None:
@@ -72,7 +72,7 @@ async def test_a_worker_that_lost_the_task_keeps_nothing(stores: StoreFixture) -
     await stores.take(reclaimed.id, stores.bob)
     await stores.finish(finished)
     await stores.ann.ask(parked.id, 1, [question(1)])
-    await stores.say(stores.ann.park_call(parked.id, 1))
+    await stores.run(stores.ann.park_call(parked.id, 1))
 
     async with stores.nothing_changes():
         for claimed in (reclaimed, finished, parked):

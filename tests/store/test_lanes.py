@@ -31,7 +31,7 @@ async def leave(stores: StoreFixture, task: Claimed, how: str) -> None:
         await stores.release(task, delay=3600)
     elif how == "park":
         await stores.ann.ask(task.id, task.fence, [question(1)])
-        assert await stores.say(stores.ann.park_call(task.id, task.fence)) == [b"parked"]
+        assert await stores.run(stores.ann.park_call(task.id, task.fence)) == [b"parked"]
     else:
         for _ in range(stores.settings.crash_limit + 1):
             await stores.lapse(task.id)
@@ -97,7 +97,7 @@ async def test_a_task_that_comes_back_waits_if_its_place_was_given_on(stores: St
     holder = await stores.start(lane=ONE)
     second = await stores.create(lane=ONE)
     await stores.ann.ask(holder.id, holder.fence, [question(1)])
-    await stores.say(stores.ann.park_call(holder.id, holder.fence))
+    await stores.run(stores.ann.park_call(holder.id, holder.fence))
     (running,) = (await stores.claim(room=10)).tasks
 
     await stores.store.answer(holder.id, OWNER, {"input-1": {}})
@@ -138,15 +138,15 @@ async def test_a_waiting_task_says_how_many_are_before_it(stores: StoreFixture) 
     waiting = [await stores.store.create(stores.task(lane=TWO)) for _ in range(3)]
 
     assert [view.ahead for view in waiting] == [2, 3, 4]
-    assert (await stores.look(waiting[2].record.id)).ahead == 4
+    assert (await stores.read(waiting[2].record.id)).ahead == 4
 
 
 async def test_lanes_of_two_queues_are_one(stores: StoreFixture) -> None:
     holder = await stores.start(lane=ONE)
     elsewhere = await stores.create(lane=ONE, queue="slow")
     call = stores.ann.claim_call("slow", 5)
-    _, before = await stores.ann.turn([], call)
-    _, after = await stores.ann.turn([stores.ann.finish_call(holder.id, holder.fence, DONE)], call)
+    _, before = await stores.ann.run_batch([], call)
+    _, after = await stores.ann.run_batch([stores.ann.finish_call(holder.id, holder.fence, DONE)], call)
 
     assert before is not None
     assert before.tasks == []

@@ -12,7 +12,7 @@ from tests.support.store_fixture import OWNER, StoreFixture, question
 async def test_a_renewal_moves_the_end_of_the_lease_and_nothing_a_reader_sees(stores: StoreFixture) -> None:
     claimed = await stores.start()
     queue, mark = stores.keys.queue("default"), stores.keys.in_progress(claimed.id)
-    before, end = await stores.look(claimed.id), await stores.redis.zscore(queue, claimed.id)
+    before, end = await stores.read(claimed.id), await stores.redis.zscore(queue, claimed.id)
     await stores.redis.pexpire(mark, 5000)
     await stores.wait_until_ms(await stores.now_ms() + 1)
 
@@ -24,7 +24,7 @@ async def test_a_renewal_moves_the_end_of_the_lease_and_nothing_a_reader_sees(st
     assert later > end
     assert await stores.redis.get(mark) == b"1"
     assert await stores.redis.pttl(mark) > 50_000
-    assert await stores.look(claimed.id) == before
+    assert await stores.read(claimed.id) == before
 
 
 async def test_a_renewed_lease_outlives_its_first_end(stores: StoreFixture) -> None:

@@ -72,7 +72,7 @@ async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_
     listed = {view.record.id: view for view in (await stores.store.page(OWNER)).views}
 
     # How long a task will wait takes a reading of the queue, which a page does not make for each.
-    looked = {task_id: replace(await stores.look(task_id), wait_ms=None, is_served=True) for task_id in listed}
+    looked = {task_id: replace(await stores.read(task_id), wait_ms=None, is_served=True) for task_id in listed}
     assert len(listed) == 8
     shown = [*pending, ended[0].id, ended[1].id]
     assert [listed[task_id] for task_id in shown] == [looked[task_id] for task_id in shown]

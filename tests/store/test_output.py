@@ -13,9 +13,9 @@ from tests.support.store_fixture import OWNER, StoreFixture
 CHUNKS: list[Any] = ["one", {"rows": [1, None]}, 7, "", "vier, 四"]
 
 
-async def emit(stores: StoreFixture, task_id: str, fence: int, *chunks: Any, turn: str = "") -> int:
+async def emit(stores: StoreFixture, task_id: str, fence: int, *chunks: Any, batch_id: str = "") -> int:
     packed = [stores.store.output.pack(task_id, chunk) for chunk in chunks]
-    return await stores.store.output.add(task_id, fence, packed, turn=turn)
+    return await stores.store.output.add(task_id, fence, packed, batch_id=batch_id)
 
 
 async def contents(stores: StoreFixture, task_id: str, **asked: int) -> list[Any]:
@@ -68,12 +68,12 @@ async def test_an_emit_after_the_end_is_lost_and_changes_nothing(stores: StoreFi
 async def test_a_repeated_emit_adds_nothing(stores: StoreFixture) -> None:
     """Its reply was lost."""
     claimed = await stores.start()
-    assert await emit(stores, claimed.id, 1, "a", "b", turn="t1") == 2
+    assert await emit(stores, claimed.id, 1, "a", "b", batch_id="t1") == 2
 
     async with stores.nothing_changes():
-        assert await emit(stores, claimed.id, 1, "a", "b", turn="t1") == 2
+        assert await emit(stores, claimed.id, 1, "a", "b", batch_id="t1") == 2
 
-    assert await emit(stores, claimed.id, 1, "c", turn="t2") == 3
+    assert await emit(stores, claimed.id, 1, "c", batch_id="t2") == 3
     assert await contents(stores, claimed.id) == ["a", "b", "c"]
 
 
@@ -140,10 +140,10 @@ async def test_who_follows_hears_of_every_chunk_and_of_the_end(stores: StoreFixt
     claimed = await stores.start()
     with fail_after(5):
         async with stores.store.output.follow(claimed.id) as subscription:
-            await subscription.news()
+            await subscription.updates()
             await emit(stores, claimed.id, 1, "a")
             while not await contents(stores, claimed.id):
-                await subscription.news()
+                await subscription.updates()
             await stores.finish(claimed)
             while not (await stores.record(claimed.id)).is_terminal:
-                await subscription.news()
+                await subscription.updates()

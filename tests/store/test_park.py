@@ -17,7 +17,7 @@ async def parked(stores: StoreFixture, count: int = 1) -> Claimed:
     """A task that was parked with so many open questions."""
     claimed = await stores.start()
     await stores.ann.ask(claimed.id, claimed.fence, [question(n + 1) for n in range(count)])
-    assert await stores.say(stores.ann.park_call(claimed.id, claimed.fence)) == [b"parked"]
+    assert await stores.run(stores.ann.park_call(claimed.id, claimed.fence)) == [b"parked"]
     return claimed
 
 
@@ -26,9 +26,9 @@ async def test_a_parked_task_still_shows_its_questions_and_has_no_worker(stores:
     await stores.ann.ask(claimed.id, 1, [question(1, "sure?")])
     before = await stores.record(claimed.id)
 
-    assert await stores.say(stores.ann.park_call(claimed.id, 1)) == [b"parked"]
+    assert await stores.run(stores.ann.park_call(claimed.id, 1)) == [b"parked"]
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
     now = view.record.updated_ms
     assert view.record == replace(before, worker=None, fence=2, seq=4, updated_ms=now)
     assert is_parked(view.record)
@@ -82,7 +82,7 @@ async def test_the_worker_that_parked_a_task_has_no_word_in_it_any_more(stores: 
         assert await stores.report((claimed.id, claimed.fence, Progress(1))) == [claimed.id]
         assert await stores.finish(claimed, DONE) == "lost"
         assert await stores.release(claimed) == "lost"
-        assert await stores.say(stores.ann.park_call(claimed.id, claimed.fence)) == [b"lost"]
+        assert await stores.run(stores.ann.park_call(claimed.id, claimed.fence)) == [b"lost"]
 
 
 async def test_answers_that_come_before_the_park_put_the_task_back_in_its_queue(stores: StoreFixture) -> None:
@@ -90,7 +90,7 @@ async def test_answers_that_come_before_the_park_put_the_task_back_in_its_queue(
     await stores.ann.ask(claimed.id, 1, [question(1)])
     await stores.store.answer(claimed.id, OWNER, {"input-1": YES})
 
-    assert await stores.say(stores.ann.park_call(claimed.id, 1)) == [b"released"]
+    assert await stores.run(stores.ann.park_call(claimed.id, 1)) == [b"released"]
 
     record = await stores.record(claimed.id)
     assert (record.status, record.reason, record.failures) == (Status.PENDING, "answered", 0)

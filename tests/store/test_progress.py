@@ -108,11 +108,11 @@ async def test_progress_of_a_dead_workers_attempt_is_lost_once_another_has_the_t
 async def test_progress_while_a_question_is_open_leaves_the_question_open(stores: StoreFixture) -> None:
     claimed = await stores.start()
     await stores.ann.ask(claimed.id, 1, [question(1)])
-    before = await stores.look(claimed.id)
+    before = await stores.read(claimed.id)
 
     assert await stores.report((claimed.id, 1, Progress(1.0))) == []
 
-    after = await stores.look(claimed.id)
+    after = await stores.read(claimed.id)
     record = replace(before.record, seq=4, updated_ms=after.record.updated_ms, progress=Progress(1.0))
     assert after == replace(before, record=record)
 

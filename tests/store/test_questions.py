@@ -29,7 +29,7 @@ async def test_a_question_makes_the_task_wait_and_can_be_read(stores: StoreFixtu
 
     assert await stores.ann.ask(claimed.id, 1, [question(1, "sure?")]) == [None]
 
-    after = await stores.look(claimed.id)
+    after = await stores.read(claimed.id)
     now = after.record.updated_ms
     waiting = replace(before, status=Status.INPUT_REQUIRED, updated_ms=now, seq=3, questions=1)
     assert after == TaskView(waiting, questions={"input-1": {"message": "sure?"}})
@@ -40,7 +40,7 @@ async def test_several_questions_are_put_at_once_and_shown_in_the_order_they_wer
     """Also beyond nine, where the order of text is another."""
     claimed = await asked(stores, 12)
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
 
     assert list(view.questions) == [f"input-{number}" for number in range(1, 13)]
     assert view.record.questions == 12
@@ -53,7 +53,7 @@ async def test_the_last_answer_lets_the_task_run_on(stores: StoreFixture) -> Non
 
     assert await stores.store.answer(claimed.id, OWNER, {"input-1": YES}) == 1
 
-    after = await stores.look(claimed.id)
+    after = await stores.read(claimed.id)
     now = after.record.updated_ms
     assert after == TaskView(replace(before, status=Status.RUNNING, updated_ms=now, seq=4, questions=0))
     assert await stores.store.history(claimed.id, after=3) == [Event(4, Move.RESUME, now, {"questions": 0})]
@@ -65,7 +65,7 @@ async def test_partial_answers_are_kept_and_the_rest_stays_open(stores: StoreFix
 
     assert await stores.store.answer(claimed.id, OWNER, {"input-2": YES}) == 1
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
     assert (view.record.status, view.record.questions) == (Status.INPUT_REQUIRED, 2)
     assert list(view.questions) == ["input-1", "input-3"]
     assert await stores.ann.answers(claimed.id, ["input-1", "input-2", "input-3"]) == [None, YES, None]
@@ -122,7 +122,7 @@ async def test_a_second_question_while_one_is_open_is_added_to_it(stores: StoreF
 
     assert await stores.ann.ask(claimed.id, 1, [question(2)]) == [None]
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
     assert (view.record.questions, list(view.questions)) == (2, ["input-1", "input-2"])
 
 
@@ -136,7 +136,7 @@ async def test_an_attempt_after_a_crash_is_given_the_answers_already_recorded(st
     assert await stores.bob.ask(claimed.id, again.fence, [question(1)]) == [YES]
     assert await stores.bob.ask(claimed.id, again.fence, [question(2)]) == [None]
 
-    view = await stores.look(claimed.id)
+    view = await stores.read(claimed.id)
     assert (view.record.status, view.record.questions) == (Status.INPUT_REQUIRED, 1)
     assert list(view.questions) == ["input-2"]
 
@@ -151,7 +151,7 @@ async def test_a_key_is_never_used_again(stores: StoreFixture) -> None:
 
     async with stores.nothing_changes():
         assert await stores.store.answer(claimed.id, OWNER, {"input-1": NO}) == 0
-    assert (await stores.look(claimed.id)).questions == {}
+    assert (await stores.read(claimed.id)).questions == {}
 
 
 async def test_another_question_under_a_recorded_key_is_refused_and_changes_nothing(stores: StoreFixture) -> None:

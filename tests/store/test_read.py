@@ -14,7 +14,7 @@ async def test_a_stranger_and_an_unknown_id_get_the_same_answer(stores: StoreFix
     said = []
     for wanted, principal in ((task_id, STRANGER), (task_id, "anonymous"), ("never-seen", OWNER), ("", OPERATOR)):
         with pytest.raises(TaskNotFound) as refused:
-            await stores.store.look(wanted, principal)
+            await stores.store.read(wanted, principal)
         said.append(str(refused.value))
     assert len(set(said)) == 1
 
@@ -22,26 +22,26 @@ async def test_a_stranger_and_an_unknown_id_get_the_same_answer(stores: StoreFix
 async def test_an_operator_sees_every_task(stores: StoreFixture) -> None:
     task_id = await stores.create()
 
-    assert await stores.store.look(task_id, OPERATOR) == await stores.store.look(task_id, OWNER)
+    assert await stores.store.read(task_id, OPERATOR) == await stores.store.read(task_id, OWNER)
 
 
 async def test_a_pending_task_shows_its_place_in_the_queue_and_no_other_does(stores: StoreFixture) -> None:
     first, second, third = [await stores.create() for _ in range(3)]
-    assert [(await stores.look(task_id)).ahead for task_id in (first, second, third)] == [0, 1, 2]
+    assert [(await stores.read(task_id)).ahead for task_id in (first, second, third)] == [0, 1, 2]
 
     claimed = await stores.take(first)
-    assert [(await stores.look(task_id)).ahead for task_id in (first, second, third)] == [None, 0, 1]
+    assert [(await stores.read(task_id)).ahead for task_id in (first, second, third)] == [None, 0, 1]
 
     await stores.finish(claimed)
     await stores.store.cancel(second, OWNER)
-    assert [(await stores.look(task_id)).ahead for task_id in (first, second, third)] == [None, None, 0]
+    assert [(await stores.read(task_id)).ahead for task_id in (first, second, third)] == [None, None, 0]
 
 
 async def test_position_questions_and_outcome_come_with_one_command(stores: StoreFixture) -> None:
     pending, asking, finished = await stores.create(queue="slow"), await stores.start(), await stores.start()
     await stores.ann.ask(asking.id, 1, [question(1)])
     await stores.finish(finished)
-    await stores.look(pending)  # Redis knows the script from here on
+    await stores.read(pending)  # Redis knows the script from here on
 
     for task_id, seen in ((pending, (0, {}, None)), (asking.id, (None, {"input-1": {"message": "sure?"}}, None))):
         view, calls = await counted(stores, task_id)
@@ -53,7 +53,7 @@ async def test_position_questions_and_outcome_come_with_one_command(stores: Stor
 async def counted(stores: StoreFixture, task_id: str):  # type: ignore[no-untyped-def]
     """A look, and how many commands other than those of its script Redis was sent for it."""
     await stores.redis.config_resetstat()
-    view = await stores.store.look(task_id, OWNER)
+    view = await stores.store.read(task_id, OWNER)
     stats = await stores.redis.info("commandstats")
     inside = {"hgetall", "zrank", "get", "info", "config|resetstat", "config"}
     return view, sum(said["calls"] for name, said in stats.items() if name.removeprefix("cmdstat_") not in inside)
@@ -94,7 +94,7 @@ async def test_two_prefixes_in_one_redis_do_not_see_each_other(stores: StoreFixt
     task_id = await stores.create()
 
     with pytest.raises(TaskNotFound):
-        await other.look(task_id)
+        await other.read(task_id)
     assert (await other.claim()).tasks == []
     assert await stores.take(task_id)
 

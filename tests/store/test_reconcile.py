@@ -136,11 +136,11 @@ async def test_one_worker_repairs_at_a_time_and_no_more_often_than_asked(stores:
 async def test_a_repair_leaves_no_event(stores: StoreFixture) -> None:
     """I14: what a reader sees of the task does not change."""
     task_id = await stores.create()
-    before = await stores.look(task_id)
+    before = await stores.read(task_id)
     await stores.redis.zrem(stores.keys.queue("default"), task_id)
     await stores.redis.delete(stores.keys.job(task_id))
 
     assert await reconciled(stores) == 2
 
-    assert await stores.look(task_id) == before
+    assert await stores.read(task_id) == before
     assert await stores.moves(task_id) == ["create"]

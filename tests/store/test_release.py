@@ -19,7 +19,7 @@ async def test_a_released_task_is_pending_again_and_says_why_and_since_when(stor
 
     assert await stores.release(claimed, failures=0, reason="drain") == "released"
 
-    after = await stores.look(claimed.id)
+    after = await stores.read(claimed.id)
     now = after.record.updated_ms
     released = replace(
         before, status=Status.PENDING, updated_ms=now, seq=3, worker=None, due_ms=after.record.due_ms, reason="drain"
@@ -61,7 +61,7 @@ async def test_tasks_released_together_are_claimed_in_the_order_of_their_release
     tasks = [await stores.start() for _ in range(100)]
     order = sorted(tasks, key=lambda task: task.id)[::-1]
     drain: dict[str, Any] = {"delay": timedelta(0), "failures": 0, "reason": "drain"}
-    await stores.say(*(stores.ann.release_call(task.id, task.fence, **drain) for task in order))
+    await stores.run(*(stores.ann.release_call(task.id, task.fence, **drain) for task in order))
 
     assert [task.id for task in (await stores.claim(room=100)).tasks] == [task.id for task in order]
 

@@ -50,20 +50,20 @@ async def test_what_did_not_succeed_can_be_run_again(stores: StoreFixture, outco
         reason=None,
         rerun_of=claimed.id,
     )
-    assert (await stores.look(record.id)).record == record
+    assert (await stores.read(record.id)).record == record
     assert stores.ann.arguments(await stores.take(record.id)) == {"path": "/a"}
     assert [view.record.id for view in (await stores.store.page(OWNER)).views] == [record.id, claimed.id]
 
 
 async def test_the_two_tasks_name_each_other_and_the_old_one_is_otherwise_as_it_was(stores: StoreFixture) -> None:
     task_id = await failed(stores)
-    before = await stores.look(task_id)
+    before = await stores.read(task_id)
     events = await stores.store.history(task_id)
 
     first, second = [(await stores.store.rerun(task_id, OWNER)).record.id for _ in range(2)]
 
     assert first != second
-    assert await stores.look(task_id) == replace(before, rerun_as=second)
+    assert await stores.read(task_id) == replace(before, rerun_as=second)
     assert await stores.store.history(task_id) == events
     assert (await stores.store.history(first))[0].facts["rerun_of"] == task_id
 
@@ -75,7 +75,7 @@ async def test_a_rerun_of_a_rerun_keeps_the_whole_chain(stores: StoreFixture) ->
         await stores.finish(await stores.take(again), Refused(-1, "no"))
         ids.append(again)
 
-    views = [await stores.look(task_id) for task_id in ids]
+    views = [await stores.read(task_id) for task_id in ids]
     assert [(view.record.rerun_of, view.rerun_as) for view in views] == [
         (None, ids[1]),
         (ids[0], ids[2]),
@@ -91,7 +91,7 @@ async def test_a_rerun_said_twice_with_one_key_is_one_task(stores: StoreFixture)
     async with stores.nothing_changes():
         assert (await stores.store.rerun(task_id, OWNER, once="click 1")).record == first.record
     await stores.finish(await stores.take(first.record.id), REFUSED)
-    assert await stores.store.rerun(task_id, OWNER, once="click 1") == await stores.look(first.record.id)
+    assert await stores.store.rerun(task_id, OWNER, once="click 1") == await stores.read(first.record.id)
     other = await stores.store.rerun(task_id, OWNER, once="click 2")
     elsewhere = await stores.store.rerun(await failed(stores), OWNER, once="click 1")
 

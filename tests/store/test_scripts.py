@@ -12,10 +12,9 @@ from redis.asyncio import Redis
 from taskmill.engine.errors import OperatorError, StoreUnavailable
 from taskmill.engine.record import Progress
 from taskmill.engine.status import LEGAL_MOVES, Status
-from taskmill.store.assembly import assembled, moves_table
 from taskmill.store.connection.client import connect_blocking, store_errors
 from taskmill.store.formats.keys import Keys
-from taskmill.store.scripts import Call
+from taskmill.store.scripts import Call, assembled, moves_table
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.creation import creation
 from tests.model.mutants import MUTANTS, Mutant, broken_scripts
@@ -41,7 +40,7 @@ async def test_a_turn_whose_scripts_were_forgotten_is_said_once(stores: StoreFix
     claimed, waiting = await stores.start(), await stores.create()
     await stores.redis.script_flush()
 
-    said, claims = await stores.ann.turn(
+    said, claims = await stores.ann.run_batch(
         [stores.ann.finish_call(claimed.id, 1, DONE)], stores.ann.claim_call("default", 1)
     )
 
@@ -56,7 +55,7 @@ async def test_a_turn_of_which_redis_knows_only_some_scripts_claims_no_more_than
     await stores.redis.script_flush()
     await stores.ann.scripts.run(stores.redis, *stores.ann.claim_call("nothing here", 1))
 
-    said, claims = await stores.ann.turn(
+    said, claims = await stores.ann.run_batch(
         [stores.ann.finish_call(claimed.id, 1, DONE)], stores.ann.claim_call("default", 1)
     )
 
@@ -82,7 +81,7 @@ async def test_one_call_that_fails_does_not_keep_the_others_of_its_turn_from_bei
     await stores.redis.set(stores.keys.record("damaged"), "no hash")
 
     with pytest.raises(OperatorError):
-        await stores.say(
+        await stores.run(
             stores.ann.finish_call("damaged", 1, DONE),
             stores.ann.finish_call(claimed.id, 1, DONE),
         )
@@ -158,7 +157,7 @@ async def one_call_of_each(stores: StoreFixture) -> list[Call]:
     fresh = stores.task(idempotency="another key")
     return [
         ("create", [keys.record(fresh.id)], creation(fresh, stores.settings)),
-        ann.claim_call("default", 5, turn="1"),
+        ann.claim_call("default", 5, batch_id="1"),
         ann.renew_call([(running.id, 1)]),
         ann.progress_call([(running.id, 1, Progress(1))]),
         ann.finish_call(ending.id, 1, DONE),
@@ -178,12 +177,12 @@ async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(tr
             with pytest.raises(StoreUnavailable, match="raise maxmemory"), store_errors():
                 await troubled.ann.scripts.run(troubled.redis, name, keys, args)
             with pytest.raises(StoreUnavailable, match="raise maxmemory"):
-                await troubled.say((name, keys, args))
+                await troubled.run((name, keys, args))
             with pytest.raises(StoreUnavailable, match="raise maxmemory"), store_errors():
                 await troubled.redis.set("outside", "a script")
             await troubled.redis.config_set("maxmemory", 0)
 
-        await troubled.say((name, keys, args))
+        await troubled.run((name, keys, args))
 
         assert broken_promises(await troubled.found()) == []
 
@@ -198,7 +197,7 @@ async def test_a_redis_that_became_a_replica_refuses_every_move_as_a_passing_tro
             with pytest.raises(StoreUnavailable), store_errors():
                 await troubled.ann.scripts.run(troubled.redis, name, keys, args)
             with pytest.raises(StoreUnavailable):
-                await troubled.say((name, keys, args))
+                await troubled.run((name, keys, args))
 
 
 async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(troubled: StoreFixture) -> None:
@@ -211,7 +210,7 @@ async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(t
             with pytest.raises(StoreUnavailable, match="disk"), store_errors():
                 await troubled.ann.scripts.run(troubled.redis, name, keys, args)
             with pytest.raises(StoreUnavailable, match="disk"):
-                await troubled.say((name, keys, args))
+                await troubled.run((name, keys, args))
 
 
 async def let_snapshots_fail(stores: StoreFixture) -> None:

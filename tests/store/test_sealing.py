@@ -78,13 +78,13 @@ async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(
     assert other.bob.arguments(claimed) == {"password": SECRET}
 
     await sealed.ann.ask(claimed.id, 1, [Question("input-1", "digest", {"message": SECRET})])
-    assert (await other.look(claimed.id)).questions == {"input-1": {"message": SECRET}}
+    assert (await other.read(claimed.id)).questions == {"input-1": {"message": SECRET}}
 
     await other.store.answer(claimed.id, OWNER, {"input-1": {"name": SECRET}})
     assert await sealed.ann.answers(claimed.id, ["input-1"]) == [{"name": SECRET}]
 
     await sealed.finish(claimed, DONE)
-    assert (await other.look(claimed.id)).outcome == DONE
+    assert (await other.read(claimed.id)).outcome == DONE
 
 
 @pytest.mark.parametrize("keys", [(), (OTHER,)], ids=["no key", "another key"])
@@ -99,8 +99,8 @@ async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
     with pytest.raises(DecryptionFailed, match="TASKMILL_SEAL_KEYS"):
         blind.ann.arguments(claimed)
     with pytest.raises(DecryptionFailed, match="TASKMILL_SEAL_KEYS"):
-        await blind.look(asking.id)
-    view = await blind.look(finished.id)
+        await blind.read(asking.id)
+    view = await blind.read(finished.id)
     assert view.record == await sealed.record(finished.id)
     assert view.outcome == Failed(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
 
@@ -134,7 +134,7 @@ async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: Store
     ended = await sealed.start()
     await sealed.finish(ended)
     await sealed.redis.set(sealed.keys.result(ended.id), ended.stored or b"", keepttl=True)
-    outcome = (await sealed.look(ended.id)).outcome
+    outcome = (await sealed.read(ended.id)).outcome
     assert isinstance(outcome, Failed)
     assert outcome.fault is Fault.UNREADABLE
 
@@ -151,7 +151,7 @@ async def test_a_repeated_finish_is_known_again_although_each_seal_is_different(
     claimed = await sealed.start()
     call = sealed.ann.finish_call(claimed.id, 1, DONE)
 
-    assert await sealed.say(call, call) == [b"finished", b"already"]
+    assert await sealed.run(call, call) == [b"finished", b"already"]
 
 
 @given(value=JSON, task_id=st.text(st.characters(codec="utf-8")), keys=st.sampled_from([(), (NEW,), (NEW, OLD)]))

@@ -84,7 +84,7 @@ async def create(store: TaskStore, queue: str = "default", **changes: Any) -> st
 
 async def start(store: TaskStore, stores: StoreFixture, queue: str) -> Any:
     task_id = await create(store, queue)
-    _, claims = await stores.ann.turn([], stores.ann.claim_call(queue, 1, ids=[task_id]))
+    _, claims = await stores.ann.run_batch([], stores.ann.claim_call(queue, 1, ids=[task_id]))
     assert claims is not None
     return claims.tasks[0]
 
@@ -104,11 +104,11 @@ async def test_a_task_is_on_the_redis_of_its_queue_and_nowhere_else(
 async def test_every_verb_finds_the_task_by_its_id(store: TaskStore, settings: StoreSettings) -> None:
     async with shard(settings, "reports") as reports:
         claimed = await start(store, reports, "reports")
-        assert (await store.look(claimed.id, OWNER)).record.status is Status.RUNNING
+        assert (await store.read(claimed.id, OWNER)).record.status is Status.RUNNING
         with pytest.raises(TaskNotFound):
-            await store.look(claimed.id, STRANGER)
+            await store.read(claimed.id, STRANGER)
         await reports.ann.ask(claimed.id, claimed.fence, [])
-        await reports.say(reports.ann.finish_call(claimed.id, claimed.fence, DONE, reason="tool_error"))
+        await reports.run(reports.ann.finish_call(claimed.id, claimed.fence, DONE, reason="tool_error"))
         again = await store.rerun(claimed.id, OWNER, once="key")
         assert shard_in(again.record.id) == "reports"
         assert (await store.rerun(claimed.id, OWNER, once="key")).record.id == again.record.id
@@ -123,17 +123,17 @@ async def test_every_verb_finds_the_task_by_its_id(store: TaskStore, settings: S
 )
 async def test_an_id_of_no_task_is_unknown_whatever_shard_it_names(store: TaskStore, wrong: str) -> None:
     with pytest.raises(TaskNotFound):
-        await store.look(wrong, OPERATOR)
+        await store.read(wrong, OPERATOR)
 
 
 async def test_ids_from_before_there_were_shards_are_found(store: TaskStore, settings: StoreSettings) -> None:
     """`reports` was a queue at home then, and has tasks there still."""
     async with shard(settings, "home") as before:
         task_id = await before.create(queue="reports")
-    assert (await store.look(task_id, OWNER)).record.queue == "reports"
+    assert (await store.read(task_id, OWNER)).record.queue == "reports"
     moved = await create(store, "reports")
-    census = await store.census(["reports"])
-    assert [(queue.name, queue.due) for queue in census.queues] == [("reports", 2)]
+    stats = await store.stats(["reports"])
+    assert [(queue.name, queue.due) for queue in stats.queues] == [("reports", 2)]
     assert {view.record.id for view in (await store.page(OPERATOR)).views} == {task_id, moved}
 
 
@@ -151,17 +151,17 @@ async def test_events_output_and_news_come_from_each_tasks_own_shard(store: Task
             seen = set()
             with fail_after(5):
                 while seen != {first.id, second.id}:
-                    seen |= set(await news.news())
+                    seen |= set(await news.updates())
                 output = reports.store.output
                 await output.add(second.id, second.fence, [output.pack(second.id, "half")])
                 async with store.output.follow(second.id) as emitted:
-                    assert await emitted.news() == [second.id]
+                    assert await emitted.updates() == [second.id]
                 assert [chunk.content for chunk in await store.output.read(second.id)] == ["half"]
                 await reports.finish(second)
-                assert await news.news() == [second.id]
+                assert await news.updates() == [second.id]
                 assert [event.move.value async for event in events] == ["create", "claim", "complete"]
                 await home.finish(first)
-                assert await news.news() == [first.id]
+                assert await news.updates() == [first.id]
 
 
 async def test_an_artifact_is_found_by_its_id_on_its_tasks_shard(store: TaskStore, settings: StoreSettings) -> None:
@@ -261,29 +261,29 @@ async def test_a_dead_shard_stops_nobody_else_and_comes_back(
         lost, kept = await create(store, "reports"), await create(store)
         await asyncio.to_thread(servers[1].kill)
         try:
-            for call in (store.look(lost, OWNER), store.cancel(lost, OWNER), create(store, "reports")):
+            for call in (store.read(lost, OWNER), store.cancel(lost, OWNER), create(store, "reports")):
                 with pytest.raises(StoreUnavailable, match=r"^Shard reports: Redis cannot be reached right now\."):
                     await call
             claimed = await home.take(kept)
             assert await home.finish(claimed) == "finished"
-            assert (await store.look(await create(store), OWNER)).record.status is Status.PENDING
+            assert (await store.read(await create(store), OWNER)).record.status is Status.PENDING
             page = await store.page(OPERATOR)
             assert (len(page.views), page.unreachable) == (2, ("reports",))
-            census = await store.census(["default", "reports"])
-            assert (census.open, census.unreachable) == (1, ("reports",))
+            stats = await store.stats(["default", "reports"])
+            assert (stats.open, stats.unreachable) == (1, ("reports",))
             assert await store.unreachable() == ("reports",)
             await store.ping()
             async with open_store(settings) as late:  # a replica that starts meanwhile
-                assert (await late.look(kept, OWNER)).record.status is Status.COMPLETED
+                assert (await late.read(kept, OWNER)).record.status is Status.COMPLETED
                 await asyncio.to_thread(servers[1].start)
                 with fail_after(10):
                     while await late.unreachable():
                         await sleep(0.05)
-                assert (await late.look(lost, OWNER)).record.status is Status.PENDING
+                assert (await late.read(lost, OWNER)).record.status is Status.PENDING
         finally:
             if servers[1].process is None:
                 await asyncio.to_thread(servers[1].start)
-        assert (await store.look(lost, OWNER)).record.id == lost
+        assert (await store.read(lost, OWNER)).record.id == lost
         assert (await store.page(OPERATOR)).unreachable == ()
 
 
@@ -311,8 +311,8 @@ async def test_without_the_home_shard_tasks_of_the_others_go_on(
         await asyncio.to_thread(servers[0].kill)
         try:
             await reports.finish(claimed)
-            assert (await store.look(claimed.id, OWNER)).record.status is Status.COMPLETED
-            assert (await store.look(await create(store, "reports"), OWNER)).record.status is Status.PENDING
+            assert (await store.read(claimed.id, OWNER)).record.status is Status.COMPLETED
+            assert (await store.read(await create(store, "reports"), OWNER)).record.status is Status.PENDING
             with pytest.raises(StoreUnavailable, match="Redis cannot be reached"):
                 await store.ping()
         finally:
@@ -327,7 +327,7 @@ async def test_workers_are_told_with_their_shard(store: TaskStore, settings: Sto
         await reports.redis.pexpire(reports.keys.workers, 5000)
         (worker,) = await store.workers()
         assert (worker["shard"], worker["worker"]) == ("reports", "w1")
-        queued = await store.look(await create(store, "reports"), OWNER)
+        queued = await store.read(await create(store, "reports"), OWNER)
         assert queued.is_served is True
 
 

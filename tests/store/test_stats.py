@@ -13,8 +13,8 @@ from tests.support.store_fixture import OWNER, StoreFixture, question
 async def test_an_empty_store_counts_nothing(stores: StoreFixture) -> None:
     nothing = QueueCount("default", 0, 0, 0, {"pending": 0})
 
-    assert await stores.store.census(["default"]) == Stats(0, 0, 0, {}, (nothing,))
-    assert await stores.store.census([]) == Stats(0, 0, 0, {}, ())
+    assert await stores.store.stats(["default"]) == Stats(0, 0, 0, {}, (nothing,))
+    assert await stores.store.stats([]) == Stats(0, 0, 0, {}, ())
 
 
 async def test_every_task_is_counted_once_by_state_and_queue(stores: StoreFixture) -> None:
@@ -30,11 +30,11 @@ async def test_every_task_is_counted_once_by_state_and_queue(stores: StoreFixtur
     await stores.create(queue="slow")
     await stores.lapse(running.id)
 
-    census = await stores.store.census(["slow", "default", "default"])
+    stats = await stores.store.stats(["slow", "default", "default"])
 
-    default, slow = census.queues
-    assert (census.open, census.kept) == (6, 10)
-    assert census.ended == {("failed", "default"): 2, ("completed", "default"): 1, ("cancelled", "slow"): 1}
+    default, slow = stats.queues
+    assert (stats.open, stats.kept) == (6, 10)
+    assert stats.ended == {("failed", "default"): 2, ("completed", "default"): 1, ("cancelled", "slow"): 1}
     # The lapsed one waits for a worker like any other.
     assert (default.depth, default.due, default.by_status) == (5, 3, {"pending": 4, "input_required": 1})
     assert (slow.depth, slow.due, slow.by_status) == (1, 1, {"pending": 1})
@@ -46,7 +46,7 @@ async def test_the_age_of_the_oldest_waiting_task_is_counted_from_when_it_could_
     created = (await stores.record(task_id)).created_ms
     await stores.wait_until_ms(created + 20)
 
-    (queue,) = (await stores.store.census(["default"])).queues
+    (queue,) = (await stores.store.stats(["default"])).queues
 
     assert 20 <= queue.oldest_ms <= await stores.now_ms() - created
 
@@ -59,19 +59,19 @@ async def test_only_so_many_tasks_are_looked_at_and_the_others_are_counted_all_t
         await stores.start()
     await stores.create()
 
-    (queue,) = (await stores.store.census(["default"])).queues
+    (queue,) = (await stores.store.stats(["default"])).queues
 
     assert queue.by_status == {"pending": 1, "running": 3, "other": 2}
 
 
 async def test_counting_and_listing_workers_cost_a_handful_of_commands_whatever_is_stored(stores: StoreFixture) -> None:
-    await stores.store.census(["default"])
+    await stores.store.stats(["default"])
     costs = []
     for _ in range(2):
         for _ in range(50):
             await stores.create()
         await stores.redis.config_resetstat()
-        await stores.store.census(["default"])
+        await stores.store.stats(["default"])
         await stores.store.workers()
         stats: dict[str, Any] = await stores.redis.info("commandstats")
         costs.append(sum(said["calls"] for name, said in stats.items() if "info" not in name and "config" not in name))

@@ -39,20 +39,20 @@ async def following(feed: TaskFeed, *task_ids: str) -> AsyncIterator[Subscriptio
         heard: set[str] = set()
         with fail_after(5):
             while heard != set(task_ids):
-                heard.update(await subscription.news())
+                heard.update(await subscription.updates())
         yield subscription
 
 
 async def heard(subscription: Subscription) -> list[str]:
     with fail_after(5):
-        return await subscription.news()
+        return await subscription.updates()
 
 
 async def silent(subscription: Subscription) -> bool:
     """Whether there is no news, also after everything Redis has sent so far has been read."""
     try:
         async with asyncio.timeout(0.05):
-            await subscription.news()
+            await subscription.updates()
     except TimeoutError:
         return True
     return False
@@ -168,8 +168,8 @@ async def test_coming_and_going_in_any_order_keeps_those_who_are_there_listening
 async def follow_to_the_end(stores: StoreFixture, task_id: str) -> str:
     """What a server does: look, wait for news, look again."""
     async with stores.store.feed.follow(task_id) as follower:
-        while (view := await stores.store.look(task_id, OWNER)).record.status not in TERMINAL:
-            await follower.news()
+        while (view := await stores.store.read(task_id, OWNER)).record.status not in TERMINAL:
+            await follower.updates()
         return view.record.status.value
 
 

@@ -68,14 +68,14 @@ class StockWorker:
         await self._arq.tasks.pop(task_id)
 
     async def _run(self, _ctx: dict[Any, Any], task_id: str) -> None:
-        _, claims = await self._store.turn([], self._store.claim_call("default", 1, ids=[task_id]))
+        _, claims = await self._store.run_batch([], self._store.claim_call("default", 1, ids=[task_id]))
         if claims is None or not claims.tasks:
             if await self._store.is_open(task_id):
                 raise Retry
             return
         self._runs[task_id] = asyncio.get_running_loop().create_future()
         outcome = await self._runs[task_id]
-        (reply,), _ = await self._store.turn([self._store.finish_call(task_id, claims.tasks[0].fence, outcome)])
+        (reply,), _ = await self._store.run_batch([self._store.finish_call(task_id, claims.tasks[0].fence, outcome)])
         if reply == b"lost":
             raise Retry
 

@@ -1,4 +1,4 @@
-"""A line as the documents say it works, in plain Python: the oracle of `store/lua/line.lua`."""
+"""A line as the documents say it works, in plain Python: the oracle of `store/lua/ordering.lua`."""
 
 from dataclasses import dataclass, field
 

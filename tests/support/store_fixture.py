@@ -56,11 +56,11 @@ class StoreFixture:
         return (await self.store.create(self.task(**changes))).record.id
 
     async def claim(
-        self, worker: ClaimStore | None = None, room: int = 1, *, turn: str = "", ids: Sequence[str] = ()
+        self, worker: ClaimStore | None = None, room: int = 1, *, batch_id: str = "", ids: Sequence[str] = ()
     ) -> Claims:
         """One claim of the default queue, by ann unless said otherwise."""
         by = worker or self.ann
-        _, claims = await by.turn([], by.claim_call("default", room, turn=turn, ids=ids))
+        _, claims = await by.run_batch([], by.claim_call("default", room, batch_id=batch_id, ids=ids))
         assert claims is not None
         return claims
 
@@ -74,14 +74,14 @@ class StoreFixture:
         (claimed,) = (await self.claim(worker, ids=[task_id])).tasks
         return claimed
 
-    async def say(self, *calls: Call) -> list[Any]:
-        """A turn without a claim."""
-        replies, _ = await self.ann.turn(calls)
+    async def run(self, *calls: Call) -> list[Any]:
+        """A batch without a claim."""
+        replies, _ = await self.ann.run_batch(calls)
         return replies
 
     async def finish(self, task: Claimed, outcome: Outcome = DONE, *, fence: int | None = None) -> str:
         """The reply to a finish."""
-        (reply,) = await self.say(self.ann.finish_call(task.id, task.fence if fence is None else fence, outcome))
+        (reply,) = await self.run(self.ann.finish_call(task.id, task.fence if fence is None else fence, outcome))
         return str(reply.decode())
 
     async def release(
@@ -90,19 +90,19 @@ class StoreFixture:
         """The reply to a release."""
         of = task.fence if fence is None else fence
         wait = timedelta(seconds=delay)
-        (reply,) = await self.say(
+        (reply,) = await self.run(
             self.ann.release_call(task.id, of, delay=wait, failures=failures, reason=reason),
         )
         return str(reply.decode())
 
     async def renew(self, *held: tuple[str, int]) -> list[str]:
         """The ids whose lease is lost."""
-        (lost,) = await self.say(self.ann.renew_call(held))
+        (lost,) = await self.run(self.ann.renew_call(held))
         return [task_id.decode() for task_id in lost]
 
     async def report(self, *reports: tuple[str, int, Progress]) -> list[str]:
         """The ids whose lease is lost."""
-        (lost,) = await self.say(self.ann.progress_call(reports))
+        (lost,) = await self.run(self.ann.progress_call(reports))
         return [task_id.decode() for task_id in lost]
 
     async def lapse(self, task_id: str) -> None:
@@ -111,13 +111,13 @@ class StoreFixture:
         assert await self.redis.zadd(self.keys.queue(record.queue), {task_id: 1}, xx=True, ch=True) == 1
         await self.redis.delete(self.keys.in_progress(task_id))
 
-    async def look(self, task_id: str) -> TaskView:
+    async def read(self, task_id: str) -> TaskView:
         """The task as an operator sees it."""
-        return await self.store.look(task_id, OPERATOR)
+        return await self.store.read(task_id, OPERATOR)
 
     async def record(self, task_id: str) -> TaskRecord:
         """The record as an operator sees it."""
-        return (await self.look(task_id)).record
+        return (await self.read(task_id)).record
 
     async def moves(self, task_id: str) -> list[str]:
         """The words of its history."""

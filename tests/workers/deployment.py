@@ -178,18 +178,18 @@ class Stage:
             queue=queue,
         )
 
-    async def look(self, task_id: str) -> TaskView:
+    async def read(self, task_id: str) -> TaskView:
         """The task as it is now."""
-        return await self.store.look(task_id, OPERATOR)
+        return await self.store.read(task_id, OPERATOR)
 
     async def record(self, task_id: str) -> TaskRecord:
         """The record as it is now."""
-        return (await self.look(task_id)).record
+        return (await self.read(task_id)).record
 
     async def until(self, task_id: str, *statuses: str, within: float = 5) -> TaskView:
         """Wait until the task is in one of the states."""
         return await eventually_async(
-            lambda: self.look(task_id), lambda view: view.record.status.value in statuses, within=within
+            lambda: self.read(task_id), lambda view: view.record.status.value in statuses, within=within
         )
 
     async def done(self, task_id: str, *, within: float = 5) -> TaskView:

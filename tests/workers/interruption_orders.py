@@ -137,7 +137,7 @@ class Fleet:
             is_open = list(view.questions) == [f"input-{number}"]
             return is_open and is_parked(view.record) if voyage.tool == "voyage_ashore" else is_open
 
-        await eventually_async(lambda: self._stage.look(voyage.task_id), asks, within=_PATIENCE)
+        await eventually_async(lambda: self._stage.read(voyage.task_id), asks, within=_PATIENCE)
 
     async def _back_at_its_stop(self, voyage: Voyage) -> None:
         """One that waits for an answer is answered wherever it is now: with nobody, or with a worker that is dead."""

@@ -97,7 +97,7 @@ async def test_a_paused_workers_late_result_and_progress_change_nothing(stage: S
     before = await stage.events(task_id)
     paused.send(signal.SIGCONT)
     await eventually_async(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
-    view = await stage.look(task_id)
+    view = await stage.read(task_id)
     assert await stage.events(task_id) == before
     assert (view.record.status, view.record.fence, view.record.progress.done) == ("running", 2, None)
     yours.touch()
@@ -138,7 +138,7 @@ async def test_a_result_that_comes_after_the_other_attempts_result_changes_nothi
     mine.touch()
     paused.send(signal.SIGCONT)
     await eventually_async(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
-    assert await stage.look(task_id) == ended
+    assert await stage.read(task_id) == ended
     assert await stage.events(task_id) == history
 
 

@@ -79,7 +79,7 @@ async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(stage: Stag
     await stage.worker(lease=60)
     created = await stage.store.create(with_policy(stage, "until_its_deadline", how="ask"))
     task_id = created.record.id
-    await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
+    await eventually_async(lambda: stage.read(task_id), lambda view: len(view.questions) == 1)
 
     view = await stage.done(task_id)
 

@@ -186,7 +186,7 @@ async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(
     task = stage.task("consult")
     payload = stage.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
     await stage.store.create(replace(task, payload=payload))
-    asked = await eventually_async(lambda: stage.look(task.id), lambda view: len(view.questions) == 4, within=30)
+    asked = await eventually_async(lambda: stage.read(task.id), lambda view: len(view.questions) == 4, within=30)
 
     await stage.store.answer(task.id, asked.record.principal, {key: ANSWERS[key] for key in asked.questions})
     view = await stage.done(task.id)

@@ -81,7 +81,7 @@ async def test_a_paused_workers_artifact_never_counts(stage: Stage, shelf: Path)
 
     await eventually_async(lambda: len(files(shelf)), lambda count: count == 1)
     assert await stage.redis.smembers(stage.keys.artifacts(task_id)) == kept
-    assert await stage.look(task_id) == view
+    assert await stage.read(task_id) == view
     assert await artifact_of(stage, shelf, view) == WHOLE
 
 

@@ -18,12 +18,12 @@ YES = {"action": "accept", "content": {"yes": True}}
 
 async def asking(stage: Stage, task_id: str) -> TaskView:
     """Wait until its question is open."""
-    return await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == 1)
+    return await eventually_async(lambda: stage.read(task_id), lambda view: len(view.questions) == 1)
 
 
 async def parked(stage: Stage, task_id: str) -> TaskView:
     """Wait until nobody holds it in memory."""
-    return await eventually_async(lambda: stage.look(task_id), lambda view: is_parked(view.record))
+    return await eventually_async(lambda: stage.read(task_id), lambda view: is_parked(view.record))
 
 
 async def answer(stage: Stage, task_id: str) -> None:

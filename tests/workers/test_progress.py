@@ -35,11 +35,11 @@ async def test_the_first_report_is_seen_at_once_and_the_last_while_the_tool_stil
         await stage.noted("start", task_id)
         began = monotonic()
         view = await eventually_async(
-            lambda task_id=task_id: stage.look(task_id), lambda view: view.record.progress.done
+            lambda task_id=task_id: stage.read(task_id), lambda view: view.record.progress.done
         )
         assert monotonic() - began < 0.3
         view = await eventually_async(
-            lambda task_id=task_id: stage.look(task_id), lambda view, n=n: view.record.progress.done == n
+            lambda task_id=task_id: stage.read(task_id), lambda view, n=n: view.record.progress.done == n
         )
         assert monotonic() - began < 0.5
         assert view.record.status == "running"
@@ -68,7 +68,7 @@ async def test_the_last_word_before_a_drain_and_before_a_retry_is_kept(stage: St
     assert (await stage.record(task_id)).progress == Progress(5000, 5000, "step 5000")
     await stage.worker()
     retried = await stage.create("say_and_crash")
-    view = await eventually_async(lambda: stage.look(retried), lambda view: view.record.failures == 1)
+    view = await eventually_async(lambda: stage.read(retried), lambda view: view.record.failures == 1)
     assert view.record.progress == Progress(3, 7, "about to crash")
 
 

@@ -16,7 +16,7 @@ NO = {"action": "decline"}
 
 async def asked(stage: Stage, task_id: str, number: int) -> dict[str, Any]:
     """The questions of a task, once there are so many open."""
-    view = await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == number)
+    view = await eventually_async(lambda: stage.read(task_id), lambda view: len(view.questions) == number)
     assert view.record.status == "input_required"
     assert view.record.questions == number
     return dict(view.questions)

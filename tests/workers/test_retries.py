@@ -35,7 +35,7 @@ async def test_a_crash_is_retried_with_doubling_delays(stage: Stage) -> None:
 async def test_while_it_waits_for_its_retry_a_task_is_pending_and_says_until_when(stage: Stage) -> None:
     await stage.worker()
     task_id = await stage.create_noted("flaky", failures=1)
-    view = await eventually_async(lambda: stage.look(task_id), lambda view: view.record.failures == 1)
+    view = await eventually_async(lambda: stage.read(task_id), lambda view: view.record.failures == 1)
     if view.record.status == "pending":  # it lasts 0.2 s
         assert view.record.reason == "crashed"
         assert view.record.due_ms is not None
@@ -126,7 +126,7 @@ async def test_a_tool_that_ignores_its_cancel_times_out_all_the_same(stage: Stag
     assert text_of_task(await stage.done(neighbour)) == "fence 1"
     await stage.noted("finish", task_id)
     assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
-    assert await stage.look(task_id) == view
+    assert await stage.read(task_id) == view
 
 
 async def test_a_timeout_error_of_the_tools_own_is_a_crash(stage: Stage) -> None:
@@ -140,7 +140,7 @@ async def test_an_unknown_tool_is_left_to_a_worker_that_has_it(stage: Stage) -> 
     """a rolling deploy. No crash, no failure, and the old worker goes on."""
     old = await stage.worker(without=("quick",))
     task_id = await stage.create_noted("quick")
-    view = await eventually_async(lambda: stage.look(task_id), lambda view: view.record.reason == "unknown_tool")
+    view = await eventually_async(lambda: stage.read(task_id), lambda view: view.record.reason == "unknown_tool")
     assert view.record.status == "pending"
     assert (await stage.done(await stage.create("echo", text="x"))).record.status == "completed"
     new = await stage.worker()

@@ -23,7 +23,7 @@ async def test_a_task_that_ends_within_the_grace_is_settled(stage: Stage, number
     queued = await stage.create_noted("quick")
     stage.gate().touch()
     assert await worker.ended() == 0
-    assert text_of_task(await stage.look(task_id)) == "fence 1"
+    assert text_of_task(await stage.read(task_id)) == "fence 1"
     assert (await stage.record(queued)).status == "pending"
     assert worker.said("worker.stopped")
 
@@ -140,4 +140,4 @@ async def test_what_ends_during_the_grace_while_redis_is_away_arrives_when_it_is
     await eventually_async(lambda: worker.said("store.turn_failed"))
     await asyncio.to_thread(own_redis.start)
     assert await worker.ended(within=10) == 0
-    assert text_of_task(await frail.look(task_id)) == "fence 1"
+    assert text_of_task(await frail.read(task_id)) == "fence 1"

@@ -150,7 +150,7 @@ async def test_state_is_saved_by_hand_and_with_each_question(stage: Stage) -> No
     await stage.worker()
     stage.gate().touch()
     task_id = await stage.create_noted("remember", stage.gate())
-    await eventually_async(lambda: stage.look(task_id), lambda view: is_parked(view.record))
+    await eventually_async(lambda: stage.read(task_id), lambda view: is_parked(view.record))
     assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": YES}) == 1
 
     assert await result(stage, task_id) == {"starts": 2}

@@ -149,7 +149,7 @@ async def test_sealed_payloads_are_opened_and_sealed_again(stage: Stage) -> None
     assert text_of_task(view) == "confidential"
     stage.gate().touch()
     task_id = await stage.create_noted("ask_two", stage.gate())
-    questions = (await eventually_async(lambda: stage.look(task_id), lambda view: len(view.questions) == 2)).questions
+    questions = (await eventually_async(lambda: stage.read(task_id), lambda view: len(view.questions) == 2)).questions
     stored = [await stage.redis.dump(key) for key in await stage.redis.keys("*")]
     assert not any(word in each for each in stored if each for word in (b"confidential", b"One?"))
     await stage.store.answer(task_id, ANONYMOUS, {key: {"action": "decline"} for key in questions})

@@ -40,7 +40,7 @@ class AttemptOutput:
         packed = self._output.pack(self._task_id, chunk)
         async with self._turn:
             await until_available(
-                partial(self._output.add, self._task_id, self._fence, [packed], turn=secrets.token_hex(8))
+                partial(self._output.add, self._task_id, self._fence, [packed], batch_id=secrets.token_hex(8))
             )
 
     async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
