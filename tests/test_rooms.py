@@ -56,11 +56,10 @@ ROOMS = {
 SUB_ROOMS: dict[str, dict[str, str]] = {
     "store": {
         "formats": "",
-        "assembly.py": "formats",
         "shards.py": "",
         "settings.py": "shards.py",
         "connection": "settings.py",
-        "scripts.py": "formats assembly.py connection",
+        "scripts.py": "formats connection",
         "artifacts": "formats shards.py settings.py connection scripts.py",
         "claims": "formats settings.py connection scripts.py",
         "embedded": "connection",
