@@ -6,10 +6,12 @@ Only data: `store/` keeps the bytes, `server/` serves them.
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ARTIFACT_URI", "OUTPUT_URI", "Artifact", "Chunk", "artifact_uri"]
+__all__ = ["ARTIFACT_URI", "OUTPUT_URI", "PIECE", "Artifact", "Chunk", "artifact_uri"]
 
 ARTIFACT_URI = "taskmill://artifact/"
 OUTPUT_URI = "taskmill://task/"
+PIECE = 256 * 1024
+"""Bytes of an artifact that are read, sent or kept at a time."""
 
 
 @dataclass(frozen=True, slots=True)

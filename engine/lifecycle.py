@@ -69,7 +69,7 @@ def _created(event: Event) -> TaskRecord:
 def _with_facts(record: TaskRecord, event: Event) -> TaskRecord:
     facts: dict[str, Any] = dict(event.facts)
     if event.move is Move.PROGRESS:
-        return replace(record, progress=Progress(facts.get("done"), facts.get("total"), facts.get("message")))
+        return replace(record, progress=Progress.of_facts(facts))
     if event.move in (Move.CLAIM, Move.RECLAIM):
         facts["due_ms"] = None
         facts["reason"] = None

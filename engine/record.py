@@ -22,6 +22,11 @@ class Progress:
     total: float | None = None
     message: str | None = None
 
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> "Progress":
+        """The progress that an event of it reports."""
+        return cls(facts.get("done"), facts.get("total"), facts.get("message"))
+
     @property
     def percent(self) -> int | None:
         """Whole percent done; None while the tool has reported no total."""

@@ -10,14 +10,13 @@ import threading
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
-from taskmill.engine.artifact import Artifact
+from taskmill.engine.artifact import PIECE, Artifact
 from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.workers.isolation.messages import Message, exception_of, frame
 
 __all__ = ["RemoteJournal", "RemoteOutput", "WorkerChannel"]
 
-_PIECE = 256 * 1024
 """Bytes of a file in one message."""
 
 
@@ -158,10 +157,10 @@ class RemoteOutput:
         )
         await asyncio.sleep(0)
         async for chunk in content:
-            for at in range(0, len(chunk), _PIECE):
+            for at in range(0, len(chunk), PIECE):
                 if asking.done():
                     break  # it was refused, and says why below
-                piece = base64.b64encode(chunk[at : at + _PIECE]).decode()
+                piece = base64.b64encode(chunk[at : at + PIECE]).decode()
                 self._line.say({"file": numbers[0], "data": piece})
                 await self._line.has_sent()
         self._line.say({"file": numbers[0], "data": None})

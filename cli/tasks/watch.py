@@ -65,7 +65,7 @@ def _state(task: Json) -> str:
 def _words(event: Json) -> str:
     facts = event["facts"]
     if event["move"] == "progress":
-        percent = Progress(facts.get("done"), facts.get("total")).percent
+        percent = Progress.of_facts(facts).percent
         words = facts.get("message") or f"{facts.get('done') or 0:g} done"
         return words if percent is None else f"{words} ({percent}%)"
     return _WORDS.get(event["status"] or "", "")

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import BadArguments, TaskNotFound
+from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
 
 __all__ = ["RETRY_MS", "Stream", "cursor_of", "fresh", "number_of", "task_id_of"]
 
@@ -18,7 +19,6 @@ log = structlog.get_logger()
 
 RETRY_MS = 1000
 """How soon the reader of a broken stream is told to come back."""
-_LONGEST_ID = 256
 _COMMENT_EVERY = 15
 _SEND_TIMEOUT = 20.0
 """Seconds a reader may take none of what is sent to it before it is dropped."""
@@ -51,7 +51,7 @@ def task_id_of(request: Request, name: str = "task_id") -> str:
         TaskNotFound: no id is that long.
     """
     task_id = str(request.path_params[name])
-    if len(task_id) > _LONGEST_ID:
+    if len(task_id) > LONGEST_TASK_ID:
         raise TaskNotFound
     return task_id
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import anyio
 from mcp_types import ResourceLink
 
-from taskmill.engine.artifact import Artifact
+from taskmill.engine.artifact import PIECE, Artifact
 from taskmill.engine.context import TaskContext
 
 __all__ = ["attach", "link_to"]
 
-_PIECE = 256 * 1024
 _UNKNOWN = "application/octet-stream"
 _LONGEST_NAME = 255
 
@@ -53,7 +52,7 @@ def link_to(artifact: Artifact) -> ResourceLink:
 
 async def _read(path: Path) -> AsyncIterator[bytes]:
     async with await anyio.open_file(path, "rb") as file:
-        while piece := await file.read(_PIECE):
+        while piece := await file.read(PIECE):
             yield piece
 
 

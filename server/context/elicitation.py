@@ -27,7 +27,6 @@ from mcp_types import (
     CreateMessageRequestParams,
     CreateMessageResult,
     CreateMessageResultWithTools,
-    ElicitationCapability,
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitRequestURLParams,
@@ -35,17 +34,13 @@ from mcp_types import (
     ListRootsRequest,
     ListRootsResult,
     MissingRequiredClientCapabilityErrorData,
-    RootsCapability,
-    SamplingCapability,
-    SamplingContextCapability,
     SamplingMessage,
-    SamplingToolsCapability,
     TextContent,
-    UrlElicitationCapability,
 )
 from pydantic import BaseModel, ValidationError
 
 from taskmill.engine.context import TaskContext
+from taskmill.server.protocol.questions import can_ask, kind_of
 
 __all__ = ["Prompt", "ask_form", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
 
@@ -63,11 +58,8 @@ async def ask_form(
         MCPError: the client cannot show one (-32021).
         ValueError: the accepted answer does not fit `schema`.
     """
-    can = client.elicitation if client else None
-    # Elicitation, "Capabilities": an empty object means form mode only.
-    _require(can is not None and (can.form is not None or can.url is None), _FORM, "elicitation")
     params = ElicitRequestFormParams(message=message, requested_schema=render_elicitation_schema(schema))
-    answer = await _ask(task, ElicitRequest(params=params), ElicitResult)
+    answer = await _ask(task, client, ElicitRequest(params=params), ElicitResult)
     if answer.action == "accept":
         try:
             return AcceptedElicitation(data=schema.model_validate(answer.content or {}))
@@ -84,12 +76,10 @@ async def ask_link(
     Raises:
         MCPError: the client cannot open one (-32021).
     """
-    can = client.elicitation if client else None
-    _require(can is not None and can.url is not None, _LINK, "elicitation.url")
     # The same for every attempt: the question must be known again.
     known = hashlib.sha256(f"{task.task_id}\0{url}\0{message}".encode()).hexdigest()[:32]
     params = ElicitRequestURLParams(message=message, url=url, elicitation_id=elicitation_id or known)
-    answer = await _ask(task, ElicitRequest(params=params), ElicitResult)
+    answer = await _ask(task, client, ElicitRequest(params=params), ElicitResult)
     if answer.action == "accept":
         return AcceptedUrlElicitation()
     return DeclinedElicitation() if answer.action == "decline" else CancelledElicitation()
@@ -105,16 +95,9 @@ async def ask_model(
         ValueError: tool calls and their results do not belong together.
     """
     validate_tool_use_result_messages(params.messages)
-    can = client.sampling if client else None
-    tools = params.tools is not None or params.tool_choice is not None
-    context = params.include_context not in (None, "none")
-    wanted = SamplingCapability(
-        tools=SamplingToolsCapability() if tools else None, context=SamplingContextCapability() if context else None
-    )
-    fits = can is not None and (can.tools is not None or not tools) and (can.context is not None or not context)
-    _require(fits, ClientCapabilities(sampling=wanted), "sampling.tools" if tools else "sampling")
-    kind = CreateMessageResultWithTools if tools else CreateMessageResult
-    return await _ask(task, CreateMessageRequest(params=params), kind)
+    has_tools = params.tools is not None or params.tool_choice is not None
+    result = CreateMessageResultWithTools if has_tools else CreateMessageResult
+    return await _ask(task, client, CreateMessageRequest(params=params), result)
 
 
 async def sample_now(
@@ -137,8 +120,7 @@ async def ask_roots(task: TaskContext, client: ClientCapabilities | None) -> Lis
     Raises:
         MCPError: the client has none to tell (-32021).
     """
-    _require(client is not None and client.roots is not None, _ROOTS, "roots")
-    return await _ask(task, ListRootsRequest(), ListRootsResult)
+    return await _ask(task, client, ListRootsRequest(), ListRootsResult)
 
 
 def conversation(prompt: Prompt) -> list[SamplingMessage]:
@@ -148,25 +130,19 @@ def conversation(prompt: Prompt) -> list[SamplingMessage]:
     return [prompt] if isinstance(prompt, SamplingMessage) else list(prompt)
 
 
-async def _ask(task: TaskContext, request: BaseModel, answer: type[R]) -> R:
-    asked = request.model_dump(by_alias=True, mode="json", exclude_none=True)
-    (given,) = await task.ask([asked])
-    return answer.model_validate(given, by_name=False)
-
-
-def _require(declared: bool, needed: ClientCapabilities, name: str) -> None:
-    if declared:
-        return
-    raise MCPError(
-        MISSING_REQUIRED_CLIENT_CAPABILITY,
-        f"This tool asks its client a question, and the client did not declare the {name} capability.",
-        MissingRequiredClientCapabilityErrorData(required_capabilities=needed).model_dump(
-            by_alias=True, mode="json", exclude_none=True
-        ),
-    )
+async def _ask(task: TaskContext, client: ClientCapabilities | None, request: BaseModel, result: type[R]) -> R:
+    question = request.model_dump(by_alias=True, mode="json", exclude_none=True)
+    if not can_ask(client, question):
+        kind = kind_of(question)
+        raise MCPError(
+            MISSING_REQUIRED_CLIENT_CAPABILITY,
+            f"This tool asks its client a question, and the client did not declare the {kind.capability} capability.",
+            MissingRequiredClientCapabilityErrorData(required_capabilities=kind.needs).model_dump(
+                by_alias=True, mode="json", exclude_none=True
+            ),
+        )
+    (answer,) = await task.ask([question])
+    return result.model_validate(answer, by_name=False)
 
 
 _SAMPLED = tuple(name for name in CreateMessageRequestParams.model_fields if name not in ("meta", "task"))
-_FORM = ClientCapabilities(elicitation=ElicitationCapability())
-_LINK = ClientCapabilities(elicitation=ElicitationCapability(url=UrlElicitationCapability()))
-_ROOTS = ClientCapabilities(roots=RootsCapability())

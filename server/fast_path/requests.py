@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.types import Scope
 
-from taskmill.server.protocol.shapes_2026 import EXTENSION
+from taskmill.server.protocol.shapes_2026 import EXTENSION, LONGEST_TASK_ID
 
 __all__ = ["METHODS", "FastRequest", "Headers", "HostCheck", "read_headers", "read_request"]
 
@@ -36,7 +36,6 @@ METHODS: Mapping[str, frozenset[str]] = {
 """Method -> its parameters; all of them must be there, and `_meta` beside them."""
 _REQUEST = frozenset({"jsonrpc", "id", "method", "params"})
 _META = frozenset({PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY})
-_LONGEST_ID = 256
 Headers = dict[str, str]
 _READ_HEADERS = {
     name.encode(): name
@@ -137,7 +136,7 @@ def _is_typed(params: Mapping[str, Any]) -> bool:
     objects = (params.get("arguments", {}), params.get("inputResponses", {}))
     return (
         isinstance(task_id, str)
-        and len(task_id) <= _LONGEST_ID
+        and len(task_id) <= LONGEST_TASK_ID
         and isinstance(name, str)
         and all(isinstance(value, dict) for value in objects)
     )

@@ -89,7 +89,7 @@ class CallsWithoutTasks:
                 return await self._streamed(view, exchange, patience, kind)
             held = HeldCall(self._runtime.store, view, ctx, owner(ctx))
             try:
-                return _stateful(await held.follow(patience), view)
+                return _stateful(await held.run(patience), view)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
                     await self._left(view, ctx, kind, call)

@@ -27,6 +27,7 @@ from taskmill.server.auth.principal import owner
 from taskmill.server.protocol.client_class import require_tasks
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.shapes_2026 import detailed_task
+from taskmill.server.streams.sse import BACKLOG
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.pubsub.task_feed import Subscription
 from taskmill.store.tasks.tasks import TaskStore
@@ -34,7 +35,6 @@ from taskmill.store.tasks.tasks import TaskStore
 __all__ = ["TaskListenHandler"]
 
 _MOST_TASKS = 1000
-_BACKLOG = 1024
 
 
 class _TaskNotification(BaseModel):
@@ -104,7 +104,7 @@ class _TaskStream:
 
     async def run(self) -> None:
         """Until the client goes away."""
-        send, receive = anyio.create_memory_object_stream[ServerEvent](_BACKLOG)
+        send, receive = anyio.create_memory_object_stream[ServerEvent](BACKLOG)
         uris = frozenset(self._honored.resource_subscriptions or ())
 
         def deliver(event: ServerEvent) -> None:

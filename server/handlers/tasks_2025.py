@@ -28,6 +28,7 @@ from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
 from taskmill.server.protocol.shapes_2025 import created, related_task, task_of
+from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
 from taskmill.server.sessions.exchange import exchange_of
 from taskmill.server.streams.notifications_2025 import notices
 from taskmill.server.tools.runtime import ServerRuntime
@@ -37,14 +38,13 @@ from taskmill.store.sessions.open_calls import CallKind
 __all__ = ["Tasks2025"]
 
 Request = ServerRequestContext[Any, Any]
-_LONGEST_ID = 256
 _LONGEST_CURSOR = 1024
 _LONGEST_TTL = 2**53
 CAPABILITY: dict[str, Any] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
 
 
 class _TaskId(RequestParams):
-    task_id: str = Field(max_length=_LONGEST_ID)
+    task_id: str = Field(max_length=LONGEST_TASK_ID)
 
 
 class _Cursor(RequestParams):

@@ -20,7 +20,7 @@ from taskmill.server.auth.principal import owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import ClientClass, client_class_of, require_tasks
 from taskmill.server.protocol.errors import header_mismatch, method_not_found, wire_errors
-from taskmill.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
+from taskmill.server.protocol.shapes_2026 import EXTENSION, LONGEST_TASK_ID, create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
@@ -28,11 +28,10 @@ from taskmill.server.tools.submission import Submission
 __all__ = ["TasksExtension"]
 
 _VERSIONS = frozenset(MODERN_PROTOCOL_VERSIONS)
-_LONGEST_ID = 256
 
 
 class _TaskParams(RequestParams):
-    task_id: str = Field(max_length=_LONGEST_ID)
+    task_id: str = Field(max_length=LONGEST_TASK_ID)
 
 
 class _UpdateParams(_TaskParams):

@@ -12,9 +12,11 @@ from taskmill.engine.status import Status
 from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["EXTENSION", "create_result", "detailed_task", "input_requests", "iso", "wire_status"]
+__all__ = ["EXTENSION", "LONGEST_TASK_ID", "create_result", "detailed_task", "input_requests", "iso", "wire_status"]
 
 EXTENSION = "io.modelcontextprotocol/tasks"
+LONGEST_TASK_ID = 256
+"""Characters; a longer id names no task, in any revision."""
 
 
 def wire_status(status: Status) -> str:

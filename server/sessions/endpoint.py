@@ -156,9 +156,7 @@ class SessionEndpoint:
                 "This request carries the envelope of revision 2026-07-28, but its MCP-Protocol-Version header names "
                 "an earlier one. Send both of the same revision.",
             )
-        outlet = JsonOrSseResponse(
-            {_SESSION_HEADER: session.id} if session else {}, limit=self._runtime.settings.stream_limit or None
-        )
+        outlet = self._outlet(session)
         exchange = Exchange(self._runtime.store, session, message, request, outlet, json_only=self._json)
         self._service.start(exchange, message, self._connection(session, request, exchange))
         await outlet.serve(scope, receive, send)

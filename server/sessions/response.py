@@ -15,9 +15,6 @@ from taskmill.server.streams import sse
 
 __all__ = ["JsonOrSseResponse"]
 
-_BACKLOG = 1024
-"""Frames kept for a reader that is slow; then it is cut off."""
-
 
 class JsonOrSseResponse:
     """Between those who write messages and the one client that reads them."""
@@ -41,7 +38,7 @@ class JsonOrSseResponse:
         self.streams = True
         if self.is_left or self._closed:
             return
-        if len(self._frames) >= _BACKLOG:
+        if len(self._frames) >= sse.BACKLOG:
             self.is_left = True
         else:
             self._frames.append(frame)

@@ -3,7 +3,6 @@
 Source: transports 2025-11-25, "Resumability and Redelivery".
 """
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,6 +10,7 @@ from contextlib import aclosing
 from taskmill.server.sessions.exchange import RETRY_MS
 from taskmill.server.streams import sse
 from taskmill.server.streams.call_stream import StreamMessage, outbox_messages, task_messages
+from taskmill.server.streams.timed_reader import TimedReader
 from taskmill.store.sessions.open_calls import OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
@@ -18,7 +18,7 @@ from taskmill.store.tasks.tasks import TaskStore
 __all__ = ["NothingLeft", "resumed"]
 
 _CURSOR = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,15}|end)")
-_LULL = 0.01
+_QUIET = 0.01
 """Seconds without a further message after which a resumed stream is closed in order."""
 
 
@@ -56,31 +56,24 @@ async def _rest(store: TaskStore, session: Session, call: OpenCall, after: int) 
     messages = (
         outbox_messages(store, call, after) if call.task_id is None else task_messages(store, session, call, after)
     )
-    async with aclosing(messages), aclosing(_until_lull(messages)) as batch:
+    async with aclosing(messages), aclosing(_until_quiet(messages)) as batch:
         async for said in batch:
             yield sse.event(said.message, said.event_id)
             if said.is_last:
                 await store.open_calls.end(call)
 
 
-async def _until_lull(messages: AsyncGenerator[StreamMessage, None]) -> AsyncGenerator[StreamMessage, None]:
+async def _until_quiet(messages: AsyncGenerator[StreamMessage, None]) -> AsyncGenerator[StreamMessage, None]:
     """What comes together; the wait for the first message that counts is not limited."""
-    has_told = False
-    coming: asyncio.Future[StreamMessage | None] | None = None
-    try:
+    timeout: float | None = None
+    async with TimedReader(messages) as reader:
         while True:
-            coming = asyncio.ensure_future(_next(messages))
-            await asyncio.wait([coming], timeout=_LULL if has_told else None)
-            if not coming.done() or (said := coming.result()) is None:
+            try:
+                message = await reader.next(timeout)
+            except TimeoutError:
                 return
-            coming = None
-            has_told = has_told or said.event_id is not None
-            yield said
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.wait([coming])
-
-
-async def _next(messages: AsyncGenerator[StreamMessage, None]) -> StreamMessage | None:
-    return await anext(messages, None)
+            if message is None:
+                return
+            if message.event_id is not None:
+                timeout = _QUIET
+            yield message

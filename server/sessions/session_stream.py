@@ -22,7 +22,6 @@ from taskmill.store.tasks.tasks import TaskStore
 __all__ = ["SessionStream"]
 
 _KEEP_EVERY = 300.0
-_BACKLOG = 1024
 _POLLS = 2
 """Polls after which a client has seen that its input is required..."""
 _MARGIN = 1.0
@@ -36,7 +35,7 @@ class SessionStream:
         self._store = store
         self._session = session
         self._me = new_call_id()
-        self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
+        self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(sse.BACKLOG)
         self._looking: set[asyncio.Task[None]] = set()
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}

@@ -18,7 +18,8 @@ from taskmill.engine.status import Move
 from taskmill.server.protocol.results import answer_of, handed_off
 from taskmill.server.protocol.status_text import progress_text, status_text
 from taskmill.server.streams.client_requests import can_be_asked, request_of
-from taskmill.server.streams.paced_events import Meter, Pause, follow
+from taskmill.server.streams.paced_events import Due, paced_events
+from taskmill.server.streams.progress import RisingProgress, progress_notification
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
@@ -49,7 +50,7 @@ async def task_messages(
     assert call.task_id is not None
     stream = _TaskStream(store, session, call, after)
     limit = None if call.hand_off_ms is None else max(0.0, (call.hand_off_ms - await store.now_ms()) / 1000)
-    async with follow(store.tails, call.task_id, after=after, limit=limit) as steps:
+    async with paced_events(store.tails, call.task_id, after=after, hand_off_after=limit) as steps:
         async for step in steps:
             said, is_over = await stream.render(step)
             for one in said:
@@ -69,14 +70,14 @@ class _TaskStream:
         self._call = call
         self._task_id: str = call.task_id
         self._after = after
-        self._meter = Meter()
+        self._rising = RisingProgress()
 
-    async def render(self, step: Event | Pause) -> tuple[list[StreamMessage], bool]:
+    async def render(self, step: Event | Due) -> tuple[list[StreamMessage], bool]:
         """The messages for a step, and whether the last one is among them."""
         match step:
-            case Pause.BEAT:
+            case Due.HEARTBEAT:
                 return await self._beat(), False
-            case Pause.DUE:
+            case Due.HAND_OFF:
                 return [self._last(handed_off(await self._look(), self._session.version))], True
             case Event(move=Move.PROGRESS):
                 return self._progress(step), False
@@ -106,19 +107,14 @@ class _TaskStream:
     def _progress(self, event: Event) -> list[StreamMessage]:
         if event.seq <= self._call.since:
             return []
-        progress = Progress(event.facts.get("done"), event.facts.get("total"), event.facts.get("message"))
+        progress = Progress.of_facts(event.facts)
         return self._shown(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
 
     def _shown(self, progress: Progress, text: str, event_id: str | None) -> list[StreamMessage]:
         if self._call.token is None:
             return []
-        params: dict[str, Any] = {
-            "progressToken": self._call.token,
-            "progress": self._meter.next(progress.done),
-            **({} if progress.total is None else {"total": progress.total}),
-            **({"message": text} if text else {}),
-        }
-        return [StreamMessage({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}, event_id)]
+        figure = self._rising.next(progress.done)
+        return [StreamMessage(progress_notification(self._call.token, figure, progress, text), event_id)]
 
     async def _questions(self, event: Event) -> tuple[list[StreamMessage], bool]:
         view = await self._look()

@@ -6,31 +6,28 @@ Such a request's id says which question of which call it is, so that any replica
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_types import INVALID_PARAMS
+from mcp_types import INVALID_PARAMS, ClientCapabilities
 
 from taskmill.engine.errors import BadArguments, TaskNotFound
+from taskmill.server.protocol.questions import can_ask
 from taskmill.server.protocol.shapes_2025 import related_task
 from taskmill.server.tools.answers import fitting_answers
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["can_be_asked", "request_of", "take_reply"]
+__all__ = ["can_be_asked", "request_of", "take_refusal", "take_reply"]
 
-_NEEDS = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 _ELICITS_SINCE = "2025-06-18"
 _REFUSED = "refused"
 
 
 def can_be_asked(session: Session, question: Mapping[str, Any]) -> bool:
     """Whether the session's client declared what the question needs."""
-    method = question["method"]
-    if method == "elicitation/create" and session.version < _ELICITS_SINCE:
+    if question["method"] == "elicitation/create" and session.version < _ELICITS_SINCE:
         return False
-    declared = session.client.get("capabilities", {}).get(_NEEDS[method])
-    if declared is None:
-        return False
-    return question.get("params", {}).get("mode") != "url" or "url" in declared
+    declared = session.client.get("capabilities", {})
+    return can_ask(ClientCapabilities.model_validate(declared, by_name=False), question)
 
 
 def request_of(call: OpenCall, key: str, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,8 +41,6 @@ def request_of(call: OpenCall, key: str, question: Mapping[str, Any]) -> dict[st
 
 async def take_reply(store: TaskStore, session: Session, request_id: str, reply: Mapping[str, Any]) -> None:
     """Take the client's reply to any request of ours: an answer for a task, or for a call that waits for it.
-
-    A client that refuses a form declines it; one that refuses anything else ends the task.
 
     Raises:
         BadArguments: the answer does not fit; the question is still open.
@@ -61,7 +56,7 @@ async def take_reply(store: TaskStore, session: Session, request_id: str, reply:
         if question is None:
             return  # answered before, or by somebody else
         if "error" in reply:
-            await _refused(store, session, call.task_id, key, question)
+            await take_refusal(store, call.task_id, session.principal, key, question)
         else:
             await store.answer(call.task_id, session.principal, fitting_answers(view.questions, {key: reply["result"]}))
     except TaskNotFound:
@@ -70,8 +65,13 @@ async def take_reply(store: TaskStore, session: Session, request_id: str, reply:
         raise BadArguments(str(exc), code=INVALID_PARAMS) from exc
 
 
-async def _refused(store: TaskStore, session: Session, task_id: str, key: str, question: Mapping[str, Any]) -> None:
+async def take_refusal(store: TaskStore, task_id: str, principal: str, key: str, question: Mapping[str, Any]) -> None:
+    """Take a client's error instead of an answer: a refused form or link is a cancelled one, any other ends the task.
+
+    Raises:
+        TaskNotFound: the task has expired.
+    """
     if question["method"] == "elicitation/create":
-        await store.answer(task_id, session.principal, {key: {"action": "cancel"}})
+        await store.answer(task_id, principal, {key: {"action": "cancel"}})
     else:
-        await store.cancel(task_id, session.principal, reason=_REFUSED)
+        await store.cancel(task_id, principal, reason=_REFUSED)

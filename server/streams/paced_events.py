@@ -1,4 +1,4 @@
-"""Following one task on behalf of a call that is held open: its events, a beat in silence, the time to hand off."""
+"""The events of one task for a call that is held open, with heartbeats in silence and the time to hand the call off."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -6,78 +6,49 @@ from contextlib import aclosing, asynccontextmanager
 from enum import Enum
 
 from taskmill.engine.events import Event
+from taskmill.server.streams.timed_reader import TimedReader
 from taskmill.store.pubsub.event_tail import EventTails
 
-__all__ = ["BEAT", "Meter", "Pause", "follow"]
+__all__ = ["HEARTBEAT", "Due", "paced_events"]
 
-BEAT = 15.0
-"""Seconds of silence after which a held call says that it is alive."""
-_STEP = 1e-6
+HEARTBEAT = 15.0
+"""Seconds of silence after which a held call sends a heartbeat."""
 
 
-class Pause(Enum):
-    """What there is to say although nothing has happened."""
+class Due(Enum):
+    """What is due although nothing has happened."""
 
-    BEAT = "beat"
+    HEARTBEAT = "heartbeat"
     """The task has been silent for a while."""
-    DUE = "due"
+    HAND_OFF = "hand-off"
     """The call has been held as long as it may be; nothing follows."""
 
 
 @asynccontextmanager
-async def follow(
-    tails: EventTails, task_id: str, *, after: int = 0, limit: float | None = None
-) -> AsyncIterator[AsyncGenerator[Event | Pause, None]]:
-    """The events of a task above number `after` until its end, with pauses between them.
+async def paced_events(
+    tails: EventTails, task_id: str, *, after: int = 0, hand_off_after: float | None = None
+) -> AsyncIterator[AsyncGenerator[Event | Due, None]]:
+    """The events of a task above number `after` until its end, and what is due between them.
 
-    `limit`: seconds until the call is due, None = never.
+    `hand_off_after`: seconds until the call is handed off, None = never.
     """
-    async with tails.follow(task_id, after=after) as events, aclosing(_paced(events, BEAT, limit)) as paced:
+    async with tails.follow(task_id, after=after) as events, aclosing(_paced(events, hand_off_after)) as paced:
         yield paced
 
 
-async def _paced(events: AsyncIterator[Event], beat: float, limit: float | None) -> AsyncGenerator[Event | Pause, None]:
+async def _paced(events: AsyncIterator[Event], hand_off_after: float | None) -> AsyncGenerator[Event | Due, None]:
     loop = asyncio.get_running_loop()
-    due = loop.time() + (float("inf") if limit is None else limit)
-    coming: asyncio.Future[Event | None] | None = None
-    try:
+    hand_off_at = loop.time() + (float("inf") if hand_off_after is None else hand_off_after)
+    async with TimedReader(events) as reader:
         while True:
-            coming = coming or asyncio.ensure_future(_next(events))
-            patience = min(beat, max(0.0, due - loop.time()))
-            await asyncio.wait([coming], timeout=patience)
-            if coming.done():
-                event, coming = coming.result(), None
-                if event is None:
+            try:
+                event = await reader.next(min(HEARTBEAT, max(0.0, hand_off_at - loop.time())))
+            except TimeoutError:
+                if loop.time() >= hand_off_at:
+                    yield Due.HAND_OFF
                     return
-                yield event
-            elif loop.time() >= due:
-                yield Pause.DUE
+                yield Due.HEARTBEAT
+                continue
+            if event is None:
                 return
-            else:
-                yield Pause.BEAT
-    finally:
-        if coming is not None:
-            coming.cancel()
-            await asyncio.wait([coming])
-
-
-async def _next(events: AsyncIterator[Event]) -> Event | None:
-    return await anext(events, None)
-
-
-class Meter:
-    """Progress figures of one call, which must rise with every notification (progress, "Progress Flow").
-
-    A beat, or a tool that says something new without having got further, rises by next to nothing.
-    """
-
-    def __init__(self) -> None:
-        self._last: float | None = None
-
-    def next(self, done: float | None) -> float:
-        """The figure to send for a tool that is `done` so far, None = it has not said."""
-        value = done if done is not None else (self._last or 0.0)
-        if self._last is not None and value <= self._last:
-            value = self._last + _STEP * max(1.0, abs(self._last))
-        self._last = value
-        return value
+            yield event

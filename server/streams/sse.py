@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["HEADERS", "PING", "event", "priming"]
+__all__ = ["BACKLOG", "HEADERS", "PING", "event", "priming"]
 
 HEADERS = (
     (b"content-type", b"text/event-stream"),
@@ -12,6 +12,8 @@ HEADERS = (
     (b"connection", b"keep-alive"),
     (b"x-accel-buffering", b"no"),
 )
+BACKLOG = 1024
+"""Messages kept for a slow reader of a stream; with one more its stream is ended."""
 PING = b": ping\n\n"
 """A comment: keeps proxies from closing a silent stream, and is no message."""
 

@@ -4,19 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from mcp_types import CreateMessageResult, CreateMessageResultWithTools, ElicitResult, ListRootsResult
-from pydantic import BaseModel, ValidationError
+from mcp_types import ElicitResult
+from pydantic import ValidationError
 
 from taskmill.engine.errors import BadArguments
+from taskmill.server.protocol.questions import kind_of
 from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["fitting_answers", "take_answers"]
-
-_SHAPES: dict[str, tuple[type[BaseModel], ...]] = {
-    "elicitation/create": (ElicitResult,),
-    "sampling/createMessage": (CreateMessageResult,),
-    "roots/list": (ListRootsResult,),
-}
 
 
 def fitting_answers(questions: Mapping[str, dict[str, Any]], answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,24 +35,13 @@ async def take_answers(store: TaskStore, task_id: str, who: str, given: Mapping[
         await store.answer(task_id, who, answers)
 
 
-def _shapes(question: Mapping[str, Any]) -> tuple[type[BaseModel], ...]:
-    params = question.get("params", {})
-    if question["method"] == "sampling/createMessage" and ("tools" in params or "toolChoice" in params):
-        return (CreateMessageResultWithTools,)
-    return _SHAPES[question["method"]]
-
-
 def _fit(key: str, question: dict[str, Any], answer: Any) -> dict[str, Any]:
     method = question["method"]
-    parsed = None
-    for shape in _shapes(question):
-        try:
-            parsed = shape.model_validate(answer, by_name=False)
-            break
-        except ValidationError:
-            continue
-    if parsed is None:
-        raise BadArguments(f"The answer to {key!r} is not a result of {method}. The question is still open.", key=key)
+    try:
+        parsed = kind_of(question).result.model_validate(answer, by_name=False)
+    except ValidationError:
+        text = f"The answer to {key!r} is not a result of {method}. The question is still open."
+        raise BadArguments(text, key=key) from None
     if isinstance(parsed, ElicitResult) and parsed.action == "accept":
         _check_content(key, question, parsed)
     return parsed.model_dump(by_alias=True, mode="json", exclude_none=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcp_types import CallToolResult
 
+from taskmill.engine.artifact import PIECE
 from taskmill.engine.context import TaskContext
 from taskmill.server.context.attachments import link_to
 
@@ -20,7 +21,6 @@ _WORTH_MOVING = 1024
 """Bytes below which a link would hardly be smaller than the part."""
 _MOST_BYTES = 4
 """Of one character in UTF-8."""
-_PIECE = 256 * 1024
 _TEXT, _JSON, _BYTES = "text/plain", "application/json", "application/octet-stream"
 _STRUCTURED = -1
 """Stands for structured content where blocks of the content have their place."""
@@ -91,8 +91,8 @@ async def _link(task: TaskContext, content: bytes, name: str, mime_type: str) ->
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    for at in range(0, len(content), _PIECE):
-        yield content[at : at + _PIECE]
+    for at in range(0, len(content), PIECE):
+        yield content[at : at + PIECE]
 
 
 def _encoded(text: str) -> bytes:

@@ -22,6 +22,7 @@ from taskmill.server.auth.principal import lister, owner
 from taskmill.server.auth.scopes import require_scopes, who_calls
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.protocol.questions import with_tool_answers
 from taskmill.server.tools.call_keys import CallKeys, keys_of_call
 from taskmill.server.tools.registry import TaskTool
 from taskmill.server.tools.runtime import ServerRuntime
@@ -138,8 +139,7 @@ def _can_elicit(ctx: Request) -> bool:
 def _payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: bool) -> dict[str, Any]:
     """What a worker needs to make this very call: arguments, settled questions, who the client was.
 
-    `asks_by_tools`: questions can be put to the client's model, whatever the client declared; but not a conversation
-    with tools, for which a follow-up tool has no room.
+    `asks_by_tools`: questions can be put to the client's model, whatever the client declared.
     """
     payload: dict[str, Any] = {"arguments": params.arguments or {}}
     if trace := trace_of_call(ctx.meta):
@@ -153,8 +153,7 @@ def _payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: b
     if capabilities is not None or asks_by_tools:
         declared = capabilities.model_dump(by_alias=True, mode="json", exclude_none=True) if capabilities else {}
         if asks_by_tools:
-            declared["elicitation"] = {"form": {}, **declared.get("elicitation", {}), "url": {}}
-            declared = {"sampling": {}, "roots": {}, **declared}
+            declared = with_tool_answers(declared)
         payload["client"] = {"capabilities": declared}
     if ctx.session.client_params is not None:
         info = ctx.session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)

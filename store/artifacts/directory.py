@@ -8,11 +8,10 @@ from typing import IO
 
 import anyio.to_thread
 
+from taskmill.engine.artifact import PIECE
 from taskmill.engine.errors import ArtifactsUnavailable
 
 __all__ = ["DirectoryBackend"]
-
-_PIECE = 256 * 1024
 
 
 class DirectoryBackend:
@@ -56,7 +55,7 @@ class DirectoryBackend:
             at = start
             while at < stop:
                 with _faults(self._root):
-                    piece = await anyio.to_thread.run_sync(os.pread, file.fileno(), min(_PIECE, stop - at), at)
+                    piece = await anyio.to_thread.run_sync(os.pread, file.fileno(), min(PIECE, stop - at), at)
                 if not piece:
                     raise ArtifactsUnavailable("An artifact's file is shorter than it was written.", artifact=blob_id)
                 at += len(piece)

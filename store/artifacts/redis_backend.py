@@ -6,6 +6,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from taskmill.engine.artifact import PIECE
 from taskmill.engine.errors import ArtifactsUnavailable
 from taskmill.store.connection.client import store_errors
 from taskmill.store.connection.retry import until_available
@@ -15,7 +16,6 @@ __all__ = ["RedisBackend"]
 
 _UNATTACHED = 24 * 3600
 """Seconds until bytes that never became part of a task fade."""
-_PIECE = 256 * 1024
 
 
 class RedisBackend:
@@ -45,7 +45,7 @@ class RedisBackend:
         key, at = self._keys.blob(blob_id), start
         while at < stop:
             with store_errors():
-                piece = await self._redis.getrange(key, at, min(stop, at + _PIECE) - 1)
+                piece = await self._redis.getrange(key, at, min(stop, at + PIECE) - 1)
             if not piece:
                 raise ArtifactsUnavailable("The bytes of an artifact have expired.", artifact=blob_id)
             at += len(piece)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from taskmill.engine.artifact import PIECE
 from taskmill.engine.errors import ArtifactsUnavailable, SettingsError
 
 __all__ = ["S3Backend"]
@@ -15,7 +16,6 @@ __all__ = ["S3Backend"]
 _PART = 5 * 1024 * 1024
 """Bytes of one part of an upload; the smallest that S3 takes."""
 _AT_ONCE = 2
-_PIECE = 256 * 1024
 
 
 @cache
@@ -74,7 +74,7 @@ class S3Backend:
             return
         with self._faults():
             found = await self._obstore.get_async(self._store, blob_id, options={"range": (start, stop)})
-            pieces = aiter(found.stream(min_chunk_size=_PIECE))
+            pieces = aiter(found.stream(min_chunk_size=PIECE))
         while True:
             with self._faults():
                 try:

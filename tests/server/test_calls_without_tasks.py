@@ -185,7 +185,7 @@ async def test_a_cursor_of_a_task_that_expired_ends_the_call_with_an_error(pair:
 async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it_runs(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskmill.server.streams.paced_events.BEAT", 0.1)
+    monkeypatch.setattr("taskmill.server.streams.paced_events.HEARTBEAT", 0.1)
     async with serving(make_server(settings).http_app()) as address:
         rpc = Rpc(http, address + "/mcp", {})
         session = await open_session(http, address + "/mcp")

@@ -1,0 +1,46 @@
+"""Reads an async iterator with a time limit on each item, for streams that must also send something in silence."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+__all__ = ["TimedReader"]
+
+T = TypeVar("T")
+
+
+class TimedReader(Generic[T]):
+    """A read that has timed out is not lost: the next one goes on with it. `async with` cancels what is still open."""
+
+    def __init__(self, items: AsyncIterator[T]) -> None:
+        self._items = items
+        self._pending: asyncio.Future[T | None] | None = None
+
+    async def __aenter__(self) -> "TimedReader[T]":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pending is not None:
+            self._pending.cancel()
+            await asyncio.wait([self._pending])
+
+    async def next(self, timeout: float | None) -> T | None:
+        """The next item, None = there are no more. `timeout`: seconds, None = no limit.
+
+        Raises:
+            TimeoutError: no item came in time.
+        """
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(_next(self._items))
+        await asyncio.wait([self._pending], timeout=timeout)
+        if not self._pending.done():
+            raise TimeoutError
+        read, self._pending = self._pending, None
+        return read.result()
+
+
+async def _next(items: AsyncIterator[T]) -> T | None:
+    return await anext(items, None)
