@@ -79,7 +79,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
     "server": {
         "settings.py": "",
         "auth": "",
-        "context": "auth",
+        "context": "auth protocol",
         "protocol": "",
         "tools": "settings.py auth context protocol",
         "http": "auth tools",
