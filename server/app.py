@@ -1,25 +1,33 @@
-"""The ASGI application of a server: which part answers which request, and behind which checks."""
+"""The ASGI application of a server: which part answers which request, and behind which checks.
+
+`build_app` makes it for a server of the SDK; `both_eras` and `add_http_api` are the parts that any other host needs too.
+"""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from taskmill.server.api.access import Access
+from taskmill.server.api.access import Access, OperatorToken
+from taskmill.server.api.health import health_routes
+from taskmill.server.api.metrics import Requests, metrics_routes
+from taskmill.server.api.openapi import description_route
+from taskmill.server.api.routes import api_routes
 from taskmill.server.fast_path.front import Front
 from taskmill.server.fast_path.middleware import FastPath
-from taskmill.server.http.middleware import EraRouter
+from taskmill.server.http.middleware import ClientDisconnects, EraRouter
 from taskmill.server.http.scope_challenge import ScopeGate
+from taskmill.server.http.transport_security import TrimmedHeaders
 from taskmill.server.sessions.endpoint import SessionEndpoint
-from taskmill.server.site import furnish
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 
-__all__ = ["build_app"]
+__all__ = ["add_http_api", "both_eras", "build_app"]
 
 
 def build_app(
@@ -41,22 +49,71 @@ def build_app(
         streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
     )
     runtime.serves_http = True
+    lowlevel = server._lowlevel_server
     manager: Any = server.session_manager  # its ASGI application stands behind the check of tokens
-    legacy = SessionEndpoint(server._lowlevel_server, runtime, hosts, json_only=json_response)
-    runtime.on_close(legacy.close)
-    limited = RequestBodyLimitMiddleware(legacy, manager.max_request_body_size)
+    endpoint = both_eras(
+        lowlevel,
+        runtime,
+        modern=manager.asgi_app,
+        hosts=hosts,
+        json_only=json_response,
+        max_body=manager.max_request_body_size,
+    )
     auth = server.settings.auth if server._token_verifier else None
-    app_of_era: ASGIApp = EraRouter(legacy=limited, modern=manager.asgi_app)
+    has_operator = operator_token is not None
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
-        hasten = partial(FastPath, runtime=runtime, hosts=hosts, server=server._lowlevel_server, submission=fast_paths)
+        fast = partial(FastPath, runtime=runtime, hosts=hosts, server=lowlevel, submission=fast_paths)
         if auth:
-            app_of_era = hasten(app_of_era)
+            endpoint = fast(endpoint)
         else:
-            front = partial(
-                Front, hasten=hasten, registry=runtime.tools, path=path, has_operator=operator_token is not None
-            )
-    manager.asgi_app = ScopeGate(app_of_era, runtime.tools, server.settings.auth)
-    access = Access(hosts, auth, operator_token is not None)
-    furnish(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
+            front = partial(Front, hasten=fast, registry=runtime.tools, path=path, has_operator=has_operator)
+    manager.asgi_app = ScopeGate(endpoint, runtime.tools, server.settings.auth)
+    access = Access(hosts, auth, has_operator)
+    add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
     return app
+
+
+def both_eras(
+    server: Server[Any],
+    runtime: ServerRuntime,
+    *,
+    modern: ASGIApp,
+    hosts: TransportSecuritySettings,
+    json_only: bool,
+    max_body: int,
+) -> ASGIApp:
+    """An MCP endpoint: `modern` serves revisions from 2026 on, sessions in the store serve the earlier ones.
+
+    `max_body`: bytes of a request of an earlier revision.
+    """
+    legacy = SessionEndpoint(server, runtime, hosts, json_only=json_only)
+    runtime.on_close(legacy.close)
+    return EraRouter(legacy=RequestBodyLimitMiddleware(legacy, max_body), modern=modern)
+
+
+def add_http_api(
+    app: Starlette,
+    runtime: ServerRuntime,
+    access: Access,
+    *,
+    mcp_path: str,
+    operator_token: str | None,
+    front: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> None:
+    """Add health, the API, its description and metrics to the application of the endpoint at `mcp_path`.
+
+    `front`: middleware that may answer a request before the rest sees it; its answers are counted, and a client that
+    disconnects is handled around it.
+    """
+    requests = Requests(mcp_path)
+    described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
+    routes = [*health_routes(runtime), description_route(access), *described]
+    app.router.routes.extend(routes)
+    if operator_token is not None:
+        app.add_middleware(OperatorToken, token=operator_token)
+    app.add_middleware(TrimmedHeaders)
+    if front is not None:
+        app.add_middleware(front)
+    app.add_middleware(ClientDisconnects)
+    app.add_middleware(requests.counting)
