@@ -16,6 +16,7 @@ from mcp.server.mcpserver import MCPServer
 
 from taskmill.engine.errors import ServerLoadError, TaskmillError
 from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 
 __all__ = ["load_server", "place_of"]
 
@@ -26,7 +27,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _OURS_TO_SKIP = ("<frozen importlib", __file__)
 
 
-def load_server(target: str) -> TaskServer[Any]:
+def load_server(target: str) -> ToolHost:
     """The server object that `target` names.
 
     Raises:
@@ -34,7 +35,7 @@ def load_server(target: str) -> TaskServer[Any]:
     """
     place, name = _split(target)
     server = _choose(_import(place) if _is_module(place) else _run(_checked(place)), place, name)
-    server.target = target
+    server.import_path = target
     return server
 
 
@@ -145,7 +146,7 @@ def _author_line(exc: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}" if trace else ""
 
 
-def _choose(module: ModuleType, place: str, name: str | None) -> TaskServer[Any]:
+def _choose(module: ModuleType, place: str, name: str | None) -> ToolHost:
     """The object asked for; without a name a usual one, else the only one.
 
     Raises:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.settings import StoreSettings, read_settings
 
@@ -13,7 +13,7 @@ __all__ = ["redis_for", "settings_for"]
 S = TypeVar("S", bound=StoreSettings)
 
 
-def settings_for(kind: type[S], server: TaskServer[Any], **flags: Any) -> S:
+def settings_for(kind: type[S], server: ToolHost, **flags: Any) -> S:
     """Settings of a process: its flags (None = not given), then the author's `store=`, then the environment.
 
     Raises:

@@ -1,6 +1,6 @@
 """The ASGI application of a server: which part answers which request, and behind which checks.
 
-`build_app` makes it for a server of the SDK; `both_eras` and `add_http_api` are the parts that any other host needs too.
+`build_app` makes it for a server of the SDK; `both_eras` and `add_http_api` are the parts that other hosts need too.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from taskmill.server.fast_path.middleware import FastPath
 from taskmill.server.http.middleware import ClientDisconnects, EraRouter
 from taskmill.server.http.scope_challenge import ScopeGate
 from taskmill.server.http.transport_security import TrimmedHeaders
+from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
 from taskmill.server.sessions.endpoint import SessionEndpoint
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
@@ -49,7 +50,7 @@ def build_app(
         streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
     )
     runtime.serves_http = True
-    lowlevel = server._lowlevel_server
+    lowlevel = lowlevel_of(server)
     manager: Any = server.session_manager  # its ASGI application stands behind the check of tokens
     endpoint = both_eras(
         lowlevel,
@@ -59,7 +60,7 @@ def build_app(
         json_only=json_response,
         max_body=manager.max_request_body_size,
     )
-    auth = server.settings.auth if server._token_verifier else None
+    auth = auth_of(server)
     has_operator = operator_token is not None
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:

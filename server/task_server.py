@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from anyio import AsyncFile
 from mcp.server.context import LifespanContextT, ServerRequestContext
 from mcp.server.extension import Extension
+from mcp.server.lowlevel import Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer, RequestStateSecurity
@@ -30,7 +31,7 @@ from taskmill.server.auth.request_state import SharedStateCodec
 from taskmill.server.context.context import Context
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
-from taskmill.server.handlers.follow_up_tools import FollowUps, taken
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS, FollowUps, taken
 from taskmill.server.handlers.known_hosts import hosts_with
 from taskmill.server.handlers.resources import base_of, is_own, read_own
 from taskmill.server.handlers.subscriptions import TaskListenHandler
@@ -39,11 +40,15 @@ from taskmill.server.handlers.tasks_2026 import TasksExtension
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import transport_security
 from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, registered_tool, subscriptions_of
 from taskmill.server.settings import server_settings
+from taskmill.server.tool_host import HostTool
 from taskmill.server.tools.import_path import import_path_of
+from taskmill.server.tools.registry import TaskTool
 from taskmill.server.tools.runner import ToolRunner, in_thread
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
+from taskmill.server.tools.validation import validated_arguments
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -66,10 +71,6 @@ class TaskServer(MCPServer[LifespanContextT]):
     `follow_up_tools`: offer `task_wait` and its like to clients without tasks.
     """
 
-    target: str | None = None
-    """What a command line named this server by."""
-    origin = property(import_path_of)
-
     def __init__(
         self,
         name: str | None = None,
@@ -84,9 +85,10 @@ class TaskServer(MCPServer[LifespanContextT]):
         **kwargs: Any,
     ) -> None:
         self.store_settings = store
+        self._import_path: str | None = None
         self._runtime = ServerRuntime(visible_claims)
         known = hosts_with(hosts or {})
-        self._submission = Submission(self._runtime, self._context)
+        self._submission = Submission(self._runtime, self)
         self._plain = CallsWithoutTasks(self._runtime, self._submission, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _nothing
         self._state_codec = SharedStateCodec()
@@ -102,7 +104,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         # Around the author's own middleware: the answers are the protocol's, not the tools'.
         listing = ToolListing(self._runtime.tools, known)
         tasks = Tasks2025(self._runtime, self._submission, self._plain)
-        self.middleware[:1] = [CallerErrors(self._prompt_manager), *self.middleware[:1], listing, tasks]
+        self.middleware[:1] = [CallerErrors(prompts_of(self)), *self.middleware[:1], listing, tasks]
         if follow_up_tools:
             for tool_name, function in FollowUps(self._runtime, self._plain).tools():
                 super().add_tool(function, tool_name, structured_output=False)
@@ -123,9 +125,47 @@ class TaskServer(MCPServer[LifespanContextT]):
         """
         return self._runtime.store
 
+    @property
+    def import_path(self) -> str | None:
+        """See `ToolHost`."""
+        return self._import_path or import_path_of(self)
+
+    @import_path.setter
+    def import_path(self, value: str | None) -> None:
+        self._import_path = value
+
+    @property
+    def has_auth(self) -> bool:
+        """See `ToolHost`."""
+        return self.settings.auth is not None
+
+    @property
+    def lowlevel(self) -> Server[Any]:
+        """See `ToolHost`."""
+        return lowlevel_of(self)
+
     def policies(self) -> Mapping[str, TaskConfig]:
         """Policy by name of each task tool."""
         return self._runtime.tools.policies()
+
+    async def tool_names(self) -> list[str]:
+        """Every tool but the follow-up tools, tasks or not."""
+        return [tool.name for tool in await self.list_tools() if tool.name not in FOLLOW_UPS]
+
+    async def resolve(self, name: str, version: str | None = None) -> TaskTool | None:
+        """See `ToolHost`; tools of the SDK have no versions."""
+        return self._runtime.tools.find(name)
+
+    async def validate(
+        self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], *, resolves: bool
+    ) -> Mapping[str, Any] | CallToolResult | InputRequiredResult:
+        """See `ToolHost`."""
+        assert isinstance(tool, TaskTool), "a tool of this server's"
+        return await validated_arguments(tool.tool, params, ctx, self._context, resolves=resolves)
+
+    def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
+        """See `ToolHost`: a call of an SDK tool needs nothing else."""
+        return {}
 
     def tool(
         self,
@@ -164,11 +204,11 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> None:
         """Register a function as a tool; see `tool`."""
         known = str(name or getattr(fn, "__name__", ""))
-        if self._tool_manager.get_tool(known) is not None:
+        if registered_tool(self, known) is not None:
             raise taken(known)
         super().add_tool(fn, name, *args, **kwargs)
         if task:
-            tool = self._tool_manager.get_tool(known)
+            tool = registered_tool(self, known)
             assert tool is not None
             if not tool.is_async:
                 tool.fn, tool.is_async = in_thread(tool.fn), True
@@ -236,8 +276,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:
         """Serve one connection until its input ends. Without streams the process's own are taken, as the SDK does."""
         async with stdio_server(stdin, stdout) as (reading, writing):
-            options = self._lowlevel_server.create_initialization_options()
-            await self._lowlevel_server.run(reading, writing, options)
+            await self.lowlevel.run(reading, writing, self.lowlevel.create_initialization_options())
 
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[ToolRunner]:
@@ -255,11 +294,11 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     def _push_tasks(self) -> None:
         """Send task notifications to clients that listen: the SDK's constructor takes a bus but not the handler."""
-        handler = TaskListenHandler(self._subscriptions, self._runtime)
-        self._lowlevel_server.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, handler)
+        handler = TaskListenHandler(subscriptions_of(self), self._runtime)
+        self.lowlevel.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, handler)
 
     def _context(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> Context[Any, Any]:
-        return Context(request_context=ctx, mcp_server=self, input_params=params, subscriptions=self._subscriptions)
+        return Context(request_context=ctx, mcp_server=self, input_params=params, subscriptions=subscriptions_of(self))
 
 
 @asynccontextmanager

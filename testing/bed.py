@@ -16,9 +16,9 @@ import uvicorn
 
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import TERMINAL, Status
-from taskmill.server import TaskServer
 from taskmill.server.protocol.status_text import status_text
 from taskmill.server.settings import ServerSettings
+from taskmill.server.tool_host import ToolHost
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
@@ -46,7 +46,7 @@ class TestBed:
     __test__ = False  # pytest takes every class of this name for tests
 
     def __init__(
-        self, server: TaskServer[Any], *, redis_url: str | None = None, handoff_after: float = 0.2, **settings: Any
+        self, server: ToolHost, *, redis_url: str | None = None, handoff_after: float = 0.2, **settings: Any
     ) -> None:
         self._server = server
         self._redis_url = redis_url
@@ -155,7 +155,7 @@ async def _embedded(stack: AsyncExitStack, home: Path) -> str:
 
 
 @asynccontextmanager
-async def _serving(server: TaskServer[Any]) -> AsyncIterator[str]:
+async def _serving(server: ToolHost) -> AsyncIterator[str]:
     config = uvicorn.Config(
         server.http_app(), port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1, log_config=None
     )
@@ -175,7 +175,7 @@ async def _serving(server: TaskServer[Any]) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def working(server: TaskServer[Any], settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
+async def working(server: ToolHost, settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
     """A worker at work in this process; it drains at the end."""
     async with open_worker_runtime(server, settings) as station:
         bell = QueueWakeup(settings, station.store.keys, settings.queue)

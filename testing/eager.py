@@ -21,7 +21,7 @@ from taskmill.engine.ports import Toolbox
 from taskmill.engine.principal import ANONYMOUS, new_task_id
 from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
-from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 from taskmill.testing.answers import Answerer, Answers
 
 __all__ = ["Eager", "EagerRun"]
@@ -62,7 +62,7 @@ class EagerRun:
 class Eager:
     """The task tools of a server, inside its lifespan: `async with Eager(mcp) as eager`."""
 
-    def __init__(self, server: TaskServer[Any], *, principal: str = ANONYMOUS) -> None:
+    def __init__(self, server: ToolHost, *, principal: str = ANONYMOUS) -> None:
         self._server = server
         self._principal = principal
         self._opening: AbstractAsyncContextManager[Toolbox] | None = None

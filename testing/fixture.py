@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 from taskmill.testing.bed import TestBed
 
 try:
@@ -16,7 +16,7 @@ except ImportError:  # the anyio plugin runs async fixtures that are pytest's ow
 __all__ = ["bed_of"]
 
 
-def bed_of(server: TaskServer[Any], **options: Any) -> Any:
+def bed_of(server: ToolHost, **options: Any) -> Any:
     """A fixture that gives each test a bed of its own: `bed = bed_of(mcp)` in a test module or `conftest.py`.
 
     `options`: those of `TestBed`.

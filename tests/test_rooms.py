@@ -81,14 +81,15 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "auth": "",
         "context": "auth protocol",
         "protocol": "",
-        "tools": "settings.py auth context protocol",
+        "tool_host.py": "",
+        "tools": "settings.py auth context protocol tool_host.py",
         "http": "auth tools",
         "api": "auth protocol tools http",
         "streams": "protocol tools",
         "sessions": "auth protocol tools streams",
-        "handlers": "auth context protocol tools streams sessions",
+        "handlers": "auth context protocol tool_host.py tools streams sessions",
         "fast_path": "auth context protocol tools http handlers",
-        ".": "settings.py auth context protocol tools http api sessions handlers fast_path",
+        ".": "settings.py auth context protocol tool_host.py tools http api sessions handlers fast_path",
     },
     "cli": {
         "terminal": "",
@@ -118,7 +119,8 @@ LONG_MODULES: dict[str, str] = {}
 # Where a handler may swallow `Exception` or more. A handler that ends in a bare `raise` needs no entry.
 BROAD_HANDLERS: dict[str, str] = {
     "cli/loading.py": "a user's module may raise anything; its own traceback is shown, not ours",
-    "server/tools/submission.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
+    "server/tools/submission.py": "idempotency and concurrency_key may be the author's functions; a crash is logged",
+    "server/tools/validation.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
     "server/sessions/request_runner.py": "the top of a request: what a handler raises is logged, not sent",
     "workers/attempts/endings.py": "retry_on and backoff may be the author's functions; a crash means no retry",
     "workers/isolation/attempt.py": "whatever a tool's call raises here is sent to the tool, in its own process",

@@ -26,7 +26,7 @@ from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.terminal.escaping import printable
 from taskmill.engine.errors import ArtifactsUnavailable, NoRedisServer, RedisUnfit, SettingsError, TaskmillError
 from taskmill.engine.principal import new_task_id
-from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, shown_url, store_errors
@@ -58,7 +58,7 @@ def examine(file: str | None, redis_url: str | None, *, as_json: bool) -> int:
 
 def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     yield _versions()
-    server: TaskServer[Any] | None = None
+    server: ToolHost | None = None
     if file is not None:
         try:
             server = load_server(file)
@@ -89,13 +89,13 @@ def _versions() -> Finding:
     return Finding("versions", "ok", f"Python {platform.python_version()}, {libraries}")
 
 
-def _tools(server: TaskServer[Any], file: str) -> Iterator[Finding]:
+def _tools(server: ToolHost, file: str) -> Iterator[Finding]:
     policies = server.policies()
     if not policies:
         yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
         return
     yield Finding("file", "ok", f"{file} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
-    has_auth = server.settings.auth is not None
+    has_auth = server.has_auth
     yield from of_tools(policies, has_auth=has_auth, resident=_resident())
 
 
@@ -104,7 +104,7 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _settings(server: TaskServer[Any] | None, redis_url: str | None) -> WorkerSettings:
+def _settings(server: ToolHost | None, redis_url: str | None) -> WorkerSettings:
     if server is None:
         return read_settings(WorkerSettings, redis_url=redis_url)
     return settings_for(WorkerSettings, server, redis_url=redis_url)

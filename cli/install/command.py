@@ -23,7 +23,7 @@ from taskmill.cli.install.json_parser import JsonFault
 from taskmill.cli.loading import load_server, place_of
 from taskmill.cli.terminal.escaping import printable
 from taskmill.cli.terminal.input import is_interactive
-from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 
 __all__ = ["InstallRequest", "install"]
 
@@ -193,7 +193,7 @@ def _lasting(target: str) -> str:
     return target
 
 
-def _usual_name(server: TaskServer[Any], target: str) -> str:
+def _usual_name(server: ToolHost, target: str) -> str:
     place, is_module = place_of(target)
     path = Path(place.rpartition(".")[2] if is_module else os.path.abspath(place))
     stem = path.parent.name if path.stem in _UNTOLD and path.parent.name else path.stem

@@ -2,20 +2,19 @@
 
 from typing import Any
 
-from taskmill.server import TaskServer
-from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
+from taskmill.server.tool_host import ToolHost
 
 __all__ = ["offer_of", "ready_line"]
 
 
-async def offer_of(server: TaskServer[Any]) -> dict[str, Any]:
+async def offer_of(server: ToolHost) -> dict[str, Any]:
     """`tools`: every name but the follow-up tools'; `tasks`: those that run as tasks; `queues`: where those wait.
 
     Fit for JSON.
     """
     policies = server.policies()
     return {
-        "tools": [tool.name for tool in await server.list_tools() if tool.name not in FOLLOW_UPS],
+        "tools": list(await server.tool_names()),
         "tasks": list(policies),
         "queues": sorted({policy.queue for policy in policies.values()}),
     }

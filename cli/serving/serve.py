@@ -16,9 +16,9 @@ from taskmill.cli.processes.parent import Parent
 from taskmill.cli.serving.ready_line import offer_of, ready_line
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.engine.errors import OperatorError
-from taskmill.server import TaskServer
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
+from taskmill.server.tool_host import ToolHost
 
 __all__ = ["serve"]
 
@@ -59,7 +59,7 @@ def serve(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
 
 
 async def _answer(
-    server: TaskServer[Any],
+    server: ToolHost,
     app: Starlette,
     config: uvicorn.Config,
     listener: socket.socket,

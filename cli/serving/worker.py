@@ -14,7 +14,7 @@ from taskmill.cli.processes.file_changes import Sources
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.engine.ports import Toolbox
-from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
 
@@ -40,7 +40,7 @@ def work(
     _leave()
 
 
-def warn_of_unused(settings: WorkerSettings, server: TaskServer[Any]) -> None:
+def warn_of_unused(settings: WorkerSettings, server: ToolHost) -> None:
     """A queue that was asked for and that no tool uses is perhaps misspelt, or has tasks of an older release."""
     known = {policy.queue for policy in server.policies().values()}
     if "queue" not in settings.model_fields_set or not known:
@@ -53,11 +53,11 @@ def warn_of_unused(settings: WorkerSettings, server: TaskServer[Any]) -> None:
 class _Source:
     """The loaded server, which says when the worker has opened it: that is when it can run tasks."""
 
-    def __init__(self, server: TaskServer[Any], parent: Parent, queue: str) -> None:
+    def __init__(self, server: ToolHost, parent: Parent, queue: str) -> None:
         self._server = server
         self._parent = parent
         self._queue = queue
-        self.origin = server.origin
+        self.import_path = server.import_path
 
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[Toolbox]:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import structlog
 
@@ -20,8 +20,8 @@ from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.pipes import Pipes, ProtocolInput, ProtocolOutput
 from taskmill.cli.stdio.state_folder import state_folder
-from taskmill.server import TaskServer
 from taskmill.server.settings import ServerSettings
+from taskmill.server.tool_host import ToolHost
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["stdio"]
@@ -53,14 +53,14 @@ def stdio(target: str, pipes: Pipes, redis_url: str | None, level: LogLevel) -> 
     exit_now()
 
 
-def _posts(server: TaskServer[Any], target: str, words: list[str]) -> Iterator[WorkerNeed]:
+def _posts(server: ToolHost, target: str, words: list[str]) -> Iterator[WorkerNeed]:
     policies = server.policies()
     for queue in sorted({policy.queue for policy in policies.values()}):
         tools = frozenset(name for name, policy in policies.items() if policy.queue == queue)
         yield WorkerNeed(target, queue, tools, words)
 
 
-async def _converse(server: TaskServer[Any], pipes: Pipes, posts: list[WorkerNeed], settings: StoreSettings) -> None:
+async def _converse(server: ToolHost, pipes: Pipes, posts: list[WorkerNeed], settings: StoreSettings) -> None:
     standbys = [OnDemandWorker(post, settings) for post in posts]
     ended = asyncio.Event()
 

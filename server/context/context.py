@@ -35,6 +35,7 @@ from taskmill.server.context.elicitation import (
     conversation,
     sample_now,
 )
+from taskmill.server.protocol.sdk_private import context_parts, request_of, server_of, subscriptions_of
 
 __all__ = ["Context"]
 
@@ -56,12 +57,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         """The same foreground request, with this class's interface."""
         if isinstance(context, Context):
             return context
-        return cls(
-            request_context=context._request_context,  # the SDK has no public way to wrap its context
-            mcp_server=context._mcp_server,
-            input_params=context._input_params,
-            subscriptions=context._subscriptions,
-        )
+        return cls(**context_parts(context))
 
     @classmethod
     def in_task(
@@ -81,7 +77,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
             ),
             mcp_server=server,
             input_params=inputs,
-            subscriptions=server._subscriptions,
+            subscriptions=subscriptions_of(server),
         )
         made._claims = dict(claims)
         return made
@@ -89,14 +85,14 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     @property
     def principal(self) -> str:
         """Who called, as a digest that is the same in every task of the same user; `anonymous` without a token."""
-        return self._task.principal if self._task else owner(self._request_context)
+        return self._task.principal if self._task else owner(request_of(self))
 
     @property
     def claims(self) -> Mapping[str, Any]:
         """The claims of the caller's token that the server lists in `visible_claims`; the token itself never."""
         if self._task is not None:
             return self._claims
-        return claims_of(get_access_token(), getattr(self._mcp_server, "visible_claims", ()))
+        return claims_of(get_access_token(), getattr(server_of(self), "visible_claims", ()))
 
     @property
     def task_id(self) -> str | None:

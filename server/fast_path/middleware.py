@@ -10,7 +10,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from mcp.server._otel import OpenTelemetryMiddleware  # no public name; it is in the public list of middleware
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary
 from mcp.server.runner import modern_error_data
@@ -31,6 +30,7 @@ from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import trimmed
+from taskmill.server.protocol.sdk_private import OpenTelemetryMiddleware
 from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.registry import TaskTool

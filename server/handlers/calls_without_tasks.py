@@ -24,11 +24,12 @@ from taskmill.server.handlers.held_call import HeldCall
 from taskmill.server.handlers.known_hosts import KnownHost, host_of
 from taskmill.server.protocol.client_class import client_name
 from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.protocol.sdk_private import was_cancelled_by_client
 from taskmill.server.sessions.exchange import Exchange, exchange_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
+from taskmill.server.tool_host import HostTool
 from taskmill.server.tools.answers import fitting_answers
 from taskmill.server.tools.call_keys import is_shared
-from taskmill.server.tools.registry import TaskTool
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
@@ -53,22 +54,22 @@ class CallsWithoutTasks:
         self.has_follow_ups = has_follow_ups
 
     async def call(
-        self, entry: TaskTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
+        self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
     ) -> HandlerResult:
         """What a foreground call would have answered, however long it takes; or the words that lead to it.
 
         Raises:
             MCPError: the tool raised one, the task broke, or the store refused it.
         """
-        view = await self._answered(params, ctx) or await self._found_again(entry, params, ctx)
+        view = await self._answered(params, ctx) or await self._found_again(tool, params, ctx)
         if view is None:
-            submitted = await self._submission.submit(entry, params, ctx, asks_by_tools=self.has_follow_ups)
+            submitted = await self._submission.submit(tool, params, ctx, asks_by_tools=self.has_follow_ups)
             if not isinstance(submitted, TaskView):
                 return submitted
             view = submitted
         # A task that other calls may have as well does not end with this one.
-        kind = CallKind.WAIT if is_shared(entry.policy, params) else CallKind.CALL
-        return await self.hold(view, ctx, self.patience(ctx, entry), kind=kind, call=params)
+        kind = CallKind.WAIT if is_shared(tool.policy, params) else CallKind.CALL
+        return await self.hold(view, ctx, self.patience(ctx, tool), kind=kind, call=params)
 
     async def hold(
         self,
@@ -95,7 +96,7 @@ class CallsWithoutTasks:
                     await self._left(view, ctx, kind, call)
                 raise
 
-    def patience(self, ctx: ServerRequestContext[Any, Any], entry: TaskTool | None = None) -> float | None:
+    def patience(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None = None) -> float | None:
         """Seconds until a call of this client is handed off, None = never.
 
         A known host's own; for the others: one that asks for progress is held, any other gets the default.
@@ -106,7 +107,7 @@ class CallsWithoutTasks:
             return None
         if host is None and asks:
             return None
-        own = entry.policy.handoff_after if entry else None
+        own = tool.policy.handoff_after if tool else None
         wanted = as_timedelta(own, what="handoff_after").total_seconds() if own is not None else None
         usual = self._runtime.settings.handoff_after if host is None else host.patience
         return wanted if wanted is not None else usual
@@ -157,7 +158,7 @@ class CallsWithoutTasks:
             return view
 
     async def _found_again(
-        self, entry: TaskTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
+        self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
     ) -> TaskView | None:
         """The task of the same call by the same principal, if its client went away a moment ago."""
         if not _may_return(ctx):
@@ -203,8 +204,7 @@ def _may_return(ctx: ServerRequestContext[Any, Any]) -> bool:
 
 def _was_cancelled(ctx: ServerRequestContext[Any, Any]) -> bool:
     """Whether the client said so, with `notifications/cancelled`."""
-    said = getattr(ctx.session._request_outbound, "cancel_requested", None)  # the SDK has no public way to tell
-    return said is not None and bool(said.is_set())
+    return was_cancelled_by_client(ctx.session)
 
 
 def _digest(params: CallToolRequestParams) -> str:

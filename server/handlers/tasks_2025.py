@@ -27,6 +27,7 @@ from taskmill.server.auth.principal import lister, owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
+from taskmill.server.protocol.sdk_private import connection_of
 from taskmill.server.protocol.shapes_2025 import created, related_task, task_of
 from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
 from taskmill.server.sessions.exchange import exchange_of
@@ -97,12 +98,12 @@ class Tasks2025:
 
     async def _create(self, ctx: Request) -> HandlerResult:
         params = CallToolRequestParams.model_validate(ctx.params or {}, by_name=False)
-        entry = self._runtime.tools.find(params.name)
-        if entry is None:
+        tool = await self._submission.resolve(params)
+        if tool is None:
             # "Tool-Level Negotiation": not for a tool that does not support tasks.
             raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
         wanted = _Augmentation.model_validate((ctx.params or {})["task"])
-        submitted = await self._submission.submit(entry, params, ctx, keep_ms=wanted.ttl)
+        submitted = await self._submission.submit(tool, params, ctx, keep_ms=wanted.ttl)
         if not isinstance(submitted, TaskView):
             raise _not_started(submitted)
         await self._announce(submitted, ctx)
@@ -157,10 +158,10 @@ class Tasks2025:
             telling = asyncio.create_task(self._tell(view, ctx, token), name="taskmill.notices")
             self._telling.add(telling)
             telling.add_done_callback(self._telling.discard)
-            ctx.session._connection.exit_stack.callback(telling.cancel)  # the SDK shows it to middleware only so
+            connection_of(ctx.session).exit_stack.callback(telling.cancel)
 
     async def _tell(self, view: TaskView, ctx: Request, token: str | int | None) -> None:
-        outbound = ctx.session._connection.outbound
+        outbound = connection_of(ctx.session).outbound
         messages = notices(self._runtime.store, view.record.principal, view.record.id, token, after=view.record.seq)
         with suppress(StoreUnavailable):
             async with aclosing(messages):

@@ -60,17 +60,17 @@ class TasksExtension(Extension):
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
         """Answer a call of a task tool with a handle, once any replica can read the task."""
-        entry = self._runtime.tools.find(params.name)
-        if entry is None:
+        tool = await self._submission.resolve(params)
+        if tool is None:
             return await call_next(ctx)
         if client_class_of(ctx) is ClientClass.TASKS_2026:
-            submitted = await self._submission.submit(entry, params, ctx)
+            submitted = await self._submission.submit(tool, params, ctx)
             return create_result(submitted) if isinstance(submitted, TaskView) else submitted
-        if entry.policy.mode == "required":
+        if tool.policy.mode == "required":
             if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
                 require_tasks(ctx)
             raise method_not_found(f"{params.name} runs only as a task: call it with `task`.")
-        return await self._plain.call(entry, params, ctx)
+        return await self._plain.call(tool, params, ctx)
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
         _admit(ctx, params)

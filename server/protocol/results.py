@@ -15,7 +15,7 @@ from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2025 import related_task
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["answer_of", "hand_off_result", "handed_off", "tool_result"]
+__all__ = ["answer_of", "error_result", "hand_off_result", "handed_off", "tool_result"]
 
 _CANCELLED = "The task was cancelled."
 _DECLINED = '{"action": "decline"}'
@@ -62,6 +62,11 @@ def handed_off(view: TaskView, version: str) -> dict[str, Any]:
 def hand_off_result(view: TaskView) -> CallToolResult:
     """A normal result whose words make a model follow the task instead of starting it again."""
     return CallToolResult(content=[TextContent(type="text", text=_hand_off_text(view))])
+
+
+def error_result(text: str) -> CallToolResult:
+    """The result of a tool that failed, in words for the model that called it."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
 def question_lines(view: TaskView) -> str:

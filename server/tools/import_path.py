@@ -1,4 +1,4 @@
-"""Where a server and its tools come from: by what words another process finds the same ones."""
+"""Where a server and its tools come from: what another process imports to have the same ones."""
 
 import importlib.util
 import inspect
@@ -12,12 +12,10 @@ __all__ = ["import_path_of", "refuse_hidden"]
 
 
 def import_path_of(server: object) -> str | None:
-    """By what another process loads a server, None if nothing can.
+    """What another process loads a server by, None if nothing can.
 
-    What a command line named it by; else `package.module:name` or `file.py:name`, if it is at the top of a module.
+    `package.module:name` or `file.py:name`, if the server is at the top level of a module.
     """
-    if words := getattr(server, "target", None):
-        return str(words)
     for module in list(sys.modules.values()):
         for name, value in list(getattr(module, "__dict__", {}).items()):
             if value is not server:

@@ -23,6 +23,11 @@ class TaskTool:
     tool: Tool
     policy: TaskConfig
 
+    @property
+    def name(self) -> str:
+        """The name a client calls it by."""
+        return self.tool.name
+
 
 class ToolRegistry:
     """The task tools of one server."""

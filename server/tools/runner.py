@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedResourceError, UnexpectedToolError
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams, TextContent
+from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ArtifactTooLarge, ScopeMissing
@@ -16,6 +16,7 @@ from taskmill.engine.threads import in_own_thread
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
+from taskmill.server.protocol.results import error_result
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.result_offload import stored_form
 from taskmill.server.tools.tracing import around_run, tell_outcome
@@ -66,7 +67,7 @@ class ToolRunner:
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash - the tool's name, not the crash's text - and where to look."""
-        return _error(f"Error executing tool {tool} (reference {reference})")
+        return _failure(f"Error executing tool {tool} (reference {reference})")
 
     async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         inputs = _NO_INPUTS
@@ -83,7 +84,7 @@ class ToolRunner:
             except (UnexpectedToolError, UnexpectedResourceError) as exc:
                 raise _root_of(exc) from None
             except ToolError as exc:
-                return _error(str(exc))
+                return _failure(str(exc))
             if isinstance(result, CallToolResult):
                 return await _returned(result, context)
             inputs = await _answered(context, result)
@@ -132,6 +133,5 @@ def _root_of(exc: BaseException) -> BaseException:
     return exc
 
 
-def _error(text: str) -> Returned:
-    result = CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
-    return Returned(result.model_dump(by_alias=True, mode="json", exclude_none=True), is_error=True)
+def _failure(text: str) -> Returned:
+    return Returned(error_result(text).model_dump(by_alias=True, mode="json", exclude_none=True), is_error=True)

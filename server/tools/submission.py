@@ -3,35 +3,30 @@
 Knows no protocol revision; the handlers of the client classes call it.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from mcp.server.context import ServerRequestContext
-from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
-from mcp.server.mcpserver.resolve import resolve_arguments
-from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, TextContent
+from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import ValidationError
 
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.server.auth.principal import lister, owner
 from taskmill.server.auth.scopes import require_scopes, who_calls
-from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
+from taskmill.server.tool_host import HostTool, ToolHost
 from taskmill.server.tools.call_keys import CallKeys, keys_of_call
-from taskmill.server.tools.registry import TaskTool
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import trace_of_call
+from taskmill.server.tools.validation import refused_call
 
-__all__ = ["ContextMaker", "Submission"]
+__all__ = ["Submission"]
 
 Request = ServerRequestContext[Any, Any]
-ContextMaker = Callable[[Request, CallToolRequestParams], Context[Any, Any]]
 
 log = structlog.get_logger()
 _LONGEST_KEEP = 10 * 365 * 24 * 3600 * 1000
@@ -41,14 +36,17 @@ _LONGEST_KEEP = 10 * 365 * 24 * 3600 * 1000
 class Submission:
     """Creates the tasks of one server."""
 
-    def __init__(self, runtime: ServerRuntime, make_context: ContextMaker) -> None:
-        """`make_context`: the author's context of a call, for what is asked before its task exists."""
+    def __init__(self, runtime: ServerRuntime, tool_host: ToolHost) -> None:
         self._runtime = runtime
-        self._make_context = make_context
+        self._tool_host = tool_host
+
+    async def resolve(self, params: CallToolRequestParams) -> HostTool | None:
+        """The task tool that a call names, None if there is none that runs as a task."""
+        return await self._tool_host.resolve(params.name)
 
     async def submit(
         self,
-        entry: TaskTool,
+        tool: HostTool,
         params: CallToolRequestParams,
         ctx: Request,
         *,
@@ -65,69 +63,63 @@ class Submission:
         Raises:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
         """
-        runtime, policy = self._runtime, entry.policy
+        runtime, policy = self._runtime, tool.policy
         caller = who_calls(over_http=runtime.serves_http or ctx.request is not None, visible=runtime.visible_claims)
         with wire_errors():
-            require_scopes(entry.tool.name, policy, caller)
+            require_scopes(tool.name, policy, caller)
         resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and (_can_elicit(ctx) or not asks_by_tools)
-        before = await self._before(entry, params, ctx, resolves=resolves)
-        if not isinstance(before, CallKeys):
-            return before
+        arguments = await self._tool_host.validate(tool, params, ctx, resolves=resolves)
+        if isinstance(arguments, CallToolResult | InputRequiredResult):
+            return arguments
+        keys = _keys(tool, params, arguments, ctx)
+        if not isinstance(keys, CallKeys):
+            return keys
+        payload = {
+            **self._tool_host.carried(params, ctx),
+            **_payload_of(params, ctx, asks_by_tools=asks_by_tools),
+            "caller": caller,
+        }
         with wire_errors():
-            store = runtime.store
-            task_id, payload = store.new_id(policy.queue), _payload_of(params, ctx, asks_by_tools=asks_by_tools)
-            task = NewTask(
-                id=task_id,
-                tool=entry.tool.name,
-                principal=owner(ctx),
-                listed_for=lister(ctx),
-                payload=store.pack(task_id, {**payload, "caller": caller}),
-                queue=policy.queue,
-                retention=policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP)),
-                poll_interval=policy.polled_every,
-                retries=policy.retries,
-                deadline=policy.time_limit,
-                idempotency=before.once,
-                idempotency_of=before.once_of,
-                priority=policy.priority,
-                lane=before.lane,
-            )
-            view = await store.create(task)
+            return await self._create(tool, ctx, payload, keys, keep_ms)
+
+    async def _create(
+        self, tool: HostTool, ctx: Request, payload: Mapping[str, Any], keys: CallKeys, keep_ms: float | None
+    ) -> TaskView:
+        store, policy = self._runtime.store, tool.policy
+        task_id = store.new_id(policy.queue)
+        task = NewTask(
+            id=task_id,
+            tool=tool.name,
+            principal=owner(ctx),
+            listed_for=lister(ctx),
+            payload=store.pack(task_id, payload),
+            queue=policy.queue,
+            retention=policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP)),
+            poll_interval=policy.polled_every,
+            retries=policy.retries,
+            deadline=policy.time_limit,
+            idempotency=keys.once,
+            idempotency_of=keys.once_of,
+            priority=policy.priority,
+            lane=keys.lane,
+        )
+        view = await store.create(task)
         made = view.record.id == task_id
-        log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=entry.tool.name)
+        log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=tool.name)
         return view
 
-    async def _before(
-        self, entry: TaskTool, params: CallToolRequestParams, ctx: Request, *, resolves: bool
-    ) -> CallToolResult | InputRequiredResult | CallKeys:
-        """What is wrong or still to be asked before the task may exist; its keys if nothing is."""
-        tool = entry.tool
-        try:
-            validated = tool.fn_metadata.validate_arguments(params.arguments or {})
-            if resolves and tool.resolved_params:
-                context = self._make_context(ctx, params)
-                resolved = await resolve_arguments(tool.resolved_params, tool.resolver_plans, validated, context)
-                if isinstance(resolved, InputRequiredResult):
-                    return resolved
-            with wire_errors():
-                return keys_of_call(entry.policy, params, validated, owner(ctx))
-        except MCPError:
-            raise
-        except UnexpectedToolError as exc:
-            return _crashed(tool, exc)
-        except (ValidationError, ToolError) as exc:
-            return _tool_error(f"Error executing tool {tool.name}: {exc}")
-        except Exception as exc:
-            return _crashed(tool, exc)
 
-
-def _crashed(tool: Tool, exc: Exception) -> CallToolResult:
-    log.error("tool.crashed_before_task", tool=tool.name, exc_info=exc)
-    return _tool_error(f"Error executing tool {tool.name}")
-
-
-def _tool_error(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+def _keys(
+    tool: HostTool, params: CallToolRequestParams, arguments: Mapping[str, Any], ctx: Request
+) -> CallKeys | CallToolResult:
+    """The keys of the call; what it is answered with if a function of the author's cannot make them."""
+    try:
+        with wire_errors():
+            return keys_of_call(tool.policy, params, arguments, owner(ctx))
+    except MCPError:
+        raise
+    except Exception as exc:
+        return refused_call(tool.name, exc)
 
 
 def _can_elicit(ctx: Request) -> bool:

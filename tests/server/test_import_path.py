@@ -17,7 +17,7 @@ def test_a_server_at_the_top_of_a_file_is_found_by_the_file(monkeypatch: pytest.
     module.tools = server = TaskServer("Origin")  # type: ignore[attr-defined]  # a module may have anything
     monkeypatch.setitem(sys.modules, "taskmill_test_main", module)
 
-    assert server.origin == "/srv/server.py:tools"
+    assert server.import_path == "/srv/server.py:tools"
 
 
 def test_a_server_of_a_package_is_found_by_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,19 +27,19 @@ def test_a_server_of_a_package_is_found_by_the_module(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(tmp_path))
     import shop.tools  # type: ignore[import-not-found]  # it was just written
 
-    assert shop.tools.mcp.origin == "shop.tools:mcp"
+    assert shop.tools.mcp.import_path == "shop.tools:mcp"
 
 
 def test_the_words_of_a_command_line_go_first() -> None:
     server: TaskServer[Any] = TaskServer("Origin")
-    server.target = "server.py:mcp"
+    server.import_path = "server.py:mcp"
 
-    assert server.origin == "server.py:mcp"
+    assert server.import_path == "server.py:mcp"
 
 
 def test_a_server_that_no_module_has_cannot_be_found() -> None:
     hidden = ModuleType("hidden")
     hidden.mcp = server = TaskServer("Origin")  # type: ignore[attr-defined]  # a module may have anything
 
-    assert server.origin is None
+    assert server.import_path is None
     assert "hidden" not in sys.modules

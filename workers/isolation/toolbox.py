@@ -31,7 +31,7 @@ class IsolatingTools:
     """A tool source whose isolated tools run in processes of their own, which load the same server."""
 
     def __init__(self, source: ToolSource) -> None:
-        """A source says by `origin` what a process has to load."""
+        """`source`: its `import_path` says what a process has to load."""
         self._source = source
 
     @asynccontextmanager
@@ -45,7 +45,7 @@ class IsolatingTools:
             if not any(policy.isolation == "process" for policy in inside.policies().values()):
                 yield inside
                 return
-            target = getattr(self._source, "origin", None)
+            target = getattr(self._source, "import_path", None)
             if target is None:
                 raise ServerLoadError(
                     "A tool has isolation='process', but no other process can load this server: "
