@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import architecture_page
-from tests.test_rooms import ROOMS, folders_of_rooms
+from tests.test_rooms import ROOMS, fail_on, folders_of_rooms
 
 ROOT = Path(__file__).parents[2]
 TEXT = architecture_page.PAGE.read_text()
-ADVICE = "docs/architecture.md: {} Change the page with the code."
 
 
 def test_the_drawing_is_made_from_the_imports() -> None:
@@ -26,13 +25,14 @@ def test_every_function_that_is_named_exists() -> None:
     named = re.findall(r"`([\w./-]+\.(?:py|lua)): ([\w.]+)`", TEXT)
     assert len(named) > 80
     gone = [f"{file}: {name}" for file, name in named if name not in names_in(ROOT / file)]
-    assert gone == [], ADVICE.format("these names are gone.")
+    fail_on(gone, "docs/architecture.md names them, and they are gone: change the page with the code.")
 
 
 def test_every_path_that_is_named_exists() -> None:
     rooms = "|".join([*ROOMS, "tests", "docs", "scripts"])
     named = re.findall(rf"`((?:{rooms})/[\w./-]*)(?:: [\w.]+)?`", TEXT)
-    assert [name for name in named if not (ROOT / name).exists()] == [], ADVICE.format("these paths are gone.")
+    gone = [name for name in named if not (ROOT / name).exists()]
+    fail_on(gone, "docs/architecture.md names them, and they are gone: change the page with the code.")
 
 
 def test_every_sub_room_is_described_once() -> None:
