@@ -129,6 +129,17 @@ BROAD_HANDLERS: dict[str, str] = {
     "workers/attempts/attempt.py": "the worker's call step: whatever a tool raises is an outcome of the task",
 }
 
+# Modules that use private names of libraries: one for each library, where each name stands with what would let it go.
+PRIVATE_NAMES: dict[str, str] = {
+    "server/protocol/sdk_private.py": "the private names of the mcp SDK",
+    "store/connection/reply_reader.py": "a connection of redis-py; it can go to one module of store/",
+    "store/pubsub/subscriber.py": "a connection of redis-py; it can go to one module of store/",
+    "store/sharding/sharded.py": "parts of another store's; it can go when a shard is composed, not copied",
+}
+
+# Public in spite of the underscore: the standard library documents them.
+DOCUMENTED_PRIVATE = {"os._exit", "sys._current_frames"}
+
 # Test files where a sleep is the work under test (a tool that blocks), not a wait for something to happen.
 SLEEPS_AS_WORK: dict[str, str] = {}
 
@@ -347,6 +358,60 @@ def part_of(module: Module) -> str:
     if folders:
         return folders[0]
     return name if name in SUB_ROOMS.get(room, {}) else "."
+
+
+def test_private_names_stay_with_their_owners() -> None:
+    """A private name is used in the module that defines it, or through `self` in a class that inherits it from ours.
+
+    Those of libraries stand in the modules of PRIVATE_NAMES, so that a new release is checked in one place.
+    """
+    everywhere = modules(*ROOMS)
+    ours = {name for module in everywhere for name in private_definitions(module.tree)}
+    found: dict[str, list[str]] = {}
+    for module in everywhere:
+        own = set(private_definitions(module.tree))
+        for line, words in private_uses(module.tree):
+            through_self = words.startswith(("self.", "cls.", "super()."))
+            if words.rpartition(".")[2] not in (ours if through_self else own):
+                found.setdefault(module.path, []).append(f"{module.path}:{line}: {words}")
+    problems = [place for path, places in found.items() if path not in PRIVATE_NAMES for place in places]
+    fail_on(problems, "Give the owner a public way. A library's private name belongs into a module of PRIVATE_NAMES.")
+    fail_on_stale("PRIVATE_NAMES", PRIVATE_NAMES, set(found))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and name.strip("_") != "" and not name.endswith("__")
+
+
+def private_definitions(tree: ast.Module) -> Iterator[str]:
+    """Private names that a module defines: functions, classes, what is assigned to a name or to an attribute."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() if is_private(node.name):
+                yield node.name
+            case ast.Name(ctx=ast.Store()) if is_private(node.id):
+                yield node.id
+            case ast.Attribute(ctx=ast.Store(), value=ast.Name(id="self")) if is_private(node.attr):
+                yield node.attr
+            case _:
+                pass
+
+
+def private_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Where a module reads or imports a private name of something else, and in which words."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute() if is_private(node.attr) and ast.unparse(node) not in DOCUMENTED_PRIVATE:
+                yield node.lineno, ast.unparse(node)
+            case ast.ImportFrom():
+                path = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+                if any(is_private(part) for part in path):
+                    yield node.lineno, f"from {node.module} import {', '.join(alias.name for alias in node.names)}"
+            case ast.Call(func=ast.Name(id="getattr" | "setattr"), args=[_, ast.Constant(value=str(name)), *_]):
+                if is_private(name):
+                    yield node.lineno, f"{ast.unparse(node.args[0])}.{name}"
+            case _:
+                pass
 
 
 def test_redis_commands_and_lua_stay_in_store() -> None:
