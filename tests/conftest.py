@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from tests.clients.official import Official
+from tests.support.official_clients import Official
 from tests.support.redis_server import PrivateRedis
 
 # A shell that starts the tests in the background has Ctrl-C ignored for them, and what they start would inherit that.

@@ -48,7 +48,7 @@ def test_a_changed_test_runs_also_where_its_folder_is_left_out() -> None:
 
 
 def test_what_tests_share_runs_those_that_share_it() -> None:
-    assert choose(["tests/server/replica.py"]).paths() == [RULES, "tests/server"]
+    assert choose(["tests/server/session_client.py"]).paths() == [RULES, "tests/server"]
     cores = {f"tests/{room}/test_{name}.py" for room, names in CORE.items() for name in names}
     assert cores <= {*choose(["tests/conftest.py"]).paths()}
 

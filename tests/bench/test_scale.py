@@ -16,8 +16,8 @@ from typer.main import get_command
 from bench.simulation import Costs, Deployment, predict
 from taskmill.cli.main import app
 from taskmill.server.settings import ServerSettings
-from tests.server.replica import Rpc, client_of, working
-from tests.server.tools import make_server
+from tests.support.replica import Rpc, client_of, working
+from tests.support.sample_server import make_server
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "scale.md").read_text()

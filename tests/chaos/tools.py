@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from taskmill.server import Context, TaskConfig, TaskServer
 from tests.chaos.journal import STEPS, Journal
-from tests.server.tokens import guarded_options
+from tests.support.tokens import guarded_options
 
 Ctx = Context[Any, Any]
 

@@ -17,8 +17,8 @@ from taskmill.cli.install.command import InstallRequest, install
 from taskmill.cli.install.config_file import read_config
 from taskmill.cli.install.hosts import HOSTS, HostName, configuration_of
 from taskmill.engine.errors import OperatorError, ServerLoadError
-from tests.clients.raw_stdio import RawHost
 from tests.support.command_line import CommandLine, Screen
+from tests.support.raw_stdio import RawHost
 
 SERVER = '''
 from taskmill.server import TaskServer

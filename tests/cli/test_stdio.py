@@ -25,10 +25,10 @@ from pydantic import TypeAdapter
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.state_folder import states_of_user
 from taskmill.store.settings import StoreSettings
-from tests.clients.raw_stdio import RawHost
-from tests.clients.sdk_extension import TasksExtension
 from tests.support.command_line import SERVER, CommandLine, Screen
+from tests.support.raw_stdio import RawHost
 from tests.support.results import text_of
+from tests.support.sdk_extension import TasksExtension
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 WORKER = "taskmill.cli.main worker"
@@ -499,7 +499,7 @@ class TestStart:
 HOST = """
 import asyncio, os, sys
 
-from tests.clients.sdk_extension import CreatedTask, TasksExtension
+from tests.support.sdk_extension import CreatedTask, TasksExtension
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 

@@ -16,10 +16,10 @@ from mcp.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp.types import ElicitRequestParams, ElicitResult, TextContent
 
-from tests.clients.official import Official, needed
-from tests.clients.raw_http import TASKS, RawClient, Refused
-from tests.clients.sdk_extension import CreatedTask, TasksExtension, send_tasks
+from tests.support.official_clients import Official, needed
+from tests.support.raw_http import TASKS, RawClient, Refused
 from tests.support.results import text_of
+from tests.support.sdk_extension import CreatedTask, TasksExtension, send_tasks
 from tests.support.tasks_schema import TERMINAL, conforming
 from tests.support.waiting import eventually
 

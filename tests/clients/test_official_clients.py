@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.clients.official import Json, Official
+from tests.support.official_clients import Json, Official
 from tests.support.results import text_of
 from tests.support.tasks_schema import conforming
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import architecture_page
-from tests.test_rooms import ROOMS, fail_on, folders_of_rooms
+from tests.support.room_imports import ROOMS, fail_on, folders_of_rooms
 
 ROOT = Path(__file__).parents[2]
 TEXT = architecture_page.PAGE.read_text()

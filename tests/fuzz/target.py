@@ -16,9 +16,9 @@ from taskmill.server.settings import ServerSettings
 from tests.fuzz.asgi import Answer, Asked, exchange
 from tests.fuzz.server import make_server
 from tests.fuzz.valid_requests import api, legacy, messages, modern
-from tests.server.replica import working
-from tests.server.tokens import guarded_options
 from tests.support.invariants import Found, read_redis
+from tests.support.replica import working
+from tests.support.tokens import guarded_options
 
 __all__ = ["ADA", "BOB", "OPERATOR_TOKEN", "Possessions", "Target", "open_target"]
 

@@ -12,7 +12,7 @@ from tests.model.failovers import Failovers, Limits
 from tests.model.mutants import MUTANTS
 from tests.model.protocol import Bounds, Protocol
 from tests.model.search import search
-from tests.model.test_model import machine_verdict
+from tests.model.verdicts import machine_verdict
 from tests.support.redis_server import PrivateRedis
 
 

@@ -1,16 +1,14 @@
 """The protocol of lease and fence, looked at state by state; and that the search and the state machine see faults."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import pytest
 
 from tests.model.failovers import Failovers, Limits
-from tests.model.mutants import MUTANTS, Mutant, broken_scripts
+from tests.model.mutants import MUTANTS, Mutant
 from tests.model.protocol import Bounds, Protocol
 from tests.model.search import search
-from tests.stateful.lifecycle_machine import run_machine
+from tests.model.verdicts import machine_verdict
 
 
 def test_no_state_that_the_protocol_can_reach_breaks_a_promise() -> None:
@@ -53,15 +51,3 @@ def test_a_fault_in_the_protocol_is_seen(mutant: Mutant, redis_url: str, tmp_pat
     else:
         assert by_search
         assert by_machine == "AssertionError" or (mutant.in_model and not by_machine)
-
-
-def machine_verdict(mutant: Mutant, url: str, folder: Path) -> str:
-    """How the state machine, which has no failovers, failed on the broken scripts; empty if it did not."""
-    with broken_scripts(mutant, folder), contextlib.redirect_stderr(io.StringIO()):
-        if mutant.after_failover:
-            return ""
-        try:
-            run_machine(url, examples=60 if mutant.in_model else 500, steps=60, shrink=False)
-        except Exception as failure:
-            return type(failure).__name__
-    return ""

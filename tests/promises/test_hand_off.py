@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.official import Official
 from tests.support.command_line import CommandLine
+from tests.support.official_clients import Official
 from tests.support.results import text_of
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.raw_http import RawClient
 from tests.promises.deployment import Deployment
+from tests.support.raw_http import RawClient
 from tests.support.waiting import eventually
 
 TERMINAL = ("completed", "failed", "cancelled")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.clients.raw_http import RawClient, Refused
 from tests.promises.deployment import TASKMILL, Deployment
+from tests.support.raw_http import RawClient, Refused
 from tests.support.redis_server import PrivateRedis
 from tests.support.waiting import eventually
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.forwarder import Forwarder
-from tests.clients.official import Json, Official, Program, needed
 from tests.promises.deployment import Deployment
+from tests.support.official_clients import Json, Official, Program, needed
+from tests.support.tcp_forwarder import Forwarder
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
 LASTS = 65.0 if os.environ.get("TASKMILL_TEST_LONG") else 0.0

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from taskmill.server.settings import ServerSettings
 from tests.server.fast_path_comparison import compare_both_ways
-from tests.server.replica import Rpc, client_of, working
-from tests.server.tools import make_server
+from tests.support.replica import Rpc, client_of, working
+from tests.support.sample_server import make_server
 
 
 @pytest.fixture(autouse=True)

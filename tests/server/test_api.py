@@ -1,13 +1,11 @@
 """The HTTP API for people and scripts: one task, lists of them, and what can be done to them."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx2
 import pytest
 from redis.asyncio import Redis
 
@@ -15,78 +13,30 @@ from taskmill.server import TaskConfig
 from taskmill.store.formats.keys import Keys
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
-from tests.server.tokens import guarded_options
-from tests.server.tools import make_server
-
-OPERATOR_TOKEN = "0123456789abcdef"
-POST = {"content-type": "application/json"}
-
-
-@dataclass
-class Site:
-    """A replica, and its callers by their token; None = no token."""
-
-    rpc: Rpc
-
-    @property
-    def address(self) -> str:
-        return self.rpc.url.removesuffix("/mcp")
-
-    def mcp(self, token: str | None) -> Rpc:
-        """A client of the MCP endpoint."""
-        return Rpc(httpx2.AsyncClient(headers=bearer(token), timeout=15), self.rpc.url)
-
-    async def get(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
-        return await self.rpc.http.get(self.address + path, headers={**bearer(token), **headers})
-
-    async def post(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
-        return await self.rpc.http.post(self.address + path, headers={**POST, **bearer(token), **headers})
-
-    async def until(self, task_id: str, *statuses: str, token: str | None = None) -> Json:
-        """The task once it is in one of the states."""
-        with anyio.fail_after(10):
-            while True:
-                task: Json = (await self.get(f"/api/tasks/{task_id}", token)).json()
-                if task["status"] in statuses:
-                    return task
-                await anyio.sleep(0.01)
-
-
-def bearer(token: str | None) -> dict[str, str]:
-    return {} if token is None else {"authorization": f"Bearer {token}"}
-
-
-def refusal(response: httpx2.Response) -> tuple[int, str]:
-    """Status and code of a refusal, which must have the one shape of errors."""
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message"}
-    assert body["error"]["message"]
-    return response.status_code, body["error"]["code"]
+from tests.server.api_client import ADA, BOB, OPERATOR_TOKEN, POST, ApiClient, figures_of, refusal
+from tests.support.replica import client_of, working
+from tests.support.sample_server import make_server
+from tests.support.tokens import guarded_options
 
 
 @pytest.fixture
-async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[Site]:
+async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient]:
     """Without authentication, with an operator and a worker."""
     app = make_server(settings)
     async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc, working(make_server(settings), settings):
-        yield Site(rpc)
+        yield ApiClient(rpc)
 
 
 @pytest.fixture
-async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[Site]:
+async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient]:
     """With authentication, an operator and a worker."""
     app = make_server(settings, **guarded_options())
     async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc, working(make_server(settings), settings):
-        yield Site(rpc)
-
-
-ADA, BOB = "issuer/app/ada", "issuer/app/bob"
+        yield ApiClient(rpc)
 
 
 class TestOneTask:
-    async def test_a_completed_task_shows_everything_that_is_known_of_it(self, site: Site) -> None:
+    async def test_a_completed_task_shows_everything_that_is_known_of_it(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("steps", count=2)
 
         task = await site.until(task_id, "completed")
@@ -127,7 +77,7 @@ class TestOneTask:
             "questions": {},
         }
 
-    async def test_a_running_task_shows_how_far_it_is(self, site: Site) -> None:
+    async def test_a_running_task_shows_how_far_it_is(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
         with anyio.fail_after(10):
             while (task := (await site.get(f"/api/tasks/{task_id}")).json())["percent"] is None:
@@ -136,7 +86,7 @@ class TestOneTask:
         assert (task["status"], task["percent"], task["status_text"]) == ("running", 25, "settling in (25%)")
         assert (task["ended_at"], task["expires_at"], task["result"]) == (None, None, None)
 
-    async def test_a_failed_task_shows_its_error_and_a_tools_own_error_is_a_result(self, site: Site) -> None:
+    async def test_a_failed_task_shows_its_error_and_a_tools_own_error_is_a_result(self, site: ApiClient) -> None:
         refused = await site.until(await site.rpc.task("complain", how="protocol"), "failed")
         answered = await site.until(await site.rpc.task("complain", how="tool"), "completed")
 
@@ -145,13 +95,13 @@ class TestOneTask:
         assert (answered["reason"], answered["status_text"]) == ("tool_error", "the tool reported an error")
         assert answered["result"]["isError"] is True
 
-    async def test_an_asking_task_shows_its_questions(self, site: Site) -> None:
+    async def test_an_asking_task_shows_its_questions(self, site: ApiClient) -> None:
         task = await site.until(await site.rpc.task("ask"), "input_required")
 
         assert (task["open_questions"], len(task["questions"])) == (2, 2)
         assert {asked["method"] for asked in task["questions"].values()} == {"elicitation/create"}
 
-    async def test_the_history_comes_when_it_is_asked_for_and_from_any_event(self, site: Site) -> None:
+    async def test_the_history_comes_when_it_is_asked_for_and_from_any_event(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("steps", count=1)
         task = await site.until(task_id, "completed")
 
@@ -171,12 +121,12 @@ class TestOneTask:
         }
         assert (last["move"], last["status"], last["at"]) == ("complete", "completed", task["ended_at"])
 
-    async def test_nobody_in_between_may_keep_an_answer(self, site: Site) -> None:
+    async def test_nobody_in_between_may_keep_an_answer(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
 
         assert (await site.get(f"/api/tasks/{task_id}")).headers["cache-control"] == "no-store"
 
-    async def test_an_unknown_task_is_not_found_whatever_is_asked_of_it(self, site: Site) -> None:
+    async def test_an_unknown_task_is_not_found_whatever_is_asked_of_it(self, site: ApiClient) -> None:
         for task_id in ("never-seen", "x" * 257, "%2e%2e", "%00", "a%2Fb", "*", "%0A", "a%0Ab"):
             replies = [await site.get(f"/api/tasks/{task_id}{tail}") for tail in ("", "?history=1", "/events")]
             replies += [await site.post(f"/api/tasks/{task_id}/{verb}") for verb in ("cancel", "rerun")]
@@ -185,7 +135,7 @@ class TestOneTask:
 
 
 class TestDoing:
-    async def test_a_cancel_ends_the_task_and_may_be_said_twice(self, site: Site) -> None:
+    async def test_a_cancel_ends_the_task_and_may_be_said_twice(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
 
         first = await site.post(f"/api/tasks/{task_id}/cancel")
@@ -194,7 +144,7 @@ class TestDoing:
         assert (first.status_code, first.json()["status"], first.json()["reason"]) == (200, "cancelled", "client")
         assert (again.status_code, again.json()) == (200, first.json())
 
-    async def test_a_cancel_of_what_has_ended_otherwise_says_so(self, site: Site) -> None:
+    async def test_a_cancel_of_what_has_ended_otherwise_says_so(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("steps", count=1)
         await site.until(task_id, "completed")
 
@@ -203,7 +153,7 @@ class TestDoing:
         assert refusal(reply) == (409, "conflict")
         assert reply.json()["error"]["message"] == "The task has already ended: completed."
 
-    async def test_a_failed_task_runs_again_and_the_two_name_each_other(self, site: Site, tmp_path: Path) -> None:
+    async def test_a_failed_task_runs_again_and_the_two_name_each_other(self, site: ApiClient, tmp_path: Path) -> None:
         task_id = await site.rpc.task("until_exists", path=str(tmp_path / "gate"))
         await site.post(f"/api/tasks/{task_id}/cancel")
 
@@ -216,7 +166,7 @@ class TestDoing:
         done = await site.until(again, "completed")
         assert done["result"]["structuredContent"] == {"result": "there"}
 
-    async def test_a_rerun_with_a_key_may_be_said_twice(self, site: Site) -> None:
+    async def test_a_rerun_with_a_key_may_be_said_twice(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
         await site.post(f"/api/tasks/{task_id}/cancel")
 
@@ -227,7 +177,7 @@ class TestDoing:
 
         assert (ids[0] == ids[1], ids[1] == ids[2]) == (True, False)
 
-    async def test_what_cannot_run_again_says_why(self, site: Site) -> None:
+    async def test_what_cannot_run_again_says_why(self, site: ApiClient) -> None:
         running, done = await site.rpc.task("stay"), await site.rpc.task("steps", count=1)
         await site.until(done, "completed")
 
@@ -238,7 +188,7 @@ class TestDoing:
         assert "succeeded" in refused[1].text
 
     @pytest.mark.parametrize("key", ["", "x" * 201])
-    async def test_a_key_that_cannot_be_one_is_refused(self, site: Site, key: str) -> None:
+    async def test_a_key_that_cannot_be_one_is_refused(self, site: ApiClient, key: str) -> None:
         task_id = await site.rpc.task("stay")
         await site.post(f"/api/tasks/{task_id}/cancel")
 
@@ -247,7 +197,7 @@ class TestDoing:
             "bad_request",
         )
 
-    async def test_what_a_form_on_somebodys_page_could_send_changes_nothing(self, site: Site) -> None:
+    async def test_what_a_form_on_somebodys_page_could_send_changes_nothing(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
 
         for kind in (
@@ -262,7 +212,7 @@ class TestDoing:
 
         assert (await site.get(f"/api/tasks/{task_id}")).json()["status"] in ("pending", "running")
 
-    async def test_a_page_of_an_allowed_origin_may_post_as_it_likes_and_no_other(self, site: Site) -> None:
+    async def test_a_page_of_an_allowed_origin_may_post_as_it_likes_and_no_other(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
         path = f"/api/tasks/{task_id}/cancel"
         plain = {"content-type": "text/plain"}
@@ -277,13 +227,13 @@ class TestDoing:
         assert {refusal(reply) for reply in foreign} == {(403, "forbidden")}
         assert own.json()["status"] == "cancelled"
 
-    async def test_a_host_that_is_not_allowed_is_refused(self, site: Site) -> None:
+    async def test_a_host_that_is_not_allowed_is_refused(self, site: ApiClient) -> None:
         """DNS rebinding."""
         replies = [await site.get(path, host="evil.example") for path in ("/api/tasks/x", "/metrics")]
 
         assert {refusal(reply) for reply in replies} == {(421, "misdirected_request")}
 
-    async def test_another_method_is_refused(self, site: Site) -> None:
+    async def test_another_method_is_refused(self, site: ApiClient) -> None:
         asked = [("DELETE", "/x"), ("PUT", ""), ("GET", "/x/cancel"), ("POST", "/x"), ("POST", "/x/events")]
 
         replies = [
@@ -293,12 +243,12 @@ class TestDoing:
 
         assert {refusal(reply) for reply in replies} == {(405, "method_not_allowed")}
 
-    async def test_an_unknown_path_is_not_found(self, site: Site) -> None:
+    async def test_an_unknown_path_is_not_found(self, site: ApiClient) -> None:
         assert refusal(await site.get("/api/nonsense")) == (404, "not_found")
 
 
 class TestLists:
-    async def test_callers_list_their_own_newest_first_page_by_page(self, guarded: Site) -> None:
+    async def test_callers_list_their_own_newest_first_page_by_page(self, guarded: ApiClient) -> None:
         ada, bob = guarded.mcp(ADA), guarded.mcp(BOB)
         mine = [await ada.task("stay") for _ in range(3)]
         theirs = await bob.task("stay")
@@ -311,7 +261,7 @@ class TestLists:
         assert second["next_cursor"] is None
         assert [task["id"] for task in (await guarded.get("/api/tasks", BOB)).json()["tasks"]] == [theirs]
 
-    async def test_a_list_shows_what_a_look_shows_without_results_and_questions(self, guarded: Site) -> None:
+    async def test_a_list_shows_what_a_look_shows_without_results_and_questions(self, guarded: ApiClient) -> None:
         ada = guarded.mcp(ADA)
         task_id = await ada.task("complain", how="protocol")
         task = await guarded.until(task_id, "failed", token=ADA)
@@ -320,7 +270,7 @@ class TestLists:
 
         assert listed == {key: task[key] for key in task if key not in ("result", "error", "questions")}
 
-    async def test_a_list_can_be_narrowed(self, guarded: Site) -> None:
+    async def test_a_list_can_be_narrowed(self, guarded: ApiClient) -> None:
         ada = guarded.mcp(ADA)
         failed, staying, done = [
             await ada.task(*words[:1], **words[1])  # type: ignore[arg-type]
@@ -348,12 +298,12 @@ class TestLists:
             "tool=x": [],
         }
 
-    async def test_an_anonymous_caller_lists_nothing_and_is_told_why(self, site: Site) -> None:
+    async def test_an_anonymous_caller_lists_nothing_and_is_told_why(self, site: ApiClient) -> None:
         await site.rpc.task("stay")
 
         assert refusal(await site.get("/api/tasks")) == (403, "forbidden")
 
-    async def test_what_makes_no_sense_is_refused(self, guarded: Site) -> None:
+    async def test_what_makes_no_sense_is_refused(self, guarded: ApiClient) -> None:
         limits = ["limit=0", "limit=-1", "limit=201", "limit=many", "limit=%D9%A3", "limit="]
         cursors = ["cursor=", "cursor=forged", "cursor=" + "A" * 5000, "cursor=%00%ff"]
 
@@ -363,7 +313,7 @@ class TestLists:
         assert said == {**dict.fromkeys(limits, (400, "bad_request")), **dict.fromkeys(cursors, (400, "bad_cursor"))}
         assert states == (400, "bad_request")
 
-    async def test_another_callers_cursor_is_refused(self, guarded: Site) -> None:
+    async def test_another_callers_cursor_is_refused(self, guarded: ApiClient) -> None:
         ada, bob = guarded.mcp(ADA), guarded.mcp(BOB)
         for mcp in (ada, ada, bob, bob):
             await mcp.task("stay")
@@ -379,7 +329,7 @@ class TestLists:
 
 
 class TestCallers:
-    async def test_somebody_elses_task_is_as_unknown_as_one_that_never_was(self, guarded: Site) -> None:
+    async def test_somebody_elses_task_is_as_unknown_as_one_that_never_was(self, guarded: ApiClient) -> None:
         """I13."""
         task_id = await guarded.mcp(ADA).task("stay")
 
@@ -395,7 +345,7 @@ class TestCallers:
         assert (await guarded.get(f"/api/tasks/{task_id}", ADA)).json()["status"] in ("pending", "running")
 
     @pytest.mark.parametrize("token", [None, "nonsense", "Basic"])
-    async def test_without_a_good_token_nothing_is_said(self, guarded: Site, token: str | None) -> None:
+    async def test_without_a_good_token_nothing_is_said(self, guarded: ApiClient, token: str | None) -> None:
         task_id = await guarded.mcp(ADA).task("stay")
         paths = ("/api/tasks", f"/api/tasks/{task_id}", f"/api/tasks/{task_id}/events", "/api/nonsense")
 
@@ -408,7 +358,7 @@ class TestCallers:
     async def test_a_token_without_the_scope_is_refused(self, redis: Redis, settings: StoreSettings) -> None:
         server = make_server(settings, **guarded_options(required_scopes=["tasks"]))
         async with client_of(server) as rpc:
-            assert refusal(await Site(rpc).get("/api/tasks", ADA)) == (403, "insufficient_scope")
+            assert refusal(await ApiClient(rpc).get("/api/tasks", ADA)) == (403, "insufficient_scope")
 
     async def test_a_rerun_needs_the_scopes_that_a_call_needs_now(self, redis: Redis, settings: StoreSettings) -> None:
         server = make_server(settings, **guarded_options())
@@ -418,7 +368,7 @@ class TestCallers:
             return "written"
 
         async with client_of(server, operator_token=OPERATOR_TOKEN) as rpc:
-            site = Site(rpc)
+            site = ApiClient(rpc)
             task_id = await site.mcp(f"{ADA}/rows:write").task("write")
             await site.post(f"/api/tasks/{task_id}/cancel", ADA)
             path = f"/api/tasks/{task_id}/rerun"
@@ -427,7 +377,7 @@ class TestCallers:
             assert (await site.post(path, f"{ADA}/rows:write")).status_code == 201
             assert (await site.post(path, OPERATOR_TOKEN)).status_code == 201
 
-    async def test_an_operator_sees_and_ends_everybodys_tasks(self, guarded: Site) -> None:
+    async def test_an_operator_sees_and_ends_everybodys_tasks(self, guarded: ApiClient) -> None:
         ids = [await guarded.mcp(token).task("stay") for token in (ADA, BOB)]
 
         listed = (await guarded.get("/api/tasks", OPERATOR_TOKEN)).json()["tasks"]
@@ -437,7 +387,7 @@ class TestCallers:
         assert len({task["owner"] for task in listed}) == 2
         assert (ended.json()["status"], ended.json()["reason"]) == ("cancelled", "operator")
 
-    async def test_an_operators_rerun_stays_its_owners_task(self, guarded: Site) -> None:
+    async def test_an_operators_rerun_stays_its_owners_task(self, guarded: ApiClient) -> None:
         task_id = await guarded.mcp(ADA).task("stay")
         await guarded.post(f"/api/tasks/{task_id}/cancel", OPERATOR_TOKEN)
 
@@ -446,7 +396,7 @@ class TestCallers:
         listed = (await guarded.get("/api/tasks", ADA)).json()["tasks"]
         assert [task["id"] for task in listed] == [again, task_id]
 
-    async def test_owners_are_not_told_of_the_installation(self, guarded: Site) -> None:
+    async def test_owners_are_not_told_of_the_installation(self, guarded: ApiClient) -> None:
         task_id = await guarded.mcp(ADA).task("steps", count=1)
         await guarded.until(task_id, "completed", token=ADA)
 
@@ -464,14 +414,16 @@ class TestCallers:
         """It may be a service elsewhere."""
         options = guarded_options()
         async with client_of(make_server(settings, **options), operator_token=OPERATOR_TOKEN) as rpc:
-            site = Site(rpc)
+            site = ApiClient(rpc)
             assert (await site.get("/api/tasks", OPERATOR_TOKEN)).status_code == 200
             assert (await site.get("/mcp", OPERATOR_TOKEN)).status_code == 401
             assert (await site.get("/api/tasks", OPERATOR_TOKEN + "x")).status_code == 401
 
         assert options["token_verifier"].seen == [OPERATOR_TOKEN + "x"]
 
-    async def test_without_authentication_a_wrong_operators_token_is_told_apart_from_none(self, site: Site) -> None:
+    async def test_without_authentication_a_wrong_operators_token_is_told_apart_from_none(
+        self, site: ApiClient
+    ) -> None:
         task_id = await site.rpc.task("stay")
 
         assert (await site.get(f"/api/tasks/{task_id}")).status_code == 200
@@ -482,9 +434,9 @@ class TestCallers:
     async def test_without_an_operators_token_there_is_no_operator(self, redis: Redis, settings: StoreSettings) -> None:
         async with client_of(make_server(settings)) as rpc:
             for token in (None, "None", OPERATOR_TOKEN):
-                assert refusal(await Site(rpc).get("/api/tasks", token)) == (403, "forbidden")
+                assert refusal(await ApiClient(rpc).get("/api/tasks", token)) == (403, "forbidden")
 
-    async def test_the_endpoint_of_the_protocol_knows_no_operator(self, guarded: Site) -> None:
+    async def test_the_endpoint_of_the_protocol_knows_no_operator(self, guarded: ApiClient) -> None:
         assert (await guarded.mcp(OPERATOR_TOKEN).post("tasks/get", {"taskId": "x"}, name="x")).status_code == 401
 
 
@@ -492,7 +444,7 @@ class TestTrouble:
     async def test_an_outage_of_the_store_says_to_try_again(self, settings: StoreSettings, redis: Redis) -> None:
         app = make_server(settings)
         async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc:
-            site = Site(rpc)
+            site = ApiClient(rpc)
             nowhere = StoreSettings(redis_url="redis://127.0.0.1:1", command_timeout=0.2)
             app._runtime._store = _unreachable(nowhere)
 
@@ -501,7 +453,7 @@ class TestTrouble:
         assert {refusal(reply) for reply in replies} == {(503, "store_unavailable")}
         assert {reply.headers["retry-after"] for reply in replies} == {"1"}
 
-    async def test_a_fault_of_ours_shows_no_inside(self, site: Site, redis: Redis) -> None:
+    async def test_a_fault_of_ours_shows_no_inside(self, site: ApiClient, redis: Redis) -> None:
         task_id = await site.rpc.task("stay")
         await site.until(task_id, "running")
         await redis.hset(Keys("taskmill").record(task_id), "status", "no such state")  # type: ignore[misc]
@@ -522,13 +474,15 @@ def _unreachable(settings: StoreSettings) -> Any:
 
 
 class TestMetrics:
-    async def test_what_is_about_tasks_is_the_same_on_every_replica(self, site: Site, settings: StoreSettings) -> None:
+    async def test_what_is_about_tasks_is_the_same_on_every_replica(
+        self, site: ApiClient, settings: StoreSettings
+    ) -> None:
         done, failed = await site.rpc.task("steps", count=1), await site.rpc.task("complain", how="protocol")
         await site.until(done, "completed")
         await site.until(failed, "failed")
         await site.until(await site.rpc.task("stay"), "running")
         async with client_of(make_server(settings), operator_token=OPERATOR_TOKEN) as other:
-            replies = [await each.get("/metrics", OPERATOR_TOKEN) for each in (site, Site(other))]
+            replies = [await each.get("/metrics", OPERATOR_TOKEN) for each in (site, ApiClient(other))]
 
         figures = [figures_of(reply.text) for reply in replies]
         stored = [{name: value for name, value in one.items() if "http" not in name} for one in figures]
@@ -564,7 +518,7 @@ class TestMetrics:
                 await rpc.task("stay")
             with anyio.fail_after(5):
                 while True:
-                    told = figures_of((await Site(rpc).get("/metrics")).text)
+                    told = figures_of((await ApiClient(rpc).get("/metrics")).text)
                     if told['taskmill_queue_oldest_seconds{queue="default"}'] > 0:
                         break
 
@@ -572,32 +526,26 @@ class TestMetrics:
         assert told['taskmill_tasks{queue="default",status="pending"}'] == 3
         assert 'taskmill_workers{queue="default"}' not in told
 
-    async def test_they_are_open_only_where_nobody_has_a_token(self, site: Site, guarded: Site) -> None:
+    async def test_they_are_open_only_where_nobody_has_a_token(self, site: ApiClient, guarded: ApiClient) -> None:
         replies = [await each.get("/metrics", token) for each in (site, guarded) for token in (None, "x", ADA)]
 
         assert {refusal(reply) for reply in replies} == {(401, "unauthorized")}
         for each in (site, guarded):
             assert (await each.get("/metrics", OPERATOR_TOKEN)).status_code == 200
 
-    async def test_a_scraper_with_the_token_may_name_a_replica_by_any_address(self, site: Site) -> None:
+    async def test_a_scraper_with_the_token_may_name_a_replica_by_any_address(self, site: ApiClient) -> None:
         assert (await site.get("/metrics", OPERATOR_TOKEN, host="10.0.0.7:8000")).status_code == 200
 
     async def test_an_outage_of_the_store_is_a_figure_too(self, redis: Redis, settings: StoreSettings) -> None:
         app = make_server(settings)
         async with client_of(app) as rpc:
             app._runtime._store = _unreachable(StoreSettings(redis_url="redis://127.0.0.1:1", command_timeout=0.2))
-            told = figures_of((await Site(rpc).get("/metrics")).text)
+            told = figures_of((await ApiClient(rpc).get("/metrics")).text)
 
         assert told["taskmill_store_up"] == 0
 
 
-def figures_of(text: str) -> dict[str, float]:
-    """Prometheus's text by name and labels, without when a counter was made."""
-    lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
-    return {name: float(value) for name, value in lines if "_created" not in name}
-
-
-async def test_tasks_of_an_anonymous_owner_are_on_no_callers_list(site: Site, settings: StoreSettings) -> None:
+async def test_tasks_of_an_anonymous_owner_are_on_no_callers_list(site: ApiClient, settings: StoreSettings) -> None:
     task_id = await site.rpc.task("stay")
 
     async with open_store(settings) as store:

@@ -15,22 +15,22 @@ from redis.asyncio import Redis
 from taskmill.engine.record import Progress
 from taskmill.server.api import requests as api_parts
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
-from tests.server.test_api import ADA, BOB, OPERATOR_TOKEN, Site, bearer, refusal
-from tests.server.tokens import guarded_options
-from tests.server.tools import make_server
+from tests.server.api_client import ADA, BOB, OPERATOR_TOKEN, ApiClient, bearer, refusal
+from tests.support.replica import Json, Rpc, client_of, working
+from tests.support.sample_server import make_server
 from tests.support.store_fixture import StoreFixture
+from tests.support.tokens import guarded_options
 
 
 @pytest.fixture
-async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[Site]:
+async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient]:
     """A replica without authentication, and a worker."""
     async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings):
-        yield Site(rpc)
+        yield ApiClient(rpc)
 
 
 @asynccontextmanager
-async def reading(site: Site, task_id: str, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[Json]]:
+async def reading(site: ApiClient, task_id: str, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[Json]]:
     """An open stream: each event as `id`, `event`, `data` and so on; comments as `comment`."""
     url = f"{site.address}/api/tasks/{task_id}/events{query}"
     async with site.rpc.http.stream("GET", url, headers=headers, timeout=15) as response:
@@ -50,21 +50,21 @@ async def _frames(response: httpx2.Response) -> AsyncIterator[Json]:
             frame = {}
 
 
-async def whole(site: Site, task_id: str, query: str = "", **headers: str) -> list[Json]:
+async def whole(site: ApiClient, task_id: str, query: str = "", **headers: str) -> list[Json]:
     """A stream to its end, which must come."""
     with anyio.fail_after(10):
         async with reading(site, task_id, query, **headers) as frames:
             return [frame async for frame in frames]
 
 
-async def ended(site: Site, count: int = 3) -> tuple[str, list[Json]]:
+async def ended(site: ApiClient, count: int = 3) -> tuple[str, list[Json]]:
     """A task that has ended, and its history."""
     task_id = await site.rpc.task("steps", count=count)
     await site.until(task_id, "completed")
     return task_id, (await site.get(f"/api/tasks/{task_id}?history=1")).json()["events"]
 
 
-async def test_a_stream_tells_the_whole_history_and_closes_behind_the_end(site: Site) -> None:
+async def test_a_stream_tells_the_whole_history_and_closes_behind_the_end(site: ApiClient) -> None:
     task_id, history = await ended(site)
 
     frames = await whole(site, task_id)
@@ -75,7 +75,7 @@ async def test_a_stream_tells_the_whole_history_and_closes_behind_the_end(site: 
     assert [frame.get("retry") for frame in frames] == ["1000"] + [None] * (len(history) - 1)
 
 
-async def test_events_come_as_they_happen(site: Site, tmp_path: Path) -> None:
+async def test_events_come_as_they_happen(site: ApiClient, tmp_path: Path) -> None:
     task_id = await site.rpc.task("until_exists", path=str(tmp_path / "gate"))
 
     with anyio.fail_after(10):
@@ -87,7 +87,7 @@ async def test_events_come_as_they_happen(site: Site, tmp_path: Path) -> None:
     assert (begun, rest) == (["create", "claim"], ["complete"])
 
 
-async def test_a_reader_that_comes_back_gets_what_it_missed_and_nothing_twice(site: Site) -> None:
+async def test_a_reader_that_comes_back_gets_what_it_missed_and_nothing_twice(site: ApiClient) -> None:
     task_id, history = await ended(site)
 
     for after in range(len(history)):
@@ -96,7 +96,7 @@ async def test_a_reader_that_comes_back_gets_what_it_missed_and_nothing_twice(si
         assert [frame["id"] for frame in await whole(site, task_id, f"?after={after}")] == expected
 
 
-async def test_what_a_browser_names_when_it_comes_back_counts_more_than_the_address(site: Site) -> None:
+async def test_what_a_browser_names_when_it_comes_back_counts_more_than_the_address(site: ApiClient) -> None:
     """It repeats the address, with the old number in it."""
     task_id, _ = await ended(site)
 
@@ -105,7 +105,7 @@ async def test_what_a_browser_names_when_it_comes_back_counts_more_than_the_addr
     assert frames[0]["id"] == "3"
 
 
-async def test_a_reader_that_has_everything_is_told_not_to_come_back(site: Site) -> None:
+async def test_a_reader_that_has_everything_is_told_not_to_come_back(site: ApiClient) -> None:
     """HTML, server-sent events: 204 ends the reconnecting."""
     task_id, history = await ended(site)
 
@@ -120,16 +120,16 @@ async def test_a_stream_goes_on_at_another_replica_when_the_first_is_gone(
     async with working(make_server(settings), settings), client_of(make_server(settings)) as stays:
         async with client_of(make_server(settings)) as leaves:
             task_id = await leaves.task("until_exists", path=str(tmp_path / "gate"))
-            async with reading(Site(leaves), task_id) as frames:
+            async with reading(ApiClient(leaves), task_id) as frames:
                 seen = [(await anext(frames))["id"]]
 
         (tmp_path / "gate").touch()
-        seen += [frame["id"] for frame in await whole(Site(stays), task_id, **{"last-event-id": seen[-1]})]
+        seen += [frame["id"] for frame in await whole(ApiClient(stays), task_id, **{"last-event-id": seen[-1]})]
 
     assert seen == ["1", "2", "3"]
 
 
-async def test_a_cursor_that_is_no_event_number_is_refused(site: Site) -> None:
+async def test_a_cursor_that_is_no_event_number_is_refused(site: ApiClient) -> None:
     task_id = await site.rpc.task("stay")
     url = f"{site.address}/api/tasks/{task_id}/events"
 
@@ -140,7 +140,7 @@ async def test_a_cursor_that_is_no_event_number_is_refused(site: Site) -> None:
 
 
 @pytest.mark.parametrize("tool", ["stay", "steps"])
-async def test_a_cursor_beyond_the_last_event_is_refused(site: Site, tool: str) -> None:
+async def test_a_cursor_beyond_the_last_event_is_refused(site: ApiClient, tool: str) -> None:
     """Nobody can have been given it."""
     task_id = await site.rpc.task(tool, **({"count": 1} if tool == "steps" else {}))
     await site.until(task_id, "running" if tool == "stay" else "completed")
@@ -151,14 +151,16 @@ async def test_a_cursor_beyond_the_last_event_is_refused(site: Site, tool: str) 
     assert "Event 999 of this task has not happened" in reply.text
 
 
-async def test_an_empty_cursor_means_from_the_beginning(site: Site) -> None:
+async def test_an_empty_cursor_means_from_the_beginning(site: ApiClient) -> None:
     """HTML: a reader that has seen no id sends an empty one, or none."""
     task_id, history = await ended(site)
 
     assert len(await whole(site, task_id, **{"last-event-id": ""})) == len(history)
 
 
-async def test_the_cursor_of_an_expired_task_finds_nothing(site: Site, settings: StoreSettings, redis: Redis) -> None:
+async def test_the_cursor_of_an_expired_task_finds_nothing(
+    site: ApiClient, settings: StoreSettings, redis: Redis
+) -> None:
     short = settings.model_copy(update={"retention_limit": 1.0})
     async with client_of(make_server(short)) as rpc:
         task_id = await rpc.task("steps", count=1)
@@ -172,7 +174,7 @@ async def test_the_cursor_of_an_expired_task_finds_nothing(site: Site, settings:
 
 async def test_a_stream_is_for_the_tasks_owner_and_operators(redis: Redis, settings: StoreSettings) -> None:
     async with client_of(make_server(settings, **guarded_options()), operator_token=OPERATOR_TOKEN) as rpc:
-        site = Site(rpc)
+        site = ApiClient(rpc)
         task_id = await site.mcp(ADA).task("stay")
         path = f"/api/tasks/{task_id}/events"
 
@@ -185,7 +187,7 @@ async def test_a_stream_is_for_the_tasks_owner_and_operators(redis: Redis, setti
             assert set(facts) == {"tool", "queue", "retention_ms", "poll_ms"} | private
 
 
-async def test_a_look_at_the_headers_does_not_wait_for_the_end(site: Site) -> None:
+async def test_a_look_at_the_headers_does_not_wait_for_the_end(site: ApiClient) -> None:
     task_id = await site.rpc.task("stay")
 
     with anyio.fail_after(5):
@@ -194,7 +196,7 @@ async def test_a_look_at_the_headers_does_not_wait_for_the_end(site: Site) -> No
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
 
 
-async def test_a_silent_stream_is_kept_alive_with_comments(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_is_kept_alive_with_comments(site: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_parts, "_COMMENT_EVERY", 0.05)
     task_id = await site.rpc.task("stay")
     await site.until(task_id, "running")
@@ -208,7 +210,7 @@ async def test_a_silent_stream_is_kept_alive_with_comments(site: Site, monkeypat
     assert set(frame) == {"comment"}
 
 
-async def test_many_readers_of_many_tasks_share_one_subscription(site: Site, redis: Redis, tmp_path: Path) -> None:
+async def test_many_readers_of_many_tasks_share_one_subscription(site: ApiClient, redis: Redis, tmp_path: Path) -> None:
     tasks = [await site.rpc.task("until_exists", path=str(tmp_path / "gate")) for _ in range(3)]
     got: list[list[str]] = [[] for _ in range(30)]
     subscribed = 0
@@ -243,7 +245,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothin
     await stores.report(*reports)
     app = make_server(settings)
     async with client_of(app) as rpc:
-        site = Site(rpc)
+        site = ApiClient(rpc)
         deaf = _deaf_reader(rpc, claimed.id)
         try:
             with structlog.testing.capture_logs() as logs, anyio.fail_after(20):
@@ -269,7 +271,7 @@ def _deaf_reader(rpc: Rpc, task_id: str) -> socket.socket:
     return connection
 
 
-async def test_a_stream_waits_out_an_outage_of_the_store(site: Site, redis: Redis, tmp_path: Path) -> None:
+async def test_a_stream_waits_out_an_outage_of_the_store(site: ApiClient, redis: Redis, tmp_path: Path) -> None:
     """Every connection is cut; the reader's stays."""
     task_id = await site.rpc.task("until_exists", path=str(tmp_path / "gate"))
     await site.until(task_id, "running")

@@ -20,8 +20,8 @@ from redis.asyncio import Redis
 
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
-from tests.server.tokens import guarded_options
+from tests.support.replica import Json, Rpc, client_of, working
+from tests.support.tokens import guarded_options
 
 CONTENT = hashlib.shake_128(b"wire").digest(300_000)
 ETAG = f'"{hashlib.sha256(CONTENT).hexdigest()}"'

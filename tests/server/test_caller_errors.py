@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.server.settings import ServerSettings
-from tests.server.replica import Json, Rpc, client_of, messages
 from tests.server.session_client import open_session
-from tests.server.tokens import guarded_options
+from tests.support.replica import Json, Rpc, client_of, messages
+from tests.support.tokens import guarded_options
 
 HALF = "\ud800"
 """Half of a character, which JSON can write and UTF-8 cannot."""

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 from taskmill.engine.status import Status
 from taskmill.server.settings import ServerSettings
 from taskmill.store.formats.keys import Keys
-from tests.server.replica import Rpc, serving, working
 from tests.server.session_client import Session, next_frame, next_message, open_session, rest
-from tests.server.tools import make_server
+from tests.support.replica import Rpc, serving, working
+from tests.support.sample_server import make_server
 
 Pair = tuple[Session, Session]
 FOLLOW_UPS = ["task_wait", "task_status", "task_answer", "task_cancel", "task_list"]

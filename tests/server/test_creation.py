@@ -11,8 +11,8 @@ from starlette.routing import Mount
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import TASKS, Rpc, client_of, messages, serving, working
-from tests.server.tools import make_server
+from tests.support.replica import TASKS, Rpc, client_of, messages, serving, working
+from tests.support.sample_server import make_server
 
 
 @pytest.mark.requirement("create-2026")

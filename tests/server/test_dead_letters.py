@@ -9,33 +9,33 @@ from redis.asyncio import Redis
 
 from taskmill.server import TaskConfig
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import client_of, working
-from tests.server.test_api import ADA, BOB, OPERATOR_TOKEN, Site, figures_of, refusal
-from tests.server.tokens import guarded_options
-from tests.server.tools import make_server
+from tests.server.api_client import ADA, BOB, OPERATOR_TOKEN, ApiClient, figures_of, refusal
+from tests.support.replica import client_of, working
+from tests.support.sample_server import make_server
+from tests.support.tokens import guarded_options
 
 
 @pytest.fixture
-async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[Site]:
+async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient]:
     """With authentication, an operator and a worker."""
     app = make_server(settings, **guarded_options())
     async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc, working(make_server(settings), settings):
-        yield Site(rpc)
+        yield ApiClient(rpc)
 
 
-async def broken(site: Site, token: str) -> str:
+async def broken(site: ApiClient, token: str) -> str:
     """A task of the caller's that broke for good."""
     task_id = await site.mcp(token).task("complain", how="crash")
     await site.until(task_id, "completed", token=token)  # a crash is a result that says so
     return task_id
 
 
-async def letters(site: Site, query: str = "") -> list[str]:
+async def letters(site: ApiClient, query: str = "") -> list[str]:
     reply = await site.get(f"/api/dead-letters{query}", OPERATOR_TOKEN)
     return [task["id"] for task in reply.json()["tasks"]]
 
 
-async def test_an_operator_lists_everybodys_dead_letters_newest_first_page_by_page(guarded: Site) -> None:
+async def test_an_operator_lists_everybodys_dead_letters_newest_first_page_by_page(guarded: ApiClient) -> None:
     ids = [await broken(guarded, token) for token in (ADA, BOB, ADA)]
     answered = await guarded.mcp(ADA).task("complain", how="tool")
     await guarded.until(answered, "completed", token=ADA)
@@ -49,7 +49,7 @@ async def test_an_operator_lists_everybodys_dead_letters_newest_first_page_by_pa
     assert (await letters(guarded, "?tool=complain"), await letters(guarded, "?tool=steps")) == (ids[::-1], [])
 
 
-async def test_a_dead_letter_that_is_run_again_leaves_the_list_and_the_count(guarded: Site) -> None:
+async def test_a_dead_letter_that_is_run_again_leaves_the_list_and_the_count(guarded: ApiClient) -> None:
     ids = [await broken(guarded, ADA) for _ in range(2)]
     counted = [figures_of((await guarded.get("/metrics", OPERATOR_TOKEN)).text)["taskmill_dead_letters"]]
 
@@ -63,7 +63,7 @@ async def test_a_dead_letter_that_is_run_again_leaves_the_list_and_the_count(gua
     assert counted == [2, 2]
 
 
-async def test_dead_letters_are_for_operators_and_a_cursor_of_theirs_for_no_other_list(guarded: Site) -> None:
+async def test_dead_letters_are_for_operators_and_a_cursor_of_theirs_for_no_other_list(guarded: ApiClient) -> None:
     for _ in range(2):
         await broken(guarded, ADA)
     cursor = (await guarded.get("/api/dead-letters?limit=1", OPERATOR_TOKEN)).json()["next_cursor"]
@@ -77,7 +77,7 @@ async def test_dead_letters_are_for_operators_and_a_cursor_of_theirs_for_no_othe
 async def test_where_there_is_no_operator_nobody_lists_dead_letters(redis: Redis, settings: StoreSettings) -> None:
     async with client_of(make_server(settings)) as rpc:
         for token in (None, OPERATOR_TOKEN):
-            assert refusal(await Site(rpc).get("/api/dead-letters", token)) == (403, "forbidden")
+            assert refusal(await ApiClient(rpc).get("/api/dead-letters", token)) == (403, "forbidden")
 
 
 async def test_a_task_that_waits_for_its_next_attempt_says_which_why_and_when(
@@ -91,7 +91,7 @@ async def test_a_task_that_waits_for_its_next_attempt_says_which_why_and_when(
         raise ConnectionError("busy")
 
     async with client_of(server) as rpc, working(server, settings):
-        site, task_id = Site(rpc), await rpc.task("stumble")
+        site, task_id = ApiClient(rpc), await rpc.task("stumble")
         with anyio.fail_after(10):
             while not (task := (await site.get(f"/api/tasks/{task_id}?history=1")).json())["failures"]:
                 await anyio.sleep(0.01)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.replica import TASKS, Json, Rpc
+from tests.support.replica import TASKS, Json, Rpc
 
 ABLE = {
     "extensions": {TASKS: {}},

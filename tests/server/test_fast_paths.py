@@ -22,8 +22,8 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.server.settings import ServerSettings
 from taskmill.store.formats.keys import Keys
 from taskmill.store.tasks.tasks import TaskStore
-from tests.server.replica import REVISION, TASKS, Json, Rpc, client_of, serving, working
-from tests.server.tools import make_server
+from tests.support.replica import REVISION, TASKS, Json, Rpc, client_of, serving, working
+from tests.support.sample_server import make_server
 
 META = "io.modelcontextprotocol/"
 

@@ -15,7 +15,7 @@ from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.server.tools.call_keys import META_KEY
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
+from tests.support.replica import Json, Rpc, client_of, working
 
 
 def make_server(settings: StoreSettings) -> TaskServer[Any]:

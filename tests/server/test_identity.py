@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 from taskmill.engine.principal import ANONYMOUS, principal_of
 from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, messages, working
 from tests.server.session_client import open_session
 from tests.support.invariants import read_redis
+from tests.support.replica import Json, Rpc, client_of, messages, working
 
 SECRET = "swordfish-the-token-itself"
 AUTH = AuthSettings.model_validate(

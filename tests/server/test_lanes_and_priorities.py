@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from taskmill.engine.errors import PolicyError
 from taskmill.server import TaskConfig, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Rpc, client_of, working
+from tests.support.replica import Rpc, client_of, working
 
 running: Counter[str] = Counter()
 most: Counter[str] = Counter()

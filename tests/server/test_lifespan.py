@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import client_of, working
+from tests.support.replica import client_of, working
 
 
 @dataclass

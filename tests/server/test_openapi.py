@@ -7,9 +7,9 @@ from redis.asyncio import Redis
 from taskmill.engine.status import Status
 from taskmill.server.api.errors import _STATUSES
 from taskmill.server.settings import ServerSettings
-from tests.server.replica import client_of
-from tests.server.tokens import guarded_options
-from tests.server.tools import make_server
+from tests.support.replica import client_of
+from tests.support.sample_server import make_server
+from tests.support.tokens import guarded_options
 
 
 async def described(settings: ServerSettings, **headers: str) -> tuple[int, Any]:

@@ -13,9 +13,9 @@ from taskmill.store.connection.client import open_redis
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
-from tests.server.replica import client_of, working
-from tests.server.tools import make_server
 from tests.support.redis_server import PrivateRedis
+from tests.support.replica import client_of, working
+from tests.support.sample_server import make_server
 
 UNREACHABLE = {"retryable": True, "reason": "store_unavailable"}
 

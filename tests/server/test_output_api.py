@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
-from tests.server.tokens import guarded_options
+from tests.support.replica import Json, Rpc, client_of, working
+from tests.support.tokens import guarded_options
 
 
 def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:

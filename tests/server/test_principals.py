@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Rpc, client_of, working
 from tests.server.session_client import Session, open_session
-from tests.server.tokens import guarded_options
-from tests.server.tools import make_server
+from tests.support.replica import Rpc, client_of, working
+from tests.support.sample_server import make_server
+from tests.support.tokens import guarded_options
 
 
 @pytest.fixture

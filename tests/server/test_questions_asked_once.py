@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 
 from taskmill.server.settings import ServerSettings
 from taskmill.store.claims.claims import Claimed, Question
-from tests.server.replica import Json, Rpc, serving
 from tests.server.session_client import Session, next_message, open_session, rest
-from tests.server.tools import Person, make_server
+from tests.support.replica import Json, Rpc, serving
+from tests.support.sample_server import Person, make_server
 from tests.support.store_fixture import DONE, StoreFixture
 
 FORM = {"mode": "form", "message": "Who are you?", "requestedSchema": Person.model_json_schema()}

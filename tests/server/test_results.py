@@ -31,8 +31,8 @@ from redis.asyncio import Redis
 from taskmill.engine.errors import AttemptEnded, ChunkRefused
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
 from tests.server.session_client import open_session
+from tests.support.replica import Json, Rpc, client_of, working
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

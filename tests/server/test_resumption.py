@@ -16,9 +16,9 @@ from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.server.sessions import session_stream
 from taskmill.server.settings import ServerSettings
 from taskmill.store.sessions.open_calls import OpenCallStore
-from tests.server.replica import serving, working
 from tests.server.session_client import Frame, Json, Session, next_frame, next_message, open_session, rest
-from tests.server.tools import Person, make_server
+from tests.support.replica import serving, working
+from tests.support.sample_server import Person, make_server
 
 RELATED = "io.modelcontextprotocol/related-task"
 Pair = tuple[Session, Session]

@@ -16,9 +16,9 @@ from taskmill.server import Context, TaskConfig, TaskServer
 from taskmill.server.settings import ServerSettings
 from taskmill.store.formats.keys import Keys
 from taskmill.workers.settings import WorkerSettings
-from tests.server.replica import Rpc, client_of, serving, working
 from tests.server.session_client import Session, open_session, rest
 from tests.support.redis_server import PrivateRedis
+from tests.support.replica import Rpc, client_of, serving, working
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import TASKS, Rpc, client_of, working
-from tests.server.tools import make_server
+from tests.support.replica import TASKS, Rpc, client_of, working
+from tests.support.sample_server import make_server
 
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 
 from taskmill.server.settings import ServerSettings
 from taskmill.store.formats.keys import Keys
-from tests.server.replica import serving, working
 from tests.server.session_client import Session, next_message, open_session, rest
-from tests.server.tools import make_server
+from tests.support.replica import serving, working
+from tests.support.sample_server import make_server
 
 RELATED = "io.modelcontextprotocol/related-task"
 Pair = tuple[Session, Session]

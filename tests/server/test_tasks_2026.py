@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import TASKS, Rpc
+from tests.support.replica import TASKS, Rpc
 from tests.support.tasks_schema import SCHEMA
 
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import Json, Rpc, client_of, working
+from tests.support.replica import Json, Rpc, client_of, working
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 META = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=value", "baggage": "tenant=blue,plan=a%20b"}

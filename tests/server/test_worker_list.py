@@ -5,8 +5,8 @@ from redis.asyncio import Redis
 
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
-from tests.server.replica import working
-from tests.server.tools import make_server
+from tests.support.replica import working
+from tests.support.sample_server import make_server
 
 
 async def test_live_workers_say_what_they_serve_and_are_gone_when_they_leave(

@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 
-from tests.test_rooms import AGAINST_THE_DIRECTION, ROOMS, imported_room, imports, modules, part_of, sub_room_imports
+from tests.support.room_imports import (
+    AGAINST_THE_DIRECTION,
+    ROOMS,
+    imported_room,
+    imports,
+    modules,
+    part_of,
+    sub_room_imports,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"

@@ -18,9 +18,10 @@ __all__ = ["Json", "Official", "Program", "needed"]
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-PATIENCE = 100 if os.environ.get("TASKMILL_TEST_LONG") else 30
+_LINE_SECONDS = 100 if os.environ.get("TASKMILL_TEST_LONG") else 30
 """Seconds to wait for a client's next line; the long forms of some tests have calls that are silent for a minute."""
-CLIENTS = Path(__file__).parent
+CLIENTS = ROOT / "tests" / "clients"
+"""Where the programs are that drive them."""
 
 
 class Program:
@@ -40,9 +41,9 @@ class Program:
     def next(self) -> Json | None:
         """The next thing it saw; None at its end."""
         try:
-            line = self._lines.get(timeout=PATIENCE)
+            line = self._lines.get(timeout=_LINE_SECONDS)
         except queue.Empty:
-            raise AssertionError(f"nothing for {PATIENCE} s after {self.seen[-3:]}\n{self.errors}") from None
+            raise AssertionError(f"nothing for {_LINE_SECONDS} s after {self.seen[-3:]}\n{self.errors}") from None
         if line is None:
             return None
         self.seen.append(json.loads(line))

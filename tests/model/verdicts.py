@@ -1,0 +1,22 @@
+"""What the state machine finds in broken scripts."""
+
+import contextlib
+import io
+from pathlib import Path
+
+from tests.model.mutants import Mutant, broken_scripts
+from tests.stateful.lifecycle_machine import run_machine
+
+__all__ = ["machine_verdict"]
+
+
+def machine_verdict(mutant: Mutant, url: str, folder: Path) -> str:
+    """How the state machine, which has no failovers, failed on the broken scripts; empty if it did not."""
+    with broken_scripts(mutant, folder), contextlib.redirect_stderr(io.StringIO()):
+        if mutant.after_failover:
+            return ""
+        try:
+            run_machine(url, examples=60 if mutant.in_model else 500, steps=60, shrink=False)
+        except Exception as failure:
+            return type(failure).__name__
+    return ""

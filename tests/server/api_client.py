@@ -1,0 +1,62 @@
+"""The HTTP API for people and scripts, as tests call it: with a caller's token, the operator's, or none."""
+
+from dataclasses import dataclass
+
+import anyio
+import httpx2
+
+from tests.support.replica import Json, Rpc
+
+OPERATOR_TOKEN = "0123456789abcdef"
+ADA, BOB = "issuer/app/ada", "issuer/app/bob"
+"""Tokens of two callers."""
+POST = {"content-type": "application/json"}
+
+
+@dataclass
+class ApiClient:
+    """A replica, and its callers by their token; None = no token."""
+
+    rpc: Rpc
+
+    @property
+    def address(self) -> str:
+        return self.rpc.url.removesuffix("/mcp")
+
+    def mcp(self, token: str | None) -> Rpc:
+        """A client of the MCP endpoint."""
+        return Rpc(httpx2.AsyncClient(headers=bearer(token), timeout=15), self.rpc.url)
+
+    async def get(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
+        return await self.rpc.http.get(self.address + path, headers={**bearer(token), **headers})
+
+    async def post(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
+        return await self.rpc.http.post(self.address + path, headers={**POST, **bearer(token), **headers})
+
+    async def until(self, task_id: str, *statuses: str, token: str | None = None) -> Json:
+        """The task once it is in one of the states."""
+        with anyio.fail_after(10):
+            while True:
+                task: Json = (await self.get(f"/api/tasks/{task_id}", token)).json()
+                if task["status"] in statuses:
+                    return task
+                await anyio.sleep(0.01)
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"authorization": f"Bearer {token}"}
+
+
+def refusal(response: httpx2.Response) -> tuple[int, str]:
+    """Status and code of a refusal, which must have the one shape of errors."""
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message"}
+    assert body["error"]["message"]
+    return response.status_code, body["error"]["code"]
+
+
+def figures_of(text: str) -> dict[str, float]:
+    """Prometheus's text by name and labels, without when a counter was made."""
+    lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in lines if "_created" not in name}

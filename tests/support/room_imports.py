@@ -1,0 +1,196 @@
+"""The rooms, which of them may import which, and what each module of the tree imports: read from the source with `ast`.
+
+Nothing here imports Taskmill. What must hold stands in tests/test_rooms.py.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = "taskmill"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a room may import: rooms by name, and the outside either by a closed list or minus a ban."""
+
+    rooms: frozenset[str]
+    only: frozenset[str] | None = None
+    banned: frozenset[str] = field(default=frozenset())
+
+
+WEB = frozenset({"starlette", "uvicorn", "sse_starlette"})
+TERMINAL = frozenset({"typer", "click", "rich"})
+ROOMS = {
+    "engine": Room(frozenset({"engine"}), only=frozenset({"pydantic", "anyio"})),
+    "store": Room(frozenset({"engine", "store"}), banned=WEB | TERMINAL | {"mcp", "mcp_types"}),
+    "workers": Room(frozenset({"engine", "store", "workers"}), banned=WEB | TERMINAL | {"redis"}),
+    "server": Room(frozenset({"engine", "store", "server"}), banned=TERMINAL | {"redis", "arq"}),
+    "cli": Room(frozenset({"engine", "store", "workers", "server", "cli"})),
+    "testing": Room(frozenset({"engine", "store", "workers", "server", "cli", "testing"})),
+}
+# What each sub-room imports of its own room, one row each: another sub-room (`formats`) or a module that stands beside
+# the sub-rooms and is imported by them (`settings.py`). `.` stands for the modules beside the sub-rooms that have no
+# row of their own: they put the room together. The rows have a direction: no way leads back to where it began.
+# engine/ and testing/ are flat and have no rows.
+SUB_ROOMS: dict[str, dict[str, str]] = {
+    "store": {
+        "formats": "",
+        "shards.py": "",
+        "settings.py": "shards.py",
+        "connection": "settings.py",
+        "scripts.py": "formats connection",
+        "artifacts": "formats shards.py settings.py connection scripts.py",
+        "claims": "formats settings.py connection scripts.py",
+        "embedded": "connection",
+        "pubsub": "formats settings.py connection",
+        "sessions": "formats settings.py connection scripts.py pubsub",
+        "tasks": "formats shards.py settings.py connection scripts.py artifacts pubsub sessions",
+        "sharding": "formats shards.py settings.py connection artifacts pubsub tasks",
+        ".": "shards.py settings.py connection tasks sharding",
+    },
+    "workers": {
+        "settings.py": "",
+        "attempts": "",
+        "isolation": "",
+        "services": "attempts",
+        ".": "settings.py attempts isolation services",
+    },
+    "server": {
+        "settings.py": "",
+        "auth": "",
+        "context": "auth protocol",
+        "protocol": "",
+        "tool_host.py": "",
+        "tools": "settings.py auth context protocol tool_host.py",
+        "http": "auth tools",
+        "api": "auth protocol tools http",
+        "streams": "protocol tools",
+        "sessions": "auth protocol tools streams",
+        "handlers": "auth context protocol tool_host.py tools streams sessions",
+        "fast_path": "auth context protocol tools http handlers",
+        ".": "settings.py auth context protocol tool_host.py tools http api sessions handlers fast_path",
+    },
+    "cli": {
+        "terminal": "",
+        "errors.py": "terminal",
+        "loading.py": "",
+        "logs.py": "terminal",
+        "options.py": "logs.py",
+        "settings.py": "",
+        "processes": "errors.py loading.py",
+        "client": "terminal errors.py logs.py processes",
+        "doctor": "terminal loading.py settings.py",
+        "install": "terminal errors.py loading.py",
+        "isolated": "errors.py loading.py logs.py processes",
+        "serving": "errors.py loading.py settings.py processes",
+        "stdio": "errors.py loading.py logs.py settings.py processes",
+        "tasks": "terminal errors.py logs.py options.py settings.py",
+        ".": "errors.py loading.py logs.py options.py settings.py processes client doctor install serving stdio tasks",
+    },
+}
+# Imports against the direction, "room: importer -> imported", each with what would let it go.
+AGAINST_THE_DIRECTION: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One source file: its path from the root, the dotted name it is imported by, its text."""
+
+    path: str
+    name: str
+    text: str
+
+    @property
+    def room(self) -> str:
+        return self.path.split("/", 1)[0]
+
+    @property
+    def tree(self) -> ast.Module:
+        return parse(self.text)
+
+
+@cache
+def parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+def read(path: Path) -> Module:
+    """A file of a room under its installed name; a file elsewhere under its path."""
+    relative = path.relative_to(ROOT)
+    dotted = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+    prefix = f"{PRODUCT}." if relative.parts[0] in ROOMS else ""
+    return Module(str(relative), prefix + dotted, path.read_text(encoding="utf-8"))
+
+
+def modules(*folders: str) -> list[Module]:
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [read(path) for path in found if not is_foreign(path)]
+
+
+def is_foreign(path: Path) -> bool:
+    """Environments, caches and build output, which hold other people's files."""
+    parts = path.relative_to(ROOT).parts
+    return any(part.startswith(".") or part in ("build", "dist", "node_modules") for part in parts)
+
+
+def imports(module: Module) -> Iterator[tuple[int, str, str | None]]:
+    """Every import wherever it stands, `TYPE_CHECKING` blocks included: line, module, and the name taken from it."""
+    package = module.name if module.path.endswith("__init__.py") else module.name.rpartition(".")[0]
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, None
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
+            for alias in node.names:
+                yield node.lineno, base, alias.name
+
+
+def imported_room(base: str, name: str | None) -> str | None:
+    """The room an import reaches, None for the outside."""
+    parts = [*base.split("."), *([name] if name else [])]
+    return parts[1] if parts[0] == PRODUCT and len(parts) > 1 else None
+
+
+def sub_room_imports(room: str) -> dict[str, dict[str, list[str]]]:
+    """Each part of a room (see SUB_ROOMS), the parts of the same room it imports, and where."""
+    parts = {module.name: part_of(module) for module in modules(room)}
+    found: dict[str, dict[str, list[str]]] = {part: {} for part in parts.values()}
+    for module in modules(room):
+        for line, base, name in imports(module):
+            reached = parts.get(f"{base}.{name}") or parts.get(base)
+            if reached and reached != parts[module.name]:
+                found[parts[module.name]].setdefault(reached, []).append(f"{module.path}:{line}")
+    return found
+
+
+def part_of(module: Module) -> str:
+    """The sub-room of a module, its file name where it has a row of its own, `.` for what puts the room together."""
+    room, *folders, name = module.path.split("/")
+    if folders:
+        return folders[0]
+    return name if name in SUB_ROOMS.get(room, {}) else "."
+
+
+def folders_of_rooms() -> dict[str, list[str]]:
+    """Each folder that holds modules, by its path from the root, with their file names."""
+    found: dict[str, list[str]] = {}
+    for module in modules(*ROOMS):
+        folder, _, name = module.path.rpartition("/")
+        found.setdefault(folder, []).append(name)
+    return found
+
+
+def fail_on(problems: list[str], advice: str) -> None:
+    """Fail with the places, one a line, and what to do about them."""
+    if problems:
+        pytest.fail("\n".join([f"{len(problems)} place(s):", *problems, advice]), pytrace=False)
