@@ -127,7 +127,7 @@ def test_rooms_are_imported_under_the_products_name() -> None:
 
 
 def test_no_module_imports_itself_by_a_detour() -> None:
-    """STYLE 11: no import cycles, neither inside functions nor under TYPE_CHECKING."""
+    """No import cycles, neither inside functions nor under TYPE_CHECKING."""
     by_name = {module.name: module for module in modules(*ROOMS)}
     graph: dict[str, set[str]] = {}
     for module in by_name.values():
@@ -251,7 +251,7 @@ def private_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def test_redis_commands_and_lua_stay_in_store() -> None:
-    """STYLE 13 and 14: no Redis command outside store/, and Lua only in its .lua files, also there."""
+    """No Redis command outside store/, and Lua only in its .lua files, also there."""
     problems = []
     for module in modules(*ROOMS):
         for node in ast.walk(module.tree):
@@ -326,7 +326,7 @@ def test_no_folder_of_a_room_is_crowded() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    """STYLE 16: a module docstring says what lives here and what must not. An empty `__init__.py` needs none."""
+    """A module docstring says what lives here and what must not. An empty `__init__.py` needs none."""
     problems = [
         module.path
         for module in modules(*ROOMS, "tests", "examples", "bench")
@@ -336,7 +336,7 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_every_lua_script_starts_with_its_contract() -> None:
-    """STYLE 13: the header says purpose, KEYS, ARGV, returns, events. What is part of each script has no keys."""
+    """The header says purpose, KEYS, ARGV, returns, events. What is part of each script has no keys."""
     problems = []
     for path in sorted((ROOT / "store" / "lua").glob("*.lua")):
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -348,14 +348,14 @@ def test_every_lua_script_starts_with_its_contract() -> None:
 
 
 def test_module_names_are_nouns_of_the_domain() -> None:
-    """STYLE 1: a module is one noun; a drawer for everything is not."""
+    """A module is one noun; a drawer for everything is not."""
     everywhere = modules(*ROOMS, "tests", "examples", "bench")
     problems = [module.path for module in everywhere if set(re.split(r"[_/.]", module.path)) & VAGUE_NAMES]
     fail_on(problems, "Name the module after what it holds.")
 
 
 def test_exceptions_are_swallowed_only_where_it_is_declared() -> None:
-    """STYLE 23: `except Exception` in the worker's call step and at the app's top, nowhere else."""
+    """`except Exception` in the worker's call step and at the app's top, nowhere else."""
     found = {
         f"{module.path}:{node.lineno}": module.path
         for module in modules(*ROOMS)
@@ -378,7 +378,7 @@ def raises_again(handler: ast.ExceptHandler) -> bool:
 
 
 def test_tests_wait_for_events_instead_of_sleeping() -> None:
-    """STYLE 31: a sleep is allowed as the interval of a bounded poll (in a loop, 0.1 s at most), as sleep(0), and as
+    """A sleep is allowed as the interval of a bounded poll (in a loop, 0.1 s at most), as sleep(0), and as
     the work of a tool under test (decorated with `.tool(...)` or taking a `Context`)."""
     found = {f"{module.path}:{line}": module.path for module in modules("tests") for line in waits(module.tree, 0)}
     problems = [place for place, path in found.items() if path not in SLEEPS_AS_WORK]

@@ -1,6 +1,6 @@
 """The promises, held against what is left behind: Redis with every task's history, and journals kept outside it.
 
-Run when everything has come to rest. Each problem begins with the invariant it breaks (DESIGN, section 4).
+Run when everything has come to rest. Each problem begins with the invariant it breaks (docs/reliability.md).
 """
 
 from collections.abc import Iterator

@@ -70,7 +70,7 @@ async def test_a_crash_is_an_error_result_without_its_text_and_with_a_reference(
 
 
 async def test_the_log_holds_neither_arguments_nor_results(stage: Stage) -> None:
-    """STYLE 26. The libraries' lines from INFO on are in the same log."""
+    """The libraries' lines from INFO on are in the same log."""
     worker = await stage.worker()
     for task_id in (
         await stage.create("echo", text="confidential"),
