@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
+from taskmill.store.settings import StoreSettings
 from tests.support.official_clients import Official
 from tests.support.redis_server import PrivateRedis
+from tests.support.store_fixture import StoreFixture
 
 # A shell that starts the tests in the background has Ctrl-C ignored for them, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -33,3 +35,11 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 def official() -> Official:
     """The official clients, installed if need be; a test whose client cannot be had is skipped, and in CI fails."""
     return Official.installed()
+
+
+@pytest.fixture
+async def stores(redis: Redis, settings: StoreSettings) -> AsyncIterator[StoreFixture]:
+    """A store and two workers; `settings` are those of the folder."""
+    made = StoreFixture(redis, settings)
+    async with made.store.feed:
+        yield made

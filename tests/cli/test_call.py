@@ -7,18 +7,11 @@ import json
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import CommandLine
 from tests.support.waiting import WAIT_SECONDS, eventually
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path) as household:
-        yield household
 
 
 @pytest.fixture(scope="module")

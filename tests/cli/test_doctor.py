@@ -1,21 +1,11 @@
 """`taskmill doctor`: what it looks at, and when it calls something unfit."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support.command_line import SERVER, CommandLine
 from tests.support.redis_server import PrivateRedis
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path) as household:
-        yield household
 
 
 def findings(cli: CommandLine, *words: str, code: int = 0, **environment: str) -> dict[str, Any]:

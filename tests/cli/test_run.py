@@ -2,22 +2,14 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine, Started, is_ready
+from tests.support.command_line import CommandLine, is_ready, port_of
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 CHILDREN = "taskmill.cli.main"
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path) as household:
-        yield household
 
 
 def children(cli: CommandLine, role: str) -> set[int]:
@@ -29,15 +21,6 @@ def only(pids: set[int]) -> int:
     return pid
 
 
-def port_of(url: str) -> int:
-    return int(url.split(":")[2].split("/")[0])
-
-
-def end(started: Started, number: int = signal.SIGTERM) -> int:
-    started.process.send_signal(number)
-    return started.process.wait(WAIT_SECONDS)
-
-
 def test_one_command_serves_and_runs_tasks_and_leaves_nothing(cli: CommandLine) -> None:
     (cli.folder / "gate").touch()
     with cli.started("run", "server.py", "--port", "0") as command:
@@ -46,7 +29,7 @@ def test_one_command_serves_and_runs_tasks_and_leaves_nothing(cli: CommandLine) 
         assert line.startswith("taskmill: http://127.0.0.1:")
         assert "dig (task)" in line
         assert cli.run("call", "--url", url, "dig", "gate=gate").stdout == "dug\n"
-        assert end(command) == 0
+        assert command.end() == 0
     assert cli.processes() == {}
 
 
@@ -70,7 +53,7 @@ def test_ctrl_c_is_for_the_command_alone(cli: CommandLine) -> None:
         command.url()
         sessions = {os.getsid(pid) for pid in cli.processes(CHILDREN)}
         assert os.getsid(command.process.pid) not in sessions
-        assert end(command, signal.SIGINT) == 0
+        assert command.end(signal.SIGINT) == 0
 
 
 def test_a_worker_that_dies_is_replaced(cli: CommandLine) -> None:

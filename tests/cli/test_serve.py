@@ -5,28 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine, Started, is_ready
+from tests.support.command_line import CommandLine, is_ready, port_of
 from tests.support.waiting import WAIT_SECONDS, eventually
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path) as household:
-        yield household
-
-
-def port_of(url: str) -> int:
-    return int(url.split(":")[2].split("/")[0])
-
-
-def end(started: Started, number: int = signal.SIGTERM) -> int:
-    started.process.send_signal(number)
-    return started.process.wait(WAIT_SECONDS)
 
 
 class TestServe:
@@ -36,7 +20,7 @@ class TestServe:
             assert line.endswith("tools: add, echo, figures, dig (task), greet (task), stumble (task)")
             port = port_of(line.split()[1])
             assert is_ready(port)
-            assert end(server) == 0
+            assert server.end() == 0
             assert not is_ready(port)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -44,7 +28,7 @@ class TestServe:
         cli.write("server.py", LIFESPAN)
         with cli.started("serve", "server.py", "--port", "0") as server:
             server.first_line()
-            assert end(server, number) == 0
+            assert server.end(number) == 0
         assert (cli.folder / "lifespan").read_text() == "in out "
 
     def test_a_taken_port_is_one_clear_error(self, cli: CommandLine) -> None:
@@ -90,7 +74,7 @@ class TestWorker:
     def test_it_drains_and_ends_with_0(self, cli: CommandLine) -> None:
         with cli.started("worker", "server.py") as worker:
             eventually(lambda: "worker.started" in worker.log.read_text())
-            assert end(worker) == 0
+            assert worker.end() == 0
         assert "worker.stopped" in worker.log.read_text()
 
     def test_it_ends_by_itself_when_it_is_idle(self, cli: CommandLine) -> None:
@@ -104,7 +88,7 @@ class TestWorker:
             called = cli.run("call", "--url", url, "stuck", "--detach")
             assert called.returncode == 0, called.stderr
             eventually(lambda: (cli.folder / "stuck").exists())
-            assert end(command) == 0
+            assert command.end() == 0
         assert eventually(lambda: not cli.processes("taskmill.cli.main"))
 
 

@@ -3,13 +3,16 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from redis.asyncio import Redis
 
 from taskmill.server.settings import ServerSettings
+from tests.server.api_client import OPERATOR_TOKEN, ApiClient
 from tests.server.fast_path_comparison import compare_both_ways
 from tests.support.replica import Rpc, client_of, working
 from tests.support.sample_server import make_server
+from tests.support.tokens import guarded_options
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +37,10 @@ async def idle_rpc(redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]
 
 
 @pytest.fixture
-async def rpc(redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]:
-    """A client of a replica, and a worker."""
-    async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings):
+async def rpc(request: pytest.FixtureRequest, redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]:
+    """A client of a replica, and a worker: of `make_server`, or of what the test file names RPC_SERVER."""
+    make = getattr(request.module, "RPC_SERVER", make_server)
+    async with client_of(make(settings)) as rpc, working(make(settings), settings):
         yield rpc
 
 
@@ -46,3 +50,18 @@ async def any_rpc(request: pytest.FixtureRequest, redis: Redis, settings: Server
     options: dict[str, Any] = request.param
     async with client_of(make_server(settings), **options) as rpc, working(make_server(settings), settings):
         yield rpc
+
+
+@pytest.fixture
+async def guarded(redis: Redis, settings: ServerSettings) -> AsyncIterator[ApiClient]:
+    """The API with authentication, an operator and a worker."""
+    app = make_server(settings, **guarded_options())
+    async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc, working(make_server(settings), settings):
+        yield ApiClient(rpc)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx2.AsyncClient]:
+    """A plain HTTP client."""
+    async with httpx2.AsyncClient(timeout=20) as client:
+        yield client

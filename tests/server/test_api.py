@@ -27,14 +27,6 @@ async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient
         yield ApiClient(rpc)
 
 
-@pytest.fixture
-async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient]:
-    """With authentication, an operator and a worker."""
-    app = make_server(settings, **guarded_options())
-    async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc, working(make_server(settings), settings):
-        yield ApiClient(rpc)
-
-
 class TestOneTask:
     async def test_a_completed_task_shows_everything_that_is_known_of_it(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("steps", count=2)

@@ -32,13 +32,6 @@ async def urls(redis: Redis, settings: ServerSettings) -> AsyncIterator[list[str
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    """HTTP."""
-    async with httpx2.AsyncClient(timeout=20) as client:
-        yield client
-
-
-@pytest.fixture
 async def pair(urls: list[str], http: httpx2.AsyncClient) -> Pair:
     """One session at two replicas."""
     session = await open_session(http, urls[0])

@@ -1,10 +1,8 @@
 """What is seen over HTTP of tasks that fail: while they are tried again, and as dead letters."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
 import anyio
-import pytest
 from redis.asyncio import Redis
 
 from taskmill.server import TaskConfig
@@ -12,15 +10,6 @@ from taskmill.store.settings import StoreSettings
 from tests.server.api_client import ADA, BOB, OPERATOR_TOKEN, ApiClient, figures_of, refusal
 from tests.support.replica import client_of, working
 from tests.support.sample_server import make_server
-from tests.support.tokens import guarded_options
-
-
-@pytest.fixture
-async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient]:
-    """With authentication, an operator and a worker."""
-    app = make_server(settings, **guarded_options())
-    async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc, working(make_server(settings), settings):
-        yield ApiClient(rpc)
 
 
 async def broken(site: ApiClient, token: str) -> str:

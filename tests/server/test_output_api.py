@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
-from tests.support.replica import Json, Rpc, client_of, working
+from tests.support.replica import Json, Rpc, client_of
 from tests.support.tokens import guarded_options
 
 
@@ -42,10 +42,7 @@ def make_server(settings: StoreSettings, **options: Any) -> TaskServer[Any]:
     return mcp
 
 
-@pytest.fixture
-async def rpc(redis: Redis, settings: StoreSettings) -> AsyncIterator[Rpc]:
-    async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings):
-        yield rpc
+RPC_SERVER = make_server  # the one that `rpc` is a client of
 
 
 def address(rpc: Rpc, task_id: str) -> str:

@@ -30,20 +30,6 @@ async def url(redis: Redis, settings: ServerSettings) -> AsyncIterator[str]:
         yield address + "/mcp"
 
 
-@pytest.fixture
-async def stores(redis: Redis, settings: ServerSettings) -> AsyncIterator[StoreFixture]:
-    """Two workers."""
-    made = StoreFixture(redis, settings)
-    async with made.store.feed:
-        yield made
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx2.AsyncClient]:
-    async with httpx2.AsyncClient(timeout=20) as client:
-        yield client
-
-
 async def asks(stores: StoreFixture, task_id: str | None = None) -> Claimed:
     """A worker takes the one task and asks."""
     with anyio.fail_after(10):

@@ -26,13 +26,12 @@ from mcp_types import (
     TextResourceContents,
 )
 from pydantic import BaseModel, Field
-from redis.asyncio import Redis
 
 from taskmill.engine.errors import AttemptEnded, ChunkRefused
 from taskmill.server import Context, TaskServer
 from taskmill.store.settings import StoreSettings
 from tests.server.session_client import open_session
-from tests.support.replica import Json, Rpc, client_of, working
+from tests.support.replica import Json, Rpc, client_of
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -144,6 +143,9 @@ def make_server(settings: StoreSettings) -> TaskServer[Any]:
     return mcp
 
 
+RPC_SERVER = make_server  # the one that `rpc` is a client of
+
+
 def _add_large(mcp: TaskServer[Any]) -> None:
     @mcp.tool(task=True)
     async def long_text(size: int) -> str:
@@ -233,12 +235,6 @@ def _add_emitting(mcp: TaskServer[Any]) -> None:
         LATE["task"] = asyncio.create_task(linger())
         asyncio.get_running_loop().call_later(0.05, returned.set)
         return "gone"
-
-
-@pytest.fixture
-async def rpc(redis: Redis, settings: StoreSettings) -> AsyncIterator[Rpc]:
-    async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings):
-        yield rpc
 
 
 async def result(rpc: Rpc, tool: str, **arguments: Any) -> Json:

@@ -7,21 +7,12 @@ from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
 from tests.support.invariants import broken_promises, read_redis
-from tests.support.store_fixture import StoreFixture
 
 
 @pytest.fixture
 def settings(redis_url: str) -> StoreSettings:
     """A long lease, so that none lapses by itself; tests about time shorten it."""
     return StoreSettings(redis_url=redis_url, lease=60, max_arguments=10_000, max_result=10_000)
-
-
-@pytest.fixture
-async def stores(redis: Redis, settings: StoreSettings) -> AsyncIterator[StoreFixture]:
-    """A store and two workers."""
-    made = StoreFixture(redis, settings)
-    async with made.store.feed:
-        yield made
 
 
 @pytest.fixture(autouse=True)

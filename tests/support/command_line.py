@@ -21,7 +21,7 @@ from typing import Self
 
 from tests.support.waiting import WAIT_SECONDS
 
-__all__ = ["SERVER", "CommandLine", "Screen", "is_ready"]
+__all__ = ["SERVER", "CommandLine", "Screen", "is_ready", "port_of"]
 
 SERVER = '''
 """The server that these tests call."""
@@ -97,6 +97,10 @@ def is_ready(port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+def port_of(url: str) -> int:
+    return int(url.split(":")[2].split("/")[0])
 
 
 @dataclass
@@ -220,6 +224,11 @@ class Started:
     def url(self) -> str:
         """The endpoint, from the line that says that it is ready."""
         return self.first_line().split()[1]
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(WAIT_SECONDS)
 
 
 class Screen:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
-from mcp.server.mcpserver import Elicit, Resolve
+from mcp.server.mcpserver import Resolve
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     ElicitRequest,
@@ -18,24 +18,16 @@ from mcp_types import (
     ToolChoice,
     ToolUseContent,
 )
-from pydantic import BaseModel
 
 from taskmill.server import Context, TaskServer
 from taskmill.testing import ClientKind, TestBed
+from tests.support.sample_server import Person, who
 
 Ctx = Context[Any, Any]
 mcp: TaskServer[Any] = TaskServer("Questions")
 ASKED = [ClientKind.TASKS_2026, ClientKind.TASKS_2025, ClientKind.HELD]
 """Those that are asked by the protocol; the fourth is asked by the words of its tools: its user by its model, and the
 model itself, which is what `sample` asks."""
-
-
-class Person(BaseModel):
-    name: str
-
-
-async def who(ctx: Ctx) -> Elicit[Person]:
-    return Elicit("Who are you?", Person)
 
 
 @mcp.tool(task=True)

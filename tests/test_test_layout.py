@@ -1,0 +1,66 @@
+"""The rules between the tests themselves: where helpers stand, and that each is written once."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tests.support.room_imports import Module, fail_on, imports, modules
+
+# Modules of one folder that another may import although they are not in tests/support, each with its reason.
+PART_OF_ITS_FOLDER = {
+    "tests.model.mutants": "the faults that the search must see; the store's tests and a page take the list as it is",
+    "tests.stateful.lifecycle_machine": "the state machine is a program of its own, and the search is compared with it",
+}
+# Programs that tests start by path, mostly with another interpreter: each stands alone, or imports its siblings.
+PROGRAMS = {
+    "tests/clients/fastmcp_client.py",
+    "tests/clients/python1_client.py",
+    "tests/clients/python2_client.py",
+    "tests/clients/server.py",
+    "tests/promises/sharded_server.py",
+    "tests/promises/server.py",
+}
+
+
+def test_no_test_file_imports_from_another() -> None:
+    problems = [
+        f"{module.path}:{line}: {base}"
+        for module in modules("tests")
+        for line, base, _ in imports(module)
+        if base.startswith("tests.") and base.rpartition(".")[2].startswith("test_")
+    ]
+    fail_on(problems, "Move what both need into a module of its own, in tests/support if the folders differ.")
+
+
+def test_what_two_folders_share_is_in_support() -> None:
+    problems = [
+        f"{module.path}:{line}: {base}"
+        for module in modules("tests")
+        for line, base, _ in imports(module)
+        if base.startswith("tests.") and base.count(".") > 1 and base not in PART_OF_ITS_FOLDER
+        if base.split(".")[1] not in ("support", module.path.split("/")[1])
+    ]
+    fail_on(problems, "Move the module into tests/support.")
+
+
+def test_no_helper_is_written_twice() -> None:
+    """Functions at the top of a module, by name and body; the words of their docstrings do not count."""
+    found = defaultdict(list)
+    for module in modules("tests"):
+        if module.path not in PROGRAMS:
+            for node in helpers(module):
+                found[node.name, body_of(node)].append(f"{module.path}:{node.lineno}: {node.name}")
+    problems = [place for places in found.values() if len(places) > 1 for place in places]
+    fail_on(problems, "Keep one: in the folder's conftest.py if it is a fixture, else in a module that both import.")
+
+
+def helpers(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in module.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("test_"):
+            yield node
+
+
+def body_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Parameters, decorators and statements, without the docstring."""
+    statements = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return "\n".join(ast.unparse(part) for part in (node.args, *node.decorator_list, *statements))
