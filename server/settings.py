@@ -11,7 +11,7 @@ __all__ = ["ServerSettings", "server_settings"]
 
 
 class ServerSettings(StoreSettings):
-    """Where a replica listens, and to whom."""
+    """Where a replica listens, and which clients it serves."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -22,11 +22,11 @@ class ServerSettings(StoreSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Host names clients may use, separated by commas; needed beyond localhost."""
     api_operator_token: str | None = Field(None, min_length=16, repr=False)
-    """Bearer token of somebody who may see and end every task over the HTTP API; None = nobody may."""
+    """Bearer token of an operator, who may see and end every task over the HTTP API; None = there is none."""
     handoff_after: float = Field(50.0, gt=0, le=LONGEST)
-    """Seconds after which a call of a client without tasks is handed off, where nothing better is known of its host."""
+    """Seconds after which a call of a client without tasks is handed off, if its host's call timeout is unknown."""
     drop_grace: float = Field(30.0, ge=0, le=LONGEST)
-    """Seconds a held call's task lives on when its client has gone, for the same call to find it again."""
+    """Seconds that a held call's task goes on after its client disconnected, so that the same call finds it again."""
     stream_limit: float = Field(0.0, ge=0, le=LONGEST)
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
 
@@ -37,7 +37,7 @@ class ServerSettings(StoreSettings):
 
 
 def server_settings(authored: StoreSettings | None) -> ServerSettings:
-    """The settings of a server: what its author or command decided, and the environment for the rest.
+    """The settings of a server: what its author or a command set, and the environment for the rest.
 
     Raises:
         SettingsError: a value that cannot work.

@@ -1,4 +1,4 @@
-"""`TaskServer`: an `MCPServer` with `task=` on its tools, and nothing else changed."""
+"""`TaskServer`: an `MCPServer` with `task=` on its tools. It only puts parts together; each has a file of its own."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -36,7 +36,7 @@ from taskmill.server.handlers.known_hosts import hosts_with
 from taskmill.server.handlers.resources import base_of, is_own, read_own
 from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import Tasks2025
-from taskmill.server.handlers.tasks_2026 import TasksExtension
+from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import transport_security
 from taskmill.server.protocol.errors import wire_errors
@@ -66,8 +66,8 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     `store`: where tasks are kept; None = read `TASKMILL_*` when the server starts.
     `visible_claims`: names of the claims in a caller's token that tools may see as `ctx.claims`.
-    `hosts`: by `clientInfo.name` the seconds after which a call without tasks is handed off, None = never; a trailing
-    `*` stands for any rest; it goes before the table of known hosts.
+    `hosts`: by `clientInfo.name` the seconds after which a call without tasks is handed off, None = never. A trailing
+    `*` matches any rest. These entries override the table of known hosts.
     `follow_up_tools`: offer `task_wait` and its like to clients without tasks.
     """
 
@@ -90,13 +90,13 @@ class TaskServer(MCPServer[LifespanContextT]):
         known = hosts_with(hosts or {})
         self._submission = Submission(self._runtime, self)
         self._plain = CallsWithoutTasks(self._runtime, self._submission, known, has_follow_ups=follow_up_tools)
-        self._author_lifespan: Lifespan[Any] = lifespan or _nothing
+        self._author_lifespan: Lifespan[Any] = lifespan or _no_lifespan
         self._state_codec = SharedStateCodec()
         super().__init__(
             name,
             *args,
             lifespan=self._serving,
-            extensions=[TasksExtension(self._runtime, self._submission, self._plain), *(extensions or ())],
+            extensions=[Tasks2026(self._runtime, self._submission, self._plain), *(extensions or ())],
             request_state_security=request_state_security
             or RequestStateSecurity(codec=self._state_codec, audience=name or "taskmill", ttl=_ROUND_TTL),
             **kwargs,
@@ -227,13 +227,13 @@ class TaskServer(MCPServer[LifespanContextT]):
         self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool in this process, as a foreground call does."""
-        around: Context[Any, Any] = Context.around(context) if context is not None else Context(mcp_server=self)
-        return await super().call_tool(name, arguments, around)
+        wrap: Context[Any, Any] = Context.wrap(context) if context is not None else Context(mcp_server=self)
+        return await super().call_tool(name, arguments, wrap)
 
     async def read_resource(
         self, uri: AnyUrl | str, context: SdkContext[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """Read a resource: the author's, an artifact of a task, or what a task has put out so far."""
+        """Read a resource: the author's, an artifact of a task, or the output of a task so far."""
         if not is_own(str(uri)):
             return await super().read_resource(uri, context)
         request = context.request_context if context is not None else None
@@ -253,8 +253,8 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> Starlette:
         """An ASGI application: the MCP endpoint at `path`, `/api/tasks`, `/metrics`, `/healthz` and `/readyz`.
 
-        `operator_token`: the bearer token of somebody who may see and end every task over `/api`; None = nobody.
-        `fast_paths`: answer plain requests about tasks past the SDK's dispatch, where the answers are the same.
+        `operator_token`: bearer token of an operator, who may see and end every task over `/api`; None = there is none.
+        `fast_paths`: answer plain requests about tasks without the SDK's dispatch, where the answers are the same.
 
         To mount it in another application, give that one this application's lifespan:
         `Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)`.
@@ -286,7 +286,7 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:
-        """The lifespan the SDK runs once for every way of serving: the store, and the author's inside it."""
+        """The lifespan that the SDK runs once, over HTTP and stdio: the store, and inside it the author's."""
         async with self._runtime.serving(server_settings(self.store_settings)) as store:
             self._state_codec.use(await store.shared_secret())
             async with self._author_lifespan(self) as state, self._runtime.open_with(state):
@@ -302,5 +302,5 @@ class TaskServer(MCPServer[LifespanContextT]):
 
 
 @asynccontextmanager
-async def _nothing(_server: Any) -> AsyncIterator[dict[str, Any]]:
+async def _no_lifespan(_server: Any) -> AsyncIterator[dict[str, Any]]:
     yield {}

@@ -77,7 +77,10 @@ class ToolHost(ToolSource, Protocol):
         """
 
     async def tool_names(self) -> Sequence[str]:
-        """Every tool of the author's, tasks or not, in the order that a client lists them, whoever may call them."""
+        """Every tool of the author's, tasks or not, in the order that a client lists them.
+
+        Also those that only some callers may call: a command asks, not a caller.
+        """
 
     async def resolve(self, name: str, version: str | None = None) -> HostTool | None:
         """The task tool that this caller gets by that name; None = it has none, and the call is the host's own.

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from taskmill.server.api.errors import api_error
-from taskmill.server.auth.principal import lister, owner
+from taskmill.server.auth.principal import list_owner, owner
 from taskmill.store.tasks.tasks import OPERATOR
 
 __all__ = ["Access", "Caller", "Guard", "OperatorToken", "caller_of"]
@@ -51,7 +51,7 @@ class Caller:
     is_operator: bool
 
     @property
-    def lister(self) -> str:
+    def list_owner(self) -> str:
         """Whose list it gets.
 
         Raises:
@@ -59,7 +59,7 @@ class Caller:
         """
         if self.is_operator:
             return OPERATOR
-        if not (named := lister()):
+        if not (named := list_owner()):
             raise HTTPException(403, _UNIDENTIFIED)
         return named
 

@@ -17,7 +17,7 @@ from taskmill.engine.errors import (
     TaskmillError,
     TaskNotFound,
 )
-from taskmill.server.protocol.errors import INTERNAL, told
+from taskmill.server.protocol.errors import INTERNAL, text_for_client
 
 __all__ = ["api_error", "error_handlers"]
 
@@ -45,7 +45,7 @@ async def _of_ours(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, TaskmillError)
     status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
     headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return api_error(status, told(exc, path=request.url.path), code=code, headers=headers)
+    return api_error(status, text_for_client(exc, path=request.url.path), code=code, headers=headers)
 
 
 async def _of_http(_request: Request, exc: Exception) -> Response:

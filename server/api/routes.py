@@ -20,7 +20,7 @@ from taskmill.server.api.errors import error_handlers
 from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
-from taskmill.server.auth.scopes import require_scopes, who_calls
+from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.tasks.tasks import TaskStore
@@ -63,7 +63,7 @@ class _Api:
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
         caller = caller_of(request)
-        page = await self._runtime.store.page(caller.lister, **_wanted(request), statuses=_statuses(request))
+        page = await self._runtime.store.page(caller.list_owner, **_wanted(request), statuses=_statuses(request))
         return _page(page, to_operator=caller.is_operator)
 
     async def dead_letters(self, request: Request) -> Response:
@@ -119,7 +119,7 @@ class _Api:
     def _admit(self, tool: str) -> None:
         """Return if the caller could call the tool now: it may have had more scopes when it did."""
         if (entry := self._runtime.tools.find(tool)) is not None:
-            require_scopes(tool, entry.policy, who_calls(over_http=True, visible=()))
+            require_scopes(tool, entry.policy, caller_record(over_http=True, visible=()))
 
     async def _look(self, request: Request) -> tuple[Caller, TaskView]:
         caller = caller_of(request)

@@ -1,4 +1,4 @@
-"""Who sends this request: the owner of the tasks it creates, and the only one who may see them."""
+"""Who sends this request: the owner of the tasks it creates, who alone may see them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mcp.server.context import ServerRequestContext
 
 from taskmill.engine.principal import ANONYMOUS, LOCAL, principal_of
 
-__all__ = ["lister", "owner"]
+__all__ = ["list_owner", "owner"]
 
 _Request = ServerRequestContext[Any, Any]
 
@@ -16,7 +16,7 @@ _Request = ServerRequestContext[Any, Any]
 def owner(ctx: _Request | None = None) -> str:
     """Digest of the access token's issuer, client and subject; `anonymous` without one.
 
-    `ctx`: the protocol request, None for one of plain HTTP. Over stdio it is the user of this machine.
+    `ctx`: the protocol request, None for a plain HTTP request. Over stdio the owner is the user of this machine.
     """
     if ctx is not None and ctx.request is None:
         return LOCAL
@@ -27,10 +27,10 @@ def owner(ctx: _Request | None = None) -> str:
     return principal_of(issuer, client_id, subject)
 
 
-def lister(ctx: _Request | None = None) -> str:
+def list_owner(ctx: _Request | None = None) -> str:
     """Who may list the tasks that this request creates: their owner, or an anonymous client's session.
 
-    Empty = nobody: without either, everybody's tasks would be listed.
+    Empty = no one: all anonymous clients are one owner, and would see the tasks of each other.
     """
     who = owner(ctx)
     if who != ANONYMOUS:

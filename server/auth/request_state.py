@@ -1,6 +1,6 @@
 """The key that protects `requestState` of multi-round calls, shared by all replicas.
 
-The SDK's default key lives in one process; here the next round may arrive at another replica.
+The SDK's default key exists in one process only; here the next round may arrive at another replica.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""What a task keeps of who called it: scopes and the claims its author asked to see. Never the token.
+"""What a task stores about its caller: scopes, and the claims that the author asked to see. Never the token.
 
-Also the one check of a tool's scopes, made when it is called and again when it runs, by what was recorded.
+Also the one check of a tool's scopes, made when it is called, and again when it runs by what was stored.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,14 +12,14 @@ from mcp.server.auth.provider import AccessToken, principal_components
 from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.policy import TaskConfig
 
-__all__ = ["claims_of", "require_scopes", "who_calls"]
+__all__ = ["caller_record", "claims_of", "require_scopes"]
 
 
-def who_calls(*, over_http: bool, visible: Collection[str]) -> dict[str, Any]:
-    """The caller of this request, as the task will remember it. `visible`: names of the claims to keep."""
+def caller_record(*, over_http: bool, visible: Collection[str]) -> dict[str, Any]:
+    """The caller of this request, as the task stores it. `visible`: names of the claims to store."""
     token = get_access_token()
     if token is None:
-        # On stdio and in memory the caller is whoever started the server: there is nobody to ask for a token.
+        # On stdio and in memory the caller is the one who started the server: no one could check a token.
         return {"scopes": []} if over_http else {"scopes": [], "trusted": True}
     return {"scopes": list(token.scopes), "claims": claims_of(token, visible)}
 

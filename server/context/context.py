@@ -1,4 +1,4 @@
-"""The author's `Context`: the SDK's, and what a task adds. The same object in a foreground call and in a worker."""
+"""The author's `Context`: the SDK's, and what a task adds. The same class in a foreground call and in a worker."""
 
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from os import PathLike
@@ -41,7 +41,7 @@ __all__ = ["Context"]
 
 
 class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
-    """What a tool holds. Outside a task the task's facts are None and everything else is the SDK's."""
+    """What a tool gets. Outside a task the facts of the task are None, and everything else is the SDK's."""
 
     _task: TaskContext | None = PrivateAttr(default=None)
     _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
@@ -53,14 +53,14 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         self._task = task
 
     @classmethod
-    def around(cls, context: SdkContext[Any, Any]) -> "Context[Any, Any]":
+    def wrap(cls, context: SdkContext[Any, Any]) -> "Context[Any, Any]":
         """The same foreground request, with this class's interface."""
         if isinstance(context, Context):
             return context
         return cls(**context_parts(context))
 
     @classmethod
-    def in_task(
+    def for_task(
         cls,
         task: TaskContext,
         server: Any,
@@ -111,12 +111,12 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
     @property
     def fence(self) -> int | None:
-        """Rises with every attempt; an outside system that remembers the highest can refuse a late, older one."""
+        """Rises with every attempt: an outside system that remembers the highest can refuse older ones."""
         return self._task.fence if self._task else None
 
     @property
     def cancelled(self) -> bool:
-        """True once the tool should stop; a plain `def` tool has to look, an async one is cancelled."""
+        """True once the tool should stop: a plain `def` tool has to read it, an async one is cancelled."""
         return self._task.cancelled if self._task else False
 
     @property
@@ -138,7 +138,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     async def emit(self, chunk: Any) -> None:
         """Put out a piece of the result - text, or any JSON value - that can be read while the task runs.
 
-        Kept when it returns. In a foreground call nobody could read it, so there it is dropped.
+        It is stored when this returns. In a foreground call no one could read it, so it is dropped.
 
         Raises:
             ChunkRefused: too large, or not JSON.
@@ -156,7 +156,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     ) -> ResourceLink:
         """Keep a file, or a stream of bytes, for as long as the task is kept; return the link, or put it in a result.
 
-        `name` defaults to the path's last part, `mime_type` to what the name suggests. Any size will do.
+        `name` defaults to the path's last part, `mime_type` to what the name suggests. Any size is allowed.
 
         Raises:
             NotInTask: the tool was called in the foreground.
@@ -190,7 +190,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
         Raises:
             StepMismatch: the task's record has another step, or a question, at this point.
-            StepMisused: it stands inside another step.
+            StepMisused: it is called inside another step.
             NotSerializable, TooLargeToStore: the result cannot be kept.
         """
         if self._task is not None:
@@ -212,7 +212,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         return await ask_form(self._task, self.client_capabilities, message, schema)
 
     async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> UrlElicitationResult:
-        """Ask the user to open a link, for what must not pass through the client; `.action` says whether they did.
+        """Ask the user to open a link, for what must not pass through the client; `.action` tells whether the user did.
 
         Raises:
             MCPError: the client cannot open a link (-32021).
@@ -230,7 +230,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         with `tools` or `tool_choice` the answer may be a tool call, and `.content` a list.
 
         Raises:
-            MCPError: the client lends no model, or none with tools (-32021).
+            MCPError: the client offers no model, or none with tools (-32021).
             ValueError: an unknown option, or tool calls and results that do not belong together.
         """
         given = {"messages": conversation(prompt), "max_tokens": max_tokens, **more}
@@ -240,7 +240,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         return await ask_model(self._task, self.client_capabilities, params)
 
     async def list_roots(self) -> ListRootsResult:
-        """The directories the client works on (`.roots`); MCPError (-32021) if it has none to tell."""
+        """The directories the client works on (`.roots`); MCPError (-32021) if it has none."""
         if self._task is None:
             roots: ListRootsResult = await self.session.list_roots()
             return roots

@@ -1,7 +1,7 @@
 """A request context without a client behind it: what the SDK's `Context` needs while a tool runs in a worker.
 
-A task has no stream of its own (tasks extension, "Task Status Notifications"): notifications fall silent, and
-requests to the client are refused, because they travel as questions of the task instead.
+A task has no stream of its own (tasks extension, "Task Status Notifications"): notifications are dropped, and
+requests to the client are refused, because they become questions of the task instead.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ __all__ = ["detached_request"]
 
 @dataclass
 class DetachedDispatch:
-    """The SDK's DispatchContext, for a request that is long answered."""
+    """The SDK's DispatchContext for a request that was answered long ago."""
 
     request_id: str
     transport: TransportContext = field(default_factory=lambda: TransportContext(kind="task", can_send_request=False))
@@ -44,7 +44,7 @@ def detached_request(
 ) -> ServerRequestContext[Any, Any]:
     """A request context that knows who the client was and what it can do, and cannot reach it.
 
-    The protocol version is always the latest: there, the SDK gathers what it needs of the client into an
+    The protocol version is always the latest: there, the SDK collects what it needs from the client into an
     `InputRequiredResult`, which the task turns into questions, for clients of every revision.
     """
     connection = Connection.from_envelope(LATEST_MODERN_VERSION, client_info, capabilities)

@@ -1,6 +1,6 @@
 """What a task can ask its client: forms, links, samples of its model, its roots. Each as a protocol request, as JSON.
 
-How a question reaches a client, and its answer the task, is not known here.
+How a question gets to a client, and its answer to the task, is not known here.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ async def ask_model(
     """Ask the client's model.
 
     Raises:
-        MCPError: the client lends no model, or none with tools (-32021).
+        MCPError: the client offers no model, or none with tools (-32021).
         ValueError: tool calls and their results do not belong together.
     """
     validate_tool_use_result_messages(params.messages)
@@ -118,7 +118,7 @@ async def ask_roots(task: TaskContext, client: ClientCapabilities | None) -> Lis
     """Ask the client for its roots.
 
     Raises:
-        MCPError: the client has none to tell (-32021).
+        MCPError: the client has none (-32021).
     """
     return await _ask(task, client, ListRootsRequest(), ListRootsResult)
 

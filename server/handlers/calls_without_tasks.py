@@ -28,7 +28,7 @@ from taskmill.server.protocol.sdk_private import was_cancelled_by_client
 from taskmill.server.sessions.exchange import Exchange, exchange_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
 from taskmill.server.tool_host import HostTool
-from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.call_keys import is_shared
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
@@ -93,7 +93,7 @@ class CallsWithoutTasks:
                 return _stateful(await held.run(patience), view)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
-                    await self._left(view, ctx, kind, call)
+                    await self._abandoned(view, ctx, kind, call)
                 raise
 
     def patience(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None = None) -> float | None:
@@ -151,7 +151,7 @@ class CallsWithoutTasks:
             task_id, who = state.removeprefix(_STATE), owner(ctx)
             view = await self._runtime.store.read(task_id, who)
             given = params.model_dump(by_alias=True, mode="json", exclude_none=True).get("inputResponses", {})
-            answers = fitting_answers(view.questions, given)
+            answers = checked_answers(view.questions, given)
             if answers:
                 await self._runtime.store.answer(task_id, who, answers)
                 view = await self._runtime.store.read(task_id, who)
@@ -170,7 +170,7 @@ class CallsWithoutTasks:
             log.info("task.found_again", task_id=view.record.id, tool=view.record.tool)
         return view
 
-    async def _left(
+    async def _abandoned(
         self,
         view: TaskView,
         ctx: ServerRequestContext[Any, Any],
@@ -181,10 +181,10 @@ class CallsWithoutTasks:
         if kind is not CallKind.CALL:
             return
         if _was_cancelled(ctx):
-            await self._runtime.abandoned_calls.drop(view.record.id, owner(ctx), "client")
+            await self._runtime.abandoned_calls.cancel_task(view.record.id, owner(ctx), "client")
         elif call is not None and _may_return(ctx):
             over_http = ctx.request is not None
-            await self._runtime.abandoned_calls.leave(view.record.id, owner(ctx), _digest(call), drops=over_http)
+            await self._runtime.abandoned_calls.abandon(view.record.id, owner(ctx), _digest(call), cancels=over_http)
 
 
 def _stateful(result: HandlerResult, view: TaskView) -> HandlerResult:

@@ -11,14 +11,14 @@ from mcp_types import CallToolResult, TextContent
 
 from taskmill.engine.errors import BadArguments, DuplicateTool, TaskNotFound
 from taskmill.engine.record import TaskView
-from taskmill.server.auth.principal import lister, owner
+from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.context.context import Context
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.results import hand_off_result, question_lines
 from taskmill.server.protocol.shapes_2026 import iso, wire_status
 from taskmill.server.protocol.status_text import status_text
-from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.sessions.open_calls import CallKind
 
@@ -75,7 +75,7 @@ class FollowUps:
         if question is None:
             raise ToolError(f"Task {task_id} has no open question {key!r}. Call task_status to see what it asks.")
         try:
-            fitting = fitting_answers(view.questions, {key: _protocol_answer(question["method"], answer)})
+            fitting = checked_answers(view.questions, {key: _protocol_answer(question["method"], answer)})
         except BadArguments as exc:
             raise ToolError(f"{exc}\n{question_lines(view)}") from exc
         with wire_errors():
@@ -93,7 +93,7 @@ class FollowUps:
 
     async def task_list(self, ctx: AnyContext) -> CallToolResult:
         """List the tasks you started, newest first, with their ids and how far they are."""
-        who = lister(ctx.request_context)
+        who = list_owner(ctx.request_context)
         if not who:
             return _text("Tasks can be listed here only with authentication, or within a session. Use the task id.")
         with wire_errors():

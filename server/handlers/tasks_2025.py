@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.record import TaskView
-from taskmill.server.auth.principal import lister, owner
+from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
@@ -127,7 +127,7 @@ class Tasks2025:
 
     async def _list(self, ctx: Request) -> HandlerResult:
         params = _Cursor.model_validate(ctx.params or {}, by_name=False)
-        who = lister(ctx)
+        who = list_owner(ctx)
         if not who:
             raise MCPError(METHOD_NOT_FOUND, "Tasks can be listed only with authentication, or within a session.")
         with wire_errors():

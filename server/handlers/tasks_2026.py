@@ -25,20 +25,20 @@ from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 
-__all__ = ["TasksExtension"]
+__all__ = ["Tasks2026"]
 
 _VERSIONS = frozenset(MODERN_PROTOCOL_VERSIONS)
 
 
-class _TaskParams(RequestParams):
+class _TaskIdParams(RequestParams):
     task_id: str = Field(max_length=LONGEST_TASK_ID)
 
 
-class _UpdateParams(_TaskParams):
+class _UpdateParams(_TaskIdParams):
     input_responses: dict[str, Any]
 
 
-class TasksExtension(Extension):
+class Tasks2026(Extension):
     """What the server adds for clients that declare the extension."""
 
     identifier = EXTENSION
@@ -51,9 +51,9 @@ class TasksExtension(Extension):
     def methods(self) -> Sequence[MethodBinding]:
         """The three methods; `tasks/result` and `tasks/list` are not part of this revision."""
         return (
-            MethodBinding("tasks/get", _TaskParams, self._get, _VERSIONS),
+            MethodBinding("tasks/get", _TaskIdParams, self._get, _VERSIONS),
             MethodBinding("tasks/update", _UpdateParams, self._update, _VERSIONS),
-            MethodBinding("tasks/cancel", _TaskParams, self._cancel, _VERSIONS),
+            MethodBinding("tasks/cancel", _TaskIdParams, self._cancel, _VERSIONS),
         )
 
     async def intercept_tool_call(
@@ -72,7 +72,7 @@ class TasksExtension(Extension):
             raise method_not_found(f"{params.name} runs only as a task: call it with `task`.")
         return await self._plain.call(tool, params, ctx)
 
-    async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
+    async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> HandlerResult:
         _admit(ctx, params)
         with wire_errors():
             return detailed_task(await self._runtime.store.read(params.task_id, owner(ctx)))
@@ -84,7 +84,7 @@ class TasksExtension(Extension):
             await take_answers(self._runtime.store, params.task_id, owner(ctx), params.input_responses)
         return {}
 
-    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> HandlerResult:
+    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> HandlerResult:
         # "Task Cancellation": an empty acknowledgement, also when the task has already ended.
         _admit(ctx, params)
         with wire_errors():
@@ -92,7 +92,7 @@ class TasksExtension(Extension):
         return {}
 
 
-def _admit(ctx: ServerRequestContext[Any, Any], params: _TaskParams) -> None:
+def _admit(ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> None:
     """Capability first, then headers, and only then the id is looked up.
 
     Raises:

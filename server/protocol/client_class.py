@@ -1,4 +1,4 @@
-"""Which class of client a request comes from. Only chooses; what each class gets has a file of its own."""
+"""Which class of client a request comes from. It only chooses: what each class gets is in a file of its own."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -39,7 +39,7 @@ def client_class_of(ctx: ServerRequestContext[Any, Any]) -> ClientClass:
 
 
 def client_name(ctx: ServerRequestContext[Any, Any]) -> str | None:
-    """What the client calls itself, if it says so."""
+    """The name that the client gave itself, None if it gave none."""
     params = ctx.session.client_params
     return params.client_info.name if params else None
 

@@ -1,4 +1,4 @@
-"""The one table from our errors and faults to JSON-RPC errors. Nothing else in the project knows a wire code."""
+"""The one table from our errors to JSON-RPC errors. Nothing else in the project knows a wire code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +21,20 @@ from taskmill.engine.errors import (
 )
 from taskmill.engine.outcome import Failed, Refused
 
-__all__ = ["INTERNAL", "error_of", "header_mismatch", "method_not_found", "scope_data", "told", "wire_errors"]
+__all__ = [
+    "INTERNAL",
+    "error_of",
+    "header_mismatch",
+    "method_not_found",
+    "scope_data",
+    "text_for_client",
+    "wire_errors",
+]
 
 log = structlog.get_logger()
 
 INTERNAL = "The server could not do this. Its log says why."
-"""All that anybody is told of an error that is neither theirs nor an outage."""
+"""All that a client reads of an error that is neither its own nor an outage."""
 _CODES: dict[type[TaskmillError], tuple[int, dict[str, Any] | None]] = {
     TaskNotFound: (INVALID_PARAMS, None),  # tasks extension, "Protocol Errors"
     BadArguments: (INVALID_PARAMS, None),
@@ -38,8 +46,8 @@ _CODES: dict[type[TaskmillError], tuple[int, dict[str, Any] | None]] = {
     StoreUnavailable: (INTERNAL_ERROR, {"retryable": True, "reason": "store_unavailable"}),
     TaskmillError: (INTERNAL_ERROR, None),
 }
-"""Error class -> code and `data`; the first class of the error's ancestry that is listed counts."""
-_OWN_WORDS = (CallerError, StoreUnavailable)
+"""Error class -> code and `data`; of the error's base classes the first one in the table counts."""
+_SHOWN = (CallerError, StoreUnavailable)
 """Errors whose text is meant for the client."""
 
 
@@ -48,24 +56,24 @@ def wire_errors() -> Iterator[None]:
     """Turns our errors inside into the SDK's `MCPError`, which goes out as a JSON-RPC error.
 
     Raises:
-        MCPError: whatever of ours was raised.
+        MCPError: an error of ours was raised.
     """
     try:
         yield
     except TaskmillError as exc:
         code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
-        raise MCPError(code, told(exc), scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
+        raise MCPError(code, text_for_client(exc), scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
 
 
-def told(exc: TaskmillError, **facts: Any) -> str:
-    """What a client may read of an error; one that is not the caller's is logged, with these facts."""
+def text_for_client(exc: TaskmillError, **facts: Any) -> str:
+    """The text of an error that a client may read; an error that is not the caller's is logged with these facts."""
     if not isinstance(exc, CallerError):
         log.error("request.failed", error=type(exc).__name__, detail=str(exc), **facts)
-    return str(exc) if isinstance(exc, _OWN_WORDS) else INTERNAL
+    return str(exc) if isinstance(exc, _SHOWN) else INTERNAL
 
 
 def scope_data(missing: ScopeMissing) -> dict[str, Any]:
-    """What a client needs to ask its user for more."""
+    """What a client needs in order to ask its user for more scopes."""
     return {"reason": "insufficient_scope", "scopes": missing.facts.get("scopes", [])}
 
 

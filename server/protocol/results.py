@@ -15,7 +15,7 @@ from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2025 import related_task
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["answer_of", "error_result", "hand_off_result", "handed_off", "tool_result"]
+__all__ = ["call_response", "error_result", "hand_off_response", "hand_off_result", "tool_result"]
 
 _CANCELLED = "The task was cancelled."
 _DECLINED = '{"action": "decline"}'
@@ -39,7 +39,7 @@ def tool_result(view: TaskView) -> CallToolResult:
             assert_never(view.outcome)
 
 
-def answer_of(view: TaskView, version: str, *, related_to: str | None = None) -> dict[str, Any]:
+def call_response(view: TaskView, version: str, *, related_to: str | None = None) -> dict[str, Any]:
     """`{"result": ...}` or `{"error": ...}` of an ended task, exactly as a foreground call is answered.
 
     `related_to`: the task to name in `_meta`; `tasks/result` must.
@@ -54,7 +54,7 @@ def answer_of(view: TaskView, version: str, *, related_to: str | None = None) ->
     return {"result": result}
 
 
-def handed_off(view: TaskView, version: str) -> dict[str, Any]:
+def hand_off_response(view: TaskView, version: str) -> dict[str, Any]:
     """`{"result": ...}` of a call that ends before its task does."""
     return {"result": _shaped(hand_off_result(view), version)}
 

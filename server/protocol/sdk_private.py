@@ -1,6 +1,6 @@
 """The private names of the `mcp` SDK that Taskmill uses: nowhere else. Each says what would let it go.
 
-A release of the SDK may change any of them, so what stands here is all that a new release has to be checked for.
+A release of the SDK may change any of them, so a new release has to be checked against this file only.
 """
 
 from collections.abc import Mapping
@@ -35,8 +35,8 @@ __all__ = [
     "was_cancelled_by_client",
 ]
 
-# `OpenTelemetryMiddleware` stands in the public list of a server's middleware, under a module without a public name.
-# It can go when the SDK exports it.
+# `OpenTelemetryMiddleware` is in the public list of a server's middleware, but its module is private.
+# The import can go when the SDK exports it.
 
 
 def lowlevel_of(server: MCPServer[Any]) -> Server[Any]:

@@ -23,7 +23,7 @@ _TRIED_AGAIN = {
 
 
 def status_text(view: TaskView) -> str:
-    """What a person would say: "step 3 of 7 (42%)", "queued behind 3", "waiting for an answer"."""
+    """Words for a person: "step 3 of 7 (42%)", "queued behind 3", "waiting for an answer"."""
     record = view.record
     match record.status:
         case Status.PENDING:
@@ -43,7 +43,7 @@ def status_text(view: TaskView) -> str:
 
 
 def progress_text(progress: Progress) -> str:
-    """The tool's own words and the percentage; empty while it has said nothing."""
+    """The tool's own words and the percentage; empty before its first report."""
     words = progress.message or ""
     if not words and progress.done is not None:
         words = f"{progress.done:g} of {progress.total:g}" if progress.total else f"{progress.done:g} done"
@@ -77,7 +77,7 @@ def _pending(view: TaskView) -> str:
 
 
 def _roughly(seconds: float) -> str:
-    """A duration as a person says it."""
+    """A duration, rounded, in words."""
     if seconds < 1:
         return "a second"
     if seconds < 90:

@@ -15,7 +15,7 @@ from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import Event
 from taskmill.engine.record import Progress, TaskView
 from taskmill.engine.status import Move
-from taskmill.server.protocol.results import answer_of, handed_off
+from taskmill.server.protocol.results import call_response, hand_off_response
 from taskmill.server.protocol.status_text import progress_text, status_text
 from taskmill.server.streams.client_requests import can_be_asked, request_of
 from taskmill.server.streams.paced_events import Due, paced_events
@@ -78,7 +78,7 @@ class _TaskStream:
             case Due.HEARTBEAT:
                 return await self._beat(), False
             case Due.HAND_OFF:
-                return [self._last(handed_off(await self._look(), self._session.version))], True
+                return [self._last(hand_off_response(await self._look(), self._session.version))], True
             case Event(move=Move.PROGRESS):
                 return self._progress(step), False
             case Event(move=Move.ASK):
@@ -94,7 +94,7 @@ class _TaskStream:
             gone = {"code": INTERNAL_ERROR, "message": "The task has expired, and its result with it."}
             return self._last({"error": gone})
         return self._last(
-            answer_of(
+            call_response(
                 view, self._session.version, related_to=self._task_id if self._call.kind is CallKind.RESULT else None
             )
         )
@@ -123,7 +123,7 @@ class _TaskStream:
             if not can_be_asked(self._session, question):
                 if self._call.kind is CallKind.RESULT:
                     continue  # somebody else may answer
-                return [self._last(handed_off(view, self._session.version))], True
+                return [self._last(hand_off_response(view, self._session.version))], True
             # Shown at an earlier event already: the client has it, or gets it there.
             if await self._store.open_calls.first_shown_at(self._call.id, key, event.seq) != event.seq:
                 continue

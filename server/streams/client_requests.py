@@ -11,7 +11,7 @@ from mcp_types import INVALID_PARAMS, ClientCapabilities
 from taskmill.engine.errors import BadArguments, TaskNotFound
 from taskmill.server.protocol.questions import can_ask
 from taskmill.server.protocol.shapes_2025 import related_task
-from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.answers import checked_answers
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
@@ -58,7 +58,7 @@ async def take_reply(store: TaskStore, session: Session, request_id: str, reply:
         if "error" in reply:
             await take_refusal(store, call.task_id, session.principal, key, question)
         else:
-            await store.answer(call.task_id, session.principal, fitting_answers(view.questions, {key: reply["result"]}))
+            await store.answer(call.task_id, session.principal, checked_answers(view.questions, {key: reply["result"]}))
     except TaskNotFound:
         return
     except BadArguments as exc:

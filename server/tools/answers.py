@@ -1,4 +1,4 @@
-"""Checks answers against the questions they answer. Unknown keys are dropped before their values are read."""
+"""Checks answers against their questions. An answer whose key is unknown is dropped before its value is read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,31 +11,31 @@ from taskmill.engine.errors import BadArguments
 from taskmill.server.protocol.questions import kind_of
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["fitting_answers", "take_answers"]
+__all__ = ["checked_answers", "take_answers"]
 
 
-def fitting_answers(questions: Mapping[str, dict[str, Any]], answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The answers to questions that are open, as they will be stored.
+def checked_answers(questions: Mapping[str, dict[str, Any]], answers: Mapping[str, Any]) -> dict[str, Any]:
+    """The answers to open questions, in the form that is stored.
 
     Raises:
-        BadArguments: an answer does not fit its question; the message names the key, and nothing is taken.
+        BadArguments: an answer does not fit its question; the message names the key, and no answer is stored.
     """
-    return {key: _fit(key, questions[key], answer) for key, answer in answers.items() if key in questions}
+    return {key: _checked(key, questions[key], answer) for key, answer in answers.items() if key in questions}
 
 
 async def take_answers(store: TaskStore, task_id: str, who: str, given: Mapping[str, Any]) -> None:
-    """Give a task the answers to its open questions; unknown and answered keys are passed over.
+    """Store the answers to a task's open questions; unknown and answered keys are ignored.
 
     Raises:
-        BadArguments: an answer does not fit its question; none is taken.
+        BadArguments: an answer does not fit its question; none is stored.
         TaskNotFound: unknown, expired, or not the task of `who`.
     """
     view = await store.read(task_id, who)
-    if answers := fitting_answers(view.questions, given):
+    if answers := checked_answers(view.questions, given):
         await store.answer(task_id, who, answers)
 
 
-def _fit(key: str, question: dict[str, Any], answer: Any) -> dict[str, Any]:
+def _checked(key: str, question: dict[str, Any], answer: Any) -> dict[str, Any]:
     method = question["method"]
     try:
         parsed = kind_of(question).result.model_validate(answer, by_name=False)

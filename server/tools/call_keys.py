@@ -1,4 +1,4 @@
-"""The keys of one call, as its tool's policy says: what makes it the same call as another, and the lane of its task.
+"""The keys of one call by its tool's policy: its idempotency key, and the lane of its task.
 
 Knows the request and the policy, not the store.
 """
@@ -26,12 +26,12 @@ _LONGEST = 256
 
 @dataclass(frozen=True, slots=True)
 class CallKeys:
-    """What a call's keys made of it; digests, for a key may hold anything."""
+    """The keys of one call, as digests: a key may hold anything."""
 
-    once: str | None = None
+    idempotency: str | None = None
     """The idempotency key, None for none."""
-    once_of: str = ""
-    """What the key stands for, where the client named it: it may err."""
+    idempotency_of: str = ""
+    """Digest of the arguments, where the client chose the key: it may give two calls the same one by mistake."""
     lane: Lane | None = None
     """The lane its task has to stay in."""
 
@@ -43,35 +43,37 @@ def keys_of_call(
 
     Raises:
         BadArguments: the client's key is not 1 to 256 characters of text.
-        Exception: whatever a function of the author's raised.
+        Exception: a function of the author's raised it.
     """
     if policy.idempotency is None and policy.concurrency_key is None:
         return CallKeys(lane=policy.lane(_digest(["tool", params.name])))
     plain = {name: to_jsonable_python(value, fallback=repr) for name, value in arguments.items()}
-    once, once_of = None, ""
+    idempotency, idempotency_of = None, ""
     if policy.idempotency == FROM_META:
-        once = _named(params)
-        # The client may err: the same key for another call must not be answered with this one's task.
-        once_of = _digest(plain) if once else ""
+        idempotency = _key_from_meta(params)
+        # A client may use one key for two calls by mistake: the second must not be answered with the first one's task.
+        idempotency_of = _digest(plain) if idempotency else ""
     elif policy.idempotency is not None:
-        once = key_of(policy.idempotency, arguments, plain, principal)
+        idempotency = key_of(policy.idempotency, arguments, plain, principal)
     lane: str | None = _digest(["tool", params.name])
     if policy.concurrency_key is not None:
         key = key_of(policy.concurrency_key, arguments, plain, principal)
         lane = None if key is None else _digest(["key", key])
     return CallKeys(
-        None if once is None else _digest([params.name, once]), once_of, None if lane is None else policy.lane(lane)
+        None if idempotency is None else _digest([params.name, idempotency]),
+        idempotency_of,
+        None if lane is None else policy.lane(lane),
     )
 
 
 def is_shared(policy: TaskConfig, params: CallToolRequestParams) -> bool:
-    """Whether other calls may have the same task, so that this one's end must not be the task's."""
+    """Whether other calls may share the task, so that the task must not end with this one."""
     if policy.idempotency == FROM_META:
         return META_KEY in (params.meta or {})
     return policy.idempotency is not None
 
 
-def _named(params: CallToolRequestParams) -> str | None:
+def _key_from_meta(params: CallToolRequestParams) -> str | None:
     key = (params.meta or {}).get(META_KEY)
     if key is None:
         return None

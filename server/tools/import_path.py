@@ -8,7 +8,7 @@ from typing import Any
 
 from taskmill.engine.errors import PolicyError
 
-__all__ = ["import_path_of", "refuse_hidden"]
+__all__ = ["import_path_of", "require_importable"]
 
 
 def import_path_of(server: object) -> str | None:
@@ -36,8 +36,8 @@ def _is_importable(name: str, file: str | None) -> bool:
     return "." in name and spec is not None and spec.origin == file
 
 
-def refuse_hidden(function: Callable[..., Any]) -> None:
-    """Refuse a function that another process would not find by its name.
+def require_importable(function: Callable[..., Any]) -> None:
+    """Return if another process can find the function by its name.
 
     Raises:
         PolicyError: it is inside another function, or a lambda.

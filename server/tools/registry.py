@@ -11,7 +11,7 @@ from tenacity.wait import wait_base
 from taskmill.engine.errors import DuplicateTool, PolicyError
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.protocol.sdk_private import cache_output_adapter
-from taskmill.server.tools.import_path import refuse_hidden
+from taskmill.server.tools.import_path import require_importable
 
 __all__ = ["TaskTool", "ToolRegistry"]
 
@@ -48,7 +48,7 @@ class ToolRegistry:
             policy = _without_tenacity(policy)
             policy.check_against(list(tool.parameters.get("properties", {})))
             if policy.isolation == "process":
-                refuse_hidden(tool.fn)
+                require_importable(tool.fn)
         except PolicyError as exc:
             raise PolicyError(f"Tool {tool.name!r}: {exc}") from None
         cache_output_adapter(tool)

@@ -1,4 +1,4 @@
-"""Runs task tools for a worker: the SDK's own call, and what its endings mean for a task."""
+"""Runs task tools for a worker: makes the SDK's own call, and translates how it ended into an outcome of the task."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
@@ -18,8 +18,8 @@ from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.protocol.results import error_result
 from taskmill.server.tools.registry import ToolRegistry
-from taskmill.server.tools.result_offload import stored_form
-from taskmill.server.tools.tracing import around_run, tell_outcome
+from taskmill.server.tools.result_offload import offload_large_parts
+from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["ToolRunner", "in_thread"]
 
@@ -27,7 +27,7 @@ _NO_INPUTS = InputResponseRequestParams()
 
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """A plain function as an async one, in a thread that a cancel leaves behind: a thread cannot be killed."""
+    """A plain function as an async one, in a thread. A cancel does not wait for it: a thread cannot be killed."""
 
     @wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -43,8 +43,8 @@ class ToolRunner:
         self._server = server
         self._registry = registry
         self._lifespan = lifespan
-        self._nobodys: Context[Any, Any] = Context(mcp_server=server)
-        """For tools that take no context: making one costs more than many a tool."""
+        self._empty_context: Context[Any, Any] = Context(mcp_server=server)
+        """For tools that take no context: to make one costs more than many tools do."""
 
     def policy(self, tool: str) -> TaskConfig | None:
         """The policy of a task tool; None if this process does not know it."""
@@ -56,17 +56,17 @@ class ToolRunner:
         return self._registry.policies()
 
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
-        """One attempt, exactly as the SDK would call the tool; crashes are raised as what they were.
+        """Run one attempt, exactly as the SDK would call the tool. A crash raises what the tool raised.
 
         An `InputRequiredResult` becomes questions of the task, and the tool is called again with the answers.
         """
-        with around_run(tool, payload.get("trace"), context) as span:
+        with run_span(tool, payload.get("trace"), context) as span:
             outcome = await self._run(tool, payload, context)
-            tell_outcome(span, outcome)
+            record_outcome(span, outcome)
             return outcome
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
-        """What a foreground call shows of a crash - the tool's name, not the crash's text - and where to look."""
+        """What a foreground call shows of a crash - the tool's name, not the error's text - and the log's reference."""
         return _failure(f"Error executing tool {tool} (reference {reference})")
 
     async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
@@ -75,7 +75,7 @@ class ToolRunner:
             inputs = InputResponseRequestParams.model_validate(payload["inputs"], by_name=False)
         while True:
             try:
-                self._admit(tool, payload)
+                self._check_scopes(tool, payload)
                 result = await self._call(tool, payload, context, inputs)
             except ScopeMissing as exc:
                 return Refused(INVALID_REQUEST, str(exc), scope_data(exc))
@@ -87,10 +87,10 @@ class ToolRunner:
                 return _failure(str(exc))
             if isinstance(result, CallToolResult):
                 return await _returned(result, context)
-            inputs = await _answered(context, result)
+            inputs = await _ask(context, result)
 
-    def _admit(self, tool: str, payload: Mapping[str, Any]) -> None:
-        """The tool may ask for more than it did when it was called: another version may run it."""
+    def _check_scopes(self, tool: str, payload: Mapping[str, Any]) -> None:
+        """Check again: the version that runs the tool may require more scopes than the version that was called."""
         if (policy := self.policy(tool)) is not None:
             require_scopes(tool, policy, payload.get("caller", {}))
 
@@ -99,10 +99,10 @@ class ToolRunner:
     ) -> CallToolResult | InputRequiredResult:
         entry = self._registry.find(tool)
         assert entry is not None, "the worker asks for the policy first"
-        context = self._nobodys
+        context = self._empty_context
         if entry.tool.context_kwarg is not None or entry.tool.resolved_params:
             claims = payload.get("caller", {}).get("claims", {})
-            context = Context.in_task(task, self._server, self._lifespan, payload.get("client", {}), inputs, claims)
+            context = Context.for_task(task, self._server, self._lifespan, payload.get("client", {}), inputs, claims)
         result = await entry.tool.run(payload["arguments"], context, convert_result=True)
         match result:
             case CallToolResult() | InputRequiredResult():
@@ -113,12 +113,12 @@ class ToolRunner:
 
 async def _returned(result: CallToolResult, context: TaskContext) -> Outcome:
     try:
-        return Returned(await stored_form(result, context), result.is_error)
+        return Returned(await offload_large_parts(result, context), result.is_error)
     except ArtifactTooLarge as exc:
         return Failed(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
 
 
-async def _answered(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:
+async def _ask(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:
     requests = asked.input_requests or {}
     wire = [request.model_dump(by_alias=True, mode="json", exclude_none=True) for request in requests.values()]
     answers = await context.ask(wire) if wire else []
@@ -127,7 +127,7 @@ async def _answered(context: TaskContext, asked: InputRequiredResult) -> InputRe
 
 
 def _root_of(exc: BaseException) -> BaseException:
-    """What the tool raised, below the SDK's wrappers."""
+    """What the tool raised, inside the SDK's wrappers."""
     while isinstance(exc, UnexpectedToolError | UnexpectedResourceError) and exc.__cause__ is not None:
         exc = exc.__cause__
     return exc

@@ -35,7 +35,7 @@ class ServerRuntime:
         self._store: TaskStore | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self.abandoned_calls: AbandonedCalls
-        """Tasks whose clients have gone, while the server is serving."""
+        """Tasks of held calls whose clients disconnected, while the server is serving."""
         self.settings = ServerSettings.model_construct()
         """Those of the process, while the server is serving."""
         self.lifespan_state: Any = None

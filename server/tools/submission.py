@@ -14,8 +14,8 @@ from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.engine.record import NewTask, TaskView
-from taskmill.server.auth.principal import lister, owner
-from taskmill.server.auth.scopes import require_scopes, who_calls
+from taskmill.server.auth.principal import list_owner, owner
+from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
 from taskmill.server.tool_host import HostTool, ToolHost
@@ -64,7 +64,7 @@ class Submission:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
         """
         runtime, policy = self._runtime, tool.policy
-        caller = who_calls(over_http=runtime.serves_http or ctx.request is not None, visible=runtime.visible_claims)
+        caller = caller_record(over_http=runtime.serves_http or ctx.request is not None, visible=runtime.visible_claims)
         with wire_errors():
             require_scopes(tool.name, policy, caller)
         resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and (_can_elicit(ctx) or not asks_by_tools)
@@ -91,15 +91,15 @@ class Submission:
             id=task_id,
             tool=tool.name,
             principal=owner(ctx),
-            listed_for=lister(ctx),
+            listed_for=list_owner(ctx),
             payload=store.pack(task_id, payload),
             queue=policy.queue,
             retention=policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP)),
             poll_interval=policy.polled_every,
             retries=policy.retries,
             deadline=policy.time_limit,
-            idempotency=keys.once,
-            idempotency_of=keys.once_of,
+            idempotency=keys.idempotency,
+            idempotency_of=keys.idempotency_of,
             priority=policy.priority,
             lane=keys.lane,
         )

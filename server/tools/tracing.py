@@ -1,4 +1,4 @@
-"""OpenTelemetry through the queue: taken from the call, kept with the task, made current around the tool.
+"""OpenTelemetry across the queue: read from the call, stored with the task, made current around the tool.
 
 Only the API is used: without an SDK in the process spans cost nothing, and the client's trace still reaches the tool.
 """
@@ -16,18 +16,18 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from taskmill.engine.context import TaskContext
 from taskmill.engine.outcome import Failed, Outcome, Refused, Returned
 
-__all__ = ["around_run", "tell_outcome", "trace_of_call"]
+__all__ = ["record_outcome", "run_span", "trace_of_call"]
 
 _TRACE, _BAGGAGE = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 _LONGEST = {"traceparent": 128, "tracestate": 1024, "baggage": 8192}
-"""Characters: what the specifications allow at least; a longer value is dropped."""
+"""Characters that the specifications require support for; a longer value is dropped."""
 _tracer = trace.get_tracer("taskmill")
 
 
 def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
-    """What of this request's `_meta` goes with the task: `traceparent`, `tracestate`, `baggage`.
+    """The part of this request's `_meta` that is stored with the task: `traceparent`, `tracestate`, `baggage`.
 
-    Where this process records spans, the run hangs below the span of the request rather than below the client's.
+    Where this process records spans, the parent of the run is the span of the request, not the client's.
     """
     sent = {name: value for name in _LONGEST if isinstance(value := (meta or {}).get(name), str)}
     here: dict[str, str] = {}
@@ -38,13 +38,13 @@ def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 @contextmanager
-def around_run(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
-    """Make the call's trace current, and a span of the run below it."""
+def run_span(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
+    """Make the call's trace current, with a span of the run as its child."""
     carrier = carried if isinstance(carried, dict) else {}
     if not carrier and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         token = otel.attach(otel.Context())
         try:
-            yield trace.INVALID_SPAN  # nobody records spans, and there is nothing to pass on
+            yield trace.INVALID_SPAN  # no one records spans, and there is nothing to pass on
         finally:
             otel.detach(token)
         return
@@ -60,7 +60,7 @@ def around_run(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
                 "taskmill.task.id": task.task_id,
                 "taskmill.task.attempt": task.attempt,
             },
-            # An exception's text may hold arguments; the log has it, under a reference.
+            # An exception's text may contain arguments; the log has it, under a reference.
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -74,7 +74,7 @@ def around_run(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
         otel.detach(token)
 
 
-def tell_outcome(span: Span, outcome: Outcome) -> None:
+def record_outcome(span: Span, outcome: Outcome) -> None:
     """Mark the span of a run that ended in an error; a result leaves it unset."""
     match outcome:
         case Returned(is_error=False):

@@ -35,7 +35,7 @@ from taskmill.server.http import scope_challenge as scope_gate
 from taskmill.server.protocol.shapes_2026 import detailed_task
 from taskmill.server.sessions import messages as refusal
 from taskmill.server.settings import ServerSettings
-from taskmill.server.tools.answers import fitting_answers
+from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.call_keys import META_KEY, keys_of_call
 from taskmill.store.artifacts.redis_backend import RedisBackend
 from taskmill.store.artifacts.sealed import SealedBackend
@@ -202,7 +202,7 @@ def _answers(data: bytes) -> None:
     asked["e"] = {"method": "sampling/createMessage", "params": {"tools": []}}
     for key in asked:
         with contextlib.suppress(BadArguments):
-            json.dumps(fitting_answers(asked, {key: _json(data), "x": _json(data)}))
+            json.dumps(checked_answers(asked, {key: _json(data), "x": _json(data)}))
 
 
 def _message(data: bytes) -> None:
