@@ -53,7 +53,7 @@ class TestBed:
         self._given = {"grace": 0.0, **settings}
         self._handoff_after = handoff_after
         self._stack = AsyncExitStack()
-        self._shift: AbstractAsyncContextManager[WorkerLoop] | None = None
+        self._worker: AbstractAsyncContextManager[WorkerLoop] | None = None
         self._settings: WorkerSettings | None = None
         self.url = ""
         """Where the MCP endpoint is."""
@@ -136,14 +136,14 @@ class TestBed:
     async def start_worker(self) -> None:
         """Start the worker again; a bed begins with one."""
         assert self._settings is not None
-        assert self._shift is None, "the worker is at work"
-        self._shift = working(self._server, self._settings)
-        await self._shift.__aenter__()
+        assert self._worker is None, "the worker is already running"
+        self._worker = working(self._server, self._settings)
+        await self._worker.__aenter__()
 
     async def stop_worker(self) -> None:
         """Drain the worker: what it runs goes back to the queue, and what is called now waits."""
-        if self._shift is not None:
-            leaving, self._shift = self._shift, None
+        if self._worker is not None:
+            leaving, self._worker = self._worker, None
             await leaving.__aexit__(None, None, None)
 
 
@@ -176,14 +176,14 @@ async def _serving(server: ToolHost) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def working(server: ToolHost, settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
-    """A worker at work in this process; it drains at the end."""
-    async with open_worker_runtime(server, settings) as station:
-        bell = QueueWakeup(settings, station.store.keys, settings.queue)
-        shift = WorkerLoop(station, bell)
-        running = asyncio.create_task(shift.work(), name="taskmill.testing.worker")
+    """A worker that runs in this process; it drains at the end."""
+    async with open_worker_runtime(server, settings) as runtime:
+        wakeup = QueueWakeup(settings, runtime.store.keys, settings.queue)
+        loop = WorkerLoop(runtime, wakeup)
+        running = asyncio.create_task(loop.work(), name="taskmill.testing.worker")
         try:
-            yield shift
+            yield loop
         finally:
-            shift.drain()
+            loop.drain()
             await running
-            await bell.close()
+            await wakeup.close()

@@ -1,7 +1,7 @@
-"""Our tasks on a stock `arq` worker process: correct, only slower than `taskmill worker`.
+"""Taskmill's tasks on a stock `arq` worker process: correct, only slower than `taskmill worker`.
 
-arq's own bookkeeping deletes a job when its function returns, so whenever a task is not over the function raises
-arq's `Retry`, which leaves the queue as our scripts wrote it.
+arq deletes a job when its function returns. So whenever a task has not ended, the function raises arq's `Retry`, which
+leaves the queue as Taskmill's scripts wrote it.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ __all__ = ["arq_arguments", "stock_settings"]
 
 log = structlog.get_logger()
 _NEVER = 10**9
-"""Seconds, or tries: more than any task sees. arq's own limits must not end a task; its policy does."""
-_STATION = "taskmill.station"
+"""Seconds, or tries: more than any task needs. arq's own limits must not end a task; the task's policy does."""
+_RUNTIME = "taskmill.runtime"
 _STACK = "taskmill.stack"
 
 
 def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:
-    """Arguments of `arq.worker.Worker`, the same for our worker and a stock one. arq itself knows one queue."""
+    """Arguments of `arq.worker.Worker`, the same for `taskmill worker` and a stock one. arq itself knows one queue."""
     return {
         "functions": [func(_run, name=JOB_FUNCTION, max_tries=_NEVER, timeout=_NEVER, keep_result=0)],
         "queue_name": Keys(settings.prefix).queue(settings.queues[0]),
@@ -60,7 +60,7 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         stack = ctx[_STACK] = AsyncExitStack()
-        ctx[_STATION] = await stack.enter_async_context(open_worker_runtime(load(), settings))
+        ctx[_RUNTIME] = await stack.enter_async_context(open_worker_runtime(load(), settings))
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
         await ctx[_STACK].aclose()
@@ -70,45 +70,45 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
 
 
 async def _run(ctx: dict[Any, Any], task_id: str) -> None:
-    """The one function arq knows: claim this task, run it, settle it."""
+    """The only function that arq knows: claim this task, run it, settle it."""
     try:
-        over = await _work(ctx[_STATION], task_id)
+        has_ended = await _work(ctx[_RUNTIME], task_id)
     except OperatorError as exc:
         log.warning("store.turn_failed", error=str(exc))
-        over = False
-    if not over:
+        has_ended = False
+    if not has_ended:
         raise Retry
 
 
-async def _work(station: WorkerRuntime, task_id: str) -> bool:
-    """One attempt, if the task may be had; True if the task is over.
+async def _work(runtime: WorkerRuntime, task_id: str) -> bool:
+    """One attempt, if the task can be claimed; True if the task has ended.
 
     Raises:
         OperatorError: the store did not answer, or refused.
     """
-    store = station.store
-    _, claims = await store.run_batch([], store.claim_call(station.settings.queue, 1, ids=[task_id]))
+    store = runtime.store
+    _, claims = await store.run_batch([], store.claim_call(runtime.settings.queue, 1, ids=[task_id]))
     if claims is None or not claims.tasks:
         return not await store.is_open(task_id)
-    station.slots.take()
-    attempt = station.attempt(claims.tasks[0])
+    runtime.slots.take()
+    attempt = runtime.attempt(claims.tasks[0])
     running = asyncio.create_task(attempt.run())
     try:
         ending = await asyncio.shield(running)
     except asyncio.CancelledError:
-        # arq is told to end, and waits for its jobs to do so.
+        # arq is stopping, and waits for its jobs to end.
         attempt.stop(Stop.DRAIN)
         if (ending := await running) is not None:
-            await _settle(station, ending)
+            await _settle(runtime, ending)
         raise
-    return ending is not None and await _settle(station, ending)
+    return ending is not None and await _settle(runtime, ending)
 
 
-async def _settle(station: WorkerRuntime, ending: Ending) -> bool:
+async def _settle(runtime: WorkerRuntime, ending: Ending) -> bool:
     try:
-        replies, _ = await station.store.run_batch(station.calls_of(ending))
+        replies, _ = await runtime.store.run_batch(runtime.calls_of(ending))
     except OperatorError:
-        # It stays untold, so let the lease lapse: the task runs again.
-        station.held.remove(ending.task.id, ending.task.fence)
+        # The store does not know the ending, so let the lease expire: the task runs again.
+        runtime.active.remove(ending.task.id, ending.task.fence)
         raise
-    return station.note(ending, replies[-1])
+    return runtime.settle(ending, replies[-1])

@@ -1,6 +1,6 @@
-"""Says what ended and claims new work, in one round trip to Redis, and waits out its outages.
+"""Sends what ended and claims new tasks, in one batch of commands to Redis, and waits out Redis's outages.
 
-When to speak, and of how much, is `shift.py`'s.
+`loop.py` decides when to send, and how much.
 """
 
 import asyncio
@@ -17,74 +17,74 @@ from taskmill.store.scripts import Call
 from taskmill.workers.attempts.endings import Ending
 from taskmill.workers.runtime import WorkerRuntime
 
-__all__ = ["NOTHING", "Claimer"]
+__all__ = ["NO_TASKS", "Claimer"]
 
 log = structlog.get_logger()
-NOTHING = Claims([], None)
-"""No work, and none in sight."""
-_TRACKS = 2
+NO_TASKS = Claims([], None)
+"""The reply of a claim that found no task, and none that becomes due."""
+_SENDERS = 2
 
 Reply = tuple[list[Any], Claims | None]
 
 
 class Claimer:
-    """Speaks for a station on a few tracks, each of which carries one turn at a time."""
+    """Has a few senders, numbered from 0. Each sends one batch at a time, and repeats it until it is done."""
 
-    def __init__(self, station: WorkerRuntime, *, gives_up: Callable[[int], bool]) -> None:
-        """`gives_up`: whether to leave endings untold after so many failures; the leases will lapse."""
-        self._station = station
+    def __init__(self, runtime: WorkerRuntime, *, gives_up: Callable[[int], bool]) -> None:
+        """`gives_up`: whether to leave endings unsent after so many failures; the leases will expire."""
+        self._runtime = runtime
         self._gives_up = gives_up
         self._failed = False
-        self._turns = 0
-        self._tracks = list(range(_TRACKS))
+        self._batches = 0
+        self._free_senders = list(range(_SENDERS))
 
     @property
     def is_free(self) -> bool:
-        """Whether another turn can begin."""
-        return bool(self._tracks)
+        """Whether another batch can begin."""
+        return bool(self._free_senders)
 
-    def turn(self, endings: list[Ending], room: int) -> Coroutine[Any, Any, Claims]:
-        """Take a track now, and on it settle endings and claim up to `room` tasks. Takes as long as Redis is out."""
-        return self._on_track(self._tracks.pop(), endings, room)
+    def settle_and_claim(self, endings: list[Ending], room: int) -> Coroutine[Any, Any, Claims]:
+        """Take a sender now; with it settle endings and claim up to `room` tasks. Lasts as long as an outage does."""
+        return self._with_sender(self._free_senders.pop(), endings, room)
 
-    async def _on_track(self, track: int, endings: list[Ending], room: int) -> Claims:
+    async def _with_sender(self, sender: int, endings: list[Ending], room: int) -> Claims:
         try:
-            return await self._exchange(track, endings, room)
+            return await self._exchange(sender, endings, room)
         finally:
-            self._tracks.append(track)
+            self._free_senders.append(sender)
 
-    async def _exchange(self, track: int, endings: list[Ending], room: int) -> Claims:
-        station = self._station
-        calls = [station.calls_of(ending) for ending in endings]
-        said = [call for group in calls for call in group]
-        self._turns += 1
+    async def _exchange(self, sender: int, endings: list[Ending], room: int) -> Claims:
+        runtime = self._runtime
+        groups = [runtime.calls_of(ending) for ending in endings]
+        calls = [call for group in groups for call in group]
+        self._batches += 1
         claim = (
-            station.store.claim_call(station.settings.queue, room, batch_id=str(self._turns), track=track)
+            runtime.store.claim_call(runtime.settings.queue, room, batch_id=str(self._batches), track=sender)
             if room
             else None
         )
         try:
-            reply: Reply | None = await self._say(said, claim)
+            reply: Reply | None = await self._send(calls, claim)
         except OperatorError as exc:
             log.warning("store.turn_failed", error=str(exc))
-            reply = await self._say_again(said, claim)
+            reply = await self._send_again(calls, claim)
         if reply is None:
             log.error("worker.left_unsettled", endings=len(endings))
-            return NOTHING
+            return NO_TASKS
         replies, claims = reply
         at = -1
-        for ending, group in zip(endings, calls, strict=True):
+        for ending, group in zip(endings, groups, strict=True):
             at += len(group)
-            station.note(ending, replies[at])
-        return claims or NOTHING
+            runtime.settle(ending, replies[at])
+        return claims or NO_TASKS
 
-    async def _say(self, said: list[Call], claim: Call | None) -> Reply:
-        """One round trip. After an outage the leases come first, so that nobody claims what is running here."""
+    async def _send(self, calls: list[Call], claim: Call | None) -> Reply:
+        """One round trip. After an outage the leases come first, so that no other worker claims what runs here."""
         after_outage = self._failed
-        held = self._station.held.fences() if after_outage else []
-        renewal = [self._station.store.renew_call(held)] if held else []
+        active = self._runtime.active.fences() if after_outage else []
+        renewal = [self._runtime.store.renew_call(active)] if active else []
         try:
-            replies, claims = await self._station.store.run_batch([*renewal, *said], claim)
+            replies, claims = await self._runtime.store.run_batch([*renewal, *calls], claim)
         except OperatorError:
             self._failed = True
             raise
@@ -92,7 +92,7 @@ class Claimer:
             self._failed = False
         return replies[len(renewal) :], claims
 
-    async def _say_again(self, said: list[Call], claim: Call | None) -> Reply | None:
+    async def _send_again(self, calls: list[Call], claim: Call | None) -> Reply | None:
         """The same until it succeeds: every call is safe to repeat. None = given up."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(OperatorError),
@@ -100,8 +100,8 @@ class Claimer:
             stop=self._stops,
             retry_error_callback=lambda _state: None,
         )
-        await asyncio.sleep(uniform(0, 0.1))  # a restart of Redis fails everybody at once
-        reply: Reply | None = await retrying(self._say, said, claim)
+        await asyncio.sleep(uniform(0, 0.1))  # a restart of Redis fails all workers at once
+        reply: Reply | None = await retrying(self._send, calls, claim)
         return reply
 
     def _stops(self, state: RetryCallState) -> bool:

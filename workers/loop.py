@@ -1,7 +1,7 @@
-"""The loop of a worker: claim what is due, run it, settle what ended. Batches both, and drains.
+"""The loop of a worker: claim tasks that are due, run them, settle those that ended. And how a worker drains.
 
-One *turn* is one round trip to Redis: the endings of finished attempts, and a claim for the free slots behind them. A
-turn is for half of the slots at most, so that Redis can work on one while the tools of the other run.
+Settling and claiming go to Redis in one *batch*: the endings of finished attempts, and a claim for the slots that are
+free. A batch is for half of the slots at most, so that Redis can work on one while the tools of the other run.
 """
 
 import asyncio
@@ -25,134 +25,134 @@ log = structlog.get_logger()
 
 
 class WorkerLoop:
-    """Works at a station until it is drained, or idle for `idle_exit` seconds (None = for ever)."""
+    """Works until it is drained, or idle for `idle_exit` seconds (None = no limit)."""
 
-    def __init__(self, station: WorkerRuntime, bell: QueueWakeup, *, idle_exit: float | None = None) -> None:
-        self._station = station
-        self._bell = bell
+    def __init__(self, runtime: WorkerRuntime, wakeup: QueueWakeup, *, idle_exit: float | None = None) -> None:
+        self._runtime = runtime
+        self._wakeup = wakeup
         self._idle_exit = idle_exit
-        self._slots = station.slots
-        self._teller = Claimer(station, gives_up=lambda failures: self._grace_over and failures >= 3)
+        self._slots = runtime.slots
+        self._claimer = Claimer(runtime, gives_up=lambda failures: self._grace_over and failures >= 3)
         self._attempts: set[Attempt] = set()
         self._endings: list[Ending] = []
-        self._turns: set[asyncio.Task[None]] = set()
+        self._batches: set[asyncio.Task[None]] = set()
         self._claims = 0
-        """Under way."""
-        self._called = True
-        """Something may be due: the bell rang, a time has come, or nobody was listening."""
-        self._plenty = False
-        """The last claim left something that is due."""
-        self._stir = asyncio.Event()
-        self._room = asyncio.Event()
-        self._is_asked = False
+        """How many batches with a claim are not answered yet."""
+        self._may_be_due = True
+        """A task may be due: a wake-up came, a time has come, or the worker did not listen for a while."""
+        self._more_due = False
+        """The last claim left tasks that are due."""
+        self._wake = runtime.wake
+        self._has_room = asyncio.Event()
+        self._drain_requested = False
         self._draining = False
         self._grace_over = False
         self._loop = asyncio.get_running_loop()
-        station.stir = self._stir.set
-        self._ear: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> int:
-        """Attempts under way."""
+        """How many attempts run."""
         return len(self._attempts)
 
     def drain(self) -> None:
-        """Claim nothing more; running tasks get the grace, then they are given back. Again: give them back now.
+        """Claim nothing more; running tasks get the grace, then they are released. A second call releases them now.
 
         Tasks that only wait for answers are parked at once.
         """
-        grace = 0.0 if self._is_asked else self._station.settings.grace
+        grace = 0.0 if self._drain_requested else self._runtime.settings.grace
         log.info("worker.draining", running=self.running, grace=grace)
-        self._is_asked = True
-        self._close()
+        self._drain_requested = True
+        self._stop_claiming()
         self._loop.call_later(grace, self._end_grace)
 
     def retire(self) -> None:
-        """Claim nothing more; running tasks take the time they need. For a worker that others take over from."""
+        """Claim nothing more; running tasks take the time they need. For a worker that another one replaces."""
         log.info("worker.retiring", running=self.running)
-        self._close()
+        self._stop_claiming()
 
-    def _close(self) -> None:
+    def _stop_claiming(self) -> None:
         self._draining = True
-        self._stir.set()
-        self._station.leave()
+        self._wake.set()
+        self._runtime.announce_leaving()
         for attempt in list(self._attempts):
-            attempt.leave_memory()
-        if self._ear is not None:
-            # It would take the token of what is given back from a worker that stays.
-            self._ear.cancel()
+            attempt.park_without_delay()
+        if self._listener is not None:
+            # It would take the wake-up for what this worker releases, and no worker that stays would get it.
+            self._listener.cancel()
 
     async def work(self) -> None:
         """Work until drained or idle for too long. Outages of the store are waited out."""
-        self._ear = asyncio.create_task(self._listen(), name="taskmill.bell")
+        self._listener = asyncio.create_task(self._listen(), name="taskmill.wakeup")
         idle_since = self._loop.time()
         try:
             while self._is_busy() or not self._draining:
-                self._stir.clear()
+                self._wake.clear()
                 if self._is_busy():
                     idle_since = self._loop.time()
                 elif self._idle_exit is not None and self._loop.time() - idle_since >= self._idle_exit:
                     return
-                self._take_turns()
+                self._start_batches()
                 self._set_room()
-                await self._stir.wait()
-                self._end_turns()
+                await self._wake.wait()
+                self._collect_batches()
         finally:
-            await self._leave()
+            await self._close()
 
     def _is_busy(self) -> bool:
-        return bool(self._attempts or self._endings or self._turns)
+        return bool(self._attempts or self._endings or self._batches)
 
-    def _take_turns(self) -> None:
-        """Begin turns while there is something to settle or to claim."""
-        share = (self._station.settings.concurrency + 1) // 2
-        # A claim that is still under way must not take what a leaving worker gives back.
-        while self._teller.is_free and not (self._draining and self._turns):
+    def _start_batches(self) -> None:
+        """Start batches while there is something to settle or to claim."""
+        share = (self._runtime.settings.concurrency + 1) // 2
+        # A claim that is not answered yet must not take what a leaving worker releases.
+        while self._claimer.is_free and not (self._draining and self._batches):
             endings, room = self._endings[:share], self._room_to_claim(share)
-            if not endings and (not room or (self._claims and not self._plenty)):
+            if not endings and (not room or (self._claims and not self._more_due)):
                 return
             del self._endings[:share]
             if room:
-                self._called = False
+                self._may_be_due = False
                 self._claims += 1
-                self._slots.take(room)  # nobody who goes on may have them meanwhile
-            turn = asyncio.create_task(self._turn(self._teller.turn(endings, room), room), name="taskmill.turn")
-            self._turns.add(turn)
-            turn.add_done_callback(lambda _: self._stir.set())
+                self._slots.take(room)  # no attempt that goes on may have them meanwhile
+            sending = self._claimer.settle_and_claim(endings, room)
+            batch = asyncio.create_task(self._run_batch(sending, room), name="taskmill.batch")
+            self._batches.add(batch)
+            batch.add_done_callback(lambda _: self._wake.set())
 
     def _room_to_claim(self, share: int) -> int:
-        if self._draining or not (self._called or self._plenty):
+        if self._draining or not (self._may_be_due or self._more_due):
             return 0
         return min(share, self._slots.free)
 
-    async def _turn(self, telling: Awaitable[Claims], room: int) -> None:
+    async def _run_batch(self, sending: Awaitable[Claims], room: int) -> None:
         used = 0
         try:
-            claims = await telling
+            claims = await sending
             used = len(claims.tasks)
         finally:
             self._claims -= bool(room)
-            self._slots.put_back(room - used)
+            self._slots.release_unused(room - used)
         for claimed in claims.tasks:
-            self._start(self._station.attempt(claimed))
+            self._start(self._runtime.attempt(claimed))
         if room:
-            self._come_again(claims)
+            self._plan_next_claim(claims)
 
-    def _come_again(self, claims: Claims) -> None:
-        self._plenty = claims.wait_ms == 0
-        if claims.wait_ms and claims.wait_ms < self._station.settings.poll * 1000:
-            self._loop.call_later(claims.wait_ms / 1000, self._call)
+    def _plan_next_claim(self, claims: Claims) -> None:
+        self._more_due = claims.wait_ms == 0
+        if claims.wait_ms and claims.wait_ms < self._runtime.settings.poll * 1000:
+            self._loop.call_later(claims.wait_ms / 1000, self._claim_soon)
 
-    def _call(self) -> None:
-        self._called = True
-        self._take_turns()
+    def _claim_soon(self) -> None:
+        self._may_be_due = True
+        self._start_batches()
         self._set_room()
 
     def _start(self, attempt: Attempt) -> None:
         self._attempts.add(attempt)
         attempt.begin(partial(self._end, attempt))
         if self._draining:
-            attempt.leave_memory()
+            attempt.park_without_delay()
         if self._grace_over:
             attempt.stop(Stop.DRAIN)
 
@@ -160,40 +160,40 @@ class WorkerLoop:
         self._attempts.discard(attempt)
         if ending is not None:
             self._endings.append(ending)
-        self._stir.set()
+        self._wake.set()
 
-    def _end_turns(self) -> None:
-        for turn in [turn for turn in self._turns if turn.done()]:
-            self._turns.discard(turn)
-            turn.result()
+    def _collect_batches(self) -> None:
+        for batch in [batch for batch in self._batches if batch.done()]:
+            self._batches.discard(batch)
+            batch.result()
 
     async def _listen(self) -> None:
         while True:
-            await self._room.wait()
+            await self._has_room.wait()
             try:
-                rung = await self._bell.wait(self._station.settings.poll)
-                if rung and not self._room.is_set():
-                    await self._bell.pass_on()
+                woken = await self._wakeup.wait(self._runtime.settings.poll)
+                if woken and not self._has_room.is_set():
+                    await self._wakeup.pass_on()
             except OperatorError:
-                await asyncio.sleep(self._station.settings.poll)
-            self._call()
+                await asyncio.sleep(self._runtime.settings.poll)
+            self._claim_soon()
 
     def _set_room(self) -> None:
-        """Nobody listens to the bell while there is no room, or a claim is under way, which tells what it finds."""
+        """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due."""
         if self._slots.free and not self._draining and not self._claims:
-            self._room.set()
+            self._has_room.set()
         else:
-            self._room.clear()
-            self._called = self._called or not self._claims
+            self._has_room.clear()
+            self._may_be_due = self._may_be_due or not self._claims
 
     def _end_grace(self) -> None:
         self._grace_over = True
-        self._station.stop_all(Stop.DRAIN)
-        self._stir.set()
+        self._runtime.stop_all(Stop.DRAIN)
+        self._wake.set()
 
-    async def _leave(self) -> None:
+    async def _close(self) -> None:
         self._draining = True
-        tasks = [task for task in (self._ear, *self._turns) if task is not None]
+        tasks = [task for task in (self._listener, *self._batches) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -1,16 +1,16 @@
-"""Everything one worker process needs around its attempts: store, toolbox, leases, signals, progress, repairs.
+"""Everything that one worker process needs around its attempts: store, tools, leases, signals, progress, repairs.
 
-Opened once a process, by our worker and by a stock arq worker alike. It runs attempts and settles their endings;
-which tasks to claim, and when, is the worker's own business.
+Opened once in a process, by Taskmill's worker and by a stock arq worker alike. It makes attempts and settles their
+endings; `loop.py` and `arq_worker.py` decide which tasks to claim, and when.
 """
 
+import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from time import time
 from typing import Any, assert_never
 
 import structlog
@@ -30,6 +30,7 @@ from taskmill.workers.attempts.endings import Ending, Finish, Park, Release
 from taskmill.workers.attempts.output import AttemptOutput
 from taskmill.workers.attempts.progress import ProgressWriter, Report
 from taskmill.workers.attempts.slots import Slots
+from taskmill.workers.health import WorkerHealth
 from taskmill.workers.isolation.toolbox import IsolatingTools
 from taskmill.workers.services.leases import LeaseKeeper
 from taskmill.workers.services.loop_watchdog import LoopWatchdog
@@ -40,47 +41,41 @@ from taskmill.workers.settings import WorkerSettings
 __all__ = ["WorkerRuntime", "open_worker_runtime"]
 
 log = structlog.get_logger()
-_LEARNS = 0.1
-"""How much the latest run counts in the mean duration of runs."""
 
 
 class WorkerRuntime:
-    """A place where tasks are worked on."""
+    """The open parts of one worker, and what its attempts need of them."""
 
     def __init__(
         self,
         settings: WorkerSettings,
         store: ClaimStore,
         toolbox: Toolbox,
-        name: str,
         *,
         journals: JournalStore,
         output: OutputStore,
         artifacts: ArtifactStore,
+        active: ActiveTasks,
+        health: WorkerHealth,
+        leases: LeaseKeeper,
     ) -> None:
         self.settings = settings
         self.store = store
-        self.name = name
-        self.held = ActiveTasks(settings.lease)
-        self.board = ProgressWriter(self._write_progress)
-        self.stir: Callable[[], None] = lambda: None
-        """Called when a place has become free."""
-        self.say: Callable[[], None] = lambda: None
-        """Writes the health key without delay."""
-        self._is_leaving = False
-        self.slots = Slots(settings.concurrency, lambda: self.stir())
+        self.active = active
+        self.progress = ProgressWriter(self._write_progress)
+        self.wake = asyncio.Event()
+        """Set when a slot has become free; the worker's loop waits for it."""
+        self.slots = Slots(settings.concurrency, self.wake.set)
         self._toolbox = toolbox
         self._journals = journals
         self._output = output
         self._artifacts = artifacts
-        self._since = time()
-        self._mean_seconds: float | None = None
-        self.settled = 0
-        """Tasks finished so far."""
+        self._health = health
+        self._leases = leases
 
     def attempt(self, claimed: Claimed) -> Attempt:
-        """An attempt at a claimed task, ready to run; it owns a place that the caller has taken."""
-        outlet = AttemptOutput(
+        """An attempt at a claimed task, ready to run; it owns a slot that the caller has taken."""
+        output = AttemptOutput(
             self._output,
             self._artifacts,
             task_id=claimed.id,
@@ -92,19 +87,19 @@ class WorkerRuntime:
             toolbox=self._toolbox,
             store=self.store,
             journals=self._journals,
-            held=self.held,
-            board=self.board,
+            active=self.active,
+            progress=self.progress,
             slots=self.slots,
-            outlet=outlet,
+            output=output,
         )
 
     def stop_all(self, why: Stop) -> None:
         """Tell every attempt to stop."""
-        for task in self.held.all():
+        for task in self.active.all():
             task.stop(why)
 
     def calls_of(self, ending: Ending) -> list[Call]:
-        """What the store must be told of an ending: the last progress, then the move."""
+        """The calls that send an ending to the store: the last progress, then the move."""
         task = ending.task
         calls: list[Call] = []
         if ending.progress is not None:
@@ -124,10 +119,10 @@ class WorkerRuntime:
                 assert_never(ending)
         return calls
 
-    def note(self, ending: Ending, reply: bytes) -> bool:
-        """An ending was told, and this was the reply: log what became of it; True if the task is over."""
+    def settle(self, ending: Ending, reply: bytes) -> bool:
+        """The store has answered the move of an ending with `reply`: log the result; True if the task has ended."""
         task = ending.task
-        self.held.remove(task.id, task.fence)
+        self.active.remove(task.id, task.fence)
         facts: dict[str, Any] = {"task_id": task.id, "tool": task.tool, "attempt": task.attempt, "fence": task.fence}
         if reply == b"lost":
             log.info("task.word_too_late", **facts)
@@ -138,32 +133,14 @@ class WorkerRuntime:
         if isinstance(ending, Release):
             log.info("task.released", reason=ending.reason, delay=ending.delay.total_seconds(), **facts)
             return False
-        self.settled += 1
-        mean = ending.seconds if self._mean_seconds is None else self._mean_seconds
-        self._mean_seconds = mean + _LEARNS * (ending.seconds - mean)
+        self._health.count_run(ending.seconds)
         log.info("task.settled", outcome=_kind(ending), seconds=round(ending.seconds, 3), **facts)
         return True
 
-    def leave(self) -> None:
-        """Say that this worker takes nothing more on."""
-        self._is_leaving = True
-        self.say()
-
-    def health(self) -> dict[str, Any]:
-        """What the health key says; called from the lease thread."""
-        return {
-            "worker": self.name,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": int(self._since),
-            "queue": self.settings.queue,
-            "concurrency": self.settings.concurrency,
-            "running": len(self.held.fences()),
-            "settled": self.settled,
-            "mean_seconds": None if self._mean_seconds is None else round(self._mean_seconds, 4),
-            "tools": sorted(self._toolbox.policies()),
-            "leaving": self._is_leaving,
-        }
+    def announce_leaving(self) -> None:
+        """Publish without delay that this worker claims nothing more."""
+        self._health.is_leaving = True
+        self._leases.renew_now()
 
     async def _write_progress(self, reports: Sequence[Report]) -> None:
         await self.store.run_batch([self.store.progress_call(reports)])
@@ -183,7 +160,7 @@ def _kind(ending: Finish) -> str:
 
 @asynccontextmanager
 async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> AsyncIterator[WorkerRuntime]:
-    """A station at work, with its background services.
+    """The runtime of a worker, with its background services running.
 
     Raises:
         StoreUnavailable, RedisUnfit, SettingsError: see `store.connection.open_redis`.
@@ -191,21 +168,30 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     async with open_redis(settings) as redis, IsolatingTools(source).toolbox() as toolbox:
         store = ClaimStore(redis, settings, name)
-        output = OutputStore(redis, settings, store.scripts)
         artifacts = ArtifactStore(redis, settings, store.scripts)
-        journals = JournalStore(redis, settings, store.scripts)
-        station = WorkerRuntime(settings, store, toolbox, name, journals=journals, output=output, artifacts=artifacts)
-        leases = LeaseKeeper(Heartbeat(settings, store, name), station.held, settings.lease, station.health)
-        station.say = leases.renew_now
-        signals = SignalListener(settings, store.keys, station.held, worker=name)
+        active = ActiveTasks(settings.lease)
+        health = WorkerHealth(name, settings, active, toolbox.policies)
+        leases = LeaseKeeper(Heartbeat(settings, store, name), active, settings.lease, health.as_json)
+        runtime = WorkerRuntime(
+            settings,
+            store,
+            toolbox,
+            journals=JournalStore(redis, settings, store.scripts),
+            output=OutputStore(redis, settings, store.scripts),
+            artifacts=artifacts,
+            active=active,
+            health=health,
+            leases=leases,
+        )
+        signals = SignalListener(settings, store.keys, active, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
-        services = (leases, LoopWatchdog(station.held), signals, station.board, reconciler)
+        services = (leases, LoopWatchdog(active), signals, runtime.progress, reconciler)
         for service in services:
             service.start()
         log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
         try:
-            yield station
+            yield runtime
         finally:
             for service in reversed(services):
                 await service.stop()
-            log.info("worker.stopped", worker=name, settled=station.settled)
+            log.info("worker.stopped", worker=name, settled=health.settled)

@@ -12,18 +12,18 @@ __all__ = ["WorkerSettings"]
 
 
 class WorkerSettings(StoreSettings):
-    """How much a worker takes on, and how it leaves."""
+    """How many tasks a worker runs, which ones, and how it stops."""
 
     concurrency: int = Field(10, ge=1, le=10_000)
     """Tasks run at the same time."""
     grace: float = Field(30.0, ge=0, le=LONGEST)
-    """Seconds running tasks get to end by themselves when the worker is told to stop."""
+    """Seconds that running tasks get to end by themselves when the worker is told to stop."""
     queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*$")
-    """The queues it serves, separated by commas; each in turn."""
+    """The queues it serves, separated by commas; each is the first in rotation."""
     shard: str | None = None
-    """The shard whose tasks of these queues it runs, for one that a queue has left; None = where the queues are."""
+    """The shard whose tasks it runs, for a shard that these queues have left; None = the one where the queues are."""
     poll: float = Field(1.0, gt=0, le=60)
-    """Seconds between looks at the queue when nothing wakes it: bounds how late a dead worker's task is noticed."""
+    """Seconds between claims when nothing wakes it: bounds how late a crashed worker's task is noticed."""
     reconcile_every: float = Field(30.0, gt=0, le=LONGEST)
     """Seconds between repairs of the queue."""
 
@@ -43,6 +43,6 @@ class WorkerSettings(StoreSettings):
             raise SettingsError(f"TASKMILL_SHARD is {self.shard}, and TASKMILL_SHARDS knows only {known}.")
         places = {queue: self.shard or self.shard_of(queue) for queue in self.queues}
         if len(set(places.values())) > 1:
-            said = ", ".join(f"{queue} is on {shard}" for queue, shard in places.items())
-            raise SettingsError(f"A worker serves queues of one shard, and {said}: start a worker for each of them.")
+            where = ", ".join(f"{queue} is on {shard}" for queue, shard in places.items())
+            raise SettingsError(f"A worker serves queues of one shard, and {where}: start a worker for each of them.")
         return self.at_shard(places[self.queues[0]]).model_copy(update={"shard": None})

@@ -1,4 +1,4 @@
-"""The worker process: an arq worker whose loop is ours (`shift.py`), with arq's queue, keys and formats."""
+"""The worker process: an arq worker with a loop of its own (`loop.py`), and with arq's queue, keys and formats."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 class Worker(arq.worker.Worker):
     """Serves one queue until it is told to stop. `idle_exit`: it stops by itself after so many idle seconds.
 
-    `outdated` returns when others should take over: the worker then takes nothing more on, and ends with its last task.
+    `outdated` returns when other workers should take over: this one then claims no more, and ends with its last task.
     """
 
     def __init__(
@@ -58,33 +58,33 @@ class Worker(arq.worker.Worker):
         self.main_task.result()
 
     async def main(self) -> None:
-        """The worker's life: open the station, work the shift, leave."""
-        async with open_worker_runtime(self._source, self._settings) as station:
-            bell = QueueWakeup(self._settings, station.store.keys, self._settings.queue)
-            shift = WorkerLoop(station, bell, idle_exit=self._idle_exit)
+        """Open the runtime, run the loop, close."""
+        async with open_worker_runtime(self._source, self._settings) as runtime:
+            wakeup = QueueWakeup(self._settings, runtime.store.keys, self._settings.queue)
+            loop = WorkerLoop(runtime, wakeup, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
-                self.loop.add_signal_handler(number, shift.drain)
-            # What the start has made lives as long as the process: the collector need not look at it again and again.
+                self.loop.add_signal_handler(number, loop.drain)
+            # What the start has created lives as long as the process: the collector need not scan it again and again.
             gc.collect()
             gc.freeze()
-            watching = self.loop.create_task(self._watch(shift))
+            watching = self.loop.create_task(self._watch(loop))
             try:
-                await shift.work()
+                await loop.work()
             finally:
                 watching.cancel()
-                await bell.close()
+                await wakeup.close()
 
-    async def _watch(self, shift: WorkerLoop) -> None:
+    async def _watch(self, loop: WorkerLoop) -> None:
         if self._outdated is not None:
             await self._outdated()
-            shift.retire()
+            loop.retire()
 
     async def close(self) -> None:
         """Nothing is left to close: `main` returns only when everything has stopped."""
 
 
 def _fast_loop() -> asyncio.AbstractEventLoop:
-    """The loop that `taskmill serve` runs on too; asyncio's own on systems for which it is not made."""
+    """The event loop that `taskmill serve` also runs on; asyncio's own where uvloop does not exist."""
     try:
         import uvloop
     except ImportError:

@@ -27,7 +27,7 @@ from taskmill.engine.errors import TaskmillError
 from taskmill.engine.outcome import Outcome, outcome_to_json
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.threads import running_in_threads
-from taskmill.workers.isolation.messages import Message, frame, frames_of, told
+from taskmill.workers.isolation.messages import Message, encoded, exception_to_json, messages_from
 
 __all__ = ["main"]
 
@@ -48,7 +48,7 @@ def main() -> None:
     try:
         server = load_server(target)
     except TaskmillError as exc:
-        line.sendall(frame({"failure": failure_of(exc).message}))
+        line.sendall(encoded({"failure": failure_of(exc).message}))
         sys.exit(1)
     asyncio.run(_serve(server, line))
 
@@ -73,7 +73,7 @@ class _RemoteHandlers:
 
     def read(self, line: socket.socket) -> None:
         """In a thread of its own: a tool may block the loop, and must not outlive the worker all the same."""
-        for message in frames_of(line):
+        for message in messages_from(line):
             self._loop.call_soon_threadsafe(self._take, message)
         if self._context is not None:
             os.killpg(0, signal.SIGKILL)
@@ -109,7 +109,7 @@ class _RemoteHandlers:
             outcome: Outcome = await self._toolbox.run(order["tool"], order["payload"], context)
             end: Message = {"outcome": outcome_to_json(outcome)}
         except BaseException as exc:  # whatever a tool raises is an outcome, and the worker judges it
-            end = {"crash": told(exc)}
+            end = {"crash": exception_to_json(exc)}
         finally:
             context.end()
             resource.setrlimit(resource.RLIMIT_AS, unlimited)

@@ -13,7 +13,7 @@ from typing import Any
 from taskmill.engine.artifact import PIECE, Artifact
 from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
-from taskmill.workers.isolation.messages import Message, exception_of, frame
+from taskmill.workers.isolation.messages import Message, encoded, exception_from_json
 
 __all__ = ["RemoteJournal", "RemoteOutput", "WorkerChannel"]
 
@@ -60,7 +60,7 @@ class WorkerChannel:
         self.say({"call": number, "method": method, "given": given, "state": state, "beside": beside})
         message = await reply
         if "error" in message:
-            raise exception_of(message["error"])
+            raise exception_from_json(message["error"])
         return message.get("value")
 
     async def has_sent(self) -> None:
@@ -97,7 +97,7 @@ class WorkerChannel:
                     continue
                 message = {"progress": [said.done, said.total, said.message]}
             try:
-                self._line.sendall(frame(message))
+                self._line.sendall(encoded(message))
             except OSError:
                 return  # the worker is gone, and the reading thread ends this process
 

@@ -48,7 +48,7 @@ from taskmill.store.formats.views import view_of
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.tasks.output import chunk_of
 from taskmill.store.tasks.rerun import rerun_id
-from taskmill.workers.isolation import messages as frames
+from taskmill.workers.isolation import messages
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["DECODERS", "Decoder"]
@@ -264,12 +264,12 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _frames(data: bytes) -> None:
+def _tool_messages(data: bytes) -> None:
     async def read() -> None:
         reader = asyncio.StreamReader()
         reader.feed_data(data)
         reader.feed_eof()
-        while (message := await frames.read_frame(reader)) is not None:
+        while (message := await messages.read_message(reader)) is not None:
             repr(message)
 
     asyncio.run(read())
@@ -353,6 +353,8 @@ DECODERS: dict[str, Decoder] = {
             b"RETENTION_LIMIT=100\nARTIFACTS=dir:/x\nCONCURRENCY=5\nGRACE=1\nCOMMAND_TIMEOUT=5\nQUEUE=a,b\nHANDOFF_AFTER=9",
         ),
     ),
-    "frames": Decoder(_frames, (ValueError, RecursionError), (frames.frame({"a": 1}), frames.frame({"a": 1}) * 2)),
+    "tool messages": Decoder(
+        _tool_messages, (ValueError, RecursionError), (messages.encoded({"a": 1}), messages.encoded({"a": 1}) * 2)
+    ),
 }
 """Name -> decoder."""

@@ -22,8 +22,8 @@ ANSWERS = {
 }
 
 
-async def confined(stage: Stage, **settings: object) -> WorkerProcess:
-    return await stage.worker(server="confined", poll=60, **settings)  # type: ignore[arg-type]
+async def isolating_worker(stage: Stage, **settings: object) -> WorkerProcess:
+    return await stage.worker(server="isolated_tools", poll=60, **settings)  # type: ignore[arg-type]
 
 
 def lives(pid: int) -> bool:
@@ -38,7 +38,7 @@ def lives(pid: int) -> bool:
 async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neighbours_are_untouched(
     stage: Stage, tool: str
 ) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     gate = stage.gate()
     neighbours = [
         await stage.create("walk", journal=str(stage.journal), gate=str(gate)),
@@ -60,7 +60,7 @@ async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neig
 
 
 async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     warm = await stage.create("complain", how="tool")
     await stage.done(warm, within=30)
     task_id = await stage.create("spin_too_long", journal=str(stage.journal))
@@ -80,7 +80,7 @@ async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> Non
 
 
 async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: Stage) -> None:
-    await confined(stage, concurrency=1)
+    await isolating_worker(stage, concurrency=1)
     first = await stage.create("walk", journal=str(stage.journal), gate=str(stage.gate("never")))
     started = await stage.noted("start", first, within=30)
     await stage.store.cancel(first, OPERATOR)
@@ -103,7 +103,7 @@ async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: 
 async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
     stage: Stage, how: str, fault: Fault, text: str
 ) -> None:
-    worker = await confined(stage)
+    worker = await isolating_worker(stage)
     gate = stage.gate()
     neighbour = await stage.create("walk", journal=str(stage.journal), gate=str(gate))
     await stage.noted("start", neighbour, within=30)
@@ -120,7 +120,7 @@ async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
 
 
 async def test_a_death_is_retried_as_the_policy_says(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     view = await stage.done(await stage.create("die_once", journal=str(stage.journal)), within=30)
 
     assert text_of_task(view) == "attempt 2"
@@ -129,7 +129,7 @@ async def test_a_death_is_retried_as_the_policy_says(stage: Stage) -> None:
 
 @pytest.mark.parametrize("slowly", [False, True])
 async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(stage: Stage, slowly: bool) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     view = await stage.done(await stage.create("hoard", slowly=slowly), within=30)
 
     assert isinstance(view.outcome, Failed)
@@ -138,7 +138,7 @@ async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(stage: Stage,
 
 
 async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_their_traceback(stage: Stage) -> None:
-    worker = await confined(stage)
+    worker = await isolating_worker(stage)
     refused = await stage.done(await stage.create("complain", how="tool"), within=30)
     crashed = await stage.done(await stage.create("complain", how="crash"))
 
@@ -149,11 +149,11 @@ async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_
     assert "swordfish" not in text_of_task(crashed)
     (line,) = worker.said("tool.crashed")
     assert "LookupError: the secret word is swordfish" in line["exception"]
-    assert "confined.py" in line["exception"]
+    assert "isolated_tools.py" in line["exception"]
 
 
 async def test_the_policy_judges_errors_of_there_by_their_class(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     known, unknown, again = [await stage.create("stumble", how=how) for how in ("known", "unknown", "again")]
 
     assert text_of_task(await stage.done(known, within=30)) == "attempt 2"
@@ -163,7 +163,7 @@ async def test_the_policy_judges_errors_of_there_by_their_class(stage: Stage) ->
 
 
 async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_there(stage: Stage) -> None:
-    worker = await confined(stage)
+    worker = await isolating_worker(stage)
     task_id = await stage.create("converse")
     asked = await stage.until(task_id, "input_required", within=30)
     assert asked.record.progress.message == "asking"
@@ -181,7 +181,7 @@ async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_
 
 
 async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     able = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
     task = stage.task("consult")
     payload = stage.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
@@ -196,7 +196,7 @@ async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(
 
 
 async def test_a_plain_function_asks_steps_and_emits_from_there(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     task_id = await stage.create("consult_from_thread")
     asked = await stage.until(task_id, "input_required", within=30)
     assert asked.record.progress.message == "asking"
@@ -210,7 +210,7 @@ async def test_a_plain_function_asks_steps_and_emits_from_there(stage: Stage) ->
 
 
 async def test_a_question_by_what_it_returns_is_asked_from_there(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     task_id = await stage.create("consult_by_return")
     asked = await stage.until(task_id, "input_required", within=30)
 
@@ -221,11 +221,11 @@ async def test_a_question_by_what_it_returns_is_asked_from_there(stage: Stage) -
 
 async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(stage: Stage) -> None:
     """A worker is killed while its tool waits; the next one's process has none of it in memory."""
-    first = await confined(stage)
+    first = await isolating_worker(stage)
     task_id = await stage.create("converse")
     asked = await stage.until(task_id, "input_required", within=30)
     first.send(signal.SIGKILL)
-    await confined(stage)
+    await isolating_worker(stage)
     (key,) = asked.questions
     await stage.store.answer(task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}})
 
@@ -239,7 +239,7 @@ async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(st
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_processes_end_with_their_worker_however_that_dies(stage: Stage, number: signal.Signals) -> None:
-    worker = await confined(stage)
+    worker = await isolating_worker(stage)
     await stage.create("spin", journal=str(stage.journal))
     await stage.create("spin_on_the_loop", journal=str(stage.journal))
     await stage.noted("start", times=2, within=30)
@@ -255,7 +255,7 @@ async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_wo
     stage: Stage,
 ) -> None:
     journal = stage.folder / "lifespans"
-    worker = await confined(stage, env={"CONFINED_LIFESPANS": str(journal)})
+    worker = await isolating_worker(stage, env={"CONFINED_LIFESPANS": str(journal)})
     pids = {text_of_task(await stage.done(await stage.create("speak", count=1), within=30)) for _ in range(3)}
     worker.send(signal.SIGTERM)
     assert await worker.ended(within=10) == 0
@@ -267,7 +267,7 @@ async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_wo
 
 
 async def test_what_a_tool_started_is_killed_with_it(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     task_id = await stage.create("breed", journal=str(stage.journal))
     started = await stage.noted("start", task_id, within=30)
     child = await stage.noted("child", task_id)
@@ -279,7 +279,7 @@ async def test_what_a_tool_started_is_killed_with_it(stage: Stage) -> None:
 
 
 async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(stage: Stage) -> None:
-    await confined(stage)
+    await isolating_worker(stage)
     task_id = await stage.create("speak", count=5000)
     view = await stage.done(task_id, within=30)
 

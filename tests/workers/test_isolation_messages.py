@@ -9,7 +9,14 @@ import pytest
 
 from taskmill.engine.errors import QuotaExceeded
 from taskmill.server import Retry
-from taskmill.workers.isolation.messages import RemoteCrash, exception_of, frame, frames_of, read_frame, told
+from taskmill.workers.isolation.messages import (
+    RemoteCrash,
+    encoded,
+    exception_from_json,
+    exception_to_json,
+    messages_from,
+    read_message,
+)
 
 
 async def read(*parts: bytes) -> list[dict[str, Any] | None]:
@@ -17,13 +24,13 @@ async def read(*parts: bytes) -> list[dict[str, Any] | None]:
     for part in parts:
         reader.feed_data(part)
     reader.feed_eof()
-    return [await read_frame(reader) for _ in parts]
+    return [await read_message(reader) for _ in parts]
 
 
 async def test_messages_come_out_as_they_went_in_and_the_end_is_none() -> None:
     sent: list[dict[str, Any]] = [{"text": "ü\n\u2028", "list": [1, None, 2.5]}, {}, {"big": "x" * 200_000}]
 
-    assert await read(*map(frame, sent), b"") == [*sent, None]
+    assert await read(*map(encoded, sent), b"") == [*sent, None]
 
 
 @pytest.mark.parametrize("torn", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{}"])
@@ -33,37 +40,37 @@ async def test_a_torn_message_is_the_end(torn: bytes) -> None:
 
 def test_a_thread_hears_every_message_and_then_the_end() -> None:
     here, there = socket.socketpair()
-    there.sendall(frame({"a": 1}) + frame({}))
+    there.sendall(encoded({"a": 1}) + encoded({}))
     there.close()
 
     with here:
-        assert list(frames_of(here)) == [{"a": 1}, {}]
+        assert list(messages_from(here)) == [{"a": 1}, {}]
 
 
 @pytest.mark.parametrize("torn", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{}"])
 def test_a_thread_takes_a_torn_message_for_the_end(torn: bytes) -> None:
     here, there = socket.socketpair()
-    there.sendall(frame({"a": 1}) + torn)
+    there.sendall(encoded({"a": 1}) + torn)
     there.close()
 
     with here:
-        assert list(frames_of(here)) == [{"a": 1}]
+        assert list(messages_from(here)) == [{"a": 1}]
 
 
 def test_a_thread_takes_a_reset_for_the_end() -> None:
     """A worker is killed while it has words of the process unread."""
     here, there = socket.socketpair()
     here.sendall(b"unread")
-    there.sendall(frame({"a": 1}))
+    there.sendall(encoded({"a": 1}))
     there.close()
 
     with here:
-        assert list(frames_of(here)) == [{"a": 1}]
+        assert list(messages_from(here)) == [{"a": 1}]
 
 
 def test_what_is_not_json_is_not_sent() -> None:
     with pytest.raises(TypeError):
-        frame({"a": {1, 2}})
+        encoded({"a": {1, 2}})
 
 
 class Detailed(Exception):
@@ -84,15 +91,16 @@ def test_an_exception_comes_out_as_one_of_the_same_class_with_its_words_and_trac
     try:
         raise crash
     except BaseException as raised:
-        made = exception_of(told(raised))
+        made = exception_from_json(exception_to_json(raised))
 
     assert type(made) is type(crash)
     assert str(made) in (str(crash), repr(str(crash)))
-    assert "test_frames.py" in str(made.__cause__)
+    assert "test_isolation_messages.py" in str(made.__cause__)
 
 
 def test_what_of_an_exceptions_attributes_is_json_comes_along_and_lengths_of_time() -> None:
-    detailed, again = exception_of(told(Detailed(7, object()))), exception_of(told(Retry("later", after=1.5)))
+    detailed = exception_from_json(exception_to_json(Detailed(7, object())))
+    again = exception_from_json(exception_to_json(Retry("later", after=1.5)))
 
     assert isinstance(detailed, Detailed)
     assert detailed.code == 7
@@ -105,14 +113,14 @@ def test_what_of_an_exceptions_attributes_is_json_comes_along_and_lengths_of_tim
 )
 def test_a_class_that_is_not_here_becomes_a_crash_that_names_it(place: tuple[str, str]) -> None:
     module, name = place
-    made = exception_of({"module": module, "name": name, "text": "why", "facts": {}, "lengths": {}, "trace": ""})
+    made = exception_from_json({"module": module, "name": name, "text": "why", "facts": {}, "lengths": {}, "trace": ""})
 
     assert type(made) is RemoteCrash
     assert str(made) == f"{name}: why"
 
 
 def test_a_group_of_exceptions_becomes_a_crash_that_tells_of_it() -> None:
-    made = exception_of(told(ExceptionGroup("several", [ValueError("a")])))
+    made = exception_from_json(exception_to_json(ExceptionGroup("several", [ValueError("a")])))
 
     assert type(made) is RemoteCrash
     assert "several" in str(made)

@@ -1,88 +1,88 @@
-"""Places: bounded, and given first to those that want theirs back, in the order in which they asked."""
+"""Slots: bounded, and given first to attempts that go on, in the order in which they asked."""
 
 import asyncio
 
 from taskmill.workers.attempts.slots import Slots
 
 
-class Bell:
-    """Counts how often it was rung."""
+class FreeCount:
+    """Counts how often it was called."""
 
     def __init__(self) -> None:
-        self.rung = 0
+        self.count = 0
 
     def __call__(self) -> None:
-        self.rung += 1
+        self.count += 1
 
 
-async def test_a_place_that_is_given_up_is_free_for_somebody_new() -> None:
-    bell = Bell()
-    slots = Slots(2, bell)
+async def test_a_released_slot_is_free_for_a_new_attempt() -> None:
+    on_free = FreeCount()
+    slots = Slots(2, on_free)
     slots.take(2)
     assert slots.free == 0
 
-    slots.give()
+    slots.release()
 
-    assert (slots.free, bell.rung) == (1, 1)
+    assert (slots.free, on_free.count) == (1, 1)
 
 
-async def test_who_wants_to_go_on_comes_before_who_is_new_and_in_turn() -> None:
-    bell = Bell()
-    slots = Slots(1, bell)
+async def test_attempts_that_go_on_come_before_new_ones_and_in_order() -> None:
+    on_free = FreeCount()
+    slots = Slots(1, on_free)
     slots.take()
     order: list[str] = []
 
-    async def go_on(name: str) -> None:
-        await slots.take_back()
+    async def resume(name: str) -> None:
+        await slots.take_again()
         order.append(name)
 
-    waiting = [asyncio.create_task(go_on(name)) for name in ("first", "second")]
+    waiting = [asyncio.create_task(resume(name)) for name in ("first", "second")]
     await asyncio.sleep(0)
     for _ in range(2):
         assert slots.free == 0
-        slots.give()
+        slots.release()
         await asyncio.sleep(0)
     await asyncio.gather(*waiting)
 
-    assert (order, bell.rung) == (["first", "second"], 0)
-    slots.give()
-    assert (slots.free, bell.rung) == (1, 1)
+    assert (order, on_free.count) == (["first", "second"], 0)
+    slots.release()
+    assert (slots.free, on_free.count) == (1, 1)
 
 
-async def test_who_stops_wanting_a_place_does_not_keep_it() -> None:
-    slots = Slots(1, Bell())
+async def test_an_attempt_that_stops_waiting_for_a_slot_does_not_get_it() -> None:
+    slots = Slots(1, FreeCount())
     slots.take()
-    leaves, stays = asyncio.create_task(slots.take_back()), asyncio.create_task(slots.take_back())
+    leaves, stays = asyncio.create_task(slots.take_again()), asyncio.create_task(slots.take_again())
     await asyncio.sleep(0)
     leaves.cancel()
     await asyncio.wait([leaves])
 
-    slots.give()
+    slots.release()
 
     await stays
     assert slots.free == 0
-    slots.give()
+    slots.release()
     assert slots.free == 1
 
 
-async def test_who_is_stopped_just_when_it_got_its_place_passes_it_on() -> None:
-    slots = Slots(1, Bell())
+async def test_an_attempt_that_is_stopped_just_when_it_got_a_slot_releases_it() -> None:
+    slots = Slots(1, FreeCount())
     slots.take()
-    leaves = asyncio.create_task(slots.take_back())
+    leaves = asyncio.create_task(slots.take_again())
     await asyncio.sleep(0)
-    slots.give()
+    slots.release()
     leaves.cancel()
     await asyncio.wait([leaves])
 
     assert slots.free == 1
 
 
-async def test_places_that_were_never_used_are_no_news() -> None:
-    """A worker that was told of its own claim's leftovers would claim again and again."""
-    bell = Bell()
-    slots = Slots(3, bell)
+async def test_releasing_unused_slots_does_not_call_on_free() -> None:
+    """A worker that was woken for the slots its own claim did not use would claim again and again."""
+    on_free = FreeCount()
+    slots = Slots(3, on_free)
     slots.take(3)
 
-    slots.put_back(2)
+    slots.release_unused(2)
 
-    assert (slots.free, bell.rung) == (2, 0)
+    assert (slots.free, on_free.count) == (2, 0)

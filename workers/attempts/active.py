@@ -1,6 +1,6 @@
-"""The tasks this process holds: read by the event loop and by the lease thread, so it has a lock.
+"""The active tasks of this process. The event loop and the lease thread both read the table, so it has a lock.
 
-What is done with them is elsewhere; this is only the table.
+What is done with the tasks is elsewhere; this is only the table.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from taskmill.engine.context import TaskContext
 
 __all__ = ["ActiveTask", "ActiveTasks", "Stop"]
 
-_LOOKS = 30
-"""How often in a lease a task looks whether it was renewed, where it has to wait for that."""
+_CHECKS = 30
+"""How often in the time of a lease a task that waits for a renewal checks whether there was one."""
 
 
 class Stop(StrEnum):
-    """Why an attempt is told to stop."""
+    """Why an attempt must stop."""
 
     LOST = "lost"
-    """Cancelled, or another worker has it: nothing it says counts any more."""
+    """The task was cancelled, or another worker has it: what this attempt writes is refused."""
     DRAIN = "drain"
-    """This worker is leaving: the task is given back."""
+    """This worker is leaving: the task goes back to its queue."""
     PARK = "park"
     """It only waits for answers: the task leaves memory until they are there."""
     TIMEOUT = "timeout"
@@ -34,24 +34,24 @@ class Stop(StrEnum):
 
 
 class ActiveTask:
-    """One attempt under way."""
+    """One running attempt."""
 
-    def __init__(self, task_id: str, fence: int, name: str = "", *, lease: float) -> None:
-        """`name`: of the tool; `lease`: seconds. Made right behind the claim, which the lease counts from."""
+    def __init__(self, task_id: str, fence: int, tool: str = "", *, lease: float) -> None:
+        """`tool`: its name; `lease`: seconds. Made right after the claim, from which the lease counts."""
         self.id = task_id
         self.fence = fence
-        self.name = name
+        self.tool = tool
         self.context: TaskContext | None = None
-        self.tool: asyncio.Task[Any] | None = None
-        """The asyncio task in which the tool runs; what it starts beside it are others."""
+        self.main_task: asyncio.Task[Any] | None = None
+        """The asyncio task in which the tool runs; the tool may start others."""
         self.interrupt: Callable[[Stop], None] | None = None
-        """Ends the tool; there is none before it has started and after it has ended."""
+        """Ends the tool; None before the tool has started and after it has ended."""
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
-        self.stirs = 0
+        self.wake_count = 0
         """How often the client may have answered something, or the attempt was told to stop."""
-        self._stirred = asyncio.Event()
+        self._woken = asyncio.Event()
         self.renewed_at = monotonic()
-        """No later than when the lease was last seen to be this attempt's; written by the lease thread."""
+        """The attempt is known to have had its lease at this monotonic time; written by the lease thread."""
         self._lease = lease
 
     def stop(self, why: Stop) -> None:
@@ -62,30 +62,30 @@ class ActiveTask:
             self.stopped.set_result(why)
             if self.interrupt is not None:
                 self.interrupt(why)
-        self.stir()
+        self.wake()
 
-    def stir(self) -> None:
-        """Let every question that waits look for its answer. Event loop only."""
-        self.stirs += 1
-        self._stirred.set()
-        self._stirred = asyncio.Event()
+    def wake(self) -> None:
+        """Make every waiting question check for its answer. Event loop only."""
+        self.wake_count += 1
+        self._woken.set()
+        self._woken = asyncio.Event()
 
-    async def stirred_since(self, seen: int) -> None:
-        """Return once there were more stirs than `seen`: a wait that begins late has missed none."""
-        while self.stirs == seen:
-            await self._stirred.wait()
+    async def woken_since(self, seen: int) -> None:
+        """Return once `wake_count` is above `seen`: a wait that begins late misses nothing."""
+        while self.wake_count == seen:
+            await self._woken.wait()
 
-    async def until_sure(self) -> None:
-        """Return once half of the lease, at least, is known to be left.
+    async def until_lease_is_sure(self) -> None:
+        """Return once at least half of the lease is known to be left.
 
-        Behind an outage or a pause the lease may have lapsed unseen, and another attempt may be on its way: what must
-        not happen twice is not begun before a renewal has said whose the task is.
+        After an outage or a pause the lease may have expired unnoticed, and another attempt may be starting: what must
+        not happen twice is not begun before a renewal has shown whose the task is.
 
         Raises:
             CancelledError: the attempt is to stop.
         """
         while monotonic() - self.renewed_at > self._lease / 2:
-            await asyncio.sleep(self._lease / _LOOKS)
+            await asyncio.sleep(self._lease / _CHECKS)
             if self.stopped.done():
                 raise asyncio.CancelledError  # it may be a thread that waits, and nothing else would end that
 
@@ -94,23 +94,23 @@ class ActiveTasks:
     """Every attempt of this process by task id."""
 
     def __init__(self, lease: float) -> None:
-        """`lease`: seconds that a claim or a renewal is good for."""
+        """`lease`: seconds for which a claim or a renewal is valid."""
         self.lease = lease
         self._lock = threading.Lock()
         self._tasks: dict[str, ActiveTask] = {}
 
     def add(self, task: ActiveTask) -> None:
-        """Note a new attempt. An older one of the same task, whose lease lapsed unseen, is stopped."""
+        """Add a new attempt. An older one of the same task, whose lease expired unnoticed, is stopped."""
         with self._lock:
             older, self._tasks[task.id] = self._tasks.get(task.id), task
         if older is not None:
             older.stop(Stop.LOST)
 
     def remove(self, task_id: str, fence: int) -> None:
-        """Forget an attempt, unless a newer one of the same task has taken its place."""
+        """Remove an attempt, unless a newer one of the same task has replaced it."""
         with self._lock:
-            held = self._tasks.get(task_id)
-            if held is not None and held.fence == fence:
+            task = self._tasks.get(task_id)
+            if task is not None and task.fence == fence:
                 del self._tasks[task_id]
 
     def find(self, task_id: str) -> ActiveTask | None:
@@ -124,7 +124,7 @@ class ActiveTasks:
             return [(task.id, task.fence) for task in self._tasks.values()]
 
     def renewed(self, fences: Sequence[tuple[str, int]], at: float) -> None:
-        """Note that these attempts had their leases renewed by a call that was begun `at` this monotonic time."""
+        """Record that the leases of these attempts were renewed by a call that began `at` this monotonic time."""
         with self._lock:
             for task_id, fence in fences:
                 task = self._tasks.get(task_id)

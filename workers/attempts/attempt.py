@@ -1,6 +1,6 @@
-"""One attempt at one task, from claim to ending, as a pipeline: resolve, load, call, judge.
+"""One attempt at one task, from claim to ending, as a pipeline: find the policy, load the arguments, call, decide.
 
-What an ending means is decided in `verdict.py`; telling the store is `station.py`'s.
+`endings.py` decides which ending it is; `workers/runtime.py` sends it to the store.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ __all__ = ["Attempt"]
 log = structlog.get_logger()
 _UNKNOWN_TOOL_PAUSE = timedelta(seconds=2)
 _UNWIND = 5.0
-"""Seconds a stopped tool gets for its `finally` blocks before its slot is given on."""
+"""Seconds a stopped tool gets for its `finally` blocks before its slot is released."""
 
 
 class Attempt:
@@ -47,54 +47,54 @@ class Attempt:
         toolbox: Toolbox,
         store: ClaimStore,
         journals: JournalStore,
-        held: ActiveTasks,
-        board: ProgressWriter,
+        active: ActiveTasks,
+        progress: ProgressWriter,
         slots: Slots,
-        outlet: OutputPort | None = None,
+        output: OutputPort | None = None,
     ) -> None:
-        """It has a place of `slots`, and gives it up at its end."""
+        """It has taken one of the `slots`, and releases it at its end."""
         self._claimed = claimed
         self._toolbox = toolbox
         self._store = store
         self._journals = journals
-        self._held = held
-        self._board = board
-        self._outlet = outlet
+        self._active = active
+        self._progress = progress
+        self._output = output
         self._slots = slots
-        self._standing: AttemptLimits | None = None
-        self._over: Callable[[Ending | None], None] | None = None
+        self._limits: AttemptLimits | None = None
+        self._on_end: Callable[[Ending | None], None] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._leaving = False
         self._stopped_for: Stop | None = None
-        self._task = ActiveTask(claimed.id, claimed.fence, claimed.tool, lease=held.lease)
+        self._task = ActiveTask(claimed.id, claimed.fence, claimed.tool, lease=active.lease)
         self._started = monotonic()
-        held.add(self._task)
+        active.add(self._task)
 
     def stop(self, why: Stop) -> None:
         """Tell the attempt to stop."""
         self._task.stop(why)
 
-    def leave_memory(self) -> None:
+    def park_without_delay(self) -> None:
         """The worker is leaving: park the attempt as soon as it only waits for answers."""
         self._leaving = True
-        if self._standing is not None:
-            self._standing.leave_memory()
+        if self._limits is not None:
+            self._limits.park_without_delay()
 
-    def begin(self, over: Callable[[Ending | None], None]) -> None:
-        """Start it. `over` is called once, with how it ended; None when its word no longer counts.
+    def begin(self, on_end: Callable[[Ending | None], None]) -> None:
+        """Start it. `on_end` is called once with how it ended; None when it may no longer write.
 
-        An attempt that has an ending stays held, and its lease renewed, until that is settled.
+        A task whose attempt has an ending stays active, and its lease is renewed, until the ending is settled.
         """
-        self._over = over
-        self._runner = asyncio.create_task(self._live())
+        self._on_end = on_end
+        self._runner = asyncio.create_task(self._run_to_end())
 
     async def run(self) -> Ending | None:
-        """Start it, and return how it ended; see `begin`."""
+        """Start it; returns how it ended, see `begin`."""
         ending: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()
         self.begin(ending.set_result)
         return await ending
 
-    async def _live(self) -> None:
+    async def _run_to_end(self) -> None:
         structlog.contextvars.bind_contextvars(task_id=self._claimed.id)
         ending: Ending | None = None
         try:
@@ -103,20 +103,20 @@ class Attempt:
             self._end(ending)
 
     def _end(self, ending: Ending | None) -> None:
-        """Give up what the attempt has, and say how it ended; the second time, when its tool ends at last, nothing."""
-        over, self._over = self._over, None
-        if over is None:
+        """Release what the attempt has and report its ending. A second call, after an abandoned tool, does nothing."""
+        on_end, self._on_end = self._on_end, None
+        if on_end is None:
             return
-        said = self._board.take(self._claimed.id, self._claimed.fence)
-        if self._standing is None:
-            self._slots.give()
+        last = self._progress.take_last(self._claimed.id, self._claimed.fence)
+        if self._limits is None:
+            self._slots.release()
         else:
-            self._standing.end()
+            self._limits.close()
         self._task.interrupt = None
-        self._task.tool = None  # else its exception would hold what the tool held, until a collector comes by
+        self._task.main_task = None  # its exception would keep what the tool used alive until a garbage collection
         if ending is None:
-            self._held.remove(self._claimed.id, self._claimed.fence)
-        over(self._complete(ending, said))
+            self._active.remove(self._claimed.id, self._claimed.fence)
+        on_end(self._completed(ending, last))
 
     async def _run(self) -> Ending | None:
         claimed = self._claimed
@@ -132,73 +132,73 @@ class Attempt:
             return Finish(
                 claimed, Failed(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker.")
             )
-        return self._judged(policy, ended)
+        return self._decide(policy, ended)
 
-    def _judged(self, policy: TaskConfig, ended: Ended) -> Ending | None:
+    def _decide(self, policy: TaskConfig, ended: Ended) -> Ending | None:
         claimed = self._claimed
         left = None if claimed.time_left is None else claimed.time_left - timedelta(seconds=monotonic() - self._started)
         return decide(claimed, policy, self._toolbox, ended, left)
 
     async def _call(self, policy: TaskConfig, payload: Mapping[str, Any]) -> Ended:
-        """Run the tool until it ends, its time is up, or it is told to stop."""
+        """Run the tool until it ends, or is told to stop."""
         claimed = self._claimed
-        standing = self._stand(policy)
-        journal = Journal(self._journals, claimed, self._task, standing)
+        limits = self._set_limits(policy)
+        journal = Journal(self._journals, claimed, self._task, limits)
         await journal.open()
         context = TaskContext(
             task_id=claimed.id,
             attempt=claimed.attempt,
             fence=claimed.fence,
             principal=claimed.principal,
-            report=self._listen,
-            ask=Questions(self._store, self._task, standing, journal),
-            output=self._outlet,
+            report=self._report_progress,
+            ask=Questions(self._store, self._task, limits, journal),
+            output=self._output,
             journal=journal,
         )
         self._task.context = context
         if self._task.stopped.done():
             return self._task.stopped.result()
-        # The tool runs in the attempt's own asyncio task; one of its own would cost more than many a tool.
-        self._task.tool = self._runner
-        self._task.interrupt = partial(self._interrupt, policy, standing)
-        ended = await self._guarded(payload, context)
+        # The tool runs in the attempt's own asyncio task: another one would cost more than many tools do.
+        self._task.main_task = self._runner
+        self._task.interrupt = partial(self._interrupt, policy, limits)
+        ended = await self._run_tool(payload, context)
         return self._stopped_for or ended
 
-    def _interrupt(self, policy: TaskConfig, standing: AttemptLimits, why: Stop) -> None:
-        """Cancel the tool; one that does not stop is left behind."""
-        if why is Stop.DRAIN and standing.asks:
+    def _interrupt(self, policy: TaskConfig, limits: AttemptLimits, why: Stop) -> None:
+        """Cancel the tool; one that does not stop is abandoned."""
+        if why is Stop.DRAIN and limits.has_question:
             why = Stop.PARK
         self._stopped_for = why
         if self._runner is not None:
             self._runner.cancel()
-        asyncio.get_running_loop().call_later(_UNWIND, self._leave_behind, policy, why)
+        asyncio.get_running_loop().call_later(_UNWIND, self._abandon, policy, why)
 
-    def _leave_behind(self, policy: TaskConfig, why: Stop) -> None:
-        if self._over is not None:
+    def _abandon(self, policy: TaskConfig, why: Stop) -> None:
+        if self._on_end is not None:
             with structlog.contextvars.bound_contextvars(task_id=self._claimed.id):
                 log.warning("tool.does_not_stop", tool=self._claimed.tool)
-                self._end(self._judged(policy, why))
+                self._end(self._decide(policy, why))
 
-    def _stand(self, policy: TaskConfig) -> AttemptLimits:
-        limit, parks, left = policy.run_limit, policy.parked_after, self._claimed.time_left
-        self._standing = standing = AttemptLimits(
+    def _set_limits(self, policy: TaskConfig) -> AttemptLimits:
+        run_limit, park_after, left = policy.run_limit, policy.parked_after, self._claimed.time_left
+        self._limits = limits = AttemptLimits(
             self._task,
             self._slots,
-            run_limit=limit.total_seconds() if limit else None,
-            park_after=parks.total_seconds() if parks is not None else None,
+            run_limit=run_limit.total_seconds() if run_limit else None,
+            park_after=park_after.total_seconds() if park_after is not None else None,
             time_left=left.total_seconds() if left is not None else None,
         )
         if self._leaving:
-            standing.leave_memory()
-        return standing
+            limits.park_without_delay()
+        return limits
 
-    def _listen(self, progress: Progress) -> None:
-        if self._standing is not None:
-            self._standing.sign()
-        self._board.post(self._claimed.id, self._claimed.fence, progress)
+    def _report_progress(self, progress: Progress) -> None:
+        if self._limits is not None:
+            self._limits.note_activity()
+        self._progress.report(self._claimed.id, self._claimed.fence, progress)
 
-    async def _guarded(self, payload: Mapping[str, Any], context: TaskContext) -> Outcome | BaseException:
-        # A SystemExit that leaves an asyncio task ends the loop, and a tool must never end its worker.
+    async def _run_tool(self, payload: Mapping[str, Any], context: TaskContext) -> Outcome | BaseException:
+        # A SystemExit that leaves an asyncio task ends the event loop, and a tool must never end its worker.
         try:
             return await self._toolbox.run(self._claimed.tool, payload, context)
         except BaseException as exc:  # whatever a tool raises is an outcome
@@ -206,14 +206,14 @@ class Attempt:
         finally:
             context.end()
 
-    def _complete(self, ending: Ending | None, said: Progress | None) -> Ending | None:
-        """The ending with what only the attempt knows: how long it took, what its tool said last."""
+    def _completed(self, ending: Ending | None, last: Progress | None) -> Ending | None:
+        """The ending with what only the attempt knows: how long it took, the last progress."""
         match ending:
             case Finish():
                 seconds = monotonic() - self._started
-                return Finish(ending.task, ending.outcome, ending.reason, seconds, said)
+                return Finish(ending.task, ending.outcome, ending.reason, seconds, last)
             case Release() | Park():
-                return replace(ending, progress=said)
+                return replace(ending, progress=last)
             case None:
                 return None
             case _:

@@ -1,4 +1,4 @@
-"""How an attempt ends, as its worker will tell the store, and who decides it: an outcome, another attempt, or parking.
+"""How an attempt ends - an outcome, another attempt, or parking - and the decision between them.
 
 Nothing here talks to the store: `runtime.py` makes the calls.
 """
@@ -32,13 +32,13 @@ from taskmill.workers.attempts.active import Stop
 __all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide"]
 
 log = structlog.get_logger()
-_AUTHORS: dict[type[AuthorError], Fault] = {
+_AUTHOR_FAULTS: dict[type[AuthorError], Fault] = {
     RecordMismatch: Fault.MISMATCH,
     StepMisused: Fault.MISMATCH,
     NotSerializable: Fault.NOT_JSON,
     TooLargeToStore: Fault.TOO_LARGE,
 }
-"""Errors that another attempt would only repeat. Their text is ours, and says what to do."""
+"""Errors that another attempt would only repeat. Their text is Taskmill's own, and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class Finish:
     task: Claimed
     outcome: Outcome
     reason: str | None = None
-    """Why there is no success, None = what the outcome says."""
+    """Why there is no success; None = as the outcome says."""
     seconds: float = 0.0
     progress: Progress | None = None
-    """What the tool said last, if that is not surely written."""
+    """The last progress, unless it is surely written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,13 @@ class TimedOut(TimeoutError):
 
 
 Ended = Outcome | BaseException | Stop
-"""How a tool's run ended: by itself, by what it raised, or because it was told to stop."""
+"""How a tool's run ended: it returned, it raised, or it was told to stop."""
 
 
 def decide(
     claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, ended: Ended, left: timedelta | None = None
 ) -> Ending | None:
-    """The ending of the attempt; None when its word no longer counts. `left`: until the task must have ended."""
+    """The ending of the attempt; None when it may no longer write. `left`: until the task must have ended."""
     if isinstance(ended, BaseException):
         ended = _cause(ended)
     match ended:
@@ -111,60 +111,62 @@ def decide(
 
 
 def _failed(
-    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException, left: timedelta | None
+    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, error: BaseException, left: timedelta | None
 ) -> Ending:
-    """A crash, an exit or a timeout: try again, or say so."""
+    """An error, an exit or a timeout: another attempt, or the task has failed."""
     reference = secrets.token_hex(4)
     facts = {"tool": claimed.tool, "reference": reference, "attempt": claimed.attempt}
-    fault = next((_AUTHORS[kind] for kind in type(crash).__mro__ if kind in _AUTHORS), None)
+    fault = next((_AUTHOR_FAULTS[kind] for kind in type(error).__mro__ if kind in _AUTHOR_FAULTS), None)
     if fault is not None:
-        log.error("tool.record_refused", fault=fault.value, detail=str(crash), **facts)
-        return Finish(claimed, Failed(fault, str(crash), reference))
-    reason = _tell(crash, facts)
-    delay = _delay(policy, claimed.failures + 1, crash)
+        log.error("tool.record_refused", fault=fault.value, detail=str(error), **facts)
+        return Finish(claimed, Failed(fault, str(error), reference))
+    reason = _log_failure(error, facts)
+    delay = _delay(policy, claimed.failures + 1, error)
     if delay is not None and (left is None or delay < left):
         return Release(claimed, delay, claimed.failures + 1, reason)
-    return _given_up(claimed, policy, toolbox, crash, reference)
+    return _final_failure(claimed, policy, toolbox, error, reference)
 
 
-def _tell(crash: BaseException, facts: dict[str, Any]) -> str:
-    """Log the failure; the word for it."""
-    if isinstance(crash, TimedOut):
+def _log_failure(error: BaseException, facts: dict[str, Any]) -> str:
+    """Log the failure; returns the reason to store."""
+    if isinstance(error, TimedOut):
         log.warning("tool.timed_out", **facts)
         return "timed_out"
-    if isinstance(crash, Retry):
-        log.warning("tool.asked_again", detail=str(crash), **facts)
+    if isinstance(error, Retry):
+        log.warning("tool.asked_again", detail=str(error), **facts)
         return "asked_again"
-    log.error("tool.crashed", exc_info=crash, **facts)
+    log.error("tool.crashed", exc_info=error, **facts)
     return "crashed"
 
 
-def _delay(policy: TaskConfig, failures: int, crash: BaseException) -> timedelta | None:
+def _delay(policy: TaskConfig, failures: int, error: BaseException) -> timedelta | None:
     try:
-        return policy.retry_delay(failures, crash)
+        return policy.retry_delay(failures, error)
     except Exception as exc:
         log.error("policy.crashed", error=type(exc).__name__, exc_info=exc)
         return None
 
 
-def _given_up(claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, crash: BaseException, reference: str) -> Finish:
+def _final_failure(
+    claimed: Claimed, policy: TaskConfig, toolbox: Toolbox, error: BaseException, reference: str
+) -> Finish:
     tool = claimed.tool
-    if isinstance(crash, TimedOut):
+    if isinstance(error, TimedOut):
         limit = policy.run_limit.total_seconds() if policy.run_limit else 0
         return Finish(claimed, Failed(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
-    if isinstance(crash, ProcessDied):
-        fault = Fault.MEMORY if isinstance(crash, MemoryExceeded) else Fault.DIED
-        return Finish(claimed, Failed(fault, str(crash), reference))
-    if not isinstance(crash, Exception | asyncio.CancelledError):
-        text = f"{tool} tried to end its process ({type(crash).__name__})."
+    if isinstance(error, ProcessDied):
+        fault = Fault.MEMORY if isinstance(error, MemoryExceeded) else Fault.DIED
+        return Finish(claimed, Failed(fault, str(error), reference))
+    if not isinstance(error, Exception | asyncio.CancelledError):
+        text = f"{tool} tried to end its process ({type(error).__name__})."
         return Finish(claimed, Failed(Fault.EXITED, text, reference))
-    return Finish(claimed, toolbox.failure_outcome(tool, crash, reference), "crashed")
+    return Finish(claimed, toolbox.failure_outcome(tool, error, reference), "crashed")
 
 
 def _cause(ended: BaseException) -> BaseException:
-    """What an error is about: of a group of branches, the fault of the author's that ended it, if there is one."""
+    """The error that counts: of an exception group, the author's fault that ended its branches, if there is one."""
     if isinstance(ended, BaseExceptionGroup):
-        fatal: BaseException | None = ended.subgroup((*_AUTHORS, FenceLost))
+        fatal: BaseException | None = ended.subgroup((*_AUTHOR_FAULTS, FenceLost))
         while isinstance(fatal, BaseExceptionGroup):
             fatal = fatal.exceptions[0]
         return fatal or ended

@@ -1,4 +1,4 @@
-"""Steps, state and questions of one attempt: read back from what earlier attempts recorded, or made and recorded."""
+"""Steps, state and questions of one attempt: read back from what earlier attempts recorded, or new and recorded."""
 
 import asyncio
 import hashlib
@@ -24,20 +24,20 @@ _NO_STATE = "{}"
 class Journal:
     """Of one attempt. Call `open` before the tool starts."""
 
-    def __init__(self, store: JournalStore, claimed: Claimed, task: ActiveTask, standing: AttemptLimits) -> None:
+    def __init__(self, store: JournalStore, claimed: Claimed, task: ActiveTask, limits: AttemptLimits) -> None:
         self._store = store
         self._claimed = claimed
         self._task = task
-        self._standing = standing
+        self._limits = limits
         self._replay: Replay | None = None
         self._values: dict[str, Any] = {}
         self._used = 0
         self._saved = _NO_STATE
         self.state: dict[str, Any] = {}
-        """The tool's own, saved with each step and question."""
+        """The tool's own; saved with each step and question."""
 
     async def open(self) -> None:
-        """Read what earlier attempts left; or nothing, when the attempt is to stop and the store is away.
+        """Read what earlier attempts recorded; or nothing, when the attempt is to stop and the store is unavailable.
 
         Raises:
             SealBroken: it cannot be read by this worker.
@@ -52,24 +52,24 @@ class Journal:
                 raise
         self._replay = Replay(recorded.entries)
         self._values, self.state, self._used = recorded.values, recorded.state, recorded.size
-        self._saved = _written(self.state)
+        self._saved = _as_text(self.state)
 
     async def step(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The recorded result of this step; or run it, and record its result before it is returned.
 
-        It is not begun while the lease may have lapsed: the next attempt would run it too.
+        It is not begun while the lease may have expired: the next attempt would run it too.
 
         Raises:
             StepMismatch, StepMisused, NotKeepable, TooLargeToKeep: the author's fault; the message names the step.
             FenceLost: the task is no longer this attempt's.
         """
         not_inside(f"Step {name!r}")
-        entry, known = self._recorded.step(name, _digest([args, kwargs]), concurrent=self._beside())
+        entry, known = self._recorded.step(name, _digest([args, kwargs]), concurrent=self._is_concurrent())
         if known:
             return self._values[entry.mark]
-        with self._standing.working():
-            await self._standing.go_on()
-            await self._task.until_sure()
+        with self._limits.step_running():
+            await self._limits.resume()
+            await self._task.until_lease_is_sure()
             value = as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
             await self._record(entry, value)
             return value
@@ -88,7 +88,7 @@ class Journal:
         """
         not_inside("A question")
         digest = _digest(request)
-        entry, _ = self._recorded.question(digest, concurrent=self._beside())
+        entry, _ = self._recorded.question(digest, concurrent=self._is_concurrent())
         return Question(entry.name, f"{entry.mark}.{digest}", request)
 
     async def save(self) -> None:
@@ -111,32 +111,33 @@ class Journal:
 
     def _changed_state(self) -> bytes | None:
         state = as_json(self.state, what="The task's state")
-        written = _written(state)
+        written = _as_text(state)
         if written == self._saved:
             return None
         packed = self._store.pack_state(self._claimed.id, state)
         self._saved = written
         return packed
 
-    def _beside(self) -> bool:
-        return asyncio.current_task() is not self._task.tool
+    def _is_concurrent(self) -> bool:
+        return asyncio.current_task() is not self._task.main_task
 
-    async def _persist(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it, however long the store is away."""
+    async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Do it, however long the store is unavailable."""
         while True:
             try:
-                return await work()
+                return await write()
             except StoreUnavailable:
                 await asyncio.sleep(_OUTAGE_PAUSE)
                 if self._task.stopped.done():
-                    raise asyncio.CancelledError from None  # it may be a thread, and nothing else would end that
+                    # The tool may run in a thread, and nothing else would end that.
+                    raise asyncio.CancelledError from None
 
 
-def _written(state: dict[str, Any]) -> str:
+def _as_text(state: dict[str, Any]) -> str:
     return json.dumps(state, sort_keys=True)
 
 
 def _digest(value: Any) -> str:
-    """Of JSON; what is not JSON counts by its type."""
+    """Digest of a JSON value; what is not JSON counts by its type."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=lambda one: type(one).__qualname__)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""How an attempt stands: it works, or it only waits for answers. Its place, its time and its parking follow from that.
+"""Whether an attempt runs or only waits for answers, and what follows: its slot, its run limit, its parking.
 
-While it waits it holds no place and its run limit stands still; after `park_after` it leaves memory. Nothing here ends
-an attempt: it tells `held.py`'s task to stop.
+While it waits it has no slot and its run limit stands still; after `park_after` it leaves memory. Nothing here ends an
+attempt: it tells the `ActiveTask` to stop.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ __all__ = ["AttemptLimits"]
 
 
 class AttemptLimits:
-    """Of one attempt that has a place. All times are seconds, None = for ever."""
+    """Of one attempt that has a slot. All times are seconds, None = no limit."""
 
     def __init__(
         self,
@@ -27,70 +27,70 @@ class AttemptLimits:
         park_after: float | None,
         time_left: float | None = None,
     ) -> None:
-        """`time_left`: until the task must have ended, waits and all."""
+        """`time_left`: until the task must have ended, waits included."""
         self._task = task
         self._slots = slots
-        self._seated = True
+        self._has_slot = True
         self._questions = 0
         self._steps = 0
         self._run_left = run_limit
         self._park_after = park_after
-        self._sign = self._since = monotonic()
+        self._active_at = self._running_since = monotonic()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
         if time_left is not None:
-            self._alarm = self._loop.call_later(time_left, task.stop, Stop.DEADLINE)
-        self._work_on()
+            self._deadline_timer = self._loop.call_later(time_left, task.stop, Stop.DEADLINE)
+        self._begin_run()
 
     @property
-    def waits(self) -> bool:
-        """True while a question is open and no step is under way."""
+    def is_waiting(self) -> bool:
+        """True while a question is open and no step is running."""
         return self._questions > 0 and self._steps == 0
 
     @property
-    def asks(self) -> bool:
+    def has_question(self) -> bool:
         """True while a question is open."""
         return self._questions > 0
 
-    def sign(self) -> None:
-        """The tool gave a sign of life; any thread. It is not parked for `park_after` from now."""
-        self._sign = monotonic()
+    def note_activity(self) -> None:
+        """The tool has done something; any thread. It is not parked for `park_after` from now."""
+        self._active_at = monotonic()
 
-    def leave_memory(self) -> None:
-        """The worker is leaving: park the attempt at once, now or as soon as it waits."""
+    def park_without_delay(self) -> None:
+        """The worker is leaving: park the attempt now, or as soon as it waits."""
         self._park_after = 0.0
-        if self.waits:
+        if self.is_waiting:
             self._task.stop(Stop.PARK)
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """A question is open inside. Call `go_on` behind it."""
+    def question_open(self) -> Iterator[None]:
+        """A question is open inside. Call `resume` after it."""
         with self._counted(1, 0):
             yield
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """A step is under way inside: even beside an open question, the attempt is not parked. Call `go_on` first."""
+    def step_running(self) -> Iterator[None]:
+        """A step is running inside: even while a question is open, the attempt is not parked. Call `resume` first."""
         with self._counted(0, 1):
             yield
 
-    async def go_on(self) -> None:
-        """Return once the attempt has a place again. Beside an open question it needs none."""
-        if self._seated or self.waits:
+    async def resume(self) -> None:
+        """Return once the attempt has a slot again. While a question is open it needs none."""
+        if self._has_slot or self.is_waiting:
             return
-        await self._slots.take_back()
-        if self._seated or self.waits:
-            self._slots.give()
+        await self._slots.take_again()
+        if self._has_slot or self.is_waiting:
+            self._slots.release()
         else:
-            self._seated = True
+            self._has_slot = True
 
-    def end(self) -> None:
-        """The attempt is over: its place is free, its timers are stopped."""
+    def close(self) -> None:
+        """The attempt has ended: its slot is free, its timers are stopped."""
         self._stop_timer()
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._give_place()
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._release_slot()
 
     @contextmanager
     def _counted(self, questions: int, steps: int) -> Iterator[None]:
@@ -101,33 +101,33 @@ class AttemptLimits:
             self._count(-questions, -steps)
 
     def _count(self, questions: int, steps: int) -> None:
-        waited = self.waits
+        was_waiting = self.is_waiting
         self._questions += questions
         self._steps += steps
-        if self.waits == waited:
+        if self.is_waiting == was_waiting:
             return
         self._stop_timer()
-        if self.waits:
-            self._rest()
+        if self.is_waiting:
+            self._begin_wait()
         else:
-            self._work_on()
+            self._begin_run()
 
-    def _rest(self) -> None:
+    def _begin_wait(self) -> None:
         if self._run_left is not None:
-            self._run_left -= monotonic() - self._since
-        self._sign = monotonic()
-        self._give_place()
+            self._run_left -= monotonic() - self._running_since
+        self._active_at = monotonic()
+        self._release_slot()
         if self._park_after is not None:
             self._timer = self._loop.call_later(self._park_after, self._park)
 
-    def _work_on(self) -> None:
-        self._since = monotonic()
+    def _begin_run(self) -> None:
+        self._running_since = monotonic()
         if self._run_left is not None:
             self._timer = self._loop.call_later(max(0.0, self._run_left), self._task.stop, Stop.TIMEOUT)
 
     def _park(self) -> None:
         assert self._park_after is not None, "the timer is set only for an attempt that may be parked"
-        left = self._sign + self._park_after - monotonic()
+        left = self._active_at + self._park_after - monotonic()
         if left > 0:
             self._timer = self._loop.call_later(left, self._park)
         else:
@@ -138,7 +138,7 @@ class AttemptLimits:
             self._timer.cancel()
             self._timer = None
 
-    def _give_place(self) -> None:
-        if self._seated:
-            self._seated = False
-            self._slots.give()
+    def _release_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._slots.release()

@@ -1,6 +1,6 @@
-"""What one attempt leaves beside its result - output and artifacts - written under its fence.
+"""What one attempt stores beside its result - output and artifacts - written under its fence.
 
-A tool that emits or attaches waits until it is kept, and an outage of the store only makes it wait longer.
+A tool that emits or attaches waits until that is stored; an outage of the store only makes it wait longer.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ __all__ = ["AttemptOutput"]
 
 
 class AttemptOutput:
-    """The outlet of one attempt."""
+    """The `OutputPort` of one attempt."""
 
     def __init__(
         self, output: OutputStore, artifacts: ArtifactStore, *, task_id: str, fence: int, inline_limit: int
@@ -27,24 +27,24 @@ class AttemptOutput:
         self._artifacts = artifacts
         self._task_id = task_id
         self._fence = fence
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self.inline_limit = inline_limit
 
     async def emit(self, chunk: Any) -> None:
-        """Add a chunk; they are kept in the order in which `emit` was called.
+        """Add a chunk; chunks are stored in the order in which `emit` was called.
 
         Raises:
             ChunkRefused: too large, or not JSON.
             FenceLost: the task is no longer this attempt's.
         """
         packed = self._output.pack(self._task_id, chunk)
-        async with self._turn:
+        async with self._lock:
             await until_available(
                 partial(self._output.add, self._task_id, self._fence, [packed], batch_id=secrets.token_hex(8))
             )
 
     async def attach(self, content: AsyncIterable[bytes], *, name: str, mime_type: str) -> Artifact:
-        """Keep a file.
+        """Store a file.
 
         Raises:
             ArtifactTooLarge: too many bytes, or too many artifacts.

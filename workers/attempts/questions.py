@@ -1,7 +1,7 @@
-"""Questions of one attempt: put to the store, and waited for.
+"""The questions of one attempt: stored, then waited for.
 
-The journal knows the keys, so an attempt after a crash meets its own earlier questions, with the answers they
-already have.
+The journal knows their keys, so an attempt after a crash finds the questions of the earlier attempt, with the answers
+that they already have.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from taskmill.workers.attempts.limits import AttemptLimits
 
 __all__ = ["Questions"]
 
-_LOOK_AGAIN = 5.0
-"""Seconds after which a waiting question looks by itself, should a signal have been missed."""
+_CHECK_EVERY = 5.0
+"""Seconds after which a waiting question checks for its answer without a signal, because one may have been missed."""
 
 
 class Questions:
-    """The asker of one attempt."""
+    """The `QuestionPort` of one attempt."""
 
-    def __init__(self, store: ClaimStore, task: ActiveTask, standing: AttemptLimits, journal: Journal) -> None:
+    def __init__(self, store: ClaimStore, task: ActiveTask, limits: AttemptLimits, journal: Journal) -> None:
         self._store = store
         self._task = task
-        self._standing = standing
+        self._limits = limits
         self._journal = journal
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Ask all at once and wait for all the answers, in the same order.
+        """Ask all at once and wait for all the answers; returns them in the same order.
 
         Raises:
             FenceLost: the task is no longer this attempt's.
@@ -39,29 +39,29 @@ class Questions:
         """
         questions = [self._journal.question(request) for request in requests]
         await self._journal.save()
-        seen = self._task.stirs  # read before asking: an answer may come before the reply is here
-        answers = await self._put(questions)
+        seen = self._task.wake_count  # read before asking: an answer may arrive before the reply does
+        answers = await self._store_questions(questions)
         if None in answers:
-            with self._standing.waiting():
+            with self._limits.question_open():
                 await self._wait(questions, answers, seen)
-            await self._standing.go_on()
+            await self._limits.resume()
         return [answer for answer in answers if answer is not None]
 
     async def _wait(self, questions: list[Question], answers: list[dict[str, Any] | None], seen: int) -> None:
         while missing := [at for at, answer in enumerate(answers) if answer is None]:
-            await self._stirred(seen)
-            seen = self._task.stirs
+            await self._woken(seen)
+            seen = self._task.wake_count
             if self._task.stopped.done():
-                raise asyncio.CancelledError  # it may be a thread that asks, and nothing else would end that
+                raise asyncio.CancelledError  # the tool may ask from a thread, and nothing else would end that
             with suppress(StoreUnavailable):
                 found = await self._store.answers(self._task.id, [questions[at].key for at in missing])
                 for at, answer in zip(missing, found, strict=True):
                     answers[at] = answer
 
-    async def _put(self, questions: list[Question]) -> list[dict[str, Any] | None]:
+    async def _store_questions(self, questions: list[Question]) -> list[dict[str, Any] | None]:
         return await until_available(lambda: self._store.ask(self._task.id, self._task.fence, questions))
 
-    async def _stirred(self, seen: int) -> None:
+    async def _woken(self, seen: int) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_AGAIN):
-                await self._task.stirred_since(seen)
+            async with asyncio.timeout(_CHECK_EVERY):
+                await self._task.woken_since(seen)

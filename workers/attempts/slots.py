@@ -1,6 +1,6 @@
-"""The places of one worker: how many attempts work at the same time.
+"""The slots of one worker: how many attempts run at the same time.
 
-An attempt that only waits for answers gives its place up; who does, and for what, is not known here.
+An attempt that only waits for answers releases its slot; which one does, and for what, is not known here.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """Places are taken and given from the event loop only."""
+    """Slots are taken and released from the event loop only."""
 
     def __init__(self, size: int, on_free: Callable[[], None]) -> None:
-        """`on_free` is called whenever a place has become free."""
+        """`on_free` is called whenever a slot has become free."""
         self._size = size
         self._on_free = on_free
         self._taken = 0
@@ -22,23 +22,23 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """Places for new attempts: those that want theirs back come first."""
+        """Slots for new attempts; attempts that want to go on are served before them."""
         return max(0, self._size - self._taken - len(self._queue))
 
-    def take(self, places: int = 1) -> None:
-        """Take places for new attempts; the caller has looked that they are free."""
-        self._taken += places
+    def take(self, count: int = 1) -> None:
+        """Take slots for new attempts; the caller has checked that they are free."""
+        self._taken += count
 
-    def give(self, places: int = 1) -> None:
-        """Give places up; whoever waits to go on gets them first."""
+    def release(self, count: int = 1) -> None:
+        """Release slots; attempts that wait to go on get them first."""
         free = self.free
-        self.put_back(places)
+        self.release_unused(count)
         if self.free > free:
             self._on_free()
 
-    def put_back(self, places: int) -> None:
-        """Give places up that were never used, so that it is no news for new attempts that they are free."""
-        for _ in range(places):
+    def release_unused(self, count: int) -> None:
+        """Release slots that were never used. `on_free` is not called: for new attempts nothing has changed."""
+        for _ in range(count):
             while self._queue and self._queue[0].done():
                 del self._queue[0]
             if not self._queue:
@@ -47,18 +47,18 @@ class Slots:
             self._queue[0].set_result(None)
             del self._queue[0]
 
-    async def take_back(self) -> None:
-        """Take a place again, in turn with the others that want to go on."""
+    async def take_again(self) -> None:
+        """Take a slot for an attempt that goes on; attempts get theirs in the order in which they asked."""
         if self._taken < self._size:
             self._taken += 1
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(granted)
         try:
-            await turn
+            await granted
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give()
-            elif turn in self._queue:
-                self._queue.remove(turn)
+            if granted.done() and not granted.cancelled():
+                self.release()
+            elif granted in self._queue:
+                self._queue.remove(granted)
             raise

@@ -1,6 +1,6 @@
-"""One attempt in a process for isolated tools: what its tool asks of the worker, and how it ends.
+"""One attempt in a tool process: what its tool requests of the worker, and how it ends.
 
-The process itself is `cell.py`'s.
+Starting and ending the process is in `process.py`.
 """
 
 import asyncio
@@ -10,17 +10,17 @@ from dataclasses import asdict
 from typing import Any
 
 from taskmill.engine.context import TaskContext
-from taskmill.workers.isolation.messages import Message, frame, read_frame, told
+from taskmill.workers.isolation.messages import Message, encoded, exception_to_json, read_message
 
 __all__ = ["IsolatedAttempt"]
 
 
 class _StepFailed(Exception):
-    """The step raised there; the tool has the exception, and this side only must not record a result."""
+    """The step raised in the tool process. The tool has the exception; here no result must be recorded."""
 
 
 class IsolatedAttempt:
-    """One attempt there: what its tool asks of the worker, and how it ends."""
+    """Reads the tool's requests, does them, and sends the replies."""
 
     def __init__(self, writer: asyncio.StreamWriter, context: TaskContext) -> None:
         self._writer = writer
@@ -28,19 +28,19 @@ class IsolatedAttempt:
         self._calls: asyncio.Queue[Message | None] = asyncio.Queue()
         self._steps: dict[int, asyncio.Future[Any]] = {}
         self._files: dict[int, asyncio.Queue[bytes | None]] = {}
-        self._beside: set[asyncio.Task[None]] = set()
-        self.over = asyncio.Event()
+        self._concurrent: set[asyncio.Task[None]] = set()
+        self.ended = asyncio.Event()
         """Set when the tool has ended, or its process."""
-        self.stuck = False
-        """Whether the tool left a thread behind that still runs."""
+        self.is_stuck = False
+        """Whether the tool left a thread running."""
 
     async def read_all(self, reader: asyncio.StreamReader) -> None:
-        """Take what the process says until the attempt is over."""
+        """Receive what the process sends until the attempt has ended."""
         while True:
-            message = await read_frame(reader)
+            message = await read_message(reader)
             if message is None or "outcome" in message or "crash" in message:
-                self.stuck = message is not None and message["stuck"]
-                self.over.set()
+                self.is_stuck = message is not None and message["stuck"]
+                self.ended.set()
                 self._calls.put_nowait(message)
                 return
             if "progress" in message:
@@ -51,12 +51,12 @@ class IsolatedAttempt:
                 data = message["data"]
                 await self._files[message["file"]].put(None if data is None else base64.b64decode(data))
             else:
-                self._take(message)
+                self._accept(message)
 
     async def serve(self) -> Message | None:
-        """Do what the tool's own thread of work asks, one after the other; how it ended, None = its process died.
+        """Do the requests of the tool's main task, one after the other; returns how it ended, None = its process died.
 
-        In the attempt's own asyncio task, by which the journal tells it from the tool's other branches.
+        This runs in the attempt's own asyncio task: by that the journal knows the main task from concurrent ones.
         """
         while True:
             message = await self._calls.get()
@@ -65,19 +65,19 @@ class IsolatedAttempt:
             await self._answer(message)
 
     def close(self) -> None:
-        """Nothing more is done for this attempt."""
-        for task in self._beside:
+        """Stop: nothing more is done for this attempt."""
+        for task in self._concurrent:
             task.cancel()
 
-    def _take(self, call: Message) -> None:
+    def _accept(self, call: Message) -> None:
         if call["method"] == "attach":
             self._files[call["call"]] = asyncio.Queue(4)
         if not call["beside"]:
             self._calls.put_nowait(call)
             return
         task = asyncio.create_task(self._answer(call))
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        self._concurrent.add(task)
+        task.add_done_callback(self._concurrent.discard)
 
     async def _answer(self, call: Message) -> None:
         reply: Message = {"reply": call["call"]}
@@ -86,9 +86,9 @@ class IsolatedAttempt:
         except _StepFailed:
             reply["failed"] = True
         except Exception as exc:
-            reply["error"] = told(exc)
+            reply["error"] = exception_to_json(exc)
         if not self._writer.is_closing():
-            self._writer.write(frame(reply))
+            self._writer.write(encoded(reply))
             await self._writer.drain()
 
     async def _do(self, call: Message) -> Any:
@@ -106,7 +106,7 @@ class IsolatedAttempt:
                 name, args, kwargs = given
 
                 async def perform(*_args: Any, **_kwargs: Any) -> Any:
-                    return await self._performed(call["call"])
+                    return await self._step_result(call["call"])
 
                 return await self._context.journal.step(name, perform, *args, **kwargs)
             case "attach":
@@ -116,9 +116,9 @@ class IsolatedAttempt:
             case unknown:
                 raise ValueError(f"no such call: {unknown}")
 
-    async def _performed(self, number: int) -> Any:
+    async def _step_result(self, number: int) -> Any:
         done = self._steps[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(frame({"perform": number}))
+        self._writer.write(encoded({"perform": number}))
         message = await done
         if "value" not in message:
             raise _StepFailed

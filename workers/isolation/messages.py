@@ -1,7 +1,7 @@
-"""What a worker and the process of an isolated tool say to each other: JSON in frames, and exceptions as JSON.
+"""The messages between a worker and a tool process: JSON objects, and exceptions as JSON.
 
-A frame is four bytes of length and a JSON object. Nothing that is read here is ever executed: an exception's class is
-looked up among those this process has already imported.
+A message is sent as four bytes of length and a JSON object. Nothing that is read here is ever executed: the class of an
+exception is looked up among those that this process has already imported.
 """
 
 import asyncio
@@ -14,14 +14,22 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-__all__ = ["Message", "RemoteCrash", "exception_of", "frame", "frames_of", "read_frame", "told"]
+__all__ = [
+    "Message",
+    "RemoteCrash",
+    "encoded",
+    "exception_from_json",
+    "exception_to_json",
+    "messages_from",
+    "read_message",
+]
 
 Message = dict[str, Any]
-_HEAD = 4
+_LENGTH_BYTES = 4
 
 
 class RemoteCrash(RuntimeError):
-    """A crash in another process, of a class that this one does not have."""
+    """An error in another process, of a class that this one does not have."""
 
 
 class _RemoteTrace(Exception):
@@ -31,20 +39,20 @@ class _RemoteTrace(Exception):
         return f"in the tool's own process:\n{self.args[0]}"
 
 
-def frame(message: Message) -> bytes:
-    """One message, ready to be sent.
+def encoded(message: Message) -> bytes:
+    """One message as bytes.
 
     Raises:
         TypeError, ValueError: it is not JSON.
     """
     body = json.dumps(message, separators=(",", ":")).encode()
-    return len(body).to_bytes(_HEAD, "big") + body
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Message | None:
-    """The next message, None at the end of the line."""
+async def read_message(reader: asyncio.StreamReader) -> Message | None:
+    """The next message; None when the connection has ended."""
     try:
-        head = await reader.readexactly(_HEAD)
+        head = await reader.readexactly(_LENGTH_BYTES)
         body = await reader.readexactly(int.from_bytes(head, "big"))
     except (asyncio.IncompleteReadError, OSError):
         return None
@@ -52,11 +60,11 @@ async def read_frame(reader: asyncio.StreamReader) -> Message | None:
     return message
 
 
-def frames_of(line: socket.socket) -> Iterator[Message]:
-    """Every message that comes, in a thread that waits for it; ends with the line, however that ends."""
-    stream = line.makefile("rb")
-    with suppress(OSError):  # who was killed with words unread resets the line
-        while len(head := stream.read(_HEAD)) == _HEAD:
+def messages_from(connection: socket.socket) -> Iterator[Message]:
+    """Every message that arrives, for a thread that waits for them; ends with the connection, however that ends."""
+    stream = connection.makefile("rb")
+    with suppress(OSError):  # a process that is killed with unread messages resets the connection
+        while len(head := stream.read(_LENGTH_BYTES)) == _LENGTH_BYTES:
             body = stream.read(size := int.from_bytes(head, "big"))
             if len(body) < size:
                 return
@@ -64,8 +72,8 @@ def frames_of(line: socket.socket) -> Iterator[Message]:
             yield message
 
 
-def told(exc: BaseException) -> Message:
-    """An exception as JSON: class, text, what of its attributes is JSON, traceback."""
+def exception_to_json(exc: BaseException) -> Message:
+    """An exception as JSON: class, text, those of its attributes that are JSON, traceback."""
     kind = type(exc)
     return {
         "module": kind.__module__,
@@ -77,8 +85,8 @@ def told(exc: BaseException) -> Message:
     }
 
 
-def exception_of(message: Message) -> BaseException:
-    """The exception that was told, as near as this process can come: of the same class, if it is here."""
+def exception_from_json(message: Message) -> BaseException:
+    """The exception again, of the same class if this process has it, else a `RemoteCrash`."""
     exc = _instance(message)
     exc.__cause__ = _RemoteTrace(message["trace"])
     return exc

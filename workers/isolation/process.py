@@ -1,7 +1,7 @@
-"""One process for isolated tools, from the worker's side: it runs one attempt at a time, and can be killed.
+"""One tool process, from the worker's side: it runs one attempt at a time, and can be killed.
 
-The other side is `cli/isolated/main.py`. What the tool reports of progress, questions, steps and files is done here, as
-if it ran in the worker.
+The other side is `cli/isolated/main.py`. Progress, questions, steps and files of the tool are handled in the worker, as
+if the tool ran there (`attempt.py`).
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import MemoryExceeded, ProcessDied, ServerLoadError
 from taskmill.engine.outcome import Outcome, outcome_from_json
 from taskmill.workers.isolation.attempt import IsolatedAttempt
-from taskmill.workers.isolation.messages import Message, exception_of, frame, read_frame
+from taskmill.workers.isolation.messages import Message, encoded, exception_from_json, read_message
 
 __all__ = ["ToolProcess"]
 
 log = structlog.get_logger()
-_PATIENCE = 0.3
-"""Seconds a cancelled tool gets to unwind, and then its process to end on SIGTERM."""
-_OPENING = 60.0
-_FAREWELL = 3.0
-_LOOK_EVERY = 0.05
-"""Seconds between looks at the memory of a process that has a limit."""
+_UNWIND_TIMEOUT = 0.3
+"""Seconds a cancelled tool gets to unwind; then its process gets as many to end on SIGTERM."""
+_START_TIMEOUT = 60.0
+_CLOSE_TIMEOUT = 3.0
+_CHECK_EVERY = 0.05
+"""Seconds between checks of the memory of a process that has a limit."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -58,73 +58,73 @@ class ToolProcess:
                 str(theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # a group of its own, so that what the tool starts is killed with it
+                start_new_session=True,  # its own process group, so that what the tool starts is killed with it
             )
         reader, writer = await asyncio.open_connection(sock=ours)
-        cell = cls(process, reader, writer)
+        opened = cls(process, reader, writer)
         try:
-            async with asyncio.timeout(_OPENING):
-                first = await read_frame(reader)
+            async with asyncio.timeout(_START_TIMEOUT):
+                first = await read_message(reader)
         except BaseException:
-            await cell.kill()
+            await opened.kill()
             raise
         if first is None or "ready" not in first:
-            await cell.kill()
-            why = first["failure"] if first else f"it {cell._ending()}"
+            await opened.kill()
+            why = first["failure"] if first else f"it {opened._ending()}"
             raise ServerLoadError(f"The process for isolated tools could not start: {why}")
-        return cell
+        return opened
 
     @property
     def is_healthy(self) -> bool:
         """Whether it can run another attempt."""
         return self._process.returncode is None and not self._stopped
 
-    async def run(self, order: Message, context: TaskContext, *, memory_limit: int | None) -> Outcome:
-        """Run one attempt there. Cancelled, the tool is, and its process is killed if it does not unwind at once.
+    async def run(self, request: Message, context: TaskContext, *, memory_limit: int | None) -> Outcome:
+        """Run one attempt there. A cancel cancels the tool too; if it does not unwind at once, its process is killed.
 
         Raises:
             ProcessDied, MemoryExceeded: the process is gone.
             BaseException: whatever the tool raised.
         """
-        visit = IsolatedAttempt(self._writer, context)
-        reading = asyncio.create_task(visit.read_all(self._reader))
+        attempt = IsolatedAttempt(self._writer, context)
+        reading = asyncio.create_task(attempt.read_all(self._reader))
         watching = asyncio.create_task(self._watch(memory_limit)) if memory_limit else None
         try:
-            self._say({"run": {**order, "memory_limit": memory_limit}})
-            return await self._end_of(order["tool"], await visit.serve(), memory_limit)
+            self._send({"run": {**request, "memory_limit": memory_limit}})
+            return await self._outcome_of(request["tool"], await attempt.serve(), memory_limit)
         except asyncio.CancelledError:
-            await self._calm(visit)
+            await self._unwind(attempt)
             raise
         finally:
-            visit.close()
+            attempt.close()
             for task in (reading, watching):
                 if task is not None:
                     task.cancel()
-            if visit.stuck and not self._stopped:
+            if attempt.is_stuck and not self._stopped:
                 log.info("tool.killed", pid=self._process.pid)
                 await self.kill()
 
     async def close(self) -> None:
-        """Let an idle process leave the server's lifespan and end; one that does not is killed."""
+        """Let an idle process close the server's lifespan and end; one that does not end is killed."""
         self._writer.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await self._process.wait()
         await self.kill()
 
     async def kill(self) -> None:
-        """End the process and all it has started: SIGTERM, and SIGKILL soon after. Returns when it is gone."""
+        """End the process and all that it has started: SIGTERM, then SIGKILL. Returns when the process is gone."""
         self._stopped = True
         self._writer.close()
         for number in (signal.SIGTERM, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(_UNWIND_TIMEOUT):
                     await self._process.wait()
         await self._process.wait()
 
-    async def _end_of(self, tool: str, end: Message | None, memory_limit: int | None) -> Outcome:
+    async def _outcome_of(self, tool: str, end: Message | None, memory_limit: int | None) -> Outcome:
         if end is None:
             await self.kill()
             if self._over_limit:
@@ -132,39 +132,39 @@ class ToolProcess:
             raise ProcessDied(f"The process of {tool} {self._ending()}.", tool=tool)
         if "outcome" in end:
             return outcome_from_json(end["outcome"])
-        crash = exception_of(end["crash"])
-        if isinstance(crash, MemoryError) and memory_limit:
+        error = exception_from_json(end["crash"])
+        if isinstance(error, MemoryError) and memory_limit:
             await self.kill()
-            raise _too_much(tool, memory_limit) from crash
-        raise crash
+            raise _too_much(tool, memory_limit) from error
+        raise error
 
-    async def _calm(self, visit: IsolatedAttempt) -> None:
-        """Let a cancelled tool unwind; one that does not loses its process."""
-        self._say({"cancel": True})
+    async def _unwind(self, attempt: IsolatedAttempt) -> None:
+        """Let a cancelled tool unwind; if it does not, kill its process."""
+        self._send({"cancel": True})
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await visit.over.wait()
+            async with asyncio.timeout(_UNWIND_TIMEOUT):
+                await attempt.ended.wait()
         except TimeoutError:
             log.info("tool.killed", pid=self._process.pid)
             await self.kill()
 
     async def _watch(self, limit: int | None) -> None:
-        """Kill the process when it uses more memory than its tool may."""
+        """Kill the process when it uses more memory than its tool may use."""
         while limit is not None:
             try:
                 resident = _resident(self._process.pid)
             except (OSError, IndexError):
-                return  # it is gone, or this system does not tell: then the limit it set itself has to do
+                return  # it is gone, or this system has no /proc: then only the limit that it set itself applies
             if resident > limit:
                 self._over_limit = True
                 with suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
                 return
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_CHECK_EVERY)
 
-    def _say(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         if not self._writer.is_closing():
-            self._writer.write(frame(message))
+            self._writer.write(encoded(message))
 
     def _ending(self) -> str:
         code = self._process.returncode

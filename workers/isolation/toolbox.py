@@ -1,6 +1,6 @@
-"""Runs the tools that ask for it in processes of their own: a toolbox around the worker's, and warm processes.
+"""Runs isolated tools in processes of their own: a toolbox around the worker's, and the pool of tool processes.
 
-Which process runs what is decided here; what is said to one is in `cell.py`.
+This decides which process runs an attempt; `process.py` talks to one.
 """
 
 import asyncio
@@ -22,16 +22,15 @@ __all__ = ["IsolatingTools"]
 
 log = structlog.get_logger()
 
-
-_CELL = "taskmill.cli.isolated.main"
-"""The program of such a process; it is started, never imported here."""
+_PROGRAM = "taskmill.cli.isolated.main"
+"""The program of a tool process; it is started, never imported here."""
 
 
 class IsolatingTools:
     """A tool source whose isolated tools run in processes of their own, which load the same server."""
 
     def __init__(self, source: ToolSource) -> None:
-        """`source`: its `import_path` says what a process has to load."""
+        """`source.import_path` says what a tool process has to load."""
         self._source = source
 
     @asynccontextmanager
@@ -51,60 +50,60 @@ class IsolatingTools:
                     "A tool has isolation='process', but no other process can load this server: "
                     "make it an object at the top level of a module."
                 )
-            async with _WarmProcesses([sys.executable, "-m", _CELL, target]) as cells:
-                yield _IsolatingToolbox(inside, cells)
+            async with _ProcessPool([sys.executable, "-m", _PROGRAM, target]) as processes:
+                yield _IsolatingToolbox(inside, processes)
 
 
-class _WarmProcesses(AbstractAsyncContextManager["_WarmProcesses"]):
-    """The processes: as many as there are attempts, kept for the next ones while they are healthy."""
+class _ProcessPool(AbstractAsyncContextManager["_ProcessPool"]):
+    """The tool processes: as many as there are attempts at once; healthy ones are kept for the next attempts."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._idle: list[ToolProcess] = []
         self._all: set[ToolProcess] = set()
-        self._warming: asyncio.Task[None] | None = None
+        self._first_start: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._warming = asyncio.create_task(self._warm(), name="taskmill.cells")
+        self._first_start = asyncio.create_task(self._start_first(), name="taskmill.tool_processes")
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
-            await asyncio.wait([self._warming])
+        if self._first_start is not None:
+            self._first_start.cancel()
+            await asyncio.wait([self._first_start])
         busy = self._all.difference(self._idle)
-        await asyncio.gather(*(cell.kill() for cell in busy), *(cell.close() for cell in self._idle))
+        await asyncio.gather(*(process.kill() for process in busy), *(process.close() for process in self._idle))
 
-    async def run(self, order: dict[str, Any], context: TaskContext, memory_limit: int | None) -> Outcome:
-        """Run one attempt in a process that nobody else uses meanwhile."""
-        cell = await self._take()
+    async def run(self, request: dict[str, Any], context: TaskContext, memory_limit: int | None) -> Outcome:
+        """Run one attempt in a process that no other attempt uses meanwhile."""
+        process = await self._take()
         try:
-            return await cell.run(order, context, memory_limit=memory_limit)
+            return await process.run(request, context, memory_limit=memory_limit)
         finally:
-            if cell.is_healthy:
-                self._idle.append(cell)
+            if process.is_healthy:
+                self._idle.append(process)
             else:
-                self._all.discard(cell)
+                self._all.discard(process)
 
     async def _take(self) -> ToolProcess:
         while self._idle:
-            cell = self._idle.pop()
-            if cell.is_healthy:
-                return cell
-            self._all.discard(cell)
-        if self._warming is not None and not self._warming.done():
-            await asyncio.shield(self._warming)
-            self._warming = None
+            process = self._idle.pop()
+            if process.is_healthy:
+                return process
+            self._all.discard(process)
+        if self._first_start is not None and not self._first_start.done():
+            await asyncio.shield(self._first_start)
+            self._first_start = None
             return await self._take()
         return await self._open()
 
     async def _open(self) -> ToolProcess:
-        cell = await ToolProcess.open(self._command)
-        self._all.add(cell)
-        return cell
+        process = await ToolProcess.open(self._command)
+        self._all.add(process)
+        return process
 
-    async def _warm(self) -> None:
-        """Have one ready before the first task comes. What goes wrong is told to a task that needs it."""
+    async def _start_first(self) -> None:
+        """Start one process before the first task comes. If that fails, a task that needs one gets the error."""
         try:
             self._idle.append(await self._open())
         except (ServerLoadError, OSError, TimeoutError) as exc:
@@ -112,11 +111,11 @@ class _WarmProcesses(AbstractAsyncContextManager["_WarmProcesses"]):
 
 
 class _IsolatingToolbox:
-    """The worker's toolbox, whose isolated tools run elsewhere."""
+    """The worker's toolbox, whose isolated tools run in tool processes."""
 
-    def __init__(self, inside: Toolbox, cells: _WarmProcesses) -> None:
+    def __init__(self, inside: Toolbox, processes: _ProcessPool) -> None:
         self._inside = inside
-        self._cells = cells
+        self._processes = processes
         self.policy: Callable[[str], TaskConfig | None] = inside.policy
         self.policies: Callable[[], Mapping[str, TaskConfig]] = inside.policies
         self.failure_outcome: Callable[[str, BaseException, str], Outcome] = inside.failure_outcome
@@ -132,7 +131,7 @@ class _IsolatingToolbox:
         policy = self._inside.policy(tool)
         if policy is None or policy.isolation != "process":
             return await self._inside.run(tool, payload, context)
-        order = {
+        request = {
             "tool": tool,
             "payload": dict(payload),
             "task_id": context.task_id,
@@ -142,4 +141,4 @@ class _IsolatingToolbox:
             "inline_limit": context.inline_limit,
             "state": context.journal.state,
         }
-        return await self._cells.run(order, context, policy.memory_limit)
+        return await self._processes.run(request, context, policy.memory_limit)

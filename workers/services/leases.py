@@ -1,7 +1,7 @@
-"""Renews the leases of this process from a thread and a connection of its own, and keeps its health key.
+"""Renews the leases of this process from a thread and a connection of its own, and writes its health key.
 
-A tool that blocks the event loop must not lose its lease, so nothing here may depend on the loop; what is learned
-(a lost lease) is handed to it.
+A tool that blocks the event loop must not lose its lease, so nothing here may depend on the loop. Only the news of a
+lost lease is passed to it.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ class LeaseKeeper:
     """A background service: start, stop."""
 
     def __init__(
-        self, presence: Heartbeat, held: ActiveTasks, lease: float, health: Callable[[], Mapping[str, Any]]
+        self, heartbeat: Heartbeat, active: ActiveTasks, lease: float, health: Callable[[], Mapping[str, Any]]
     ) -> None:
-        self._presence = presence
-        self._held = held
+        self._heartbeat = heartbeat
+        self._active = active
         self._every = lease / 3
         self._health = health
         self._stopping = threading.Event()
-        self._hurry = threading.Event()
+        self._renew_soon = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskmill.leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
@@ -45,20 +45,20 @@ class LeaseKeeper:
         self._thread.start()
 
     def renew_now(self) -> None:
-        """Renew without waiting for the time: the health key has news."""
-        self._hurry.set()
+        """Renew at once, because the health has changed."""
+        self._renew_soon.set()
 
     async def stop(self) -> None:
         """Stop renewing and drop the health key; returns when the thread has ended."""
-        # Not `to_thread(join)`: tools may have filled the loop's executor for ever.
+        # Not `to_thread(join)`: tools may block every thread of the loop's executor for ever.
         self._stopping.set()
-        self._hurry.set()
+        self._renew_soon.set()
         await self._ended.wait()
 
     def _run(self) -> None:
         try:
             self._renew_until_stopped()
-            self._presence.leave()
+            self._heartbeat.leave()
         finally:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._ended.set)
@@ -66,32 +66,32 @@ class LeaseKeeper:
     def _renew_until_stopped(self) -> None:
         down = False
         while not self._stopping.is_set():
-            self._hurry.clear()
-            held = self._held.fences()
+            self._renew_soon.clear()
+            active = self._active.fences()
             began = monotonic()
             try:
-                lost = self._presence.renew(held, self._health())
+                lost = self._heartbeat.renew(active, self._health())
             except StoreUnavailable:
                 if not down:
-                    log.warning("store.unreachable", held=len(held))
+                    log.warning("store.unreachable", held=len(active))
                 down = True
                 self._stopping.wait(min(_OUTAGE_PAUSE, self._every))
                 continue
             if down:
-                log.info("store.back", held=len(held))
+                log.info("store.back", held=len(active))
                 down = False
             if lost:
-                self._report(lost, dict(held))
-            self._held.renewed([one for one in held if one[0] not in lost], began)
-            self._hurry.wait(self._every)
+                self._pass_on(lost, dict(active))
+            self._active.renewed([one for one in active if one[0] not in lost], began)
+            self._renew_soon.wait(self._every)
 
-    def _report(self, lost: list[str], fences: dict[str, int]) -> None:
+    def _pass_on(self, lost: list[str], fences: dict[str, int]) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._give_up, lost, fences)
+            self._loop.call_soon_threadsafe(self._stop_lost, lost, fences)
 
-    def _give_up(self, lost: list[str], fences: dict[str, int]) -> None:
+    def _stop_lost(self, lost: list[str], fences: dict[str, int]) -> None:
         for task_id in lost:
-            task = self._held.find(task_id)
+            task = self._active.find(task_id)
             if task is not None and task.fence == fences[task_id]:
                 log.info("lease.lost", task_id=task_id, fence=task.fence)
                 task.stop(Stop.LOST)

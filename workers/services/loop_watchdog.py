@@ -1,6 +1,6 @@
-"""Notices that something blocks the event loop, and says in the log what: from a thread, because the loop cannot.
+"""Notices that something blocks the event loop, and logs what it is: from a thread, because the loop cannot.
 
-Leases are renewed from a thread too (`leases.py`), so this costs no task its lease; it costs all of them time.
+Leases are renewed from a thread too (`leases.py`), so a blocked loop costs no task its lease, but all of them time.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from taskmill.workers.attempts.active import ActiveTasks
 __all__ = ["LoopWatchdog"]
 
 log = structlog.get_logger()
-_BEAT = 0.25
-"""Seconds between two signs of life of the loop."""
-_PATIENCE = 1.0
-"""Seconds without one after which the log says so; then after twice as many, and so on."""
+_TICK = 0.25
+"""Seconds between two ticks of the loop."""
+_BLOCKED_AFTER = 1.0
+"""Seconds without a tick after which the log says so; then after twice as many, and so on."""
 
 
 class LoopWatchdog:
     """A background service: start, stop."""
 
-    def __init__(self, held: ActiveTasks) -> None:
-        self._held = held
+    def __init__(self, active: ActiveTasks) -> None:
+        self._active = active
         self._last = monotonic()
         self._stopping = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -37,8 +37,8 @@ class LoopWatchdog:
         """Start watching; call from the event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._beat()
-        threading.Thread(target=self._watch, name="taskmill.pulse", daemon=True).start()
+        self._tick()
+        threading.Thread(target=self._watch, name="taskmill.loop_watchdog", daemon=True).start()
 
     async def stop(self) -> None:
         """Stop watching."""
@@ -46,39 +46,39 @@ class LoopWatchdog:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         self._last = monotonic()
         assert self._loop is not None
-        self._timer = self._loop.call_later(_BEAT, self._beat)
+        self._timer = self._loop.call_later(_TICK, self._tick)
 
     def _watch(self) -> None:
-        told, since = _PATIENCE, 0.0
-        while not self._stopping.wait(_BEAT):
+        log_after, since = _BLOCKED_AFTER, 0.0
+        while not self._stopping.wait(_TICK):
             silent = monotonic() - self._last
-            if silent >= told:
-                self._tell(silent)
-                told, since = told * 2, self._last
-            elif silent < _PATIENCE and since:
+            if silent >= log_after:
+                self._log_blocked(silent)
+                log_after, since = log_after * 2, self._last
+            elif silent < _BLOCKED_AFTER and since:
                 log.info("loop.free", seconds=round(self._last - since, 1))
-                told, since = _PATIENCE, 0.0
+                log_after, since = _BLOCKED_AFTER, 0.0
 
-    def _tell(self, seconds: float) -> None:
-        """Say which task is on the loop, and where it is."""
+    def _log_blocked(self, seconds: float) -> None:
+        """Log which task blocks the loop, and at which line."""
         running = None if self._loop is None else asyncio.current_task(self._loop)
-        attempt = next((task for task in self._held.all() if task.tool is running), None) if running else None
+        attempt = next((task for task in self._active.all() if task.main_task is running), None) if running else None
         frame = sys._current_frames().get(self._loop_thread)
         log.warning(
             "loop.blocked",
             task_id=attempt.id if attempt else None,
-            tool=attempt.name if attempt else None,
+            tool=attempt.tool if attempt else None,
             seconds=round(seconds, 1),
-            at=_place(frame),
+            at=_location(frame),
             advice="use a plain def, asyncio.to_thread or isolation='process' for work that blocks",
         )
 
 
-def _place(frame: FrameType | None) -> str:
-    """The line that runs, as `file:line in function`."""
+def _location(frame: FrameType | None) -> str:
+    """The line that is running, as `file:line in function`."""
     if frame is None:
         return "unknown"
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"

@@ -1,4 +1,4 @@
-"""Repairs the queue now and then: an open task that something else took out of it is put back. And sweeps artifacts."""
+"""Repairs the queue from time to time: puts open tasks that are missing in it back. And deletes expired artifacts."""
 
 import asyncio
 from contextlib import suppress
@@ -38,10 +38,10 @@ class Reconciler:
     async def _run(self) -> None:
         while True:
             with suppress(StoreUnavailable):
-                mended = await self._store.reconcile(self._every)
-                if mended:
-                    log.warning("queue.repaired", mended=mended)
-                if mended is not None:
+                repaired = await self._store.reconcile(self._every)
+                if repaired:
+                    log.warning("queue.repaired", mended=repaired)
+                if repaired is not None:
                     await self._sweep()
             await asyncio.sleep(self._every.total_seconds())
 

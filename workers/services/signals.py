@@ -1,7 +1,7 @@
-"""Hears the worker's own channel: cancels and answers reach a running task at once.
+"""Listens to the worker's own channel, so that cancels and answers reach an active task at once.
 
-A missed signal costs time, never correctness: the lease thread learns of cancels too, and every waiting question
-looks again when the line is back.
+A missed signal costs time, never correctness: the lease thread learns of cancels too, and every waiting question checks
+for its answer when the connection is back.
 """
 
 import structlog
@@ -19,30 +19,30 @@ log = structlog.get_logger()
 class SignalListener:
     """A background service: start, stop."""
 
-    def __init__(self, settings: StoreSettings, keys: Keys, held: ActiveTasks, *, worker: str) -> None:
+    def __init__(self, settings: StoreSettings, keys: Keys, active: ActiveTasks, *, worker: str) -> None:
         channel = keys.signal(worker)
-        self._held = held
-        self._line = Subscriber(settings, lambda: [channel], self._hear)
+        self._active = active
+        self._subscriber = Subscriber(settings, lambda: [channel], self._receive)
 
     def start(self) -> None:
         """Start listening."""
-        self._line.open()
+        self._subscriber.open()
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._line.close()
+        await self._subscriber.close()
 
-    def _hear(self, _channel: str, message: bytes | None) -> None:
+    def _receive(self, _channel: str, message: bytes | None) -> None:
         if message is None:
-            for held in self._held.all():
-                held.stir()
+            for task in self._active.all():
+                task.wake()
             return
         kind, _, task_id = message.decode().partition(" ")
-        task = self._held.find(task_id)
-        if task is None:
+        found = self._active.find(task_id)
+        if found is None:
             return
         if kind == "cancel":
             log.info("task.cancel_heard", task_id=task_id)
-            task.stop(Stop.LOST)
+            found.stop(Stop.LOST)
         elif kind == "answer":
-            task.stir()
+            found.wake()
