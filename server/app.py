@@ -15,13 +15,12 @@ from starlette.types import ASGIApp
 
 from taskmill.server.api.access import Access, OperatorToken
 from taskmill.server.api.health import health_routes
-from taskmill.server.api.metrics import Requests, metrics_routes
+from taskmill.server.api.metrics import RequestCounter, metrics_routes
 from taskmill.server.api.openapi import description_route
 from taskmill.server.api.routes import api_routes
-from taskmill.server.fast_path.front import Front
-from taskmill.server.fast_path.middleware import FastPath
+from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
 from taskmill.server.http.middleware import ClientDisconnects, EraRouter
-from taskmill.server.http.scope_challenge import ScopeGate
+from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.transport_security import TrimmedHeaders
 from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
 from taskmill.server.sessions.endpoint import SessionEndpoint
@@ -68,8 +67,10 @@ def build_app(
         if auth:
             endpoint = fast(endpoint)
         else:
-            front = partial(Front, hasten=fast, registry=runtime.tools, path=path, has_operator=has_operator)
-    manager.asgi_app = ScopeGate(endpoint, runtime.tools, server.settings.auth)
+            front = partial(
+                FastPathRouter, fast_path=fast, registry=runtime.tools, path=path, has_operator=has_operator
+            )
+    manager.asgi_app = ScopeChallenge(endpoint, runtime.tools, server.settings.auth)
     access = Access(hosts, auth, has_operator)
     add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
     return app
@@ -107,7 +108,7 @@ def add_http_api(
     `front`: middleware that may answer a request before the rest sees it; its answers are counted, and a client that
     disconnects is handled around it.
     """
-    requests = Requests(mcp_path)
+    requests = RequestCounter(mcp_path)
     described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
     routes = [*health_routes(runtime), description_route(access), *described]
     app.router.routes.extend(routes)

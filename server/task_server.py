@@ -31,7 +31,7 @@ from taskmill.server.auth.request_state import SharedStateCodec
 from taskmill.server.context.context import Context
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
-from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS, FollowUps, taken
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS, FollowUpTools, duplicate_tool
 from taskmill.server.handlers.known_hosts import hosts_with
 from taskmill.server.handlers.resources import base_of, is_own, read_own
 from taskmill.server.handlers.subscriptions import TaskListenHandler
@@ -106,7 +106,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         tasks = Tasks2025(self._runtime, self._submission, self._plain)
         self.middleware[:1] = [CallerErrors(prompts_of(self)), *self.middleware[:1], listing, tasks]
         if follow_up_tools:
-            for tool_name, function in FollowUps(self._runtime, self._plain).tools():
+            for tool_name, function in FollowUpTools(self._runtime, self._plain).tools():
                 super().add_tool(function, tool_name, structured_output=False)
         if kwargs.get("subscriptions") is not False:
             self._push_tasks()
@@ -150,7 +150,7 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     async def tool_names(self) -> list[str]:
         """Every tool but the follow-up tools, tasks or not."""
-        return [tool.name for tool in await self.list_tools() if tool.name not in FOLLOW_UPS]
+        return [tool.name for tool in await self.list_tools() if tool.name not in FOLLOW_UP_TOOLS]
 
     async def resolve(self, name: str, version: str | None = None) -> TaskTool | None:
         """See `ToolHost`; tools of the SDK have no versions."""
@@ -205,7 +205,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         """Register a function as a tool; see `tool`."""
         known = str(name or getattr(fn, "__name__", ""))
         if registered_tool(self, known) is not None:
-            raise taken(known)
+            raise duplicate_tool(known)
         super().add_tool(fn, name, *args, **kwargs)
         if task:
             tool = registered_tool(self, known)

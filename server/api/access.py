@@ -1,7 +1,7 @@
-"""Who may use the HTTP API: the checks of the MCP endpoint, and one token that makes an operator.
+"""Who may use the HTTP API: the checks of the MCP endpoint, and one token that makes its sender an operator.
 
-An operator sees and ends everything, so its token is compared in constant time, and taken off the request before
-anything else - the author's verifier, which may be a service elsewhere - gets to see it.
+An operator can see and end everything. So its token is compared in constant time, and removed from the request before
+anything else can read it, such as the author's verifier, which may be a service elsewhere.
 """
 
 import hmac
@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
-from mcp.server.auth.routes import build_resource_metadata_url
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.datastructures import Headers
@@ -20,6 +19,7 @@ from starlette.websockets import WebSocketClose
 
 from taskmill.server.api.errors import api_error
 from taskmill.server.auth.principal import list_owner, owner
+from taskmill.server.http.scope_challenge import metadata_url_of
 from taskmill.store.tasks.tasks import OPERATOR
 
 __all__ = ["Access", "Caller", "Guard", "OperatorToken", "caller_of"]
@@ -33,18 +33,18 @@ _UNIDENTIFIED = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is asked of every request."""
+    """What every request is checked for."""
 
     hosts: TransportSecuritySettings
     auth: AuthSettings | None = None
-    """None: this server has no authentication, and everybody is anonymous."""
+    """None: this server has no authentication, and every caller is anonymous."""
     has_operator: bool = False
     """Whether there is an operator's token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks."""
+    """Who sent a request."""
 
     principal: str
     """Whose tasks it may see and end."""
@@ -52,10 +52,10 @@ class Caller:
 
     @property
     def list_owner(self) -> str:
-        """Whose list it gets.
+        """Whose list of tasks it gets.
 
         Raises:
-            HTTPException: 403, nobody's: it is anonymous.
+            HTTPException: 403, it is anonymous: no list is its own.
         """
         if self.is_operator:
             return OPERATOR
@@ -72,7 +72,7 @@ def caller_of(request: Request) -> Caller:
 
 
 class OperatorToken:
-    """ASGI middleware, before all others: knows the operator's requests by their bearer token."""
+    """ASGI middleware, before all others: recognises the operator's requests by their bearer token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -80,32 +80,32 @@ class OperatorToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, marked and without the token if it is the operator's."""
-        if scope["type"] == "http" and any(self._is_it(*header) for header in scope["headers"]):
+        if scope["type"] == "http" and any(self._matches(*header) for header in scope["headers"]):
             others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
             scope = {**scope, "headers": others, _IS_OPERATOR: True}
         await self._app(scope, receive, send)
 
-    def _is_it(self, name: bytes, value: bytes) -> bool:
+    def _matches(self, name: bytes, value: bytes) -> bool:
         kind, _, token = value.partition(b" ")
-        said = kind.lower() + b" " + token.strip()
-        return name == b"authorization" and hmac.compare_digest(said, self._expected)
+        given = kind.lower() + b" " + token.strip()
+        return name == b"authorization" and hmac.compare_digest(given, self._expected)
 
 
 class Guard:
-    """ASGI wrapper: lets in whom the MCP endpoint would let in, and operators; the others are told why not."""
+    """ASGI wrapper: admits the callers that the MCP endpoint would admit, and operators; refuses the others."""
 
     def __init__(self, app: ASGIApp, access: Access, *, operators_only: bool = False) -> None:
-        """`operators_only`: what concerns all tasks; open where there are neither users nor an operator's token."""
+        """`operators_only`: for what concerns all tasks; open to all where there are neither users nor a token."""
         self._app = app
         self._access = access
         self._operators_only = operators_only
         self._headers = TransportSecurityMiddleware(access.hosts)
         auth = access.auth
-        place = build_resource_metadata_url(auth.resource_server_url) if auth and auth.resource_server_url else None
-        self._authenticated = RequireAuthMiddleware(app, auth.required_scopes or [], place) if auth else None
+        metadata_url = metadata_url_of(auth)
+        self._authenticated = RequireAuthMiddleware(app, auth.required_scopes or [], metadata_url) if auth else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it. Nothing here is spoken over web sockets."""
+        """Pass the request on, or answer it. Web sockets are closed: nothing here uses them."""
         if scope["type"] != "http":
             await WebSocketClose()(scope, receive, send)
             return
@@ -117,13 +117,13 @@ class Guard:
         elif is_operator or self._authenticated is None:
             await self._app(scope, receive, send)
         else:
-            await self._authenticated(scope, receive, _retold(scope, receive, send))
+            await self._authenticated(scope, receive, _with_api_errors(scope, receive, send))
 
     async def _refusal(self, request: Request, is_operator: bool) -> ASGIApp | None:
-        unfit = await self._headers.validate_request(request)
-        # A scraper names a replica by its address; it has the token, which no page in a browser has.
-        if unfit is not None and not (self._operators_only and is_operator):
-            return api_error(unfit.status_code, bytes(unfit.body).decode())
+        refused = await self._headers.validate_request(request)
+        # A scraper uses a replica's address as Host. It has the operator's token; no page in a browser has it.
+        if refused is not None and not (self._operators_only and is_operator):
+            return api_error(refused.status_code, bytes(refused.body).decode())
         if request.method not in ("GET", "HEAD") and not _is_deliberate(request.headers):
             return api_error(415, "Send content-type: application/json. A form on somebody's page could not.")
         if is_operator:
@@ -136,7 +136,7 @@ class Guard:
 
 
 def _is_deliberate(headers: Headers) -> bool:
-    """Whether a page of somebody else cannot have made a browser send this. The origin, if any, was allowed before."""
+    """Whether a page of another site cannot have made a browser send this. The origin, if any, was checked before."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or bool(headers.get("origin"))
 
@@ -145,25 +145,25 @@ def _unauthorized(message: str) -> ASGIApp:
     return api_error(401, message, headers={"WWW-Authenticate": "Bearer"})
 
 
-def _retold(scope: Scope, receive: Receive, send: Send) -> Send:
-    """`send` for the SDK's check of tokens: its refusals get our shape, everything else passes."""
+def _with_api_errors(scope: Scope, receive: Receive, send: Send) -> Send:
+    """`send` for the SDK's check of tokens: gives its refusals the shape of this API, passes everything else."""
     refused: Message | None = None
 
-    async def tell(message: Message) -> None:
+    async def send_or_replace(message: Message) -> None:
         nonlocal refused
         if message["type"] == "http.response.start" and _is_refusal(message):
             refused = message
         elif refused is not None:
-            said = json.loads(message["body"])
+            error = json.loads(message["body"])
             headers = {"WWW-Authenticate": Headers(raw=refused["headers"])["www-authenticate"]}
-            reply = api_error(refused["status"], said["error_description"], code=said["error"], headers=headers)
+            reply = api_error(refused["status"], error["error_description"], code=error["error"], headers=headers)
             await reply(scope, receive, send)
         else:
             await send(message)
 
-    return tell
+    return send_or_replace
 
 
 def _is_refusal(message: Message) -> bool:
-    """A 401 or 403 of the SDK's; ours that come from behind it carry no challenge."""
+    """Whether it is a 401 or 403 of the SDK: those that this API sends have no challenge."""
     return message["status"] in (401, 403) and any(name == b"www-authenticate" for name, _ in message["headers"])

@@ -1,4 +1,4 @@
-"""`/api/artifacts/{id}`: the bytes of an artifact over HTTP, whole or in part, streamed from wherever they are."""
+"""`/api/artifacts/{id}`: the bytes of an artifact over HTTP, whole or in part, streamed from their store."""
 
 import re
 from collections.abc import AsyncIterator
@@ -38,18 +38,18 @@ async def _reply(artifacts: ArtifactStore, artifact: Artifact, request: Request)
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        # What a tool made must not run as a page of this server's.
+        # What a tool made must not run as a page of this server.
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(artifact.name.rpartition('/')[2], safe='')}",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "X-Content-Type-Options": "nosniff",
     }
-    if _is_known(request.headers.get("if-none-match"), etag):
+    if _is_unmodified(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    wanted = _wanted(request.headers, artifact.size, etag)
-    if wanted is None:
+    byte_range = _byte_range(request.headers, artifact.size, etag)
+    if byte_range is None:
         headers["Content-Range"] = f"bytes */{artifact.size}"
         return Response(status_code=416, headers=headers)
-    start, stop = wanted
+    start, stop = byte_range
     is_part = (start, stop) != (0, artifact.size)
     if is_part:
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{artifact.size}"
@@ -61,7 +61,7 @@ async def _reply(artifacts: ArtifactStore, artifact: Artifact, request: Request)
 
 
 class _Body:
-    """The bytes as they are read; begun before the reply, so that bytes that are gone are still an error."""
+    """The bytes as they are read; the first are read before the reply, so that missing bytes are still an error."""
 
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
@@ -71,7 +71,7 @@ class _Body:
         """Read the first piece.
 
         Raises:
-            ArtifactsUnavailable, StoreUnavailable, DecryptionFailed: it cannot be had.
+            ArtifactsUnavailable, StoreUnavailable, DecryptionFailed: they cannot be read.
         """
         async for piece in self._pieces:
             self._first = piece
@@ -86,7 +86,7 @@ class _Body:
             yield piece
 
 
-def _is_known(named: str | None, etag: str) -> bool:
+def _is_unmodified(named: str | None, etag: str) -> bool:
     """If-None-Match (RFC 9110, 13.1.2): weak comparison, a list, or an asterisk."""
     if named is None:
         return False
@@ -94,13 +94,13 @@ def _is_known(named: str | None, etag: str) -> bool:
     return etag in tags or "*" in tags
 
 
-def _wanted(headers: Headers, size: int, etag: str) -> tuple[int, int] | None:
+def _byte_range(headers: Headers, size: int, etag: str) -> tuple[int, int] | None:
     """First byte and the one after the last; None = the range lies beyond the end (RFC 9110, 14.2).
 
-    One range is served; several, another unit or a malformed one are passed over, as is a range of what has changed.
+    One range is served; several, another unit or a malformed one are ignored, as is one of a changed artifact.
     """
-    asked, condition = headers.get("range"), headers.get("if-range")
-    match = _RANGE.fullmatch(asked) if asked and condition in (None, etag) else None
+    given, condition = headers.get("range"), headers.get("if-range")
+    match = _RANGE.fullmatch(given) if given and condition in (None, etag) else None
     if match is None or match.groups() == ("", ""):
         return 0, size
     first, last = match.groups()

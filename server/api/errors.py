@@ -37,25 +37,25 @@ _STATUSES: dict[type[TaskmillError], tuple[int, str]] = {
 
 def api_error(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
     """An error reply; `code` is the status's own name unless it is given."""
-    said = code or HTTPStatus(status).name.lower()
-    return JSONResponse({"error": {"code": said, "message": message}}, status_code=status, headers=headers)
+    name = code or HTTPStatus(status).name.lower()
+    return JSONResponse({"error": {"code": name, "message": message}}, status_code=status, headers=headers)
 
 
-async def _of_ours(request: Request, exc: Exception) -> Response:
+async def _taskmill_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, TaskmillError)
     status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
     headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
     return api_error(status, text_for_client(exc, path=request.url.path), code=code, headers=headers)
 
 
-async def _of_http(_request: Request, exc: Exception) -> Response:
+async def _http_error(_request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     return api_error(exc.status_code, exc.detail, headers=dict(exc.headers or {}))
 
 
-async def _of_anything(_request: Request, _exc: Exception) -> Response:
+async def _unexpected_error(_request: Request, _exc: Exception) -> Response:
     return api_error(500, INTERNAL, code="internal")  # the server logs the traceback itself
 
 
-error_handlers = {TaskmillError: _of_ours, HTTPException: _of_http, Exception: _of_anything}
+error_handlers = {TaskmillError: _taskmill_error, HTTPException: _http_error, Exception: _unexpected_error}
 """For a Starlette application."""

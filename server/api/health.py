@@ -1,4 +1,4 @@
-"""Two endpoints for whoever runs the replicas: is this process alive, and can it serve."""
+"""Two endpoints for those who run the replicas: is this process alive, and can it serve."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -12,8 +12,10 @@ __all__ = ["health_routes"]
 
 
 def health_routes(runtime: ServerRuntime) -> list[Route]:
-    """`/healthz`: the process answers. `/readyz`: its store does too, else 503. A shard that does not answer
-    is named: the others are served."""
+    """`/healthz`: the process answers. `/readyz`: its store answers too, else 503.
+
+    A shard that does not answer is only named: the tasks of the others are served.
+    """
 
     async def healthz(_request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"})

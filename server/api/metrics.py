@@ -1,5 +1,5 @@
-"""`/metrics` for Prometheus. What is about tasks is read from the store, so that any replica says the same of them;
-requests and open streams are this process's own, and are to be summed over the replicas.
+"""`/metrics` for Prometheus. Figures of tasks are read from the store, so that every replica reports the same. Figures
+of requests are this process's own, to be summed over the replicas.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +19,13 @@ from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.shards import HOME
 from taskmill.store.tasks.stats import Stats, queues_of
 
-__all__ = ["Requests", "metrics_routes"]
+__all__ = ["RequestCounter", "metrics_routes"]
 
 Metric = GaugeMetricFamily | CounterMetricFamily
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS"})
 
 
-class Requests:
+class RequestCounter:
     """Counts the requests of this process by part of the server and status."""
 
     def __init__(self, mcp_path: str) -> None:
@@ -38,18 +38,18 @@ class Requests:
             registry=self.registry,
         )
         self._counters: dict[tuple[str, str, int], Any] = {}
-        """Of what was answered so far."""
+        """By part, method and status; those that have been used."""
 
     def counting(self, app: ASGIApp) -> ASGIApp:
         """ASGI middleware."""
 
         async def count(scope: Scope, receive: Receive, send: Send) -> None:
-            async def tell(message: Message) -> None:
+            async def send_counted(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     self._count(scope, message["status"])
                 await send(message)
 
-            await app(scope, receive, tell if scope["type"] == "http" else send)
+            await app(scope, receive, send_counted if scope["type"] == "http" else send)
 
         return count
 
@@ -63,13 +63,13 @@ class Requests:
         counter.inc()
 
 
-def metrics_routes(runtime: ServerRuntime, access: Access, requests: Requests) -> list[BaseRoute]:
-    """`/metrics`: for operators, or for everybody where nobody has a token."""
+def metrics_routes(runtime: ServerRuntime, access: Access, requests: RequestCounter) -> list[BaseRoute]:
+    """`/metrics`: for operators; for all where the server has neither users nor an operator's token."""
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
-        told = CollectorRegistry()
-        told.register(_Told(await _figures(runtime)))
-        text = generate_latest(requests.registry) + generate_latest(told)
+        stored = CollectorRegistry()
+        stored.register(_Collected(await _figures(runtime)))
+        text = generate_latest(requests.registry) + generate_latest(stored)
         await Response(text, media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
     return [Route("/metrics", Guard(metrics, access, operators_only=True), methods=["GET"])]
@@ -79,7 +79,7 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
     try:
         workers = await runtime.store.workers()
         queues = {policy.queue for policy in runtime.tools.policies().values()} | {
-            name for one in workers for name in queues_of(one)
+            name for worker in workers for name in queues_of(worker)
         }
         stats = await runtime.store.stats(queues)
     except TaskmillError:
@@ -94,8 +94,8 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
     ]
 
 
-class _Told(Collector):
-    """Figures that were asked for just now."""
+class _Collected(Collector):
+    """Figures that were read from the store for this request."""
 
     def __init__(self, figures: list[Metric]) -> None:
         self._figures = figures
@@ -143,9 +143,9 @@ def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
     alive = GaugeMetricFamily("taskmill_workers", "Live workers.", labels=["queue"])
     slots = GaugeMetricFamily("taskmill_worker_slots", "Tasks they can run at a time.", labels=["queue"])
     busy = GaugeMetricFamily("taskmill_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
-    for queue in sorted({name for one in workers for name in queues_of(one)}):
-        serving = [one for one in workers if queue in queues_of(one)]
+    for queue in sorted({name for worker in workers for name in queues_of(worker)}):
+        serving = [worker for worker in workers if queue in queues_of(worker)]
         alive.add_metric([queue], len(serving))
-        slots.add_metric([queue], sum(one["concurrency"] for one in serving))
-        busy.add_metric([queue], sum(one["running"] for one in serving))
+        slots.add_metric([queue], sum(worker["concurrency"] for worker in serving))
+        busy.add_metric([queue], sum(worker["running"] for worker in serving))
     yield from (alive, slots, busy)

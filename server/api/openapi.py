@@ -1,4 +1,4 @@
-"""`/api/openapi.json`: what the HTTP API takes and answers, for programs that make clients, pages and tests of it.
+"""`/api/openapi.json`: what the HTTP API takes and answers, for programs that make clients, pages and tests from it.
 
 The description is written by hand in `openapi.json`, and tests hold it against the routes and the answers.
 """
@@ -16,7 +16,7 @@ __all__ = ["description_route"]
 
 
 def description_route(access: Access) -> Route:
-    """The route. Anybody may read it: it says nothing that is not in the documentation."""
+    """The route. Any caller may read it: all of it is in the documentation too."""
     return Route("/api/openapi.json", Guard(_describe, Access(access.hosts)), methods=["GET"])
 
 

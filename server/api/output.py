@@ -1,4 +1,4 @@
-"""`/api/tasks/{id}/output`: what a task has put out, as JSON up to now or as SSE while it comes."""
+"""`/api/tasks/{id}/output`: the output of a task, as JSON up to now or as SSE while it is written."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from taskmill.engine.artifact import Chunk
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.api.access import caller_of
-from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, task_id_of
+from taskmill.server.api.requests import RETRY_MS, EventStream, cursor_of, json_response, task_id_of
 from taskmill.server.protocol.shapes_2026 import iso
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
@@ -35,11 +35,11 @@ def output_routes(runtime: ServerRuntime) -> list[BaseRoute]:
         chunks = await store.output.read(task_id, after=after, count=_PAGE)
         if "text/event-stream" in request.headers.get("accept", ""):
             if view.record.is_terminal and not chunks:
-                return Response(status_code=204)  # tells an EventSource not to come back
-            return Stream(_events(store, task_id, after))
-        return fresh(
+                return Response(status_code=204)  # an EventSource does not reconnect after it
+            return EventStream(_events(store, task_id, after))
+        return json_response(
             {
-                "chunks": [_shown(chunk) for chunk in chunks],
+                "chunks": [_chunk_json(chunk) for chunk in chunks],
                 "next": chunks[-1].number if chunks else after,
                 "ended": view.record.is_terminal and len(chunks) < _PAGE,
             }
@@ -56,7 +56,7 @@ async def _events(store: TaskStore, task_id: str, after: int) -> AsyncIterator[S
             await subscription.updates()
             status, chunks = await _read(store, task_id, after)
             for chunk in chunks:
-                yield ServerSentEvent(_json(_shown(chunk)), id=str(chunk.number), event="chunk", retry=retry)
+                yield ServerSentEvent(_json(_chunk_json(chunk)), id=str(chunk.number), event="chunk", retry=retry)
                 retry, after = None, chunk.number
             if len(chunks) == _PAGE or status is None:
                 subscription.notify(task_id)
@@ -66,7 +66,7 @@ async def _events(store: TaskStore, task_id: str, after: int) -> AsyncIterator[S
 
 
 async def _read(store: TaskStore, task_id: str, after: int) -> tuple[Status | None, list[Chunk]]:
-    """The task's state, then what it put out before it was read: an ended task has nothing more. None = no answer."""
+    """The task's state, then its output: an ended task writes nothing after that. None = the store did not answer."""
     try:
         record = (await store.read(task_id, OPERATOR)).record
         return record.status, await store.output.read(task_id, after=after, count=_PAGE)
@@ -75,7 +75,7 @@ async def _read(store: TaskStore, task_id: str, after: int) -> tuple[Status | No
         return None, []
 
 
-def _shown(chunk: Chunk) -> dict[str, Any]:
+def _chunk_json(chunk: Chunk) -> dict[str, Any]:
     return {"number": chunk.number, "attempt": chunk.attempt, "at": iso(chunk.at_ms), "content": chunk.content}
 
 

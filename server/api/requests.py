@@ -1,4 +1,4 @@
-"""What requests and replies of the HTTP API have in common: ids, numbers, cursors, streams."""
+"""What requests and replies of the HTTP API share: ids, numbers, cursors, streams."""
 
 import re
 from collections.abc import AsyncIterator
@@ -13,20 +13,20 @@ from starlette.types import Receive, Scope, Send
 from taskmill.engine.errors import BadArguments, TaskNotFound
 from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
 
-__all__ = ["RETRY_MS", "Stream", "cursor_of", "fresh", "number_of", "task_id_of"]
+__all__ = ["RETRY_MS", "EventStream", "cursor_of", "json_response", "number_of", "task_id_of"]
 
 log = structlog.get_logger()
 
 RETRY_MS = 1000
-"""How soon the reader of a broken stream is told to come back."""
+"""How soon the reader of a broken stream is to reconnect."""
 _COMMENT_EVERY = 15
 _SEND_TIMEOUT = 20.0
-"""Seconds a reader may take none of what is sent to it before it is dropped."""
+"""Seconds that a reader may take nothing of what is sent to it before its stream ends."""
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
-class Stream(EventSourceResponse):
-    """An open stream; one whose reader has stopped reading ends, so that nothing piles up for it."""
+class EventStream(EventSourceResponse):
+    """An open stream of events. It ends when its reader has stopped reading, so that no messages pile up for it."""
 
     def __init__(self, events: AsyncIterator[ServerSentEvent] | AsyncIterator[bytes]) -> None:
         super().__init__(events, ping=_COMMENT_EVERY, send_timeout=_SEND_TIMEOUT)
@@ -39,8 +39,8 @@ class Stream(EventSourceResponse):
             log.info("events.reader_dropped", path=scope["path"])
 
 
-def fresh(content: object, *, status_code: int = 200) -> JSONResponse:
-    """A reply that nobody in between may keep."""
+def json_response(content: object, *, status_code: int = 200) -> JSONResponse:
+    """A reply that no cache may keep."""
     return JSONResponse(content, status_code=status_code, headers={"Cache-Control": "no-store"})
 
 
@@ -48,7 +48,7 @@ def task_id_of(request: Request, name: str = "task_id") -> str:
     """The id in the path.
 
     Raises:
-        TaskNotFound: no id is that long.
+        TaskNotFound: it is longer than any id.
     """
     task_id = str(request.path_params[name])
     if len(task_id) > LONGEST_TASK_ID:
@@ -57,7 +57,7 @@ def task_id_of(request: Request, name: str = "task_id") -> str:
 
 
 def cursor_of(request: Request) -> int:
-    """Number of the last event the caller has, 0 = none; a browser that comes back names it in the header.
+    """Number of the last event the caller has, 0 = none; a browser that reconnects names it in the header.
 
     Raises:
         BadArguments: it is no number.

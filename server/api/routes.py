@@ -1,4 +1,4 @@
-"""HTTP for people and scripts: tasks as JSON, and their events as SSE. What it says is made in `shapes.py`."""
+"""HTTP for people and scripts: tasks as JSON, and their events as SSE. Their JSON is made in `shapes.py`."""
 
 import re
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from taskmill.server.api.access import Access, Caller, Guard, caller_of
 from taskmill.server.api.artifacts import artifact_routes
 from taskmill.server.api.errors import error_handlers
 from taskmill.server.api.output import output_routes
-from taskmill.server.api.requests import RETRY_MS, Stream, cursor_of, fresh, number_of, task_id_of
+from taskmill.server.api.requests import RETRY_MS, EventStream, cursor_of, json_response, number_of, task_id_of
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.tools.runtime import ServerRuntime
@@ -50,7 +50,7 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
         Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
     ]
     mount = Mount("/api", Guard(Starlette(routes=routes, exception_handlers=error_handlers), access))
-    # An escaped line feed in a path is no reason to fall out of the API, and of its form of errors.
+    # A path with an escaped line feed belongs to the API too, and gets its form of errors.
     mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
     return [mount]
 
@@ -63,14 +63,14 @@ class _Api:
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
         caller = caller_of(request)
-        page = await self._runtime.store.page(caller.list_owner, **_wanted(request), statuses=_statuses(request))
+        page = await self._runtime.store.page(caller.list_owner, **_page_args(request), statuses=_statuses(request))
         return _page(page, to_operator=caller.is_operator)
 
     async def dead_letters(self, request: Request) -> Response:
-        """A page of the tasks that broke for good, newest first; for operators."""
+        """A page of the tasks that failed for good, newest first; for operators."""
         if not caller_of(request).is_operator:
             raise HTTPException(403, _OPERATORS_ONLY)
-        return _page(await self._runtime.store.dead_letters(**_wanted(request)), to_operator=True)
+        return _page(await self._runtime.store.dead_letters(**_page_args(request)), to_operator=True)
 
     async def show(self, request: Request) -> Response:
         """One task in full, and its events if they are asked for."""
@@ -80,29 +80,29 @@ class _Api:
             after = number_of(request, "after", 0)
             events = await self._runtime.store.history(view.record.id, after=after, limit=_HISTORY)
             shown["events"] = [event_json(event, to_operator=caller.is_operator) for event in events]
-        return fresh(shown)
+        return json_response(shown)
 
     async def cancel(self, request: Request) -> Response:
-        """End a task; said again, it is still cancelled."""
+        """End a task; a repeated request finds it cancelled."""
         caller, task_id = caller_of(request), task_id_of(request)
         reason = "operator" if caller.is_operator else "client"
         cancelled = await self._runtime.store.cancel(task_id, caller.principal, reason=reason)
         view = await self._runtime.store.read(task_id, caller.principal)
         if not cancelled and view.record.status is not Status.CANCELLED:
             raise HTTPException(409, f"The task has already ended: {view.record.status}.")
-        return fresh(task_json(view, to_operator=caller.is_operator))
+        return json_response(task_json(view, to_operator=caller.is_operator))
 
     async def rerun(self, request: Request) -> Response:
-        """Run an ended task again; the same `Idempotency-Key` makes one task however often it is said."""
+        """Run an ended task again; requests with the same `Idempotency-Key` make one task."""
         caller, task_id = caller_of(request), task_id_of(request)
-        once = request.headers.get("idempotency-key")
-        if once is not None and not 0 < len(once) <= _LONGEST_KEY:
+        key = request.headers.get("idempotency-key")
+        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
         if not caller.is_operator:
-            self._admit((await self._runtime.store.read(task_id, caller.principal)).record.tool)
-        view = await self._runtime.store.rerun(task_id, caller.principal, once=once)
+            self._check_scopes((await self._runtime.store.read(task_id, caller.principal)).record.tool)
+        view = await self._runtime.store.rerun(task_id, caller.principal, once=key)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
-        return fresh(task_json(view, to_operator=caller.is_operator), status_code=201)
+        return json_response(task_json(view, to_operator=caller.is_operator), status_code=201)
 
     async def events(self, request: Request) -> Response:
         """The task's events from the one after `Last-Event-ID` or `?after=` to its last, as they happen."""
@@ -112,12 +112,12 @@ class _Api:
         if after > record.seq:
             raise BadArguments(f"Event {after} of this task has not happened. Leave out Last-Event-ID to get all.")
         if record.is_terminal and after == record.seq:
-            return Response(status_code=204)  # tells an EventSource not to come back
+            return Response(status_code=204)  # an EventSource does not reconnect after it
         stream = _stream(self._runtime.store, self._frames, record.id, after, to_operator=caller.is_operator)
-        return Stream(stream)
+        return EventStream(stream)
 
-    def _admit(self, tool: str) -> None:
-        """Return if the caller could call the tool now: it may have had more scopes when it did."""
+    def _check_scopes(self, tool: str) -> None:
+        """Return if the caller could call the tool now: it may have had more scopes when it called it."""
         if (entry := self._runtime.tools.find(tool)) is not None:
             require_scopes(tool, entry.policy, caller_record(over_http=True, visible=()))
 
@@ -129,15 +129,16 @@ class _Api:
 async def _stream(
     store: TaskStore, frames: EventFrames, task_id: str, after: int, *, to_operator: bool
 ) -> AsyncIterator[bytes]:
-    first_line = f"retry: {RETRY_MS}\r\n".encode()  # not by itself: a comment could come between it and its event
+    # Sent together with the first event: by itself, a comment could come between the two.
+    first_line = f"retry: {RETRY_MS}\r\n".encode()
     async with store.tails.follow(task_id, after=after) as events:
         async for event in events:
             yield first_line + frames.of(task_id, event, to_operator=to_operator)
             first_line = b""
 
 
-def _wanted(request: Request) -> dict[str, Any]:
-    """Which page of a list, as the store is asked for it."""
+def _page_args(request: Request) -> dict[str, Any]:
+    """Which page of a list, as arguments of the store."""
     given = request.query_params
     limit = number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE)
     return {"after": given.get("cursor"), "limit": limit, "tool": given.get("tool")}
@@ -145,13 +146,13 @@ def _wanted(request: Request) -> dict[str, Any]:
 
 def _page(page: Page, *, to_operator: bool) -> Response:
     tasks = [summary(view, to_operator=to_operator) for view in page.views]
-    return fresh({"tasks": tasks, "next_cursor": page.next, **unreachable_json(page.unreachable)})
+    return json_response({"tasks": tasks, "next_cursor": page.next, **unreachable_json(page.unreachable)})
 
 
 def _statuses(request: Request) -> frozenset[Status]:
-    wanted = [word for given in request.query_params.getlist("status") for word in given.split(",") if word]
+    statuses = [word for given in request.query_params.getlist("status") for word in given.split(",") if word]
     try:
-        return frozenset(map(Status, wanted))
+        return frozenset(map(Status, statuses))
     except ValueError:
         known = ", ".join(status.value for status in Status)
         raise BadArguments(f"status must be some of {known}, separated by commas.") from None

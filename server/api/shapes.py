@@ -19,12 +19,12 @@ from taskmill.server.protocol.status_text import status_text
 __all__ = ["EventFrames", "event_json", "summary", "task_json", "unreachable_json"]
 
 _PRIVATE = frozenset({"id", "principal", "worker"})
-"""Facts of events that say nothing about the task to its owner, or too much about the installation."""
+"""Facts of events that tell the owner nothing about the task, or too much about the installation."""
 _CACHED_FRAMES = 256
 
 
 def unreachable_json(shards: Sequence[str]) -> dict[str, Any]:
-    """What a list says besides when shards do not answer: their names. Nothing while all do."""
+    """What a list has in addition when shards do not answer: their names. Empty while all answer."""
     return {"unreachable": list(shards)} if shards else {}
 
 
@@ -32,7 +32,7 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
     """A task as lists show it. Every field is always there; None = not yet, or not known."""
     record = view.record
     ttl = record.ttl_ms
-    said = {
+    shown = {
         "id": record.id,
         "tool": record.tool,
         "queue": record.queue,
@@ -62,7 +62,7 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
         "rerun_of": record.rerun_of,
         "rerun_as": view.rerun_as,
     }
-    return {**said, "owner": record.principal, "worker": record.worker} if to_operator else said
+    return {**shown, "owner": record.principal, "worker": record.worker} if to_operator else shown
 
 
 def task_json(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:

@@ -1,12 +1,13 @@
-"""Ways past the SDK for the commonest requests there are, of 2026-07-28 and as clients write them: `tasks/get`,
-`tasks/update`, `tasks/cancel`, and `tools/call` of a task tool.
+"""Fast paths around the SDK for the most frequent requests of 2026-07-28: `tasks/get`, `tasks/update`, `tasks/cancel`,
+and `tools/call` of a task tool.
 
-They answer what they fully understand and what goes well; every other request, and every error, is the SDK's to answer.
-They stand behind the checks of tokens and scopes, and where there are no tokens in front of nearly everything
-(`fast_front.py`). They ask the SDK's own check of Host, Origin and content type.
+They answer a request only if they understand all of it and it succeeds; the SDK answers every other one and all errors.
+On a server with tokens they stand behind the checks of tokens and scopes; without tokens `FastPathRouter` puts them
+before nearly everything. They use the SDK's own check of Host, Origin and content type.
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,21 +30,23 @@ from taskmill.server.fast_path.requests import FastRequest, Headers, HostCheck, 
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tool_list import ToolListing
+from taskmill.server.http.middleware import path_of
+from taskmill.server.http.scope_challenge import may_lack_scope
 from taskmill.server.http.transport_security import trimmed
 from taskmill.server.protocol.sdk_private import OpenTelemetryMiddleware
 from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
-from taskmill.server.tools.registry import TaskTool
+from taskmill.server.tools.registry import TaskTool, ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 
-__all__ = ["FastPath"]
+__all__ = ["FastPath", "FastPathRouter"]
 
-_LONGEST = 64 * 1024
+_LONGEST_BODY = 64 * 1024
 _JSON = (b"content-type", b"application/json")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_HARMLESS = (CallerErrors, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
-"""Server middleware that these requests pass unchanged; the first only makes spans."""
+_WITHOUT_EFFECT = (CallerErrors, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
+"""Server middleware that does not change these requests; `OpenTelemetryMiddleware` only makes spans."""
 _Answer = tuple[int, dict[str, Any]]
 """HTTP status, and `result` or `error` of the JSON-RPC response."""
 
@@ -59,18 +62,18 @@ class FastPath:
         server: Server[Any],
         submission: Submission,
     ) -> None:
-        """While the author has put middleware around the methods of `server`, nothing is fast."""
+        """While the author's own middleware is around the methods of `server`, no request takes a fast path."""
         self._app = app
         self._runtime = runtime
         self._hosts = HostCheck(hosts)
         self._server = server
-        self._harmless: list[Any] = []
+        self._without_effect: list[Any] = []
         self._stamp: dict[str, Any] | None = None
         self._submission = submission
         self._plain: dict[str, tuple[TaskTool, bool]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Answer a request, or pass it on with its body."""
         headers = self._headers(scope)
         if headers is None or not await self._hosts.passes(scope, headers):
             await self._app(scope, receive, send)
@@ -85,74 +88,75 @@ class FastPath:
             return
         first: list[Message] = [message]
 
-        async def again() -> Message:
+        async def receive_again() -> Message:
             return first.pop() if first else await receive()
 
-        await self._app(scope, again, send)
+        await self._app(scope, receive_again, send)
 
     def _headers(self, scope: Scope) -> Headers | None:
-        """Those of a request that may have a fast path; None = it has none."""
-        if scope["method"] != "POST" or not self._is_bare() or _is_traced():
+        """The headers of a request that may take a fast path; None = it takes none."""
+        if scope["method"] != "POST" or not self._has_no_middleware() or _is_traced():
             return None
         headers = read_headers(scope)
         return None if headers is None or headers["mcp-method"] in self._server.cache_hints else headers
 
-    def _is_bare(self) -> bool:
-        """Whether the author has put nothing around the methods of the server."""
-        around = self._server.middleware
-        if around != self._harmless and all(isinstance(one, _HARMLESS) for one in around):
-            self._harmless = list(around)
-        return around == self._harmless
+    def _has_no_middleware(self) -> bool:
+        """Whether no middleware of the author's is around the methods of the server."""
+        middleware = self._server.middleware
+        if middleware != self._without_effect and all(isinstance(one, _WITHOUT_EFFECT) for one in middleware):
+            self._without_effect = list(middleware)
+        return middleware == self._without_effect
 
     async def _reply(self, message: Message, headers: Headers, scope: Scope) -> tuple[int, bytes] | None:
         """HTTP status and body."""
-        if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > _LONGEST:
+        if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > _LONGEST_BODY:
             return None
-        asked = read_request(message["body"])
-        if asked is None or asked.method != headers["mcp-method"]:
+        request = read_request(message["body"])
+        if request is None or request.method != headers["mcp-method"]:
             return None
-        # A missing name is the SDK's business where it must not be; an empty one contradicts the body.
-        if headers.get("mcp-name", None if asked.method == "tools/call" else asked.routing_name) != asked.routing_name:
+        # Where the name is required, the SDK answers a request without it; an empty name contradicts the body.
+        default = None if request.method == "tools/call" else request.routing_name
+        if headers.get("mcp-name", default) != request.routing_name:
             return None
         try:
-            answer = await self._call(asked, scope) if asked.method == "tools/call" else await self._task(asked)
+            answer = await (self._call(request, scope) if request.method == "tools/call" else self._task(request))
         except (TaskmillError, MCPError):
             return None
         if answer is None:
             return None
-        status, said = answer
-        return status, _encode({"jsonrpc": "2.0", "id": asked.id, **said}).encode()
+        status, outcome = answer
+        return status, _encode({"jsonrpc": "2.0", "id": request.id, **outcome}).encode()
 
-    async def _task(self, asked: FastRequest) -> _Answer:
-        """Serve a request about a task. What fails here has changed nothing, or nothing that once more would change."""
-        store, task_id, who = self._runtime.store, asked.params["taskId"], owner()
-        if asked.method == "tasks/get":
+    async def _task(self, request: FastRequest) -> _Answer:
+        """Serve a request about a task. After a failure the SDK can repeat it: nothing changed, or it is idempotent."""
+        store, task_id, who = self._runtime.store, request.params["taskId"], owner()
+        if request.method == "tasks/get":
             return self._result({**detailed_task(await store.read(task_id, who)), "resultType": "complete"})
-        if asked.method == "tasks/update":
-            await take_answers(store, task_id, who, asked.params["inputResponses"])
+        if request.method == "tasks/update":
+            await take_answers(store, task_id, who, request.params["inputResponses"])
         else:
             await store.cancel(task_id, who, reason="client")
         return self._result({"resultType": "complete"})
 
-    async def _call(self, asked: FastRequest, scope: Scope) -> _Answer | None:
-        """Create the task of a call; None for one that makes no task, for reasons that the SDK finds as well."""
-        entry = self._runtime.tools.find(asked.params["name"])
+    async def _call(self, call: FastRequest, scope: Scope) -> _Answer | None:
+        """Create the task of a call; None for a call that makes no task: the SDK finds the same reason."""
+        entry = self._runtime.tools.find(call.params["name"])
         if entry is None or not self._is_plain(entry):
             return None
-        params = CallToolRequestParams.model_validate(asked.params, by_name=False)
+        params = CallToolRequestParams.model_validate(call.params, by_name=False)
         state = self._runtime.lifespan_state
-        silent = detached_request("", state, client_info=asked.info, capabilities=asked.capabilities)
-        ctx = replace(silent, request=Request(trimmed(scope)), request_id=asked.id, params=asked.params)
+        silent = detached_request("", state, client_info=call.info, capabilities=call.capabilities)
+        ctx = replace(silent, request=Request(trimmed(scope)), request_id=call.id, params=call.params)
         try:
             submitted = await self._submission.submit(entry, params, ctx)
         except MCPError as exc:
-            # The store may have kept the task although its reply was lost: once more would make a second one.
+            # The store may have kept the task although its reply was lost: to repeat the call could make a second one.
             error = modern_error_data(exc).model_dump(by_alias=True, mode="json", exclude_none=True)
             return ERROR_CODE_HTTP_STATUS.get(error["code"], 200), {"error": error}
         return self._result(create_result(submitted)) if isinstance(submitted, TaskView) else None
 
     def _is_plain(self, entry: TaskTool) -> bool:
-        """Whether a call of the tool asks nothing back, and has no arguments in headers."""
+        """Whether a call of the tool asks the client nothing first, and has no arguments in headers."""
         known, is_plain = self._plain.get(entry.tool.name, (None, False))
         if known is not entry:
             is_plain = not entry.tool.resolved_params and not x_mcp_header_map(entry.tool.parameters)
@@ -166,5 +170,43 @@ class FastPath:
 
 
 def _is_traced() -> bool:
-    """Whether somebody collects traces: the SDK makes a span of every request."""
+    """Whether traces are collected: the SDK makes a span of every request."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+class FastPathRouter:
+    """ASGI middleware, inside all that an author adds: takes requests to the MCP endpoint to the fast paths first.
+
+    For a server without tokens. Routes, error handling and the check of scopes have nothing to do for a request that a
+    fast path answers.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        fast_path: Callable[[ASGIApp], ASGIApp],
+        registry: ToolRegistry,
+        *,
+        path: str,
+        has_operator: bool,
+    ) -> None:
+        """`fast_path`: puts the fast paths before an application; `path`: the endpoint's."""
+        self._app = app
+        self._fast = fast_path(app)
+        self._registry = registry
+        self._path = path
+        self._has_operator = has_operator
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass the request on."""
+        return (self._fast if self._is_for_endpoint(scope) else self._app)(scope, receive, send)
+
+    def _is_for_endpoint(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or path_of(scope) != self._path:
+            return False
+        # An author's own middleware may have set the user. And only the operator's check may see an operator's token.
+        return not may_lack_scope(scope, self._registry) and not (self._has_operator and _has_token(scope))
+
+
+def _has_token(scope: Scope) -> bool:
+    return any(name == b"authorization" for name, _ in scope["headers"])

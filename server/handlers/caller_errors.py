@@ -1,7 +1,7 @@
-"""Requests that the SDK takes for a crash of the server's, and logs with what was sent, although the caller erred.
+"""Errors of callers that the SDK treats as crashes of the server, and logs with what was sent.
 
-It can go when the SDK refuses them itself: trace headers that are no text, prompts and arguments of prompts that do not
-exist.
+It can go when the SDK itself refuses these requests: trace headers that are no text, prompts that do not exist, and
+arguments that a prompt does not have.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ class CallerErrors:
         self._prompts = prompts
 
     async def __call__(self, ctx: Request, call_next: CallNext) -> HandlerResult:
-        """Pass the request on, without what cannot be read.
+        """Pass the request on, without trace headers that cannot be read.
 
         Raises:
             MCPError: there is no such prompt, or no such argument of it, or it lacks one.
         """
         if ctx.request_id is None and ctx.method in SPEC_CLIENT_METHODS:
-            return None  # a notification with the method of a request: nobody could be told
+            return None  # a notification with the method of a request: no one would receive the error
         if ctx.method != "prompts/get":
             return await call_next(_readable(ctx))
         self._refuse_unknown(ctx.params or {})

@@ -1,7 +1,7 @@
-"""Clients without tasks: their call is held open, with progress as it happens, or handed off before their host loses
-patience. The work itself is a task like any other, on a worker.
+"""Calls of clients without tasks: held open, with progress as it happens, or handed off before the host's call timeout.
+The work itself is a task like any other, on a worker.
 
-A held call over HTTP before 2026 is a stream that any replica can take up (`call_stream.py`); any other is held here.
+A held call over HTTP before 2026 is a stream that any replica can continue (`call_stream.py`); any other is held here.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from taskmill.server.handlers.known_hosts import KnownHost, host_of
 from taskmill.server.protocol.client_class import client_name
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import was_cancelled_by_client
-from taskmill.server.sessions.exchange import Exchange, exchange_of, new_call_id
+from taskmill.server.sessions.dispatch import SessionDispatch, dispatch_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
 from taskmill.server.tool_host import HostTool
 from taskmill.server.tools.answers import checked_answers
@@ -38,7 +38,7 @@ __all__ = ["CallsWithoutTasks"]
 
 log = structlog.get_logger()
 _STATE = "taskmill.task:"
-"""Begins the `requestState` of a call that was answered with a task's questions."""
+"""Prefix of the `requestState` of a call whose result was a task's questions."""
 
 
 class CallsWithoutTasks:
@@ -56,94 +56,95 @@ class CallsWithoutTasks:
     async def call(
         self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
     ) -> HandlerResult:
-        """What a foreground call would have answered, however long it takes; or the words that lead to it.
+        """What a foreground call would have answered, however long it takes; or a hand-off that names the task.
 
         Raises:
             MCPError: the tool raised one, the task broke, or the store refused it.
         """
-        view = await self._answered(params, ctx) or await self._found_again(tool, params, ctx)
+        view = await self._continued(params, ctx) or await self._reattached(tool, params, ctx)
         if view is None:
             submitted = await self._submission.submit(tool, params, ctx, asks_by_tools=self.has_follow_ups)
             if not isinstance(submitted, TaskView):
                 return submitted
             view = submitted
-        # A task that other calls may have as well does not end with this one.
+        # A task that other calls may share does not end with this one.
         kind = CallKind.WAIT if is_shared(tool.policy, params) else CallKind.CALL
-        return await self.hold(view, ctx, self.patience(ctx, tool), kind=kind, call=params)
+        return await self.hold(view, ctx, self.hand_off_after(ctx, tool), kind=kind, call=params)
 
     async def hold(
         self,
         view: TaskView,
         ctx: ServerRequestContext[Any, Any],
-        patience: float | None,
+        hand_off_after: float | None,
         *,
         kind: CallKind,
         call: CallToolRequestParams | None = None,
     ) -> HandlerResult:
-        """Hold a call for a task. `patience`: seconds until it is handed off, None = never.
+        """Hold a call for a task. `hand_off_after`: seconds until it is handed off, None = never.
 
-        `call`: what may be repeated to find the task again, should the client go away; None = nothing.
+        `call`: the call that finds the task again when the client repeats it after a disconnect; None = no call does.
         """
-        exchange = exchange_of(ctx.request)
+        dispatch = dispatch_of(ctx.request)
         with wire_errors():
-            if exchange is not None and exchange.session is not None:
-                return await self._streamed(view, exchange, patience, kind)
+            if dispatch is not None and dispatch.session is not None:
+                return await self._stream(view, dispatch, hand_off_after, kind)
             held = HeldCall(self._runtime.store, view, ctx, owner(ctx))
             try:
-                return _stateful(await held.run(patience), view)
+                return _with_state(await held.run(hand_off_after), view)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
-                    await self._abandoned(view, ctx, kind, call)
+                    await self._on_disconnect(view, ctx, kind, call)
                 raise
 
-    def patience(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None = None) -> float | None:
+    def hand_off_after(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None = None) -> float | None:
         """Seconds until a call of this client is handed off, None = never.
 
-        A known host's own; for the others: one that asks for progress is held, any other gets the default.
+        For a known host the time in its row; of other clients one that asks for progress is held, and one that does
+        not gets the default.
         """
         host = host_of(client_name(ctx), self._hosts)
-        asks = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
-        if host is not None and host.patience is None:
+        has_progress = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
+        if host is not None and host.hand_off_after is None:
             return None
-        if host is None and asks:
+        if host is None and has_progress:
             return None
         own = tool.policy.handoff_after if tool else None
         wanted = as_timedelta(own, what="handoff_after").total_seconds() if own is not None else None
-        usual = self._runtime.settings.handoff_after if host is None else host.patience
+        usual = self._runtime.settings.handoff_after if host is None else host.hand_off_after
         return wanted if wanted is not None else usual
 
-    async def _streamed(
-        self, view: TaskView, exchange: Exchange, patience: float | None, kind: CallKind
+    async def _stream(
+        self, view: TaskView, dispatch: SessionDispatch, hand_off_after: float | None, kind: CallKind
     ) -> HandlerResult:
-        store, session = self._runtime.store, exchange.session
+        store, session = self._runtime.store, dispatch.session
         assert session is not None
-        assert exchange.request_id is not None
-        due = None if patience is None else await store.now_ms() + int(patience * 1000)
+        assert dispatch.request_id is not None
+        hand_off_ms = None if hand_off_after is None else await store.now_ms() + int(hand_off_after * 1000)
         call = OpenCall(
             new_call_id(),
             session.id,
-            exchange.request_id,
+            dispatch.request_id,
             view.record.id,
-            exchange.token,
-            hand_off_ms=due,
+            dispatch.token,
+            hand_off_ms=hand_off_ms,
             kind=kind,
             since=view.record.seq,
         )
-        await exchange.open(call)
+        await dispatch.open_stream(call)
         async with aclosing(task_messages(store, session, call, 0)) as messages:
-            async for said in messages:
-                if not said.is_last:
-                    exchange.tell(said.message, said.event_id)
-                elif "error" in said.message:
-                    error = said.message["error"]
+            async for one in messages:
+                if not one.is_last:
+                    dispatch.send(one.message, one.event_id)
+                elif "error" in one.message:
+                    error = one.message["error"]
                     raise MCPError(error["code"], error["message"], error.get("data"))
                 else:
-                    result: dict[str, Any] = said.message["result"]
+                    result: dict[str, Any] = one.message["result"]
                     return result
         raise AssertionError("the stream of a task's call ends with its response")
 
-    async def _answered(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> TaskView | None:
-        """The task whose questions an earlier round of this call was answered with; takes the answers."""
+    async def _continued(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> TaskView | None:
+        """The task whose questions were the result of an earlier round of this call; takes the answers."""
         state = params.request_state or ""
         if not state.startswith(_STATE):
             return None
@@ -157,11 +158,11 @@ class CallsWithoutTasks:
                 view = await self._runtime.store.read(task_id, who)
             return view
 
-    async def _found_again(
+    async def _reattached(
         self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
     ) -> TaskView | None:
-        """The task of the same call by the same principal, if its client went away a moment ago."""
-        if not _may_return(ctx):
+        """The task of the same call by the same principal, if its client disconnected within the grace."""
+        if not _may_reattach(ctx):
             return None
         with wire_errors():
             task_id = await self._runtime.store.abandoned_calls.take(owner(ctx), _digest(params))
@@ -170,40 +171,41 @@ class CallsWithoutTasks:
             log.info("task.found_again", task_id=view.record.id, tool=view.record.tool)
         return view
 
-    async def _abandoned(
+    async def _on_disconnect(
         self,
         view: TaskView,
         ctx: ServerRequestContext[Any, Any],
         kind: CallKind,
         call: CallToolRequestParams | None,
     ) -> None:
-        """The client has gone, or does not want the call any more."""
+        """The client has disconnected, or has cancelled the call."""
         if kind is not CallKind.CALL:
             return
         if _was_cancelled(ctx):
             await self._runtime.abandoned_calls.cancel_task(view.record.id, owner(ctx), "client")
-        elif call is not None and _may_return(ctx):
+        elif call is not None and _may_reattach(ctx):
             over_http = ctx.request is not None
             await self._runtime.abandoned_calls.abandon(view.record.id, owner(ctx), _digest(call), cancels=over_http)
 
 
-def _stateful(result: HandlerResult, view: TaskView) -> HandlerResult:
-    """Questions that a client of 2026-07-28 answers with its next round need to be found again by it."""
+def _with_state(result: HandlerResult, view: TaskView) -> HandlerResult:
+    """Questions that a client of 2026-07-28 answers with its next round name the task, so that the round finds it."""
     if isinstance(result, InputRequiredResult):
         return result.model_copy(update={"request_state": _STATE + view.record.id})
     return result
 
 
-def _may_return(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether a lost connection may take the task with it: over HTTP from 2026 on it means a cancel.
+def _may_reattach(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the same call finds the task of a call that was disconnected.
 
-    Over stdio it means that the host was restarted: the task goes on, and the same call finds it.
+    Over HTTP from 2026 on a disconnect means a cancel, and drops the task after the grace. Over stdio it means that the
+    host was restarted: the task goes on.
     """
     return ctx.request is None or ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
 def _was_cancelled(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client said so, with `notifications/cancelled`."""
+    """Whether the client sent `notifications/cancelled` for the call."""
     return was_cancelled_by_client(ctx.session)
 
 

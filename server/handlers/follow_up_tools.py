@@ -1,6 +1,6 @@
-"""The tools by which a client without tasks follows one: to a model they are tools like any other.
+"""The tools with which a client without tasks follows a task: to a model they are tools like any other.
 
-Worded for a model: what to do next, and never to start the work again.
+Their texts are written for a model: what to do next, and never to start the work again.
 """
 
 from typing import Any
@@ -22,14 +22,14 @@ from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.sessions.open_calls import CallKind
 
-__all__ = ["FOLLOW_UPS", "FollowUps", "taken"]
+__all__ = ["FOLLOW_UP_TOOLS", "FollowUpTools", "duplicate_tool"]
 
-FOLLOW_UPS = ("task_wait", "task_status", "task_answer", "task_cancel", "task_list")
+FOLLOW_UP_TOOLS = ("task_wait", "task_status", "task_answer", "task_cancel", "task_list")
 _LISTED = 20
 AnyContext = Context[Any, Any]
 
 
-class FollowUps:
+class FollowUpTools:
     """The follow-up tools of one server; a caller reaches its own tasks only."""
 
     def __init__(self, runtime: ServerRuntime, plain: CallsWithoutTasks) -> None:
@@ -38,7 +38,7 @@ class FollowUps:
 
     def tools(self) -> list[tuple[str, Any]]:
         """Name and function of each tool."""
-        return [(name, getattr(self, name)) for name in FOLLOW_UPS]
+        return [(name, getattr(self, name)) for name in FOLLOW_UP_TOOLS]
 
     async def task_wait(self, task_id: str, ctx: AnyContext) -> CallToolResult:
         """Wait for a task that is still running, and return the result of the tool that it belongs to.
@@ -51,7 +51,7 @@ class FollowUps:
         request = ctx.request_context
         entry = self._runtime.tools.find(view.record.tool)
         held: HandlerResult = await self._plain.hold(
-            view, request, self._plain.patience(request, entry), kind=CallKind.WAIT
+            view, request, self._plain.hand_off_after(request, entry), kind=CallKind.WAIT
         )
         if isinstance(held, dict):
             return CallToolResult.model_validate(held, by_name=False)
@@ -113,7 +113,7 @@ class FollowUps:
 
 
 def _protocol_answer(method: str, answer: dict[str, Any]) -> dict[str, Any]:
-    """A model's answer, in the short form that `question_lines` asks for, as the protocol's; any other as it is."""
+    """A model's answer as the protocol's: from the short form that `question_lines` asks for; any other unchanged."""
     match method, answer:
         case "elicitation/create", {"action": _}:
             return answer
@@ -127,9 +127,9 @@ def _protocol_answer(method: str, answer: dict[str, Any]) -> dict[str, Any]:
             return answer
 
 
-def taken(name: str) -> DuplicateTool:
-    """The refusal of a tool whose name another one has."""
-    if name not in FOLLOW_UPS:
+def duplicate_tool(name: str) -> DuplicateTool:
+    """The error for a tool whose name is in use."""
+    if name not in FOLLOW_UP_TOOLS:
         return DuplicateTool(f"Two tools are named {name!r}. Give one another name: @mcp.tool(name=...).")
     return DuplicateTool(
         f"{name!r} is one of the tools by which clients without tasks follow one. Give yours another name, or leave "

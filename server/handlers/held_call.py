@@ -33,7 +33,7 @@ Question = dict[str, Any]
 
 
 class HeldCall:
-    """What one held call has told its client."""
+    """Follows one task for one client, and passes its progress and its questions on."""
 
     def __init__(self, store: TaskStore, view: TaskView, ctx: ServerRequestContext[Any, Any], principal: str) -> None:
         self._store = store
@@ -54,9 +54,9 @@ class HeldCall:
         try:
             async with paced_events(self._store.tails, self._task_id, hand_off_after=hand_off_after) as steps:
                 async for step in steps:
-                    answer = await self._step(step)
-                    if answer is not None:
-                        return answer
+                    result = await self._step(step)
+                    if result is not None:
+                        return result
         finally:
             for task in self._asking.values():
                 task.cancel()
@@ -70,7 +70,7 @@ class HeldCall:
             case Due.HAND_OFF:
                 return hand_off_result(await self._look())
             case Event(move=Move.PROGRESS) if step.seq <= self._since:
-                pass  # it was before this call
+                pass  # it happened before this call
             case Event(move=Move.PROGRESS):
                 progress = Progress.of_facts(step.facts)
                 await self._send_progress(progress, progress_text(progress))
@@ -86,7 +86,7 @@ class HeldCall:
         await self._ctx.session.report_progress(self._rising.next(progress.done), progress.total, text or None)
 
     async def _ask(self, view: TaskView) -> HandlerResult:
-        """Pass open questions on, the way this client can be asked; one that cannot is handed off with them."""
+        """Pass open questions on in the way of the client's revision; a client that cannot be asked is handed off."""
         if not view.questions:
             return None
         if not all(can_ask(self._ctx.session.client_capabilities, question) for question in view.questions.values()):
@@ -97,10 +97,10 @@ class HeldCall:
             return hand_off_result(view)
         for key, question in view.questions.items():
             if key not in self._asking:
-                self._asking[key] = asyncio.create_task(self._put(key, question), name="taskmill.question")
+                self._asking[key] = asyncio.create_task(self._ask_one(key, question), name="taskmill.question")
         return None
 
-    async def _put(self, key: str, question: Question) -> None:
+    async def _ask_one(self, key: str, question: Question) -> None:
         """Ask until the answer fits, or the client refuses."""
         kind = kind_of(question)
         metadata = ServerMessageMetadata(related_request_id=self._ctx.request_id)
@@ -115,7 +115,7 @@ class HeldCall:
             except TaskNotFound:
                 return
             except MCPError as exc:
-                # A connection that ends answers nothing: the host may be back with the same question open.
+                # A closed connection is no refusal: the host may reconnect, and the question is still open.
                 if exc.error.code != CONNECTION_CLOSED:
                     await self._refuse(key, question)
                 return

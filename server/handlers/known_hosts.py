@@ -1,7 +1,7 @@
-"""How long known hosts let a tool call take: the one table by `clientInfo.name`.
+"""When calls of known hosts are handed off: the one table by `clientInfo.name`.
 
-A host is in it when its behaviour is known from its source or documentation, or was measured and published; each line
-names where. What a host does not say is not guessed: unknown hosts get the default.
+A host has a row when its call timeout is known from its source or documentation, or was measured and published; each
+row names the source. Nothing is guessed: unknown hosts get the default.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ __all__ = ["KNOWN_HOSTS", "KnownHost", "host_of", "hosts_with"]
 class KnownHost:
     """What is known of a host."""
 
-    patience: float | None
-    """Seconds after which a call is handed off, well below the host's limit; None = its calls may take any time."""
+    hand_off_after: float | None
+    """Seconds after which a call is handed off, well below the host's call timeout; None = never."""
     follows_tasks: bool = False
     """It makes tasks of calls by itself (2025-11-25), so it needs no follow-up tools."""
 
@@ -81,7 +81,7 @@ _BRIDGE = " (via mcp-remote"
 
 
 def host_of(name: str | None, known: Mapping[str, KnownHost] = KNOWN_HOSTS) -> KnownHost | None:
-    """What is known of the host of that name, None = nothing. A trailing `*` in the table stands for any rest."""
+    """What is known of the host of that name, None = nothing. A trailing `*` in the table matches any rest."""
     if not name:
         return None
     plain = name.partition(_BRIDGE)[0]
@@ -94,6 +94,6 @@ def host_of(name: str | None, known: Mapping[str, KnownHost] = KNOWN_HOSTS) -> K
 
 
 def hosts_with(own: Mapping[str, float | None]) -> dict[str, KnownHost]:
-    """The table behind an author's own lines, which give seconds of patience by name."""
-    first = {name: KnownHost(patience) for name, patience in own.items()}
+    """The table with an author's own rows before it, which give seconds until a hand-off by name."""
+    first = {name: KnownHost(hand_off_after) for name, hand_off_after in own.items()}
     return first | {name: host for name, host in KNOWN_HOSTS.items() if name not in first}

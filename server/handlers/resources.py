@@ -1,6 +1,6 @@
-"""Resources that Taskmill itself serves: artifacts, and what running tasks have put out.
+"""Resources that Taskmill itself serves: artifacts, and the output of tasks.
 
-Only what belongs to whoever asks; everything else about resources is the SDK's.
+A caller reads only what belongs to it; everything else about resources is left to the SDK.
 """
 
 import json
@@ -23,7 +23,7 @@ _NDJSON = "application/x-ndjson"
 
 
 def is_own(uri: str) -> bool:
-    """Whether the address is of ours."""
+    """Whether Taskmill serves the resource."""
     return uri.startswith((ARTIFACT_URI, OUTPUT_URI))
 
 
@@ -33,10 +33,10 @@ def artifact_path(artifact_id: str) -> str:
 
 
 async def read_own(store: TaskStore, uri: str, who: str, base: str | None) -> Iterable[ReadResourceContents]:
-    """The contents, for `who` asks; `base`: the address the client reached this server at, None if it was not HTTP.
+    """The contents, for the principal `who`. `base`: this server's address as the client wrote it, None = no HTTP.
 
     Raises:
-        MCPError: unknown, expired, somebody else's, or too large for a reply.
+        MCPError: unknown, expired, of another principal, or too large for a reply.
     """
     with wire_errors():
         if uri.startswith(ARTIFACT_URI):

@@ -53,21 +53,22 @@ class TaskListenHandler:
     async def __call__(
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """One stream: acknowledgement first, then every task's present state, then each change."""
+        """One stream: first the acknowledgement, then every task's present state, then each change."""
         wanted = (params.notifications.model_extra or {}).get("taskIds")
         if wanted is None:
             return await self._plain(ctx, params)
         require_tasks(ctx)
-        if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted) or len(wanted) > _MOST_TASKS:
+        is_list = isinstance(wanted, list) and len(wanted) <= _MOST_TASKS
+        if not is_list or not all(isinstance(task_id, str) for task_id in wanted):
             raise MCPError(INVALID_PARAMS, f"notifications.taskIds must be a list of at most {_MOST_TASKS} task ids")
         with wire_errors():
             store = self._runtime.store
-            agreed = [task_id for task_id in dict.fromkeys(wanted) if await _readable(store, task_id, owner(ctx))]
-        await _TaskStream(ctx, store, self._bus, params.notifications, agreed).run()
+            agreed = [task_id for task_id in dict.fromkeys(wanted) if await _is_visible(store, task_id, owner(ctx))]
+        await _TaskSubscription(ctx, store, self._bus, params.notifications, agreed).run()
         return SubscriptionsListenResult(_meta={SUBSCRIPTION_ID_META_KEY: ctx.request_id})
 
 
-async def _readable(store: TaskStore, task_id: str, principal: str) -> bool:
+async def _is_visible(store: TaskStore, task_id: str, principal: str) -> bool:
     try:
         await store.read(task_id, principal)
     except TaskNotFound:
@@ -75,7 +76,7 @@ async def _readable(store: TaskStore, task_id: str, principal: str) -> bool:
     return True
 
 
-class _TaskStream:
+class _TaskSubscription:
     """One open stream with task ids."""
 
     def __init__(
@@ -100,10 +101,10 @@ class _TaskStream:
             **{"taskIds": task_ids} if task_ids else {},
         )
         self._sent: dict[str, int] = {}
-        """Number of the event each task was last shown at."""
+        """Task id -> number of its last event that was sent."""
 
     async def run(self) -> None:
-        """Until the client goes away."""
+        """Send changes until the client disconnects."""
         send, receive = anyio.create_memory_object_stream[ServerEvent](BACKLOG)
         uris = frozenset(self._honored.resource_subscriptions or ())
 
@@ -122,7 +123,7 @@ class _TaskStream:
                     group.start_soon(self._push_tasks, subscription)
                     async for event in receive:
                         await self._notify(event_to_notification(event, self._meta))
-                    group.cancel_scope.cancel()  # the client stopped reading: end, it will listen again
+                    group.cancel_scope.cancel()  # the client reads too slowly: end, it will listen again
         finally:
             unsubscribe()
 
@@ -131,12 +132,12 @@ class _TaskStream:
         while True:
             waiting = {task_id: None for task_id in waiting if not await self._push(task_id)}
             if waiting:
-                await anyio.sleep(0.5)  # the store does not answer: these tasks still have something to say
+                await anyio.sleep(0.5)  # the store does not answer: these tasks are still to be sent
                 continue
             waiting = dict.fromkeys(await subscription.updates())
 
     async def _push(self, task_id: str) -> bool:
-        """Send the task as `tasks/get` would show it now, if it has changed; False when the store did not answer."""
+        """Send the task as `tasks/get` shows it now, if it has changed; False when the store did not answer."""
         try:
             view = await self._store.read(task_id, self._owner)
         except TaskNotFound:

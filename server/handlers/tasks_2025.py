@@ -30,8 +30,8 @@ from taskmill.server.protocol.errors import method_not_found, wire_errors
 from taskmill.server.protocol.sdk_private import connection_of
 from taskmill.server.protocol.shapes_2025 import created, related_task, task_of
 from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
-from taskmill.server.sessions.exchange import exchange_of
-from taskmill.server.streams.notifications_2025 import notices
+from taskmill.server.sessions.dispatch import dispatch_of
+from taskmill.server.streams.notifications_2025 import task_notifications
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 from taskmill.store.sessions.open_calls import CallKind
@@ -44,11 +44,11 @@ _LONGEST_TTL = 2**53
 CAPABILITY: dict[str, Any] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
 
 
-class _TaskId(RequestParams):
+class _TaskIdParams(RequestParams):
     task_id: str = Field(max_length=LONGEST_TASK_ID)
 
 
-class _Cursor(RequestParams):
+class _ListParams(RequestParams):
     cursor: str | None = Field(None, max_length=_LONGEST_CURSOR)
 
 
@@ -62,16 +62,16 @@ class _Augmentation(BaseModel):
 
 
 class Tasks2025:
-    """Server middleware: answers what belongs to this dialect, and passes everything else on."""
+    """Server middleware: answers the requests of this revision's tasks, and passes everything else on."""
 
     def __init__(self, runtime: ServerRuntime, submission: Submission, plain: CallsWithoutTasks) -> None:
         self._runtime = runtime
         self._submission = submission
         self._plain = plain
-        self._telling: set[asyncio.Task[None]] = set()
+        self._notifying: set[asyncio.Task[None]] = set()
 
     async def __call__(self, ctx: Request, call_next: CallNext) -> HandlerResult:
-        """Serve one request, if it is one of ours."""
+        """Serve one request, or pass it on."""
         if ctx.method == "initialize":
             return self._with_capability(await call_next(ctx))
         if ctx.protocol_version != TASKS_2025 or ctx.request_id is None:
@@ -102,21 +102,21 @@ class Tasks2025:
         if tool is None:
             # "Tool-Level Negotiation": not for a tool that does not support tasks.
             raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
-        wanted = _Augmentation.model_validate((ctx.params or {})["task"])
-        submitted = await self._submission.submit(tool, params, ctx, keep_ms=wanted.ttl)
+        augmentation = _Augmentation.model_validate((ctx.params or {})["task"])
+        submitted = await self._submission.submit(tool, params, ctx, keep_ms=augmentation.ttl)
         if not isinstance(submitted, TaskView):
-            raise _not_started(submitted)
-        await self._announce(submitted, ctx)
+            raise _not_created(submitted)
+        await self._start_notifications(submitted, ctx)
         return created(submitted)
 
     async def _get(self, ctx: Request) -> HandlerResult:
-        params = _TaskId.model_validate(ctx.params or {}, by_name=False)
+        params = _TaskIdParams.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             return task_of(await self._runtime.store.read(params.task_id, owner(ctx)))
 
     async def _result(self, ctx: Request) -> HandlerResult:
-        """Waits for the end, putting the task's questions meanwhile ("Input Required Status")."""
-        params = _TaskId.model_validate(ctx.params or {}, by_name=False)
+        """Wait for the end, and ask the task's questions meanwhile ("Input Required Status")."""
+        params = _TaskIdParams.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             view = await self._runtime.store.read(params.task_id, owner(ctx))
         held = await self._plain.hold(view, ctx, None, kind=CallKind.RESULT)
@@ -126,7 +126,7 @@ class Tasks2025:
         return {**held, "_meta": {**held.get("_meta", {}), **related_task(params.task_id)}}
 
     async def _list(self, ctx: Request) -> HandlerResult:
-        params = _Cursor.model_validate(ctx.params or {}, by_name=False)
+        params = _ListParams.model_validate(ctx.params or {}, by_name=False)
         who = list_owner(ctx)
         if not who:
             raise MCPError(METHOD_NOT_FOUND, "Tasks can be listed only with authentication, or within a session.")
@@ -139,7 +139,7 @@ class Tasks2025:
 
     async def _cancel(self, ctx: Request) -> HandlerResult:
         """Cancelled before the reply; an ended task cannot be ("Task Cancellation")."""
-        params = _TaskId.model_validate(ctx.params or {}, by_name=False)
+        params = _TaskIdParams.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             cancelled = await self._runtime.store.cancel(params.task_id, owner(ctx), reason="client")
             view = await self._runtime.store.read(params.task_id, owner(ctx))
@@ -147,30 +147,31 @@ class Tasks2025:
             raise MCPError(INVALID_PARAMS, f"The task has already ended: it is {task_of(view)['status']}.")
         return task_of(view)
 
-    async def _announce(self, view: TaskView, ctx: Request) -> None:
-        """Have the client told of the task's changes, on whichever stream it has."""
+    async def _start_notifications(self, view: TaskView, ctx: Request) -> None:
+        """Have the task's notifications sent, on the stream that the client has."""
         token = _token(ctx)
-        exchange = exchange_of(ctx.request)
-        if exchange is not None and exchange.session is not None:
+        dispatch = dispatch_of(ctx.request)
+        if dispatch is not None and dispatch.session is not None:
             with suppress(StoreUnavailable):  # notifications are optional; the task is there
-                await self._runtime.store.sessions.follow(exchange.session.id, view.record.id, token)
+                await self._runtime.store.sessions.follow(dispatch.session.id, view.record.id, token)
         elif ctx.request is None:
-            telling = asyncio.create_task(self._tell(view, ctx, token), name="taskmill.notices")
-            self._telling.add(telling)
-            telling.add_done_callback(self._telling.discard)
-            connection_of(ctx.session).exit_stack.callback(telling.cancel)
+            notifying = asyncio.create_task(self._notify(view, ctx, token), name="taskmill.notifications")
+            self._notifying.add(notifying)
+            notifying.add_done_callback(self._notifying.discard)
+            connection_of(ctx.session).exit_stack.callback(notifying.cancel)
 
-    async def _tell(self, view: TaskView, ctx: Request, token: str | int | None) -> None:
+    async def _notify(self, view: TaskView, ctx: Request, token: str | int | None) -> None:
         outbound = connection_of(ctx.session).outbound
-        messages = notices(self._runtime.store, view.record.principal, view.record.id, token, after=view.record.seq)
+        record = view.record
+        messages = task_notifications(self._runtime.store, record.principal, record.id, token, after=record.seq)
         with suppress(StoreUnavailable):
             async with aclosing(messages):
                 async for message in messages:
                     await outbound.notify(message["method"], message["params"])
 
 
-def _not_started(result: CallToolResult | InputRequiredResult) -> MCPError:
-    """Arguments that cannot work make no task: the error says why, as there is nothing to poll."""
+def _not_created(result: CallToolResult | InputRequiredResult) -> MCPError:
+    """The error of a call that makes no task, because its arguments cannot work; there is nothing to poll."""
     texts = [part.text for part in getattr(result, "content", ()) if part.type == "text"]
     return MCPError(INVALID_PARAMS, "\n".join(texts) or "The call cannot be made as it is.")
 

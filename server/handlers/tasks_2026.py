@@ -1,6 +1,6 @@
 """The tasks extension of protocol revision 2026-07-28: task handles for tools/call, and tasks/get, update, cancel.
 
-As the SDK's one interceptor of tools/call it also sends the calls of clients without tasks to `plain.py`.
+As the SDK's one interceptor of tools/call it also passes calls of clients without tasks to `calls_without_tasks.py`.
 
 Source: `ext-tasks` specification; sections are named where they force something.
 """
@@ -39,7 +39,7 @@ class _UpdateParams(_TaskIdParams):
 
 
 class Tasks2026(Extension):
-    """What the server adds for clients that declare the extension."""
+    """Methods and tool results for clients that declare the extension."""
 
     identifier = EXTENSION
 
@@ -73,27 +73,27 @@ class Tasks2026(Extension):
         return await self._plain.call(tool, params, ctx)
 
     async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> HandlerResult:
-        _admit(ctx, params)
+        _check(ctx, params)
         with wire_errors():
             return detailed_task(await self._runtime.store.read(params.task_id, owner(ctx)))
 
     async def _update(self, ctx: ServerRequestContext[Any, Any], params: _UpdateParams) -> HandlerResult:
-        # "Task Update Requests": unknown and answered keys are ignored, a part of the answers is welcome.
-        _admit(ctx, params)
+        # "Task Update Requests": unknown and answered keys are ignored, and some answers without the others are taken.
+        _check(ctx, params)
         with wire_errors():
             await take_answers(self._runtime.store, params.task_id, owner(ctx), params.input_responses)
         return {}
 
     async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> HandlerResult:
         # "Task Cancellation": an empty acknowledgement, also when the task has already ended.
-        _admit(ctx, params)
+        _check(ctx, params)
         with wire_errors():
             await self._runtime.store.cancel(params.task_id, owner(ctx), reason="client")
         return {}
 
 
-def _admit(ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> None:
-    """Capability first, then headers, and only then the id is looked up.
+def _check(ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> None:
+    """Check the capability, then the headers; only after that the id is looked up.
 
     Raises:
         MCPError: -32021, or -32020 when `Mcp-Name` is another id ("Streamable HTTP: Routing Headers").

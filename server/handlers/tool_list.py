@@ -1,4 +1,4 @@
-"""What `tools/list` says of task tools, by class of client. Everything else of the list is the SDK's."""
+"""What `tools/list` shows of task tools, by class of client. Everything else of the list is left to the SDK."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.server.handlers.known_hosts import KnownHost, host_of
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, client_name
 from taskmill.server.tools.registry import ToolRegistry
@@ -22,15 +22,15 @@ class ToolListing:
         self._hosts = hosts
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Pass everything on, and shape the list of tools."""
+        """Pass everything on, and change the list of tools."""
         result = await call_next(ctx)
         if ctx.method != "tools/list" or not isinstance(result, dict) or "tools" not in result:
             return result
         plain = self._is_plain(ctx)
         tools = [self._shaped(tool, ctx.protocol_version, plain=plain) for tool in result["tools"]]
-        shown = [tool for tool in tools if tool["name"] not in FOLLOW_UPS]
+        shown = [tool for tool in tools if tool["name"] not in FOLLOW_UP_TOOLS]
         if plain and self._registry.policies():
-            shown += [tool for tool in tools if tool["name"] in FOLLOW_UPS]
+            shown += [tool for tool in tools if tool["name"] in FOLLOW_UP_TOOLS]
         if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
             # The list depends on what this client declared, so no cache may serve it to others.
             return {**result, "tools": shown, "cacheScope": "private"}

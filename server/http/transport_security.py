@@ -1,4 +1,4 @@
-"""What is asked of the headers of a request before the SDK reads them: Host, Origin, blanks around values."""
+"""Checks of a request's headers before the SDK reads them: Host, Origin, blanks around values."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def transport_security(host: str, allowed_hosts: Sequence[str]) -> TransportSecu
 
 
 class TrimmedHeaders:
-    """ASGI middleware: takes the blanks around header values away, which not every HTTP parser does (RFC 9110, 5.5)."""
+    """ASGI middleware: removes blanks around header values, which not every HTTP parser does (RFC 9110, 5.5)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

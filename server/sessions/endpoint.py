@@ -1,7 +1,7 @@
 """Streamable HTTP of the revisions before 2026, with sessions that any replica serves.
 
-Which bytes are a request, whose session it belongs to, and what is answered over HTTP is decided here; what a request
-means is the SDK's and its handlers' business. Source: transports 2025-11-25, "Streamable HTTP".
+Decides which bytes are a request, whose session it belongs to, and how HTTP answers it; what a request means is left to
+the SDK and its handlers. Source: transports 2025-11-25, "Streamable HTTP".
 """
 
 import secrets
@@ -31,11 +31,11 @@ from starlette.types import Receive, Scope, Send
 from taskmill.engine.errors import CallerError, StoreUnavailable, TaskmillError, TooManySessions
 from taskmill.server.auth.principal import owner
 from taskmill.server.protocol.errors import INTERNAL
-from taskmill.server.sessions.exchange import Exchange
-from taskmill.server.sessions.messages import Refusal, error, parsed
+from taskmill.server.sessions.dispatch import SessionDispatch
+from taskmill.server.sessions.messages import HttpError, error_response, parse_message
 from taskmill.server.sessions.request_runner import RequestRunner
 from taskmill.server.sessions.response import JsonOrSseResponse
-from taskmill.server.sessions.resumption import NothingLeft, resumed
+from taskmill.server.sessions.resumption import StreamEnded, resume_stream
 from taskmill.server.sessions.session_stream import SessionStream
 from taskmill.server.streams.client_requests import take_reply
 from taskmill.server.tools.runtime import ServerRuntime
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 _SESSION_HEADER = "mcp-session-id"
 _VERSION_HEADER = "mcp-protocol-version"
 _DEFAULT_VERSION = "2025-03-26"
-"""Of a client that does not say (transports, "Protocol Version Header")."""
+"""Of a client that does not send the header (transports, "Protocol Version Header")."""
 
 
 class SessionEndpoint:
@@ -64,12 +64,12 @@ class SessionEndpoint:
         """`json_only`: answer with single JSON bodies, so that nothing can be streamed or asked in mid-call."""
         self._runtime = runtime
         self._security = TransportSecurityMiddleware(security)
-        self._service = RequestRunner(server, runtime)
-        self._json = json_only
+        self._runner = RequestRunner(server, runtime)
+        self._json_only = json_only
 
     async def close(self) -> None:
-        """End what is being served; clients come back to another replica."""
-        await self._service.close()
+        """End what is being served; clients reconnect to another replica."""
+        await self._runner.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -80,15 +80,13 @@ class SessionEndpoint:
                 await refused(scope, receive, send)
                 return
             await self._serve(request, scope, receive, send)
-        except Refusal as refusal:
-            await error(refusal.status, str(refusal), refusal.code)(scope, receive, send)
-        except TooManySessions as exc:
-            await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
-        except StoreUnavailable as exc:
-            await error(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
+        except HttpError as exc:
+            await error_response(exc.status, str(exc), exc.code)(scope, receive, send)
+        except (TooManySessions, StoreUnavailable) as exc:
+            await error_response(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
         except TaskmillError as exc:
             log.error("request.failed", error=type(exc).__name__, detail=str(exc))
-            await error(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL_ERROR)(scope, receive, send)
+            await error_response(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL_ERROR)(scope, receive, send)
 
     async def _serve(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         match request.method:
@@ -106,9 +104,9 @@ class SessionEndpoint:
 
     async def _post(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         has_json, has_sse = check_accept_headers(request)
-        if not has_json or not (has_sse or self._json):
-            raise Refusal(HTTPStatus.NOT_ACCEPTABLE, "Accept must name application/json and text/event-stream.")
-        message = parsed(await request.body())
+        if not has_json or not (has_sse or self._json_only):
+            raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "Accept must name application/json and text/event-stream.")
+        message = parse_message(await request.body())
         if isinstance(message, JSONRPCRequest) and message.method == "initialize":
             await self._initialize(message, request, scope, receive, send)
             return
@@ -117,29 +115,31 @@ class SessionEndpoint:
             case JSONRPCRequest():
                 await self._request(message, session, request, scope, receive, send)
             case JSONRPCNotification():
-                exchange = Exchange(self._runtime.store, session, message, request, JsonOrSseResponse({}))
-                await self._service.notified(message, session, self._connection(session, request, exchange), exchange)
+                dispatch = SessionDispatch(self._runtime.store, session, message, request, JsonOrSseResponse({}))
+                connection = self._connection(session, request, dispatch)
+                await self._runner.handle_notification(message, session, connection, dispatch)
                 await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
             case JSONRPCResponse() | JSONRPCError():
-                await self._replied(message, session)
+                await self._take_reply(message, session)
                 await Response(status_code=HTTPStatus.ACCEPTED)(scope, receive, send)
 
     async def _initialize(
         self, message: JSONRPCRequest, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
         session_id = secrets.token_urlsafe(32)
-        outlet = JsonOrSseResponse({_SESSION_HEADER: session_id})
-        exchange = Exchange(self._runtime.store, None, message, request, outlet)
-        connection = Connection.for_loop(exchange, session_id=session_id)
-        response = await self._service.answer(exchange, message, connection)
+        http = JsonOrSseResponse({_SESSION_HEADER: session_id})
+        dispatch = SessionDispatch(self._runtime.store, None, message, request, http)
+        connection = Connection.for_loop(dispatch, session_id=session_id)
+        response = await self._runner.respond(dispatch, message, connection)
         if "result" in response:
             client = dict(message.params or {})
             client.pop("_meta", None)
-            await self._runtime.store.sessions.open(Session(session_id, owner(), connection.protocol_version, client))
+            session = Session(session_id, owner(), connection.protocol_version, client)
+            await self._runtime.store.sessions.open(session)
         else:
-            outlet = JsonOrSseResponse({})
-        outlet.answer(response)
-        await outlet.serve(scope, receive, send)
+            http = JsonOrSseResponse({})
+        http.respond(response)
+        await http.serve(scope, receive, send)
 
     async def _request(
         self,
@@ -151,57 +151,57 @@ class SessionEndpoint:
         send: Send,
     ) -> None:
         if PROTOCOL_VERSION_META_KEY in _meta(message.params):
-            raise Refusal(
+            raise HttpError(
                 HTTPStatus.BAD_REQUEST,
                 "This request carries the envelope of revision 2026-07-28, but its MCP-Protocol-Version header names "
                 "an earlier one. Send both of the same revision.",
             )
-        outlet = self._outlet(session)
-        exchange = Exchange(self._runtime.store, session, message, request, outlet, json_only=self._json)
-        self._service.start(exchange, message, self._connection(session, request, exchange))
-        await outlet.serve(scope, receive, send)
-        if exchange.is_task:
-            self._service.drop(exchange)  # any replica makes the rest of its stream
+        http = self._response(session)
+        dispatch = SessionDispatch(self._runtime.store, session, message, request, http, json_only=self._json_only)
+        self._runner.start(dispatch, message, self._connection(session, request, dispatch))
+        await http.serve(scope, receive, send)
+        if dispatch.is_task:
+            self._runner.stop(dispatch)  # any replica makes the rest of its stream
 
     async def _get(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         if not check_accept_headers(request)[1]:
-            raise Refusal(HTTPStatus.NOT_ACCEPTABLE, "Accept must name text/event-stream.")
+            raise HttpError(HTTPStatus.NOT_ACCEPTABLE, "Accept must name text/event-stream.")
         session = await self._session(request)
         last_event_id = request.headers.get("last-event-id")
-        outlet = self._outlet(session)
         if last_event_id:
             try:
-                stream = await resumed(self._runtime.store, session, last_event_id)
-            except NothingLeft:
+                stream = await resume_stream(self._runtime.store, session, last_event_id)
+            except StreamEnded:
                 await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
                 return
             if stream is None:
-                raise Refusal(HTTPStatus.BAD_REQUEST, "Last-Event-ID names no stream of this session.", INVALID_PARAMS)
+                text = "Last-Event-ID names no stream of this session."
+                raise HttpError(HTTPStatus.BAD_REQUEST, text, INVALID_PARAMS)
         else:
             stream = SessionStream(self._runtime.store, session).run()
-        await self._service.stream(stream, outlet, scope, receive, send)
+        await self._runner.stream(stream, self._response(session), scope, receive, send)
 
-    def _outlet(self, session: Session | None) -> JsonOrSseResponse:
+    def _response(self, session: Session | None) -> JsonOrSseResponse:
         headers = {_SESSION_HEADER: session.id} if session else {}
         return JsonOrSseResponse(headers, limit=self._runtime.settings.stream_limit or None)
 
     async def _session(self, request: Request) -> Session:
-        """The session a request names.
+        """The session that a request names.
 
         Raises:
-            Refusal: it names none, or one that has ended or is somebody else's.
+            HttpError: it names none, or one that has ended or belongs to another principal.
         """
         session_id = request.headers.get(_SESSION_HEADER)
         if not session_id:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "This needs an Mcp-Session-Id header.")
+            raise HttpError(HTTPStatus.BAD_REQUEST, "This needs an Mcp-Session-Id header.")
         session = await self._runtime.store.sessions.find(session_id, owner())
         if session is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, "Session not found: it has ended. Initialize a new one.")
+            raise HttpError(HTTPStatus.NOT_FOUND, "Session not found: it has ended. Initialize a new one.")
         request.scope["taskmill.session"] = session.id
         return session
 
-    def _connection(self, session: Session | None, request: Request, exchange: Exchange) -> Connection:
-        outbound = self._service.outbound(session, exchange)
+    def _connection(self, session: Session | None, request: Request, dispatch: SessionDispatch) -> Connection:
+        outbound = self._runner.outbound(session, dispatch)
         if session is None:
             version = request.headers.get(_VERSION_HEADER, _DEFAULT_VERSION)
             connection = Connection(outbound, protocol_version=version)
@@ -213,17 +213,17 @@ class SessionEndpoint:
         connection.initialized.set()
         return connection
 
-    async def _replied(self, message: JSONRPCResponse | JSONRPCError, session: Session | None) -> None:
+    async def _take_reply(self, message: JSONRPCResponse | JSONRPCError, session: Session | None) -> None:
         if session is None:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "A response needs the session of its request.")
+            raise HttpError(HTTPStatus.BAD_REQUEST, "A response needs the session of its request.")
         try:
             reply = message.model_dump(by_alias=True, mode="json", exclude_none=True)
         except ValueError:
-            raise Refusal(HTTPStatus.BAD_REQUEST, "The reply is nested too deep.", INVALID_PARAMS) from None
+            raise HttpError(HTTPStatus.BAD_REQUEST, "The reply is nested too deep.", INVALID_PARAMS) from None
         try:
             await take_reply(self._runtime.store, session, str(message.id), reply)
         except CallerError as exc:
-            raise Refusal(HTTPStatus.BAD_REQUEST, str(exc), INVALID_PARAMS) from exc
+            raise HttpError(HTTPStatus.BAD_REQUEST, str(exc), INVALID_PARAMS) from exc
 
 
 def _meta(params: Mapping[str, Any] | None) -> Mapping[str, Any]:

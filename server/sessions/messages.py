@@ -1,4 +1,4 @@
-"""What a body must be to be one JSON-RPC message, and refusals at the HTTP level."""
+"""Reads a body as one JSON-RPC message, and refuses a request at the HTTP level."""
 
 import json
 from http import HTTPStatus
@@ -6,10 +6,10 @@ from http import HTTPStatus
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, JSONRPCMessage, JSONRPCNotification, jsonrpc_message_adapter
 from starlette.responses import JSONResponse, Response
 
-__all__ = ["Refusal", "error", "parsed"]
+__all__ = ["HttpError", "error_response", "parse_message"]
 
 
-class Refusal(Exception):
+class HttpError(Exception):
     """A request that is answered at the HTTP level, with a JSON-RPC error that has no id."""
 
     def __init__(self, status: HTTPStatus, message: str, code: int = INVALID_REQUEST) -> None:
@@ -18,25 +18,25 @@ class Refusal(Exception):
         self.code = code
 
 
-def parsed(body: bytes) -> JSONRPCMessage:
-    """The message.
+def parse_message(body: bytes) -> JSONRPCMessage:
+    """The message of a body.
 
     Raises:
-        Refusal: it is none, or a batch.
+        HttpError: the body is no message, or a batch of them.
     """
     try:
         raw = json.loads(body)
     except (ValueError, RecursionError):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not JSON.", PARSE_ERROR) from None
+        raise HttpError(HTTPStatus.BAD_REQUEST, "The body is not JSON.", PARSE_ERROR) from None
     try:
         message = jsonrpc_message_adapter.validate_python(raw, by_name=False)
         if isinstance(message, JSONRPCNotification) and "id" in raw:
-            raise ValueError("a request with an id that can be none")
+            raise ValueError("a request whose id cannot be one")
         return message
     except ValueError:
-        raise Refusal(HTTPStatus.BAD_REQUEST, "The body is not one JSON-RPC message.") from None
+        raise HttpError(HTTPStatus.BAD_REQUEST, "The body is not one JSON-RPC message.") from None
 
 
-def error(status: HTTPStatus, message: str, code: int) -> Response:
+def error_response(status: HTTPStatus, message: str, code: int) -> Response:
     """An HTTP response with a JSON-RPC error that belongs to no request."""
     return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status)

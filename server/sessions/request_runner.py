@@ -1,6 +1,6 @@
-"""Requests of sessions being served in the background: a client that hangs up does not end its call.
+"""Serves requests of sessions in the background: a client that disconnects does not end its call.
 
-Runs exchanges through the SDK and ends them with the process; what goes over HTTP is `legacy_http.py`'s business.
+Runs requests through the SDK and ends them with the process; what goes over HTTP is in `endpoint.py`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, JSONRPCNotif
 from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import StoreUnavailable, TaskNotFound
-from taskmill.server.sessions.exchange import Exchange
+from taskmill.server.sessions.dispatch import SessionDispatch
 from taskmill.server.sessions.response import JsonOrSseResponse
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.sessions.open_calls import CallKind
@@ -30,19 +30,19 @@ __all__ = ["RequestRunner"]
 
 log = structlog.get_logger()
 _REQUEST_CANCELLED = -32800
-"""What the SDK answers a cancelled request with: this wire ends a stream with a response only."""
-_KEEP_EVERY = 15.0
-_LONG = 0.25
-"""Seconds after which a call is worth a subscription, to hear that it is cancelled."""
+"""The SDK's code for a cancelled request: on this transport only a response ends a stream."""
+_RENEW_OUTBOX_EVERY = 15.0
+_SUBSCRIBE_AFTER = 0.25
+"""Seconds after which a call is long enough for a subscription, to receive that it is cancelled."""
 
 
 class RequestRunner:
-    """What one replica is serving."""
+    """The requests that one replica is serving."""
 
     def __init__(self, server: Server[Any], runtime: ServerRuntime) -> None:
         self._server = server
         self._runtime = runtime
-        self._running: dict[asyncio.Task[None], Exchange] = {}
+        self._running: dict[asyncio.Task[None], SessionDispatch] = {}
 
     async def close(self) -> None:
         """End everything."""
@@ -52,25 +52,27 @@ class RequestRunner:
         if running:
             await asyncio.wait(running)
 
-    def start(self, exchange: Exchange, message: JSONRPCRequest, connection: Connection) -> None:
+    def start(self, dispatch: SessionDispatch, message: JSONRPCRequest, connection: Connection) -> None:
         """Serve a request until it is answered."""
-        task = asyncio.create_task(self._serve(exchange, message, connection), name="taskmill.exchange")
-        self._running[task] = exchange
+        task = asyncio.create_task(self._serve(dispatch, message, connection), name="taskmill.request")
+        self._running[task] = dispatch
         task.add_done_callback(lambda done: self._running.pop(done, None))
 
-    def drop(self, exchange: Exchange) -> None:
-        """Serve this one no more; its stream goes on elsewhere."""
+    def stop(self, dispatch: SessionDispatch) -> None:
+        """Stop serving this request; its stream goes on elsewhere."""
         for task, served in self._running.items():
-            if served is exchange:
+            if served is dispatch:
                 task.cancel()
 
-    async def answer(self, exchange: Exchange, message: JSONRPCRequest, connection: Connection) -> dict[str, Any]:
+    async def respond(
+        self, dispatch: SessionDispatch, message: JSONRPCRequest, connection: Connection
+    ) -> dict[str, Any]:
         """The JSON-RPC response to a request."""
         head = {"jsonrpc": "2.0", "id": message.id}
         try:
             state = self._runtime.lifespan_state
             served = serve_one(
-                self._server, exchange, message.method, message.params, connection=connection, lifespan_state=state
+                self._server, dispatch, message.method, message.params, connection=connection, lifespan_state=state
             )
             return {**head, "result": await served}
         except Exception as exc:
@@ -80,49 +82,54 @@ class RequestRunner:
                 error = ErrorData(code=INTERNAL_ERROR, message="Internal server error")
             return {**head, "error": error.model_dump(by_alias=True, mode="json", exclude_none=True)}
 
-    async def notified(
-        self, message: JSONRPCNotification, session: Session | None, connection: Connection, exchange: Exchange
+    async def handle_notification(
+        self, message: JSONRPCNotification, session: Session | None, connection: Connection, dispatch: SessionDispatch
     ) -> None:
-        """Take a notification; one that cancels a request reaches it on whichever replica it is."""
+        """Take a notification; one that cancels a request reaches it on any replica."""
         if message.method == "notifications/cancelled" and session is not None:
             request_id = (message.params or {}).get("requestId")
             if isinstance(request_id, str | int):
                 await self._cancel(session, request_id)
         runner = ServerRunner(self._server, connection, self._runtime.lifespan_state)
-        await runner.on_notify(exchange, message.method, message.params)
+        await runner.on_notify(dispatch, message.method, message.params)
 
-    def outbound(self, session: Session | None, exchange: Exchange) -> Outbound:
-        """The channel for what belongs to no request."""
-        return exchange if session is None else _SessionOutbound(self._runtime, session, exchange)
+    def outbound(self, session: Session | None, dispatch: SessionDispatch) -> Outbound:
+        """The channel for messages that belong to no request."""
+        return dispatch if session is None else _SessionOutbound(self._runtime, session, dispatch)
 
     async def stream(
-        self, frames: AsyncGenerator[bytes, None], outlet: JsonOrSseResponse, scope: Scope, receive: Receive, send: Send
+        self,
+        frames: AsyncGenerator[bytes, None],
+        response: JsonOrSseResponse,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        """Be a response made of `frames`."""
-        pumping = asyncio.create_task(_pump(frames, outlet), name="taskmill.stream")
+        """Serve a response made of `frames`."""
+        writing = asyncio.create_task(_write_all(frames, response), name="taskmill.stream")
         try:
-            await outlet.serve(scope, receive, send)
+            await response.serve(scope, receive, send)
         finally:
-            pumping.cancel()
-            await asyncio.wait([pumping])
+            writing.cancel()
+            await asyncio.wait([writing])
 
-    async def _serve(self, exchange: Exchange, message: JSONRPCRequest, connection: Connection) -> None:
-        attending = asyncio.create_task(self._attend(exchange, asyncio.current_task()))
+    async def _serve(self, dispatch: SessionDispatch, message: JSONRPCRequest, connection: Connection) -> None:
+        watching = asyncio.create_task(self._watch(dispatch, asyncio.current_task()))
         try:
-            response = await self.answer(exchange, message, connection)
+            response = await self.respond(dispatch, message, connection)
         except asyncio.CancelledError:
-            cancelled = exchange.cancel_requested.is_set()
+            cancelled = dispatch.cancel_requested.is_set()
             code = _REQUEST_CANCELLED if cancelled else CONNECTION_CLOSED
             text = "Request cancelled" if cancelled else "The server is shutting down"
             response = {"jsonrpc": "2.0", "id": message.id, "error": {"code": code, "message": text}}
-            if exchange.outlet.is_left or (exchange.is_task and not cancelled):
-                exchange.outlet.close()
+            if dispatch.response.is_disconnected or (dispatch.is_task and not cancelled):
+                dispatch.response.close()
                 return
         finally:
-            attending.cancel()
+            watching.cancel()
         with suppress(StoreUnavailable):
-            await exchange.finish(response)
-        exchange.outlet.close()
+            await dispatch.finish(response)
+        dispatch.response.close()
 
     async def _cancel(self, session: Session, request_id: str | int) -> None:
         store = self._runtime.store
@@ -133,36 +140,36 @@ class RequestRunner:
             return
         await store.sessions.signal(session.id, {"cancel": request_id})
 
-    async def _attend(self, exchange: Exchange, serving: "asyncio.Task[Any] | None") -> None:
-        """Keep a call that takes long, and hear that it is cancelled; runs until it is answered."""
-        await asyncio.sleep(_LONG)
-        if exchange.session is None or serving is None:
+    async def _watch(self, dispatch: SessionDispatch, serving: "asyncio.Task[Any] | None") -> None:
+        """Renew the outbox of a long call, and receive that it is cancelled; runs until the call is answered."""
+        await asyncio.sleep(_SUBSCRIBE_AFTER)
+        if dispatch.session is None or serving is None:
             return
 
-        def hear(_channel: str, message: bytes | None) -> None:
-            if message is not None and json.loads(message).get("cancel") == exchange.request_id:
-                exchange.cancel_requested.set()
+        def receive(_channel: str, message: bytes | None) -> None:
+            if message is not None and json.loads(message).get("cancel") == dispatch.request_id:
+                dispatch.cancel_requested.set()
                 serving.cancel()
 
-        async with self._runtime.store.sessions.subscribe_signals(exchange.session.id, hear):
-            await exchange.keep(_KEEP_EVERY)
+        async with self._runtime.store.sessions.subscribe_signals(dispatch.session.id, receive):
+            await dispatch.renew_outbox(_RENEW_OUTBOX_EVERY)
 
 
 class _SessionOutbound:
-    """The session's own stream, wherever it is held; the request's, while there is none."""
+    """The session's own stream, on whichever replica it is open; without one the stream of the request."""
 
-    def __init__(self, runtime: ServerRuntime, session: Session, exchange: Exchange) -> None:
+    def __init__(self, runtime: ServerRuntime, session: Session, dispatch: SessionDispatch) -> None:
         self._runtime = runtime
         self._session = session
-        self._exchange = exchange
+        self._dispatch = dispatch
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        """Ask the client on the stream of the request that is being served: that one is surely read."""
-        if not self._exchange.can_send_request:
+        """Ask the client on the stream of the request that is being served: the client certainly reads that one."""
+        if not self._dispatch.can_send_request:
             raise NoBackChannelError(method)
-        return await self._exchange.send_raw_request(method, params, opts)
+        return await self._dispatch.send_raw_request(method, params, opts)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         """Send a notification; lost with the stream, as notifications are."""
@@ -170,14 +177,14 @@ class _SessionOutbound:
         if params is not None:
             message["params"] = dict(params)
         if not await self._runtime.store.sessions.push(self._session.id, {"message": message}):
-            await self._exchange.notify(method, params, opts)
+            await self._dispatch.notify(method, params, opts)
 
 
-async def _pump(frames: AsyncGenerator[bytes, None], outlet: JsonOrSseResponse) -> None:
+async def _write_all(frames: AsyncGenerator[bytes, None], response: JsonOrSseResponse) -> None:
     try:
-        with suppress(StoreUnavailable):  # the client comes back, here or elsewhere
+        with suppress(StoreUnavailable):  # the client reconnects, here or elsewhere
             async with aclosing(frames):
                 async for frame in frames:
-                    outlet.write(frame)
+                    response.write(frame)
     finally:
-        outlet.close()
+        response.close()

@@ -1,7 +1,7 @@
-"""The stream of an open call, as any replica makes it from any point on: for a task from the task's own events, for
+"""The stream of an open call, made by any replica and from any point on: for a task's call from the task's events, for
 another call from its outbox.
 
-An event id is `<call>.<number>`: a cursor into what it is made from. `<call>.end` is the response.
+An event id is `<call>.<number>`: a cursor into what the stream is made from. `<call>.end` is the response.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ from taskmill.store.tasks.tasks import TaskStore
 __all__ = ["StreamMessage", "outbox_messages", "task_messages"]
 
 _LOST = "The server process that ran this call was lost. Nothing is known of its outcome; call again if that is safe."
+_OUTBOX_CHECK_EVERY = 15
+"""Seconds without a message after which an outbox is read again: the process that fills it may have died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class StreamMessage:
 
     message: dict[str, Any]
     event_id: str | None = None
-    """None: it is not part of the stream's record, and lost with the connection."""
+    """None: it is not kept for resumption, and is lost with the connection."""
     is_last: bool = False
 
 
@@ -48,37 +50,36 @@ async def task_messages(
         StoreUnavailable: the store did not answer.
     """
     assert call.task_id is not None
-    stream = _TaskStream(store, session, call, after)
-    limit = None if call.hand_off_ms is None else max(0.0, (call.hand_off_ms - await store.now_ms()) / 1000)
-    async with paced_events(store.tails, call.task_id, after=after, hand_off_after=limit) as steps:
+    source = _TaskMessages(store, session, call)
+    left = None if call.hand_off_ms is None else max(0.0, (call.hand_off_ms - await store.now_ms()) / 1000)
+    async with paced_events(store.tails, call.task_id, after=after, hand_off_after=left) as steps:
         async for step in steps:
-            said, is_over = await stream.render(step)
-            for one in said:
-                yield one
+            messages, is_over = await source.of(step)
+            for message in messages:
+                yield message
             if is_over:
                 return
-    yield await stream.response()
+    yield await source.response()
 
 
-class _TaskStream:
-    """What one connection has told of a task."""
+class _TaskMessages:
+    """Makes the messages of one connection to the stream of a task's call."""
 
-    def __init__(self, store: TaskStore, session: Session, call: OpenCall, after: int) -> None:
+    def __init__(self, store: TaskStore, session: Session, call: OpenCall) -> None:
         assert call.task_id is not None
         self._store = store
         self._session = session
         self._call = call
         self._task_id: str = call.task_id
-        self._after = after
         self._rising = RisingProgress()
 
-    async def render(self, step: Event | Due) -> tuple[list[StreamMessage], bool]:
+    async def of(self, step: Event | Due) -> tuple[list[StreamMessage], bool]:
         """The messages for a step, and whether the last one is among them."""
         match step:
             case Due.HEARTBEAT:
-                return await self._beat(), False
+                return await self._heartbeat(), False
             case Due.HAND_OFF:
-                return [self._last(hand_off_response(await self._look(), self._session.version))], True
+                return [self._last(hand_off_response(await self._read(), self._session.version))], True
             case Event(move=Move.PROGRESS):
                 return self._progress(step), False
             case Event(move=Move.ASK):
@@ -89,49 +90,45 @@ class _TaskStream:
     async def response(self) -> StreamMessage:
         """The response to the request, once the task has ended."""
         try:
-            view = await self._look()
+            view = await self._read()
         except TaskNotFound:
             gone = {"code": INTERNAL_ERROR, "message": "The task has expired, and its result with it."}
             return self._last({"error": gone})
-        return self._last(
-            call_response(
-                view, self._session.version, related_to=self._task_id if self._call.kind is CallKind.RESULT else None
-            )
-        )
+        related_to = self._task_id if self._call.kind is CallKind.RESULT else None
+        return self._last(call_response(view, self._session.version, related_to=related_to))
 
-    async def _beat(self) -> list[StreamMessage]:
-        view = await self._look()
-        progress = view.record.progress
-        return self._shown(progress, status_text(view), None)
+    async def _heartbeat(self) -> list[StreamMessage]:
+        view = await self._read()
+        return self._notification(view.record.progress, status_text(view), None)
 
     def _progress(self, event: Event) -> list[StreamMessage]:
         if event.seq <= self._call.since:
             return []
         progress = Progress.of_facts(event.facts)
-        return self._shown(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
+        return self._notification(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
 
-    def _shown(self, progress: Progress, text: str, event_id: str | None) -> list[StreamMessage]:
+    def _notification(self, progress: Progress, text: str, event_id: str | None) -> list[StreamMessage]:
         if self._call.token is None:
             return []
         figure = self._rising.next(progress.done)
         return [StreamMessage(progress_notification(self._call.token, figure, progress, text), event_id)]
 
     async def _questions(self, event: Event) -> tuple[list[StreamMessage], bool]:
-        view = await self._look()
-        asked: list[StreamMessage] = []
+        view = await self._read()
+        requests: list[StreamMessage] = []
         for key, question in view.questions.items():
             if not can_be_asked(self._session, question):
                 if self._call.kind is CallKind.RESULT:
-                    continue  # somebody else may answer
+                    continue  # another client of the principal may answer
                 return [self._last(hand_off_response(view, self._session.version))], True
-            # Shown at an earlier event already: the client has it, or gets it there.
+            # Sent with an earlier event already: the client has it, or receives it there.
             if await self._store.open_calls.first_shown_at(self._call.id, key, event.seq) != event.seq:
                 continue
             message = request_of(self._call, key, question)
-            asked.append(StreamMessage(message, f"{self._call.id}.{event.seq}"))
-        return asked, False
+            requests.append(StreamMessage(message, f"{self._call.id}.{event.seq}"))
+        return requests, False
 
-    async def _look(self) -> TaskView:
+    async def _read(self) -> TaskView:
         return await self._store.read(self._task_id, self._session.principal)
 
     def _last(self, outcome: dict[str, Any]) -> StreamMessage:
@@ -141,8 +138,8 @@ class _TaskStream:
 
 async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> AsyncGenerator[StreamMessage, None]:
     """The messages of a call without a task above number `after`, ending with the response."""
-    stirred = asyncio.Event()
-    async with store.open_calls.subscribe(call.id, lambda _channel, _message: stirred.set()):
+    changed = asyncio.Event()
+    async with store.open_calls.subscribe(call.id, lambda _channel, _message: changed.set()):
         while True:
             messages = await store.open_calls.read_messages(call.id, after)
             if messages is None:
@@ -159,13 +156,13 @@ async def outbox_messages(store: TaskStore, call: OpenCall, after: int) -> Async
                 yield StreamMessage(message, f"{call.id}.{number}", is_last=is_last)
                 if is_last:
                     return
-            await _stir(stirred)
+            await _wait(changed)
 
 
-async def _stir(stirred: asyncio.Event) -> None:
+async def _wait(changed: asyncio.Event) -> None:
     try:
-        async with asyncio.timeout(15):  # whoever fills the outbox may have died
-            await stirred.wait()
+        async with asyncio.timeout(_OUTBOX_CHECK_EVERY):
+            await changed.wait()
     except TimeoutError:
         return
-    stirred.clear()
+    changed.clear()

@@ -1,6 +1,6 @@
 """A task's questions as requests to a client that can be asked in mid-call (revisions before 2026).
 
-Such a request's id says which question of which call it is, so that any replica can take the reply.
+The id of such a request names the call and the question, so that any replica can take the reply.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,12 @@ from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["can_be_asked", "request_of", "take_refusal", "take_reply"]
 
-_ELICITS_SINCE = "2025-06-18"
-_REFUSED = "refused"
+_ELICITATION_SINCE = "2025-06-18"
 
 
 def can_be_asked(session: Session, question: Mapping[str, Any]) -> bool:
     """Whether the session's client declared what the question needs."""
-    if question["method"] == "elicitation/create" and session.version < _ELICITS_SINCE:
+    if question["method"] == "elicitation/create" and session.version < _ELICITATION_SINCE:
         return False
     declared = session.client.get("capabilities", {})
     return can_ask(ClientCapabilities.model_validate(declared, by_name=False), question)
@@ -40,7 +39,7 @@ def request_of(call: OpenCall, key: str, question: Mapping[str, Any]) -> dict[st
 
 
 async def take_reply(store: TaskStore, session: Session, request_id: str, reply: Mapping[str, Any]) -> None:
-    """Take the client's reply to any request of ours: an answer for a task, or for a call that waits for it.
+    """Take the client's reply to any request of this server: an answer for a task, or for a call that waits for it.
 
     Raises:
         BadArguments: the answer does not fit; the question is still open.
@@ -54,7 +53,7 @@ async def take_reply(store: TaskStore, session: Session, request_id: str, reply:
         view = await store.read(call.task_id, session.principal)
         question = view.questions.get(key)
         if question is None:
-            return  # answered before, or by somebody else
+            return  # it was answered before, here or by another client
         if "error" in reply:
             await take_refusal(store, call.task_id, session.principal, key, question)
         else:
@@ -74,4 +73,4 @@ async def take_refusal(store: TaskStore, task_id: str, principal: str, key: str,
     if question["method"] == "elicitation/create":
         await store.answer(task_id, principal, {key: {"action": "cancel"}})
     else:
-        await store.cancel(task_id, principal, reason=_REFUSED)
+        await store.cancel(task_id, principal, reason="refused")

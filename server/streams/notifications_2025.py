@@ -1,4 +1,4 @@
-"""What a session is told of its tasks without asking: status notifications, and progress under the original token.
+"""Notifications that a session receives of its tasks: their status, and progress under the token of the original call.
 
 Source: tasks 2025-11-25, "Task Notifications" and "Task Progress Notifications".
 """
@@ -14,21 +14,19 @@ from taskmill.server.streams.paced_events import Due, paced_events
 from taskmill.server.streams.progress import RisingProgress, progress_notification
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["notices"]
-
-Message = dict[str, Any]
+__all__ = ["task_notifications"]
 
 
-async def notices(
+async def task_notifications(
     store: TaskStore, principal: str, task_id: str, token: str | int | None, *, after: int = 0
-) -> AsyncGenerator[Message, None]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """JSON-RPC notifications of a task's changes above event number `after`, until its end.
 
     Raises:
         StoreUnavailable: the store did not answer.
     """
     rising = RisingProgress()
-    is_owed = False
+    has_unsent_status = False
     async with paced_events(store.tails, task_id, after=after) as steps:
         async for step in steps:
             if isinstance(step, Due):
@@ -38,12 +36,12 @@ async def notices(
                 figure, text = rising.next(progress.done), progress_text(progress)
                 yield progress_notification(token, figure, progress, text, meta=related_task(task_id))
             else:
-                is_owed = True
-            if is_owed:
+                has_unsent_status = True
+            if has_unsent_status:
                 view = await store.find(task_id, principal)
                 if view is None:
                     return
-                # A task that is further already is shown once its later events have been told: nothing overtakes.
+                # If the task is further already, its status is sent after its later events: nothing overtakes.
                 if view.record.seq <= step.seq:
-                    is_owed = False
+                    has_unsent_status = False
                     yield {"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": task_of(view)}

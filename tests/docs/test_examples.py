@@ -23,7 +23,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from taskmill.engine.context import TaskContext
 from taskmill.engine.outcome import Returned
 from taskmill.engine.record import Progress
-from taskmill.server.handlers.follow_up_tools import FOLLOW_UPS
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NOBODY = 65534
@@ -127,7 +127,7 @@ class TestEveryExample:
     )
     async def test_loads_and_offers_its_tools_with_a_description(self, name: str, tools: set[str]) -> None:
         offered = await load(name).mcp.list_tools()
-        assert tools == {tool.name for tool in offered} - set(FOLLOW_UPS)
+        assert tools == {tool.name for tool in offered} - set(FOLLOW_UP_TOOLS)
         assert all(tool.description for tool in offered)
 
     @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))

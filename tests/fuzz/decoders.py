@@ -28,12 +28,12 @@ from taskmill.engine.errors import BadArguments, BadCursor, DecryptionFailed, Se
 from taskmill.engine.outcome import outcome_from_json, outcome_to_json
 from taskmill.engine.policy import FROM_META, TaskConfig
 from taskmill.server.api import artifacts as artifact_api
-from taskmill.server.api import requests as api_parts
+from taskmill.server.api import requests as api_requests
 from taskmill.server.api.shapes import event_json, task_json
 from taskmill.server.fast_path import requests as fast_requests
-from taskmill.server.http import scope_challenge as scope_gate
+from taskmill.server.http import scope_challenge
 from taskmill.server.protocol.shapes_2026 import detailed_task
-from taskmill.server.sessions import messages as refusal
+from taskmill.server.sessions import messages
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.call_keys import META_KEY, keys_of_call
@@ -163,15 +163,15 @@ def _request(*headers: tuple[bytes, bytes], query: bytes = b"") -> Request:
 
 
 def _last_event_id(data: bytes) -> None:
-    assert 0 <= api_parts.cursor_of(_request((b"last-event-id", data))) < 10**15
-    assert 0 <= api_parts.cursor_of(_request(query=b"after=" + data)) <= 10**15
+    assert 0 <= api_requests.cursor_of(_request((b"last-event-id", data))) < 10**15
+    assert 0 <= api_requests.cursor_of(_request(query=b"after=" + data)) <= 10**15
 
 
 def _range(data: bytes) -> None:
     first, _, second = data.partition(b"\n")
     headers = Headers(raw=[(b"range", first), *([(b"if-range", second)] if second else [])])
     for size in (0, 1, 10):
-        wanted = artifact_api._wanted(headers, size, '"e"')
+        wanted = artifact_api._byte_range(headers, size, '"e"')
         assert wanted is None or 0 <= wanted[0] <= wanted[1] <= size, wanted
         assert wanted is None or wanted[0] < wanted[1] or size == 0, wanted
 
@@ -206,14 +206,14 @@ def _answers(data: bytes) -> None:
 
 
 def _message(data: bytes) -> None:
-    refusal.parsed(data)
+    messages.parse_message(data)
 
 
 def _poll(data: bytes) -> None:
     found = fast_requests.read_request(data)
     assert found is None or (type(found.id) in (int, str) and isinstance(found.named, str))
     assert found is None or len(found.params.get("taskId", "")) <= 256
-    assert isinstance(scope_gate._called(data), str | None)
+    assert isinstance(scope_challenge._called_tool(data), str | None)
 
 
 def _config(data: bytes) -> None:
@@ -335,7 +335,7 @@ DECODERS: dict[str, Decoder] = {
     "ranges": Decoder(_range, (), (b"bytes=0-4", b"bytes=-3", b'bytes=2-\n"e"')),
     "idempotency keys": Decoder(_idempotency, (BadArguments,), (b'"monday"', b"monday")),
     "answers": Decoder(_answers, (), (b'{"action": "accept", "content": {"name": "x"}}', b'{"roots": []}')),
-    "messages": Decoder(_message, (refusal.Refusal,), (_CALL, b'{"jsonrpc": "2.0", "id": 1, "result": {}}')),
+    "messages": Decoder(_message, (messages.HttpError,), (_CALL, b'{"jsonrpc": "2.0", "id": 1, "result": {}}')),
     "polls": Decoder(_poll, (), (_POLL, _CALL)),
     "configurations": Decoder(
         _config,

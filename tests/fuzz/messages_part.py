@@ -19,7 +19,7 @@ from tests.support.redis_server import PrivateRedis
 __all__ = ["attack_with_messages"]
 
 _SIZE = 96
-_PASSING = ("taskmill.exchange", "taskmill.notices", "taskmill.stream", "taskmill.tail", "taskmill.asking")
+_PASSING = ("taskmill.request", "taskmill.notifications", "taskmill.stream", "taskmill.tail", "taskmill.asking")
 """Tasks of the event loop that belong to a request, and must go with it."""
 
 Wrap = Callable[[Any], Any]

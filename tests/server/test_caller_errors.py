@@ -183,5 +183,6 @@ async def test_a_session_stream_that_is_left_at_once_leaves_nothing_behind(idle_
 
 def _followers() -> int:
     return sum(
-        task.get_name() in ("taskmill.notices", "taskmill.tail", "taskmill.stream") for task in asyncio.all_tasks()
+        task.get_name() in ("taskmill.notifications", "taskmill.tail", "taskmill.stream")
+        for task in asyncio.all_tasks()
     )

@@ -431,7 +431,7 @@ def test_a_table_line_matches_what_it_should() -> None:
 
     table = hosts_with({"mine*": 3.0, "claude-code": 9.0})
     assert [
-        host.patience if (host := host_of(name, table)) else "?"
+        host.hand_off_after if (host := host_of(name, table)) else "?"
         for name in (
             "mine 2",
             "claude-code",

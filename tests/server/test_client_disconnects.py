@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskmill.server.http import middleware as hangups
+from taskmill.server.http import middleware
 from taskmill.server.http.middleware import ClientDisconnects
 
 CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
@@ -68,7 +68,7 @@ async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_s
 
 
 async def test_a_server_that_never_hears_of_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hangups, "_DISCONNECT_TIMEOUT", 0.01)
+    monkeypatch.setattr(middleware, "_DISCONNECT_TIMEOUT", 0.01)
     with fail_after(5):
         await ClientDisconnects(raising(RuntimeError(CLOSED)))({"type": "http"}, never, nothing)
 
@@ -137,6 +137,6 @@ def test_of_requests_sent_in_one_go_the_server_tells_only_the_last_that_its_clie
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """uvicorn does, and without `ClientDisconnects` with a traceback. Once this fails, the fuzz need not skip it."""
-    monkeypatch.setattr(hangups, "_DISCONNECT_TIMEOUT", 0.05)
+    monkeypatch.setattr(middleware, "_DISCONNECT_TIMEOUT", 0.05)
     one_after_another = b"GET /stream HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n"
     assert errors_after(one_after_another, 10, caplog) == ["ASGI callable returned without completing response."]

@@ -149,7 +149,7 @@ async def until(frames: AsyncIterator[Frame], enough: str) -> list[Json]:
 
 async def test_a_question_finds_a_client_that_only_polls(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """`ext-tasks` and VS Code never ask for the result of a task whose input is required."""
-    monkeypatch.setattr(session_stream, "_MARGIN", 0.05)
+    monkeypatch.setattr(session_stream, "_POLL_MARGIN", 0.05)
     here, there = pair
     async with there.listening() as frames:
         task = await here.task("ask_soon")

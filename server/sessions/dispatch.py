@@ -1,7 +1,7 @@
-"""One request of a session's revision being served over HTTP: what the SDK writes to, and where it goes.
+"""The SDK's dispatch context of one HTTP request, for revisions before 2026: where the messages of its handler go.
 
-A call of a task is streamed from the task's events (`call_stream.py`); what other calls say is kept in their outbox, so
-that both can be taken up again on any replica.
+A call of a task is streamed from the task's events (`call_stream.py`); what other calls send is kept in their outbox.
+So any replica can continue both.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from taskmill.store.sessions.open_calls import OpenCall
 from taskmill.store.sessions.sessions import Session
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["RETRY_MS", "Exchange", "exchange_of", "new_call_id"]
+__all__ = ["RETRY_MS", "SessionDispatch", "dispatch_of", "new_call_id"]
 
 RETRY_MS = 1000
-"""After which a client comes back for its stream; the official ones give up after two failed attempts."""
+"""After which a client reconnects for its stream; the official ones give up after two failed attempts."""
 _RESUMABLE_SINCE = "2025-11-25"
 """The first revision whose clients understand an event without data."""
 
@@ -40,14 +40,14 @@ def new_call_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def exchange_of(request: Any) -> "Exchange | None":
-    """The exchange a protocol request is part of; None over stdio and for revisions from 2026 on."""
-    found: Exchange | None = getattr(request, "scope", {}).get("taskmill.exchange")
+def dispatch_of(request: Any) -> "SessionDispatch | None":
+    """The dispatch context that a request is part of; None over stdio and for revisions from 2026 on."""
+    found: SessionDispatch | None = getattr(request, "scope", {}).get("taskmill.dispatch")
     return found
 
 
-class Exchange:
-    """The SDK's dispatch context of one request, in front of its HTTP response."""
+class SessionDispatch:
+    """The dispatch context of one request, in front of its HTTP response."""
 
     def __init__(
         self,
@@ -55,19 +55,19 @@ class Exchange:
         session: Session | None,
         message: JSONRPCRequest | JSONRPCNotification,
         request: Request,
-        outlet: JsonOrSseResponse,
+        response: JsonOrSseResponse,
         *,
         json_only: bool = False,
     ) -> None:
-        """`session`: None for a client that keeps none: it cannot be asked anything, and cannot resume.
+        """`session`: None for a client without one: it cannot be asked anything, and cannot resume.
 
         `json_only`: the response has room for one message.
         """
         self.session = session
-        # None tells everybody behind it that nobody waits for an answer: a notification may bear a request's method.
+        # None = no one waits for a response: a notification may carry the method of a request.
         self.request_id: RequestId | None = message.id if isinstance(message, JSONRPCRequest) else None
         self.token = progress_token_from_params(message.params)
-        self.outlet = outlet
+        self.response = response
         self.cancel_requested = anyio.Event()
         self.can_resume = session is not None and session.version >= _RESUMABLE_SINCE and not json_only
         self.can_send_request = session is not None and not json_only
@@ -75,35 +75,36 @@ class Exchange:
             kind="streamable-http", can_send_request=self.can_send_request, headers=request.headers
         )
         self.message_metadata = ServerMessageMetadata(
-            request_context=request, close_sse_stream=self.let_go if self.can_resume else None
+            request_context=request, close_sse_stream=self.close_connection if self.can_resume else None
         )
         self.call: OpenCall | None = None
         self._store = store
         self._json_only = json_only
-        self._said = 0
-        self._order = asyncio.Lock()
-        request.scope["taskmill.exchange"] = self
+        self._sent = 0
+        """Messages in the outbox."""
+        self._lock = asyncio.Lock()
+        request.scope["taskmill.dispatch"] = self
 
     @property
     def is_task(self) -> bool:
-        """Whether it is the call of a task: its stream is made from the task, here or elsewhere."""
+        """Whether it is the call of a task: any replica makes its stream from the task's events."""
         return self.call is not None and self.call.task_id is not None
 
-    async def keep(self, every: float) -> None:
-        """Let those who took up the outbox elsewhere know that it is still being filled; never returns."""
+    async def renew_outbox(self, every: float) -> None:
+        """Show those who read the outbox elsewhere that it is still being filled; never returns."""
         while True:
             await asyncio.sleep(every)
             if self.call is not None and self.call.task_id is None and self.can_resume:
                 with suppress(StoreUnavailable):
-                    await self._store.open_calls.append_message(self.call.id, self._said, None)
+                    await self._store.open_calls.append_message(self.call.id, self._sent, None)
 
-    def tell(self, message: dict[str, Any], event_id: str | None) -> None:
+    def send(self, message: dict[str, Any], event_id: str | None) -> None:
         """Send a message of a task's stream."""
         if not self._json_only:
-            self.outlet.write(sse.event(message, event_id))
+            self.response.write(sse.event(message, event_id))
 
-    async def open(self, call: OpenCall | None = None) -> None:
-        """Make the response a stream that can be resumed, if it is none yet and the client knows how.
+    async def open_stream(self, call: OpenCall | None = None) -> None:
+        """Make the response a stream that can be resumed, unless it is one or the client cannot resume.
 
         `call`: of a task; None = its messages are kept in an outbox.
         """
@@ -115,62 +116,63 @@ class Exchange:
             return
         await self._store.open_calls.begin(self.call)
         if call is None:
-            # An empty message: the outbox is there from the beginning.
-            self._said = 1
-            await self._store.open_calls.append_message(self.call.id, self._said, {})
+            # An empty message first, so that the outbox exists from the beginning.
+            self._sent = 1
+            await self._store.open_calls.append_message(self.call.id, self._sent, {})
         if self.can_resume:
-            self.outlet.write(sse.priming(f"{self.call.id}.{self._said}", RETRY_MS))
+            self.response.write(sse.priming(f"{self.call.id}.{self._sent}", RETRY_MS))
 
-    async def let_go(self) -> None:
-        """Close the connection, not the stream: the client comes back for the rest."""
-        async with self._order:
-            await self.open()
-        self.outlet.close()
+    async def close_connection(self) -> None:
+        """Close the connection, not the stream: the client reconnects for the rest."""
+        async with self._lock:
+            await self.open_stream()
+        self.response.close()
 
     async def finish(self, response: dict[str, Any]) -> None:
-        """Answer the request."""
+        """Send the response to the request."""
         if self.call is None:
-            self.outlet.answer(response)
+            self.response.respond(response)
             return
         if self.call.task_id is None and self.can_resume:
-            await self._say(response)
-            self.outlet.close()
+            await self._send_kept(response)
+            self.response.close()
         else:
-            self.outlet.answer(response, f"{self.call.id}.end")
+            self.response.respond(response, f"{self.call.id}.end")
         await self._store.open_calls.end(self.call)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         """Send a notification on the response's stream."""
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
-        await self._say(message if params is None else {**message, "params": dict(params)})
+        await self._send_kept(message if params is None else {**message, "params": dict(params)})
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress to a client that asked for it."""
         if self.token is None:
             return
-        said = {"progressToken": self.token, "progress": progress, "total": total, "message": message}
-        await self.notify("notifications/progress", {name: value for name, value in said.items() if value is not None})
+        params = {"progressToken": self.token, "progress": progress, "total": total, "message": message}
+        given = {name: value for name, value in params.items() if value is not None}
+        await self.notify("notifications/progress", given)
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        """Ask the client, whose reply may arrive at another replica.
+        """Send the client a request; its reply may arrive at another replica.
 
         Raises:
-            MCPError: what the client answered; no answer in time; the session has ended.
+            MCPError: the client replied with an error, or not in time; or the session has ended.
             NoBackChannelError: this client cannot be asked.
         """
         if self.session is None:
             raise NoBackChannelError(method)
         request_id = secrets.token_urlsafe(16)
-        waiting = _Waiting()
-        async with self._store.sessions.subscribe_signals(self.session.id, waiting.hear):
+        signals = _SessionSignals()
+        async with self._store.sessions.subscribe_signals(self.session.id, signals.receive):
             message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
             await self._store.sessions.expect_reply(self.session.id, request_id)
-            await self._say(message if params is None else {**message, "params": dict(params)})
+            await self._send_kept(message if params is None else {**message, "params": dict(params)})
             try:
                 async with asyncio.timeout((opts or {}).get("timeout")):
-                    reply = await self._reply(self.session.id, request_id, waiting)
+                    reply = await self._reply(self.session.id, request_id, signals)
             except TimeoutError:
                 raise MCPError(REQUEST_TIMEOUT, f"The client did not answer {method} in time.") from None
         if "error" in reply:
@@ -179,40 +181,41 @@ class Exchange:
         result: dict[str, Any] = reply["result"]
         return result
 
-    async def _reply(self, session_id: str, request_id: str, waiting: "_Waiting") -> dict[str, Any]:
+    async def _reply(self, session_id: str, request_id: str, signals: "_SessionSignals") -> dict[str, Any]:
         while True:
-            if await waiting.has_ended():
+            if await signals.has_ended():
                 raise MCPError(CONNECTION_CLOSED, "The session has ended.")
             reply = await self._store.sessions.take_reply(session_id, request_id)
             if reply is not None:
                 return reply
 
-    async def _say(self, message: dict[str, Any]) -> None:
+    async def _send_kept(self, message: dict[str, Any]) -> None:
+        """Send a message, and keep it in the outbox where the client can resume."""
         if self._json_only:
             return
-        async with self._order:
-            await self.open()
+        async with self._lock:
+            await self.open_stream()
             if self.call is None or not self.can_resume:
-                self.outlet.write(sse.event(message))
+                self.response.write(sse.event(message))
                 return
-            self._said += 1
-            await self._store.open_calls.append_message(self.call.id, self._said, message)
-            self.outlet.write(sse.event(message, f"{self.call.id}.{self._said}"))
+            self._sent += 1
+            await self._store.open_calls.append_message(self.call.id, self._sent, message)
+            self.response.write(sse.event(message, f"{self.call.id}.{self._sent}"))
 
 
-class _Waiting:
-    """What is signalled to the session, for one who waits."""
+class _SessionSignals:
+    """Signals to the session, for a request that waits for its reply."""
 
     def __init__(self) -> None:
-        self._stirred = asyncio.Event()
+        self._received = asyncio.Event()
         self._ended = False
 
-    def hear(self, _channel: str, message: bytes | None) -> None:
+    def receive(self, _channel: str, message: bytes | None) -> None:
         self._ended = self._ended or (message is not None and "closed" in json.loads(message))
-        self._stirred.set()
+        self._received.set()
 
     async def has_ended(self) -> bool:
-        """Wait for a signal; True if it was the last."""
-        await self._stirred.wait()
-        self._stirred.clear()
+        """Wait for a signal; True = the session has ended."""
+        await self._received.wait()
+        self._received.clear()
         return self._ended
