@@ -211,7 +211,7 @@ def _message(data: bytes) -> None:
 
 def _poll(data: bytes) -> None:
     found = fast_requests.read_request(data)
-    assert found is None or (type(found.id) in (int, str) and isinstance(found.named, str))
+    assert found is None or (type(found.id) in (int, str) and isinstance(found.routing_name, str))
     assert found is None or len(found.params.get("taskId", "")) <= 256
     assert isinstance(scope_challenge._called_tool(data), str | None)
 
