@@ -33,7 +33,7 @@ from taskmill.server.api.shapes import event_json, task_json
 from taskmill.server.fast_path import requests as fast_requests
 from taskmill.server.http import scope_challenge
 from taskmill.server.protocol.shapes_2026 import detailed_task
-from taskmill.server.sessions import messages
+from taskmill.server.sessions import messages as session_messages
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.call_keys import META_KEY, keys_of_call
@@ -206,7 +206,7 @@ def _answers(data: bytes) -> None:
 
 
 def _message(data: bytes) -> None:
-    messages.parse_message(data)
+    session_messages.parse_message(data)
 
 
 def _poll(data: bytes) -> None:
@@ -335,7 +335,7 @@ DECODERS: dict[str, Decoder] = {
     "ranges": Decoder(_range, (), (b"bytes=0-4", b"bytes=-3", b'bytes=2-\n"e"')),
     "idempotency keys": Decoder(_idempotency, (BadArguments,), (b'"monday"', b"monday")),
     "answers": Decoder(_answers, (), (b'{"action": "accept", "content": {"name": "x"}}', b'{"roots": []}')),
-    "messages": Decoder(_message, (messages.HttpError,), (_CALL, b'{"jsonrpc": "2.0", "id": 1, "result": {}}')),
+    "messages": Decoder(_message, (session_messages.HttpError,), (_CALL, b'{"jsonrpc": "2.0", "id": 1, "result": {}}')),
     "polls": Decoder(_poll, (), (_POLL, _CALL)),
     "configurations": Decoder(
         _config,
