@@ -1,6 +1,6 @@
 """`arq taskmill.cli.arq.WorkerSettings`: tasks on a stock arq worker. TASKMILL_SERVER names the file.
 
-Correct, only slower than `taskmill worker`; for people whose deployment starts arq itself.
+It is correct, but slower than `taskmill worker`. For deployments that start arq themselves.
 """
 
 import logging
@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from taskmill.cli.errors import failure_of, show
+from taskmill.cli.errors import failure_of, print_failure
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import LogLevel, configure
 from taskmill.cli.settings import settings_for
@@ -20,8 +20,8 @@ from taskmill.workers.settings import WorkerSettings as Settings
 __all__ = ["WorkerSettings"]
 
 _FILE = "TASKMILL_SERVER"
-_held: list[EmbeddedRedis] = []
-"""The embedded Redis, if it is used: held until this process ends."""
+_embedded: list[EmbeddedRedis] = []
+"""The embedded Redis, if it is used: kept open until this process ends."""
 
 WorkerSettings: type
 
@@ -32,9 +32,9 @@ def __getattr__(name: str) -> Any:
     try:
         return _worker_settings()
     except TaskmillError as exc:
-        # arq would print a traceback around it.
+        # arq would print a traceback.
         failure = failure_of(exc)
-        show(failure)
+        print_failure(failure)
         sys.exit(failure.code)
 
 
@@ -44,11 +44,11 @@ def _worker_settings() -> type:
     logging.getLogger("arq").propagate = False
     file = os.environ.get(_FILE)
     if not file:
-        raise SettingsError(f"Say which server's tasks to run: set {_FILE} to file.py or package.module:name.")
+        raise SettingsError(f"No server is named: set {_FILE} to file.py or package.module:name.")
     server = load_server(file)
     settings = settings_for(Settings, server).at_own_shard()
     if settings.redis_url is None:
         redis = EmbeddedRedis(settings.home)
         settings = settings.model_copy(update={"redis_url": redis.start()})
-        _held.append(redis)
+        _embedded.append(redis)
     return stock_settings(lambda: server, settings)

@@ -1,4 +1,4 @@
-"""How a command ends badly: one line on standard error and an exit code. Nothing here decides that something failed."""
+"""How a command fails: one line on standard error and an exit code. Nothing here decides whether something failed."""
 
 import sys
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from taskmill.engine.errors import SettingsError, StoreUnavailable, TaskmillErro
 __all__ = [
     "INTERRUPTED",
     "UNAVAILABLE",
+    "CommandFailed",
     "Failure",
-    "Reported",
-    "Unanswered",
-    "UsageFault",
+    "ServerUnreachable",
+    "UsageError",
     "failure_of",
-    "only_cause",
-    "show",
+    "print_failure",
+    "unwrap_group",
 ]
 
 INTERRUPTED = 130
@@ -33,47 +33,47 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Failure:
-    """What is said about a failure, as data: it travels from a child process to the command that started it."""
+    """The report of a failure, as data: a child process sends it to the command that started it."""
 
     message: str
-    """For people; says what to do."""
+    """For people; it says what to do."""
     code: int
     """Exit code."""
     trace: str = ""
-    """The traceback of the author's own module, from its first frame on; empty otherwise."""
+    """The traceback in the author's own module, from its first frame on; empty if there is none."""
 
 
-class Reported(TaskmillError):
-    """A process that this command started could not do its part."""
+class CommandFailed(TaskmillError):
+    """A child process or a server reported a failure; `failure` is that report."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
 
-class Unanswered(TaskmillError):
-    """Nobody answers."""
+class ServerUnreachable(TaskmillError):
+    """The server does not answer."""
 
 
-class UsageFault(TaskmillError):
-    """The command line does not fit what is there."""
+class UsageError(TaskmillError):
+    """The words of the command line do not fit together, or do not fit the server."""
 
 
 def failure_of(error: TaskmillError) -> Failure:
-    """What to say about an error of ours."""
+    """The report of an error of this package."""
     match error:
-        case Reported():
+        case CommandFailed():
             return error.failure
-        case SettingsError() | UsageFault():
+        case SettingsError() | UsageError():
             code = _USAGE
-        case StoreUnavailable() | Unanswered():
+        case StoreUnavailable() | ServerUnreachable():
             code = UNAVAILABLE
         case _:
             code = 1
     return Failure(str(error), code, error.facts.get("trace", ""))
 
 
-def show(failure: Failure) -> None:
+def print_failure(failure: Failure) -> None:
     """Print a failure on standard error."""
     if failure.trace:
         print(printable(failure.trace.rstrip(), lines=True), file=sys.stderr)
@@ -81,8 +81,8 @@ def show(failure: Failure) -> None:
 
 
 @contextmanager
-def only_cause() -> Iterator[None]:
-    """Takes one error of ours out of the groups that task groups wrap around it.
+def unwrap_group() -> Iterator[None]:
+    """Raise the error of this package that task groups have wrapped into an exception group.
 
     Raises:
         TaskmillError: the first one in the group.
@@ -90,12 +90,12 @@ def only_cause() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as group:
-        ours = group.subgroup(TaskmillError)
-        while isinstance(ours, BaseExceptionGroup):
-            first = ours.exceptions[0]
+        found = group.subgroup(TaskmillError)
+        while isinstance(found, BaseExceptionGroup):
+            first = found.exceptions[0]
             if isinstance(first, TaskmillError):
                 log.debug("command.failed", exc_info=group)
                 raise first from None
             assert isinstance(first, BaseExceptionGroup)
-            ours = first
+            found = first
         raise

@@ -1,7 +1,7 @@
 """Logging of every command: structlog and the libraries' `logging`, one format, always on standard error.
 
-Text in a terminal, JSON lines otherwise. Libraries say at most INFO: what the protocol's own library writes at DEBUG
-holds arguments and results, which are nobody's business.
+Text in a terminal, JSON lines otherwise. Libraries log at INFO or above: what the protocol's own library writes at
+DEBUG holds arguments and results, which must not be logged.
 """
 
 import logging
@@ -19,11 +19,11 @@ __all__ = ["FORM", "LEVEL", "LogForm", "LogLevel", "configure"]
 
 LEVEL = "TASKMILL_LOG_LEVEL"
 FORM = "TASKMILL_LOG_FORM"
-"""Environment variables by which the processes of isolated tools log as their worker does."""
+"""Environment variables: with them tool processes log in the same way as their worker."""
 
 
 class LogLevel(StrEnum):
-    """From which level on lines are written."""
+    """The lowest level that is written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -32,12 +32,12 @@ class LogLevel(StrEnum):
 
     @property
     def number(self) -> int:
-        """As `logging` counts."""
+        """The number of this level in `logging`."""
         return logging.getLevelNamesMapping()[self.value.upper()]
 
 
 class LogForm(StrEnum):
-    """What a line looks like."""
+    """The format of a line."""
 
     AUTO = "auto"
     """Text in a terminal, JSON otherwise."""
@@ -46,16 +46,16 @@ class LogForm(StrEnum):
 
 
 def configure(level: LogLevel, form: LogForm = LogForm.AUTO) -> None:
-    """Send everything that is logged in this process to standard error from now on."""
+    """Send all logs of this process to standard error from now on."""
     os.environ[LEVEL], os.environ[FORM] = level.value, form.value
-    stamps: list[Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering: list[Processor] = [structlog.processors.format_exc_info, printable_event, _renderer(form)]
     structlog.configure(
-        processors=[*stamps, *rendering],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level.number),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -63,7 +63,7 @@ def configure(level: LogLevel, form: LogForm = LogForm.AUTO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*stamps, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
@@ -76,7 +76,7 @@ def configure(level: LogLevel, form: LogForm = LogForm.AUTO) -> None:
 def _renderer(form: LogForm) -> Any:
     if form is LogForm.JSON or (form is LogForm.AUTO and not sys.stderr.isatty()):
         return structlog.processors.JSONRenderer()
-    # Plain tracebacks: the pretty ones show local variables, a tool's arguments among them.
+    # Plain tracebacks: the pretty ones show local variables, and so a tool's arguments.
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
     )

@@ -1,6 +1,7 @@
-"""The `taskmill` command: reads the command line, and shows errors of ours as one line.
+"""The `taskmill` command: all its commands with their options, and the exit code of an error.
 
-The work is in one module a command, imported when it runs: the protocol's library alone takes a second.
+The work of a command is in a module of its own, imported when the command runs: the import of the protocol's library
+alone takes a second. `taskmill tasks` has commands of its own, in `tasks/commands.py`.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import structlog
 import typer
 
 from taskmill.cli import options
-from taskmill.cli.errors import UsageFault, failure_of, show
+from taskmill.cli.errors import UsageError, failure_of, print_failure
 from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
@@ -36,7 +37,7 @@ def main() -> None:
     except TaskmillError as exc:
         structlog.get_logger().debug("command.failed", exc_info=exc)
         failure = failure_of(exc)
-        show(failure)
+        print_failure(failure)
         sys.exit(failure.code)
 
 
@@ -47,7 +48,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _main_options(
     _version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
@@ -63,27 +64,27 @@ def run(
     allowed_hosts: options.AllowedHosts = None,
     redis_url: options.RedisUrl = None,
     concurrency: options.Concurrency = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes a queue.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes for each queue.")] = 1,
     log_level: options.Level = LogLevel.INFO,
 ) -> None:
-    """Start everything for FILE: Redis, server and workers. Ctrl-C stops it in order."""
+    """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
     configure(log_level)
     from taskmill.cli.processes.supervisor import ProcessPlan
-    from taskmill.cli.serving.run import run as keep_up
+    from taskmill.cli.serving.run import run_until_stopped
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
-    orders = ProcessPlan(
+    plan = ProcessPlan(
         file,
-        server=flag_words(host=host, allowed_hosts=allowed_hosts),
-        worker=flag_words(concurrency=concurrency),
-        both=flag_words(redis_url=redis_url, log_level=log_level.value),
+        server=as_flags(host=host, allowed_hosts=allowed_hosts),
+        worker=as_flags(concurrency=concurrency),
+        both=as_flags(redis_url=redis_url, log_level=log_level.value),
         port=port,
         workers=workers,
         grace=settings.grace,
     )
-    asyncio.run(keep_up(orders, settings))
+    asyncio.run(run_until_stopped(plan, settings))
 
 
 @app.command()
@@ -95,17 +96,19 @@ def serve(
     allowed_hosts: options.AllowedHosts = None,
     log_level: options.Level = LogLevel.INFO,
     log_form: options.Form = LogForm.AUTO,
-    parent: options.ParentLine = None,
+    parent: options.ParentSocket = None,
 ) -> None:
-    """Answer requests over HTTP: one replica of FILE's server. Start as many as you like."""
+    """Serve FILE over HTTP: one replica of its server. You can start as many as you like."""
     configure(log_level, log_form)
     from taskmill.cli.processes.parent import Parent
 
-    line = Parent(parent)
-    with line.hearing():
-        from taskmill.cli.serving.serve import serve as answer
+    parent_link = Parent(parent)
+    with parent_link.reporting_errors():
+        from taskmill.cli.serving.serve import serve_http
 
-        answer(file, line, {"redis_url": redis_url, "host": host, "port": port, "allowed_hosts": allowed_hosts})
+        serve_http(
+            file, parent_link, {"redis_url": redis_url, "host": host, "port": port, "allowed_hosts": allowed_hosts}
+        )
 
 
 @app.command()
@@ -118,17 +121,17 @@ def worker(
     shard: options.Shard = None,
     log_level: options.Level = LogLevel.INFO,
     idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
-    leave_when_changed: Annotated[bool, typer.Option("--leave-when-changed", hidden=True)] = False,
+    exit_when_changed: Annotated[bool, typer.Option("--exit-when-changed", hidden=True)] = False,
     log_form: options.Form = LogForm.AUTO,
-    parent: options.ParentLine = None,
+    parent: options.ParentSocket = None,
 ) -> None:
-    """Run the tasks of FILE's server. Start as many as you like, on as many machines."""
+    """Run the tasks of FILE's server. You can start as many workers as you like, on as many machines."""
     configure(log_level, log_form)
     from taskmill.cli.processes.parent import Parent
 
-    line = Parent(parent)
-    with line.hearing():
-        from taskmill.cli.serving.worker import work
+    parent_link = Parent(parent)
+    with parent_link.reporting_errors():
+        from taskmill.cli.serving.worker import run_worker
 
         flags = {
             "redis_url": redis_url,
@@ -137,7 +140,7 @@ def worker(
             "queue": ",".join(queue) if queue else None,
             "shard": shard,
         }
-        work(file, line, flags, idle_exit=idle_exit, leave_when_changed=leave_when_changed)
+        run_worker(file, parent_link, flags, idle_exit=idle_exit, exit_when_changed=exit_when_changed)
 
 
 @app.command()
@@ -154,20 +157,21 @@ def call(
 ) -> None:
     """Call a tool and wait for its result: Redis, server and worker start and end with the call.
 
-    TOOL gets its arguments as KEY=VALUE: text, or JSON where it does not want text; KEY=@FILE reads a file.
+    Arguments of TOOL are KEY=VALUE. A value is text, or JSON if the argument is no text. KEY=@FILE reads a file.
     """
     configure(log_level)
-    from taskmill.cli.client.call import Call
-    from taskmill.cli.client.call import call as have_conversation
+    from taskmill.cli.client.call import CallOptions, call_tool
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
     if attach is not None and detach:
-        raise UsageFault("--detach goes with a call; a task that is attached to runs already.")
-    file, tool, pairs = split_words(words or [], has_url=url is not None, attaches=attach is not None)
+        raise UsageError("Give either --attach or --detach: --attach follows a task that already runs.")
+    file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
     settings = read_settings(WorkerSettings, redis_url=redis_url)
-    wanted = Call(file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level)
-    sys.exit(asyncio.run(have_conversation(wanted, settings)))
+    request = CallOptions(
+        file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level
+    )
+    sys.exit(asyncio.run(call_tool(request, settings)))
 
 
 @app.command()
@@ -176,13 +180,13 @@ def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: opt
 
     Hosts start this command; `taskmill install` configures them. Logs and printed text go to standard error.
     """
-    from taskmill.cli.stdio.pipes import take_pipes
+    from taskmill.cli.stdio.pipes import reserve_pipes
 
-    pipes = take_pipes()
+    pipes = reserve_pipes()
     configure(log_level)
-    from taskmill.cli.stdio.command import stdio as serve_host
+    from taskmill.cli.stdio.command import serve_stdio
 
-    serve_host(file, pipes, redis_url, log_level)
+    serve_stdio(file, pipes, redis_url, log_level)
 
 
 @app.command()
@@ -201,10 +205,9 @@ def install(
     Nothing else in the host's file changes, and a copy of the old file is kept beside it.
     """
     configure(LogLevel.WARNING)
-    from taskmill.cli.install.command import InstallRequest
-    from taskmill.cli.install.command import install as change
+    from taskmill.cli.install.command import InstallRequest, install_server
 
-    change(InstallRequest(host, file, name, tuple(env or ()), remove, user, dry_run, yes))
+    install_server(InstallRequest(host, file, name, tuple(env or ()), remove, user, dry_run, yes))
 
 
 app.add_typer(task_commands.app, name="tasks")
@@ -217,34 +220,34 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     log_level: options.Level = LogLevel.ERROR,
 ) -> None:
-    """Check Redis, the settings and FILE, and say what to do about what is wrong. Exit code 1 if something is unfit."""
+    """Check Redis, the settings and FILE, and say how to correct what is wrong. Exit code 1 if something is unfit."""
     configure(log_level)
-    from taskmill.cli.doctor.command import examine
+    from taskmill.cli.doctor.command import run_checks
 
-    sys.exit(examine(file, redis_url, as_json=as_json))
+    sys.exit(run_checks(file, redis_url, as_json=as_json))
 
 
-def flag_words(**flags: str | float | None) -> tuple[str, ...]:
-    """Flags as command line words, without those that were not given."""
+def as_flags(**flags: str | float | None) -> tuple[str, ...]:
+    """Flags as words of a command line, without those that were not given."""
     given = {name: value for name, value in flags.items() if value is not None}
     return tuple(word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value)))
 
 
-def split_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
-    """The words of `taskmill call` as file, tool and arguments. Beside `--url` the file may be left out.
+def split_call_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
+    """The words of `taskmill call` as file, tool and arguments. With `--url` the file may be left out.
 
     Raises:
-        UsageFault: something is missing, or too much.
+        UsageError: a word is missing, or there are too many.
     """
     if attaches:
         if len(words) > 1:
-            raise UsageFault("--attach takes no tool and no arguments: taskmill call --attach ID FILE")
+            raise UsageError("--attach takes no tool and no arguments: taskmill call --attach ID FILE")
         if not words and not has_url:
-            raise UsageFault("Say which server has the task: taskmill call --attach ID FILE, or --url URL.")
+            raise UsageError("Name the server of the task: taskmill call --attach ID FILE, or --url URL.")
         return (words[0] if words else None), "", []
     starts_with_tool = has_url and (len(words) == 1 or (len(words) > 1 and "=" in words[1]))
     if len(words) < (1 if starts_with_tool else 2):
-        raise UsageFault("Say what to call: taskmill call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
+        raise UsageError("Name file and tool: taskmill call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
     file, *rest = [None, *words] if starts_with_tool else words
     assert rest[0] is not None
     return file, rest[0], [word for word in rest[1:] if word is not None]

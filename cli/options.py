@@ -1,4 +1,4 @@
-"""Options that several commands share: how they are written and what they mean."""
+"""Options that several commands share, each declared once: its name, type and help text."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ __all__ = [
     "Json",
     "Level",
     "OptionalFile",
-    "ParentLine",
+    "ParentSocket",
     "Port",
     "Queue",
     "RedisUrl",
@@ -51,7 +51,9 @@ Concurrency = Annotated[
 ]
 Grace = Annotated[
     float | None,
-    typer.Option(help="Seconds running tasks get when the worker is stopped (TASKMILL_GRACE).", show_default="30"),
+    typer.Option(
+        help="Seconds that active tasks may still run when the worker is stopped (TASKMILL_GRACE).", show_default="30"
+    ),
 ]
 Queue = Annotated[
     list[str] | None,
@@ -59,7 +61,9 @@ Queue = Annotated[
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(help="Run what its queues still have on this shard (TASKMILL_SHARD).", show_default="where they are"),
+    typer.Option(
+        help="Run the tasks that its queues have on this shard (TASKMILL_SHARD).", show_default="where they are"
+    ),
 ]
 Url = Annotated[
     str | None, typer.Option(help="A running server, as http://host:port or its endpoint. Without it: Redis itself.")
@@ -77,7 +81,7 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_defa
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the field names of the HTTP API.")]
 Level = Annotated[
-    LogLevel, typer.Option("--log-level", help="From which level on to log.", envvar="TASKMILL_LOG_LEVEL")
+    LogLevel, typer.Option("--log-level", help="Lowest level that is logged.", envvar="TASKMILL_LOG_LEVEL")
 ]
 Form = Annotated[LogForm, typer.Option("--log-form", hidden=True)]
-ParentLine = Annotated[int | None, typer.Option("--parent", hidden=True)]
+ParentSocket = Annotated[int | None, typer.Option("--parent", hidden=True)]

@@ -1,4 +1,4 @@
-"""What a process of a loaded server runs with: its settings, and a Redis. Neither is judged here."""
+"""What a process of a loaded server needs: its settings, and a Redis. Nothing here checks either."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,22 +14,22 @@ S = TypeVar("S", bound=StoreSettings)
 
 
 def settings_for(kind: type[S], server: ToolHost, **flags: Any) -> S:
-    """Settings of a process: its flags (None = not given), then the author's `store=`, then the environment.
+    """Settings of a process. Flags come first (None = not given), then the author's `store=`, then the environment.
 
     Raises:
-        SettingsError: a value that cannot work.
+        SettingsError: a value is not valid.
     """
-    authored = server.store_settings
-    given = authored.model_dump(include=authored.model_fields_set) if authored is not None else {}
-    return read_settings(kind, **given | {name: value for name, value in flags.items() if value is not None})
+    author_settings = server.store_settings
+    values = author_settings.model_dump(include=author_settings.model_fields_set) if author_settings is not None else {}
+    return read_settings(kind, **values | {name: value for name, value in flags.items() if value is not None})
 
 
 @contextmanager
 def redis_for(settings: S) -> Iterator[S]:
-    """The settings with the address of a Redis in them: the one they name, else the embedded one of their directory.
+    """The settings with the address of a Redis: the one that they name, else the embedded one of their directory.
 
     Raises:
-        NoRedisServer, SettingsError, OperatorError: there is no embedded Redis to be had; see `EmbeddedRedis.start`.
+        NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start; see `EmbeddedRedis.start`.
     """
     if settings.redis_url is not None:
         yield settings

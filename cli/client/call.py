@@ -1,6 +1,6 @@
-"""`taskmill call`: finds or makes a server, has the conversation, prints what came of it.
+"""`taskmill call`: finds or starts a server, calls the tool, and prints the result.
 
-Standard output carries the result and nothing else: text as the tool wrote it, or JSON. The rest is standard error.
+Standard output has the result and nothing else: text as the tool wrote it, or JSON. The rest goes to standard error.
 """
 
 import asyncio
@@ -13,23 +13,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from taskmill.cli.client.local_stack import LocalStack, local_stack
-from taskmill.cli.errors import Failure, show
+from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.logs import LogLevel
-from taskmill.cli.terminal.input import CancelPrompt
+from taskmill.cli.terminal.input import InterruptHandler
 from taskmill.cli.terminal.progress import display_for
 from taskmill.workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-    from taskmill.cli.client.tool_call import Ending
+    from taskmill.cli.client.tool_call import CallOutcome
 
-__all__ = ["Call", "call"]
+__all__ = ["CallOptions", "call_tool"]
 
 
 @dataclass(frozen=True)
-class Call:
-    """What the command line says."""
+class CallOptions:
+    """The options of the command line."""
 
     file: str | None
     url: str | None
@@ -44,64 +44,66 @@ class Call:
     level: LogLevel
 
     @property
-    def way_back(self) -> str:
-        """How to attach to the same server."""
+    def server_words(self) -> str:
+        """The words that name the same server again."""
         return f"--url {self.url}" if self.url else str(self.file)
 
 
-async def call(wanted: Call, settings: WorkerSettings) -> int:
-    """Do it; returns the exit code.
+async def call_tool(options: CallOptions, settings: WorkerSettings) -> int:
+    """Call the tool, or follow a task; returns the exit code.
 
     Raises:
-        TaskmillError: it did not come to a call.
+        TaskmillError: the tool could not be called.
     """
-    attention = CancelPrompt()
-    display = display_for(wanted.tool or "task")
+    interrupts = InterruptHandler()
+    display = display_for(options.tool or "task")
     try:
-        async with AsyncExitStack() as stack:
-            stack.callback(display.close)
+        async with AsyncExitStack() as exit_stack:
+            exit_stack.callback(display.close)
             # Imported while the server starts: the protocol's library alone takes a second.
             importing = asyncio.create_task(asyncio.to_thread(import_module, "taskmill.cli.client.tool_call"))
-            place = await _place(stack, wanted, settings, display.note)
+            local = await _stack_for(exit_stack, options, settings, display.print_line)
             await importing
             from taskmill.cli.client.tool_call import CallRequest, ToolCall
 
-            wish = CallRequest(
-                wanted.tool, wanted.words, wanted.arguments, wanted.attach, wanted.detach, wanted.timeout
+            request = CallRequest(
+                options.tool, options.words, options.arguments, options.attach, options.detach, options.timeout
             )
-            ending = await ToolCall(place.url, wish, display, attention).hold()
+            outcome = await ToolCall(local.url, request, display, interrupts).run()
             display.close()
-            _tell(ending, wanted)
-            place.hurry = ending.result is None
-            if ending.leave:
-                await place.leave(settings.home)
-            return ending.code
+            _report(outcome, options)
+            local.release_tasks = outcome.result is None
+            if outcome.detach:
+                await local.detach(settings.home)
+            return outcome.exit_code
     except asyncio.CancelledError:
-        if attention.ended_by is None:
+        if interrupts.ended_by_signal is None:
             raise
-        return 128 + attention.ended_by
+        return 128 + interrupts.ended_by_signal
 
 
-def _tell(ending: "Ending", wanted: Call) -> None:
-    if ending.result is not None:
-        _print_result(ending.result, as_json=wanted.as_json)
-    if ending.says:
-        show(Failure(ending.says, ending.code))
-    if ending.task_id is not None:
-        if wanted.detach and ending.leave:
-            print(ending.task_id, flush=True)
-        state = "goes on" if ending.leave or wanted.url else "waits for the next worker"
-        again = f"taskmill call --attach {ending.task_id} {wanted.way_back}"
+def _report(outcome: "CallOutcome", options: CallOptions) -> None:
+    if outcome.result is not None:
+        _print_result(outcome.result, as_json=options.as_json)
+    if outcome.message:
+        print_failure(Failure(outcome.message, outcome.exit_code))
+    if outcome.task_id is not None:
+        if options.detach and outcome.detach:
+            print(outcome.task_id, flush=True)
+        state = "continues" if outcome.detach or options.url else "waits for the next worker"
+        again = f"taskmill call --attach {outcome.task_id} {options.server_words}"
         print(f"taskmill: The task {state}. To follow it: {again}", file=sys.stderr, flush=True)
 
 
-async def _place(
-    stack: AsyncExitStack, wanted: Call, settings: WorkerSettings, say: Callable[[str], None]
+async def _stack_for(
+    exit_stack: AsyncExitStack, options: CallOptions, settings: WorkerSettings, on_line: Callable[[str], None]
 ) -> LocalStack:
-    if wanted.url is not None:
-        return LocalStack(wanted.url)
-    assert wanted.file is not None
-    return await stack.enter_async_context(local_stack(wanted.file, settings, wanted.redis_url, wanted.level, say))
+    if options.url is not None:
+        return LocalStack(options.url)
+    assert options.file is not None
+    return await exit_stack.enter_async_context(
+        local_stack(options.file, settings, options.redis_url, options.level, on_line)
+    )
 
 
 def _print_result(result: "CallToolResult", *, as_json: bool) -> None:
@@ -110,7 +112,7 @@ def _print_result(result: "CallToolResult", *, as_json: bool) -> None:
         return
     texts = [content.text for content in result.content if content.type == "text"]
     if result.is_error:
-        show(Failure("\n".join(texts) or "The tool reported an error without a text.", 1))
+        print_failure(Failure("\n".join(texts) or "The tool reported an error without a text.", 1))
         return
     if texts:
         print("\n".join(texts))

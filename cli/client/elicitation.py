@@ -1,4 +1,4 @@
-"""Asks a tool's questions (elicitation) in the terminal, one line a property of the requested schema."""
+"""Asks a tool's questions (elicitation) in the terminal: one line for each property of the requested schema."""
 
 import sys
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ Content = dict[str, str | int | float | bool | list[str] | None]
 
 
 class _Declined(Exception):
-    """Nothing was typed where an answer is needed."""
+    """The person typed nothing where an answer is required."""
 
 
-class _Unfit(Exception):
-    """What was typed cannot be the answer; the text says why."""
+class _InvalidAnswer(Exception):
+    """The typed text is not a valid answer; the error's text gives the reason."""
 
 
 async def ask_person(question: ElicitRequestParams) -> ElicitResult:
-    """The person's answer: `accept` with values, `decline` when a needed one stays empty, `cancel` at end of input."""
+    """The person's answer: `accept` with values, `decline` if a required one is empty, `cancel` at the end of input."""
     print(f"\n{printable(question.message, lines=True)}", file=sys.stderr)
     if isinstance(question, ElicitRequestURLParams):
         print(f"Open {printable(question.url)}", file=sys.stderr)
@@ -38,8 +38,8 @@ async def ask_person(question: ElicitRequestParams) -> ElicitResult:
     print("(an empty answer declines)" if required else "(empty answers are left out)", file=sys.stderr)
     content: Content = {}
     try:
-        for name, about in properties.items():
-            value = await _ask_property(name, about, needed=name in required)
+        for name, property_schema in properties.items():
+            value = await _ask_property(name, property_schema, required=name in required)
             if value is not None:
                 content[name] = value
     except _Declined:
@@ -49,38 +49,38 @@ async def ask_person(question: ElicitRequestParams) -> ElicitResult:
     return ElicitResult(action="accept", content=content)
 
 
-async def _ask_property(name: str, about: Mapping[str, Any], *, needed: bool) -> Any:
+async def _ask_property(name: str, schema: Mapping[str, Any], *, required: bool) -> Any:
     """The value, None = left out.
 
     Raises:
-        _Declined: empty, although it is needed.
+        _Declined: the answer is empty and required.
         EOFError: end of input.
     """
-    choices = _choices(about)
-    prompt = _prompt(name, about, choices)
+    choices = _choices(schema)
+    prompt = _prompt(name, schema, choices)
     while True:
         reply = await read_line(prompt)
         if reply is None:
             raise EOFError
         reply = reply.strip()
         if not reply:
-            if "default" in about:
-                return about["default"]
-            if needed:
+            if "default" in schema:
+                return schema["default"]
+            if required:
                 raise _Declined
             return None
         try:
-            return _read(reply, about, choices)
-        except _Unfit as exc:
+            return _parse_answer(reply, schema, choices)
+        except _InvalidAnswer as exc:
             print(f"  {exc}", file=sys.stderr)
 
 
-def _prompt(name: str, about: Mapping[str, Any], choices: Mapping[str, str]) -> str:
-    label = about.get("description") or about.get("title") or name
-    hint = "y/n" if about.get("type") == "boolean" else ", ".join(choices.values())
-    if about.get("type") == "array":
+def _prompt(name: str, schema: Mapping[str, Any], choices: Mapping[str, str]) -> str:
+    label = schema.get("description") or schema.get("title") or name
+    hint = "y/n" if schema.get("type") == "boolean" else ", ".join(choices.values())
+    if schema.get("type") == "array":
         hint += "; several with commas"
-    default = about.get("default")
+    default = schema.get("default")
     if isinstance(default, bool):
         default = "y" if default else "n"
     shown = f" [{hint}]" if hint else ""
@@ -88,9 +88,9 @@ def _prompt(name: str, about: Mapping[str, Any], choices: Mapping[str, str]) -> 
     return printable(f"  {label}{shown}: ")
 
 
-def _choices(about: Mapping[str, Any]) -> dict[str, str]:
-    """Allowed values and what they are called, for a choice of one or of several."""
-    source = about.get("items", {}) if about.get("type") == "array" else about
+def _choices(schema: Mapping[str, Any]) -> dict[str, str]:
+    """Allowed values and their names, for a choice of one or of several."""
+    source = schema.get("items", {}) if schema.get("type") == "array" else schema
     if "enum" in source:
         names = source.get("enumNames", source["enum"])
         return {str(value): str(name) for value, name in zip(source["enum"], names, strict=False)}
@@ -98,8 +98,8 @@ def _choices(about: Mapping[str, Any]) -> dict[str, str]:
     return {str(one["const"]): str(one.get("title", one["const"])) for one in options if "const" in one}
 
 
-def _read(reply: str, about: Mapping[str, Any], choices: Mapping[str, str]) -> Any:
-    match about.get("type"):
+def _parse_answer(reply: str, schema: Mapping[str, Any], choices: Mapping[str, str]) -> Any:
+    match schema.get("type"):
         case "boolean":
             return _yes_or_no(reply)
         case "integer":
@@ -115,18 +115,18 @@ def _read(reply: str, about: Mapping[str, Any], choices: Mapping[str, str]) -> A
 def _yes_or_no(reply: str) -> bool:
     if reply.lower() in _YES | _NO:
         return reply.lower() in _YES
-    raise _Unfit("Please answer y or n.")
+    raise _InvalidAnswer("Please answer y or n.")
 
 
 def _number(reply: str, kind: type[int] | type[float], wanted: str) -> int | float:
     try:
         return kind(reply)
     except ValueError:
-        raise _Unfit(f"Please give {wanted}.") from None
+        raise _InvalidAnswer(f"Please give {wanted}.") from None
 
 
 def _chosen(reply: str, choices: Mapping[str, str]) -> str:
     for value, name in choices.items():
         if reply.lower() in (value.lower(), name.lower()):
             return value
-    raise _Unfit(f"Please choose one of: {', '.join(choices.values())}.")
+    raise _InvalidAnswer(f"Please choose one of: {', '.join(choices.values())}.")

@@ -1,4 +1,4 @@
-"""Where a call goes: a server that is there already, or a stack of the call's own, made for it and ended after it."""
+"""The server of a call: one that runs already, or a local stack that is started for the call and stopped after it."""
 
 import asyncio
 import os
@@ -9,79 +9,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskmill.cli.logs import LogForm, LogLevel
-from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, kept_redis
+from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
 from taskmill.cli.processes.worker_log import worker_log_in
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["LocalStack", "local_stack"]
 
 _IDLE_EXIT = 30
-"""Seconds without a task after which a worker that was left behind ends."""
-_EXPLAIN_AFTER = 2.0
+"""Seconds without a task after which a detached worker ends."""
+_EXPLAIN_WAIT_AFTER = 2.0
 
 
 @dataclass
 class LocalStack:
-    """Where the server is, and what to do with its workers in the end."""
+    """Where the server is, and what to do with its workers at the end."""
 
     url: str
-    crew: Supervisor | None = field(default=None, repr=False)
-    """None: somebody else's."""
-    hurry: bool = True
-    """Whether workers give tasks back at once; set to False when the call came to its end."""
-    is_left: bool = False
-    """Whether the workers stay."""
+    supervisor: Supervisor | None = field(default=None, repr=False)
+    """None: the server was not started by this call."""
+    release_tasks: bool = True
+    """Whether workers release their tasks at once at the end; False if the call has its result."""
+    is_detached: bool = False
+    """Whether the workers outlive the call."""
 
-    async def leave(self, home: Path) -> None:
-        """Leave the workers to themselves; they write to a log in the data directory."""
-        if self.crew is not None:
-            await self.crew.leave_workers(worker_log_in(home))
-            self.is_left = True
+    async def detach(self, home: Path) -> None:
+        """Let the workers outlive the call; they write to a log in the data directory."""
+        if self.supervisor is not None:
+            await self.supervisor.detach_workers(worker_log_in(home))
+            self.is_detached = True
 
 
 @asynccontextmanager
 async def local_stack(
-    file: str, settings: WorkerSettings, redis_url: str | None, level: LogLevel, say: Callable[[str], None]
+    file: str, settings: WorkerSettings, redis_url: str | None, level: LogLevel, on_line: Callable[[str], None]
 ) -> AsyncIterator[LocalStack]:
-    """A server on any free port and a worker, ended with the block. `say` gets each line they print.
+    """A server on a free port and a worker, stopped at the end of the block. `on_line` gets each line that they print.
 
     Raises:
-        Reported: one of them could not start.
-        NoRedisServer, SettingsError, OperatorError: there is no embedded Redis to be had.
+        CommandFailed: one of them could not start.
+        NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start.
     """
-    async with kept_redis(settings), _lines(say) as output:
-        form = LogForm.TEXT if sys.stderr.isatty() else LogForm.JSON
-        address = () if redis_url is None else ("--redis-url", redis_url)
-        orders = ProcessPlan(
+    async with embedded_redis(settings), _line_pipe(on_line) as output:
+        log_form = LogForm.TEXT if sys.stderr.isatty() else LogForm.JSON
+        redis_flags = () if redis_url is None else ("--redis-url", redis_url)
+        plan = ProcessPlan(
             file,
             server=("--host", "127.0.0.1"),
             worker=("--idle-exit", str(_IDLE_EXIT)),
-            both=(*address, "--log-level", level.value, "--log-form", form.value),
+            both=(*redis_flags, "--log-level", level.value, "--log-form", log_form.value),
             port=0,
             grace=settings.grace,
             output=output,
         )
-        crew = Supervisor(orders)
-        facts = await crew.start()
-        place = LocalStack(facts["url"], crew)
+        supervisor = Supervisor(plan)
+        facts = await supervisor.start()
+        stack = LocalStack(facts["url"], supervisor)
         try:
-            yield place
+            yield stack
         finally:
-            if not place.is_left:
-                await _end(crew, place, say)
+            if not stack.is_detached:
+                await _stop(supervisor, stack, on_line)
 
 
-async def _end(crew: Supervisor, place: LocalStack, say: Callable[[str], None]) -> None:
-    stopping = asyncio.create_task(crew.stop(hurry=place.hurry))
-    _, late = await asyncio.wait([stopping], timeout=_EXPLAIN_AFTER)
-    if late:
-        say("taskmill: The worker first ends another task it has taken on. Ctrl-C gives that task back.")
+async def _stop(supervisor: Supervisor, stack: LocalStack, on_line: Callable[[str], None]) -> None:
+    stopping = asyncio.create_task(supervisor.stop(release_tasks=stack.release_tasks))
+    _, pending = await asyncio.wait([stopping], timeout=_EXPLAIN_WAIT_AFTER)
+    if pending:
+        on_line("taskmill: The worker finishes another task first. Press Ctrl-C to return that task to the queue.")
     await stopping
 
 
 @asynccontextmanager
-async def _lines(say: Callable[[str], None]) -> AsyncIterator[int]:
-    """The end of a pipe; `say` gets each line that is written there."""
+async def _line_pipe(on_line: Callable[[str], None]) -> AsyncIterator[int]:
+    """The writing end of a pipe; `on_line` gets each line that is written there."""
     reading, writing = os.pipe()
     loop = asyncio.get_running_loop()
     stream = asyncio.StreamReader()
@@ -89,16 +89,16 @@ async def _lines(say: Callable[[str], None]) -> AsyncIterator[int]:
         lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
     )
 
-    async def pass_on() -> None:
+    async def forward_lines() -> None:
         while line := await stream.readline():
-            say(line.decode(errors="replace").rstrip("\n"))
+            on_line(line.decode(errors="replace").rstrip("\n"))
 
-    passing = asyncio.create_task(pass_on())
+    forwarding = asyncio.create_task(forward_lines())
     try:
         yield writing
     finally:
         os.close(writing)
-        # What the children said last; a worker that was left, or a program of a tool, may keep the pipe open.
-        await asyncio.wait([passing], timeout=0.5)
-        passing.cancel()
+        # Forward the children's last lines; a detached worker, or a program of a tool, may keep the pipe open.
+        await asyncio.wait([forwarding], timeout=0.5)
+        forwarding.cancel()
         transport.close()

@@ -1,4 +1,4 @@
-"""Follows one task to its end: polls it, wakes early when a change is announced, has its questions answered."""
+"""Follows one task to its end: polls it, polls at once after a notification, and has its questions answered."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -18,111 +18,111 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from taskmill.cli.client.tasks_extension import Task, get_task, listen_to, update_task
-from taskmill.cli.errors import Failure, Reported
+from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.terminal.progress import Display
 
-__all__ = ["Follower", "failed_result", "is_passing"]
+__all__ = ["TaskFollower", "failed_result", "is_temporary"]
 
 _TERMINAL = {"completed", "failed", "cancelled"}
-_SHORTEST, _LONGEST = 0.1, 1.0
-"""Seconds between two polls, whatever the server advises: a bar should move."""
-_LATER = {CONNECTION_CLOSED, REQUEST_TIMEOUT}
+_MIN_POLL, _MAX_POLL = 0.1, 1.0
+"""Seconds between two polls, whatever the server advises: a progress bar should move."""
+_TEMPORARY_CODES = {CONNECTION_CLOSED, REQUEST_TIMEOUT}
 
-Asker = Callable[[ElicitRequestParams], Awaitable[ElicitResult]]
+AskPerson = Callable[[ElicitRequestParams], Awaitable[ElicitResult]]
 
 
-class Follower:
-    """Follows tasks; `ask` answers their questions, None = nobody can be asked."""
+class TaskFollower:
+    """Follows tasks; `ask` answers their questions, None = there is no one to ask."""
 
-    def __init__(self, display: Display, ask: Asker | None) -> None:
+    def __init__(self, display: Display, ask: AskPerson | None) -> None:
         self._display = display
         self._ask = ask
         self._changed = anyio.Event()
         self._answered: set[str] = set()
 
-    def noticed(self) -> None:
-        """The server says that something has changed."""
+    def task_changed(self) -> None:
+        """The server sent a notification: a task has changed."""
         self._changed.set()
 
     async def follow(self, session: ClientSession, task_id: str) -> CallToolResult:
         """The result of the task; one with `is_error` if it failed or was cancelled.
 
         Raises:
-            Reported: the server refused; the task may go on.
+            CommandFailed: the server refused; the task may still run.
         """
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen, session, task_id)
             while True:
                 self._changed = anyio.Event()
-                task = await self._look(session, task_id)
+                task = await self._get(session, task_id)
                 if task is not None:
                     if task.status in _TERMINAL:
                         group.cancel_scope.cancel()
                         return _result(task)
                     self._display.show(task.status_message or task.status)
                     await self._answer(session, task)
-                await self._pause(task)
+                await self._wait(task)
         raise AssertionError("the loop ends by returning")
 
-    async def _look(self, session: ClientSession, task_id: str) -> Task | None:
-        """The task, None when the server asks to come back later."""
+    async def _get(self, session: ClientSession, task_id: str) -> Task | None:
+        """The task, None if the server cannot answer now."""
         try:
             return await get_task(session, task_id)
         except MCPError as exc:
-            if not is_passing(exc):
-                raise Reported(Failure(exc.error.message, 1)) from exc
+            if not is_temporary(exc):
+                raise CommandFailed(Failure(exc.error.message, 1)) from exc
             self._display.show("the server cannot be reached, or cannot reach its store; trying again")
             return None
 
-    async def _pause(self, task: Task | None) -> None:
+    async def _wait(self, task: Task | None) -> None:
         advised = (task.poll_interval_ms if task and task.poll_interval_ms else 1000) / 1000
-        await anyio.sleep(_SHORTEST)
-        with anyio.move_on_after(min(_LONGEST, max(_SHORTEST, advised)) - _SHORTEST):
+        await anyio.sleep(_MIN_POLL)
+        with anyio.move_on_after(min(_MAX_POLL, max(_MIN_POLL, advised)) - _MIN_POLL):
             await self._changed.wait()
 
     async def _listen(self, session: ClientSession, task_id: str) -> None:
-        """Have changes announced. Polling goes on regardless, so a server without announcements is only slower."""
+        """Subscribe to changes. Polling continues all the same, so a server without subscriptions is only slower."""
         while True:
             try:
                 await listen_to(session, task_id)
             except MCPError:
                 pass
-            await anyio.sleep(_LONGEST)
+            await anyio.sleep(_MAX_POLL)
 
     async def _answer(self, session: ClientSession, task: Task) -> None:
-        """Ask what is open; a key is never used twice, so one that was answered is only not taken note of yet."""
-        for key, asked in (task.input_requests or {}).items():
+        """Ask the open questions. Keys are never reused: an answered key that is still open is not processed yet."""
+        for key, request in (task.input_requests or {}).items():
             if key in self._answered:
                 continue
-            question = _question(asked)
+            question = _question(request)
             if question is None or self._ask is None:
-                words = (
-                    question.message if question else f"it asks for {asked.get('method')}, which needs another client"
+                text = (
+                    question.message if question else f"it asks for {request.get('method')}, which needs another client"
                 )
-                self._display.show(f"waiting for an answer that cannot be given here: {words}")
+                self._display.show(f"waiting for an answer that cannot be given here: {text}")
                 continue
             self._display.pause()
             answer = await self._ask(question)
-            wire = answer.model_dump(by_alias=True, mode="json", exclude_none=True)
+            answer_json = answer.model_dump(by_alias=True, mode="json", exclude_none=True)
             try:
-                await update_task(session, task.task_id, {key: wire})
+                await update_task(session, task.task_id, {key: answer_json})
             except MCPError as exc:
-                self._display.note(f"The answer was not taken: {exc.error.message}")
+                self._display.print_line(f"The server refused the answer: {exc.error.message}")
             else:
                 self._answered.add(key)
 
 
-def _question(asked: dict[str, Any]) -> ElicitRequestParams | None:
+def _question(request: dict[str, Any]) -> ElicitRequestParams | None:
     try:
-        return ElicitRequest.model_validate(asked, by_name=False).params
+        return ElicitRequest.model_validate(request, by_name=False).params
     except ValidationError:
         return None
 
 
-def is_passing(exc: MCPError) -> bool:
+def is_temporary(exc: MCPError) -> bool:
     """Whether the same request may succeed later."""
     data = exc.error.data
-    return exc.error.code in _LATER or (isinstance(data, dict) and bool(data.get("retryable")))
+    return exc.error.code in _TEMPORARY_CODES or (isinstance(data, dict) and bool(data.get("retryable")))
 
 
 def _result(task: Task) -> CallToolResult:
@@ -134,5 +134,5 @@ def _result(task: Task) -> CallToolResult:
 
 
 def failed_result(text: str) -> CallToolResult:
-    """A result that says that there is none."""
+    """A result that reports a failure."""
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)

@@ -1,6 +1,6 @@
-"""The tasks extension for the official client: what the SDK leaves to its users. Requests and shapes only.
+"""The tasks extension for the official client, which the SDK does not have. Requests and shapes only.
 
-What is done with a task - following, cancelling, leaving it - is `following.py`'s business.
+What to do with a task - follow, cancel or leave it - is decided in `task_follower.py` and `tool_call.py`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,12 +24,12 @@ from taskmill.server.protocol.shapes_2026 import EXTENSION
 
 __all__ = ["Task", "TasksExtension", "cancel_task", "get_task", "listen_to", "update_task"]
 
-_PATIENCE = 30.0
-"""Seconds for one of these requests, all of which are answered at once."""
+_REPLY_TIMEOUT = 30.0
+"""Seconds that a reply may take; the server answers all of these requests at once."""
 
 
 class Task(Result):
-    """`DetailedTask`, as far as it is used here."""
+    """`DetailedTask`: the fields that are used here."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -64,7 +64,7 @@ class _TaskRequest(Request[_TaskParams, str]):
     name_param: ClassVar[str | None] = "taskId"  # goes into the Mcp-Name header
 
 
-class _Notice(BaseModel):
+class _TaskNotification(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
@@ -74,24 +74,28 @@ class TasksExtension(ClientExtension):
     identifier = EXTENSION
 
     def __init__(
-        self, follow: Callable[[ClientSession, str], Awaitable[CallToolResult]], noticed: Callable[[], None]
+        self, follow: Callable[[ClientSession, str], Awaitable[CallToolResult]], task_changed: Callable[[], None]
     ) -> None:
         self._follow = follow
-        self._noticed = noticed
+        self._task_changed = task_changed
 
     def claims(self) -> Sequence[ResultClaim[Any]]:
         """Calls may become tasks."""
         return [ResultClaim(result_type="task", model=CreatedTask, resolve=self._resolve)]
 
     def notifications(self) -> Sequence[NotificationBinding[Any]]:
-        """Changes of tasks that are listened to."""
-        return [NotificationBinding(method="notifications/tasks", params_type=_Notice, handler=self._heard)]
+        """Changes of tasks that this client has subscribed to."""
+        return [
+            NotificationBinding(
+                method="notifications/tasks", params_type=_TaskNotification, handler=self._on_notification
+            )
+        ]
 
     async def _resolve(self, created: CreatedTask, context: ClaimContext) -> CallToolResult:
         return await self._follow(context.session, created.task_id)
 
-    async def _heard(self, _notice: _Notice) -> None:
-        self._noticed()
+    async def _on_notification(self, _notification: _TaskNotification) -> None:
+        self._task_changed()
 
 
 async def get_task(session: ClientSession, task_id: str) -> Task:
@@ -101,29 +105,29 @@ async def get_task(session: ClientSession, task_id: str) -> Task:
         MCPError: the server refused or failed.
     """
     request = _TaskRequest(method="tasks/get", params=_TaskParams(task_id=task_id))
-    return await session.send_request(request, Task, request_read_timeout_seconds=_PATIENCE)
+    return await session.send_request(request, Task, request_read_timeout_seconds=_REPLY_TIMEOUT)
 
 
 async def update_task(session: ClientSession, task_id: str, answers: Mapping[str, Any]) -> None:
     """Answer questions of a task, by key."""
     params = _TaskParams(task_id=task_id, input_responses=dict(answers))
     await session.send_request(
-        _TaskRequest(method="tasks/update", params=params), _Acknowledged, request_read_timeout_seconds=_PATIENCE
+        _TaskRequest(method="tasks/update", params=params), _Acknowledged, request_read_timeout_seconds=_REPLY_TIMEOUT
     )
 
 
 async def cancel_task(session: ClientSession, task_id: str) -> None:
     """Cancel a task."""
     request = _TaskRequest(method="tasks/cancel", params=_TaskParams(task_id=task_id))
-    await session.send_request(request, _Acknowledged, request_read_timeout_seconds=_PATIENCE)
+    await session.send_request(request, _Acknowledged, request_read_timeout_seconds=_REPLY_TIMEOUT)
 
 
 async def listen_to(session: ClientSession, task_id: str) -> None:
-    """Have changes of a task announced, for as long as this runs; returns when the server ends the stream.
+    """Subscribe to a task's changes while this runs; returns when the server ends the stream.
 
     Raises:
-        MCPError: the stream broke, or the server has none.
+        MCPError: the stream broke, or the server has no subscriptions.
     """
-    wanted = SubscriptionFilter.model_validate({"taskIds": [task_id]})
-    request = SubscriptionsListenRequest(params=SubscriptionsListenRequestParams(notifications=wanted))
+    subscription = SubscriptionFilter.model_validate({"taskIds": [task_id]})
+    request = SubscriptionsListenRequest(params=SubscriptionsListenRequestParams(notifications=subscription))
     await session.send_request(request, SubscriptionsListenResult)

@@ -1,7 +1,7 @@
-"""One call over the protocol, from the list of tools to the result, with whatever comes in between.
+"""One call over the protocol, from the list of tools to the result.
 
-The connection may break and come back while a task is followed: any replica can answer for it. Where the server runs,
-and what is printed in the end, is `call.py`'s business.
+The connection may break and come back while a task is followed: any replica can answer. Where the server runs, and what
+is printed at the end, is decided in `call.py`.
 """
 
 from collections.abc import Sequence
@@ -18,25 +18,25 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Impleme
 
 from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
 from taskmill.cli.client.elicitation import ask_person
-from taskmill.cli.client.task_follower import Follower, failed_result, is_passing
+from taskmill.cli.client.task_follower import TaskFollower, failed_result, is_temporary
 from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task
-from taskmill.cli.errors import INTERRUPTED, Unanswered, UsageFault, only_cause
-from taskmill.cli.terminal.input import CancelPrompt, is_interactive, read_line
+from taskmill.cli.errors import INTERRUPTED, ServerUnreachable, UsageError, unwrap_group
+from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
 from taskmill.cli.terminal.progress import Display
 
-__all__ = ["CallRequest", "Ending", "ToolCall"]
+__all__ = ["CallOutcome", "CallRequest", "ToolCall"]
 
-_RETURN_WITHIN = 30.0
-"""Seconds a broken connection gets to come back."""
-_TRY_AGAIN_AFTER = 0.5
+_RECONNECT_TIMEOUT = 30.0
+"""Seconds that a broken connection may take to come back."""
+_RECONNECT_DELAY = 0.5
 
 
 @dataclass(frozen=True)
 class CallRequest:
-    """What is to be called."""
+    """What to call, or which task to follow."""
 
     tool: str
-    """Name of the tool; empty when a task is attached to."""
+    """Name of the tool; empty if a task is followed instead."""
     words: Sequence[str] = ()
     """Arguments as `key=value`."""
     arguments: str | None = None
@@ -44,112 +44,114 @@ class CallRequest:
     attach: str | None = None
     """Id of a task to follow instead of a call."""
     detach: bool = False
-    """Leave the task once it exists."""
+    """Return as soon as the task exists, and leave it running."""
     timeout: float | None = None
     """Seconds to wait for the result, None = no limit."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How it ended."""
+class CallOutcome:
+    """How the call ended."""
 
     result: CallToolResult | None = None
-    """What the tool returned, None if it was not waited for."""
+    """What the tool returned, None if the call did not wait for it."""
     task_id: str | None = None
-    """The task, if the call became one and may still go on."""
-    code: int = 0
+    """The task, if the call became one and it may still be running."""
+    exit_code: int = 0
     """Exit code."""
-    leave: bool = False
-    """The person wants the task to go on without us."""
-    says: str = ""
-    """What to tell the person, empty = nothing."""
+    detach: bool = False
+    """The person wants the task to run on without this command."""
+    message: str = ""
+    """A message for the person, empty = none."""
 
 
 class _Detached(Exception):
-    """The call became a task, and nobody wants to wait."""
+    """The call became a task, and the person does not want to wait for it."""
 
 
 class ToolCall:
     """A client's side of one call."""
 
-    def __init__(self, url: str, wish: CallRequest, display: Display, attention: CancelPrompt) -> None:
+    def __init__(self, url: str, request: CallRequest, display: Display, interrupts: InterruptHandler) -> None:
         self._url = url
-        self._wish = wish
+        self._request = request
         self._display = display
-        self._attention = attention
-        self._asks = is_interactive()
-        self._follower = Follower(display, ask_person if self._asks else None)
-        self._task_id = wish.attach
-        self._deadline = anyio.current_time() + (wish.timeout or float("inf"))
-        self._seen = float("-inf")
-        """When the server was last connected to."""
+        self._interrupts = interrupts
+        self._is_interactive = is_interactive()
+        self._follower = TaskFollower(display, ask_person if self._is_interactive else None)
+        self._task_id = request.attach
+        self._deadline = anyio.current_time() + (request.timeout or float("inf"))
+        self._connected_at = float("-inf")
+        """When the last connection was made."""
 
-    async def hold(self) -> Ending:
-        """Call, or attach, and see it through.
+    async def run(self) -> CallOutcome:
+        """Call the tool, or follow the task, until it ends.
 
         Raises:
-            Unanswered: nobody answers at the URL.
-            UsageFault: there is no such tool, or it takes other arguments.
-            Reported: the server refused.
+            ServerUnreachable: the URL does not answer.
+            UsageError: there is no such tool, or it takes other arguments.
+            CommandFailed: the server refused.
         """
         while True:
             try:
-                with only_cause():
+                with unwrap_group():
                     async with self._client() as client:
-                        self._seen = anyio.current_time()
-                        return await self._talk(client)
+                        self._connected_at = anyio.current_time()
+                        return await self._run_connected(client)
             except BaseExceptionGroup as group:
                 if group.subgroup(httpx2.TransportError) is None:
                     raise
-                self._check_hope(group)
+                self._raise_if_lost(group)
             self._display.show("the connection broke, trying again")
-            await anyio.sleep(_TRY_AGAIN_AFTER)
+            await anyio.sleep(_RECONNECT_DELAY)
 
-    def _check_hope(self, group: BaseExceptionGroup[Any]) -> None:
-        if self._seen == float("-inf"):
-            raise Unanswered(f"No MCP server answers at {self._url}.") from group
+    def _raise_if_lost(self, group: BaseExceptionGroup[Any]) -> None:
+        if self._connected_at == float("-inf"):
+            raise ServerUnreachable(f"No MCP server answers at {self._url}.") from group
         if self._task_id is None:
-            raise Unanswered(f"The connection to {self._url} broke before the call was answered.") from group
-        if anyio.current_time() > self._seen + _RETURN_WITHIN:
-            raise Unanswered(f"{self._url} does not answer any more. The task {self._task_id} may go on.") from group
+            raise ServerUnreachable(f"The connection to {self._url} broke before the call was answered.") from group
+        if anyio.current_time() > self._connected_at + _RECONNECT_TIMEOUT:
+            raise ServerUnreachable(
+                f"{self._url} does not answer any more. The task {self._task_id} may go on."
+            ) from group
 
     def _client(self) -> Client:
         return Client(
             self._url,
             client_info=Implementation(name="taskmill", version=version("taskmill")),
-            elicitation_callback=self._elicit if self._asks else None,
-            extensions=[TasksExtension(self._follow, self._follower.noticed)],
+            elicitation_callback=self._elicit if self._is_interactive else None,
+            extensions=[TasksExtension(self._follow, self._follower.task_changed)],
             cache=None,
         )
 
-    async def _talk(self, client: Client) -> Ending:
-        with self._attention.interruptible(), anyio.CancelScope(deadline=self._deadline) as limit:
+    async def _run_connected(self, client: Client) -> CallOutcome:
+        with self._interrupts.interruptible(), anyio.CancelScope(deadline=self._deadline) as limit:
             try:
-                return await self._work(client)
+                return await self._call_or_follow(client)
             except _Detached:
-                return Ending(task_id=self._task_id, leave=True)
+                return CallOutcome(task_id=self._task_id, detach=True)
             except MCPError as exc:
-                if is_passing(exc):
-                    raise Unanswered(exc.error.message) from exc
-                return Ending(failed_result(exc.error.message), code=1)
+                if is_temporary(exc):
+                    raise ServerUnreachable(exc.error.message) from exc
+                return CallOutcome(failed_result(exc.error.message), exit_code=1)
         if limit.cancelled_caught:
-            says = f"No result within {self._wish.timeout:g} seconds."
-            return Ending(task_id=self._task_id, code=1, says=says)
+            message = f"No result within {self._request.timeout:g} seconds."
+            return CallOutcome(task_id=self._task_id, exit_code=1, message=message)
         return await self._interrupted(client)
 
-    async def _work(self, client: Client) -> Ending:
+    async def _call_or_follow(self, client: Client) -> CallOutcome:
         if self._task_id is not None:
             result = await self._follower.follow(client.session, self._task_id)
         else:
-            tool = await _find_tool(client, self._wish.tool)
-            arguments = _arguments(tool, self._wish)
+            tool = await _find_tool(client, self._request.tool)
+            arguments = _arguments(tool, self._request)
             self._display.show("")
             result = await client.call_tool(tool.name, arguments, progress_callback=self._show_progress)
-        return Ending(result, code=1 if result.is_error else 0)
+        return CallOutcome(result, exit_code=1 if result.is_error else 0)
 
     async def _follow(self, session: ClientSession, task_id: str) -> CallToolResult:
         self._task_id = task_id
-        if self._wish.detach:
+        if self._request.detach:
             raise _Detached
         return await self._follower.follow(session, task_id)
 
@@ -161,27 +163,29 @@ class ToolCall:
         self._display.pause()
         return await ask_person(params)
 
-    async def _interrupted(self, client: Client) -> Ending:
+    async def _interrupted(self, client: Client) -> CallOutcome:
         """Ctrl-C: ask what to do with the task. A second one, or no answer, leaves it running."""
         self._display.pause()
         if self._task_id is None:
-            return Ending(code=INTERRUPTED, says="Interrupted.")
-        if not self._asks:
-            return Ending(task_id=self._task_id, code=INTERRUPTED, says="Interrupted.")
-        wish = ""
-        with self._attention.interruptible() as second:
-            while wish not in ("c", "d"):
+            return CallOutcome(exit_code=INTERRUPTED, message="Interrupted.")
+        if not self._is_interactive:
+            return CallOutcome(task_id=self._task_id, exit_code=INTERRUPTED, message="Interrupted.")
+        choice = ""
+        with self._interrupts.interruptible() as second:
+            while choice not in ("c", "d"):
                 reply = await read_line("\nCancel the task, or detach and leave it running? [c/d] ")
-                wish = "d" if reply is None else reply.strip().lower()[:1]
+                choice = "d" if reply is None else reply.strip().lower()[:1]
         if second.cancelled_caught:
-            self._display.note("")
-        if wish == "c":
+            self._display.print_line("")
+        if choice == "c":
             try:
                 await cancel_task(client.session, self._task_id)
             except MCPError as exc:
-                return Ending(task_id=self._task_id, code=INTERRUPTED, says=f"Not cancelled: {exc.error.message}")
-            return Ending(code=INTERRUPTED, says="The task was cancelled.")
-        return Ending(task_id=self._task_id, code=INTERRUPTED, leave=True)
+                return CallOutcome(
+                    task_id=self._task_id, exit_code=INTERRUPTED, message=f"Not cancelled: {exc.error.message}"
+                )
+            return CallOutcome(exit_code=INTERRUPTED, message="The task was cancelled.")
+        return CallOutcome(task_id=self._task_id, exit_code=INTERRUPTED, detach=True)
 
 
 async def _find_tool(client: Client, name: str) -> Tool:
@@ -197,7 +201,7 @@ async def _find_tool(client: Client, name: str) -> Tool:
         if tool.name == name:
             return tool
     listed = "".join(f"\n    {tool.name}  {_summary(tool)}".rstrip() for tool in tools)
-    raise UsageFault(f"There is no tool {name!r}. The server has:{listed}" if tools else "The server has no tools.")
+    raise UsageError(f"There is no tool {name!r}. The server has:{listed}" if tools else "The server has no tools.")
 
 
 def _summary(tool: Tool) -> str:
@@ -205,9 +209,9 @@ def _summary(tool: Tool) -> str:
     return lines[0] if lines else ""
 
 
-def _arguments(tool: Tool, wish: CallRequest) -> dict[str, Any]:
+def _arguments(tool: Tool, request: CallRequest) -> dict[str, Any]:
     schema = tool.input_schema
-    arguments = parse_object(wish.arguments) if wish.arguments is not None else {}
-    arguments |= parse_arguments(split_pairs(wish.words), schema)
+    arguments = parse_object(request.arguments) if request.arguments is not None else {}
+    arguments |= parse_arguments(split_pairs(request.words), schema)
     check_arguments(tool.name, arguments, schema)
     return arguments

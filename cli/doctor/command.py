@@ -1,6 +1,6 @@
-"""`taskmill doctor`: looks at everything a deployment stands on, and says what to do about what is wrong.
+"""`taskmill doctor`: checks everything that a deployment needs, and says how to correct what is wrong.
 
-It changes nothing, but it starts the embedded Redis if that is the one in use: only a running one can be judged. In a
+It changes nothing, but it starts the embedded Redis if that is the one in use: only a running one can be checked. In a
 directory or bucket of artifacts it writes one and deletes it.
 """
 
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from taskmill.cli.doctor.tools import of_tools, of_workers
+from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.terminal.escaping import printable
@@ -37,7 +37,7 @@ from taskmill.store.shards import HOME
 from taskmill.store.tasks.stats import live_workers
 from taskmill.workers.settings import WorkerSettings
 
-__all__ = ["examine"]
+__all__ = ["run_checks"]
 
 _LIBRARIES = ("taskmill", "mcp", "arq", "redis")
 _STYLES = {"ok": "green", "warning": "yellow", "unfit": "bold red"}
@@ -46,7 +46,7 @@ _MIB = 1024 * 1024
 _ARTIFACTS_REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be the same on every server and worker"
 
 
-def examine(file: str | None, redis_url: str | None, *, as_json: bool) -> int:
+def run_checks(file: str | None, redis_url: str | None, *, as_json: bool) -> int:
     """Print every finding; the exit code is 1 if something is unfit."""
     findings = list(_findings(file, redis_url))
     if as_json:
@@ -63,13 +63,13 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
         try:
             server = load_server(file)
         except TaskmillError as exc:
-            yield _fault("file", exc, "correct the file")
+            yield _failed("file", exc, "correct the file")
         else:
-            yield from _tools(server, file)
+            yield from _file_findings(server, file)
     try:
         settings = _settings(server, redis_url)
     except TaskmillError as exc:
-        yield _fault("settings", exc, "correct the variable it names")
+        yield _failed("settings", exc, "correct the variable it names")
         return
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
     if settings.redis_url is None:
@@ -77,11 +77,11 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     policies = {} if server is None else server.policies()
     workers: list[list[dict[str, Any]]] = []
     for shard in (HOME, *settings.shards):
-        yield from _redis(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
-    yield asyncio.run(_artifacts(settings))
+        yield from _redis_findings(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
+    yield asyncio.run(_artifact_finding(settings))
     if workers:
-        told = [one for some in workers for one in some]
-        yield from of_workers(told, policies, is_embedded=settings.redis_url is None)
+        workers_ = [one for some in workers for one in some]
+        yield from worker_findings(workers_, policies, is_embedded=settings.redis_url is None)
 
 
 def _versions() -> Finding:
@@ -89,18 +89,18 @@ def _versions() -> Finding:
     return Finding("versions", "ok", f"Python {platform.python_version()}, {libraries}")
 
 
-def _tools(server: ToolHost, file: str) -> Iterator[Finding]:
+def _file_findings(server: ToolHost, file: str) -> Iterator[Finding]:
     policies = server.policies()
     if not policies:
         yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
         return
     yield Finding("file", "ok", f"{file} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
     has_auth = server.has_auth
-    yield from of_tools(policies, has_auth=has_auth, resident=_resident())
+    yield from tool_findings(policies, has_auth=has_auth, resident=_resident())
 
 
 def _resident() -> int:
-    """Bytes this process has taken at most, the file's modules included."""
+    """Bytes: the most memory that this process has used, with the file's modules."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -114,27 +114,27 @@ def _server_program() -> Finding:
     try:
         return Finding("redis-server", "ok", str(find_server()))
     except NoRedisServer as exc:
-        return _fault("redis-server", exc, "")
+        return _failed("redis-server", exc, "")
 
 
-def _redis(settings: StoreSettings, name: str, workers: list[list[dict[str, Any]]]) -> Iterator[Finding]:
-    """What is to be said of one Redis; its workers are added to the others."""
+def _redis_findings(settings: StoreSettings, name: str, workers: list[list[dict[str, Any]]]) -> Iterator[Finding]:
+    """The findings of one Redis; its workers are added to `workers`."""
     with ExitStack() as stack:
         try:
             ready = stack.enter_context(redis_for(settings))
-            findings, told = asyncio.run(_asked(ready))
+            findings, workers_ = asyncio.run(_inspect(ready))
         except TaskmillError as exc:
             variable = "TASKMILL_REDIS_URL" if name == "redis" else "TASKMILL_SHARDS"
-            yield _fault(name, exc, f"start it, or correct {variable}")
+            yield _failed(name, exc, f"start it, or correct {variable}")
             return
-        workers.append(told)
+        workers.append(workers_)
         kind = "embedded" if settings.redis_url is None else shown_url(settings.redis_url)
         yield Finding(name, "ok", f"answers ({kind})")
         yield from (Finding(f"{name} {one.name}", one.level, one.detail, one.remedy) for one in findings)
 
 
-async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str, Any]]]:
-    """What Redis says of itself, and what live workers say there of themselves."""
+async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """The findings of a Redis, and the live workers that are registered there."""
     redis = connect(settings)
     try:
         with store_errors(shown_url(settings.redis_url or "")):
@@ -144,40 +144,40 @@ async def _asked(settings: StoreSettings) -> tuple[list[Finding], list[dict[str,
         await redis.aclose()
 
 
-async def _artifacts(settings: StoreSettings) -> Finding:
-    """The place of large artifacts; a directory or bucket is tried out, and nothing is left in it."""
+async def _artifact_finding(settings: StoreSettings) -> Finding:
+    """The finding of the backend of large artifacts. A directory or bucket is tried, and nothing is left in it."""
     try:
-        place = outside_backend(settings)
-        if place is None:
-            most = settings.max_artifact_in_redis / _MIB
-            return Finding("artifacts", "ok", f"in Redis, up to {most:.3g} MiB each")
-        began = time.monotonic()
-        await _try_out(place)
+        backend = outside_backend(settings)
+        if backend is None:
+            limit = settings.max_artifact_in_redis / _MIB
+            return Finding("artifacts", "ok", f"in Redis, up to {limit:.3g} MiB each")
+        started = time.monotonic()
+        await _try_out(backend)
     except (ArtifactsUnavailable, SettingsError) as exc:
         return Finding("artifacts", "unfit", str(exc), _ARTIFACTS_REMEDY)
-    took = (time.monotonic() - began) * 1000
+    took = (time.monotonic() - started) * 1000
     return Finding("artifacts", "ok", f"{settings.artifacts}: one was written, read and deleted in {took:.0f} ms")
 
 
-async def _try_out(place: BlobBackend) -> None:
+async def _try_out(backend: BlobBackend) -> None:
     """Write, read and delete a few bytes.
 
     Raises:
-        ArtifactsUnavailable: one of these does not work there.
+        ArtifactsUnavailable: one of these fails.
     """
     blob_id = new_task_id()
 
     async def blocks() -> AsyncIterator[bytes]:
         yield _PROBE
 
-    await place.write(blob_id, blocks())
-    found = b"".join([piece async for piece in place.read(blob_id, 0, len(_PROBE))])
-    await place.delete(blob_id)
+    await backend.write(blob_id, blocks())
+    found = b"".join([chunk async for chunk in backend.read(blob_id, 0, len(_PROBE))])
+    await backend.delete(blob_id)
     if found != _PROBE:
-        raise ArtifactsUnavailable("What was written there is not what is read.")
+        raise ArtifactsUnavailable("What is read there is not what was written.")
 
 
-def _fault(name: str, exc: TaskmillError, remedy: str) -> Finding:
+def _failed(name: str, exc: TaskmillError, remedy: str) -> Finding:
     trace = str(exc.facts.get("trace", ""))
     detail = trace.strip().splitlines()[-1] if trace else str(exc)
     return Finding(name, "unfit", detail, "" if isinstance(exc, RedisUnfit) else remedy)

@@ -1,4 +1,4 @@
-"""What `taskmill doctor` finds in the task tools of a file, and which live workers run them. Pure functions, no I/O."""
+"""Findings of `taskmill doctor` about a file's task tools and the workers that run them. Pure functions, no I/O."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,28 +7,28 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.store.connection.checks import Finding
 from taskmill.store.tasks.stats import queues_of
 
-__all__ = ["of_tools", "of_workers"]
+__all__ = ["tool_findings", "worker_findings"]
 
 _MIB = 1024 * 1024
 
 
-def of_tools(policies: Mapping[str, TaskConfig], *, has_auth: bool, resident: int) -> Iterator[Finding]:
-    """Each tool's policy in words, and what of it will not do what its author means.
+def tool_findings(policies: Mapping[str, TaskConfig], *, has_auth: bool, resident: int) -> Iterator[Finding]:
+    """Each tool's policy in words, and the parts of it that cannot work.
 
-    `has_auth`: whether the server asks its callers for a token; `resident`: bytes a process with its modules takes.
+    `has_auth`: whether the server requires a token; `resident`: bytes of memory of a process with the file's modules.
     """
     for name, policy in policies.items():
-        yield Finding(f"tool {name}", "ok", ", ".join(_words(policy)))
+        yield Finding(f"tool {name}", "ok", ", ".join(_policy_words(policy)))
         limit = policy.memory_limit
         if limit is not None and limit < resident:
             found = f"memory_limit is {limit // _MIB} MiB, and a process with this file loaded takes {resident // _MIB}"
             yield Finding(f"tool {name}", "warning", found, "give it more, or every run of it may fail")
         if policy.scopes and not has_auth:
             found = f"it needs the scope {' '.join(policy.scopes)}, and the server has no authentication to grant one"
-            yield Finding(f"tool {name}", "warning", found, "over HTTP nobody can call it: give TaskServer auth=...")
+            yield Finding(f"tool {name}", "warning", found, "over HTTP no one can call it: give TaskServer auth=...")
 
 
-def of_workers(
+def worker_findings(
     workers: Sequence[Mapping[str, Any]], policies: Mapping[str, TaskConfig], *, is_embedded: bool
 ) -> Iterator[Finding]:
     """Each live worker, tools that none of them runs, and queues that no tool uses."""
@@ -59,7 +59,7 @@ def of_workers(
             )
 
 
-def _words(policy: TaskConfig) -> Iterator[str]:
+def _policy_words(policy: TaskConfig) -> Iterator[str]:
     yield policy.mode
     yield "no time limit" if policy.run_limit is None else f"timeout {policy.run_limit.total_seconds():g} s"
     if policy.time_limit is not None:
@@ -70,8 +70,8 @@ def _words(policy: TaskConfig) -> Iterator[str]:
     if policy.priority:
         yield f"priority {policy.priority:+d}"
     if policy.idempotency is not None:
-        yield f"once for each {_key(policy.idempotency)}"
-    yield from _turns(policy)
+        yield f"once for each {_key_text(policy.idempotency)}"
+    yield from _concurrency_words(policy)
     if policy.isolation == "process":
         limit = policy.memory_limit
         yield "in a process of its own" + (f" of {limit // _MIB} MiB at most" if limit is not None else "")
@@ -79,8 +79,8 @@ def _words(policy: TaskConfig) -> Iterator[str]:
         yield f"scopes {' '.join(policy.scopes)}"
 
 
-def _turns(policy: TaskConfig) -> Iterator[str]:
-    of = "in all" if policy.concurrency_key is None else f"for each {_key(policy.concurrency_key)}"
+def _concurrency_words(policy: TaskConfig) -> Iterator[str]:
+    of = "in all" if policy.concurrency_key is None else f"for each {_key_text(policy.concurrency_key)}"
     limit = policy.concurrency_limit
     if limit is None and policy.concurrency_key is not None and policy.rate_limit is None:
         limit = 1
@@ -92,8 +92,8 @@ def _turns(policy: TaskConfig) -> Iterator[str]:
         yield f"{starts} starts in {seconds:g} s {of}"
 
 
-def _key(source: object) -> str:
-    """How the author wrote a key: a template or names as they are, a function by its name."""
+def _key_text(source: object) -> str:
+    """A key as its author wrote it: a template or names unchanged, a function by its name."""
     if isinstance(source, str):
         return source
     return f"{getattr(source, '__name__', 'key')}(...)" if callable(source) else "-".join(map(str, source))  # type: ignore[call-overload]

@@ -1,6 +1,6 @@
-"""A configuration file of somebody else's: read with what must be kept of it, written so that it is never half there.
+"""A configuration file of another program: read as it is, and replaced in one step, so that it is never half written.
 
-What is in it is not known here.
+The meaning of its text is not known here.
 """
 
 import contextlib
@@ -12,54 +12,54 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from taskmill.cli.errors import UsageFault
+from taskmill.cli.errors import UsageError
 from taskmill.engine.errors import OperatorError
 
 __all__ = ["ConfigFile", "read_config"]
 
-_MARK = "\ufeff"
-"""A byte order mark, which some editors put first; it is kept."""
+_BYTE_ORDER_MARK = "\ufeff"
+"""Some editors write it first; it is kept."""
 
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """What a file held when it was read."""
+    """A file as it was when it was read."""
 
     path: Path
-    """As the host knows it."""
+    """The path in the host's documentation; it may be a symbolic link."""
     data: bytes | None
     """None: there is no such file."""
 
     @property
     def text(self) -> str:
-        """What it says, without a byte order mark.
+        """Its text, without a byte order mark.
 
         Raises:
-            UsageFault: it is not UTF-8 text.
+            UsageError: it is not UTF-8 text.
         """
         try:
-            return (self.data or b"").decode("utf-8").removeprefix(_MARK)
+            return (self.data or b"").decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
         except UnicodeDecodeError:
-            raise UsageFault(f"{self.path} is not UTF-8 text, so it is left alone. Save it as UTF-8 first.") from None
+            raise UsageError(f"{self.path} is not UTF-8 text, so it is left alone. Save it as UTF-8 first.") from None
 
     def replace(self, text: str, *, private: bool) -> Path | None:
-        """Write another text in one step, and keep what was there beside it; the copy's path, None if nothing was.
+        """Write another text in one step, and keep a copy of the old file; the copy's path, None if there was no file.
 
         The file keeps its mode and owner, and a symbolic link stays one. A new file is readable by others unless
         `private`.
 
         Raises:
-            OperatorError: it changed meanwhile, or cannot be written. It is as it was then.
+            OperatorError: it has changed since it was read, or cannot be written. It is unchanged then.
         """
-        mark = _MARK if (self.data or b"").startswith(_MARK.encode()) else ""
+        mark = _BYTE_ORDER_MARK if (self.data or b"").startswith(_BYTE_ORDER_MARK.encode()) else ""
         target = Path(os.path.realpath(self.path))
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if _contents(target) != self.data:
+            if _read_bytes(target) != self.data:
                 raise OperatorError(f"{self.path} was changed meanwhile, so it is left alone. Try again.")
             like = target.stat() if self.data is not None else None
-            backup = None if self.data is None else _write_new(_backups_of(target), self.data, like, private=True)
-            written = _write_new(_drafts_of(target), (mark + text).encode(), like, private=private)
+            backup = None if self.data is None else _write_new(_backup_paths(target), self.data, like, private=True)
+            written = _write_new(_temporary_paths(target), (mark + text).encode(), like, private=private)
             try:
                 written.replace(target)
             except BaseException:
@@ -72,38 +72,38 @@ class ConfigFile:
 
 
 def read_config(path: Path) -> ConfigFile:
-    """The file as it is now, which may be not at all.
+    """The file as it is now; it need not exist.
 
     Raises:
         OperatorError: it cannot be read.
     """
     try:
-        return ConfigFile(path, _contents(path))
+        return ConfigFile(path, _read_bytes(path))
     except OSError as exc:
         raise OperatorError(f"Cannot read {path}: {exc.strerror or exc}.") from exc
 
 
-def _contents(path: Path) -> bytes | None:
+def _read_bytes(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
 
 
-def _backups_of(target: Path) -> Iterator[Path]:
+def _backup_paths(target: Path) -> Iterator[Path]:
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     yield target.with_name(f"{target.name}.{stamp}.backup")
     for number in count(2):
         yield target.with_name(f"{target.name}.{stamp}-{number}.backup")
 
 
-def _drafts_of(target: Path) -> Iterator[Path]:
+def _temporary_paths(target: Path) -> Iterator[Path]:
     for number in count():
         yield target.with_name(f".{target.name}.{os.getpid()}-{number}.tmp")
 
 
 def _write_new(paths: Iterator[Path], data: bytes, like: os.stat_result | None, *, private: bool) -> Path:
-    """The first of `paths` that was free, with the data on disk, and mode and owner of `like`."""
+    """Write the data to the first of `paths` that does not exist, with mode and owner of `like`; that path."""
     for path in paths:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private or like else 0o666)
@@ -122,7 +122,7 @@ def _write_new(paths: Iterator[Path], data: bytes, like: os.stat_result | None, 
             path.unlink()
             raise
         return path
-    raise AssertionError("the names do not end")
+    raise AssertionError("the paths do not end")
 
 
 def _sync(folder: Path) -> None:

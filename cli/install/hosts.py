@@ -1,4 +1,4 @@
-"""The desktop hosts that `taskmill install` knows: where each keeps its servers, and what an entry looks like there.
+"""The desktop hosts that `taskmill install` knows: where each keeps its servers, and the form of an entry there.
 
 From the hosts' own documentation:
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["HOSTS", "Host", "HostName", "configuration_of"]
+__all__ = ["HOSTS", "Host", "HostName", "config_path_of"]
 
 
 class HostName(StrEnum):
-    """As the command line writes them."""
+    """Names of hosts on the command line."""
 
     CLAUDE_DESKTOP = "claude-desktop"
     CLAUDE_CODE = "claude-code"
@@ -39,14 +39,14 @@ class Host:
     project_file: str | None
     """Its file in a project, None if it has none."""
     user_file: str
-    """Its file for all projects: below the home directory, or below `{settings}`, where programs keep settings."""
-    says_type: bool = True
-    """Whether an entry says that it is of type stdio."""
-    is_lenient: bool = False
+    """Its file for all projects: below the home directory, or below `{settings}`, where the platform keeps settings."""
+    has_type: bool = True
+    """Whether an entry has the member `type`, with the value stdio."""
+    allows_comments: bool = False
     """Whether its file may have comments and trailing commas."""
     variable: str | None = "${"
-    """What begins a variable in its file, None if it has none."""
-    then: str = ""
+    """How a variable begins in its file, None if there are none."""
+    next_step: str = ""
     """What the user does next."""
 
 
@@ -56,39 +56,39 @@ HOSTS: Mapping[HostName, Host] = {
         key="mcpServers",
         project_file=None,
         user_file="{settings}/Claude/claude_desktop_config.json",
-        says_type=False,
+        has_type=False,
         variable=None,
-        then="Quit Claude Desktop and start it again.",
+        next_step="Quit Claude Desktop and start it again.",
     ),
     HostName.CLAUDE_CODE: Host(
         title="Claude Code",
         key="mcpServers",
         project_file=".mcp.json",
         user_file=".claude.json",
-        then="Start Claude Code again in this folder; it asks once whether to trust the server, and /mcp shows it.",
+        next_step="Start Claude Code again in this folder. It asks once whether to trust the server; /mcp shows it.",
     ),
     HostName.VSCODE: Host(
         title="VS Code",
         key="servers",
         project_file=".vscode/mcp.json",
         user_file="{settings}/Code/User/mcp.json",
-        is_lenient=True,
-        then="In VS Code, run `MCP: List Servers` and start it; it asks once whether to trust the server.",
+        allows_comments=True,
+        next_step="In VS Code, run `MCP: List Servers` and start it; it asks once whether to trust the server.",
     ),
     HostName.CURSOR: Host(
         title="Cursor",
         key="mcpServers",
         project_file=".cursor/mcp.json",
         user_file=".cursor/mcp.json",
-        then="In Cursor, switch the server on under Settings, MCP.",
+        next_step="In Cursor, switch the server on under Settings, MCP.",
     ),
 }
 
 
-def configuration_of(
+def config_path_of(
     host: Host, folder: Path | None, home: Path, environment: Mapping[str, str], platform: str = sys.platform
 ) -> Path:
-    """The host's file in a project's folder; its file for all projects if `folder` is None, or if it has no other."""
+    """The host's file in a project's folder; its file for all projects without a `folder`, or if projects have none."""
     if folder is not None and host.project_file is not None:
         return folder / host.project_file
     if host.user_file.startswith("{settings}/"):
@@ -101,5 +101,5 @@ def _settings_of_user(home: Path, environment: Mapping[str, str], platform: str)
         return home / "Library" / "Application Support"
     if platform == "win32":
         return Path(environment.get("APPDATA") or home / "AppData" / "Roaming")
-    named = Path(environment.get("XDG_CONFIG_HOME", ""))
-    return named if named.is_absolute() else home / ".config"
+    configured = Path(environment.get("XDG_CONFIG_HOME", ""))
+    return configured if configured.is_absolute() else home / ".config"

@@ -1,4 +1,4 @@
-"""Reads a JSON text and remembers where everything stands. What is done with it is `json_text.py`'s business."""
+"""Parses a JSON text and keeps the position of every value. `json_editor.py` changes texts with it."""
 
 import json
 import re
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-__all__ = ["JsonFault", "Member", "Node", "read"]
+__all__ = ["JsonError", "Member", "Node", "parse_json"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_AND_COMMENTS = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
 
 
-class JsonFault(ValueError):
-    """The text is not JSON, or not what was expected; `str()` says what and where."""
+class JsonError(ValueError):
+    """The text is not JSON, or has another shape than expected; `str()` says what is wrong and where."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One value and where it stands."""
+    """One value and its position: `start` and `end` in the text."""
 
     start: int
     end: int
@@ -35,35 +35,35 @@ class Member:
     start: int
     node: Node
     comma: int | None
-    """Where the comma behind it stands."""
+    """Position of the comma after it, None if there is none."""
 
 
-def read(text: str, *, lenient: bool) -> Node:
+def parse_json(text: str, *, allow_comments: bool) -> Node:
     """The whole text. `lenient` also takes comments, and a comma after the last member.
 
     Raises:
-        JsonFault: it is not JSON.
+        JsonError: it is not JSON.
     """
-    reader = _Reader(text, lenient=lenient)
+    reader = _Parser(text, allow_comments=allow_comments)
     try:
         return reader.document()
     except RecursionError:
-        raise JsonFault("it is nested too deeply") from None
+        raise JsonError("it is nested too deeply") from None
 
 
-class _Reader:
-    """Reads one document and remembers where the members of its objects stand."""
+class _Parser:
+    """Parses one document and keeps the positions of its objects' members."""
 
-    def __init__(self, text: str, *, lenient: bool) -> None:
+    def __init__(self, text: str, *, allow_comments: bool) -> None:
         self._text = text
-        self._lenient = lenient
+        self._lenient = allow_comments
         self._decoder = json.JSONDecoder(parse_constant=self._refuse)
 
     def document(self) -> Node:
         """The whole text."""
         node = self._value(self._skip(0))
         if self._skip(node.end) != len(self._text):
-            raise self._fault("something follows the end", self._skip(node.end))
+            raise self._error("something follows the end", self._skip(node.end))
         return node
 
     def _value(self, at: int) -> Node:
@@ -75,11 +75,11 @@ class _Reader:
         try:
             value, end = self._decoder.raw_decode(self._text, at)
         except json.JSONDecodeError as exc:
-            raise self._fault(exc.msg[0].lower() + exc.msg[1:], exc.pos) from None
-        except JsonFault:
+            raise self._error(exc.msg[0].lower() + exc.msg[1:], exc.pos) from None
+        except JsonError:
             raise
         except ValueError:
-            raise self._fault("a number with too many digits", at) from None
+            raise self._error("a number with too many digits", at) from None
         return Node(at, end, value)
 
     def _object(self, start: int) -> Node:
@@ -88,10 +88,10 @@ class _Reader:
         while not self._closes(at, "}", members, members[-1].comma if members else None):
             key = self._value(at)
             if not isinstance(key.value, str):
-                raise self._fault("a name in double quotes is expected", at)
+                raise self._error("a name in double quotes is expected", at)
             colon = self._skip(key.end)
             if self._text[colon : colon + 1] != ":":
-                raise self._fault("a colon is expected", colon)
+                raise self._error("a colon is expected", colon)
             node = self._value(self._skip(colon + 1))
             at = self._skip(node.end)
             comma = at if self._text[at : at + 1] == "," else None
@@ -112,22 +112,22 @@ class _Reader:
         return Node(start, at + 1, items)
 
     def _closes(self, at: int, bracket: str, before: Sequence[Any], comma: int | None) -> bool:
-        """Whether the bracket closes here; if it does not, another part must begin here."""
+        """Whether the bracket closes here; if not, another member or item must begin here."""
         if self._text[at : at + 1] == bracket:
             if comma is not None and not self._lenient:
-                raise self._fault("a comma before the closing bracket", comma)
+                raise self._error("a comma before the closing bracket", comma)
             return True
         if before and comma is None:
-            raise self._fault(f'"," or "{bracket}" is expected', at)
+            raise self._error(f'"," or "{bracket}" is expected', at)
         return False
 
     def _skip(self, at: int) -> int:
         found = (_SPACE_AND_COMMENTS if self._lenient else _SPACE).match(self._text, at)
         return found.end() if found else at
 
-    def _fault(self, what: str, at: int) -> JsonFault:
+    def _error(self, problem: str, at: int) -> JsonError:
         line = self._text.count("\n", 0, at) + 1
-        return JsonFault(f"line {line}, column {at - self._text.rfind(chr(10), 0, at)}: {what}")
+        return JsonError(f"line {line}, column {at - self._text.rfind(chr(10), 0, at)}: {problem}")
 
     def _refuse(self, word: str) -> NoReturn:
-        raise JsonFault(f"{word} is not JSON")
+        raise JsonError(f"{word} is not JSON")

@@ -1,6 +1,6 @@
-"""The process of isolated tools: loads the worker's server once, and runs one attempt at a time until the line ends.
+"""A tool process: loads the worker's server once, and runs one attempt at a time until the worker closes the channel.
 
-Started by a worker (`workers/isolation/process.py`), never by hand. Arguments and results go nowhere but over the line.
+A worker starts it (`workers/isolation/process.py`), never a person. Arguments and results go over the channel only.
 """
 
 import asyncio
@@ -31,113 +31,114 @@ from taskmill.workers.isolation.messages import Message, encoded, exception_to_j
 
 __all__ = ["main"]
 
-_END_WITH_PARENT = 1
+_PR_SET_PDEATHSIG = 1
 """PR_SET_PDEATHSIG."""
-_FAREWELL = 2.0
+_EXIT_AFTER = 2.0
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
-    """Serve the worker at the other end of the line."""
+    """Run attempts for the worker at the other end of the channel."""
     target, descriptor = sys.argv[1:]
-    _end_with_parent()
-    os.dup2(2, 1)  # what a tool prints must not look like anything else
+    _die_with_parent()
+    os.dup2(2, 1)  # a tool's prints go to standard error, as logs do
     configure(LogLevel(os.environ.get(LEVEL, "info")), LogForm(os.environ.get(FORM, "auto")))
     os.set_inheritable(int(descriptor), False)
-    line = socket.socket(fileno=int(descriptor))
+    socket_ = socket.socket(fileno=int(descriptor))
     try:
         server = load_server(target)
     except TaskmillError as exc:
-        line.sendall(encoded({"failure": failure_of(exc).message}))
+        socket_.sendall(encoded({"failure": failure_of(exc).message}))
         sys.exit(1)
-    asyncio.run(_serve(server, line))
+    asyncio.run(_serve(server, socket_))
 
 
 async def _serve(server: Any, socket_: socket.socket) -> None:
     async with server.toolbox() as toolbox:
-        desk = _RemoteHandlers(toolbox, WorkerChannel(socket_), asyncio.get_running_loop())
-        threading.Thread(target=desk.read, args=(socket_,), name="taskmill.line", daemon=True).start()
-        desk.line.say({"ready": True})
-        await desk.closed.wait()
+        runner = _AttemptRunner(toolbox, WorkerChannel(socket_), asyncio.get_running_loop())
+        threading.Thread(target=runner.read, args=(socket_,), name="taskmill.line", daemon=True).start()
+        runner.channel.send({"ready": True})
+        await runner.closed.wait()
 
 
-class _RemoteHandlers:
-    """Takes orders from the line."""
+class _AttemptRunner:
+    """Runs the attempts that the worker sends, one at a time."""
 
-    def __init__(self, toolbox: Toolbox, line: WorkerChannel, loop: asyncio.AbstractEventLoop) -> None:
-        self.line = line
+    def __init__(self, toolbox: Toolbox, channel: WorkerChannel, loop: asyncio.AbstractEventLoop) -> None:
+        self.channel = channel
         self.closed = asyncio.Event()
         self._toolbox = toolbox
         self._loop = loop
         self._context: TaskContext | None = None
 
-    def read(self, line: socket.socket) -> None:
-        """In a thread of its own: a tool may block the loop, and must not outlive the worker all the same."""
-        for message in messages_from(line):
-            self._loop.call_soon_threadsafe(self._take, message)
+    def read(self, socket_: socket.socket) -> None:
+        """Read messages in a thread: a tool may block the loop, and must not outlive the worker even then."""
+        for message in messages_from(socket_):
+            self._loop.call_soon_threadsafe(self._handle, message)
         if self._context is not None:
             os.killpg(0, signal.SIGKILL)
         self._loop.call_soon_threadsafe(self.closed.set)
-        threading.Event().wait(_FAREWELL)
+        threading.Event().wait(_EXIT_AFTER)
+        # No flush: the loop may hang in a print of the tool.
         exit_now(flush=False)
 
-    def _take(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if "run" in message:
-            self.line.tool = asyncio.create_task(self._run(message["run"]))
+            self.channel.tool = asyncio.create_task(self._run(message["run"]))
         elif "cancel" in message:
             if self._context is not None:
                 self._context.cancel()
-            if self.line.tool is not None:
-                self.line.tool.cancel()
+            if self.channel.tool is not None:
+                self.channel.tool.cancel()
         else:
-            self.line.hear(message)
+            self.channel.receive(message)
 
-    async def _run(self, order: Message) -> None:
-        structlog.contextvars.bind_contextvars(task_id=order["task_id"])
+    async def _run(self, run: Message) -> None:
+        structlog.contextvars.bind_contextvars(task_id=run["task_id"])
         context = self._context = TaskContext(
-            task_id=order["task_id"],
-            attempt=order["attempt"],
-            fence=order["fence"],
-            principal=order["principal"],
-            report=self.line.progress,
+            task_id=run["task_id"],
+            attempt=run["attempt"],
+            fence=run["fence"],
+            principal=run["principal"],
+            report=self.channel.progress,
             ask=self._ask,
-            output=None if order["inline_limit"] is None else RemoteOutput(self.line, order["inline_limit"]),
-            journal=RemoteJournal(self.line, order["state"]),
+            output=None if run["inline_limit"] is None else RemoteOutput(self.channel, run["inline_limit"]),
+            journal=RemoteJournal(self.channel, run["state"]),
         )
-        unlimited = _limit_memory(order["memory_limit"])
+        limits_before = _limit_memory(run["memory_limit"])
         try:
-            outcome: Outcome = await self._toolbox.run(order["tool"], order["payload"], context)
-            end: Message = {"outcome": outcome_to_json(outcome)}
-        except BaseException as exc:  # whatever a tool raises is an outcome, and the worker judges it
-            end = {"crash": exception_to_json(exc)}
+            outcome: Outcome = await self._toolbox.run(run["tool"], run["payload"], context)
+            reply: Message = {"outcome": outcome_to_json(outcome)}
+        except BaseException as exc:  # whatever a tool raises is an outcome, and the worker decides about it
+            reply = {"crash": exception_to_json(exc)}
         finally:
             context.end()
-            resource.setrlimit(resource.RLIMIT_AS, unlimited)
-        end["stuck"] = running_in_threads() > 0  # a thread was left behind: nobody can use this process again
+            resource.setrlimit(resource.RLIMIT_AS, limits_before)
+        reply["stuck"] = running_in_threads() > 0  # a thread still runs: this process must not be used again
         self._context = None
         structlog.contextvars.clear_contextvars()
-        self.line.say(end)
+        self.channel.send(reply)
 
     async def _ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         assert self._context is not None
-        answers: list[dict[str, Any]] = await self.line.call("ask", requests, state=self._context.journal.state)
+        answers: list[dict[str, Any]] = await self.channel.call("ask", requests, state=self._context.journal.state)
         return answers
 
 
 def _limit_memory(limit: int | None) -> tuple[int, int]:
-    """Refuse this process more memory than `limit` beside what is mapped and not used; the limits there were."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
+    """Limit the memory of this process to `limit` bytes, without what is mapped and not used; the old limits."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
     with suppress(OSError, ValueError):
         if limit is not None:
             mapped, resident = (int(word) * _PAGE for word in Path("/proc/self/statm").read_text().split()[:2])
-            resource.setrlimit(resource.RLIMIT_AS, (mapped - resident + limit, before[1]))
-    return before
+            resource.setrlimit(resource.RLIMIT_AS, (mapped - resident + limit, limits[1]))
+    return limits
 
 
-def _end_with_parent() -> None:
-    """Have the system kill this process when its worker dies, however that happens (Linux)."""
+def _die_with_parent() -> None:
+    """Make the system kill this process when its worker dies, however it dies (Linux)."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Child processes of a command: `taskmill serve` and `taskmill worker`, started, heard out, and ended.
+"""Child processes of a command: starts and stops `taskmill serve` and `taskmill worker`, and reads their reports.
 
-A child has a line to its command (`parent.py` is the other end). When the command dies, however it dies, the line
-breaks and the child ends itself. Whether a dead child is started again is `crew.py`'s business.
+A child has a socket to its command (`parent.py` has the other end). When the command dies, however it dies, the socket
+closes and the child ends itself. Whether a dead child is started again is decided in `supervisor.py`.
 """
 
 import asyncio
@@ -13,36 +13,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from taskmill.cli.errors import Failure, Reported
+from taskmill.cli.errors import CommandFailed, Failure
 
 __all__ = ["Child"]
 
-_LONGEST_MESSAGE = 16 * 1024 * 1024
+_MAX_MESSAGE = 16 * 1024 * 1024
 
 
 class Child:
-    """One child process: `role` is the command it runs, `words` its arguments."""
+    """One child process: `role` is the command that it runs, `arguments` are that command's words."""
 
-    def __init__(self, role: str, words: Sequence[str], *, output: IO[Any] | int | None = None) -> None:
-        """`output`: where its standard output and error go; None = to our standard error."""
+    def __init__(self, role: str, arguments: Sequence[str], *, output: IO[Any] | int | None = None) -> None:
+        """`output`: where its standard output and error go; None = to this process's standard error."""
         self.role = role
-        self._words = words
+        self._arguments = arguments
         self._output = output
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
     async def start(self) -> dict[str, Any]:
-        """Start it and wait until it does its work; what it says about itself.
+        """Start it and wait until it is ready; the facts that it reports then.
 
         Raises:
-            Reported: it ended before that; the failure is what it said.
+            CommandFailed: it ended before it was ready; the failure is its report.
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            # -P: nothing in the current directory may pass for a library. A session of its own: Ctrl-C is for the
-            # command, which ends its children in order.
-            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *self._words]
+            # -P: no file in the current directory may hide a library. A session of its own: Ctrl-C goes to the
+            # command only, which stops its children in order.
+            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *self._arguments]
             self._process = await asyncio.create_subprocess_exec(
                 *program,
                 "--parent",
@@ -53,14 +53,16 @@ class Child:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_LONGEST_MESSAGE)
-        said = await self._hear()
-        if "ready" in said:
-            facts: dict[str, Any] = said["ready"]
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_MESSAGE)
+        message = await self._read_message()
+        if "ready" in message:
+            facts: dict[str, Any] = message["ready"]
             return facts
         code = await self.wait()
-        told = said.get("failure")
-        raise Reported(Failure(**told) if told else Failure(f"The {self.role} process {_ending(code)}.", max(code, 1)))
+        failure = message.get("failure")
+        raise CommandFailed(
+            Failure(**failure) if failure else Failure(f"The {self.role} process {_exit_text(code)}.", max(code, 1))
+        )
 
     @property
     def pid(self) -> int | None:
@@ -68,59 +70,59 @@ class Child:
         return self._process.pid if self._process else None
 
     async def wait(self) -> int:
-        """The exit code, once it has ended; negative: the signal that ended it."""
+        """Wait for its end; the exit code, negative = the signal that ended it."""
         assert self._process is not None
         return await self._process.wait()
 
-    async def last_words(self) -> str:
-        """Why it ended, as far as it said; for a child that has ended."""
+    async def exit_reason(self) -> str:
+        """Why it ended: its own report, else its exit code. Only for a child that has ended."""
         assert self._process is not None
-        said: dict[str, Any] = {}
-        # A process that a tool forked may have kept the line open.
+        message: dict[str, Any] = {}
+        # A process that a tool forked may keep the socket open.
         with contextlib.suppress(TimeoutError):
-            said = await asyncio.wait_for(self._hear(), timeout=1.0)
-        told = said.get("failure")
-        return str(told["message"]) if told else _ending(self._process.returncode or 0)
+            message = await asyncio.wait_for(self._read_message(), timeout=1.0)
+        failure = message.get("failure")
+        return str(failure["message"]) if failure else _exit_text(self._process.returncode or 0)
 
-    def ask_to_end(self) -> None:
-        """Ask it to finish and go; asked again it hurries."""
+    def terminate(self) -> None:
+        """Send SIGTERM: it finishes its active tasks. A second one makes it release them."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
 
-    async def end(self, patience: float) -> None:
-        """Ask it to end, and make it end when it has not after `patience` seconds."""
-        self.ask_to_end()
+    async def stop(self, stop_timeout: float) -> None:
+        """Send SIGTERM, and kill it if it has not ended after `stop_timeout` seconds."""
+        self.terminate()
         if self._process is not None:
             try:
-                await asyncio.wait_for(self._process.wait(), patience)
+                await asyncio.wait_for(self._process.wait(), stop_timeout)
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
                 await self._process.wait()
-        self.forget()
+        self.close()
 
-    def let_go(self, log: Path) -> bool:
-        """Leave it to itself: it stays when we end, and writes to the file `log`. False: it has not been started."""
+    def detach(self, log: Path) -> bool:
+        """Let it outlive this process; it then writes to the file `log`. False if it has not been started."""
         if self._writer is None:
             return False
         self._writer.write(json.dumps({"log": str(log)}).encode() + b"\n")
         return True
 
-    def forget(self) -> None:
-        """Close the line."""
+    def close(self) -> None:
+        """Close the socket."""
         if self._writer is not None:
             self._writer.close()
 
-    async def _hear(self) -> dict[str, Any]:
+    async def _read_message(self) -> dict[str, Any]:
         assert self._reader is not None
         with contextlib.suppress(ConnectionError):
             line = await self._reader.readline()
             if line.endswith(b"\n"):
-                said: dict[str, Any] = json.loads(line)
-                return said
+                message: dict[str, Any] = json.loads(line)
+                return message
         return {}
 
 
-def _ending(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

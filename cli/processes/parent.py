@@ -1,6 +1,6 @@
-"""A child process's line to the command that started it: says that it is ready or why not, and ends with that command.
+"""A child process's socket to the command that started it: reports that it is ready, or why not, and ends with it.
 
-The command's side is `children.py`. A process that somebody started by hand has no such line, and all of this is idle.
+The command's side is `child.py`. A process that a person started has no such socket, and nothing here does anything.
 """
 
 import json
@@ -21,69 +21,69 @@ from taskmill.engine.errors import TaskmillError
 
 __all__ = ["Parent"]
 
-_SECOND_ASKING = 0.5
-_LONGEST_FAREWELL = 5.0
+_SECOND_SIGNAL_AFTER = 0.5
+_EXIT_AFTER = 5.0
 
 
 class Parent:
-    """The command that started this process; `descriptor` is this end of a socket pair, None = nobody did."""
+    """The command that started this process; `descriptor` is this end of a socket pair, None = no command did."""
 
     def __init__(self, descriptor: int | None) -> None:
-        self._line: socket.socket | None = None
+        self._socket: socket.socket | None = None
         if descriptor is not None:
-            # Programs that a tool starts must not inherit it: the command would wait for them.
+            # Programs that a tool starts must not inherit it: the command would wait for their end.
             os.set_inheritable(descriptor, False)
-            self._line = socket.socket(fileno=descriptor)
-            threading.Thread(target=self._listen, args=(self._line,), name="taskmill-parent", daemon=True).start()
+            self._socket = socket.socket(fileno=descriptor)
+            threading.Thread(target=self._read_order, args=(self._socket,), name="taskmill-parent", daemon=True).start()
 
     @property
-    def is_there(self) -> bool:
-        """Whether a command started this process and wants to hear from it."""
-        return self._line is not None
+    def is_connected(self) -> bool:
+        """Whether a command started this process and still reads its reports."""
+        return self._socket is not None
 
-    def ready(self, facts: dict[str, Any]) -> None:
-        """Say that this process does its work now."""
-        self._say({"ready": facts})
+    def report_ready(self, facts: dict[str, Any]) -> None:
+        """Report that this process is ready."""
+        self._send({"ready": facts})
 
     @contextmanager
-    def hearing(self) -> Iterator[None]:
-        """Hands errors of ours over instead of printing them, so that they are shown once.
+    def reporting_errors(self) -> Iterator[None]:
+        """Send errors of this package to the command instead of printing them, so that they are shown once.
 
         Raises:
-            SystemExit: with the error's exit code, after it was handed over.
+            SystemExit: with the error's exit code, after it was sent.
         """
         try:
             yield
         except TaskmillError as exc:
-            if not self.is_there:
+            if not self.is_connected:
                 raise
             failure = failure_of(exc)
-            self._say({"failure": asdict(failure)})
+            self._send({"failure": asdict(failure)})
             raise SystemExit(failure.code) from None
 
-    def _say(self, what: dict[str, Any]) -> None:
-        if self._line is not None:
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._socket is not None:
             try:
-                self._line.sendall(json.dumps(what).encode() + b"\n")
+                self._socket.sendall(json.dumps(message).encode() + b"\n")
             except OSError:
-                pass  # the command is gone; the listening thread sees that too
+                pass  # the command is gone; the reading thread sees that too
 
-    def _listen(self, line: socket.socket) -> None:
-        """Waits for the one order there is, to stay behind; the end of the line means that the command died."""
+    def _read_order(self, socket_: socket.socket) -> None:
+        """Wait for the only order, to outlive the command. End of file means that the command died."""
         try:
-            order = line.makefile("rb").readline()
+            order = socket_.makefile("rb").readline()
         except OSError:
             order = b""
         if order.endswith(b"\n"):
-            # Nobody hears us from now on: errors belong in the log.
-            self._line = None
-            _write_to(json.loads(order)["log"])
+            # The command no longer reads: errors go to the log from now on.
+            self._socket = None
+            _redirect_output(json.loads(order)["log"])
         else:
-            _end()
+            _stop_process()
 
 
-def _write_to(log: str) -> None:
-    """From now on everything that this process prints goes to the end of a file."""
+def _redirect_output(log: str) -> None:
+    """Append everything that this process prints from now on to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -92,10 +92,11 @@ def _write_to(log: str) -> None:
     os.close(descriptor)
 
 
-def _end() -> None:
-    """End this process: asked once it finishes its work, asked twice it gives it back, and then it is over."""
+def _stop_process() -> None:
+    """End this process: one SIGTERM makes it finish its tasks, the second release them; then it exits at once."""
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_SECOND_ASKING)
+    time.sleep(_SECOND_SIGNAL_AFTER)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_LONGEST_FAREWELL)
+    time.sleep(_EXIT_AFTER)
+    # No flush: the main thread may hang in a print, since the command no longer reads.
     exit_now(1, flush=False)

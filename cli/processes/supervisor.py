@@ -1,6 +1,6 @@
 """One server and its workers for one file, as child processes that are started again when they die.
 
-Failing the first start is final: the file or the settings are wrong. A later death is not: others keep the store.
+If the first start fails, that is final: the file or the settings are wrong. A later crash is not final.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from typing import IO, Any
 
 import structlog
 
-from taskmill.cli.errors import Reported
+from taskmill.cli.errors import CommandFailed
 from taskmill.cli.processes.child import Child
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.stats import queues_of
 
-__all__ = ["ProcessPlan", "Supervisor", "kept_redis"]
+__all__ = ["ProcessPlan", "Supervisor", "embedded_redis"]
 
 log = structlog.get_logger()
 
-_FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 30.0
-_LONG_LIFE = 60.0
-"""Seconds after which an earlier death counts no more."""
-_FAREWELL = 10.0
-"""Seconds beyond a worker's grace until it is killed."""
-_BREATH = 0.1
+_FIRST_RESTART_DELAY = 0.25
+_MAX_RESTART_DELAY = 30.0
+_FORGET_EXITS_AFTER = 60.0
+"""Seconds of life after which earlier exits of a child no longer count."""
+_STOP_TIMEOUT = 10.0
+"""Seconds after a worker's grace until it is killed."""
+_BETWEEN_SIGNALS = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,23 @@ class ProcessPlan:
     both: tuple[str, ...] = ()
     """Flags of both."""
     port: int | None = None
-    """None = what the settings say; 0 = any free one."""
+    """None = from the settings; 0 = any free one."""
     workers: int = 1
-    """Worker processes a queue."""
+    """Worker processes for each queue."""
     grace: float = 30.0
-    """Seconds a worker gives running tasks when it is stopped."""
+    """Seconds that a worker gives its active tasks when it is stopped."""
     output: IO[Any] | int | None = None
     """Where children write, None = standard error."""
 
 
 @asynccontextmanager
-async def kept_redis(settings: StoreSettings) -> AsyncIterator[None]:
-    """Keep the embedded Redis up, if that is what the settings mean.
+async def embedded_redis(settings: StoreSettings) -> AsyncIterator[None]:
+    """Keep the embedded Redis running, if the settings name no other.
 
-    Each child holds it for itself, too; this hold starts it early and lasts when all of them are down.
+    Each child uses it, too, and keeps it running; this use starts it early, and lasts while no child runs.
 
     Raises:
-        NoRedisServer, SettingsError, OperatorError: there is none to be had; see `EmbeddedRedis.start`.
+        NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start; see `EmbeddedRedis.start`.
     """
     if settings.redis_url is not None:
         yield
@@ -69,7 +69,7 @@ async def kept_redis(settings: StoreSettings) -> AsyncIterator[None]:
     redis = EmbeddedRedis(settings.home)
     starting = asyncio.create_task(asyncio.to_thread(redis.start))
     try:
-        # A start under way cannot be called off, and must not meet the stop.
+        # A start cannot be cancelled, and must not run at the same time as the stop.
         await asyncio.shield(starting)
         yield
     finally:
@@ -78,118 +78,118 @@ async def kept_redis(settings: StoreSettings) -> AsyncIterator[None]:
 
 
 class SupervisedChild:
-    """A place in the crew that is kept manned."""
+    """A child process that is started again when it ends."""
 
-    def __init__(self, make: Callable[[], Child]) -> None:
-        self._make = make
-        self.child = make()
-        self._keeping: asyncio.Task[None] | None = None
+    def __init__(self, new_child: Callable[[], Child]) -> None:
+        self._new_child = new_child
+        self.process = new_child()
+        self._restarting: asyncio.Task[None] | None = None
 
-    async def open(self) -> dict[str, Any]:
-        """Start the child; what it says about itself.
+    async def start(self) -> dict[str, Any]:
+        """Start the child; the facts that it reports when it is ready.
 
         Raises:
-            Reported: it could not start.
+            CommandFailed: it could not start.
         """
-        facts = await self.child.start()
-        self._keeping = asyncio.create_task(self._keep())
+        facts = await self.process.start()
+        self._restarting = asyncio.create_task(self._restart_on_exit())
         return facts
 
-    async def close(self, patience: float) -> None:
-        """End the child, and start none again."""
-        self.abandon()
-        await self.child.end(patience)
+    async def stop(self, stop_timeout: float) -> None:
+        """Stop the child, and do not start it again."""
+        self.stop_restarting()
+        await self.process.stop(stop_timeout)
 
-    def abandon(self) -> None:
-        """Start no child again."""
-        if self._keeping is not None:
-            self._keeping.cancel()
+    def stop_restarting(self) -> None:
+        """Do not start the child again."""
+        if self._restarting is not None:
+            self._restarting.cancel()
 
-    async def _keep(self) -> None:
+    async def _restart_on_exit(self) -> None:
         loop = asyncio.get_running_loop()
-        deaths = 0
+        exits = 0
         while True:
             since = loop.time()
-            code = await self.child.wait()
-            deaths = 1 if loop.time() - since > _LONG_LIFE else deaths + 1
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(deaths - 1, 20)) * random.uniform(0.8, 1.2)
-            say = log.warning if code else log.info
-            say(
+            code = await self.process.wait()
+            exits = 1 if loop.time() - since > _FORGET_EXITS_AFTER else exits + 1
+            delay = min(_MAX_RESTART_DELAY, _FIRST_RESTART_DELAY * 2 ** min(exits - 1, 20)) * random.uniform(0.8, 1.2)
+            log_exit = log.warning if code else log.info
+            log_exit(
                 "child.ended",
-                role=self.child.role,
-                pid=self.child.pid,
-                why=await self.child.last_words(),
-                restart_in=round(pause, 2),
+                role=self.process.role,
+                pid=self.process.pid,
+                why=await self.process.exit_reason(),
+                restart_in=round(delay, 2),
             )
-            self.child.forget()
-            await asyncio.sleep(pause)
-            self.child = self._make()
+            self.process.close()
+            await asyncio.sleep(delay)
+            self.process = self._new_child()
             try:
-                await self.child.start()
-            except Reported:
-                continue  # it has ended, and the next round says why
-            log.info("child.started", role=self.child.role, pid=self.child.pid)
+                await self.process.start()
+            except CommandFailed:
+                continue  # it has ended, and the next round logs why
+            log.info("child.started", role=self.process.role, pid=self.process.pid)
 
 
 class Supervisor:
     """A server and its workers."""
 
-    def __init__(self, orders: ProcessPlan) -> None:
-        self._orders = orders
-        self._port = orders.port
+    def __init__(self, plan: ProcessPlan) -> None:
+        self._plan = plan
+        self._port = plan.port
         self._server = SupervisedChild(self._new_server)
-        self._workers = [SupervisedChild(self._new_worker) for _ in range(orders.workers)]
+        self._workers = [SupervisedChild(self._new_worker) for _ in range(plan.workers)]
 
     async def start(self) -> dict[str, Any]:
-        """Start everybody; what the server says about itself once all are at work.
+        """Start all; the facts that the server reports, once all are ready.
 
         Raises:
-            Reported: somebody could not start; everybody else has ended then, too.
+            CommandFailed: one could not start; the others have been stopped then.
         """
-        openings = [asyncio.create_task(post.open()) for post in (self._server, *self._workers)]
+        starts = [asyncio.create_task(child.start()) for child in (self._server, *self._workers)]
         try:
-            facts, *served = await asyncio.gather(*openings)
-            # The server serves on under the same address when it is started again.
+            facts, *worker_facts = await asyncio.gather(*starts)
+            # When the server is started again, it must have the same address.
             self._port = int(facts["port"])
-            missing = sorted(set(facts["queues"]) - {name for told in served for name in queues_of(told)})
-            more = [SupervisedChild(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
-            self._workers += more
-            await asyncio.gather(*(post.open() for post in more))
+            missing = sorted(set(facts["queues"]) - {name for one in worker_facts for name in queues_of(one)})
+            added = [SupervisedChild(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
+            self._workers += added
+            await asyncio.gather(*(child.start() for child in added))
         except BaseException:
-            for opening in openings:
-                opening.cancel()
-            await self.stop(hurry=True)
+            for starting in starts:
+                starting.cancel()
+            await self.stop(release_tasks=True)
             raise
         return facts
 
-    async def stop(self, *, hurry: bool = False) -> None:
-        """End everybody: workers finish what they can within their grace; `hurry`: they give it back at once."""
-        closing = [post.close(self._orders.grace + _FAREWELL) for post in (self._server, *self._workers)]
-        ending = asyncio.gather(*closing)
-        if hurry:
-            # Two signals in one moment are one.
-            await asyncio.sleep(_BREATH)
-            self.hurry()
-        await ending
+    async def stop(self, *, release_tasks: bool = False) -> None:
+        """Stop all. Workers finish the tasks that they can within their grace; `release_tasks`: they release them."""
+        stops = [child.stop(self._plan.grace + _STOP_TIMEOUT) for child in (self._server, *self._workers)]
+        stopping = asyncio.gather(*stops)
+        if release_tasks:
+            # Two signals in the same moment count as one.
+            await asyncio.sleep(_BETWEEN_SIGNALS)
+            self.release_tasks()
+        await stopping
 
-    def hurry(self) -> None:
-        """Have workers that are about to end give their tasks back."""
-        for post in self._workers:
-            post.child.ask_to_end()
+    def release_tasks(self) -> None:
+        """Make workers that are stopping release their tasks."""
+        for worker in self._workers:
+            worker.process.terminate()
 
-    async def leave_workers(self, log_file: Path) -> None:
-        """End the server and let the workers go: they end by themselves when they are idle."""
-        for post in self._workers:
-            post.abandon()
-            post.child.let_go(log_file)
-        await self._server.close(_FAREWELL)
+    async def detach_workers(self, log_file: Path) -> None:
+        """Stop the server and let the workers outlive this process: they end when they are idle."""
+        for worker in self._workers:
+            worker.stop_restarting()
+            worker.process.detach(log_file)
+        await self._server.stop(_STOP_TIMEOUT)
 
     def _new_server(self) -> Child:
         port = () if self._port is None else ("--port", str(self._port))
-        orders = self._orders
-        return Child("serve", [orders.file, *orders.server, *orders.both, *port], output=orders.output)
+        plan = self._plan
+        return Child("serve", [plan.file, *plan.server, *plan.both, *port], output=plan.output)
 
     def _new_worker(self, queue: str | None = None) -> Child:
         chosen = () if queue is None else ("--queue", queue)
-        orders = self._orders
-        return Child("worker", [orders.file, *orders.worker, *orders.both, *chosen], output=orders.output)
+        plan = self._plan
+        return Child("worker", [plan.file, *plan.worker, *plan.both, *chosen], output=plan.output)

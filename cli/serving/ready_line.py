@@ -1,16 +1,16 @@
-"""What a server offers: its tools, which of them are tasks, and the queues that workers must serve."""
+"""What a started server prints and reports: its tools, which of them are tasks, and the queues that need workers."""
 
 from typing import Any
 
 from taskmill.server.tool_host import ToolHost
 
-__all__ = ["offer_of", "ready_line"]
+__all__ = ["ready_line", "server_summary"]
 
 
-async def offer_of(server: ToolHost) -> dict[str, Any]:
-    """`tools`: every name but the follow-up tools'; `tasks`: those that run as tasks; `queues`: where those wait.
+async def server_summary(server: ToolHost) -> dict[str, Any]:
+    """`tools`: all names but follow-up tools; `tasks`: those of them that run as tasks; `queues`: the queues of tasks.
 
-    Fit for JSON.
+    It can be written as JSON.
     """
     policies = server.policies()
     return {
@@ -20,7 +20,7 @@ async def offer_of(server: ToolHost) -> dict[str, Any]:
     }
 
 
-def ready_line(facts: dict[str, Any]) -> str:
-    """The one line that says where a server is and what it has."""
-    tools = [f"{name} (task)" if name in facts["tasks"] else name for name in facts["tools"]]
-    return f"taskmill: {facts['url']}  tools: {', '.join(tools) or 'none'}"
+def ready_line(summary: dict[str, Any]) -> str:
+    """The line that a started server prints: its URL and its tools."""
+    tools = [f"{name} (task)" if name in summary["tasks"] else name for name in summary["tools"]]
+    return f"taskmill: {summary['url']}  tools: {', '.join(tools) or 'none'}"

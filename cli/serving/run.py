@@ -1,68 +1,68 @@
-"""`taskmill run`: Redis, one server and its workers with one command, until it is told to stop."""
+"""`taskmill run`: Redis, one server and its workers with one command, until a signal stops it."""
 
 import asyncio
 import signal
 
 import structlog
 
-from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, kept_redis
+from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
 from taskmill.cli.serving.ready_line import ready_line
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["run"]
+__all__ = ["run_until_stopped"]
 
 log = structlog.get_logger()
 
 
-async def run(orders: ProcessPlan, settings: StoreSettings) -> None:
-    """Keep everything up; returns after SIGTERM, SIGINT or SIGHUP, when everything has ended in order.
+async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings) -> None:
+    """Keep all running; returns after SIGTERM, SIGINT or SIGHUP, when all have stopped in order.
 
     Raises:
-        Reported: the server or a worker could not start.
-        NoRedisServer, SettingsError, OperatorError: there is no embedded Redis to be had.
+        CommandFailed: the server or a worker could not start.
+        NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start.
     """
-    told = _Told()
-    async with kept_redis(settings):
-        crew = Supervisor(orders)
-        starting = asyncio.create_task(crew.start())
-        if not await told.before(starting):
+    signals = _StopSignals()
+    async with embedded_redis(settings):
+        supervisor = Supervisor(plan)
+        starting = asyncio.create_task(supervisor.start())
+        if not await signals.ends_before_first(starting):
             starting.cancel()
             await asyncio.wait([starting])
             return
         print(ready_line(starting.result()), flush=True)
-        await told.once.wait()
+        await signals.first.wait()
         log.info("run.stopping")
-        ending = asyncio.create_task(crew.stop())
-        if await told.again_before(ending):
-            crew.hurry()
-        await ending
+        stopping = asyncio.create_task(supervisor.stop())
+        if await signals.second_before_end_of(stopping):
+            supervisor.release_tasks()
+        await stopping
     log.info("run.stopped")
 
 
-class _Told:
-    """What signals said: end, and then: hurry."""
+class _StopSignals:
+    """The signals to stop. The first one stops in order, the second one makes workers release their tasks."""
 
     def __init__(self) -> None:
-        self.once = asyncio.Event()
-        self.twice = asyncio.Event()
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # `nohup` has it ignored, and means it.
+            # `nohup` makes the process ignore SIGHUP: keep it so.
             if signal.getsignal(number) is not signal.SIG_IGN:
-                asyncio.get_running_loop().add_signal_handler(number, self._hear)
+                asyncio.get_running_loop().add_signal_handler(number, self._receive)
 
-    def _hear(self) -> None:
-        (self.twice if self.once.is_set() else self.once).set()
+    def _receive(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
 
-    async def before(self, task: asyncio.Task[object]) -> bool:
-        """Wait for `task`; False if the first signal came before its end."""
-        return not await _first(self.once, task)
+    async def ends_before_first(self, task: asyncio.Task[object]) -> bool:
+        """Wait for `task`; False if the first signal came earlier."""
+        return not await _event_before(self.first, task)
 
-    async def again_before(self, task: asyncio.Task[None]) -> bool:
-        """Wait for `task`; True if the second signal came before its end."""
-        return await _first(self.twice, task)
+    async def second_before_end_of(self, task: asyncio.Task[None]) -> bool:
+        """Wait for `task`; True if the second signal came earlier."""
+        return await _event_before(self.second, task)
 
 
-async def _first(event: asyncio.Event, task: "asyncio.Task[object] | asyncio.Task[None]") -> bool:
+async def _event_before(event: asyncio.Event, task: "asyncio.Task[object] | asyncio.Task[None]") -> bool:
     waiting = asyncio.create_task(event.wait())
     await asyncio.wait([waiting, task], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()

@@ -1,4 +1,4 @@
-"""`taskmill serve`: one HTTP replica of a server, under uvicorn. It answers requests; tasks are run by workers."""
+"""`taskmill serve`: one HTTP replica of a server, under uvicorn. It answers requests; workers run the tasks."""
 
 import asyncio
 import signal
@@ -10,25 +10,25 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from taskmill.cli.errors import only_cause
+from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import load_server
 from taskmill.cli.processes.parent import Parent
-from taskmill.cli.serving.ready_line import offer_of, ready_line
+from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.engine.errors import OperatorError
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
 
-__all__ = ["serve"]
+__all__ = ["serve_http"]
 
-# Seconds that open streams get to end by themselves; their clients come back to another replica.
-_FAREWELL = 3
+# Seconds that open streams have to end by themselves; their clients reconnect to another replica.
+_SHUTDOWN_TIMEOUT = 3
 _BACKLOG = 2048
 
 
-def serve(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
-    """Serve until told to stop.
+def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
+    """Serve until a signal stops it.
 
     Raises:
         ServerLoadError, UnsafeBinding, SettingsError, StoreUnavailable, RedisUnfit: at the start.
@@ -42,32 +42,32 @@ def serve(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
         allowed_hosts=settings.allowed_hosts,
         operator_token=settings.api_operator_token,
     )
-    with _listening(settings.host, settings.port) as listener, redis_for(settings) as ready, only_cause():
+    with _listening(settings.host, settings.port) as listener, redis_for(settings) as ready, unwrap_group():
         server.store_settings = ready
         port = listener.getsockname()[1]
         url = _url(settings, port)
         config = uvicorn.Config(
             app,
-            lifespan="off",  # run here: what it raises is ours to show
+            lifespan="off",  # run here, so that its errors are reported as ours
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=_FAREWELL,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
             server_header=False,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_answer(server, app, config, listener, lambda offer: _say(parent, url, port, offer)))
+            runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, url, port, summary)))
 
 
-async def _answer(
+async def _serve(
     server: ToolHost,
     app: Starlette,
     config: uvicorn.Config,
     listener: socket.socket,
-    say: Callable[[dict[str, Any]], None],
+    on_ready: Callable[[dict[str, Any]], None],
 ) -> None:
     async with app.router.lifespan_context(app):
-        offer = await offer_of(server)
-        replica = _Replica(config, lambda: say(offer))
+        summary = await server_summary(server)
+        replica = _Replica(config, lambda: on_ready(summary))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, replica.handle_exit, number, None)
@@ -75,21 +75,21 @@ async def _answer(
 
 
 class _Replica(uvicorn.Server):
-    """uvicorn's server, which says when it listens and leaves the signals to us."""
+    """uvicorn's server, which calls `on_ready` when it listens, and leaves signals to the caller."""
 
-    def __init__(self, config: uvicorn.Config, say: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._say = say
+        self._on_ready = on_ready
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing: uvicorn's own raises the signal again at the end, and the store would not be closed."""
+        """Does nothing: uvicorn's own method raises the signal again at the end, before the store is closed."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen, and call `on_ready`."""
         await super().startup(sockets)
-        self._say()
+        self._on_ready()
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket; closed at the end.
 
     Raises:
-        OperatorError: the address cannot be had.
+        OperatorError: the address cannot be used.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
@@ -108,7 +108,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
-            # At once: two processes may bind the same port, and only the second to listen would be told.
+            # At once: two processes can bind the same port, and the error comes only when the second one listens.
             listener.listen(_BACKLOG)
         except OSError as exc:
             raise OperatorError(
@@ -118,7 +118,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _url(settings: ServerSettings, port: int) -> str:
-    """The endpoint as a client on this machine, or one that may come from elsewhere, writes it."""
+    """The URL of the endpoint for a client on this machine, or on another one if those are allowed."""
     host = settings.host if is_local(settings.host) else settings.allowed_hosts[0].removesuffix(":*")
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
@@ -126,8 +126,8 @@ def _url(settings: ServerSettings, port: int) -> str:
     return f"http://{host if has_port else f'{host}:{port}'}{settings.path}"
 
 
-def _say(parent: Parent, url: str, port: int, offer: dict[str, Any]) -> None:
-    facts = {"url": url, "port": port, **offer}
-    parent.ready(facts)
-    if not parent.is_there:
+def _report_ready(parent: Parent, url: str, port: int, summary: dict[str, Any]) -> None:
+    facts = {"url": url, "port": port, **summary}
+    parent.report_ready(facts)
+    if not parent.is_connected:
         print(ready_line(facts), flush=True)

@@ -1,4 +1,4 @@
-"""`taskmill worker`: one worker process. What it does with tasks is `workers/`'s business."""
+"""`taskmill worker`: one worker process. What it does with tasks is in `workers/`."""
 
 import threading
 from collections.abc import AsyncIterator, Mapping
@@ -7,10 +7,10 @@ from typing import Any
 
 import structlog
 
-from taskmill.cli.errors import only_cause
+from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import load_server
 from taskmill.cli.processes.exit import exit_now
-from taskmill.cli.processes.file_changes import Sources
+from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.engine.ports import Toolbox
@@ -18,40 +18,40 @@ from taskmill.server.tool_host import ToolHost
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
 
-__all__ = ["warn_of_unused", "work"]
+__all__ = ["run_worker", "warn_of_unused_queues"]
 
 log = structlog.get_logger()
 
 
-def work(
-    file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None, leave_when_changed: bool
+def run_worker(
+    file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None, exit_when_changed: bool
 ) -> None:
-    """Work until told to stop, for `idle_exit` seconds without a task, or until the server's files have changed.
+    """Work until a signal stops it, until `idle_exit` seconds without a task, or until the server's files have changed.
 
     Raises:
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit: at the start.
     """
     server = load_server(file)
     settings = settings_for(WorkerSettings, server, **flags)
-    warn_of_unused(settings, server)
-    outdated = Sources(file).changed if leave_when_changed else None
-    with redis_for(settings.at_own_shard()) as ready, only_cause():
-        Worker(_Source(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
-    _leave()
+    warn_of_unused_queues(settings, server)
+    outdated = SourceFiles(file).wait_for_change if exit_when_changed else None
+    with redis_for(settings.at_own_shard()) as ready, unwrap_group():
+        Worker(_ReportingServer(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
+    _exit_if_threads_remain()
 
 
-def warn_of_unused(settings: WorkerSettings, server: ToolHost) -> None:
-    """A queue that was asked for and that no tool uses is perhaps misspelt, or has tasks of an older release."""
-    known = {policy.queue for policy in server.policies().values()}
-    if "queue" not in settings.model_fields_set or not known:
+def warn_of_unused_queues(settings: WorkerSettings, server: ToolHost) -> None:
+    """Warn of a requested queue that no tool uses: it may be misspelt, or have tasks of an older release."""
+    used = {policy.queue for policy in server.policies().values()}
+    if "queue" not in settings.model_fields_set or not used:
         return
     for name in settings.queues:
-        if name not in known:
-            log.warning("queue.unused", queue=name, queues_of_the_tools=sorted(known))
+        if name not in used:
+            log.warning("queue.unused", queue=name, queues_of_the_tools=sorted(used))
 
 
-class _Source:
-    """The loaded server, which says when the worker has opened it: that is when it can run tasks."""
+class _ReportingServer:
+    """The loaded server; it reports that it is ready when the worker has opened it and can run tasks."""
 
     def __init__(self, server: ToolHost, parent: Parent, queue: str) -> None:
         self._server = server
@@ -63,12 +63,12 @@ class _Source:
     async def toolbox(self) -> AsyncIterator[Toolbox]:
         """The toolbox, inside the server's lifespan."""
         async with self._server.toolbox() as toolbox:
-            self._parent.ready({"queue": self._queue})
+            self._parent.report_ready({"queue": self._queue})
             yield toolbox
 
 
-def _leave() -> None:
-    """End this process now if plain tools that were left behind still run: the interpreter would wait for them."""
-    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
-    if any(not thread.daemon for thread in others):
+def _exit_if_threads_remain() -> None:
+    """End this process now if threads of sync tools still run: the interpreter would wait for them."""
+    threads = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if any(not thread.daemon for thread in threads):
         exit_now()

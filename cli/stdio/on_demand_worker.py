@@ -1,6 +1,6 @@
-"""A worker at hand whenever a task of a queue waits: a running one is shared, else one is started that outlives us.
+"""Starts a worker when a task of a queue waits and no worker serves the queue. The worker outlives this process.
 
-For a server that its host may kill at any time. Workers end by themselves when they are idle.
+For a server that its host may kill at any time. Several servers of one user share a worker; it ends when it is idle.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from taskmill.cli.errors import Failure, Reported
+from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.processes.child import Child
 from taskmill.cli.processes.worker_log import make_data_directory, worker_log_in
 from taskmill.engine.errors import StoreUnavailable
@@ -32,149 +32,149 @@ log = structlog.get_logger()
 
 _IDLE_EXIT = 120
 """Seconds without a task after which a worker ends."""
-_LOOKS = (0.02, 0.1, 0.3, 1.0)
-"""Seconds between looks after something came from the host, which may have become a task a moment later."""
-_LOOK_EVERY = 5.0
-"""Seconds between looks in silence: retries and the tasks of dead workers become due without a word."""
-_LAST_LOOK = 1.0
-"""Seconds that the last look may take."""
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 60.0
-_LONGEST_OPENING = 15.0
-"""Seconds that a new worker has until it shows in the store; others start none meanwhile."""
+_CHECK_DELAYS = (0.02, 0.1, 0.3, 1.0)
+"""Seconds between checks after a message of the host, which may become a task a moment later."""
+_CHECK_EVERY = 5.0
+"""Seconds between checks without messages: retries and the tasks of dead workers become due without one."""
+_LAST_CHECK_TIMEOUT = 1.0
+"""Seconds that the last check may take."""
+_FIRST_RETRY_DELAY = 1.0
+_MAX_RETRY_DELAY = 60.0
+_START_TIMEOUT = 15.0
+"""Seconds that a new worker has to register in the store; until then other processes start none."""
 
 
 @dataclass(frozen=True)
 class WorkerNeed:
-    """What is to be manned."""
+    """A queue that needs a worker, and what that worker must have."""
 
     target: str
-    """The server, as a command line names it, from any working directory."""
+    """The server, as a command line names it; valid from any working directory."""
     queue: str
     tools: frozenset[str]
-    """The task tools of this queue: a worker that lacks one is not the right one."""
-    words: Sequence[str]
+    """The task tools of this queue: a worker that lacks one of them does not serve it."""
+    flags: Sequence[str]
     """Further flags of `taskmill worker`."""
 
 
 class OnDemandWorker:
-    """Looks after one post from `open` to `close`."""
+    """Checks one queue from `open` to `close`, and starts a worker for it if need be."""
 
-    def __init__(self, post: WorkerNeed, settings: StoreSettings) -> None:
-        """For the running loop."""
-        self._post = post
+    def __init__(self, need: WorkerNeed, settings: StoreSettings) -> None:
+        """Must be made in the event loop."""
+        self._need = need
         self._home = settings.home
-        settings = settings.at_shard(settings.shard_of(post.queue))
+        settings = settings.at_shard(settings.shard_of(need.queue))
         self._redis = connect(settings)
         self._store = TaskStore(self._redis, settings)
         self._loop = asyncio.get_running_loop()
-        self._stirred = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._failures = 0
         self._not_before = 0.0
 
     def open(self) -> asyncio.Task[None]:
-        """Begin; the task ends only if something is wrong here."""
-        self._watching = self._loop.create_task(self._watch())
-        return self._watching
+        """Start to check. The returned task ends only with an error."""
+        self._checking = self._loop.create_task(self._check_forever())
+        return self._checking
 
-    def stir(self) -> None:
-        """Look soon: there may be a task."""
-        self._stirred.set()
+    def wake(self) -> None:
+        """Check soon: there may be a task."""
+        self._wakeup.set()
 
     async def close(self) -> None:
-        """Look a last time, and stop. A worker that is needed is started, but not waited for."""
-        self._watching.cancel()
-        await asyncio.wait([self._watching])
+        """Check a last time, and stop. If a worker is needed, it is started, but not awaited."""
+        self._checking.cancel()
+        await asyncio.wait([self._checking])
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_LOOK):
-                await self._look()
+            async with asyncio.timeout(_LAST_CHECK_TIMEOUT):
+                await self._check()
         await self._redis.aclose()
 
-    async def _watch(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
-            self._stirred.clear()
-            for pause in _LOOKS:
-                await asyncio.sleep(pause)
-                await self._look()
-            # Not `wait_for`: before Python 3.12 it takes no notice of a cancel in the moment that it is stirred.
+            self._wakeup.clear()
+            for delay in _CHECK_DELAYS:
+                await asyncio.sleep(delay)
+                await self._check()
+            # Not `wait_for`: before Python 3.12 it loses a cancel that comes in the same moment as the wake-up.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY):
-                    await self._stirred.wait()
+                async with asyncio.timeout(_CHECK_EVERY):
+                    await self._wakeup.wait()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         if self._loop.time() < self._not_before:
             return
         try:
-            if await self._store.due(self._post.queue) and not self._is_manned(await self._store.workers()):
-                await self._man()
+            if await self._store.due(self._need.queue) and not self._is_served(await self._store.workers()):
+                await self._start_if_none()
         except StoreUnavailable as exc:
             log.debug("standby.store_unavailable", error=str(exc))
 
-    def _is_manned(self, workers: Sequence[Mapping[str, Any]]) -> bool:
+    def _is_served(self, workers: Sequence[Mapping[str, Any]]) -> bool:
         return any(self._serves(worker) for worker in workers)
 
     def _serves(self, worker: Mapping[str, Any]) -> bool:
-        is_right = self._post.queue in queues_of(worker) and self._post.tools <= set(worker["tools"])
+        is_right = self._need.queue in queues_of(worker) and self._need.tools <= set(worker["tools"])
         return is_right and not worker.get("leaving") and not _is_dead(worker)
 
-    async def _man(self) -> None:
-        """Start a worker, unless another process of this user is just doing so, or has and it is on its way."""
+    async def _start_if_none(self) -> None:
+        """Start a worker, unless another process of this user has started one, which may not be registered yet."""
         make_data_directory(self._home)
-        lock = hold(self._home / f"worker-{self._post.queue}.lock", fcntl.LOCK_EX)
+        lock = hold(self._home / f"worker-{self._need.queue}.lock", fcntl.LOCK_EX)
         if lock is None:
             return
         try:
             workers = await self._store.workers()
-            if not self._is_manned(workers) and not _is_coming(lock, workers):
+            if not self._is_served(workers) and not _is_starting(lock, workers):
                 await self._start(lock, worker_log_in(self._home))
         finally:
             os.close(lock)
 
     async def _start(self, lock: int, log_file: Path) -> None:
-        post = self._post
-        ends = ("--idle-exit", str(_IDLE_EXIT), "--leave-when-changed")
-        child = Child("worker", [post.target, "--queue", post.queue, *ends, *post.words])
+        need = self._need
+        ends = ("--idle-exit", str(_IDLE_EXIT), "--exit-when-changed")
+        child = Child("worker", [need.target, "--queue", need.queue, *ends, *need.flags])
         try:
             await child.start()
-        except Reported as exc:
-            self._note_failure(exc.failure)
+        except CommandFailed as exc:
+            self._delay_next_start(exc.failure)
             return
         except asyncio.CancelledError:
-            if child.let_go(log_file):
-                _announce(lock, child.pid)
+            if child.detach(log_file):
+                _record_pid(lock, child.pid)
             raise
-        # At once: this process may be killed without a chance to say it.
-        child.let_go(log_file)
-        _announce(lock, child.pid)
-        child.forget()
+        # At once: this process may be killed before it could do this later.
+        child.detach(log_file)
+        _record_pid(lock, child.pid)
+        child.close()
         self._failures = 0
-        log.info("worker.left", queue=post.queue, pid=child.pid, log=str(log_file))
+        log.info("worker.left", queue=need.queue, pid=child.pid, log=str(log_file))
 
-    def _note_failure(self, failure: Failure) -> None:
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures, 10))
+    def _delay_next_start(self, failure: Failure) -> None:
+        delay = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * 2 ** min(self._failures, 10))
         self._failures += 1
-        self._not_before = self._loop.time() + pause
-        log.error("worker.failed", queue=self._post.queue, why=failure.message, again_in=pause)
+        self._not_before = self._loop.time() + delay
+        log.error("worker.failed", queue=self._need.queue, why=failure.message, again_in=delay)
 
 
-def _announce(lock: int, pid: int | None) -> None:
-    """Leave word in the lock's file of a worker that is on its way, whatever becomes of this process."""
+def _record_pid(lock: int, pid: int | None) -> None:
+    """Write the id of a starting worker into the lock's file: it is read there even if this process has been killed."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(pid).encode(), 0)
 
 
-def _is_coming(lock: int, workers: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a worker that was announced lives and is not to be seen in the store yet."""
-    said = os.pread(lock, 32, 0)
-    if not said.isdigit() or time.time() - os.fstat(lock).st_mtime > _LONGEST_OPENING:
+def _is_starting(lock: int, workers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the worker recorded in the lock's file lives and is not yet registered in the store."""
+    recorded = os.pread(lock, 32, 0)
+    if not recorded.isdigit() or time.time() - os.fstat(lock).st_mtime > _START_TIMEOUT:
         return False
-    announced = {"host": socket.gethostname(), "pid": int(said)}
-    has_come = any(announced.items() <= worker.items() for worker in workers)
-    return not has_come and not _is_dead(announced)
+    started = {"host": socket.gethostname(), "pid": int(recorded)}
+    is_registered = any(started.items() <= worker.items() for worker in workers)
+    return not is_registered and not _is_dead(started)
 
 
 def _is_dead(worker: Mapping[str, Any]) -> bool:
-    """Whether a worker of this machine was killed: what it last said of itself lives on for a lease."""
+    """Whether a worker of this machine was killed: its last registration stays in the store for a lease."""
     if worker.get("host") != socket.gethostname():
         return False
     try:
@@ -182,5 +182,5 @@ def _is_dead(worker: Mapping[str, Any]) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        pass  # somebody else's
+        pass  # it lives: the process of another user
     return False

@@ -1,6 +1,6 @@
-"""Standard input and output as the protocol's alone: nobody else in this process, or started by it, can use them.
+"""Standard input and output, reserved for the protocol: no other code here, and no child process, can use them.
 
-Framing and messages are the SDK's; here is only who owns the two descriptors, and that neither can hold up the end.
+Framing and messages are the SDK's. Here is only who owns the two descriptors, and that neither can delay the exit.
 """
 
 import asyncio
@@ -15,36 +15,36 @@ from io import TextIOWrapper
 import anyio
 import anyio.to_thread
 
-__all__ = ["Pipes", "ProtocolInput", "ProtocolOutput", "take_pipes"]
+__all__ = ["ProtocolInput", "ProtocolOutput", "ProtocolPipes", "reserve_pipes"]
 
 
 @dataclass(frozen=True)
-class Pipes:
-    """The descriptors of what were standard input and output."""
+class ProtocolPipes:
+    """Duplicates of standard input and output."""
 
-    reading: int
-    writing: int
+    input_descriptor: int
+    output_descriptor: int
 
 
-def take_pipes() -> Pipes:
-    """Take both for the protocol. Others then read nothing from standard input, and write to standard error.
+def reserve_pipes() -> ProtocolPipes:
+    """Reserve both for the protocol. Other code then reads nothing from standard input, and writes to standard error.
 
-    To be called before any code of the author's, or a library's, runs.
+    Call it before any code of the author, or of a library, runs.
     """
     _open_missing()
-    taken = Pipes(_private(0), _private(1))
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    pipes = ProtocolPipes(_private_duplicate(0), _private_duplicate(1))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     os.dup2(2, 1)
     if isinstance(sys.stdout, TextIOWrapper):
-        # What is printed is read as a log, where it matters when a line was written.
+        # Printed text is read as a log: each line must appear when it is written.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
-    return taken
+    return pipes
 
 
 def _open_missing() -> None:
-    """A host may start us without a standard error, and the next file to be opened would take its number."""
+    """A host may start this process without standard error; the next opened file would then get its number."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= 2:
         descriptor = os.dup(descriptor)
@@ -53,22 +53,22 @@ def _open_missing() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _private(descriptor: int) -> int:
-    """A duplicate beyond the standard ones that no child process inherits."""
+def _private_duplicate(descriptor: int) -> int:
+    """A duplicate above the standard descriptors, which no child process inherits."""
     duplicate = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
     os.set_blocking(duplicate, True)
     return duplicate
 
 
 class ProtocolInput(anyio.AsyncFile[str]):
-    """Lines of the host. A thread of its own reads them: a read cannot be called off, and must not be waited for."""
+    """Lines of the host. A thread reads them: a read cannot be cancelled, and the exit must not wait for it."""
 
-    def __init__(self, descriptor: int, heard: Callable[[], object], ended: Callable[[], object]) -> None:
-        """For the running loop; `heard` is told of each line, `ended` of the end."""
+    def __init__(self, descriptor: int, on_line: Callable[[], object], on_end: Callable[[], object]) -> None:
+        """Must be made in the event loop. `on_line` is called for each line, `on_end` at the end."""
         self._file = os.fdopen(descriptor, "rb", closefd=False)
         super().__init__(TextIOWrapper(self._file))
-        self._heard = heard
-        self._ended = ended
+        self._on_line = on_line
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
         threading.Thread(target=self._read, name="taskmill-stdin", daemon=True).start()
@@ -76,11 +76,11 @@ class ProtocolInput(anyio.AsyncFile[str]):
     async def readline(self) -> str:
         """The next line; empty at the end."""
         line = await self._lines.get()
-        (self._heard if line else self._ended)()
+        (self._on_line if line else self._on_end)()
         return line.decode("utf-8", errors="replace")
 
     def end(self) -> None:
-        """Take no more lines: the end, as if the host had closed its side."""
+        """End the input, as if the host had closed its side."""
         self._lines.put_nowait(b"")
 
     def _read(self) -> None:
@@ -93,31 +93,32 @@ class ProtocolInput(anyio.AsyncFile[str]):
             try:
                 self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
             except RuntimeError:
-                return  # the loop is closed: nobody listens any more
+                return  # the loop is closed: no one reads any more
 
 
 class ProtocolOutput(anyio.AsyncFile[str]):
-    """Messages to the host, each written whole. Once the host is gone they go nowhere, and `gone` is told."""
+    """Messages to the host, each written whole. After the host has closed its side they are lost: see `on_closed`."""
 
-    def __init__(self, descriptor: int, gone: Callable[[], object]) -> None:
+    def __init__(self, descriptor: int, on_closed: Callable[[], object]) -> None:
+        """`on_closed` is called when the host has closed its side."""
         super().__init__(os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
         self._descriptor = descriptor
-        self._gone = gone
-        # A thread of its own: tools may keep all those that are shared.
-        self._turn = anyio.CapacityLimiter(1)
+        self._on_closed = on_closed
+        # A thread of its own: tools may use all threads of the shared pool.
+        self._limiter = anyio.CapacityLimiter(1)
 
     async def write(self, text: str) -> int:
-        """Hand a message over; returns when the host's pipe has taken it."""
-        await anyio.to_thread.run_sync(self._put, text.encode("utf-8", errors="replace"), limiter=self._turn)
+        """Write a message; returns when it is in the host's pipe."""
+        await anyio.to_thread.run_sync(self._write_all, text.encode("utf-8", errors="replace"), limiter=self._limiter)
         return len(text)
 
     async def flush(self) -> None:
-        """Nothing: no message is kept back."""
+        """Does nothing: messages are not buffered."""
 
-    def _put(self, data: bytes) -> None:
+    def _write_all(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
         except OSError:
-            anyio.from_thread.run_sync(self._gone)
+            anyio.from_thread.run_sync(self._on_closed)

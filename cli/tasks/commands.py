@@ -1,4 +1,4 @@
-"""`taskmill tasks`, as the command line has it: look at tasks that exist, follow, end and repeat them."""
+"""`taskmill tasks`: its commands with their options. They list, show, watch, cancel and rerun tasks that exist."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taskmill.cli import options
-from taskmill.cli.errors import UsageFault, only_cause
+from taskmill.cli.errors import UsageError, unwrap_group
 from taskmill.cli.logs import LogLevel, configure
 
 if TYPE_CHECKING:
@@ -27,18 +27,20 @@ app = typer.Typer(
 def list_tasks(
     status: Annotated[str | None, typer.Option(help="Only these states, separated by commas.", metavar="A,B")] = None,
     tool: Annotated[str | None, typer.Option(help="Only tasks of this tool.")] = None,
-    dead: Annotated[bool, typer.Option("--dead", help="Only what broke for good and was not run again.")] = False,
+    dead: Annotated[
+        bool, typer.Option("--dead", help="Only dead letters: tasks that failed for good and were not run again.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Go on where an earlier list ended.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Continue an earlier list: the cursor that it printed.")] = None,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
     as_json: options.Json = False,
 ) -> None:
-    """List tasks, newest first: a table, or a line a task with tabs when it goes into a file or pipe."""
+    """List tasks, newest first: a table in a terminal, else one line for each task, with tabs."""
     statuses = [word.strip() for word in (status or "").split(",") if word.strip()]
     if dead and statuses:
-        raise UsageFault("Say either --dead or --status: how a dead letter ended is part of what it is.")
+        raise UsageError("Give either --dead or --status: dead letters are failed tasks already.")
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_list
@@ -56,13 +58,13 @@ def list_tasks(
 @app.command()
 def show(
     task_id: options.TaskId,
-    history: Annotated[bool, typer.Option("--history", help="Its events too.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show its events, too.")] = False,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show everything that is known of a task."""
+    """Show all data of a task."""
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_task
@@ -79,7 +81,7 @@ def watch(
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print its events, one JSON a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print its events, one JSON object a line.")] = False,
 ) -> None:
     """Follow a task to its end and print its result. Exit code 0 if it completed, else 1; Ctrl-C leaves it running."""
 
@@ -115,7 +117,10 @@ def cancel(
 def rerun(
     task_ids: options.TaskIds,
     key: Annotated[
-        str | None, typer.Option(help="Said twice with one key, it is still one new task.", show_default="a fresh one")
+        str | None,
+        typer.Option(
+            help="Idempotency key: two reruns with the same key make one new task.", show_default="a fresh one"
+        ),
     ] = None,
     url: options.Url = None,
     token: options.Token = None,
@@ -124,7 +129,7 @@ def rerun(
 ) -> None:
     """Run ended tasks that did not succeed again, with the same arguments; prints the new ids."""
     if key == "":
-        raise UsageFault("--key must not be empty.")
+        raise UsageError("--key must not be empty.")
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_done
@@ -142,31 +147,31 @@ def _run(
     """Run the command's work on the tasks of a server, or of a Redis, and end with its exit code."""
     configure(LogLevel.ERROR)
     if url is not None and redis_url is not None:
-        raise UsageFault("Give either --url or --redis-url.")
+        raise UsageError("Give either --url or --redis-url.")
     if url is None:
         sys.exit(_run_on_redis(work, redis_url))
-    from taskmill.cli.tasks.http_source import over_http
+    from taskmill.cli.tasks.http_source import run_over_http
 
-    sys.exit(asyncio.run(over_http(work, url, token)))
+    sys.exit(asyncio.run(run_over_http(work, url, token)))
 
 
 def _run_on_redis(work: Callable[["TaskSource"], Awaitable[int]], redis_url: str | None) -> int:
     """Run the work on the Redis of the command line or the environment, else on an embedded one that is running.
 
     Raises:
-        UsageFault, SettingsError: there is no such Redis.
+        UsageError, SettingsError: there is no such Redis.
     """
     from taskmill.store.embedded.user_lock import is_guarded
     from taskmill.store.settings import StoreSettings, read_settings
 
     settings = read_settings(StoreSettings, redis_url=redis_url)
     if settings.redis_url is None and not is_guarded(settings.home):
-        raise UsageFault(
-            f"No server is up in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
+        raise UsageError(
+            f"No server runs in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
             "or --redis-url (TASKMILL_REDIS_URL)."
         )
     from taskmill.cli.settings import redis_for
-    from taskmill.cli.tasks.redis_source import over_redis
+    from taskmill.cli.tasks.redis_source import run_over_redis
 
-    with nullcontext(settings) if settings.redis_url else redis_for(settings) as ready, only_cause():
-        return asyncio.run(over_redis(work, ready))
+    with nullcontext(settings) if settings.redis_url else redis_for(settings) as ready, unwrap_group():
+        return asyncio.run(run_over_redis(work, ready))

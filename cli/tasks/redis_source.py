@@ -1,9 +1,9 @@
-"""Tasks as an operator of a Redis sees them: no server needed. Says what the HTTP API would say."""
+"""Tasks in a Redis, as its operator sees them: without a server, in the JSON of the HTTP API."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
-from taskmill.cli.errors import Failure, Reported, UsageFault
+from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.engine.status import Status
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
@@ -12,20 +12,20 @@ from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
-__all__ = ["over_redis"]
+__all__ = ["run_over_redis"]
 
 
-async def over_redis(work: Callable[[TaskSource], Awaitable[int]], settings: StoreSettings) -> int:
+async def run_over_redis(work: Callable[[TaskSource], Awaitable[int]], settings: StoreSettings) -> int:
     """Do the work on the Redis of these settings.
 
     Raises:
         StoreUnavailable, RedisUnfit, SettingsError: see `open_store`.
     """
     async with open_store(settings) as store:
-        return await work(_StoreSource(store))
+        return await work(_RedisSource(store))
 
 
-class _StoreSource:
+class _RedisSource:
     def __init__(self, store: TaskStore) -> None:
         self._store = store
 
@@ -47,7 +47,7 @@ class _StoreSource:
         cancelled = await self._store.cancel(task_id, OPERATOR, reason="operator")
         view = await self._store.read(task_id, OPERATOR)
         if not cancelled and view.record.status is not Status.CANCELLED:
-            raise Reported(Failure(f"The task has already ended: {view.record.status}.", 1))
+            raise CommandFailed(Failure(f"The task has already ended: {view.record.status}.", 1))
         return task_json(view, to_operator=True)
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
@@ -69,9 +69,9 @@ async def _pages(page_of: Callable[..., Awaitable[Page]], limit: int, cursor: st
             return {"tasks": tasks, "next_cursor": cursor, **unreachable_json(page.unreachable)}
 
 
-def _statuses(words: Sequence[str]) -> frozenset[Status]:
+def _statuses(names: Sequence[str]) -> frozenset[Status]:
     try:
-        return frozenset(map(Status, words))
+        return frozenset(map(Status, names))
     except ValueError:
         known = ", ".join(status.value for status in Status)
-        raise UsageFault(f"--status must be some of {known}, separated by commas.") from None
+        raise UsageError(f"--status must be some of {known}, separated by commas.") from None

@@ -1,4 +1,4 @@
-"""What `taskmill tasks` asks of the place where tasks are: a server's API or a Redis. Both speak the API's JSON."""
+"""What `taskmill tasks` needs of a source of tasks: a server's API or a Redis. Both give the API's JSON."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
@@ -15,16 +15,16 @@ class TaskSource(Protocol):
         """`tasks`, at most `limit`, and `next_cursor`."""
 
     async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
-        """The same of tasks that broke for good and were not run again."""
+        """The same for tasks that failed for good and were not run again."""
 
     async def show(self, task_id: str, *, history: bool = False) -> Json:
-        """The task in full."""
+        """The whole task; `history` adds its events."""
 
     async def cancel(self, task_id: str) -> Json:
-        """The task, cancelled."""
+        """Cancel the task; the cancelled task."""
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
-        """The new task."""
+        """Run the task again; the new task. `key`: idempotency key, None = a fresh one."""
 
     def events(self, task_id: str, *, after: int) -> AsyncIterator[Json]:
-        """The events above number `after` as they happen, to the last; outages are waited out."""
+        """The events above number `after` as they happen, up to the last one. It waits through outages."""

@@ -1,6 +1,6 @@
 """How tasks are printed: tables at a terminal, lines with tabs in a pipe, or the JSON of the API.
 
-Tool, message and result are other people's texts: a terminal must show them and not obey them.
+Tool, message and result are texts of others: control characters in them are escaped.
 """
 
 import json
@@ -25,11 +25,11 @@ _STYLES = {
     "running": "cyan",
     "input_required": "magenta",
 }
-_APART = ("result", "error", "questions", "events", "progress")
+_LISTED_AFTERWARDS = ("result", "error", "questions", "events", "progress")
 
 
 def print_list(page: Json, *, as_json: bool) -> None:
-    """The tasks of a list, and on standard error how to go on."""
+    """Print the tasks of a list, and on standard error how to get the next ones."""
     if as_json:
         print_json(page)
         return
@@ -48,14 +48,18 @@ def print_list(page: Json, *, as_json: bool) -> None:
 
 
 def print_task(task: Json, *, as_json: bool) -> None:
-    """Everything about one task: a field a line, then its result, error, questions and events."""
+    """Print one task: one line a field, then its error, questions, events and result."""
     if as_json:
         print_json(task)
         return
-    facts = [(name, _cell(value)) for name, value in task.items() if name not in _APART and value not in (None, 0)]
+    facts = [
+        (name, _cell(value))
+        for name, value in task.items()
+        if name not in _LISTED_AFTERWARDS and value not in (None, 0)
+    ]
     if task["error"] is not None:
         facts.append(("error", _cell(f"{task['error'].get('message')} ({task['error'].get('code')})")))
-    facts += [("question", f"{_cell(key)}: {_cell(_question(asked))}") for key, asked in task["questions"].items()]
+    facts += [("question", f"{_cell(key)}: {_cell(_question(request))}") for key, request in task["questions"].items()]
     facts += [("event", _event(event)) for event in task.get("events", ())]
     if sys.stdout.isatty():
         table = Table(box=None, show_header=False, pad_edge=False)
@@ -72,7 +76,7 @@ def print_task(task: Json, *, as_json: bool) -> None:
 
 
 def print_done(task: Json, word: str, *, as_json: bool) -> None:
-    """One line for a task that something was done to: its id, and the word at a terminal."""
+    """Print one line for a changed task: its id, and in a terminal the word."""
     if as_json:
         print(json.dumps(task), flush=True)
     else:
@@ -80,12 +84,12 @@ def print_done(task: Json, word: str, *, as_json: bool) -> None:
 
 
 def print_json(value: Json) -> None:
-    """For programs: one document, in the API's own field names."""
-    print(json.dumps(value, indent=2), flush=True)  # in ASCII: nothing in it moves a cursor
+    """Print one JSON document for programs, with the API's field names."""
+    print(json.dumps(value, indent=2), flush=True)  # in ASCII: no control characters reach the terminal
 
 
 def result_texts(task: Json) -> Iterable[str]:
-    """What a tool returned, as text."""
+    """The texts of a tool's result."""
     result = task["result"] or {}
     texts = [str(part.get("text", "")) for part in result.get("content", ()) if part.get("type") == "text"]
     if not texts and result.get("structuredContent") is not None:
@@ -95,8 +99,8 @@ def result_texts(task: Json) -> Iterable[str]:
 
 def _print_table(tasks: list[Json]) -> None:
     table = Table(box=None, pad_edge=False)
-    widest = max((len(_cell(task["id"])) for task in tasks), default=0)
-    table.add_column("id", no_wrap=True, min_width=widest)  # whole, to be copied
+    id_width = max((len(_cell(task["id"])) for task in tasks), default=0)
+    table.add_column("id", no_wrap=True, min_width=id_width)  # never cut: people copy it
     table.add_column("tool", overflow="ellipsis", no_wrap=True)
     table.add_column("status", no_wrap=True, min_width=len("completed"))
     for name in ("%", "age"):
@@ -104,8 +108,8 @@ def _print_table(tasks: list[Json]) -> None:
     table.add_column("", overflow="ellipsis", no_wrap=True)
     for task in tasks:
         status = Text(_cell(task["status"]), _STYLES.get(task["status"], ""))
-        words = [Text(_cell(task[name])) for name in ("id", "tool", "status_text")]
-        table.add_row(words[0], words[1], status, _cell(task["percent"]), _age(task["created_at"]), words[2])
+        texts = [Text(_cell(task[name])) for name in ("id", "tool", "status_text")]
+        table.add_row(texts[0], texts[1], status, _cell(task["percent"]), _age(task["created_at"]), texts[2])
     Console(highlight=False).print(table)
 
 
@@ -121,9 +125,9 @@ def _cell(value: object) -> str:
     return "" if value is None else printable(str(value))
 
 
-def _question(asked: Json) -> str:
-    params = asked.get("params")
-    return str(params.get("message", "")) if isinstance(params, dict) else str(asked.get("method"))
+def _question(request: Json) -> str:
+    params = request.get("params")
+    return str(params.get("message", "")) if isinstance(params, dict) else str(request.get("method"))
 
 
 def _event(event: Json) -> str:

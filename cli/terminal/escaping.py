@@ -1,11 +1,11 @@
-"""Text that a terminal or a log shows and does not obey."""
+"""Escapes control characters, so that a terminal or a log shows a text and does not act on it."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
 __all__ = ["printable", "printable_event"]
 
-# Control characters move the cursor, set titles and forge log lines; the others reorder what was written before them.
+# Control characters move the cursor, set titles and forge log lines; the others reorder the text before them.
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROLS}
 _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
@@ -14,12 +14,12 @@ _TRACES = ("exception", "stack")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """`text` with its control characters spelled out; `lines` keeps line ends and tabs."""
+    """`text` with its control characters escaped; `lines` keeps line ends and tabs."""
     return text.translate(_ESCAPES_IN_LINES if lines else _ESCAPES)
 
 
 def printable_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """A structlog processor that does the same to every text of an event; tracebacks keep their lines."""
+    """A structlog processor that escapes every text of an event; tracebacks keep their lines."""
     return {
         key: printable(value, lines=key in _TRACES) if isinstance(value, str) else value for key, value in event.items()
     }

@@ -1,4 +1,4 @@
-"""The person at the terminal: reads lines without blocking the event loop, and hears Ctrl-C."""
+"""Input from the person at the terminal: lines, read without blocking the event loop, and Ctrl-C."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import anyio
 
-__all__ = ["CancelPrompt", "is_interactive", "read_line"]
+__all__ = ["InterruptHandler", "is_interactive", "read_line"]
 
 
 def is_interactive() -> bool:
@@ -18,7 +18,7 @@ def is_interactive() -> bool:
 
 
 async def read_line(prompt: str) -> str | None:
-    """One line of what is typed, without its end; None at the end of input. A cancel loses nothing but the line."""
+    """One typed line, without its line end; None at the end of input. A cancel loses this line and nothing else."""
     print(prompt, end="", file=sys.stderr, flush=True)
     descriptor = sys.stdin.fileno()
     loop = asyncio.get_running_loop()
@@ -33,27 +33,27 @@ async def read_line(prompt: str) -> str | None:
     return data.decode(errors="replace").rstrip("\r\n") if data else None
 
 
-class CancelPrompt:
-    """Ctrl-C ends what is under way inside `interruptible`, elsewhere the whole command, as SIGTERM does."""
+class InterruptHandler:
+    """Handles Ctrl-C: it ends the block inside `interruptible`; elsewhere it ends the command, as SIGTERM does."""
 
     def __init__(self) -> None:
-        """For the running task, which is the one that is ended."""
+        """Installs the signal handlers. A signal cancels the task that runs now."""
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._scope: anyio.CancelScope | None = None
-        self.ended_by: signal.Signals | None = None
+        self.ended_by_signal: signal.Signals | None = None
         """The signal that ended the command, None if none did."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP):
-            # `nohup` has it ignored, and means it.
+            # `nohup` makes the process ignore SIGHUP: keep it so.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self._end, number)
 
     @contextmanager
     def interruptible(self) -> Iterator[anyio.CancelScope]:
-        """Ctrl-C ends the block early and nothing else; `.cancelled_caught` then says so."""
+        """Ctrl-C ends only this block; `.cancelled_caught` of the scope is then True."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             try:
@@ -68,5 +68,5 @@ class CancelPrompt:
             self._end(signal.SIGINT)
 
     def _end(self, number: signal.Signals) -> None:
-        self.ended_by = number
+        self.ended_by_signal = number
         self._task.cancel()

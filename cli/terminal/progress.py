@@ -1,6 +1,6 @@
-"""How a call shows that it goes on: a bar in a terminal, else a line a second at most. Always on standard error.
+"""How a call shows its progress: a bar in a terminal, else at most one line a second. Always on standard error.
 
-Knows nothing but the words of the protocol: a percentage is read from the end of a status message, "(42%)".
+Only status messages are used: a percentage is read from the end of a message, "(42%)".
 """
 
 import re
@@ -21,27 +21,27 @@ _LINE_EVERY = 1.0
 
 
 class Display(Protocol):
-    """What shows the state of a call."""
+    """Shows the state of a call."""
 
-    def show(self, words: str) -> None:
-        """The state as it is now."""
+    def show(self, text: str) -> None:
+        """Show the present state."""
 
-    def note(self, line: str) -> None:
-        """A line from elsewhere (a log), which must not spoil the picture."""
+    def print_line(self, line: str) -> None:
+        """Print a line from elsewhere (a log) without damaging the bar."""
 
     def pause(self) -> None:
         """Make room for a question; the next `show` ends the pause."""
 
     def close(self) -> None:
-        """Nothing more will be shown."""
+        """End the display."""
 
 
 def display_for(title: str) -> Display:
     """A bar if standard error is a terminal, else lines."""
-    return _Bar(title) if sys.stderr.isatty() else _Lines(title)
+    return _BarDisplay(title) if sys.stderr.isatty() else _LineDisplay(title)
 
 
-class _Bar:
+class _BarDisplay:
     def __init__(self, title: str) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
@@ -49,25 +49,25 @@ class _Bar:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[percent]}", markup=False),
-            TextColumn("{task.fields[words]}", markup=False),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
         )
-        self._bar = self._progress.add_task(printable(title), total=None, percent="", words="starting")
+        self._bar = self._progress.add_task(printable(title), total=None, percent="", text="starting")
         self._progress.start()
 
-    def show(self, words: str) -> None:
-        found = _PERCENT.search(words)
-        if found:
-            done = min(100, int(found[1]))
-            text = printable(words[: found.start()])
-            self._progress.update(self._bar, total=100, completed=done, percent=f"{done:3}%", words=text)
+    def show(self, text: str) -> None:
+        match = _PERCENT.search(text)
+        if match:
+            done = min(100, int(match[1]))
+            words = printable(text[: match.start()])
+            self._progress.update(self._bar, total=100, completed=done, percent=f"{done:3}%", text=words)
         else:
-            self._progress.update(self._bar, words=printable(words))
+            self._progress.update(self._bar, text=printable(text))
         self._progress.start()
 
-    def note(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         self._console.print(Text.from_ansi(line))
 
     def pause(self) -> None:
@@ -77,19 +77,19 @@ class _Bar:
         self._progress.stop()
 
 
-class _Lines:
+class _LineDisplay:
     def __init__(self, title: str) -> None:
         self._title = printable(title)
         self._last = ""
         self._next = 0.0
 
-    def show(self, words: str) -> None:
+    def show(self, text: str) -> None:
         now = time.monotonic()
-        if words and words != self._last and now >= self._next:
-            self._last, self._next = words, now + _LINE_EVERY
-            self.note(f"{self._title}: {printable(words)}")
+        if text and text != self._last and now >= self._next:
+            self._last, self._next = text, now + _LINE_EVERY
+            self.print_line(f"{self._title}: {printable(text)}")
 
-    def note(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     def pause(self) -> None:

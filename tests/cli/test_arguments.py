@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
-from taskmill.cli.errors import UsageFault
+from taskmill.cli.errors import UsageError
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -58,31 +58,31 @@ def test_a_file_gives_the_value(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff")
-    with pytest.raises(UsageFault, match=r"Cannot read .*/none: No such file"):
+    with pytest.raises(UsageError, match=r"Cannot read .*/none: No such file"):
         parse_arguments({"text": f"@{tmp_path}/none"}, SCHEMA)
-    with pytest.raises(UsageFault, match="it is not UTF-8 text"):
+    with pytest.raises(UsageError, match="it is not UTF-8 text"):
         parse_arguments({"text": f"@{tmp_path}/binary"}, SCHEMA)
 
 
 @pytest.mark.parametrize("word", ["text", "=5", ""])
 def test_a_word_without_a_key_is_refused(word: str) -> None:
-    with pytest.raises(UsageFault, match="key=value"):
+    with pytest.raises(UsageError, match="key=value"):
         split_pairs([word])
 
 
 def test_a_key_given_twice_is_refused() -> None:
-    with pytest.raises(UsageFault, match="'a' is given twice"):
+    with pytest.raises(UsageError, match="'a' is given twice"):
         split_pairs(["a=1", "a=2"])
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "1"])
 def test_args_must_be_a_json_object(text: str) -> None:
-    with pytest.raises(UsageFault, match="--args"):
+    with pytest.raises(UsageError, match="--args"):
         parse_object(text)
 
 
 def test_an_unknown_argument_lists_what_the_tool_takes() -> None:
-    with pytest.raises(UsageFault) as caught:
+    with pytest.raises(UsageError) as caught:
         check_arguments("speak", {"text": "x", "txet": "y"}, SCHEMA)
     lines = str(caught.value).splitlines()
     assert lines[0] == "speak has no argument 'txet'. It takes:"
@@ -92,7 +92,7 @@ def test_an_unknown_argument_lists_what_the_tool_takes() -> None:
 
 
 def test_a_missing_argument_is_named() -> None:
-    with pytest.raises(UsageFault, match="speak needs 'text'"):
+    with pytest.raises(UsageError, match="speak needs 'text'"):
         check_arguments("speak", {}, SCHEMA)
 
 

@@ -115,7 +115,7 @@ class TestToARunningServer:
             eventually(lambda: call.log.read_text().count("half of the hole") > 1)
             call.process.send_signal(signal.SIGINT)
             assert call.process.wait(WAIT_SECONDS) == 130
-        assert "The task goes on." in call.log.read_text()
+        assert "The task continues." in call.log.read_text()
 
 
 class TestWithAStackOfItsOwn:
@@ -175,11 +175,11 @@ class TestTheCommandLine:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            (["server.py"], "Say what to call"),
-            ([], "Say what to call"),
-            (["--attach", "x"], "Say which server has the task"),
+            (["server.py"], "Name file and tool"),
+            ([], "Name file and tool"),
+            (["--attach", "x"], "Name the server of the task"),
             (["--attach", "x", "server.py", "dig"], "--attach takes no tool"),
-            (["--attach", "x", "server.py", "--detach"], "--detach goes with a call"),
+            (["--attach", "x", "server.py", "--detach"], "Give either --attach or --detach"),
             (["server.py", "dig", "--nonsense"], "No such option: --nonsense"),
         ],
     )

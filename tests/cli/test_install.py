@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from taskmill.cli.errors import UsageFault
-from taskmill.cli.install.command import InstallRequest, install
+from taskmill.cli.errors import UsageError
+from taskmill.cli.install.command import InstallRequest, install_server
 from taskmill.cli.install.config_file import read_config
-from taskmill.cli.install.hosts import HOSTS, HostName, configuration_of
+from taskmill.cli.install.hosts import HOSTS, HostName, config_path_of
 from taskmill.engine.errors import OperatorError, ServerLoadError
 from tests.support.command_line import CommandLine, Screen
 from tests.support.raw_stdio import RawHost
@@ -82,10 +82,10 @@ class TestHosts:
         self, home: Path, host: str, for_user: bool, file: str, key: str, kind: dict[str, str]
     ) -> None:
         wish = replace(WISH, host=HostName(host), for_user=for_user)
-        install(wish)
+        install_server(wish)
         assert json.loads((home / file).read_text()) == {key: {"my-tools": kind | entry_of(home)}}
         assert (home / file).read_text().endswith("}\n")
-        install(replace(wish, target=None, remove="my-tools"))
+        install_server(replace(wish, target=None, remove="my-tools"))
         assert json.loads((home / file).read_text()) == {key: {}}
 
     @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ class TestHosts:
     )
     def test_platforms_differ(self, host: str, platform: str, environment: dict[str, str], expected: str) -> None:
         home = Path("/home/ada")
-        found = configuration_of(HOSTS[HostName(host)], None, home, environment, platform)
+        found = config_path_of(HOSTS[HostName(host)], None, home, environment, platform)
         assert found == home / expected
 
     def test_a_host_can_start_what_was_installed(self, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ class TestWhatStays:
     def test_every_other_character(self, home: Path) -> None:
         file = written(home / ".cursor" / "mcp.json", self.OTHERS)
         file.chmod(0o640)
-        install(replace(WISH, for_user=True))
+        install_server(replace(WISH, for_user=True))
         text = file.read_bytes().decode()
         at = text.index(',\r\n\t\t"my-tools"')
         added = len(text) - len(self.OTHERS)
@@ -145,7 +145,7 @@ class TestWhatStays:
         assert backup.read_bytes().decode() == self.OTHERS
         assert stat.S_IMODE(backup.stat().st_mode) == 0o640
 
-        install(replace(WISH, for_user=True, target=None, remove="my-tools"))
+        install_server(replace(WISH, for_user=True, target=None, remove="my-tools"))
         assert file.read_bytes().decode() == self.OTHERS
         assert len(backups_of(file)) == 2, "no backup takes another's place"
         assert sorted(path.name for path in file.parent.iterdir()) == sorted(
@@ -153,11 +153,11 @@ class TestWhatStays:
         ), "nothing is left lying about"
 
     def test_the_second_time_nothing_happens(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        install(WISH)
+        install_server(WISH)
         file = home / "project" / ".cursor" / "mcp.json"
         before = file.stat()
         capsys.readouterr()
-        install(replace(WISH, yes=False))
+        install_server(replace(WISH, yes=False))
         assert capsys.readouterr().out.startswith("taskmill: Nothing to change: Cursor has my-tools in ")
         assert file.stat() == before
         assert backups_of(file) == []
@@ -166,17 +166,17 @@ class TestWhatStays:
         old = {"type": "stdio", "disabled": True, "command": "/old/taskmill", "args": entry_of(home)["args"]}
         old["env"] = {"TOKEN": "t", "LEVEL": "1"}
         file = written(home / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"mine": old}}, indent=4))
-        install(replace(WISH, for_user=True, env=("LEVEL=2",)))
+        install_server(replace(WISH, for_user=True, env=("LEVEL=2",)))
         expected = old | {"command": entry_of(home)["command"], "env": {"TOKEN": "t", "LEVEL": "2"}}
         assert json.loads(file.read_text()) == {"mcpServers": {"mine": expected}}, "under the name that it has"
 
     def test_comments_of_vs_code(self, home: Path) -> None:
         text = '// mine\n{\n  "inputs": [], // none\n  "servers": {\n    // no servers yet\n  },\n}\n'
         file = written(home / "project" / ".vscode" / "mcp.json", text)
-        install(replace(WISH, host=HostName.VSCODE))
+        install_server(replace(WISH, host=HostName.VSCODE))
         for comment in ("// mine", "// none", "// no servers yet"):
             assert comment in file.read_text()
-        install(replace(WISH, host=HostName.VSCODE, target=None, remove="my-tools"))
+        install_server(replace(WISH, host=HostName.VSCODE, target=None, remove="my-tools"))
         assert file.read_text() == text
 
     def test_a_symbolic_link_is_followed(self, home: Path) -> None:
@@ -184,24 +184,24 @@ class TestWhatStays:
         link = home / ".cursor" / "mcp.json"
         link.parent.mkdir()
         link.symlink_to("../dotfiles/cursor.json")
-        install(replace(WISH, for_user=True))
+        install_server(replace(WISH, for_user=True))
         assert link.is_symlink()
         assert json.loads(real.read_text())["mcpServers"] == {"my-tools": {"type": "stdio"} | entry_of(home)}
         assert backups_of(real)
 
     def test_a_byte_order_mark(self, home: Path) -> None:
         file = written(home / ".cursor" / "mcp.json", "\ufeff{}")
-        install(replace(WISH, for_user=True))
+        install_server(replace(WISH, for_user=True))
         assert file.read_bytes().startswith(b"\xef\xbb\xbf{")
 
     @pytest.mark.parametrize("text", ["", " \n"])
     def test_an_empty_file_is_filled(self, home: Path, text: str) -> None:
         file = written(home / ".cursor" / "mcp.json", text)
-        install(replace(WISH, for_user=True))
+        install_server(replace(WISH, for_user=True))
         assert list(json.loads(file.read_text())["mcpServers"]) == ["my-tools"]
 
     def test_a_new_file_with_a_secret_is_private(self, home: Path) -> None:
-        install(replace(WISH, env=("TOKEN=a=b",)))
+        install_server(replace(WISH, env=("TOKEN=a=b",)))
         file = home / "project" / ".cursor" / "mcp.json"
         assert json.loads(file.read_text())["mcpServers"]["my-tools"]["env"] == {"TOKEN": "a=b"}
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -240,11 +240,11 @@ class TestNames:
     )
     def test_the_server_gives_its_name(self, home: Path, source: str, file: str, name: str) -> None:
         (home / "project" / file).write_text(source)
-        install(replace(WISH, target=file))
+        install_server(replace(WISH, target=file))
         assert list(json.loads((home / "project" / ".cursor" / "mcp.json").read_text())["mcpServers"]) == [name]
 
     def test_an_object_in_a_file_keeps_its_name(self, home: Path) -> None:
-        install(replace(WISH, target="server.py:mcp", name="chosen"))
+        install_server(replace(WISH, target="server.py:mcp", name="chosen"))
         file = home / "project" / ".cursor" / "mcp.json"
         entry = json.loads(file.read_text())["mcpServers"]["chosen"]
         assert entry["args"] == ["stdio", f"{home / 'project' / 'server.py'}:mcp"]
@@ -253,15 +253,15 @@ class TestNames:
         """It is found in any working directory, as an installed package is."""
         written(home / "site" / "toolbox" / "tools.py", SERVER)
         monkeypatch.syspath_prepend(str(home / "site"))
-        install(replace(WISH, target="toolbox.tools:mcp"))
+        install_server(replace(WISH, target="toolbox.tools:mcp"))
         file = home / "project" / ".cursor" / "mcp.json"
         assert json.loads(file.read_text())["mcpServers"]["my-tools"]["args"] == ["stdio", "toolbox.tools:mcp"]
 
 
 class TestRefusals:
-    def refused(self, wish: InstallRequest, kind: type[Exception] = UsageFault) -> str:
+    def refused(self, wish: InstallRequest, kind: type[Exception] = UsageError) -> str:
         with pytest.raises(kind) as caught:
-            install(wish)
+            install_server(wish)
         return str(caught.value)
 
     def test_a_name_that_starts_something_else(self, home: Path) -> None:
@@ -274,11 +274,11 @@ class TestRefusals:
         assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="remote"))
         assert "'absent'" in self.refused(replace(wish, target=None, remove="absent"))
         assert file.read_text() == text
-        install(replace(wish, name="other"))
+        install_server(replace(wish, name="other"))
         assert list(json.loads(file.read_text())["mcpServers"]) == ["my-tools", "remote", "other"]
 
     def test_a_name_of_another_of_our_servers(self, home: Path) -> None:
-        install(WISH)
+        install_server(WISH)
         (home / "project" / "second.py").write_text(SERVER)
         assert "starts something else already" in self.refused(replace(WISH, target="second.py"))
 
@@ -295,7 +295,7 @@ class TestRefusals:
     )
     def test_a_file_of_another_form(self, home: Path, host: str, text: str, said: str) -> None:
         wish = replace(WISH, host=HostName(host), for_user=True)
-        file = configuration_of(HOSTS[wish.host], None, home, {})
+        file = config_path_of(HOSTS[wish.host], None, home, {})
         written(file, text)
         message = self.refused(wish)
         assert f"so it is left alone: {said}" in message
@@ -329,12 +329,12 @@ class TestRefusals:
     def test_a_path_that_the_host_would_rewrite(self, home: Path) -> None:
         written(home / "project" / "${x}" / "server.py", SERVER)
         assert "for a variable" in self.refused(replace(WISH, target="${x}/server.py"))
-        install(replace(WISH, host=HostName.CLAUDE_DESKTOP, target="${x}/server.py"))
+        install_server(replace(WISH, host=HostName.CLAUDE_DESKTOP, target="${x}/server.py"))
 
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"target": None}, "Say which server"),
+            ({"target": None}, "Name the server's file"),
             ({"name": "my tools"}, "'my tools' cannot be a server's name"),
             ({"name": ""}, "'' cannot be a server's name"),
             ({"env": ("TOKEN",)}, "'TOKEN' is not a variable"),

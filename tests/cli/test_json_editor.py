@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmill.cli.install.json_editor import drop, put, value_at
-from taskmill.cli.install.json_parser import JsonFault
+from taskmill.cli.install.json_editor import remove_member, set_member, value_at
+from taskmill.cli.install.json_parser import JsonError
 
 PATH = ("servers", "mine")
 ENTRY = {"command": "taskmill", "args": ["stdio", "server.py"]}
@@ -32,13 +32,13 @@ lines = st.sampled_from(["\n", "\r\n"])
 @given(documents, layouts, lines, st.booleans())
 def test_putting_and_dropping_leave_everything_else(document: Any, indent: Any, line: str, ends: bool) -> None:
     text = (json.dumps(document, indent=indent, ensure_ascii=False) + ("\n" if ends else "")).replace("\n", line)
-    added = put(text, PATH, ENTRY, lenient=False)
+    added = set_member(text, PATH, ENTRY, allow_comments=False)
 
     wanted = document | {"servers": document["servers"] | {"mine": ENTRY}}
     assert json.loads(added) == wanted
     assert list(json.loads(added)["servers"]) == [*document["servers"], "mine"]
-    assert put(added, PATH, ENTRY, lenient=False) == added, "the same again is no change"
-    assert drop(added, PATH, lenient=False) == text, "and it can be undone to the character"
+    assert set_member(added, PATH, ENTRY, allow_comments=False) == added, "the same again is no change"
+    assert remove_member(added, PATH, allow_comments=False) == text, "and it can be undone to the character"
 
 
 @given(documents, layouts)
@@ -46,8 +46,8 @@ def test_members_can_be_dropped_and_replaced_anywhere(document: Any, indent: Any
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     for key in document["servers"]:
         left = {name: value for name, value in document["servers"].items() if name != key}
-        assert json.loads(drop(text, ("servers", key), lenient=False)) == document | {"servers": left}
-        replaced = put(text, ("servers", key), ENTRY, lenient=False)
+        assert json.loads(remove_member(text, ("servers", key), allow_comments=False)) == document | {"servers": left}
+        replaced = set_member(text, ("servers", key), ENTRY, allow_comments=False)
         assert json.loads(replaced) == document | {"servers": document["servers"] | {key: ENTRY}}
         assert list(json.loads(replaced)["servers"]) == list(document["servers"])
 
@@ -55,8 +55,8 @@ def test_members_can_be_dropped_and_replaced_anywhere(document: Any, indent: Any
 @given(values, layouts)
 def test_the_reader_agrees_with_the_one_of_the_standard_library(value: Any, indent: Any) -> None:
     text = json.dumps(value, indent=indent)
-    assert value_at(text, (), None, lenient=False) == value
-    assert value_at(text, (), None, lenient=True) == value
+    assert value_at(text, (), None, allow_comments=False) == value
+    assert value_at(text, (), None, allow_comments=True) == value
 
 
 @given(st.text(alphabet='{}[]",:/*- \n1e.truefalsn\\', max_size=30))
@@ -64,10 +64,10 @@ def test_it_takes_what_the_standard_library_takes_and_nothing_else(text: str) ->
     try:
         expected = json.loads(text, parse_constant=lambda word: 1 / 0)
     except (ValueError, ZeroDivisionError):
-        with pytest.raises(JsonFault):
-            value_at(text, (), None, lenient=False)
+        with pytest.raises(JsonError):
+            value_at(text, (), None, allow_comments=False)
     else:
-        assert value_at(text, (), None, lenient=False) == expected
+        assert value_at(text, (), None, allow_comments=False) == expected
 
 
 COMMENTED = """\
@@ -87,14 +87,14 @@ COMMENTED = """\
 
 
 def test_comments_and_commas_of_vs_code_are_kept() -> None:
-    added = put(COMMENTED, PATH, ENTRY, lenient=True)
+    added = set_member(COMMENTED, PATH, ENTRY, allow_comments=True)
 
     entry = (
         '\t\t"mine": {\n\t\t\t"command": "taskmill",\n\t\t\t"args": [\n\t\t\t\t"stdio",\n\t\t\t\t"server.py"\n\t\t\t]\n'
         "\t\t},\n"
     )
     assert added == COMMENTED.replace("// a comment of url\n", f"// a comment of url\n{entry}")
-    assert drop(added, PATH, lenient=True) == COMMENTED
+    assert remove_member(added, PATH, allow_comments=True) == COMMENTED
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_comments_and_commas_of_vs_code_are_kept() -> None:
     ],
 )
 def test_a_first_member_finds_its_place(before: str, after: str) -> None:
-    assert put(before, PATH, 1, lenient=True) == after
+    assert set_member(before, PATH, 1, allow_comments=True) == after
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_a_first_member_finds_its_place(before: str, after: str) -> None:
     ],
 )
 def test_a_dropped_member_takes_its_comma_along(before: str, after: str) -> None:
-    assert drop(before, ("mine",), lenient=True) == after
-    assert value_at(after, (), None, lenient=True) == {
-        key: value for key, value in value_at(before, (), None, lenient=True).items() if key != "mine"
+    assert remove_member(before, ("mine",), allow_comments=True) == after
+    assert value_at(after, (), None, allow_comments=True) == {
+        key: value for key, value in value_at(before, (), None, allow_comments=True).items() if key != "mine"
     }
 
 
@@ -148,8 +148,8 @@ def test_a_dropped_member_takes_its_comma_along(before: str, after: str) -> None
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(text: str, said: str) -> None:
-    with pytest.raises(JsonFault) as caught:
-        value_at(text, (), None, lenient=False)
+    with pytest.raises(JsonError) as caught:
+        value_at(text, (), None, allow_comments=False)
     assert said in str(caught.value)
 
 
@@ -163,7 +163,10 @@ def test_what_is_wrong_is_said_with_its_place(text: str, said: str) -> None:
     ],
 )
 def test_a_text_of_another_shape_is_refused(text: str, said: str) -> None:
-    for change in (lambda: put(text, PATH, ENTRY, lenient=False), lambda: drop(text, PATH, lenient=False)):
-        with pytest.raises(JsonFault) as caught:
+    for change in (
+        lambda: set_member(text, PATH, ENTRY, allow_comments=False),
+        lambda: remove_member(text, PATH, allow_comments=False),
+    ):
+        with pytest.raises(JsonError) as caught:
             change()
         assert str(caught.value) == said

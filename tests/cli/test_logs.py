@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskmill.cli.errors import Failure, show
+from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.terminal.escaping import printable
 
 PROGRAM = """
@@ -87,7 +87,7 @@ def test_a_traceback_keeps_its_lines_and_shows_no_variables() -> None:
 
 
 def test_a_failure_keeps_its_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    show(Failure("one\ntwo\x1b[31m", 1))
+    print_failure(Failure("one\ntwo\x1b[31m", 1))
     assert capsys.readouterr() == ("", "taskmill: one\ntwo\\x1b[31m\n")
 
 

@@ -147,7 +147,7 @@ class TestStockWorker:
         worker = self.arq(cli)
         _, said = worker.communicate(timeout=WAIT_SECONDS)
         assert worker.returncode == 2
-        assert said.startswith("taskmill: Say which server's tasks to run: set TASKMILL_SERVER")
+        assert said.startswith("taskmill: No server is named: set TASKMILL_SERVER")
 
 
 LIFESPAN = """

@@ -23,7 +23,7 @@ from mcp.types import ElicitRequestParams, ElicitResult
 from pydantic import TypeAdapter
 
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
-from taskmill.cli.stdio.state_folder import states_of_user
+from taskmill.cli.stdio.state_folder import user_state_folder
 from taskmill.store.settings import StoreSettings
 from tests.support.command_line import SERVER, CommandLine, Screen
 from tests.support.raw_stdio import RawHost
@@ -388,7 +388,7 @@ class TestData:
         ],
     )
     def test_platforms_differ(self, platform: str, environment: dict[str, str], expected: str) -> None:
-        assert states_of_user(platform, environment, Path("/home/ada")) == Path(expected)
+        assert user_state_folder(platform, environment, Path("/home/ada")) == Path(expected)
 
 
 class TestEnd:

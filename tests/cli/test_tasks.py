@@ -327,7 +327,7 @@ class TestAtATerminal:
             screen.wait_for("50% half of the hole")
             assert "━" in screen.shown
             screen.type("\x03")
-            screen.wait_for("The task goes on.")
+            screen.wait_for("The task continues.")
             assert screen.end() == 130
         assert shown(cli, task_id)["status"] == "running"
 
@@ -361,7 +361,7 @@ class TestWhere:
 
         said = tasks(cli, "list", code=2)
 
-        assert "No server is up in" in said
+        assert "No server runs in" in said
         assert "--url http://host:port" in said
         assert not (tmp_path / ".taskmill").exists()
 
@@ -369,7 +369,7 @@ class TestWhere:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
-            assert "Nobody answers at" in tasks(cli, "list", "--url", f"http://127.0.0.1:{port}", code=69)
+            assert "No answer from" in tasks(cli, "list", "--url", f"http://127.0.0.1:{port}", code=69)
 
     @pytest.mark.parametrize("url", ["localhost:8000", "http://"])
     def test_what_is_no_address_is_wrong_usage(self, cli: CommandLine, url: str) -> None:

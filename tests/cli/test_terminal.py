@@ -99,7 +99,7 @@ def test_ctrl_c_can_leave_the_task_running(cli: CommandLine, start: Start, answe
     screen.type(CTRL_C)
     screen.wait_for(CHOICE)
     screen.type(answer)
-    screen.wait_for("The task goes on.")
+    screen.wait_for("The task continues.")
     assert screen.end() == 130
     (cli.folder / gate).touch()
     assert attached(cli, named_task(screen)) == "dug\n"

@@ -9,7 +9,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from taskmill.cli.client.tasks_extension import update_task
-from taskmill.cli.serving.worker import warn_of_unused
+from taskmill.cli.serving.worker import warn_of_unused_queues
 from taskmill.engine.errors import AttemptEnded, PolicyError
 from taskmill.engine.outcome import Failed
 from taskmill.server import Context, TaskConfig, TaskServer
@@ -114,7 +114,7 @@ def test_a_queue_that_cannot_be_is_refused_and_an_unknown_one_is_warned_of() -> 
         TaskConfig(queue="mail, urgent")
 
     with structlog.testing.capture_logs() as log:
-        warn_of_unused(WorkerSettings(queue="defualt"), mcp)
+        warn_of_unused_queues(WorkerSettings(queue="defualt"), mcp)
 
     assert [(line["event"], line["queue"], line["queues_of_the_tools"]) for line in log] == [
         ("queue.unused", "defualt", ["default"])

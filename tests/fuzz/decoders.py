@@ -21,9 +21,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from taskmill.cli.client.arguments import parse_arguments, parse_object, split_pairs
-from taskmill.cli.errors import UsageFault
+from taskmill.cli.errors import UsageError
 from taskmill.cli.install import json_editor as json_text
-from taskmill.cli.install.json_parser import JsonFault
+from taskmill.cli.install.json_parser import JsonError
 from taskmill.engine.errors import BadArguments, BadCursor, DecryptionFailed, SettingsError
 from taskmill.engine.outcome import outcome_from_json, outcome_to_json
 from taskmill.engine.policy import FROM_META, TaskConfig
@@ -220,17 +220,17 @@ def _config(data: bytes) -> None:
     """A host's configuration: read, changed and put back."""
     text = data.decode("utf-8", "replace")
     for lenient in (False, True):
-        with contextlib.suppress(JsonFault):
-            put = json_text.put(text, ("servers", "taskmill"), {"command": "x"}, lenient=lenient)
-            assert json_text.value_at(put, ("servers", "taskmill"), None, lenient=lenient) == {"command": "x"}
-            dropped = json_text.drop(put, ("servers", "taskmill"), lenient=lenient)
-            assert json_text.value_at(dropped, ("servers", "taskmill"), "gone", lenient=lenient) == "gone"
+        with contextlib.suppress(JsonError):
+            put = json_text.set_member(text, ("servers", "taskmill"), {"command": "x"}, allow_comments=lenient)
+            assert json_text.value_at(put, ("servers", "taskmill"), None, allow_comments=lenient) == {"command": "x"}
+            dropped = json_text.remove_member(put, ("servers", "taskmill"), allow_comments=lenient)
+            assert json_text.value_at(dropped, ("servers", "taskmill"), "gone", allow_comments=lenient) == "gone"
 
 
 def _command_line(data: bytes) -> None:
     words = [word.replace("@", "") for word in data.decode("utf-8", "surrogateescape").split("\n")]
     schema = {"properties": {"a": {"type": "integer"}, "b": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}
-    with contextlib.suppress(UsageFault):
+    with contextlib.suppress(UsageError):
         parse_arguments(split_pairs(words), schema)
     parse_object(words[0])
 
@@ -342,7 +342,7 @@ DECODERS: dict[str, Decoder] = {
         (),
         (b'{\n  // mine\n  "servers": {"a": 1, "taskmill": {"b": "y"}},\n}', b'{"servers": {}}', b"{}"),
     ),
-    "command lines": Decoder(_command_line, (UsageFault,), (b'{"a": 1}', b"{}\na=1\nb=x")),
+    "command lines": Decoder(_command_line, (UsageError,), (b'{"a": 1}', b"{}\na=1\nb=x")),
     "settings": Decoder(
         _settings,
         (SettingsError,),
