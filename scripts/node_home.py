@@ -46,7 +46,7 @@ def install() -> str:
         quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
         command = [npm, "install", "--prefix", str(HOME), *quiet, *packages]
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-            raise CannotRun(f"npm could not install {' and '.join(packages)}; its message stands above.")
+            raise CannotRun(f"npm could not install {' and '.join(packages)}; its message is above.")
     return str(MODULES / NODE[0] / "bin" / "node") if has_pinned_node else system_node()
 
 

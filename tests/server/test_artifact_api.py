@@ -191,6 +191,7 @@ async def test_bytes_that_are_gone_are_an_error_and_no_torn_reply(site: Site, se
     assert (reply.status_code, reply.json()["error"]["code"]) == (500, "internal")
 
 
+@pytest.mark.slow
 async def test_two_hundred_megabytes_reach_the_client_and_no_process_swells(
     redis: Redis, settings: StoreSettings, tmp_path: Path
 ) -> None:

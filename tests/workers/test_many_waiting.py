@@ -33,6 +33,7 @@ def memory(worker: WorkerProcess) -> int:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.slow
 async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(stage: Stage) -> None:
     """Measured on two busy cores: 4 ms to start alone, 6 beside a thousand that wait, 5 beside a thousand parked; the
     worker holds 77 MB, then 256, then 104. A second and a third thousand add nothing to that: 105, and 105."""

@@ -5,6 +5,8 @@ import random
 import signal
 from collections import Counter
 
+import pytest
+
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Stage
 
@@ -27,6 +29,7 @@ async def test_rolling_restarts_under_load_lose_nothing_and_count_no_crash(stage
         assert (await stage.moves(task_id)).count("release") == record.attempt - 1
 
 
+@pytest.mark.slow
 async def test_workers_killed_at_random_moments_lose_nothing(stage: Stage) -> None:
     """SIGKILL; a task may run twice, and ends once. Nobody takes what another has unless that one is dead."""
     chosen = random.Random(20251124)
