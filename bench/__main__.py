@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--long", action="store_true", help="a million tasks in the deep queue")
     names = [case.name for case in CASES]
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
-    parser.add_argument("--alone", action="store_true", help="measure nobody but Taskmill")
-    parser.add_argument("--rounds", type=int, help="how often everybody is measured (3, quick: 1)")
+    parser.add_argument("--alone", action="store_true", help="measure only Taskmill")
+    parser.add_argument("--rounds", type=int, help="how often each is measured (3, quick: 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every count and duration")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument("--markdown", action="store_true", help="write the table into docs/performance.md")

@@ -10,7 +10,7 @@ from bench.stage import Stage
 __all__ = ["Busy", "Watch"]
 
 _IDLE, _DISK, _STOLEN = 3, 4, 7
-"""Places in the line of all cores. Waiting for the disk is idle; what the host has stolen is nobody's here."""
+"""Positions in the line for all cores. Waiting for the disk is idle; what the host has stolen is not counted."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Busy:
     """Shares of a stretch of time, in percent."""
 
     cores: float
-    """Of all cores together, whoever ran."""
+    """Of all cores together, whichever process ran."""
     others: float
     """The part of it that was neither the contender, its Redis nor the bench."""
     redis: float

@@ -84,7 +84,7 @@ class Endpoint:
         self.port = port
 
     async def is_open(self) -> bool:
-        """Whether somebody listens there."""
+        """Whether a process listens there."""
         try:
             async with self.line():
                 return True

@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("scripts/scale", description="Measures the cost of a task, and predicts rates.")
     parser.add_argument("--tasks", type=int, default=20_000, help="how many a measurement takes")
-    parser.add_argument("--rounds", type=int, default=3, help="how often; medians are told")
+    parser.add_argument("--rounds", type=int, default=3, help="how often; medians are reported")
     parser.add_argument("--points", type=int, default=len(_MEASURED), help="how many deployments to compare")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument("--predict", action="store_true", help="measure nothing; the options below say what to predict")

@@ -16,14 +16,14 @@ __all__ = ["RESCUE"]
 
 def _measure(contender: Contender, _plan: Plan) -> dict[str, float]:
     with Stage(contender) as stage:
-        doomed = stage.work(10)
+        killed = stage.work(10)
         stage.send("hold", 1)
         stage.await_note("held")
         stage.work(10)
         stage.send("stamp", 20, 0.01)
         stage.await_note("stamped", 20)  # both are at work
         killed_ns = time.monotonic_ns()
-        stage.end(doomed)
+        stage.end(killed)
         again = stage.await_note("held", 2)[1]
         return {"rescue": (int(again[0]) - killed_ns) / 1e9}
 

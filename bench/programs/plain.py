@@ -24,7 +24,7 @@ def stamp(sent_ns: int) -> None:
 
 
 def run(worker: Sequence[str], *, nop: Callable[[], object], stamp: Callable[[int], object]) -> None:
-    """Do what the command line says. `worker`: the module and the words that start one; the rest enqueue a task."""
+    """Run the mode that the command line names. `worker`: the module and words that start one; the rest enqueue."""
     logging.disable(logging.INFO)
     mode, *words = sys.argv[1:]
     if mode == "work":

@@ -8,7 +8,7 @@ from typing import Any
 from tests.behaviour.transports import Json, ModernHttp, ModernPipes, RpcError, Wire
 
 ENDED = ("completed", "failed", "cancelled")
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class Task:
@@ -36,7 +36,7 @@ class Task:
 
     def until(self, wanted: Callable[[tuple[str, str]], bool]) -> tuple[str, str]:
         """Look until the status is as wanted."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
             if wanted(seen := self.status()):
                 return seen
@@ -105,7 +105,7 @@ class _Task2026(Task):
 
     def result(self) -> Json:
         answered: set[str] = set()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while (task := self.get())["status"] not in ENDED:
             assert time.monotonic() < deadline, task
             fresh = {key: ask for key, ask in task.get("inputRequests", {}).items() if key not in answered}
@@ -179,7 +179,7 @@ class _Held(Task):
     @property
     def id(self) -> str:
         """Of the task that this call has become."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         known = {line.split()[1] for line in self._before}
         while time.monotonic() < deadline:
             fresh = {line.split()[1] for line in self._listed()} - known
@@ -197,7 +197,7 @@ class _Held(Task):
         self._client.follow_up("task_cancel", task_id=self.id)
 
     def result(self) -> Json:
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         if isinstance(self._outcome, RpcError):
             raise self._outcome
         assert self._outcome is not None

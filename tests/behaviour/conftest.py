@@ -103,5 +103,5 @@ def client(request: pytest.FixtureRequest, clients: dict[str, Client]) -> Client
     chosen = clients[request.param]
     chosen.asked.clear()
     chosen.requests.clear()
-    chosen.wire.heard.clear()
+    chosen.wire.received.clear()
     return chosen

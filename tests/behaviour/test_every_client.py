@@ -139,7 +139,7 @@ def test_arguments_that_break_the_schema_make_no_task(client: Client) -> None:
 def test_a_task_of_2026_sends_no_progress_and_no_log_anywhere(clients: dict[str, Client]) -> None:
     for name in ("2026 http", "2026 stdio"):
         client = clients[name]
-        client.wire.heard.clear()
+        client.wire.received.clear()
         meta = {"progressToken": "t", "io.modelcontextprotocol/logLevel": "debug"}
         created = client.wire.request("tools/call", {"name": "stay", "arguments": {}, "_meta": meta})
         assert created["resultType"] == "task"
@@ -148,7 +148,7 @@ def test_a_task_of_2026_sends_no_progress_and_no_log_anywhere(clients: dict[str,
             seen = client.wire.request("tasks/get", {"taskId": created["taskId"]})
             time.sleep(0.02)
         client.wire.request("tasks/cancel", {"taskId": created["taskId"]})
-        assert client.wire.heard == []
+        assert client.wire.received == []
 
 
 @pytest.mark.requirement("notifications-2026", "no-progress-on-task")
@@ -217,28 +217,30 @@ def test_a_client_of_2025_lists_its_tasks(clients: dict[str, Client]) -> None:
 @pytest.mark.requirement("progress-2025")
 def test_progress_of_a_2025_task_comes_under_the_original_token(clients: dict[str, Client]) -> None:
     wire = clients["2025 stdio"].wire
-    wire.heard.clear()
+    wire.received.clear()
     params = {"name": "steps", "arguments": {"count": 2}, "task": {}, "_meta": {"progressToken": "first"}}
     created = wire.request("tools/call", params)["task"]
     deadline = time.monotonic() + 30
     statuses: list[str] = []
     while "completed" not in statuses:
-        assert time.monotonic() < deadline, wire.heard
+        assert time.monotonic() < deadline, wire.received
         wire.request("ping")
-        statuses = [one["params"]["status"] for one in wire.heard if one["params"].get("taskId") == created["taskId"]]
+        statuses = [
+            one["params"]["status"] for one in wire.received if one["params"].get("taskId") == created["taskId"]
+        ]
         time.sleep(0.02)
-    progress = [one["params"] for one in wire.heard if one["method"] == "notifications/progress"]
+    progress = [one["params"] for one in wire.received if one["method"] == "notifications/progress"]
     assert progress[-1]["progressToken"] == "first"
     assert progress[-1]["_meta"]["io.modelcontextprotocol/related-task"] == {"taskId": created["taskId"]}
-    assert {one["method"] for one in wire.heard} == {"notifications/progress", "notifications/tasks/status"}
+    assert {one["method"] for one in wire.received} == {"notifications/progress", "notifications/tasks/status"}
 
 
 @pytest.mark.requirement("held-progress")
 def test_a_held_call_brings_progress_as_it_happens(clients: dict[str, Client]) -> None:
     client = clients["plain"]
-    client.wire.heard.clear()
+    client.wire.received.clear()
     client.begin("steps", count=4).result()
-    told = [one["params"] for one in client.wire.heard]
+    told = [one["params"] for one in client.wire.received]
     assert {one["progressToken"] for one in told} == {"held"}
     assert told[-1]["message"].startswith("step 4 of 4")
     values = [one["progress"] for one in told]

@@ -16,7 +16,7 @@ Answer = Callable[[Json], Json]
 
 TASKS = "io.modelcontextprotocol/tasks"
 CAPABILITIES: Json = {"elicitation": {"form": {}, "url": {}}, "sampling": {"tools": {}}, "roots": {}}
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class RpcError(Exception):
@@ -34,7 +34,7 @@ class Wire:
     revision = ""
 
     def __init__(self) -> None:
-        self.heard: list[Json] = []
+        self.received: list[Json] = []
         """Notifications, in the order in which they came."""
         self.answer: Answer = lambda _request: {"action": "decline"}
         self._ids = count(2)
@@ -63,7 +63,7 @@ class Wire:
         if "id" in message:
             self.send({"jsonrpc": "2.0", "id": message["id"], "result": self.answer(message)})
         else:
-            self.heard.append(message)
+            self.received.append(message)
         return None
 
     def send(self, body: Json) -> None:
@@ -78,7 +78,7 @@ class Http(Wire):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self._http = httpx2.Client(timeout=PATIENCE)
+        self._http = httpx2.Client(timeout=TIMEOUT)
         self._url = url
         self._session: str | None = None
         initialize(self)
@@ -146,7 +146,7 @@ class Pipes(Wire):
     def exchange(self, body: Json) -> Json:
         self.send(body)
         while True:
-            message = self._lines.get(timeout=PATIENCE)
+            message = self._lines.get(timeout=TIMEOUT)
             reply = self.take(message)
             if reply is not None and reply["id"] == body["id"]:
                 return reply

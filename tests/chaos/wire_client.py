@@ -19,7 +19,7 @@ _NAMED = {
     "tasks/update": "taskId",
     "tasks/cancel": "taskId",
 }
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 _INTERNAL_ERROR = -32603
 
 
@@ -90,7 +90,7 @@ class Wire:
 
     async def _resume(self, cursor: str, request_id: int) -> Json:
         """The rest of a call's stream, from any replica, as often as it breaks off."""
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT
         while asyncio.get_running_loop().time() < deadline:
             headers = {**self._plain_headers(), "last-event-id": cursor}
             try:

@@ -114,7 +114,7 @@ class TestHosts:
         assert done.returncode == 0, done.stderr
         file = tmp_path / "config" / "Claude" / "claude_desktop_config.json"
         (entry,) = json.loads(file.read_text())["mcpServers"].values()
-        bare = {key: cli.environment[key] for key in ("HOME", "XDG_STATE_HOME", "TEST_HOUSE")}
+        bare = {key: cli.environment[key] for key in ("HOME", "XDG_STATE_HOME", "TEST_FOLDER")}
         command = [entry["command"], *entry["args"]]
         try:
             with RawHost.started(

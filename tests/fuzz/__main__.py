@@ -1,4 +1,4 @@
-"""Attacks everything that reads what strangers send, and says what came of it.
+"""Attacks everything that reads foreign bytes, and reports what is wrong.
 
 scripts/fuzz                                   every part, random, a minute or two
 scripts/fuzz --part messages --examples 1000000
@@ -61,10 +61,10 @@ PARTS: dict[str, tuple[Callable[[argparse.Namespace], Any], str]] = {
     "messages": (_messages, "JSON-RPC of both revisions, headers, paths and garbage, to replicas in this process"),
     "wire": (_wire, "odd framing, cut, slow and endless requests to a real replica over a socket"),
     "api": (_api, "schemathesis on the HTTP API's own description, to a real replica"),
-    "decoders": (_decoders, "bent records, feed entries, sealed values, cursors, keys, settings and the like"),
+    "decoders": (_decoders, "mutated records, feed entries, sealed values, cursors, keys, settings and the like"),
     "stdio": (_stdio, "lines of garbage and hostile messages to `taskmill stdio`"),
     "guided": (_guided, "the same decoders under atheris, which looks for new branches; minutes, and not in CI"),
-    "foreign": (_foreign, "every method and route with every id of somebody else's, as every caller"),
+    "foreign": (_foreign, "every method and route with every id of another caller's, as every caller"),
 }
 """Part -> how it is run, and what it attacks with."""
 

@@ -16,8 +16,8 @@ from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi import checks
 
 from tests.fuzz.examples import drive_with
-from tests.fuzz.oracle import telltales
-from tests.fuzz.processes import RemoteSite, ServerProcesses
+from tests.fuzz.oracle import revealed_internals
+from tests.fuzz.processes import RemoteTarget, ServerProcesses
 from tests.fuzz.report import Report
 from tests.fuzz.target import ADA, BOB, OPERATOR_TOKEN, Possessions
 
@@ -32,7 +32,7 @@ _CHECKS = [
 ]
 _TOKENS = (ADA, BOB, OPERATOR_TOKEN, None, "nonsense")
 _STREAMS = ("followEvents", "getOutput")
-_PATIENCE = 10
+_TIMEOUT = 10
 
 
 def attack_api(
@@ -45,7 +45,7 @@ def attack_api(
     report = Report("api")
     with ServerProcesses() as processes:
         owner = asyncio.run(_furnished(processes))
-        described = httpx2.get(f"{processes.address}/api/openapi.json", timeout=_PATIENCE).json()
+        described = httpx2.get(f"{processes.address}/api/openapi.json", timeout=_TIMEOUT).json()
         change(described)
         for operation in _operations(schemathesis.openapi.from_dict(described)):
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
@@ -56,7 +56,7 @@ def attack_api(
                 )
                 with suppress(Unsatisfiable):  # where anything is good there is nothing bad
                     drive_with(report, _Judge(processes), strategy, examples=examples // 2, is_random=is_random)
-        if faults := _aftermath(processes):
+        if faults := _faults_afterwards(processes):
             report.found(faults, "everything before")
     return report
 
@@ -74,19 +74,19 @@ def _ids(operation: Any, owner: Possessions) -> tuple[str | None, ...]:
 
 class _Judge:
     def __init__(self, processes: ServerProcesses) -> None:
-        self._house = processes
+        self._processes = processes
 
     def __call__(self, drawn: tuple[Any, str | None, str | None]) -> tuple[list[str], str]:
         case, token, named = drawn
         if named is not None and case.path_parameters:
             case.path_parameters = {**case.path_parameters, **dict.fromkeys(case.path_parameters, named)}
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        response = case.call(base_url=f"{self._house.address}/api", headers=headers, timeout=_PATIENCE)
+        response = case.call(base_url=f"{self._processes.address}/api", headers=headers, timeout=_TIMEOUT)
         faults = [f"{case.operation.label}: {fault}" for fault in _broken(case, response)]
         asked = f"{response.request.url} {response.request.headers} {response.request.body!r}"
-        faults += [f"tells of its inside: {word!r}" for word in telltales(response.text, asked)]
+        faults += [f"reveals an internal: {word!r}" for word in revealed_internals(response.text, asked)]
         return (
-            faults + self._house.faults(),
+            faults + self._processes.faults(),
             f"{case.as_curl_command(headers=headers)}\n{response.status_code} {response.text}",
         )
 
@@ -102,15 +102,15 @@ def _broken(case: Any, response: Any) -> list[str]:
 
 
 async def _furnished(processes: ServerProcesses) -> Possessions:
-    async with Redis.from_url(processes.redis.url) as redis, httpx2.AsyncClient(timeout=_PATIENCE) as http:
-        target = RemoteSite(redis, http, processes.address)
+    async with Redis.from_url(processes.redis.url) as redis, httpx2.AsyncClient(timeout=_TIMEOUT) as http:
+        target = RemoteTarget(redis, http, processes.address)
         await target.furnish("guarded", target.ada)
         return target.ada
 
 
-def _aftermath(processes: ServerProcesses) -> list[str]:
+def _faults_afterwards(processes: ServerProcesses) -> list[str]:
     async def look() -> list[str]:
-        async with Redis.from_url(processes.redis.url) as redis, httpx2.AsyncClient(timeout=_PATIENCE) as http:
-            return await RemoteSite(redis, http, processes.address).serves_users()
+        async with Redis.from_url(processes.redis.url) as redis, httpx2.AsyncClient(timeout=_TIMEOUT) as http:
+            return await RemoteTarget(redis, http, processes.address).serves_users()
 
     return asyncio.run(look()) + processes.faults()

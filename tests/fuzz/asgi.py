@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 __all__ = ["Answer", "Asked", "exchange"]
 
 Header = tuple[bytes, bytes]
-PATIENCE = 8.0
+TIMEOUT = 8.0
 """Seconds within which a reply has to begin, and to end once its reader has left."""
 WAITS = 0.02
 """Seconds for which a request that may wait is waited for."""
@@ -86,16 +86,16 @@ async def exchange(app: Any, asked: Asked) -> Answer:
 
     serving = asyncio.create_task(app(_scope(asked), receive, send))
     begun = asyncio.create_task(stirred.wait())
-    patience = WAITS if asked.may_wait else PATIENCE
+    patience = WAITS if asked.may_wait else TIMEOUT
     await asyncio.wait((serving, begun), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
     begun.cancel()
     if not serving.done():
         if not stirred.is_set() and not asked.may_wait:
-            answer.hung = f"no answer within {PATIENCE:g} s"
+            answer.hung = f"no answer within {TIMEOUT:g} s"
         gone.set()
-        await asyncio.wait((serving,), timeout=PATIENCE)
+        await asyncio.wait((serving,), timeout=TIMEOUT)
     if not serving.done():
-        answer.hung = answer.hung or f"still busy {PATIENCE:g} s after the client had left"
+        answer.hung = answer.hung or f"still busy {TIMEOUT:g} s after the client had left"
         serving.cancel()
         await asyncio.wait((serving,), timeout=1)
     elif not serving.cancelled():

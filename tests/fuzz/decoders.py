@@ -1,4 +1,4 @@
-"""Everything that reads bytes which somebody else wrote, each with what it may raise, and good samples to bend.
+"""Everything that reads bytes from outside, each with what it may raise, and good samples to mutate.
 
 A decoder takes bytes, and returns or raises what its own documentation names. Anything else is a fault, also a
 result that its callers cannot use. Hypothesis drives them in every run of the suite, atheris on demand.

@@ -1,11 +1,11 @@
-"""The part `decoders`: every decoder with bent samples, judged by what it may raise."""
+"""The part `decoders`: every decoder with mutated samples, judged by what it may raise."""
 
 from collections.abc import Iterable
 
 from tests.fuzz.choices import Choices
 from tests.fuzz.decoders import DECODERS, Decoder
 from tests.fuzz.examples import drive
-from tests.fuzz.mutation import bent_bytes
+from tests.fuzz.mutation import mutated_bytes
 from tests.fuzz.report import Report
 
 __all__ = ["attack_decoders", "judged"]
@@ -20,7 +20,7 @@ def attack_decoders(examples: int, *, only: Iterable[str] = (), is_random: bool 
         decoder = DECODERS[name]
 
         def judge(data: bytes, name: str = name, decoder: Decoder = decoder) -> tuple[list[str], str]:
-            text = bent_bytes(decoder.samples, Choices(data))
+            text = mutated_bytes(decoder.samples, Choices(data))
             return judged(name, decoder, text), repr(text)
 
         drive(report, judge, examples=examples, size=_SIZE, is_random=is_random)

@@ -1,4 +1,4 @@
-"""The part `foreign`: what is somebody else's is neither seen nor changed, and looks like what never was."""
+"""The part `foreign`: what is another caller's is neither seen nor changed, and looks like what never was."""
 
 import json
 import re
@@ -37,11 +37,11 @@ _PASSING = (
 _CHOSEN = re.compile(rb"[A-Za-z0-9_-]{22}(?:\.\d+)?(?=[\"\n])|\"id\":\"[\w-]+\"")
 
 
-async def attack_foreign(redis: Redis, url: str, *, plant: Callable[[Any], Any] = lambda app: app) -> Report:
+async def attack_foreign(redis: Redis, url: str, *, wrap: Callable[[Any], Any] = lambda app: app) -> Report:
     """Reach for everything of ada's as bob, as a stranger without a name, and as nobody; and, last, as ada herself."""
     report = Report("foreign")
     with watched() as log:
-        async with open_target(redis, url, plant=plant) as target:
+        async with open_target(redis, url, wrap=wrap) as target:
             stranger, nobody = Possessions(None), Possessions(None, session="none")
             stranger.session, _ = await target.session("open", None)
             everything = list(attempts(target.ada))
@@ -71,7 +71,7 @@ async def _reach(report: Report, target: Target, log: Log, attempt: Attempt, app
     ]
     if _plain(answers[0], attempt.target) != _plain(answers[1], _like(attempt.target)):
         faults.append(
-            f"{attempt.name} as {who.token or 'nobody'} tells somebody else's from what never was: {_shown(answers)}"
+            f"{attempt.name} as {who.token or 'nobody'} tells another caller's from what never was: {_shown(answers)}"
         )
     faults += [f"{attempt.name} shows {what} of ada's" for what in _secrets_in(answers[0], attempt, target.ada)]
     faults += log.faults()
@@ -134,7 +134,7 @@ def _changed(before: tuple[dict[str, Any], dict[str, int]], after: tuple[dict[st
 
 
 async def _lists(target: Target, stranger: Possessions) -> list[str]:
-    """Lists show their owner's alone, and nobody goes on in somebody else's."""
+    """Lists show their owner's alone, and nobody goes on in another caller's."""
     faults = []
     token, session = target.bob.token, target.bob.session
     for name, asked in (

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from tests.fuzz.asgi import Asked, Header
 from tests.fuzz.choices import Choices
 from tests.fuzz.hostile_params import METHODS, params_of, task_id_in
-from tests.fuzz.json_text import Raw, bent, serialized
+from tests.fuzz.json_text import Raw, mutated, serialized
 from tests.fuzz.target import ADA, BOB, INITIALIZE, OPERATOR_TOKEN, Target
 from tests.fuzz.valid_requests import JSON_HEADERS, bearer, envelope, modern_headers, session_headers
 
@@ -74,7 +74,7 @@ def _legacy(choices: Choices, target: Target) -> Asked:
             "id": _reply_id(choices, target),
             "result": {"action": "accept", "content": {"name": "x"}},
         }
-        return _sent("POST", "/mcp", headers, _bent_body(reply, choices), choices, may_wait=False)
+        return _sent("POST", "/mcp", headers, _mutated_body(reply, choices), choices, may_wait=False)
     method = _method(choices)
     params = INITIALIZE if method == "initialize" else params_of(method, choices, target)
     whole = {"jsonrpc": "2.0", "id": choices.pick((1, "a", 77, 0)), "method": method, "params": params}
@@ -178,19 +178,19 @@ def _reply_id(choices: Choices, target: Target) -> Any:
 
 
 def _posted(headers: tuple[Header, ...], whole: dict[str, Any], choices: Choices) -> Asked:
-    body = _bent_body(whole, choices)
+    body = _mutated_body(whole, choices)
     # A request may wait for what it asks about; a notification, or what has no id any more, never.
     may_wait = whole["method"] in _WAITING and b'"id"' in body
     return _sent("POST", "/mcp", headers, body, choices, may_wait=may_wait)
 
 
-def _bent_body(whole: dict[str, Any], choices: Choices) -> bytes:
+def _mutated_body(whole: dict[str, Any], choices: Choices) -> bytes:
     tree: Any = whole
     for _ in range(choices.pick((0, 1, 1, 1, 2))):
         if isinstance(tree, dict) and "params" in tree and choices.number(4):
-            tree = {**tree, "params": bent(tree["params"], choices)}
+            tree = {**tree, "params": mutated(tree["params"], choices)}
         else:
-            tree = bent(tree, choices)
+            tree = mutated(tree, choices)
     if choices.chance(5):
         tree = choices.pick(
             (

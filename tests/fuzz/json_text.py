@@ -1,4 +1,4 @@
-"""JSON as a hostile client writes it: endless numbers, keys twice, halves of characters, trees bent out of shape."""
+"""JSON as a hostile client writes it: endless numbers, keys twice, halves of characters, trees with one thing wrong."""
 
 import json
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.fuzz.choices import Choices
 
-__all__ = ["ODD", "Raw", "Twice", "bent", "serialized"]
+__all__ = ["ODD", "Raw", "Twice", "mutated", "serialized"]
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ def serialized(value: Any) -> str:
             return json.dumps(value)
 
 
-def bent(value: Any, choices: Choices) -> Any:
+def mutated(value: Any, choices: Choices) -> Any:
     """The tree with one thing wrong somewhere in it."""
     if isinstance(value, dict) and value and not choices.chance(10):
         key = choices.pick(list(value))
-        return _bent_at(value, key, choices)
+        return _mutated_at(value, key, choices)
     if isinstance(value, list) and value and choices.chance(50):
         at = choices.number(len(value))
-        return [*value[:at], bent(value[at], choices), *value[at + 1 :]]
+        return [*value[:at], mutated(value[at], choices), *value[at + 1 :]]
     return choices.pick(ODD)
 
 
-def _bent_at(value: dict[str, Any], key: str, choices: Choices) -> Any:
+def _mutated_at(value: dict[str, Any], key: str, choices: Choices) -> Any:
     match choices.number(8):
         case 0 | 1 | 2:
-            return {**value, key: bent(value[key], choices)}
+            return {**value, key: mutated(value[key], choices)}
         case 3:
             return {name: one for name, one in value.items() if name != key}
         case 4:

@@ -10,7 +10,7 @@ from tests.fuzz.asgi import Asked
 from tests.fuzz.choices import Choices
 from tests.fuzz.examples import drive
 from tests.fuzz.hostile import hostile
-from tests.fuzz.oracle import Log, faults_of, leavings, watched
+from tests.fuzz.oracle import Log, faults_of, watched, wrong_keys
 from tests.fuzz.report import Report
 from tests.fuzz.target import ADA, BOB, OPERATOR_TOKEN, Target, open_target
 from tests.fuzz.valid_requests import api, legacy
@@ -25,16 +25,16 @@ _PASSING = ("taskmill.request", "taskmill.notifications", "taskmill.stream", "ta
 Wrap = Callable[[Any], Any]
 
 
-def attack_with_messages(examples: int, *, is_random: bool = False, plant: Wrap = lambda app: app) -> Report:
+def attack_with_messages(examples: int, *, is_random: bool = False, wrap: Wrap = lambda app: app) -> Report:
     """Send hostile requests, judge every answer, and what is left when they have all been answered.
 
-    `plant`: around every application, for a flaw that the judges must see.
+    `wrap`: around every application, for a flaw that the judges must see.
     """
     report = Report("messages")
     with asyncio.Runner() as runner, PrivateRedis() as server, watched() as log:
         loop, stop = runner.get_loop(), asyncio.Event()
         opened: asyncio.Future[Target] = loop.create_future()
-        living = loop.create_task(_live(server.url, plant, opened, stop))
+        living = loop.create_task(_live(server.url, wrap, opened, stop))
         target: Target = loop.run_until_complete(opened)
 
         def judge(data: bytes) -> tuple[list[str], str]:
@@ -43,15 +43,15 @@ def attack_with_messages(examples: int, *, is_random: bool = False, plant: Wrap 
             return faults, f"to {app}: {asked}"
 
         drive(report, judge, examples=examples, size=_SIZE, is_random=is_random)
-        if left := loop.run_until_complete(_aftermath(target, log)):
+        if left := loop.run_until_complete(_faults_afterwards(target, log)):
             report.found(left, "everything that was sent before")
         stop.set()
         loop.run_until_complete(living)
     return report
 
 
-async def _live(url: str, plant: Wrap, opened: "asyncio.Future[Target]", stop: asyncio.Event) -> None:
-    async with Redis.from_url(url) as redis, open_target(redis, url, plant=plant) as target:
+async def _live(url: str, wrap: Wrap, opened: "asyncio.Future[Target]", stop: asyncio.Event) -> None:
+    async with Redis.from_url(url) as redis, open_target(redis, url, wrap=wrap) as target:
         opened.set_result(target)
         await stop.wait()
 
@@ -61,10 +61,10 @@ async def _judged(target: Target, log: Log, app: str, asked: Asked) -> list[str]
     return faults_of(asked, answer) + log.faults()
 
 
-async def _aftermath(target: Target, log: Log) -> list[str]:
+async def _faults_afterwards(target: Target, log: Log) -> list[str]:
     """What is wrong once everything has been said: it does not serve, keeps what is nobody's, or still works."""
     faults = await target.serves()
-    faults += leavings(await target.found())
+    faults += wrong_keys(await target.found())
     await _end_everything(target)
     faults += await _still_running()
     return faults + log.faults()

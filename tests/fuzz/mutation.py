@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tests.fuzz.choices import Choices
 
-__all__ = ["bent_bytes"]
+__all__ = ["mutated_bytes"]
 
 _ODD = (
     *(b"", b"\x00", b"\n", b"|", b"=", b"-", b".", b"\xff", b"\x80", b"\xed\xa0\x80", b"\xf0\x9f", b"\xef\xbb\xbf"),
@@ -30,17 +30,17 @@ _ODD = (
 )
 
 
-def bent_bytes(samples: Sequence[bytes], choices: Choices) -> bytes:
-    """One of the samples, bent up to four times; once in a while nothing but noise."""
+def mutated_bytes(samples: Sequence[bytes], choices: Choices) -> bytes:
+    """One of the samples, mutated up to four times; once in a while nothing but noise."""
     if choices.chance(5):
         return choices.rest
     data = choices.pick(samples)
     for _ in range(choices.number(5)):
-        data = _bent(data, samples, choices)
+        data = _mutated(data, samples, choices)
     return data
 
 
-def _bent(data: bytes, samples: Sequence[bytes], choices: Choices) -> bytes:
+def _mutated(data: bytes, samples: Sequence[bytes], choices: Choices) -> bytes:
     at = _place(data, choices)
     end = min(len(data), at + 1 + choices.number(16))
     match choices.number(8):

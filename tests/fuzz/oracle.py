@@ -17,11 +17,11 @@ from tests.fuzz.server import CRASH, RESULT
 from tests.fuzz.valid_requests import messages
 from tests.support.invariants import Found
 
-__all__ = ["ARGUMENT", "Log", "faults_of", "leavings", "telltales", "watched"]
+__all__ = ["ARGUMENT", "Log", "faults_of", "revealed_internals", "watched", "wrong_keys"]
 
 ARGUMENT = "swordfish-argument"
 """In the arguments of hostile calls: never in a log."""
-_TELLTALES = re.compile(
+_INTERNALS = re.compile(
     r"Traceback \(most recent|File \"[^\"\n]+\", line \d+|\b[A-Z][A-Za-z]+(?:Error|Exception|Warning)\b|codec can't|"
     r"(?:/[\w.-]+)+\.(?:py|lua|so)\b|site-packages|<[\w.]+ object at 0x|(?i:\bredis\b|\blua\b|user_script|evalsha)|"
     rf"WRONGTYPE|NOSCRIPT|\bpydantic_core\b|{CRASH}"
@@ -32,9 +32,9 @@ _CRASHED = "tool.crashed"
 """Event of the log that tells of a crash of a tool; wanted, where the tool crashed on purpose."""
 
 
-def telltales(text: str, asked: str = "") -> list[str]:
+def revealed_internals(text: str, asked: str = "") -> list[str]:
     """Words of a crash in a text that the request did not have."""
-    return sorted({found for found in _TELLTALES.findall(text) if found not in asked})
+    return sorted({found for found in _INTERNALS.findall(text) if found not in asked})
 
 
 def faults_of(asked: Asked, answer: Answer) -> list[str]:
@@ -47,7 +47,7 @@ def faults_of(asked: Asked, answer: Answer) -> list[str]:
     if not answer.status and not asked.may_wait and not answer.hung:
         faults.append("no answer at all")
     told = answer.body.decode("utf-8", "replace") + repr(answer.headers)
-    faults += [f"tells of its inside: {word!r}" for word in telltales(told, asked.text)]
+    faults += [f"reveals an internal: {word!r}" for word in revealed_internals(told, asked.text)]
     return faults + _faults_of_messages(answer)
 
 
@@ -129,14 +129,14 @@ def watched() -> Iterator[Log]:
         root.setLevel(level)
 
 
-def leavings(found: Found) -> list[str]:
-    """What Redis holds that it must not: keys nobody declared, keys for ever, keys of tasks that there never were."""
+def wrong_keys(found: Found) -> list[str]:
+    """What Redis holds that it must not: keys that no one declared, keys for ever, keys of tasks that never were."""
     keys, faults = found.keys, []
     known = {member.decode() for member, _ in found.values.get(keys.all, [])}
     for key, ttl in found.ttls.items():
         family = _family(key, keys)
         if not family:
-            faults.append(f"nobody declares the key {key!r}")
+            faults.append(f"no one declares the key {key!r}")
         elif ttl == -1 and family not in UNEXPIRING:
             faults.append(f"{key!r} never expires")
         elif family in ("task:", "events:", "args:", "inputs:") and key.split(":", 2)[2] not in known:

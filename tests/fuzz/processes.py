@@ -19,7 +19,7 @@ from tests.fuzz.server import CRASH, RESULT
 from tests.fuzz.target import OPERATOR_TOKEN, Target
 from tests.support.redis_server import PrivateRedis
 
-__all__ = ["RemoteSite", "ServerProcesses"]
+__all__ = ["RemoteTarget", "ServerProcesses"]
 
 _FOLDER = Path(__file__).parent
 _TASKMILL = Path(sys.executable).with_name("taskmill")
@@ -32,7 +32,7 @@ It lets only the last of them know, see `server/http/middleware.py`; the frame "
 each time. `tests/server/test_client_disconnects.py` holds the cause, and fails when uvicorn has mended it:
 then this goes.
 """
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 
 
 class ServerProcesses:
@@ -101,7 +101,7 @@ class ServerProcesses:
             )
 
     def _until(self, name: str, words: re.Pattern[str]) -> str:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while not (found := words.search(text := self._log(name).read_text(errors="replace"))):
             assert time.monotonic() < deadline, text
             assert self._processes[name].poll() is None, text
@@ -118,8 +118,8 @@ class ServerProcesses:
         self.redis.stop()
 
 
-class RemoteSite(Target):
-    """The same site behind an address: what is sent goes over the wire."""
+class RemoteTarget(Target):
+    """The same deployment behind an address: requests go over the network."""
 
     def __init__(self, redis: Redis, http: httpx2.AsyncClient, address: str) -> None:
         super().__init__(redis, {})

@@ -46,7 +46,7 @@ HONEST: tuple[bytes, ...] = (
     _post(_BODY, b"mcp-protocol-version: 2026-07-28\r\nmcp-method: ping\r\n"),
     b"POST /api/tasks/x/cancel HTTP/1.1\r\n" + _FIXED + b"content-type: application/json\r\ncontent-length: 0\r\n\r\n",
 )
-"""Those that a bent one is made of."""
+"""Those that a mutated one is made from."""
 
 _BODIES: dict[str, bytes] = {
     "no UTF-8": b'{"jsonrpc":"2.0","id":"\xff\xfe","method":"ping"}',

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from tests.fuzz.choices import Choices
 from tests.fuzz.hostile import hostile
-from tests.fuzz.mutation import bent_bytes
-from tests.fuzz.oracle import ARGUMENT, telltales
+from tests.fuzz.mutation import mutated_bytes
+from tests.fuzz.oracle import ARGUMENT, revealed_internals
 from tests.fuzz.processes import ServerProcesses
 from tests.fuzz.report import Report
 from tests.fuzz.server import CRASH, RESULT
@@ -26,7 +26,7 @@ from tests.fuzz.valid_requests import Json, envelope
 __all__ = ["Host", "attack_stdio"]
 
 _FOLDER = Path(__file__).parent
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 _HELLO = {"name": "hello", "arguments": {"name": "you"}}
 _OPENINGS: dict[str, list[Json]] = {
     "2025-11-25": [
@@ -70,7 +70,7 @@ class Host:
         Raises:
             TimeoutError: there is none.
         """
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
             try:
                 line = self.told.get(timeout=0.1)
@@ -79,7 +79,7 @@ class Host:
             yield line
             if f'"id":"{request_id}"'.encode() in line.replace(b'": "', b'":"'):
                 return
-        raise TimeoutError(f"no answer to {request_id!r} within {_PATIENCE:g} s")
+        raise TimeoutError(f"no answer to {request_id!r} within {_TIMEOUT:g} s")
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
@@ -95,7 +95,7 @@ class Host:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
-            self.process.wait(_PATIENCE)
+            self.process.wait(_TIMEOUT)
         finally:
             self.process.kill()
             self.process.wait()
@@ -146,7 +146,7 @@ def _of_answers(told: Iterator[bytes], lines: list[bytes], *, greets: bool) -> l
             continue
         if message.get("jsonrpc") != "2.0":
             faults.append(f"no JSON-RPC on standard output: {last[:200]!r}")
-        faults += [f"tells of its inside: {word!r}" for word in telltales(last.decode(), said)]
+        faults += [f"reveals an internal: {word!r}" for word in revealed_internals(last.decode(), said)]
     return faults + ([] if not greets or b"you!" in last else [f"no greeting: {last[:300]!r}"])
 
 
@@ -159,7 +159,7 @@ def _left_behind(host: Host) -> list[str]:
 
 
 def _line(data: bytes) -> bytes:
-    """A hostile message, bent once more; or garbage."""
+    """A hostile message, mutated once more; or garbage."""
     choices = Choices(data)
     body = hostile(choices, Target(None, {}))[1].body  # type: ignore[arg-type]
-    return bent_bytes([body], choices) if choices.chance(30) else body
+    return mutated_bytes([body], choices) if choices.chance(30) else body

@@ -164,9 +164,9 @@ class Target:
 
 @asynccontextmanager
 async def open_target(
-    redis: Redis, redis_url: str, *, plant: Callable[[Any], Any] = lambda app: app
+    redis: Redis, redis_url: str, *, wrap: Callable[[Any], Any] = lambda app: app
 ) -> AsyncIterator[Target]:
-    """A site, furnished; its Redis is emptied first. `plant`: goes around every application."""
+    """A deployment with tasks in every state; its Redis is emptied first. `wrap`: goes around every application."""
     await redis.flushall()
     settings = ServerSettings(
         redis_url=redis_url, max_arguments=20_000, max_result=20_000, drop_grace=0.05, handoff_after=0.005
@@ -177,7 +177,7 @@ async def open_target(
             options = {} if name == "open" else guarded_options()
             app = make_server(settings, **options).http_app(operator_token=OPERATOR_TOKEN, fast_paths=fast)
             await stack.enter_async_context(app.router.lifespan_context(app))
-            apps[name] = plant(app)
+            apps[name] = wrap(app)
         await stack.enter_async_context(working(make_server(settings), settings, concurrency=500))
         target = Target(redis, apps)
         await target.furnish("guarded", target.ada)

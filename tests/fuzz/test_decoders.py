@@ -1,4 +1,4 @@
-"""Every decoder, with samples that were bent: it reads them, or says in its own words that it cannot."""
+"""Every decoder, with mutated samples: it reads them, or says in its own words that it cannot."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.fuzz.decoders_part import attack_decoders, judged
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_bent_bytes_are_read_or_refused_in_the_decoders_own_words(name: str) -> None:
+def test_mutated_bytes_are_read_or_refused_in_the_decoders_own_words(name: str) -> None:
     report = attack_decoders(1000, only=[name])
 
     assert report.faults == [], "\n".join(report.lines())
@@ -23,10 +23,10 @@ def test_the_samples_themselves_are_good(name: str) -> None:
 
 
 def test_an_error_that_a_decoder_may_not_raise_is_seen() -> None:
-    planted = Decoder(lambda data: {b"known": 1}[data], (ValueError,), (b"known",))
+    sample = Decoder(lambda data: {b"known": 1}[data], (ValueError,), (b"known",))
 
-    assert judged("planted", planted, b"known") == []
-    assert judged("planted", planted, b"other") == ["planted: KeyError: b'other'"]
+    assert judged("sample", sample, b"known") == []
+    assert judged("sample", sample, b"other") == ["sample: KeyError: b'other'"]
 
 
 def test_a_flaw_that_few_bytes_reach_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +34,6 @@ def test_a_flaw_that_few_bytes_reach_is_found(monkeypatch: pytest.MonkeyPatch) -
         assert not data.endswith(b"\x00")
         DECODERS["cursors"].read(data)
 
-    monkeypatch.setitem(DECODERS, "planted", Decoder(read, DECODERS["cursors"].may_raise, DECODERS["cursors"].samples))
+    monkeypatch.setitem(DECODERS, "sample", Decoder(read, DECODERS["cursors"].may_raise, DECODERS["cursors"].samples))
 
-    assert attack_decoders(1000, only=["planted"]).faults
+    assert attack_decoders(1000, only=["sample"]).faults

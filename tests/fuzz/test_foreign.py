@@ -1,4 +1,4 @@
-"""Each method and route, with each id of somebody else's, as each caller: nothing is seen, changed, or told apart."""
+"""Each method and route, with each id of another caller's, as each caller: nothing is seen, changed, or told apart."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -74,16 +74,16 @@ def _lists(app: App) -> App:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    ("plant", "seen"),
+    ("wrap", "seen"),
     [
         (_reads, "of ada's"),
         (_cancels, "changed by others"),
-        (_tells, "tells somebody else's from what never was"),
+        (_tells, "tells another caller's from what never was"),
         (_lists, "GET /api/tasks lists"),
     ],
 )
-async def test_a_leak_put_in_on_purpose_is_seen(redis: Redis, redis_url: str, plant: Any, seen: str) -> None:
-    report = await attack_foreign(redis, redis_url, plant=plant)
+async def test_a_leak_put_in_on_purpose_is_seen(redis: Redis, redis_url: str, wrap: Any, seen: str) -> None:
+    report = await attack_foreign(redis, redis_url, wrap=wrap)
 
     assert [fault for fault in report.faults if seen in fault], report.lines()
 

@@ -8,9 +8,9 @@ from tests.fuzz.asgi import Asked, exchange
 from tests.fuzz.choices import Choices
 from tests.fuzz.hostile import hostile
 from tests.fuzz.hostile_params import METHODS
+from tests.fuzz.inserted_faults import INSERTED_FAULTS, with_fault
 from tests.fuzz.messages_part import attack_with_messages
-from tests.fuzz.oracle import ARGUMENT, faults_of, leavings, watched
-from tests.fuzz.planted_faults import PLANTS, planted
+from tests.fuzz.oracle import ARGUMENT, faults_of, watched, wrong_keys
 from tests.fuzz.target import Target
 from tests.support.invariants import read_redis
 
@@ -31,19 +31,19 @@ async def _nothing(scope: object, receive: object, send: object) -> None:
     raise AssertionError("not asked for")
 
 
-@pytest.mark.parametrize("flaw", PLANTS)
+@pytest.mark.parametrize("flaw", INSERTED_FAULTS)
 async def test_a_flaw_put_in_on_purpose_is_seen(flaw: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asgi, "PATIENCE", 0.2)
+    monkeypatch.setattr(asgi, "TIMEOUT", 0.2)
     with watched() as log:
-        answer = await exchange(planted(flaw)(_nothing), READY)
+        answer = await exchange(with_fault(flaw)(_nothing), READY)
         faults = faults_of(READY, answer) + log.faults()
-    assert [fault for fault in faults if fault.startswith(PLANTS[flaw][1])], faults
+    assert [fault for fault in faults if fault.startswith(INSERTED_FAULTS[flaw][1])], faults
     assert log.faults() == [], "said once"
 
 
 @pytest.mark.timeout(120)
 def test_one_flaw_among_many_requests_is_found_and_kept() -> None:
-    report = attack_with_messages(3000, plant=planted("a 500"))
+    report = attack_with_messages(3000, wrap=with_fault("a 500"))
 
     assert [fault for fault in report.faults if fault.startswith("status 500")]
     assert "target='/readyz'" in report.kept[0].read_text()
@@ -64,8 +64,8 @@ async def test_what_redis_must_not_keep_is_seen(redis: Redis) -> None:
     await redis.set("{taskmill}:secret", b"allowed")
     await redis.set("{taskmill}:reply:x:y", b"passes", px=60_000)
 
-    assert leavings(await read_redis(redis)) == [
-        "nobody declares the key 'somebody:else'",
+    assert wrong_keys(await read_redis(redis)) == [
+        "no one declares the key 'somebody:else'",
         "'{taskmill}:task:made-up' is of no task",
         "'{taskmill}:turn:x:y' never expires",
     ]
@@ -75,7 +75,7 @@ def test_what_a_request_said_itself_is_no_telltale() -> None:
     said = Asked("POST", "/mcp", body=b'{"method": "KeyError"}')
     answer = asgi.Answer(404, [(b"content-type", b"application/json")], b'{"data": "KeyError"}', is_whole=True)
     assert faults_of(said, answer) == []
-    assert faults_of(READY, answer) == ["tells of its inside: 'KeyError'"]
+    assert faults_of(READY, answer) == ["reveals an internal: 'KeyError'"]
 
 
 def test_every_method_of_both_revisions_is_sent() -> None:

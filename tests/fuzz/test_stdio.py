@@ -18,6 +18,6 @@ def test_what_must_not_stand_on_standard_output_is_seen() -> None:
     assert _of_answers(iter(told), [], greets=True) == [
         "no JSON on standard output: b'hello\\n'",
         "no JSON-RPC on standard output: b'{\"a\": 1}\\n'",
-        "tells of its inside: 'KeyError'",
+        "reveals an internal: 'KeyError'",
         'no greeting: b\'{"jsonrpc": "2.0", "error": "KeyError: x"}\\n\'',
     ]

@@ -14,7 +14,7 @@ from tests.fuzz.wire_part import _faults, attack_wire
 
 
 @pytest.mark.timeout(240)
-def test_odd_and_bent_requests_end_in_an_answer_or_a_closed_connection() -> None:
+def test_odd_and_mutated_requests_end_in_an_answer_or_a_closed_connection() -> None:
     report = attack_wire(100)
 
     assert report.faults == [], "\n".join(report.lines())
@@ -44,7 +44,7 @@ async def replica(answer: bytes, *, lets_go: bool = True) -> AsyncIterator[Any]:
     ("answer", "seen"),
     [
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n", "status 503"),
-        (b"HTTP/1.1 400 Bad\r\n\r\nValueError: no", "tells of its inside: 'ValueError'"),
+        (b"HTTP/1.1 400 Bad\r\n\r\nValueError: no", "reveals an internal: 'ValueError'"),
     ],
 )
 async def test_a_bad_answer_on_the_wire_is_seen(answer: bytes, seen: str) -> None:
@@ -53,7 +53,7 @@ async def test_a_bad_answer_on_the_wire_is_seen(answer: bytes, seen: str) -> Non
 
 
 async def test_a_connection_that_is_not_let_go_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire_part, "_PATIENCE", 0.3)
+    monkeypatch.setattr(wire_part, "_TIMEOUT", 0.3)
     async with replica(b"", lets_go=False) as bad:
         (fault,) = await _faults(bad, (b"GET / HTTP/1.1\r\n\r\n",))
     assert fault.startswith("hang")

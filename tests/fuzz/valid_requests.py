@@ -1,4 +1,4 @@
-"""Requests as an honest client of either revision writes them: what hostile ones are bent from."""
+"""Requests as an honest client of either revision writes them: the samples that hostile ones are made from."""
 
 import json
 from typing import Any

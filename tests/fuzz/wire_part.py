@@ -9,8 +9,8 @@ import httpx2
 
 from tests.fuzz.choices import Choices
 from tests.fuzz.examples import drive
-from tests.fuzz.mutation import bent_bytes
-from tests.fuzz.oracle import telltales
+from tests.fuzz.mutation import mutated_bytes
+from tests.fuzz.oracle import revealed_internals
 from tests.fuzz.processes import ServerProcesses
 from tests.fuzz.raw_requests import HONEST, ODD_FRAMES, Pieces
 from tests.fuzz.report import Report
@@ -19,14 +19,14 @@ __all__ = ["attack_wire"]
 
 _QUIET = 0.15
 """Seconds without a byte after which the replica is taken to wait for more."""
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds within which it has to let go of a connection that its client has closed."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _SIZE = 64
 
 
 def attack_wire(examples: int, *, is_random: bool = False) -> Report:
-    """Every odd frame once, then so many bent ones."""
+    """Every odd frame once, then that many mutated ones."""
     report = Report("wire")
     with ServerProcesses() as processes, asyncio.Runner() as runner:
         begun = time.perf_counter()
@@ -37,11 +37,11 @@ def attack_wire(examples: int, *, is_random: bool = False) -> Report:
         report.seconds = time.perf_counter() - begun
 
         def judge(data: bytes) -> tuple[list[str], str]:
-            text = bent_bytes(HONEST, Choices(data))
+            text = mutated_bytes(HONEST, Choices(data))
             return runner.run(_faults(processes, (text,))), repr(text)[:2000]
 
         drive(report, judge, examples=examples, size=_SIZE, is_random=is_random)
-        if faults := _aftermath(processes):
+        if faults := _faults_afterwards(processes):
             report.found(faults, "everything before")
     return report
 
@@ -50,9 +50,9 @@ async def _faults(processes: ServerProcesses, pieces: Pieces) -> list[str]:
     """What is wrong with how a connection was served."""
     answer, is_closed = await _talk(processes.port, pieces)
     said = repr(pieces)
-    faults = [] if is_closed else [f"hang: the connection is open {_PATIENCE:g} s after its client closed it"]
+    faults = [] if is_closed else [f"hang: the connection is open {_TIMEOUT:g} s after its client closed it"]
     faults += [f"status {status.decode()}" for status in _STATUS.findall(answer) if int(status) >= 500]
-    faults += [f"tells of its inside: {word!r}" for word in telltales(answer.decode("latin-1"), said)]
+    faults += [f"reveals an internal: {word!r}" for word in revealed_internals(answer.decode("latin-1"), said)]
     return faults + processes.faults()
 
 
@@ -64,7 +64,7 @@ async def _talk(port: int, pieces: Pieces) -> tuple[bytes, bool]:
         for piece in pieces:
             if isinstance(piece, bytes):
                 writer.write(piece)
-                await asyncio.wait_for(writer.drain(), _PATIENCE)
+                await asyncio.wait_for(writer.drain(), _TIMEOUT)
             else:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(_read(reader, answer), piece)
@@ -75,7 +75,7 @@ async def _talk(port: int, pieces: Pieces) -> tuple[bytes, bool]:
     try:
         if writer.can_write_eof():
             writer.write_eof()
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             while await _read(reader, answer):
                 pass
     except TimeoutError:
@@ -93,7 +93,7 @@ async def _read(reader: asyncio.StreamReader, answer: bytearray) -> bool:
     return bool(data)
 
 
-def _aftermath(processes: ServerProcesses) -> list[str]:
+def _faults_afterwards(processes: ServerProcesses) -> list[str]:
     with httpx2.Client(timeout=10) as http:
         ready = http.get(f"{processes.address}/readyz")
         listed = http.get(f"{processes.address}/api/tasks", headers={"authorization": "Bearer issuer/app/ada"})

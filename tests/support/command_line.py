@@ -117,7 +117,7 @@ class CommandLine:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
         # A task that a test leaves behind must not keep its worker.
         own = {"TASKMILL_HOME": str(self.folder / ".taskmill"), "TASKMILL_GRACE": "1", "COLUMNS": "160"}
-        own |= {"TEST_HOUSE": str(self.folder)}
+        own |= {"TEST_FOLDER": str(self.folder)}
         self.environment = inherited | own | self.environment
         self.write("server.py", SERVER)
 
@@ -189,7 +189,7 @@ class CommandLine:
 
     def processes(self, part: str = "") -> dict[int, str]:
         """Command lines by process id of all that this household started and that has `part` in its command line."""
-        wanted = f"TEST_HOUSE={self.folder}".encode()
+        wanted = f"TEST_FOLDER={self.folder}".encode()
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

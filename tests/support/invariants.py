@@ -144,7 +144,7 @@ class Checker:
         for task_id in found.ids():
             problems += [f"{task_id}: {problem}" for problem in _of_rest(found, task_id, task_id in unreachable)]
         problems += _of_lanes(found, unreachable)
-        return [*problems, *_of_sets(found), *_of_lists(found), *_of_lifetimes(found), *_of_leavings(found)]
+        return [*problems, *_of_sets(found), *_of_lists(found), *_of_lifetimes(found), *_of_outputs(found)]
 
     def _of_history(self, found: Found, task_id: str) -> list[str]:
         stored = (found.values[found.keys.record(task_id)], found.values.get(found.keys.events(task_id)))
@@ -320,7 +320,7 @@ def _of_lifetimes(found: Found) -> Iterator[str]:
                 yield f"I10: {key} never expires, but its task does"
 
 
-def _of_leavings(found: Found) -> Iterator[str]:
+def _of_outputs(found: Found) -> Iterator[str]:
     """Output and artifacts last exactly as long as their task may be read."""
     keys = found.keys
     for task_id in found.ids():

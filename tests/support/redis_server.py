@@ -23,7 +23,7 @@ __all__ = ["PrivateRedis", "SentinelServer", "free_port"]
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -10,7 +10,7 @@ import structlog
 
 from tests.fuzz.server import CRASH, RESULT
 
-__all__ = ["PLANTS", "planted"]
+__all__ = ["INSERTED_FAULTS", "with_fault"]
 
 log = structlog.get_logger()
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -83,12 +83,12 @@ async def _logged_result(send: Send) -> None:
     log.info("task.settled", outcome={"content": [RESULT]})
 
 
-PLANTS: dict[str, tuple[Callable[[Send], Awaitable[None]], str]] = {
+INSERTED_FAULTS: dict[str, tuple[Callable[[Send], Awaitable[None]], str]] = {
     "a 500": (_five_hundred, "status 500"),
-    "a traceback": (_traceback, "tells of its inside: 'Traceback"),
-    "the name of an error": (_name_of_an_error, "tells of its inside: 'KeyError'"),
-    "words of the store": (_words_of_the_store, "tells of its inside: 'user_script'"),
-    "words of a crash": (_words_of_a_crash, f"tells of its inside: '{CRASH}'"),
+    "a traceback": (_traceback, "reveals an internal: 'Traceback"),
+    "the name of an error": (_name_of_an_error, "reveals an internal: 'KeyError'"),
+    "words of the store": (_words_of_the_store, "reveals an internal: 'user_script'"),
+    "words of a crash": (_words_of_a_crash, f"reveals an internal: '{CRASH}'"),
     "an internal error": (_internal_error, "internal error"),
     "an internal error in a stream": (_internal_error_in_a_stream, "internal error"),
     "what is not JSON": (_no_json, "not JSON"),
@@ -102,9 +102,9 @@ PLANTS: dict[str, tuple[Callable[[Send], Awaitable[None]], str]] = {
 """Flaw -> how it answers, and how the judges must put it."""
 
 
-def planted(flaw: str) -> Callable[[Any], Any]:
+def with_fault(flaw: str) -> Callable[[Any], Any]:
     """Around an application: requests for `/readyz` meet the flaw."""
-    answer, _ = PLANTS[flaw]
+    answer, _ = INSERTED_FAULTS[flaw]
 
     def around(app: Any) -> Any:
         async def serve(scope: dict[str, Any], receive: Any, send: Send) -> None:
