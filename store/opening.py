@@ -1,4 +1,4 @@
-"""Opens the store that the settings mean: on one Redis, or on several. Which is which is all this file knows."""
+"""Opens the store that the settings ask for: on one Redis, or on several. That choice is all this file knows."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,13 +10,14 @@ from taskmill.engine.errors import OperatorError, StoreUnavailable
 from taskmill.store.connection.client import connect, open_redis
 from taskmill.store.settings import StoreSettings
 from taskmill.store.sharding.sharded import ShardedStore
-from taskmill.store.shards import HOME
+from taskmill.store.shards import DEFAULT_SHARD
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["open_store"]
 
 log = structlog.get_logger()
-_PATIENCE = 1.0
+_SHARD_TIMEOUT = 1.0
 """Seconds that a shard gets to answer at the start: the others need not wait for it."""
 
 
@@ -28,18 +29,18 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[TaskStore]:
         StoreUnavailable, RedisUnfit, SettingsError: see `open_redis`.
     """
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(open_redis(settings.at_shard(HOME)))
-        store = TaskStore(redis, settings)
+        redis = await stack.enter_async_context(open_redis(settings.at_shard(DEFAULT_SHARD)))
+        store: TaskStore = RedisTaskStore(redis, settings)
         if settings.shards:
             others = {name: await _open(stack, name, settings.at_shard(name)) for name in settings.shards}
-            store = ShardedStore(redis, settings, others)
+            store = ShardedStore(settings, {DEFAULT_SHARD: redis, **others})
         async with store.feed:
             yield store
 
 
 async def _open(stack: AsyncExitStack, name: str, settings: StoreSettings) -> Redis:
     try:
-        return await stack.enter_async_context(open_redis(settings, patience=_PATIENCE))
+        return await stack.enter_async_context(open_redis(settings, timeout=_SHARD_TIMEOUT))
     except StoreUnavailable as exc:
         log.warning("shard.unreachable", shard=name, detail=str(exc))
         redis = connect(settings)

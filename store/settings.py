@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
-from taskmill.store.shards import HOME, pairs_in, why_unfit
+from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
 
 __all__ = ["LONGEST", "StoreSettings", "read_settings"]
 
@@ -78,14 +78,14 @@ class StoreSettings(BaseSettings):
     @field_validator("shards", "queue_shards", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
-        return pairs_in(value) if isinstance(value, str) else value
+        return parse_pairs(value) if isinstance(value, str) else value
 
     @field_validator("shards", "queue_shards")
     @classmethod
     def _check_map(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         is_queues = info.field_name == "queue_shards"
         shards = info.data.get("shards", {}) if is_queues else value
-        fault = why_unfit(info.data.get("redis_url"), shards, value if is_queues else {})
+        fault = shard_map_error(info.data.get("redis_url"), shards, value if is_queues else {})
         if fault is not None:
             raise ValueError(fault)
         return value
@@ -114,11 +114,11 @@ class StoreSettings(BaseSettings):
 
     def shard_of(self, queue: str) -> str:
         """Where new tasks of a queue go."""
-        return self.queue_shards.get(queue) or (queue if queue in self.shards else HOME)
+        return self.queue_shards.get(queue) or (queue if queue in self.shards else DEFAULT_SHARD)
 
     def at_shard(self, name: str) -> Self:
         """The settings of whoever knows this shard only."""
-        url = self.redis_url if name == HOME else self.shards[name]
+        url = self.redis_url if name == DEFAULT_SHARD else self.shards[name]
         return self.model_copy(update={"redis_url": url, "shards": {}, "queue_shards": {}})
 
     def kept_for(self, retention: timedelta) -> timedelta:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
-__all__ = ["HOME", "at_shard_of", "marked", "pairs_in", "shard_in", "why_unfit"]
+__all__ = ["DEFAULT_SHARD", "id_on_same_shard", "id_on_shard", "parse_pairs", "shard_map_error", "shard_of_id"]
 
-HOME = "home"
+DEFAULT_SHARD = "home"
 """The shard of TASKMILL_REDIS_URL: it holds every queue that no other does, and what is no task's, such as sessions."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -15,22 +15,22 @@ _MARK = "."
 """Stands in no id of its own: ids are URL-safe base64."""
 
 
-def marked(task_id: str, shard: str) -> str:
+def id_on_shard(task_id: str, shard: str) -> str:
     """A fresh id, with the name of its shard behind it. At home ids bear no mark."""
-    return task_id if shard == HOME else f"{task_id}{_MARK}{shard}"
+    return task_id if shard == DEFAULT_SHARD else f"{task_id}{_MARK}{shard}"
 
 
-def shard_in(task_id: str) -> str:
+def shard_of_id(task_id: str) -> str:
     """The shard that an id names; one that does not exist is as good as any for a task that does not exist."""
-    return task_id.partition(_MARK)[2] or HOME
+    return task_id.partition(_MARK)[2] or DEFAULT_SHARD
 
 
-def at_shard_of(task_id: str, fresh: str) -> str:
+def id_on_same_shard(task_id: str, fresh: str) -> str:
     """A fresh id for something that is kept beside this task."""
-    return marked(fresh, shard_in(task_id))
+    return id_on_shard(fresh, shard_of_id(task_id))
 
 
-def pairs_in(text: str) -> dict[str, str]:
+def parse_pairs(text: str) -> dict[str, str]:
     """`name=value,name=value` as a dict.
 
     Raises:
@@ -47,17 +47,17 @@ def pairs_in(text: str) -> dict[str, str]:
     return found
 
 
-def why_unfit(home: str | None, shards: Mapping[str, str], queues: Mapping[str, str]) -> str | None:
+def shard_map_error(home: str | None, shards: Mapping[str, str], queues: Mapping[str, str]) -> str | None:
     """What is wrong with a map of shards, None if nothing is."""
     for name in shards:
-        if name == HOME:
-            return f"{HOME} is the Redis of TASKMILL_REDIS_URL; call another one something else"
+        if name == DEFAULT_SHARD:
+            return f"{DEFAULT_SHARD} is the Redis of TASKMILL_REDIS_URL; call another one something else"
         if not _NAME.fullmatch(name):
             return "a shard's name is 1 to 32 small letters, digits, '_' or '-'; callers see it in the ids of tasks"
     if len({home, *shards.values()}) <= len(shards):
         return "two shards have the same address; to keep a queue there, name the shard in TASKMILL_QUEUE_SHARDS"
     for queue, shard in queues.items():
-        if shard != HOME and shard not in shards:
-            known = ", ".join([HOME, *shards])
+        if shard != DEFAULT_SHARD and shard not in shards:
+            known = ", ".join([DEFAULT_SHARD, *shards])
             return f"TASKMILL_QUEUE_SHARDS puts queue {queue} on shard {shard}, which is none of {known}"
     return None

@@ -56,9 +56,7 @@ BROAD_HANDLERS: dict[str, str] = {
 # Modules that use private names of libraries: one for each library, where each name stands with what would let it go.
 PRIVATE_NAMES: dict[str, str] = {
     "server/protocol/sdk_private.py": "the private names of the mcp SDK",
-    "store/connection/reply_reader.py": "a connection of redis-py; it can go to one module of store/",
-    "store/pubsub/subscriber.py": "a connection of redis-py; it can go to one module of store/",
-    "store/sharding/sharded.py": "parts of another store's; it can go when a shard is composed, not copied",
+    "store/connection/redis_private.py": "the private names of redis-py",
 }
 
 # Public in spite of the underscore: the standard library documents them.

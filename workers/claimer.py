@@ -5,14 +5,15 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from random import uniform
 from typing import Any
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from taskmill.engine.errors import OperatorError
 from taskmill.store.claims.claims import Claims
+from taskmill.store.connection.retry import retrying
 from taskmill.store.scripts import Call
 from taskmill.workers.attempts.endings import Ending
 from taskmill.workers.runtime import WorkerRuntime
@@ -94,15 +95,13 @@ class Claimer:
 
     async def _send_again(self, calls: list[Call], claim: Call | None) -> Reply | None:
         """The same until it succeeds: every call is safe to repeat. None = given up."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(OperatorError),
-            wait=wait_exponential_jitter(multiplier=0.05, max=2.0),
-            stop=self._stops,
-            retry_error_callback=lambda _state: None,
-        )
         await asyncio.sleep(uniform(0, 0.1))  # a restart of Redis fails all workers at once
-        reply: Reply | None = await retrying(self._send, calls, claim)
-        return reply
-
-    def _stops(self, state: RetryCallState) -> bool:
-        return self._gives_up(state.attempt_number + 1)
+        try:
+            return await retrying(
+                partial(self._send, calls, claim),
+                on=OperatorError,
+                gives_up=lambda failures: self._gives_up(failures + 1),
+                longest_pause=2.0,
+            )
+        except OperatorError:
+            return None

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from taskmill.engine.errors import SettingsError
 from taskmill.store.settings import LONGEST, StoreSettings
-from taskmill.store.shards import HOME
+from taskmill.store.shards import DEFAULT_SHARD
 
 __all__ = ["WorkerSettings"]
 
@@ -38,8 +38,8 @@ class WorkerSettings(StoreSettings):
         Raises:
             SettingsError: its queues are on several shards, or the shard does not exist.
         """
-        if self.shard is not None and self.shard != HOME and self.shard not in self.shards:
-            known = ", ".join([HOME, *self.shards])
+        if self.shard is not None and self.shard != DEFAULT_SHARD and self.shard not in self.shards:
+            known = ", ".join([DEFAULT_SHARD, *self.shards])
             raise SettingsError(f"TASKMILL_SHARD is {self.shard}, and TASKMILL_SHARDS knows only {known}.")
         places = {queue: self.shard or self.shard_of(queue) for queue in self.queues}
         if len(set(places.values())) > 1:

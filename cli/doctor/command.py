@@ -29,11 +29,11 @@ from taskmill.engine.principal import new_task_id
 from taskmill.server.tool_host import ToolHost
 from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
-from taskmill.store.connection.client import connect, shown_url, store_errors
+from taskmill.store.connection.client import connect, redacted_url, store_errors
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings, read_settings
-from taskmill.store.shards import HOME
+from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.stats import live_workers
 from taskmill.workers.settings import WorkerSettings
 
@@ -76,8 +76,10 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
         yield _server_program()
     policies = {} if server is None else server.policies()
     workers: list[list[dict[str, Any]]] = []
-    for shard in (HOME, *settings.shards):
-        yield from _redis_findings(settings.at_shard(shard), "redis" if shard == HOME else f"shard {shard}", workers)
+    for shard in (DEFAULT_SHARD, *settings.shards):
+        yield from _redis_findings(
+            settings.at_shard(shard), "redis" if shard == DEFAULT_SHARD else f"shard {shard}", workers
+        )
     yield asyncio.run(_artifact_finding(settings))
     if workers:
         workers_ = [one for some in workers for one in some]
@@ -128,7 +130,7 @@ def _redis_findings(settings: StoreSettings, name: str, workers: list[list[dict[
             yield _failed(name, exc, f"start it, or correct {variable}")
             return
         workers.append(workers_)
-        kind = "embedded" if settings.redis_url is None else shown_url(settings.redis_url)
+        kind = "embedded" if settings.redis_url is None else redacted_url(settings.redis_url)
         yield Finding(name, "ok", f"answers ({kind})")
         yield from (Finding(f"{name} {one.name}", one.level, one.detail, one.remedy) for one in findings)
 
@@ -137,7 +139,7 @@ async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[st
     """The findings of a Redis, and the live workers that are registered there."""
     redis = connect(settings)
     try:
-        with store_errors(shown_url(settings.redis_url or "")):
+        with store_errors(redacted_url(settings.redis_url or "")):
             findings = await inspect(redis)
         return findings, await live_workers(redis, Keys(settings.prefix))
     finally:

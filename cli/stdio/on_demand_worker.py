@@ -23,8 +23,8 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.connection.client import connect
 from taskmill.store.embedded.supervisor import hold
 from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import queues_of
-from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["OnDemandWorker", "WorkerNeed"]
 
@@ -66,7 +66,7 @@ class OnDemandWorker:
         self._home = settings.home
         settings = settings.at_shard(settings.shard_of(need.queue))
         self._redis = connect(settings)
-        self._store = TaskStore(self._redis, settings)
+        self._store = RedisTaskStore(self._redis, settings)
         self._loop = asyncio.get_running_loop()
         self._wakeup = asyncio.Event()
         self._failures = 0

@@ -13,7 +13,7 @@ from taskmill.engine.artifact import Artifact
 from taskmill.server.api.access import caller_of
 from taskmill.server.api.requests import task_id_of
 from taskmill.server.tools.runtime import ServerRuntime
-from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.artifacts.artifacts import ArtifactReader
 
 __all__ = ["artifact_routes"]
 
@@ -32,7 +32,7 @@ def artifact_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     return [Route("/artifacts/{artifact_id}", serve, methods=["GET"])]
 
 
-async def _reply(artifacts: ArtifactStore, artifact: Artifact, request: Request) -> Response:
+async def _reply(artifacts: ArtifactReader, artifact: Artifact, request: Request) -> Response:
     etag = f'"{artifact.digest}"'
     headers = {
         "ETag": etag,

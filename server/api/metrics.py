@@ -16,7 +16,7 @@ from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.access import Access, Guard
 from taskmill.server.http.middleware import path_of
 from taskmill.server.tools.runtime import ServerRuntime
-from taskmill.store.shards import HOME
+from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.stats import Stats, queues_of
 
 __all__ = ["RequestCounter", "metrics_routes"]
@@ -84,7 +84,7 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
         stats = await runtime.store.stats(queues)
     except TaskmillError:
         return [_up(0)]
-    up = _up(int(HOME not in stats.unreachable))
+    up = _up(int(DEFAULT_SHARD not in stats.unreachable))
     return [
         up,
         *_of_shards(runtime.store.shards, stats),

@@ -2,21 +2,21 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
-import anyio
 from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from taskmill.engine.artifact import Chunk
-from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.api.access import caller_of
 from taskmill.server.api.requests import RETRY_MS, EventStream, cursor_of, json_response, task_id_of
 from taskmill.server.protocol.shapes_2026 import iso
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.store.connection.retry import until_available
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["output_routes"]
@@ -54,25 +54,21 @@ async def _events(store: TaskStore, task_id: str, after: int) -> AsyncIterator[S
     async with store.output.follow(task_id) as subscription:
         while True:
             await subscription.updates()
-            status, chunks = await _read(store, task_id, after)
+            status, chunks = await until_available(partial(_read, store, task_id, after))
             for chunk in chunks:
                 yield ServerSentEvent(_json(_chunk_json(chunk)), id=str(chunk.number), event="chunk", retry=retry)
                 retry, after = None, chunk.number
-            if len(chunks) == _PAGE or status is None:
+            if len(chunks) == _PAGE:
                 subscription.notify(task_id)
             elif status in TERMINAL:
                 yield ServerSentEvent(_json({"status": status.value}), event="end")
                 return
 
 
-async def _read(store: TaskStore, task_id: str, after: int) -> tuple[Status | None, list[Chunk]]:
-    """The task's state, then its output: an ended task writes nothing after that. None = the store did not answer."""
-    try:
-        record = (await store.read(task_id, OPERATOR)).record
-        return record.status, await store.output.read(task_id, after=after, count=_PAGE)
-    except StoreUnavailable:
-        await anyio.sleep(0.5)
-        return None, []
+async def _read(store: TaskStore, task_id: str, after: int) -> tuple[Status, list[Chunk]]:
+    """The task's state, then what it emitted before it was read: an ended task has nothing more."""
+    record = (await store.read(task_id, OPERATOR)).record
+    return record.status, await store.output.read(task_id, after=after, count=_PAGE)
 
 
 def _chunk_json(chunk: Chunk) -> dict[str, Any]:

@@ -4,7 +4,8 @@ Events come from the store's feed, so the worker, the replica that created the t
 processes. Source: base specification, subscriptions; tasks extension, "Task Status Notifications".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -29,6 +30,7 @@ from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.shapes_2026 import detailed_task
 from taskmill.server.streams.sse import BACKLOG
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.store.connection.retry import until_available
 from taskmill.store.pubsub.task_feed import Subscription
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -128,13 +130,23 @@ class _TaskSubscription:
             unsubscribe()
 
     async def _push_tasks(self, subscription: Subscription) -> None:
-        waiting: Mapping[str, None] = dict.fromkeys(self._task_ids)
+        updated: Iterable[str] = self._task_ids
         while True:
-            waiting = {task_id: None for task_id in waiting if not await self._push(task_id)}
-            if waiting:
-                await anyio.sleep(0.5)  # the store does not answer: these tasks are still to be sent
-                continue
-            waiting = dict.fromkeys(await subscription.updates())
+            waiting = dict.fromkeys(updated)
+            await until_available(partial(self._push_all, waiting))
+            updated = await subscription.updates()
+
+    async def _push_all(self, waiting: dict[str, None]) -> None:
+        """Send these tasks. Those that are sent leave `waiting`, so that a second call sends the rest only.
+
+        Raises:
+            StoreUnavailable: for some of them the store did not answer.
+        """
+        for task_id in list(waiting):
+            if await self._push(task_id):
+                del waiting[task_id]
+        if waiting:
+            raise StoreUnavailable
 
     async def _push(self, task_id: str) -> bool:
         """Send the task as `tasks/get` shows it now, if it has changed; False when the store did not answer."""

@@ -7,7 +7,7 @@ what was never attached is swept.
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -23,9 +23,9 @@ from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.records import artifact_of
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
-from taskmill.store.shards import at_shard_of
+from taskmill.store.shards import id_on_same_shard
 
-__all__ = ["ArtifactStore"]
+__all__ = ["ArtifactReader", "ArtifactStore"]
 
 _SMALL = 64 * 1024
 """Bytes up to which an artifact is kept in Redis, also where there is a directory or bucket."""
@@ -35,8 +35,28 @@ _UPLOAD_MS = 24 * 3600 * 1000
 _ANYBODY = ""
 
 
-class ArtifactStore:
-    """The artifacts of one deployment."""
+class ArtifactReader(Protocol):
+    """The artifacts of one deployment, for readers."""
+
+    async def find(self, artifact_id: str, principal: str) -> Artifact:
+        """What is known of an artifact.
+
+        Raises:
+            TaskNotFound: unknown, expired, or another principal's: one answer for all three.
+        """
+        ...
+
+    def read(self, artifact: Artifact, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Bytes from `start` to before `stop` (None = the end), in pieces.
+
+        Raises:
+            ArtifactsUnavailable, StoreUnavailable, SealBroken: they cannot be had.
+        """
+        ...
+
+
+class ArtifactStore(ArtifactReader):
+    """The artifacts on one Redis, or beside it."""
 
     def __init__(self, redis: Redis, settings: StoreSettings, scripts: Scripts) -> None:
         """Nothing is contacted yet.
@@ -58,7 +78,7 @@ class ArtifactStore:
             ArtifactTooLarge: too many bytes for where they would go.
             ArtifactsUnavailable: they could not be written.
         """
-        blob_id = at_shard_of(task_id, new_task_id())
+        blob_id = id_on_same_shard(task_id, new_task_id())
         measured = _Measured(content)
         place = await self._place_for(measured)
         measured.limit, measured.where = self._limit_of(place)
@@ -103,11 +123,7 @@ class ArtifactStore:
         raise fault
 
     async def find(self, artifact_id: str, principal: str) -> Artifact:
-        """What is known of an artifact.
-
-        Raises:
-            TaskNotFound: unknown, expired, or somebody else's: one answer for all three.
-        """
+        """See `ArtifactReader.find`."""
         with store_errors():
             field = await self._redis.hgetall(self._keys.artifact(artifact_id))
         artifact = artifact_of(artifact_id, field) if field else None
@@ -116,11 +132,7 @@ class ArtifactStore:
         return artifact
 
     async def read(self, artifact: Artifact, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Bytes from `start` to before `stop` (None = the end), in pieces.
-
-        Raises:
-            ArtifactsUnavailable, StoreUnavailable, SealBroken: they cannot be had.
-        """
+        """See `ArtifactReader.read`."""
         place = self._place_of(artifact)
         end = artifact.size if stop is None else min(stop, artifact.size)
         async for piece in self._sealing(place, artifact.sealed, artifact.size).read(artifact.id, start, end):

@@ -12,9 +12,9 @@ from taskmill.store.scripts import Call
 
 __all__ = ["batched", "unbatched"]
 
-_HOW_MANY = 6
+_ENDINGS_COUNT_AT = 6
 """Where a claim says how many tasks end before it; their words follow."""
-_TOGETHER = 32
+_ENDINGS_PER_CALL = 32
 """Endings of one script call: some two milliseconds of Redis's time."""
 
 
@@ -22,9 +22,9 @@ def batched(calls: Sequence[Call], claim: Call | None) -> list[Call]:
     """The same in fewer calls. Endings come behind the last progress of their tasks, and the claim behind all."""
     others = [call for call in calls if call[0] != "finish"]
     endings = [call[2] for call in calls if call[0] == "finish"]
-    pieces = [endings[at : at + _TOGETHER] for at in range(0, len(endings), _TOGETHER)]
+    pieces = [endings[at : at + _ENDINGS_PER_CALL] for at in range(0, len(endings), _ENDINGS_PER_CALL)]
     last = [_with_endings(claim, pieces.pop() if pieces else [])] if claim else []
-    return [*others, *(("finish", [], _words(piece)) for piece in pieces), *last]
+    return [*others, *(("finish", [], _flat(piece)) for piece in pieces), *last]
 
 
 def unbatched(calls: Sequence[Call], replies: Sequence[Any], *, with_claim: bool) -> list[Any]:
@@ -33,23 +33,23 @@ def unbatched(calls: Sequence[Call], replies: Sequence[Any], *, with_claim: bool
     Raises:
         ResponseError: one of them was refused.
     """
-    plain = iter(replies)
-    others = iter([next(plain) for call in calls if call[0] != "finish"])
-    pieces = list(plain)
+    rest = iter(replies)
+    others = iter([next(rest) for call in calls if call[0] != "finish"])
+    pieces = list(rest)
     if with_claim:
         pieces[-1] = pieces[-1][-1]
     settled = iter([reply for piece in pieces for reply in piece])
-    told = [next(settled if call[0] == "finish" else others) for call in calls]
-    for reply in told:
+    answered = [next(settled if call[0] == "finish" else others) for call in calls]
+    for reply in answered:
         if isinstance(reply, ResponseError):
             raise reply
-    return told
+    return answered
 
 
 def _with_endings(claim: Call, endings: Sequence[Sequence[Any]]) -> Call:
     name, keys, args = claim
-    return name, keys, [*args[:_HOW_MANY], len(endings), *_words(endings), *args[_HOW_MANY + 1 :]]
+    return name, keys, [*args[:_ENDINGS_COUNT_AT], len(endings), *_flat(endings), *args[_ENDINGS_COUNT_AT + 1 :]]
 
 
-def _words(endings: Sequence[Sequence[Any]]) -> list[Any]:
-    return [word for ending in endings for word in ending]
+def _flat(endings: Sequence[Sequence[Any]]) -> list[Any]:
+    return [value for ending in endings for value in ending]

@@ -23,7 +23,7 @@ from taskmill.store.settings import StoreSettings
 
 __all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
 
-_MOST = 1000
+_CLAIM_LIMIT = 1000
 """Tasks of one claim: longer lists Lua cannot hand to a command, and Redis should serve others in between."""
 
 
@@ -73,7 +73,7 @@ class ClaimStore:
         self.keys = Keys(settings.prefix)
         self.scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
-        self._round = 0
+        self._rotation = 0
 
     def claim_call(self, queue: str, room: int, *, batch_id: str = "", track: int = 0, ids: Sequence[str] = ()) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
@@ -82,17 +82,17 @@ class ClaimStore:
         its `track`; without a `batch_id` it takes more.
         """
         keys = [self.keys.turn(f"{self._worker}:{track}")]
-        limits = [self._settings.lease_ms, min(room, _MOST), self._settings.crash_limit]
+        limits = [self._settings.lease_ms, min(room, _CLAIM_LIMIT), self._settings.crash_limit]
         nothing_finished = 0
-        return "claim", keys, [self._in_turn(queue), self._worker, *limits, batch_id, nothing_finished, *ids]
+        return "claim", keys, [self._rotated(queue), self._worker, *limits, batch_id, nothing_finished, *ids]
 
-    def _in_turn(self, queues: str) -> str:
+    def _rotated(self, queues: str) -> str:
         """The queue names, each call beginning with the next: no queue is always looked at last."""
         names = queues.split(",")
         if len(names) == 1:
             return queues
-        self._round = (self._round + 1) % len(names)
-        return ",".join(names[self._round :] + names[: self._round])
+        self._rotation = (self._rotation + 1) % len(names)
+        return ",".join(names[self._rotation :] + names[: self._rotation])
 
     def renew_call(self, held: Sequence[tuple[str, int]]) -> Call:
         """Keep the leases of (id, fence) pairs."""
@@ -101,8 +101,8 @@ class ClaimStore:
     def progress_call(self, reports: Sequence[tuple[str, int, Progress]]) -> Call:
         """Keep the latest progress of (id, fence, progress) triples."""
         args: list[Any] = []
-        for task_id, fence, said in reports:
-            args += [task_id, fence, _number(said.done), _number(said.total), said.message or ""]
+        for task_id, fence, calls in reports:
+            args += [task_id, fence, _number(calls.done), _number(calls.total), calls.message or ""]
         return "progress", [], args
 
     def finish_call(self, task_id: str, fence: int, outcome: Outcome, *, reason: str | None = None) -> Call:
@@ -130,15 +130,15 @@ class ClaimStore:
         """Let go of a task that only waits for answers; the last answer queues it again."""
         return "park", [], [task_id, fence]
 
-    async def run_batch(self, said: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
+    async def run_batch(self, calls: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
         """Say everything and claim, in one round trip. Safe to repeat when the reply was lost.
 
         Raises:
             StoreUnavailable: the store did not answer; nothing or all may have happened.
         """
         with store_errors():
-            replies = await self.scripts.run_many(self._redis, batched(said, claim))
-            return unbatched(said, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
+            replies = await self.scripts.run_many(self._redis, batched(calls, claim))
+            return unbatched(calls, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
 
     def arguments(self, task: Claimed) -> Mapping[str, Any]:
         """The payload the server stored at creation.
@@ -188,17 +188,17 @@ class ClaimStore:
     async def reconcile(self, every: timedelta, *, chunk: int = 1000) -> int | None:
         """Repair open tasks missing from their queue; how many things were mended, None = another worker did it."""
         with store_errors():
-            hold_ms = int(every / timedelta(milliseconds=1))
-            if not await self._redis.set(self.keys.reconciling, self._worker, nx=True, px=hold_ms):
+            lock_ms = int(every / timedelta(milliseconds=1))
+            if not await self._redis.set(self.keys.reconciling, self._worker, nx=True, px=lock_ms):
                 return None
-            first, mended = 0, 0
+            first, repaired_total = 0, 0
             while True:
                 args = [first, first + chunk - 1, self._settings.lease_ms]
                 looked, repaired = await self.scripts.run(self._redis, "reconcile", [self.keys.live], args)
-                mended += int(repaired)
+                repaired_total += int(repaired)
                 first += chunk
                 if looked < chunk:
-                    return mended
+                    return repaired_total
 
 
 def _claims(reply: Any) -> Claims:

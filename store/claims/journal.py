@@ -56,7 +56,7 @@ class JournalStore:
                 pipe.hgetall(self._keys.inputs(task_id))
                 kept, inputs = await pipe.execute()
         entries = [
-            question_entry(*_halves(digest.decode(), key[2:].decode()))
+            question_entry(*_question_of(digest.decode(), key[2:].decode()))
             for key, digest in inputs.items()
             if key.startswith(b"d:")
         ]
@@ -122,6 +122,6 @@ class JournalStore:
         return packed
 
 
-def _halves(digest: str, key: str) -> tuple[str, str, str]:
+def _question_of(digest: str, key: str) -> tuple[str, str, str]:
     mark, _, rest = digest.partition(".")
     return mark, key, rest

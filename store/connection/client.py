@@ -1,12 +1,14 @@
 """Connections to Redis, and the one place where its failures become ours.
 
-Start-up waits a little for Redis and then checks that it is fit; later failures are `StoreUnavailable` at once.
+Start-up waits a few seconds for Redis and then checks that it is fit; later failures are `StoreUnavailable` at once.
 """
 
 import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
@@ -24,26 +26,26 @@ from redis.exceptions import (
     RedisError,
     TimeoutError,
 )
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
 from taskmill.store.connection.checks import inspect, raise_unfit
 from taskmill.store.connection.multiplexed import MultiplexedRedis
-from taskmill.store.connection.sentinel import watched_in
+from taskmill.store.connection.retry import retrying
+from taskmill.store.connection.sentinel import sentinel_target_of
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["connect", "connect_blocking", "open_redis", "passing", "shown_url", "store_errors"]
+__all__ = ["TRANSIENT_ERRORS", "connect", "connect_blocking", "open_redis", "redacted_url", "store_errors"]
 
 log = structlog.get_logger()
 
-passing = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
-"""Failures that waiting can cure: no connection, a silent server, one that loads its file or is being replaced."""
+TRANSIENT_ERRORS = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+"""Failures that end by themselves: no connection, a silent server, one that loads its file or is being replaced."""
 _POOL = 64
-_CURABLE = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
+_TRANSIENT_CODES = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
 """Codes of refusals that end by themselves. Before Redis 7 an error inside a script hides its code in the text."""
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """`url` without its password, for messages."""
     scheme = url.split("://")[0]
     if "password=" in url:
@@ -56,17 +58,17 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
     """A lazy client: one connection for single commands, and a pool for pipelines. `blocking` for commands that wait on
     purpose (subscriptions, BLPOP): a pool for all.
 
-    `retries`: how often redis-py itself connects again and repeats a command before it says that it failed.
+    `retries`: how often redis-py itself connects again and repeats a command before it raises.
     """
     url = _url(settings)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     with _address_errors():
-        # The pool whose callers take turns: the other one calls a burst an outage, and connects one at a time, so
-        # that callers of a silent Redis would wait for each other's timeouts.
+        # The pool whose callers wait for a free connection: redis-py's other pool raises when many callers come at
+        # once, and connects one at a time, so that callers of a silent Redis would wait for each other's timeouts.
         pool = _pool(
             url,
             **keepalive,
-            # Half a surrogate pair in an id that a caller made up: no key has a question mark, so it is not found.
+            # An id that a caller made up may hold half a surrogate pair. No key has a question mark, so it finds none.
             encoding_errors="replace",
             socket_timeout=None if blocking else settings.command_timeout,
             socket_connect_timeout=min(2.0, settings.command_timeout),
@@ -75,15 +77,15 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
             max_connections=_POOL,
             timeout=settings.command_timeout,
         )
-    pool.connection_class = type("Connection", (_Breaking, pool.connection_class), {})
+    pool.connection_class = type("Connection", (_SafeSending, pool.connection_class), {})
     return Redis.from_pool(pool) if blocking else MultiplexedRedis(pool, settings.command_timeout)
 
 
 def _pool(url: str, **options: Any) -> BlockingConnectionPool:
-    watched = watched_in(url)
-    if watched is None:
+    target = sentinel_target_of(url)
+    if target is None:
         return BlockingConnectionPool.from_url(url, **options)
-    return BlockingConnectionPool(connection_class=watched.connection_class(), **watched.options, **options)
+    return BlockingConnectionPool(connection_class=target.connection_class(), **target.options, **options)
 
 
 @contextmanager
@@ -98,17 +100,17 @@ def _address_errors() -> Iterator[None]:
         ) from None
 
 
-class _Breaking:
-    """A connection that says how sending ended.
+class _SafeSending:
+    """A connection whose sends end in an error that redis-py and we understand.
 
-    Its transport may have been closed this very moment: uvloop calls a write to it a RuntimeError, and redis-py would
-    then not connect again. That can go when redis-py takes it for a broken connection by itself. And whoever sends may
-    be cancelled this very moment: `asyncio.wait_for` of Python 3.11 forgets that, and the one who was cancelled would
-    wait for ever. That can go with Python 3.11.
+    Its transport may have been closed at this moment: uvloop then raises a RuntimeError for a write, and redis-py would
+    not connect again. That can go when redis-py itself takes it for a broken connection. And the sender may be
+    cancelled at this moment: `asyncio.wait_for` of Python 3.11 forgets that, and the cancelled task would wait for
+    ever. That can go with Python 3.11.
     """
 
     async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
-        """Send, or raise what redis-py and we take for an outage, or for a cancel."""
+        """Send, or raise an error that counts as an outage, or the cancellation."""
         sending = asyncio.current_task()
         cancels = sending.cancelling() if sending else 0
         try:
@@ -116,7 +118,7 @@ class _Breaking:
         except RuntimeError as exc:
             raise ConnectionError(str(exc)) from exc
         if sending and sending.cancelling() > cancels:
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # nobody will read the reply
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # no one will read the reply
             raise asyncio.CancelledError
 
 
@@ -128,31 +130,30 @@ def connect_blocking(settings: StoreSettings) -> Any:
         "socket_connect_timeout": min(2.0, settings.command_timeout),
     }
     with _address_errors():
-        watched = watched_in(url)
-        if watched is not None:
-            return watched.blocking_client(**limits)
+        target = sentinel_target_of(url)
+        if target is not None:
+            return target.blocking_client(**limits)
         return blocking_redis.Redis.from_url(url, **limits)
 
 
 @asynccontextmanager
-async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> AsyncIterator[Redis]:
+async def open_redis(settings: StoreSettings, *, timeout: float = 10.0) -> AsyncIterator[Redis]:
     """A client to a Redis that answers and is fit for the job; closed at the end.
 
     Raises:
-        StoreUnavailable: no answer within `patience` seconds.
+        StoreUnavailable: no answer within `timeout` seconds.
         RedisUnfit: too old, evicting, clustered or read-only; the message names the setting to change.
     """
     client = connect(settings)
     try:
-        with store_errors(shown_url(_url(settings))):
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(lambda exc: isinstance(exc, passing) and not _is_refused(exc)),
-                stop=stop_after_delay(patience),
-                wait=wait_exponential_jitter(multiplier=0.05, max=1.0),
-                reraise=True,
-            ):
-                with attempt:
-                    findings = await inspect(client)
+        with store_errors(redacted_url(_url(settings))):
+            deadline = monotonic() + timeout
+            findings = await retrying(
+                partial(inspect, client),
+                on=TRANSIENT_ERRORS,
+                unless=_is_refused,
+                gives_up=lambda _: monotonic() >= deadline,
+            )
         raise_unfit(findings)
         for finding in findings:
             if finding.level == "warning":
@@ -163,11 +164,11 @@ async def open_redis(settings: StoreSettings, *, patience: float = 10.0) -> Asyn
 
 
 class store_errors:
-    """Turns Redis failures inside into ours.
+    """Turns failures of Redis inside the block into ours.
 
     Raises:
-        StoreUnavailable: waiting may cure it.
-        OperatorError: it needs a person: wrong password, full memory.
+        StoreUnavailable: it may end by itself.
+        OperatorError: a person must act: wrong password, full memory.
     """
 
     __slots__ = ("_place",)
@@ -179,13 +180,13 @@ class store_errors:
         return None
 
     def __exit__(self, _kind: object, exc: BaseException | None, _trace: TracebackType | None) -> None:
-        if isinstance(exc, passing):
-            raise _passing(exc, self._place) from exc
+        if isinstance(exc, TRANSIENT_ERRORS):
+            raise _transient_error(exc, self._place) from exc
         if isinstance(exc, RedisError):
-            raise _refusal(exc, self._place) from exc
+            raise _refusal_error(exc, self._place) from exc
 
 
-def _passing(exc: BaseException, place: str) -> OperatorError:
+def _transient_error(exc: BaseException, place: str) -> OperatorError:
     if _is_refused(exc):
         return RedisUnfit(f"Redis{place} refused the user name or password in TASKMILL_REDIS_URL.")
     return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")
@@ -196,9 +197,9 @@ def _is_refused(exc: BaseException) -> bool:
     return isinstance(exc, AuthenticationError) or isinstance(exc.__cause__, AuthenticationError)
 
 
-def _refusal(exc: RedisError, place: str) -> OperatorError:
-    told = _CURABLE.search(str(exc))
-    code = "OOM" if isinstance(exc, OutOfMemoryError) else told and told[1]
+def _refusal_error(exc: RedisError, place: str) -> OperatorError:
+    found = _TRANSIENT_CODES.search(str(exc))
+    code = "OOM" if isinstance(exc, OutOfMemoryError) else found and found[1]
     match code:
         case "OOM":
             return StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.")

@@ -1,8 +1,8 @@
 """One connection to Redis for all commands of a client: many callers write, replies come back in order.
 
-A command costs no connection, no task and no lock of its own, and what is asked in one turn of the loop is one write.
-For commands that answer at once; what waits on purpose (subscriptions, BLPOP), and redis-py's pipelines, take the
-client's pool.
+A command costs no connection, no task and no lock of its own, and all commands that are sent in one iteration of the
+event loop are one write. This is for commands that answer at once; commands that wait on purpose (subscriptions,
+BLPOP), and redis-py's pipelines, take connections of the client's pool.
 """
 
 import asyncio
@@ -14,17 +14,18 @@ from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
 
+from taskmill.store.connection.redis_private import abandon, write_now
 from taskmill.store.connection.reply_reader import ReplyReader
 
 __all__ = ["MultiplexedRedis"]
 
 T = TypeVar("T")
-_PAUSES = (0.02, 0.04)
+_RETRY_PAUSES = (0.02, 0.04)
 """Seconds before a command is repeated whose connection broke."""
 
 
 class _Reply:
-    """What redis-py takes for a connection that a reply can be read from."""
+    """Stands in for a connection where redis-py reads a reply from one."""
 
     def __init__(self, reply: Any) -> None:
         self._reply = reply
@@ -33,126 +34,126 @@ class _Reply:
         return self._reply
 
 
-class _Trunk:
+class _SharedConnection:
     """An open connection. Once broken it stays so."""
 
-    def __init__(self, connection: Any, timeout: float) -> None:
-        """`connection`: redis-py's, connected; `timeout`: seconds a reply may take."""
+    def __init__(self, connection: Any, reply_timeout: float) -> None:
+        """`connection`: redis-py's, connected; `reply_timeout`: seconds."""
         self._connection = connection
-        self._timeout = timeout
+        self._reply_timeout = reply_timeout
         self._loop = asyncio.get_running_loop()
-        self._asked: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        """When each reply that is still to come is too late, and who wants it."""
+        self._pending: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        """When each reply that is still to come is too late, and the future that waits for it."""
         self._unsent: list[bytes] = []
-        self._watch: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._is_broken = False
-        self._intake = ReplyReader(connection, self._take, self._end)
+        self._reader = ReplyReader(connection, self._on_reply, self._fail_pending)
 
     def can_send(self) -> bool:
-        """Whether commands may be sent; one that leads to a Redis that is no primary any more is given up."""
+        """Whether commands may be sent; a connection to a Redis that is no longer the primary is given up."""
         if getattr(self._connection, "is_outdated", False) and not self._is_broken:
             self._give_up(ConnectionError("another Redis became the primary"))
         return not self._is_broken
 
-    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+    def send(self, packed: bytes) -> asyncio.Future[Any]:
         """Send a command; its reply, where an error of Redis is raised.
 
-        At once where nothing else is under way, else with the others of this turn of the loop.
+        At once where no reply is pending, else with the other commands of this iteration of the event loop.
         """
-        is_idle, is_first = not self._asked, not self._unsent
-        reply = self._note(packed)
+        is_idle, is_first = not self._pending, not self._unsent
+        reply = self._queue(packed)
         if is_idle:
-            self._send()
+            self._flush()
         elif is_first:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._flush)
         return reply
 
-    def ask_many(self, packed: Iterable[bytes]) -> list[asyncio.Future[Any]]:
-        """Send commands now, with what was to be sent at the end of this turn; their replies."""
-        replies = [self._note(one) for one in packed]
-        self._send()
+    def send_many(self, packed: Iterable[bytes]) -> list[asyncio.Future[Any]]:
+        """Send commands now, together with those that were to be sent later in this iteration; their replies."""
+        replies = [self._queue(one) for one in packed]
+        self._flush()
         return replies
 
     async def close(self) -> None:
-        """Break it off."""
+        """Close it at once; pending commands fail."""
         self._give_up(ConnectionError("the client was closed"))
-        await self._intake.is_closed.wait()
+        await self._reader.is_closed.wait()
 
-    def _note(self, packed: bytes) -> asyncio.Future[Any]:
+    def _queue(self, packed: bytes) -> asyncio.Future[Any]:
         reply: asyncio.Future[Any] = self._loop.create_future()
         self._unsent.append(packed)
-        self._asked.append((self._loop.time() + self._timeout, reply))
-        if self._watch is None:
-            self._watch = self._loop.call_later(self._timeout, self._look)
+        self._pending.append((self._loop.time() + self._reply_timeout, reply))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._reply_timeout, self._check_timeout)
         return reply
 
-    def _send(self) -> None:
+    def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self._is_broken or not unsent:
             return
         try:
-            self._connection._writer.write(b"".join(unsent))  # no public way to write without waiting
-        except (OSError, RuntimeError) as exc:  # RuntimeError: uvloop's, for a transport that was closed just now
+            write_now(self._connection, b"".join(unsent))
+        except (OSError, RuntimeError) as exc:
             self._give_up(ConnectionError(f"Error while writing to the socket: {exc}"))
 
-    def _take(self, reply: Any) -> None:
-        """Hand a reply out; one that says that this Redis serves nobody breaks the connection."""
+    def _on_reply(self, reply: Any) -> None:
+        """Give a reply to its caller; a reply by which this Redis refuses all callers breaks the connection."""
         first = reply[0] if isinstance(reply, list) and reply else reply
         if isinstance(first, ConnectionError):
             self._give_up(first)
             return
-        _, wanted = self._asked.popleft()
-        if wanted.done():
-            return  # nobody waits for it any more
+        _, future = self._pending.popleft()
+        if future.done():
+            return  # its caller waits no longer
         if isinstance(reply, ResponseError):
-            wanted.set_exception(reply)
+            future.set_exception(reply)
         else:
-            wanted.set_result(reply)
+            future.set_result(reply)
 
-    def _look(self) -> None:
+    def _check_timeout(self) -> None:
         """Give up when the oldest reply is too late."""
-        self._watch = None
-        if not self._asked:
+        self._timer = None
+        if not self._pending:
             return
-        late = self._asked[0][0] - self._loop.time()
-        if late > 0:
-            self._watch = self._loop.call_later(late, self._look)
+        remaining = self._pending[0][0] - self._loop.time()
+        if remaining > 0:
+            self._timer = self._loop.call_later(remaining, self._check_timeout)
         else:
             self._give_up(ConnectionError("the connection was given up: Redis did not answer in time"))
 
     def _give_up(self, error: Exception) -> None:
-        self._end(error)
-        self._intake.abort()
+        self._fail_pending(error)
+        self._reader.abort()
 
-    def _end(self, error: Exception) -> None:
-        """Fail what is still to come: what is too late with a timeout, the rest with `error`."""
+    def _fail_pending(self, error: Exception) -> None:
+        """Fail all pending commands: those whose reply is too late with a timeout, the rest with `error`."""
         self._is_broken = True
-        if self._watch is not None:
-            self._watch.cancel()
-        self._connection._close()  # no public way to do it without waiting
-        now, asked, self._asked = self._loop.time(), self._asked, deque()
-        for late_at, wanted in asked:
-            if not wanted.done():
-                wanted.set_exception(TimeoutError("Redis did not answer in time") if late_at <= now else error)
+        if self._timer is not None:
+            self._timer.cancel()
+        abandon(self._connection)
+        now, pending, self._pending = self._loop.time(), self._pending, deque()
+        for late_at, future in pending:
+            if not future.done():
+                future.set_exception(TimeoutError("Redis did not answer in time") if late_at <= now else error)
 
 
 class MultiplexedRedis(Redis):
     """redis-py's client, whose single commands share one connection. Pipelines and subscriptions take from the pool."""
 
     _is_closed = False
-    _trunk: _Trunk | None = None
-    _opening: "asyncio.Task[_Trunk] | None" = None
+    _shared: _SharedConnection | None = None
+    _opening: "asyncio.Task[_SharedConnection] | None" = None
 
-    def __init__(self, pool: BlockingConnectionPool, patience: float) -> None:
-        """`patience`: seconds a reply may take. The pool is closed with this client."""
+    def __init__(self, pool: BlockingConnectionPool, reply_timeout: float) -> None:
+        """`reply_timeout`: seconds. The pool is closed with this client."""
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True
-        self._patience = patience
+        self._reply_timeout = reply_timeout
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Execute a command and return its reply; errors are redis-py's."""
-        packed = self._packed(args)
-        reply = await self._tried(lambda trunk: trunk.ask(packed))
+        packed = self._pack(args)
+        reply = await self._with_reconnect(lambda shared: shared.send(packed))
         if not options and args[0] not in self.response_callbacks:
             return reply
         return await self.parse_response(_Reply(reply), args[0], **options)  # type: ignore[arg-type]  # reads alike
@@ -160,69 +161,69 @@ class MultiplexedRedis(Redis):
     async def execute_many(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """Execute commands one after the other, in one round trip; their replies as Redis gave them.
 
-        A refusal stands where its reply would. When the connection breaks all are said again.
+        A refusal stands where its reply would. When the connection breaks all are sent again.
         """
-        packed = [self._packed(command) for command in commands]
+        packed = [self._pack(command) for command in commands]
 
-        async def ask(trunk: _Trunk) -> list[Any]:
-            replies: list[Any] = await asyncio.gather(*trunk.ask_many(packed), return_exceptions=True)
+        async def send(shared: _SharedConnection) -> list[Any]:
+            replies: list[Any] = await asyncio.gather(*shared.send_many(packed), return_exceptions=True)
             for reply in replies:
                 if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
                     raise reply
             return replies
 
-        return await self._tried(ask)
+        return await self._with_reconnect(send)
 
-    def _packed(self, args: Sequence[Any]) -> Any:
-        words = (*args[0].split(), *args[1:])
+    def _pack(self, args: Sequence[Any]) -> Any:
+        parts = (*args[0].split(), *args[1:])
         try:
-            return pack_command(words)
+            return pack_command(parts)
         except UnicodeEncodeError:  # half a surrogate pair in an id that a caller made up
             pool: Any = self.connection_pool
-            return pack_command(tuple(map(pool.get_encoder().encode, words)))
+            return pack_command(tuple(map(pool.get_encoder().encode, parts)))
 
-    async def _tried(self, ask: Callable[[_Trunk], Awaitable[T]]) -> T:
-        """What `ask` gets of the open trunk; of another one when that breaks."""
-        for pause in _PAUSES:
-            trunk = self._trunk  # while this one waited, others may have opened another
+    async def _with_reconnect(self, send: Callable[[_SharedConnection], Awaitable[T]]) -> T:
+        """What `send` gets of the open connection; of another one when that breaks."""
+        for pause in _RETRY_PAUSES:
+            shared = self._shared  # while this caller waited, others may have opened another
             try:
-                if trunk is None or not trunk.can_send():
-                    trunk = await self._opened()
-                return await ask(trunk)
+                if shared is None or not shared.can_send():
+                    shared = await self._opened()
+                return await send(shared)
             except ConnectionError as exc:
                 if isinstance(exc, AuthenticationError):
                     raise
                 await asyncio.sleep(pause)
-        trunk = self._trunk
-        return await ask(trunk if trunk is not None and trunk.can_send() else await self._opened())
+        shared = self._shared
+        return await send(shared if shared is not None and shared.can_send() else await self._opened())
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close everything, for good."""
         self._is_closed = True
         if self._opening is not None:
             self._opening.cancel()
-        if self._trunk is not None:
-            await self._trunk.close()
+        if self._shared is not None:
+            await self._shared.close()
         await super().aclose(close_connection_pool)
 
-    async def _opened(self) -> _Trunk:
-        """The open trunk; those who ask while it is being opened wait for the same attempt."""
+    async def _opened(self) -> _SharedConnection:
+        """The open connection; all who ask while it is being opened wait for the same attempt."""
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open(), name="taskmill.trunk.open")
-            self._opening.add_done_callback(self._settle)
+            self._opening = asyncio.create_task(self._open(), name="taskmill.connection.open")
+            self._opening.add_done_callback(self._on_opened)
         return await asyncio.shield(self._opening)
 
-    async def _open(self) -> _Trunk:
+    async def _open(self) -> _SharedConnection:
         if self._is_closed:
             raise ConnectionError("the client was closed")
         pool: Any = self.connection_pool
         connection = pool.make_connection()
         await connection.connect()
-        connection.socket_timeout = None  # only who waits for a reply minds silence
-        self._trunk = _Trunk(connection, self._patience)
-        return self._trunk
+        connection.socket_timeout = None  # an idle connection may be silent; each reply has its own timeout
+        self._shared = _SharedConnection(connection, self._reply_timeout)
+        return self._shared
 
-    def _settle(self, opening: "asyncio.Task[_Trunk]") -> None:
+    def _on_opened(self, opening: "asyncio.Task[_SharedConnection]") -> None:
         self._opening = None
         if not opening.cancelled():
-            opening.exception()  # those who waited have it
+            opening.exception()  # marks it as seen: the callers that waited have raised it

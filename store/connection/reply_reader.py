@@ -1,6 +1,6 @@
-"""Takes replies off a connection of redis-py's the moment they arrive: no stream and no task stands in between.
+"""Takes replies off a connection of redis-py the moment they arrive, without a stream or a task in between.
 
-The connection stays redis-py's, which opened it, writes to it and closes it; only nobody else reads from it any more.
+redis-py still owns the connection, which opens, writes and closes it; but nothing else reads from it any more.
 """
 
 import asyncio
@@ -10,59 +10,61 @@ from typing import Any
 from hiredis import Reader
 from redis.exceptions import ConnectionError, InvalidResponse
 
+from taskmill.store.connection.redis_private import has_ended, parse_error_of, transport_of
+
 __all__ = ["ReplyReader"]
 
 
 class ReplyReader(asyncio.Protocol):
     """Reads an open connection to its end."""
 
-    def __init__(self, connection: Any, take: Callable[[Any], None], lost: Callable[[Exception], None]) -> None:
-        """`take` gets every reply; what Redis refused as the exception that redis-py makes of it, not raised.
+    def __init__(self, connection: Any, on_reply: Callable[[Any], None], on_lost: Callable[[Exception], None]) -> None:
+        """`on_reply` gets every reply; an error of Redis as the exception that redis-py makes of it, not raised.
 
-        `lost` is called when the connection has broken, at most once, and nothing is taken after it.
+        `on_lost` is called when the connection has broken, at most once, and no reply is taken after it.
         """
-        self._reader = Reader(protocolError=InvalidResponse, replyError=connection._parser.parse_error)
-        self._take = take
-        self._lost: Callable[[Exception], None] | None = lost
+        self._parser = Reader(protocolError=InvalidResponse, replyError=parse_error_of(connection))
+        self._on_reply = on_reply
+        self._on_lost: Callable[[Exception], None] | None = on_lost
         self.is_closed = asyncio.Event()
-        self._transport: Any = connection._writer.transport
-        self._before = self._transport.get_protocol()
-        """redis-py's: writing waits for its word, and closing for its end."""
+        self._transport = transport_of(connection)
+        self._former_protocol = self._transport.get_protocol()
+        """redis-py's: its writes wait until it is resumed, and its closing waits until the connection is lost."""
         self._transport.set_protocol(self)
-        if connection._reader.at_eof():  # perhaps nobody tells that any more
+        if has_ended(connection):  # the transport may have reported that already, to the former protocol
             self.is_closed.set()
-            asyncio.get_running_loop().call_soon(self._lose, None)
+            asyncio.get_running_loop().call_soon(self._report_lost, None)
 
     def abort(self) -> None:
-        """Close the connection at once, and take nothing more; `lost` is not called."""
-        self._lost = None
+        """Close the connection at once, and take no more replies; `on_lost` is not called."""
+        self._on_lost = None
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take what is whole."""
+        """Take the replies that are complete."""
         try:
-            self._reader.feed(data)
-            while self._lost is not None and (reply := self._reader.gets()) is not False:
-                self._take(reply)
+            self._parser.feed(data)
+            while self._on_lost is not None and (reply := self._parser.gets()) is not False:
+                self._on_reply(reply)
         except InvalidResponse as exc:
             self._transport.abort()
-            self._lose(exc)
+            self._report_lost(exc)
 
     def pause_writing(self) -> None:
         """Pass it on."""
-        self._before.pause_writing()
+        self._former_protocol.pause_writing()
 
     def resume_writing(self) -> None:
         """Pass it on."""
-        self._before.resume_writing()
+        self._former_protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Say so."""
-        self._before.connection_lost(exc)
+        """Report it."""
+        self._former_protocol.connection_lost(exc)
         self.is_closed.set()
-        self._lose(exc)
+        self._report_lost(exc)
 
-    def _lose(self, exc: Exception | None) -> None:
-        lost, self._lost = self._lost, None
-        if lost is not None:
-            lost(exc or ConnectionError("the connection was lost"))
+    def _report_lost(self, exc: Exception | None) -> None:
+        on_lost, self._on_lost = self._on_lost, None
+        if on_lost is not None:
+            on_lost(exc or ConnectionError("the connection was lost"))

@@ -12,32 +12,32 @@ from redis import sentinel as blocking
 from redis.asyncio import sentinel as asynchronous
 from redis.asyncio.connection import Connection, SSLConnection
 
-__all__ = ["Watched", "watched_in"]
+__all__ = ["SentinelTarget", "sentinel_target_of"]
 
 _asynchronous: Any = asynchronous.Sentinel  # redis-py types neither
 _blocking: Any = blocking.Sentinel
 _SCHEMES = ("redis+sentinel", "rediss+sentinel")
 _PORT = 26379
-_PATIENCE = 1.0
+_SENTINEL_TIMEOUT = 1.0
 """Seconds that one Sentinel gets to answer before the next is asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class SentinelTarget:
     """A Redis by the name that Sentinels know it by."""
 
     sentinels: tuple[tuple[str, int], ...]
     name: str
     options: dict[str, Any]
     """For connections to Redis: db, username, password."""
-    asking: dict[str, Any]
+    sentinel_options: dict[str, Any]
     """For connections to Sentinels."""
     is_tls: bool
 
     def connection_class(self) -> type[Connection]:
         """A class of connections that go to whoever is the primary when they are opened."""
         base = SSLConnection if self.is_tls else Connection
-        return type("WatchedConnection", (_Following, base), {"watched": self, "latest": []})
+        return type("WatchedConnection", (_FollowsPrimary, base), {"target": self, "latest": []})
 
     async def primary(self) -> tuple[str, int]:
         """Where the primary is now.
@@ -45,7 +45,7 @@ class Watched:
         Raises:
             ConnectionError: no Sentinel knows.
         """
-        sentinel: Any = _asynchronous(self.sentinels, sentinel_kwargs=self.asking)
+        sentinel: Any = _asynchronous(self.sentinels, sentinel_kwargs=self.sentinel_options)
         try:
             host, port = await sentinel.discover_master(self.name)
             return str(host), int(port)
@@ -55,14 +55,14 @@ class Watched:
 
     def blocking_client(self, **options: Any) -> Any:
         """A blocking client of the primary, for a thread of its own."""
-        sentinel = _blocking(self.sentinels, sentinel_kwargs=self.asking)
+        sentinel = _blocking(self.sentinels, sentinel_kwargs=self.sentinel_options)
         return sentinel.master_for(self.name, ssl=self.is_tls, **self.options, **options)
 
 
-class _Following:
+class _FollowsPrimary:
     """Mixed into a redis-py connection: asks where the primary is before it connects."""
 
-    watched: Watched
+    target: SentinelTarget
     latest: list[tuple[str, int]]
     """Where the last connection of this class went, for all of them."""
     is_connected: bool
@@ -79,12 +79,12 @@ class _Following:
         if self.is_connected and self.is_outdated:
             await super().disconnect()  # type: ignore[misc]  # mixed into a redis-py class
         if not self.is_connected:
-            self.latest[:] = [await self.watched.primary()]
+            self.latest[:] = [await self.target.primary()]
             self.host, self.port = self.latest[0]
         await super().connect()  # type: ignore[misc]  # see above
 
 
-def watched_in(url: str) -> Watched | None:
+def sentinel_target_of(url: str) -> SentinelTarget | None:
     """What an address of this form names; None for an address of another form.
 
     Raises:
@@ -101,12 +101,17 @@ def watched_in(url: str) -> Watched | None:
     username, _, password = user.partition(":")
     options = {"db": int(db or 0), "username": unquote(username) or None, "password": unquote(password) or None}
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    asking = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE, **tls}
-    return Watched(
+    limits = {"socket_timeout": _SENTINEL_TIMEOUT, "socket_connect_timeout": _SENTINEL_TIMEOUT}
+    login = {"username": query.get("sentinel_username"), "password": query.get("sentinel_password")}
+    return SentinelTarget(
         sentinels=tuple(map(_address, hosts.split(","))),
         name=unquote(name),
         options=options,
-        asking={**asking, "username": query.get("sentinel_username"), "password": query.get("sentinel_password")},
+        sentinel_options={
+            **limits,
+            **login,
+            **tls,
+        },
         is_tls=bool(tls),
     )
 

@@ -203,9 +203,9 @@ class Keys:
         """Open tasks of one owner."""
         return self._stems["open"] + principal
 
-    def list(self, lister: str) -> str:
+    def list(self, list_owner: str) -> str:
         """What one caller may list, or the dead letters."""
-        return self.dead if lister == DEAD_LETTERS else self._stems["list"] + lister
+        return self.dead if list_owner == DEAD_LETTERS else self._stems["list"] + list_owner
 
     def queue(self, name: str) -> str:
         """A queue: arq's sorted set."""

@@ -36,7 +36,7 @@ class Page:
     """Names of shards whose tasks are left out, because they do not answer."""
 
 
-Place = tuple[bytes, bytes]
+Position = tuple[bytes, bytes]
 """Score and id of an entry of a list."""
 
 
@@ -44,9 +44,9 @@ Place = tuple[bytes, bytes]
 class Slice:
     """A part of one list."""
 
-    rows: tuple[tuple[Place, TaskView], ...]
+    rows: tuple[tuple[Position, TaskView], ...]
     """Newest first."""
-    behind: Place | None
+    behind: Position | None
     """The last entry that was looked at, None at the end of the list."""
     unreachable: tuple[str, ...] = ()
     """As of a page."""
@@ -72,8 +72,8 @@ def merged(slices: Sequence[Slice], limit: int, *, unreachable: tuple[str, ...])
     return Slice(tuple(known), end, unreachable)
 
 
-def _order(place: Place) -> tuple[float, bytes]:
-    return float(place[0]), place[1]
+def _order(position: Position) -> tuple[float, bytes]:
+    return float(position[0]), position[1]
 
 
 def page_args(behind: tuple[str, str], limit: int, statuses: Collection[Status], tool: str | None) -> list[Any]:
@@ -88,12 +88,12 @@ class Cursors:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def write(self, lister: str, score: bytes, task_id: bytes) -> str:
+    def write(self, list_owner: str, score: bytes, task_id: bytes) -> str:
         """The cursor behind one entry of the lister's list."""
-        place = score + b" " + task_id
-        return base64.urlsafe_b64encode(self._mac(lister, place) + place).decode().rstrip("=")
+        position = score + b" " + task_id
+        return base64.urlsafe_b64encode(self._mac(list_owner, position) + position).decode().rstrip("=")
 
-    def read(self, lister: str, cursor: str | None) -> tuple[str, str]:
+    def read(self, list_owner: str, cursor: str | None) -> tuple[str, str]:
         """Score and id of the entry to go on behind; empty for None, the beginning.
 
         Raises:
@@ -107,12 +107,12 @@ class Cursors:
             sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise BadCursor from None
-        mac, place = sealed[:_MAC], sealed[_MAC:]
-        if not hmac.compare_digest(mac, self._mac(lister, place)):
+        mac, position = sealed[:_MAC], sealed[_MAC:]
+        if not hmac.compare_digest(mac, self._mac(list_owner, position)):
             raise BadCursor
-        score, _, task_id = place.decode().partition(" ")
+        score, _, task_id = position.decode().partition(" ")
         return score, task_id
 
-    def _mac(self, lister: str, place: bytes) -> bytes:
-        said = b"\0".join((b"cursor", lister.encode(), place))
-        return hmac.digest(self._secret, said, hashlib.sha256)[:_MAC]
+    def _mac(self, list_owner: str, position: bytes) -> bytes:
+        signed = b"\0".join((b"cursor", list_owner.encode(), position))
+        return hmac.digest(self._secret, signed, hashlib.sha256)[:_MAC]

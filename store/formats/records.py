@@ -10,7 +10,7 @@ from taskmill.engine.events import Event
 from taskmill.engine.record import Progress, TaskRecord
 from taskmill.engine.status import Move, Status
 
-__all__ = ["artifact_of", "event_of", "pairs", "readable", "record_of", "whole"]
+__all__ = ["artifact_of", "dict_of", "event_of", "format_errors", "parse_count", "record_of"]
 
 _NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions", "priority", "lane_limit"})
 _TIMES = ("created_ms", "updated_ms", "started_ms", "ended_ms", "due_ms", "deadline_ms", "retention_ms", "poll_ms")
@@ -24,7 +24,7 @@ _DIGITS = 15
 _BROKEN = (LookupError, ValueError, TypeError, AttributeError, OverflowError)
 
 
-class readable:
+class format_errors:
     """Turns whatever goes wrong inside with what Redis holds into one error.
 
     Raises:
@@ -46,25 +46,25 @@ class readable:
             ) from exc
 
 
-def whole(value: str) -> int:
+def parse_count(value: str) -> int:
     """A number that counts something.
 
     Raises:
         ValueError: it is none, negative, or larger than anything can be here.
     """
-    number = _whole(value)
+    number = _parse_int(value)
     if number < 0:
         raise ValueError("negative")
     return number
 
 
-def pairs(flat: Sequence[bytes]) -> dict[str, str]:
+def dict_of(flat: Sequence[bytes]) -> dict[str, str]:
     """A flat name, value list as a dict.
 
     Raises:
         SealBroken: it cannot be read.
     """
-    with readable():
+    with format_errors():
         words = map(bytes.decode, flat)
         return dict(zip(words, words, strict=True))
 
@@ -75,8 +75,8 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
     Raises:
         SealBroken: it cannot be read.
     """
-    with readable(task_id):
-        number = {name: _whole(value) for name in _FIGURES if (value := field.get(name))}
+    with format_errors(task_id):
+        number = {name: _parse_int(value) for name in _FIGURES if (value := field.get(name))}
         return TaskRecord(
             id=task_id,
             tool=field["tool"],
@@ -85,7 +85,7 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
             status=_STATUSES[field["status"]],
             created_ms=number["created_ms"],
             updated_ms=number["updated_ms"],
-            seq=whole(field["seq"]),
+            seq=parse_count(field["seq"]),
             fence=number["fence"],
             attempt=number["attempt"],
             crashes=number.get("crashes", 0),
@@ -115,11 +115,11 @@ def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
     Raises:
         SealBroken: it cannot be read.
     """
-    with readable():
+    with format_errors():
         plain = {name.decode(): value.decode() for name, value in field.items()}
-        move, at = Move(plain.pop("move")), whole(plain.pop("at"))
+        move, at = Move(plain.pop("move")), parse_count(plain.pop("at"))
         facts: dict[str, Any] = {name: _typed(name, value) for name, value in plain.items()}
-        return Event(whole(entry_id.split(b"-")[0].decode()), move, at, facts)
+        return Event(parse_count(entry_id.split(b"-")[0].decode()), move, at, facts)
 
 
 def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
@@ -128,7 +128,7 @@ def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
     Raises:
         SealBroken: it cannot be read.
     """
-    with readable():
+    with format_errors():
         known = {name.decode(): value.decode() for name, value in field.items()}
         return Artifact(
             id=artifact_id,
@@ -136,14 +136,14 @@ def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
             principal=known["principal"],
             name=known["name"],
             mime_type=known["mime"],
-            size=whole(known["size"]),
+            size=parse_count(known["size"]),
             digest=known["digest"],
             place=known["place"],
             sealed=known["sealed"] == "1",
         )
 
 
-def _whole(value: str) -> int:
+def _parse_int(value: str) -> int:
     """A whole number as scripts write it, which may be `1e+15`."""
     if len(value) < _DIGITS and value.isdigit():
         return int(value)
@@ -161,7 +161,7 @@ def _typed(name: str, value: str) -> str | int | float | None:
     if value == "":
         return None
     if _is_number(name):
-        return _whole(value)
+        return _parse_int(value)
     return float(value) if name in _FLOATS else value
 
 

@@ -7,7 +7,7 @@ from taskmill.engine.errors import DecryptionFailed
 from taskmill.engine.outcome import Failed, Fault, Outcome, outcome_from_json
 from taskmill.engine.record import TaskRecord, TaskView
 from taskmill.store.formats.paging import Slice
-from taskmill.store.formats.records import pairs, readable, record_of
+from taskmill.store.formats.records import dict_of, format_errors, record_of
 from taskmill.store.formats.sealing import Sealer
 
 __all__ = ["slice_of", "view_of"]
@@ -27,7 +27,7 @@ def view_of(
     Raises:
         SealBroken: it cannot be read with these keys, or at all.
     """
-    field = pairs(record)
+    field = dict_of(record)
     stored = record_of(task_id, field)
     return TaskView(
         stored,
@@ -45,8 +45,8 @@ def slice_of(reply: Sequence[Any], sealer: Sealer) -> Slice:
         view_of(task_id.decode(), sealer, record=record, outcome=outcome, questions=(), ahead=ahead)
         for task_id, record, outcome, ahead, _score in rows
     )
-    places = ((row[4], row[0]) for row in rows)
-    return Slice(tuple(zip(places, views, strict=True)), tuple(behind) if behind else None)
+    positions = ((row[4], row[0]) for row in rows)
+    return Slice(tuple(zip(positions, views, strict=True)), tuple(behind) if behind else None)
 
 
 def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:
@@ -64,7 +64,7 @@ def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcom
 
 def _asked(task_id: str, questions: Sequence[bytes], sealer: Sealer) -> dict[str, dict[str, Any]]:
     """Open questions by key, in the order they were asked."""
-    with readable(task_id):
+    with format_errors(task_id):
         asked = {
             questions[i].decode(): _question(sealer.open(questions[i + 1], task_id=task_id, field="inputs"))
             for i in range(0, len(questions), 2)

@@ -63,59 +63,59 @@ class _Tail:
         self._recent: deque[Event] = deque(maxlen=_REMEMBERED)
         # The event at the cursor is read as well: it may be the last there will ever be.
         self._last = max(0, start - 1)
-        self._over = False
+        self._has_ended = False
         self._stopped = False
-        self._moved = asyncio.Event()
-        self._pumping = asyncio.create_task(self._pump(), name="taskmill.tail")
-        self._pumping.add_done_callback(lambda _: self._stir())
+        self._changed = asyncio.Event()
+        self._reading = asyncio.create_task(self._read_events(), name="taskmill.tail")
+        self._reading.add_done_callback(lambda _: self._wake_followers())
 
     async def stop(self) -> None:
         # redis-py can swallow a cancel that comes while it probes a connection; the flag is seen then.
         self._stopped = True
-        self._pumping.cancel()
-        await asyncio.wait([self._pumping])
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
 
     async def events(self, cursor: int) -> AsyncGenerator[Event, None]:
         while True:
-            moved = self._moved
+            changed = self._changed
             for event in await self._after(cursor):
                 cursor = event.seq
                 yield event
             if cursor >= self._last:
-                if self._over:
+                if self._has_ended:
                     return
-                if self._pumping.done():
-                    self._pumping.result()
-                await moved.wait()
+                if self._reading.done():
+                    self._reading.result()
+                await changed.wait()
 
     async def _after(self, cursor: int) -> list[Event]:
         if cursor >= self._last:
             return []
         if self._recent and self._recent[0].seq <= cursor + 1:
             return [event for event in self._recent if event.seq > cursor]
-        return await self._fresh(cursor)
+        return await self._read_after(cursor)
 
-    async def _pump(self) -> None:
+    async def _read_events(self) -> None:
         async with self._feed.follow(self._id) as subscription:
-            while not (self._over or self._stopped):
+            while not (self._has_ended or self._stopped):
                 await subscription.updates()
-                fresh = await self._fresh(self._last)
-                while fresh and not (self._over or self._stopped):
-                    self._take(fresh)
-                    fresh = await self._fresh(self._last)
+                fresh = await self._read_after(self._last)
+                while fresh and not (self._has_ended or self._stopped):
+                    self._append(fresh)
+                    fresh = await self._read_after(self._last)
                 # Nothing at all was found: the history is gone, or the cursor lies beyond its end.
-                self._over = self._over or not self._recent
-                self._stir()
+                self._has_ended = self._has_ended or not self._recent
+                self._wake_followers()
 
-    async def _fresh(self, cursor: int) -> list[Event]:
+    async def _read_after(self, cursor: int) -> list[Event]:
         return await until_available(lambda: self._read(self._id, cursor))
 
-    def _take(self, events: list[Event]) -> None:
+    def _append(self, events: list[Event]) -> None:
         self._recent.extend(events)
         self._last = events[-1].seq
-        self._over = events[-1].move in FINISHING
-        self._stir()
+        self._has_ended = events[-1].move in FINISHING
+        self._wake_followers()
 
-    def _stir(self) -> None:
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+    def _wake_followers(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

@@ -1,52 +1,49 @@
-"""Who listens to which channel: one subscription connection a process, however many listen.
+"""Who listens to which channel: one subscription connection a process, for any number of listeners.
 
-Only passes messages on; what they mean is the listeners' business (`feed.py`, `sessions.py`).
+It only passes messages on; what they mean is the listeners' business (`task_feed.py`, `sessions/`).
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from taskmill.store.pubsub.subscriber import Subscriber
+from taskmill.store.pubsub.subscriber import OnMessage, Subscriber
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["ChannelHub", "ChannelHubs", "Hear"]
-
-Hear = Callable[[str, bytes | None], None]
-"""Takes (channel, message); None = the subscription has just begun, also after an outage: look for yourself."""
+__all__ = ["ChannelHub", "ChannelHubs"]
 
 
 class ChannelHub:
     """Subscribes to a channel while at least one listener is there."""
 
-    def __init__(self, settings: StoreSettings, home: str) -> None:
-        """`home`: a channel that keeps the connection subscribed to something; nobody speaks there."""
-        self._home = home
-        self._listeners: dict[str, dict[object, Hear]] = {}
-        self._line = Subscriber(settings, self._channels, self._spread)
+    def __init__(self, settings: StoreSettings, idle_channel: str) -> None:
+        """`idle_channel`: keeps the connection subscribed to something; nothing is published there."""
+        self._idle_channel = idle_channel
+        self._listeners: dict[str, dict[object, OnMessage]] = {}
+        self._subscriber = Subscriber(settings, self._channels, self._deliver)
 
     async def close(self) -> None:
-        """Stop listening."""
-        await self._line.close()
+        """Stop receiving."""
+        await self._subscriber.close()
 
     @asynccontextmanager
-    async def listening(self, channels: Iterable[str], hear: Hear) -> AsyncIterator[None]:
-        """Have `hear` called for every message on the channels.
+    async def subscribe(self, channels: Iterable[str], on_message: OnMessage) -> AsyncIterator[None]:
+        """Have `on_message` called for every message on the channels.
 
         For each channel it is called once with None at the beginning: from then on nothing is missed.
         """
         wanted = list(dict.fromkeys(channels))
-        me = object()
+        listener = object()
         fresh = [channel for channel in wanted if channel not in self._listeners]
         for channel in wanted:
-            self._listeners.setdefault(channel, {})[me] = hear
+            self._listeners.setdefault(channel, {})[listener] = on_message
             if channel not in fresh:
-                hear(channel, None)
+                on_message(channel, None)
         try:
-            self._line.open()
-            self._line.subscribe(fresh)
+            self._subscriber.open()
+            self._subscriber.subscribe(fresh)
             yield
         finally:
-            self._line.unsubscribe([channel for channel in wanted if self._leave(channel, me)])
+            self._subscriber.unsubscribe([channel for channel in wanted if self._leave(channel, listener)])
 
     def _leave(self, channel: str, listener: object) -> bool:
         others = self._listeners[channel]
@@ -56,33 +53,33 @@ class ChannelHub:
         return not others
 
     def _channels(self) -> list[str]:
-        return [self._home, *self._listeners]
+        return [self._idle_channel, *self._listeners]
 
-    def _spread(self, channel: str, message: bytes | None) -> None:
-        for hear in list(self._listeners.get(channel, {}).values()):
-            hear(channel, message)
+    def _deliver(self, channel: str, message: bytes | None) -> None:
+        for on_message in list(self._listeners.get(channel, {}).values()):
+            on_message(channel, message)
 
 
 class ChannelHubs(ChannelHub):
-    """The switchboards of several Redis servers: each channel is listened to on its own."""
+    """The hubs of several Redis servers: each channel is subscribed to on its own server."""
 
-    def __init__(self, boards: Mapping[str, ChannelHub], shard_of: Callable[[str], str]) -> None:
-        """`shard_of`: the name of a channel's board."""
-        self._boards = boards
+    def __init__(self, hubs: Mapping[str, ChannelHub], shard_of: Callable[[str], str]) -> None:
+        """`hubs`: by shard; `shard_of`: the shard of a channel."""
+        self._hubs = hubs
         self._shard_of = shard_of
 
     async def close(self) -> None:
-        """Stop listening."""
-        for board in self._boards.values():
-            await board.close()
+        """Stop receiving."""
+        for hub in self._hubs.values():
+            await hub.close()
 
     @asynccontextmanager
-    async def listening(self, channels: Iterable[str], hear: Hear) -> AsyncIterator[None]:
-        """See `ChannelHub.listening`."""
-        apart: dict[str, list[str]] = {}
+    async def subscribe(self, channels: Iterable[str], on_message: OnMessage) -> AsyncIterator[None]:
+        """See `ChannelHub.subscribe`."""
+        by_shard: dict[str, list[str]] = {}
         for channel in channels:
-            apart.setdefault(self._shard_of(channel), []).append(channel)
+            by_shard.setdefault(self._shard_of(channel), []).append(channel)
         async with AsyncExitStack() as stack:
-            for shard, of_shard in apart.items():
-                await stack.enter_async_context(self._boards[shard].listening(of_shard, hear))
+            for shard, of_shard in by_shard.items():
+                await stack.enter_async_context(self._hubs[shard].subscribe(of_shard, on_message))
             yield

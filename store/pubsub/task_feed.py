@@ -1,6 +1,6 @@
-"""Who waits for a task hears of its events.
+"""Notifies those who wait for a task of its events.
 
-Says only "something happened"; the listener reads the task itself.
+It reports only that something happened; the subscriber reads the task itself.
 """
 
 import asyncio
@@ -10,55 +10,55 @@ from typing import Self
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.pubsub.hub import ChannelHub
-from taskmill.store.settings import StoreSettings
 
 __all__ = ["Subscription", "TaskFeed"]
 
 
 class Subscription:
-    """One listener: which of its tasks have news."""
+    """One subscriber: which of its tasks have updates."""
 
     def __init__(self) -> None:
-        self._news: dict[str, None] = {}
+        self._updated: dict[str, None] = {}
         self._wake = asyncio.Event()
 
     def notify(self, task_id: str) -> None:
-        """Note news of one task; any number of them count once until they are read."""
-        self._news[task_id] = None
+        """Note an update of one task; any number of them count once until they are read."""
+        self._updated[task_id] = None
         self._wake.set()
 
     async def updates(self) -> list[str]:
-        """Wait for news; the tasks that have some, each once."""
+        """Wait for updates; the ids of tasks that have some, each once."""
         await self._wake.wait()
         self._wake.clear()
-        told, self._news = list(self._news), {}
-        return told
+        updated, self._updated = list(self._updated), {}
+        return updated
 
 
 class TaskFeed:
-    """Hands events of tasks to whoever follows them."""
+    """Hands events of tasks to those who follow them."""
 
-    def __init__(self, settings: StoreSettings, keys: Keys, switchboard: ChannelHub | None = None) -> None:
+    def __init__(self, keys: Keys, hub: ChannelHub) -> None:
+        """The hub is closed with this feed."""
         self._keys = keys
-        self._switchboard = switchboard or ChannelHub(settings, keys.record(""))
+        self._hub = hub
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._switchboard.close()
+        await self._hub.close()
 
     @asynccontextmanager
     async def follow(self, *task_ids: str) -> AsyncIterator[Subscription]:
         """A subscription to the events of some tasks.
 
-        Each task counts as news once right after the subscription has begun, so nothing falls between a first look
-        and the first event.
+        Each task counts as updated once right after the subscription has begun, so nothing is lost between a first
+        reading and the first event.
         """
         subscription = Subscription()
 
-        def hear(channel: str, _message: bytes | None) -> None:
+        def on_message(channel: str, _message: bytes | None) -> None:
             subscription.notify(self._keys.task_of(channel))
 
-        async with self._switchboard.listening(map(self._keys.record, task_ids), hear):
+        async with self._hub.subscribe(map(self._keys.record, task_ids), on_message):
             yield subscription

@@ -17,8 +17,8 @@ class QueueWakeup:
         """`queues`: names, separated by commas."""
         self._redis = connect(settings, blocking=True)
         self._keys = [keys.wake(queue) for queue in queues.split(",")]
-        self._rung = self._keys[0]
-        self._patience = settings.command_timeout
+        self._last_key = self._keys[0]
+        self._reply_timeout = settings.command_timeout
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a token; False when none came in time. One worker gets each token.
@@ -29,11 +29,11 @@ class QueueWakeup:
         with store_errors():
             pop: Any = self._redis.blpop  # typed for whole seconds; Redis 6 takes fractions
             # The connection has no timeout of its own: a Redis that vanished would be waited on for ever.
-            async with asyncio.timeout(seconds + self._patience):
+            async with asyncio.timeout(seconds + self._reply_timeout):
                 token = await pop(self._keys, timeout=seconds)
         if token is None:
             return False
-        self._rung = token[0]
+        self._last_key = token[0]
         # The first key that has a token is served, so each in turn is the first.
         self._keys = [*self._keys[1:], self._keys[0]]
         return True
@@ -46,8 +46,8 @@ class QueueWakeup:
         """
         with store_errors():
             async with self._redis.pipeline() as pipe:
-                pipe.lpush(self._rung, 1)
-                pipe.pexpire(self._rung, 60_000)
+                pipe.lpush(self._last_key, 1)
+                pipe.pexpire(self._last_key, 60_000)
                 await pipe.execute()
 
     async def close(self) -> None:

@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
-from taskmill.store.pubsub.hub import ChannelHub, Hear
+from taskmill.store.pubsub.hub import ChannelHub
+from taskmill.store.pubsub.subscriber import OnMessage
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["AbandonedCallStore", "CallKind", "OpenCall", "OpenCallStore"]
@@ -62,10 +63,10 @@ class OpenCall:
 class OpenCallStore:
     """The open calls of one deployment."""
 
-    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys, switchboard: ChannelHub) -> None:
+    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys, hub: ChannelHub) -> None:
         self._redis = redis
         self._keys = keys
-        self._switchboard = switchboard
+        self._hub = hub
         self._sealer = Sealer(settings.seal_keys)
         self._idle_ms = int(settings.session_idle * 1000)
 
@@ -181,9 +182,9 @@ class OpenCallStore:
             for entry_id, field in entries
         ]
 
-    def subscribe(self, call_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def subscribe(self, call_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
         """Have `hear` called when the call has said something."""
-        return self._switchboard.listening([self._keys.outbox(call_id)], hear)
+        return self._hub.subscribe([self._keys.outbox(call_id)], on_message)
 
 
 class AbandonedCallStore:

@@ -16,7 +16,8 @@ from taskmill.engine.errors import BadArguments, TooManySessions
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
-from taskmill.store.pubsub.hub import ChannelHub, Hear
+from taskmill.store.pubsub.hub import ChannelHub
+from taskmill.store.pubsub.subscriber import OnMessage
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
 
@@ -44,15 +45,13 @@ class Session:
 class SessionStore:
     """The sessions of one deployment."""
 
-    def __init__(
-        self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, switchboard: ChannelHub
-    ) -> None:
+    def __init__(self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, hub: ChannelHub) -> None:
         self._redis = redis
         self._scripts = scripts
         self._idle_ms = int(settings.session_idle * 1000)
         self._limit = settings.session_limit
         self._keys = keys
-        self._switchboard = switchboard
+        self._hub = hub
         self._sealer = Sealer(settings.seal_keys)
 
     async def open(self, session: Session) -> None:
@@ -180,13 +179,13 @@ class SessionStore:
         reply: dict[str, Any] = self._sealer.open(sealed, task_id=f"{session_id}:{request_id}", field="reply")
         return reply
 
-    def subscribe_signals(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def subscribe_signals(self, session_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
         """Have `hear` called for what is signalled to the session."""
-        return self._switchboard.listening([self._keys.session(session_id)], hear)
+        return self._hub.subscribe([self._keys.session(session_id)], on_message)
 
-    def subscribe_pushes(self, session_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def subscribe_pushes(self, session_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
         """Have `hear` called for what is pushed to whoever holds the session's own stream."""
-        return self._switchboard.listening([self._keys.push(session_id)], hear)
+        return self._hub.subscribe([self._keys.push(session_id)], on_message)
 
     def _touch(self, pipe: Any, session_id: str) -> None:
         for key in (self._keys.session(session_id), self._keys.followed(session_id), self._keys.calls(session_id)):

@@ -18,7 +18,7 @@ __all__ = ["OtherShards"]
 
 _FRESH = 1.0
 """Seconds for which a count is believed."""
-_PATIENCE = 0.25
+_REPLY_TIMEOUT = 0.25
 """Seconds that another shard gets to answer."""
 _REMEMBERED = 10_000
 
@@ -34,14 +34,16 @@ class OtherShards:
         self._until: dict[tuple[str, str], float] = {}
         self._silent_until: dict[str, float] = {}
 
-    async def counts(self, principal: str, *, but: str) -> tuple[int, int]:
+    async def open_tasks(self, principal: str, *, except_shard: str) -> tuple[int, int]:
         """Open tasks of a principal, and of everybody, on all shards but one."""
-        counts = await asyncio.gather(*(self._count(shard, principal) for shard in self._clients if shard != but))
-        return sum(mine for mine, _ in counts), sum(everybody for _, everybody in counts)
+        open_tasks = await asyncio.gather(
+            *(self._count(shard, principal) for shard in self._clients if shard != except_shard)
+        )
+        return sum(own for own, _ in open_tasks), sum(total for _, total in open_tasks)
 
-    async def once(self, key: str, *, but: str) -> list[tuple[str, str]]:
+    async def tasks_of_key(self, key: str, *, except_shard: str) -> list[tuple[str, str]]:
         """Tasks, and digests of their calls, that an idempotency key, `principal:key`, stands for on other shards."""
-        asked = (self._ask(shard, [("GET", self._keys.once(key))]) for shard in self._clients if shard != but)
+        asked = (self._ask(shard, [("GET", self._keys.once(key))]) for shard in self._clients if shard != except_shard)
         found = [reply[0].decode().partition(" ") for reply in await asyncio.gather(*asked) if reply and reply[0]]
         return [(task_id, digest) for task_id, _, digest in found]
 
@@ -52,9 +54,9 @@ class OtherShards:
                 self._until.clear()
                 self._known.clear()
             self._until[key] = monotonic() + _FRESH
-            told = await self._ask(shard, [("ZCARD", self._keys.open(principal)), ("ZCARD", self._keys.live)])
-            if told is not None:
-                self._known[key] = int(told[0]), int(told[1])
+            answered = await self._ask(shard, [("ZCARD", self._keys.open(principal)), ("ZCARD", self._keys.live)])
+            if answered is not None:
+                self._known[key] = int(answered[0]), int(answered[1])
         return self._known.get(key, (0, 0))
 
     async def _ask(self, shard: str, commands: list[tuple[str, str]]) -> list[Any] | None:
@@ -63,7 +65,7 @@ class OtherShards:
             return None
         try:
             with store_errors():
-                async with asyncio.timeout(_PATIENCE), self._clients[shard].pipeline(transaction=False) as pipe:
+                async with asyncio.timeout(_REPLY_TIMEOUT), self._clients[shard].pipeline(transaction=False) as pipe:
                     for command in commands:
                         pipe.execute_command(*command)
                     return list(await pipe.execute())

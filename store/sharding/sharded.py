@@ -1,7 +1,7 @@
-"""The store on several Redis servers: what is a task's is on the shard of its queue, everything else at home.
+"""The store on several Redis servers: a task is on the shard of its queue, everything else on the default shard.
 
-Each shard is a whole `TaskStore`; here is only which one is asked, and what several say together. A shard that does
-not answer fails the calls for its own tasks, and is named in what all shards are asked for.
+Each shard is a whole `RedisTaskStore`; here is only which one is asked, and how the answers of several are combined.
+A shard that does not answer fails the calls for its own tasks, and is named in what all shards are asked for.
 """
 
 import asyncio
@@ -17,17 +17,18 @@ from taskmill.engine.events import Event
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
-from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.artifacts.artifacts import ArtifactReader
 from taskmill.store.formats.paging import Slice, merged
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHubs
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.settings import StoreSettings
 from taskmill.store.sharding.other_shards import OtherShards
-from taskmill.store.shards import HOME, marked, shard_in
-from taskmill.store.tasks.output import OutputStore
+from taskmill.store.shards import DEFAULT_SHARD, id_on_shard, shard_of_id
+from taskmill.store.tasks.output import OutputReader
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import Stats, stats_of_all
-from taskmill.store.tasks.tasks import CHUNK, TaskStore
+from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
 
 __all__ = ["ShardedStore"]
 
@@ -37,43 +38,48 @@ T = TypeVar("T")
 class ShardedStore(TaskStore):
     """The tasks of one deployment, on several shards."""
 
-    def __init__(self, redis: Redis, settings: StoreSettings, others: Mapping[str, Redis]) -> None:
-        """`redis`: the one at home; `others`: the others by shard."""
-        super().__init__(redis, settings)
-        clients = {HOME: redis, **others}
-        self._stores = {name: TaskStore(client, settings.at_shard(name)) for name, client in clients.items()}
+    def __init__(self, settings: StoreSettings, clients: Mapping[str, Redis]) -> None:
+        """`clients`: by shard, the default shard's among them."""
+        self._settings = settings
+        self._stores = {name: RedisTaskStore(client, settings.at_shard(name)) for name, client in clients.items()}
+        self._default = self._stores[DEFAULT_SHARD]
+        self.keys = self._default.keys
         self.shards = tuple(self._stores)
-        self._elsewhere = OtherShards(clients, self.keys)
-        boards = {name: store.hub for name, store in self._stores.items()}
-        self.hub = ChannelHubs(boards, self._shard_of_channel)
-        self.feed = TaskFeed(settings, self.keys, self.hub)
-        self.output = _Output(self)
+        self._other_shards = OtherShards(clients, self.keys)
+        hub = ChannelHubs({name: store.hub for name, store in self._stores.items()}, self._shard_of_channel)
+        self.feed = TaskFeed(self.keys, hub)
+        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE))
+        self.output = OutputReader(self._read_output, self.keys, hub)
         self.artifacts = _Artifacts(self)
-        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=CHUNK))
-        home = self._stores[HOME]
-        self.sessions, self.open_calls, self.abandoned_calls = home.sessions, home.open_calls, home.abandoned_calls
+        self.sessions = self._default.sessions
+        self.open_calls = self._default.open_calls
+        self.abandoned_calls = self._default.abandoned_calls
 
     def new_id(self, queue: str) -> str:
-        """A fresh id of a task of this queue, with the mark of its shard."""
-        return marked(new_task_id(), self._settings.shard_of(queue))
+        """See `TaskStore.new_id`; the id names its shard."""
+        return id_on_shard(new_task_id(), self._settings.shard_of(queue))
 
-    async def create(self, task: NewTask, *, elsewhere: tuple[int, int] = (0, 0)) -> TaskView:
-        """See `TaskStore.create`. Quotas count over all shards, others by what they said in the last second."""
+    def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
+        """See `TaskStore.pack`; the keys that seal are the same on every shard."""
+        return self._default.pack(task_id, payload)
+
+    async def create(self, task: NewTask) -> TaskView:
+        """See `TaskStore.create`. Quotas count over all shards, the others by what they replied in the last second."""
         with self.at(task.id) as store:
             if task.idempotency and (earlier := await self._earlier(task)):
                 return earlier
-            counted = await self._elsewhere.counts(task.principal, but=shard_in(task.id))
-            return await store.create(task, elsewhere=counted)
+            open_there = await self._other_shards.open_tasks(task.principal, except_shard=shard_of_id(task.id))
+            return await store.create(task, other_shards=open_there)
 
     async def read(self, task_id: str, principal: str) -> TaskView:
         """See `TaskStore.read`."""
         with self.at(task_id) as store:
             return await store.read(task_id, principal)
 
-    async def repetition(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
-        """See `TaskStore.repetition`; for the same shard."""
+    async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
+        """See `TaskStore.prepare_rerun`; for the same shard."""
         with self.at(task_id) as store:
-            return await store.repetition(task_id, principal, once=once)
+            return await store.prepare_rerun(task_id, principal, once=once)
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """See `TaskStore.answer`."""
@@ -91,62 +97,78 @@ class ShardedStore(TaskStore):
             return await store.history(task_id, after=after, limit=limit)
 
     async def slice(
-        self, lister: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
+        self, list_owner: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
     ) -> Slice:
         """See `TaskStore.slice`. The shards' lists merged, each in the order of its own clock."""
 
         async def read(store: TaskStore) -> Slice:
-            return await store.slice(lister, after, limit=limit, statuses=statuses, tool=tool)
+            return await store.slice(list_owner, after, limit=limit, statuses=statuses, tool=tool)
 
-        told, silent = await self._all(read)
-        return merged(list(told.values()), limit, unreachable=silent)
+        slices, unreachable = await self._ask_all(read)
+        return merged(list(slices.values()), limit, unreachable=unreachable)
 
     async def workers(self) -> list[dict[str, Any]]:
         """See `TaskStore.workers`; those of shards that answer, with the shard's name."""
-        told, _ = await self._all(lambda store: store.workers())
-        return [{"shard": shard, **worker} for shard, workers in told.items() for worker in workers]
+        found, _ = await self._ask_all(lambda store: store.workers())
+        return [{"shard": shard, **worker} for shard, workers in found.items() for worker in workers]
 
     async def due(self, queue: str) -> int:
         """See `TaskStore.due`; on the shard where the queue is now."""
-        with self._named(self._settings.shard_of(queue)) as store:
+        with self._shard(self._settings.shard_of(queue)) as store:
             return await store.due(queue)
 
     async def stats(self, queues: Iterable[str]) -> Stats:
         """See `TaskStore.stats`; the sums of the shards that answer."""
         known = sorted(set(queues))
-        told, silent = await self._all(lambda store: store.stats(known))
-        return stats_of_all(list(told.values()), silent)
+        parts, unreachable = await self._ask_all(lambda store: store.stats(known))
+        return stats_of_all(list(parts.values()), unreachable)
 
     async def unreachable(self) -> tuple[str, ...]:
-        """Names of shards that do not answer."""
-        return (await self._all(lambda store: store.ping()))[1]
+        """See `TaskStore.unreachable`."""
+        return (await self._ask_all(lambda store: store.ping()))[1]
+
+    async def shared_secret(self) -> bytes:
+        """See `TaskStore.shared_secret`; the default shard keeps it."""
+        return await self._default.shared_secret()
+
+    async def now_ms(self) -> int:
+        """See `TaskStore.now_ms`; the default shard's clock."""
+        return await self._default.now_ms()
+
+    async def ping(self) -> None:
+        """See `TaskStore.ping`; of the default shard, see `unreachable` for the others."""
+        await self._default.ping()
 
     @contextmanager
-    def at(self, task_id: str) -> Iterator[TaskStore]:
+    def at(self, task_id: str) -> Iterator[RedisTaskStore]:
         """The store of one task's shard.
 
         Raises:
             StoreUnavailable: it does not answer; the message names the shard.
         """
-        shard = shard_in(task_id)
-        with self._named(shard if shard in self._stores else HOME) as store:
+        shard = shard_of_id(task_id)
+        with self._shard(shard if shard in self._stores else DEFAULT_SHARD) as store:
             yield store
 
     @contextmanager
-    def _named(self, shard: str) -> Iterator[TaskStore]:
+    def _shard(self, name: str) -> Iterator[RedisTaskStore]:
         try:
-            yield self._stores[shard]
+            yield self._stores[name]
         except StoreUnavailable as exc:
-            raise StoreUnavailable(f"Shard {shard}: {exc}", shard=shard) from exc
+            raise StoreUnavailable(f"Shard {name}: {exc}", shard=name) from exc
+
+    async def _read_output(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:
+        with self.at(task_id) as store:
+            return await store.output.read(task_id, after=after, count=count)
 
     async def _earlier(self, task: NewTask) -> TaskView | None:
         """The task that has this idempotency key on another shard, where the queue was before it moved.
 
         Raises:
-            KeyReused: the key stands for another call there.
+            IdempotencyKeyReused: the key stands for another call there.
         """
         key = f"{task.principal}:{task.idempotency}"
-        for task_id, digest in await self._elsewhere.once(key, but=shard_in(task.id)):
+        for task_id, digest in await self._other_shards.tasks_of_key(key, except_shard=shard_of_id(task.id)):
             view = await self.find(task_id, task.principal)
             if view is not None and digest != task.idempotency_of:
                 raise IdempotencyKeyReused(task_id=task_id)
@@ -154,58 +176,44 @@ class ShardedStore(TaskStore):
                 return view
         return None
 
-    async def _all(self, ask: Callable[[TaskStore], Awaitable[T]]) -> tuple[dict[str, T], tuple[str, ...]]:
+    async def _ask_all(self, ask: Callable[[TaskStore], Awaitable[T]]) -> tuple[dict[str, T], tuple[str, ...]]:
         """What each shard answers by name, and the names of those that do not.
 
         Raises:
             StoreUnavailable: none does.
         """
         replies = await asyncio.gather(*map(ask, self._stores.values()), return_exceptions=True)
-        told: dict[str, T] = {}
-        silent: list[str] = []
+        answered: dict[str, T] = {}
+        unreachable: list[str] = []
         for shard, reply in zip(self._stores, replies, strict=True):
             if isinstance(reply, StoreUnavailable):
-                silent.append(shard)
+                unreachable.append(shard)
             elif isinstance(reply, BaseException):
                 raise reply
             else:
-                told[shard] = reply
-        if not told:
+                answered[shard] = reply
+        if not answered:
             raise StoreUnavailable("No shard can be reached right now. Nothing was lost; try again in a moment.")
-        return told, tuple(silent)
+        return answered, tuple(unreachable)
 
     def _shard_of_channel(self, channel: str) -> str:
-        shard = shard_in(channel.removeprefix(self.keys.root))
-        return shard if shard in self._stores else HOME
+        shard = shard_of_id(channel.removeprefix(self.keys.root))
+        return shard if shard in self._stores else DEFAULT_SHARD
 
 
-class _Output(OutputStore):
-    """What tasks of every shard put out, for readers."""
-
-    def __init__(self, store: ShardedStore) -> None:
-        super().__init__(store._redis, store._settings, store._scripts, store.hub)
-        self._store = store
-
-    async def read(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:
-        """See `OutputStore.read`."""
-        with self._store.at(task_id) as store:
-            return await store.output.read(task_id, after=after, count=count)
-
-
-class _Artifacts(ArtifactStore):
-    """Artifacts of every shard, for readers: their ids bear the mark of their task's."""
+class _Artifacts(ArtifactReader):
+    """Artifacts of every shard, for readers: an artifact's id names its task's shard."""
 
     def __init__(self, store: ShardedStore) -> None:
-        super().__init__(store._redis, store._settings, store._scripts)
         self._store = store
 
     async def find(self, artifact_id: str, principal: str) -> Artifact:
-        """See `ArtifactStore.find`."""
+        """See `ArtifactReader.find`."""
         with self._store.at(artifact_id) as store:
             return await store.artifacts.find(artifact_id, principal)
 
     async def read(self, artifact: Artifact, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """See `ArtifactStore.read`."""
+        """See `ArtifactReader.read`."""
         with self._store.at(artifact.id) as store:
             async for piece in store.artifacts.read(artifact, start, stop):
                 yield piece

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from arq.connections import RedisSettings
 
-from taskmill.store.connection.sentinel import watched_in
+from taskmill.store.connection.sentinel import sentinel_target_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["JOB_FUNCTION", "arq_job", "arq_redis_settings", "job_from_json", "job_to_json"]
@@ -38,16 +38,16 @@ def job_from_json(stored: bytes) -> dict[str, Any]:
 def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
     """Our address as arq wants it."""
     url = settings.redis_url or ""
-    watched = watched_in(url)
-    if watched is not None:
+    target = sentinel_target_of(url)
+    if target is not None:
         return RedisSettings(
-            host=list(watched.sentinels),
+            host=list(target.sentinels),
             sentinel=True,
-            sentinel_master=watched.name,
-            database=watched.options["db"],
-            username=watched.options["username"],
-            password=watched.options["password"],
-            ssl=watched.is_tls,
+            sentinel_master=target.name,
+            database=target.options["db"],
+            username=target.options["username"],
+            password=target.options["password"],
+            ssl=target.is_tls,
             conn_retries=10,
         )
     arq = RedisSettings.from_dsn(url)

@@ -11,10 +11,10 @@ from taskmill.store.formats.sealing import Sealer
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_job
 
-__all__ = ["creation", "new_record", "packed", "refusal", "sealed_answers"]
+__all__ = ["create_args", "create_error", "new_record", "pack_arguments", "sealed_answers"]
 
 
-def creation(task: NewTask, settings: StoreSettings, elsewhere: tuple[int, int] = (0, 0)) -> list[Any]:
+def create_args(task: NewTask, settings: StoreSettings, other_shards: tuple[int, int] = (0, 0)) -> list[Any]:
     """ARGV of `create`; `elsewhere`: open tasks of the principal, and of everybody, that this Redis knows nothing of.
 
     Redis refuses an expiry of 0, so nothing is kept for less than a millisecond.
@@ -22,7 +22,7 @@ def creation(task: NewTask, settings: StoreSettings, elsewhere: tuple[int, int] 
     retention = max(1, _ms(settings.kept_for(task.retention)))
     poll = max(1, _ms(task.poll_interval))
     whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
-    quotas = [_rest(settings.open_limit, elsewhere[0]), _rest(settings.open_limit_total, elsewhere[1])]
+    quotas = [_rest(settings.open_limit, other_shards[0]), _rest(settings.open_limit_total, other_shards[1])]
     return [
         *whole,
         task.idempotency or "",
@@ -31,25 +31,25 @@ def creation(task: NewTask, settings: StoreSettings, elsewhere: tuple[int, int] 
         task.rerun_of or "",
         task.idempotency_of,
         *_limits(task),
-        *_turns(task),
+        *_ordering_args(task),
     ]
 
 
-def _rest(limit: int, elsewhere: int) -> int:
+def _rest(limit: int, other_shards: int) -> int:
     """What of a quota is left for this Redis: 0 = no limit, -1 = nothing."""
-    return limit and (limit - elsewhere if elsewhere < limit else -1)
+    return limit and (limit - other_shards if other_shards < limit else -1)
 
 
 def _limits(task: NewTask) -> list[Any]:
     return [task.retries or "", "" if task.deadline is None else _ms(task.deadline)]
 
 
-def _turns(task: NewTask) -> list[Any]:
+def _ordering_args(task: NewTask) -> list[Any]:
     lane = task.lane
     return [task.priority, lane.key, lane.limit, _rate(lane) or ""] if lane else [task.priority, "", "", ""]
 
 
-def refusal(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
+def create_error(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
     """What to raise when `create` replied that it made nothing."""
     if reply[0] == b"reused":
         return IdempotencyKeyReused(task_id=reply[1].decode())
@@ -92,7 +92,7 @@ def _ms(length: timedelta) -> int:
     return int(length.total_seconds() * 1000)
 
 
-def packed(sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any]) -> bytes:
+def pack_arguments(sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any]) -> bytes:
     """Arguments and call context as they will be stored, in at most `limit` bytes.
 
     Raises:

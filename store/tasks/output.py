@@ -1,4 +1,4 @@
-"""What tools emit while they run: written by the worker that holds the fence, read by anybody who may see the task.
+"""What tools emit while they run: written by the worker that has the fence, read by all who may see the task.
 
 A capped stream in Redis, its chunks sealed like every payload.
 """
@@ -6,7 +6,7 @@ A capped stream in Redis, its chunks sealed like every payload.
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
@@ -14,30 +14,27 @@ from taskmill.engine.artifact import Chunk
 from taskmill.engine.errors import ChunkRefused, FenceLost
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.records import readable
+from taskmill.store.formats.records import format_errors
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import Subscription
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["OutputStore", "chunk_of"]
+__all__ = ["OutputReader", "OutputStore", "chunk_of"]
 
 _MOST_CHUNKS = 10_000
 
 
 class OutputStore:
-    """The chunks of every task of one deployment."""
+    """The chunks of every task on one Redis."""
 
-    def __init__(
-        self, redis: Redis, settings: StoreSettings, scripts: Scripts, switchboard: ChannelHub | None = None
-    ) -> None:
+    def __init__(self, redis: Redis, settings: StoreSettings, scripts: Scripts) -> None:
         self._redis = redis
         self._settings = settings
         self._scripts = scripts
         self._keys = Keys(settings.prefix)
         self._sealer = Sealer(settings.seal_keys)
-        self._switchboard = switchboard
 
     def pack(self, task_id: str, chunk: Any) -> bytes:
         """A chunk as it will be stored.
@@ -62,7 +59,7 @@ class OutputStore:
         """Add packed chunks in this order; the number of the last. A second call with the same `batch_id` adds nothing.
 
         Raises:
-            FenceLost: the task is somebody else's now, or has ended.
+            FenceLost: the task is another worker's now, or has ended.
         """
         limits = (_MOST_CHUNKS, self._settings.max_output)
         args = [task_id, fence, *limits, batch_id or secrets.token_hex(8), *packed]
@@ -73,22 +70,39 @@ class OutputStore:
         return int(reply)
 
     async def read(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:
-        """The next chunks of a task after a number. Whether the reader may see the task is the caller's to check.
-
-        Raises:
-            SealBroken: sealed with a key that is not in the ring.
-        """
+        """See `OutputReader.read`."""
         with store_errors():
             entries = await self._redis.xrange(self._keys.output(task_id), min=f"({after}-0", count=count)
         return [chunk_of(task_id, entry_id, field, self._sealer) for entry_id, field in entries]
 
+
+class _Read(Protocol):
+    async def __call__(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]: ...
+
+
+class OutputReader:
+    """The chunks of every task, for readers. Whether a reader may see the task is the caller's to check."""
+
+    def __init__(self, read: _Read, keys: Keys, hub: ChannelHub) -> None:
+        """`read`: where the chunks are; `hub`: where a new one is announced."""
+        self._read = read
+        self._keys = keys
+        self._hub = hub
+
+    async def read(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:
+        """The next chunks of a task after a number.
+
+        Raises:
+            SealBroken: sealed with a key that is not in the ring.
+        """
+        return await self._read(task_id, after=after, count=count)
+
     @asynccontextmanager
     async def follow(self, task_id: str) -> AsyncIterator[Subscription]:
-        """News whenever the task emits or changes; each counts as news once at the beginning."""
-        assert self._switchboard is not None, "opened with the store"
+        """Updates whenever the task emits or changes; it counts as updated once at the beginning."""
         subscription = Subscription()
         channels = [self._keys.output(task_id), self._keys.record(task_id)]
-        async with self._switchboard.listening(channels, lambda _channel, _message: subscription.notify(task_id)):
+        async with self._hub.subscribe(channels, lambda _channel, _message: subscription.notify(task_id)):
             yield subscription
 
 
@@ -98,7 +112,7 @@ def chunk_of(task_id: str, entry_id: bytes, field: Mapping[bytes, bytes], sealer
     Raises:
         SealBroken: it cannot be read.
     """
-    with readable(task_id):
+    with format_errors(task_id):
         return Chunk(
             number=int(entry_id.split(b"-")[0]),
             attempt=int(field[b"attempt"]),

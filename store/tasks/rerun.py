@@ -8,10 +8,10 @@ from taskmill.engine.errors import NotRepeatable
 from taskmill.engine.principal import as_task_id
 from taskmill.engine.record import Lane, NewTask, TaskRecord
 
-__all__ = ["check_repeatable", "repeated", "rerun_id"]
+__all__ = ["check_rerunnable", "rerun_id", "rerun_task"]
 
 
-def check_repeatable(record: TaskRecord, stored: bytes | None) -> None:
+def check_rerunnable(record: TaskRecord, stored: bytes | None) -> None:
     """`stored`: its arguments as they were kept, None = not any more.
 
     Raises:
@@ -24,7 +24,7 @@ def check_repeatable(record: TaskRecord, stored: bytes | None) -> None:
         raise NotRepeatable(words, task_id=record.id)
 
 
-def repeated(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: str) -> NewTask:
+def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: str) -> NewTask:
     """The task that repeats an ended one."""
     return NewTask(
         id=task_id,

@@ -96,7 +96,7 @@ def queues_of(worker: Mapping[str, Any]) -> list[str]:
 async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     """What each live worker says of itself, sorted by name; the names of dead ones are forgotten."""
     names: Any = await redis.smembers(keys.workers)  # type: ignore[misc]
-    said = await redis.mget([keys.worker(name.decode()) for name in names]) if names else []
-    if gone := [name for name, one in zip(names, said, strict=True) if one is None]:
+    reports = await redis.mget([keys.worker(name.decode()) for name in names]) if names else []
+    if gone := [name for name, one in zip(names, reports, strict=True) if one is None]:
         await redis.srem(keys.workers, *gone)  # type: ignore[misc]
-    return sorted((json.loads(one) for one in said if one), key=lambda one: str(one["worker"]))
+    return sorted((json.loads(one) for one in reports if one), key=lambda one: str(one["worker"]))

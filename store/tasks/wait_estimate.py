@@ -23,7 +23,7 @@ class WaitEstimate:
         self._workers: list[dict[str, Any]] = []
         self._until = 0.0
 
-    async def on(self, view: TaskView) -> TaskView:
+    async def apply_to(self, view: TaskView) -> TaskView:
         """The view, for a queued task with how long it will wait, or that nobody serves its queue."""
         if view.ahead is None:
             return view
@@ -33,11 +33,11 @@ class WaitEstimate:
         serving = [
             worker for worker in self._workers if view.record.queue in _queues(worker) and not worker.get("leaving")
         ]
-        paces = [(worker["concurrency"], worker.get("mean_seconds")) for worker in serving]
-        known = [(places, mean) for places, mean in paces if mean is not None]
+        rates = [(worker["concurrency"], worker.get("mean_seconds")) for worker in serving]
+        known = [(slots, mean) for slots, mean in rates if mean is not None]
         if not known:
             return replace(view, is_served=bool(serving))
-        a_second = sum(places / max(0.001, mean) for places, mean in known)
+        a_second = sum(slots / max(0.001, mean) for slots, mean in known)
         return replace(view, wait_ms=int(1000 * view.ahead / a_second))
 
 

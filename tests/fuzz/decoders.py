@@ -42,7 +42,7 @@ from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import connect
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Cursors
-from taskmill.store.formats.records import artifact_of, event_of, pairs, record_of
+from taskmill.store.formats.records import artifact_of, dict_of, event_of, record_of
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.formats.views import view_of
 from taskmill.store.settings import StoreSettings, read_settings
@@ -103,7 +103,7 @@ def _hash(data: bytes) -> dict[bytes, bytes]:
 
 
 def _record(data: bytes) -> None:
-    assert record_of("t", pairs(_words(data))).seq >= 0
+    assert record_of("t", dict_of(_words(data))).seq >= 0
 
 
 def _event(data: bytes) -> None:

@@ -460,9 +460,9 @@ class TestTrouble:
 
 def _unreachable(settings: StoreSettings) -> Any:
     from taskmill.store.connection.client import connect
-    from taskmill.store.tasks.tasks import TaskStore
+    from taskmill.store.tasks.redis_store import RedisTaskStore
 
-    return TaskStore(connect(settings), settings)
+    return RedisTaskStore(connect(settings), settings)
 
 
 class TestMetrics:

@@ -21,6 +21,7 @@ import taskmill.server.fast_path.requests as fast_requests
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.server.settings import ServerSettings
 from taskmill.store.formats.keys import Keys
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.tasks import TaskStore
 from tests.support.replica import REVISION, TASKS, Json, Rpc, client_of, serving, working
 from tests.support.sample_server import make_server
@@ -332,7 +333,7 @@ async def test_a_task_whose_reply_was_lost_is_made_once(
         await create(self, task)
         raise StoreUnavailable("no reply")
 
-    monkeypatch.setattr(TaskStore, "create", lost)
+    monkeypatch.setattr(RedisTaskStore, "create", lost)
     reply = await pair.fast.call("strict")
     assert reply["error"]["data"] == {"retryable": True, "reason": "store_unavailable"}
     assert await redis.zcard(Keys(settings.prefix).all) == 1
@@ -415,6 +416,6 @@ async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: p
     async def broken(self: TaskStore, task_id: str, principal: str) -> Any:
         raise fast_paths.TaskmillError("no store")
 
-    monkeypatch.setattr(TaskStore, "read", broken)
+    monkeypatch.setattr(RedisTaskStore, "read", broken)
     answer = await pair.same(nothing, task_id)
     assert answer.json()["error"]["code"] == -32603

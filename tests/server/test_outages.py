@@ -66,7 +66,7 @@ async def test_a_held_call_outlives_an_outage(server: PrivateRedis, tmp_path: Pa
 async def test_a_redis_that_accepts_and_never_answers_is_an_error_not_a_hang() -> None:
     async with silent_redis() as url:
         with anyio.fail_after(8), pytest.raises(StoreUnavailable):
-            async with open_redis(settings_of(url), patience=2):
+            async with open_redis(settings_of(url), timeout=2):
                 raise AssertionError("connected to nobody")
 
 
@@ -95,7 +95,7 @@ async def silent_redis() -> AsyncIterator[str]:
 async def test_starting_without_redis_ends_with_an_error_that_names_the_address_but_no_password() -> None:
     settings = settings_of("redis://user:swordfish@127.0.0.1:1/0")
     with anyio.fail_after(5), pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:1") as caught:
-        async with open_redis(settings, patience=0.5):
+        async with open_redis(settings, timeout=0.5):
             raise AssertionError("connected to nobody")
     assert "swordfish" not in str(caught.value)
 

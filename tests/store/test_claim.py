@@ -13,7 +13,7 @@ from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Claimed, Claims
 from taskmill.store.scripts import Call
-from taskmill.store.tasks.creation import creation
+from taskmill.store.tasks.creation import create_args
 from tests.support.store_fixture import OWNER, StoreFixture
 
 
@@ -67,7 +67,9 @@ async def test_tasks_are_claimed_in_the_order_of_their_creation(stores: StoreFix
 async def test_tasks_created_within_one_millisecond_keep_their_order(stores: StoreFixture) -> None:
     """Their ids are random, so whole milliseconds would shuffle them."""
     tasks = [stores.task() for _ in range(200)]
-    calls: list[Call] = [("create", [stores.keys.record(task.id)], creation(task, stores.settings)) for task in tasks]
+    calls: list[Call] = [
+        ("create", [stores.keys.record(task.id)], create_args(task, stores.settings)) for task in tasks
+    ]
     await stores.ann.scripts.run_many(stores.redis, calls)
 
     found = await stores.found()

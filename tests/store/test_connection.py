@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable, TaskNotFound
 from taskmill.store.claims.heartbeat import Heartbeat
-from taskmill.store.connection.client import connect, open_redis, shown_url
+from taskmill.store.connection.client import connect, open_redis, redacted_url
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.tasks import TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from tests.support.redis_server import PrivateRedis, free_port
 from tests.support.store_fixture import OWNER, StoreFixture
 
@@ -52,22 +52,22 @@ async def guarded(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str
         yield forms[request.param].format
 
 
-async def complaint(settings: StoreSettings, kind: type[OperatorError], **patience: float) -> str:
+async def complaint(settings: StoreSettings, kind: type[OperatorError], **options: float) -> str:
     """What opening a store says; it must say it soon."""
     with fail_after(5), pytest.raises(kind) as refused:
-        async with open_redis(settings, **patience):
+        async with open_redis(settings, **options):
             pass
     assert type(refused.value) is kind
     assert PASSWORD not in str(refused.value)
     return str(refused.value)
 
 
-async def test_a_start_without_redis_waits_as_long_as_its_patience_and_says_where_it_looked() -> None:
+async def test_a_start_without_redis_waits_until_its_timeout_and_names_the_address() -> None:
     port = free_port()
     settings = StoreSettings(redis_url=f"redis://user:{PASSWORD}@127.0.0.1:{port}/0")
     before = monotonic()
 
-    said = await complaint(settings, StoreUnavailable, patience=0.4)
+    said = await complaint(settings, StoreUnavailable, timeout=0.4)
 
     assert 0.3 < monotonic() - before < 3
     assert f"at redis://…@127.0.0.1:{port}/0 cannot be reached" in said
@@ -110,7 +110,7 @@ async def test_a_redis_that_never_answers_is_unavailable_within_the_command_time
     async with silent_server() as url:
         settings = StoreSettings(redis_url=url, command_timeout=0.2)
         async with connect(settings) as client:
-            store = TaskStore(client, settings)
+            store = RedisTaskStore(client, settings)
             before = monotonic()
             with pytest.raises(StoreUnavailable):
                 await store.read("t", OWNER)
@@ -121,7 +121,7 @@ async def test_many_callers_of_a_silent_redis_do_not_wait_for_one_another() -> N
     async with silent_server() as url:
         settings = StoreSettings(redis_url=url, command_timeout=0.3)
         async with connect(settings) as client:
-            store = TaskStore(client, settings)
+            store = RedisTaskStore(client, settings)
             before = monotonic()
             said = await asyncio.gather(*(store.read("t", OWNER) for _ in range(20)), return_exceptions=True)
         assert [type(error) for error in said] == [StoreUnavailable] * 20
@@ -143,7 +143,7 @@ async def test_a_burst_of_callers_shares_one_connection(stores: StoreFixture) ->
     """A burst is no outage."""
     task_id = await stores.create()
     async with connect(stores.settings) as client:
-        store = TaskStore(client, stores.settings)
+        store = RedisTaskStore(client, stores.settings)
         await stores.redis.client_pause(100)
         views = await asyncio.gather(*(store.read(task_id, OWNER) for _ in range(300)))
         clients = await stores.redis.client_list()
@@ -234,7 +234,7 @@ async def test_what_is_no_address_is_refused_without_showing_it(url: str) -> Non
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redacted_url(url) == shown
 
 
 @pytest.mark.parametrize("name", ["redis_url", "seal_keys"])

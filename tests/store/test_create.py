@@ -12,7 +12,7 @@ from taskmill.engine.record import TaskRecord, TaskView
 from taskmill.engine.status import Move, Status
 from taskmill.store.connection.client import connect
 from taskmill.store.tasks.arq_job import job_from_json
-from taskmill.store.tasks.tasks import TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from tests.support.store_fixture import OWNER, STRANGER, StoreFixture
 
 
@@ -45,7 +45,7 @@ async def test_a_created_task_can_be_read_by_any_other_replica(stores: StoreFixt
     created = await stores.store.create(stores.task())
 
     async with connect(stores.settings) as other:
-        assert await TaskStore(other, stores.settings).read(created.record.id, OWNER) == created
+        assert await RedisTaskStore(other, stores.settings).read(created.record.id, OWNER) == created
 
 
 async def test_creation_is_the_first_event_and_says_what_the_task_is(stores: StoreFixture) -> None:

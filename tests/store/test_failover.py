@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from taskmill.engine.errors import SettingsError, StoreUnavailable
 from taskmill.store.claims.heartbeat import Heartbeat
 from taskmill.store.connection.client import connect, open_redis
-from taskmill.store.connection.sentinel import watched_in
+from taskmill.store.connection.sentinel import sentinel_target_of
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_redis_settings
@@ -245,12 +245,12 @@ def test_an_address_without_a_sentinel_or_a_name_says_what_to_write(url: str) ->
 
 
 def test_an_address_of_sentinels_is_read_whole() -> None:
-    watched = watched_in("rediss+sentinel://us%40er:p%2Fw@one,two:1,[::1]:2/tasks/3?sentinel_password=s")
-    assert watched is not None
-    assert watched.sentinels == (("one", 26379), ("two", 1), ("::1", 2))
-    assert (watched.name, watched.is_tls) == ("tasks", True)
-    assert watched.options == {"db": 3, "username": "us@er", "password": "p/w"}
-    assert (watched.asking["password"], watched.asking["ssl"]) == ("s", True)
+    target = sentinel_target_of("rediss+sentinel://us%40er:p%2Fw@one,two:1,[::1]:2/tasks/3?sentinel_password=s")
+    assert target is not None
+    assert target.sentinels == (("one", 26379), ("two", 1), ("::1", 2))
+    assert (target.name, target.is_tls) == ("tasks", True)
+    assert target.options == {"db": 3, "username": "us@er", "password": "p/w"}
+    assert (target.sentinel_options["password"], target.sentinel_options["ssl"]) == ("s", True)
 
 
 def test_a_stock_worker_is_told_of_the_sentinels() -> None:

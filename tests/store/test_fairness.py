@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskmill.engine.principal import principal_of
-from taskmill.store.tasks.creation import creation
+from taskmill.store.tasks.creation import create_args
 from tests.support.ordering_model import OrderingModel
 from tests.support.store_fixture import OWNER, STRANGER, StoreFixture
 
@@ -147,7 +147,7 @@ async def test_a_line_that_is_never_empty_forgets_whom_it_has_served(stores: Sto
 async def test_a_claim_costs_the_same_however_many_wait(stores: StoreFixture, queued: int) -> None:
     """Counted in commands, which are each logarithmic at worst; the time is measured by the bench."""
     calls = [
-        ("create", [stores.keys.record(task.id)], creation(task, stores.settings))
+        ("create", [stores.keys.record(task.id)], create_args(task, stores.settings))
         for task in [stores.task() for _ in range(queued)]
     ]
     for at in range(0, queued, 2000):

@@ -16,12 +16,12 @@ from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture, que
 LISTED = "session:17"
 
 
-async def ids(stores: StoreFixture, lister: str, *, limit: int = 2, **wanted: object) -> list[str]:
+async def ids(stores: StoreFixture, list_owner: str, *, limit: int = 2, **wanted: object) -> list[str]:
     """A whole list, page by page."""
     found: list[str] = []
     after: str | None = None
     while True:
-        page = await stores.store.page(lister, after=after, limit=limit, **wanted)  # type: ignore[arg-type]
+        page = await stores.store.page(list_owner, after=after, limit=limit, **wanted)  # type: ignore[arg-type]
         assert len(page.views) <= limit
         found += [view.record.id for view in page.views]
         after = page.next
@@ -239,6 +239,11 @@ async def test_a_cursor_of_another_lister_or_made_up_is_refused(stores: StoreFix
         mine * 40,
         "\ud800",
     ]
-    for cursor, lister in [(mine, STRANGER), (mine, OPERATOR), (operators, OWNER), *((one, OWNER) for one in forged)]:
+    for cursor, who in [
+        (mine, STRANGER),
+        (mine, OPERATOR),
+        (operators, OWNER),
+        *((one, OWNER) for one in forged),
+    ]:
         with pytest.raises(BadCursor, match="Start again without one"):
-            await stores.store.page(lister, after=cursor)
+            await stores.store.page(who, after=cursor)

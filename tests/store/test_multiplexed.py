@@ -24,24 +24,24 @@ async def client(redis: Redis, redis_url: str) -> AsyncIterator[Any]:
     await redis.flushdb()
 
 
-def asking(client: Any, *numbers: int) -> list["asyncio.Task[Any]"]:
+def sentinel_options(client: Any, *numbers: int) -> list["asyncio.Task[Any]"]:
     return [asyncio.create_task(client.get(f"k{number}")) for number in numbers]
 
 
 async def written(client: Any) -> None:
     """Wait until nothing is left to be sent, with the replies still to come."""
     with fail_after(5):
-        while client._trunk._unsent or not client._trunk._asked:
+        while client._shared._unsent or not client._shared._pending:
             await asyncio.sleep(0)
 
 
 async def test_every_caller_gets_its_own_reply(client: Any) -> None:
-    assert [b"%d" % number for number in range(100)] == await asyncio.gather(*asking(client, *range(100)))
+    assert [b"%d" % number for number in range(100)] == await asyncio.gather(*sentinel_options(client, *range(100)))
 
 
 async def test_what_is_asked_at_once_is_one_connections_work(client: Any, redis: Redis) -> None:
     before = len(await redis.client_list())
-    await asyncio.gather(*asking(client, *range(100)))
+    await asyncio.gather(*sentinel_options(client, *range(100)))
     assert before == len(await redis.client_list())
 
 
@@ -58,7 +58,7 @@ async def test_an_error_reaches_only_the_one_who_caused_it(client: Any) -> None:
 
 async def test_a_caller_who_leaves_takes_nobodys_reply_along(client: Any, redis: Redis) -> None:
     await redis.client_pause(100)
-    stays, leaves, stays_too = asking(client, 1, 2, 3)
+    stays, leaves, stays_too = sentinel_options(client, 1, 2, 3)
     await written(client)
     leaves.cancel()
     assert await asyncio.gather(stays, stays_too) == [b"1", b"3"]
@@ -66,33 +66,33 @@ async def test_a_caller_who_leaves_takes_nobodys_reply_along(client: Any, redis:
 
 async def test_commands_whose_connection_is_cut_are_sent_again(client: Any, redis: Redis) -> None:
     await redis.client_pause(100)
-    waiting = asking(client, *range(20))
+    waiting = sentinel_options(client, *range(20))
     await written(client)
-    client._trunk._connection._writer.transport.abort()
+    client._shared._connection._writer.transport.abort()
     assert [b"%d" % number for number in range(20)] == await asyncio.gather(*waiting)
 
 
 async def test_whoever_comes_back_late_takes_the_connection_that_others_have_opened(client: Any, redis: Redis) -> None:
     """a second one would drop theirs, with the replies that are still to come on it."""
     before = len(await redis.client_list())
-    early = asking(client, *range(5))
+    early = sentinel_options(client, *range(5))
     await written(client)
-    client._trunk._give_up(ConnectionError("cut"))
+    client._shared._give_up(ConnectionError("cut"))
     await asyncio.sleep(0)  # the early ones hear of it, and wait a little
     assert await client.get("k7") == b"7"
-    opened = client._trunk
+    opened = client._shared
     assert await asyncio.gather(*early) == [b"%d" % number for number in range(5)]
-    assert client._trunk is opened
+    assert client._shared is opened
     assert len(await redis.client_list()) == before
 
 
 async def test_only_who_waited_too_long_is_told_so(client: Any, redis: Redis) -> None:
     """The connection is given up for its first caller; those who came later ask again on another."""
     await redis.client_pause(700)
-    (early,) = asking(client, 1)
+    (early,) = sentinel_options(client, 1)
     await written(client)
-    client._trunk._timeout = 5
-    (late,) = asking(client, 2)
+    client._shared._reply_timeout = 5
+    (late,) = sentinel_options(client, 2)
     with fail_after(5):
         with pytest.raises(TimeoutError):
             await early
@@ -101,7 +101,7 @@ async def test_only_who_waited_too_long_is_told_so(client: Any, redis: Redis) ->
 
 async def test_a_closed_client_leaves_no_connection_and_tells_who_still_waits(client: Any, redis: Redis) -> None:
     await redis.client_pause(200)
-    (waiting,) = asking(client, 1)
+    (waiting,) = sentinel_options(client, 1)
     await written(client)
     await client.aclose()
     with pytest.raises(ConnectionError):
@@ -115,7 +115,7 @@ def test_a_connection_that_broke_this_very_moment_is_replaced_under_uvloop_too(r
     async def ping_over_a_broken_connection() -> None:
         client: Any = connect(StoreSettings(redis_url=redis_url))
         await client.ping()
-        client._trunk._connection._writer.transport.abort()
+        client._shared._connection._writer.transport.abort()
         assert await client.ping()
         connection = await client.connection_pool.get_connection()
         await client.connection_pool.release(connection)

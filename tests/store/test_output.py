@@ -14,8 +14,8 @@ CHUNKS: list[Any] = ["one", {"rows": [1, None]}, 7, "", "vier, 四"]
 
 
 async def emit(stores: StoreFixture, task_id: str, fence: int, *chunks: Any, batch_id: str = "") -> int:
-    packed = [stores.store.output.pack(task_id, chunk) for chunk in chunks]
-    return await stores.store.output.add(task_id, fence, packed, batch_id=batch_id)
+    packed = [stores.output.pack(task_id, chunk) for chunk in chunks]
+    return await stores.output.add(task_id, fence, packed, batch_id=batch_id)
 
 
 async def contents(stores: StoreFixture, task_id: str, **asked: int) -> list[Any]:
@@ -110,8 +110,8 @@ async def test_a_chunk_that_cannot_be_kept_is_refused_with_the_reason(
     claimed = await stores.start()
 
     with pytest.raises(ChunkRefused, match=said):
-        stores.store.output.pack(claimed.id, chunk)
-    assert stores.store.output.pack(claimed.id, "x" * 98)
+        stores.output.pack(claimed.id, chunk)
+    assert stores.output.pack(claimed.id, "x" * 98)
 
 
 async def test_output_goes_with_its_task(stores: StoreFixture) -> None:

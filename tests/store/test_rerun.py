@@ -9,7 +9,8 @@ import pytest
 from taskmill.engine.errors import NotRepeatable, QuotaExceeded, TaskNotFound
 from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.engine.status import Status
-from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture
 
 REFUSED = Refused(-1, "no")
@@ -178,6 +179,6 @@ async def test_the_payload_is_carried_over_whole(stores: StoreFixture) -> None:
     await stores.store.create(task)
     await stores.store.cancel(task.id, OWNER)
 
-    again = await TaskStore(stores.redis, stores.settings).rerun(task.id, OWNER)
+    again = await RedisTaskStore(stores.redis, stores.settings).rerun(task.id, OWNER)
 
     assert json.loads(await stores.redis.get(stores.keys.args(again.record.id))) == payload

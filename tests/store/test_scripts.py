@@ -16,7 +16,7 @@ from taskmill.store.connection.client import connect_blocking, store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.scripts import Call, assembled, moves_table
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.creation import creation
+from taskmill.store.tasks.creation import create_args
 from tests.model.mutants import MUTANTS, Mutant, broken_scripts
 from tests.support.invariants import broken_promises
 from tests.support.redis_server import PrivateRedis
@@ -156,7 +156,7 @@ async def one_call_of_each(stores: StoreFixture) -> list[Call]:
     await ann.ask(waiting.id, 1, [question(1)])
     fresh = stores.task(idempotency="another key")
     return [
-        ("create", [keys.record(fresh.id)], creation(fresh, stores.settings)),
+        ("create", [keys.record(fresh.id)], create_args(fresh, stores.settings)),
         ann.claim_call("default", 5, batch_id="1"),
         ann.renew_call([(running.id, 1)]),
         ann.progress_call([(running.id, 1, Progress(1))]),

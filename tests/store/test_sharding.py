@@ -26,7 +26,7 @@ from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Slice, merged
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings, read_settings
-from taskmill.store.shards import marked, shard_in
+from taskmill.store.shards import id_on_shard, shard_of_id
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.invariants import broken_promises, read_redis
 from tests.support.redis_server import PrivateRedis
@@ -93,7 +93,7 @@ async def test_a_task_is_on_the_redis_of_its_queue_and_nowhere_else(
     store: TaskStore, servers: list[PrivateRedis]
 ) -> None:
     at_home, elsewhere = await create(store), await create(store, "reports")
-    assert (shard_in(at_home), shard_in(elsewhere)) == ("home", "reports")
+    assert (shard_of_id(at_home), shard_of_id(elsewhere)) == ("home", "reports")
     assert (len(at_home), len(elsewhere)) == (43, 43 + len(".reports"))
     for server, own, other in zip(servers, (at_home, elsewhere), (elsewhere, at_home), strict=True):
         async with Redis.from_url(server.url) as redis:
@@ -110,7 +110,7 @@ async def test_every_verb_finds_the_task_by_its_id(store: TaskStore, settings: S
         await reports.ann.ask(claimed.id, claimed.fence, [])
         await reports.run(reports.ann.finish_call(claimed.id, claimed.fence, DONE, reason="tool_error"))
         again = await store.rerun(claimed.id, OWNER, once="key")
-        assert shard_in(again.record.id) == "reports"
+        assert shard_of_id(again.record.id) == "reports"
         assert (await store.rerun(claimed.id, OWNER, once="key")).record.id == again.record.id
         assert await store.cancel(again.record.id, OWNER)
         assert [event.move.value for event in await store.history(again.record.id)] == ["create", "cancel"]
@@ -141,7 +141,7 @@ async def test_a_queue_can_be_kept_at_home_or_on_a_shard_of_another_name(setting
     mapped = settings.model_copy(update={"queue_shards": {"reports": "home", "exports": "reports"}})
     assert [mapped.shard_of(queue) for queue in ("reports", "exports", "default")] == ["home", "reports", "home"]
     async with open_store(mapped) as store:
-        assert [shard_in(await create(store, queue)) for queue in ("reports", "exports")] == ["home", "reports"]
+        assert [shard_of_id(await create(store, queue)) for queue in ("reports", "exports")] == ["home", "reports"]
 
 
 async def test_events_output_and_news_come_from_each_tasks_own_shard(store: TaskStore, settings: StoreSettings) -> None:
@@ -152,7 +152,7 @@ async def test_events_output_and_news_come_from_each_tasks_own_shard(store: Task
             with fail_after(5):
                 while seen != {first.id, second.id}:
                     seen |= set(await news.updates())
-                output = reports.store.output
+                output = reports.output
                 await output.add(second.id, second.fence, [output.pack(second.id, "half")])
                 async with store.output.follow(second.id) as emitted:
                     assert await emitted.updates() == [second.id]
@@ -251,7 +251,7 @@ async def test_an_idempotency_key_holds_also_after_its_queue_has_moved(settings:
         with pytest.raises(IdempotencyKeyReused):
             await create(store, "reports", idempotency="k", idempotency_of="another call")
         await store.cancel(first, OWNER)
-        assert shard_in(await create(store, "reports", idempotency="k", idempotency_of="call")) == "reports"
+        assert shard_of_id(await create(store, "reports", idempotency="k", idempotency_of="call")) == "reports"
 
 
 async def test_a_dead_shard_stops_nobody_else_and_comes_back(
@@ -381,7 +381,7 @@ def test_a_map_that_cannot_work_says_why_and_shows_no_password(shards: str, queu
 
 def test_marked_ids_keep_their_randomness_and_fit_every_key() -> None:
     fresh = new_task_id()
-    assert marked(fresh, "home") == fresh
-    assert marked(fresh, "reports") == f"{fresh}.reports"
+    assert id_on_shard(fresh, "home") == fresh
+    assert id_on_shard(fresh, "reports") == f"{fresh}.reports"
     keys = Keys("a.b")
     assert keys.task_of(keys.record(f"{fresh}.reports")) == f"{fresh}.reports"

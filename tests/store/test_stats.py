@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from taskmill.engine.outcome import Refused
-from taskmill.store.tasks import tasks as tasks_module
+from taskmill.store.tasks import redis_store as tasks_module
 from taskmill.store.tasks.stats import QueueCount, Stats
 from tests.support.store_fixture import OWNER, StoreFixture, question
 
@@ -54,7 +54,7 @@ async def test_the_age_of_the_oldest_waiting_task_is_counted_from_when_it_could_
 async def test_only_so_many_tasks_are_looked_at_and_the_others_are_counted_all_the_same(
     stores: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks_module, "_COUNTED", 3)
+    monkeypatch.setattr(tasks_module, "_STATES_READ", 3)
     for _ in range(5):
         await stores.start()
     await stores.create()

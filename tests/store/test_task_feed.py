@@ -9,13 +9,14 @@ from anyio import fail_after, sleep
 from redis.asyncio import Redis
 
 from taskmill.engine.status import TERMINAL
+from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import Subscription, TaskFeed
 from taskmill.store.settings import StoreSettings
 from tests.support.redis_server import PrivateRedis
 from tests.support.store_fixture import OWNER, StoreFixture
 
 
-async def listening(stores: StoreFixture) -> int:
+async def subscribe(stores: StoreFixture) -> int:
     """Connections that have subscribed to something."""
     return len(await stores.redis.client_list(_type="pubsub"))
 
@@ -95,7 +96,7 @@ async def test_any_number_of_followers_share_one_connection(stores: StoreFixture
     async with AsyncExitStack() as stack:
         followers = [await stack.enter_async_context(following(stores.store.feed, task_id)) for task_id in ids * 5]
 
-        assert await listening(stores) == 1
+        assert await subscribe(stores) == 1
         await stores.claim(room=20)
         assert [await heard(follower) for follower in followers] == [[task_id] for task_id in ids * 5]
 
@@ -202,7 +203,7 @@ async def test_followers_are_woken_when_their_connection_was_killed(stores: Stor
                 pass
         await stores.finish(claimed)
         assert await heard(follower) == [task_id]
-        assert await listening(stores) == 1
+        assert await subscribe(stores) == 1
 
 
 async def test_no_end_is_missed_while_the_connection_is_killed_again_and_again(stores: StoreFixture) -> None:
@@ -231,12 +232,12 @@ async def test_no_end_is_missed_while_the_connection_is_killed_again_and_again(s
 
 
 async def test_a_closed_feed_leaves_no_connection(stores: StoreFixture) -> None:
-    feed = TaskFeed(stores.settings, stores.keys)
+    feed = TaskFeed(stores.keys, ChannelHub(stores.settings, stores.keys.record("")))
     async with feed, following(feed, await stores.create()):
-        assert await listening(stores) == 1
+        assert await subscribe(stores) == 1
 
     with fail_after(5):
-        while await listening(stores):
+        while await subscribe(stores):
             await sleep(0.005)
 
 

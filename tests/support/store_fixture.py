@@ -13,9 +13,11 @@ from taskmill.engine.outcome import Outcome, Returned
 from taskmill.engine.principal import new_task_id, principal_of
 from taskmill.engine.record import NewTask, Progress, TaskRecord, TaskView
 from taskmill.store.claims.claims import Claimed, Claims, ClaimStore, Question
-from taskmill.store.scripts import Call
+from taskmill.store.scripts import Call, Scripts
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.store.tasks.output import OutputStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.invariants import Found, read_redis
 
 __all__ = ["DONE", "OWNER", "STRANGER", "StoreFixture", "question"]
@@ -36,8 +38,9 @@ class StoreFixture:
     def __init__(self, redis: Redis, settings: StoreSettings) -> None:
         self.redis = redis
         self.settings = settings
-        self.store = TaskStore(redis, settings)
+        self.store = RedisTaskStore(redis, settings)
         self.keys = self.store.keys
+        self.output = OutputStore(redis, settings, Scripts(self.keys))
         self.ann = ClaimStore(redis, settings, "ann")
         self.bob = ClaimStore(redis, settings, "bob")
 

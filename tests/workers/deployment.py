@@ -19,7 +19,8 @@ from taskmill.engine.events import Event
 from taskmill.engine.principal import ANONYMOUS, new_task_id
 from taskmill.engine.record import NewTask, TaskRecord, TaskView
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.invariants import broken_promises, read_redis
 from tests.support.waiting import eventually_async
 
@@ -116,7 +117,7 @@ class Stage:
         self.redis = redis
         self.settings: dict[str, Any] = {"redis_url": url, "lease": 1.0, "grace": 0.0}
         """What every worker gets unless it is started with something else."""
-        self.store = TaskStore(redis, StoreSettings(redis_url=url))
+        self.store = RedisTaskStore(redis, StoreSettings(redis_url=url))
         self.keys = self.store.keys
         self.folder = folder
         self.journal = folder / "journal"

@@ -9,7 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Stage
 
@@ -34,7 +35,7 @@ async def test_a_running_tool_hears_of_a_cancel_at_once(stage: Stage, tool: str)
 async def test_a_cancel_whose_push_is_missed_is_learned_by_renewal(stage: Stage, tool: str) -> None:
     """renew replies `lost`. Every subscriber is cut off in the same moment as the cancel."""
     worker = await stage.worker(lease=1.5)
-    deaf = TaskStore(Deafening(stage.redis), StoreSettings(redis_url=stage.settings["redis_url"]))  # type: ignore[arg-type]
+    deaf = RedisTaskStore(Deafening(stage.redis), StoreSettings(redis_url=stage.settings["redis_url"]))  # type: ignore[arg-type]
     task_id = await stage.create_noted(tool, stage.gate())
     await stage.noted("start", task_id)
     began = monotonic()

@@ -11,7 +11,8 @@ from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.outcome import Returned
 from taskmill.engine.record import TaskView
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.tasks import OPERATOR, TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.redis_server import PrivateRedis
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Stage
@@ -33,7 +34,7 @@ async def artifact_of(stage: Stage, shelf: Path, view: TaskView) -> bytes:
     """The bytes behind the link of a result, as a server would read them."""
     assert isinstance(view.outcome, Returned)
     link = view.outcome.value["content"][1]
-    store = TaskStore(stage.redis, StoreSettings(redis_url=stage.settings["redis_url"], artifacts=f"dir:{shelf}"))
+    store = RedisTaskStore(stage.redis, StoreSettings(redis_url=stage.settings["redis_url"], artifacts=f"dir:{shelf}"))
     artifact = await store.artifacts.find(link["uri"].removeprefix(ARTIFACT_URI), OPERATOR)
     return b"".join([piece async for piece in store.artifacts.read(artifact)])
 

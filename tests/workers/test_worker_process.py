@@ -11,7 +11,7 @@ import pytest
 
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.tasks import TaskStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Stage
@@ -143,7 +143,7 @@ async def test_sealed_payloads_are_opened_and_sealed_again(stage: Stage) -> None
     """arguments, questions, answers and result; nothing of them can be read in Redis."""
     key = base64.b64encode(bytes(32)).decode()
     settings = StoreSettings(redis_url=stage.settings["redis_url"], seal_keys=key)  # type: ignore[arg-type]
-    stage.store = TaskStore(stage.redis, settings)
+    stage.store = RedisTaskStore(stage.redis, settings)
     await stage.worker(seal_keys=key)
     view = await stage.done(await stage.create("echo", text="confidential"))
     assert text_of_task(view) == "confidential"

@@ -11,6 +11,7 @@ from taskmill.engine.replay import Entry, Replay
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.store.claims.claims import Claimed, Question
 from taskmill.store.claims.journal import JournalStore, Recorded
+from taskmill.store.connection.retry import until_available
 from taskmill.workers.attempts.active import ActiveTask
 from taskmill.workers.attempts.limits import AttemptLimits
 
@@ -123,14 +124,12 @@ class Journal:
 
     async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
         """Do it, however long the store is unavailable."""
-        while True:
-            try:
-                return await write()
-            except StoreUnavailable:
-                await asyncio.sleep(_OUTAGE_PAUSE)
-                if self._task.stopped.done():
-                    # The tool may run in a thread, and nothing else would end that.
-                    raise asyncio.CancelledError from None
+        stopped = self._task.stopped
+        try:
+            return await until_available(write, gives_up=lambda _: stopped.done(), longest_pause=_OUTAGE_PAUSE)
+        except StoreUnavailable:
+            # The tool may run in a thread, and nothing else would end that.
+            raise asyncio.CancelledError from None
 
 
 def _as_text(state: dict[str, Any]) -> str:

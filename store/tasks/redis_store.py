@@ -1,0 +1,165 @@
+"""The store on one Redis: create, read, answer, cancel, history. What each method promises is in `tasks.py`."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+
+from taskmill.engine.errors import TaskNotFound
+from taskmill.engine.events import Event
+from taskmill.engine.principal import new_task_id
+from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.status import Status
+from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.paging import Slice, page_args
+from taskmill.store.formats.records import event_of
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.formats.views import slice_of, view_of
+from taskmill.store.pubsub.event_tail import EventTails
+from taskmill.store.pubsub.hub import ChannelHub
+from taskmill.store.pubsub.task_feed import TaskFeed
+from taskmill.store.scripts import Scripts
+from taskmill.store.sessions.open_calls import AbandonedCallStore, OpenCallStore
+from taskmill.store.sessions.sessions import SessionStore
+from taskmill.store.settings import StoreSettings
+from taskmill.store.shards import id_on_same_shard
+from taskmill.store.tasks.creation import create_args, create_error, new_record, pack_arguments, sealed_answers
+from taskmill.store.tasks.output import OutputReader, OutputStore
+from taskmill.store.tasks.rerun import check_rerunnable, rerun_id, rerun_task
+from taskmill.store.tasks.shared_secret import SharedSecret
+from taskmill.store.tasks.stats import Stats, live_workers, stats_of
+from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
+from taskmill.store.tasks.wait_estimate import WaitEstimate
+
+__all__ = ["RedisTaskStore"]
+
+_STATES_READ = 5000
+"""Tasks of a queue whose state `stats` looks up, at most, besides those that wait."""
+
+
+class RedisTaskStore(TaskStore):
+    """The tasks on one Redis."""
+
+    def __init__(self, redis: Redis, settings: StoreSettings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self.keys = Keys(settings.prefix)
+        self.shards = ()
+        self._scripts = Scripts(self.keys)
+        self._sealer = Sealer(settings.seal_keys)
+        self._secret = SharedSecret(redis, settings, self.keys)
+        self._wait_estimate = WaitEstimate(self.workers)
+        self.hub = ChannelHub(settings, self.keys.record(""))
+        self.feed = TaskFeed(self.keys, self.hub)
+        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE))
+        self.output = OutputReader(OutputStore(redis, settings, self._scripts).read, self.keys, self.hub)
+        self.artifacts: ArtifactStore = ArtifactStore(redis, settings, self._scripts)
+        self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub)
+        self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
+        self.abandoned_calls = AbandonedCallStore(redis, self.keys)
+
+    def new_id(self, queue: str) -> str:
+        """See `TaskStore.new_id`."""
+        return new_task_id()
+
+    def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
+        """See `TaskStore.pack`."""
+        return pack_arguments(self._sealer, self._settings.max_arguments, task_id, payload)
+
+    async def create(self, task: NewTask, *, other_shards: tuple[int, int] = (0, 0)) -> TaskView:
+        """See `TaskStore.create`. `other_shards`: open tasks there, of the principal and of all principals."""
+        reply = await self._run("create", [self.keys.record(task.id)], create_args(task, self._settings, other_shards))
+        if reply[0] == b"exists":
+            return await self.read(reply[1].decode(), task.principal)
+        if reply[0] != b"created":
+            raise create_error(reply, self._settings)
+        return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
+
+    async def read(self, task_id: str, principal: str) -> TaskView:
+        """See `TaskStore.read`."""
+        keys = [self.keys.record(task_id), self.keys.result(task_id), self.keys.inputs(task_id)]
+        reply = await self._run("read", keys, [task_id, principal])
+        if reply is None:
+            raise TaskNotFound(task_id=task_id)
+        record, outcome, questions, ahead = reply
+        view = view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
+        return await self._wait_estimate.apply_to(view)
+
+    async def slice(
+        self, list_owner: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
+    ) -> Slice:
+        """See `TaskStore.slice`."""
+        keys = [self.keys.list(list_owner) if list_owner else self.keys.all]
+        return slice_of(await self._run("page", keys, page_args(after, limit, statuses, tool)), self._sealer)
+
+    async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
+        """See `TaskStore.prepare_rerun`."""
+        record = (await self.read(task_id, principal)).record
+        with store_errors():
+            stored = await self._redis.get(self.keys.args(task_id))
+            list_owner: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
+        check_rerunnable(record, stored)
+        fresh = rerun_id(await self.shared_secret(), task_id, once) if once else new_task_id()
+        again = id_on_same_shard(task_id, fresh)
+        payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
+        return rerun_task(record, again, payload, listed_for=(list_owner or b"").decode())
+
+    async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
+        """See `TaskStore.answer`."""
+        sealed = sealed_answers(self._sealer, task_id, answers)
+        reply = await self._run("answer", [self.keys.inputs(task_id)], [task_id, principal, *sealed])
+        if reply == b"missing":
+            raise TaskNotFound(task_id=task_id)
+        return 0 if reply == b"ended" else int(reply)
+
+    async def cancel(self, task_id: str, principal: str, *, reason: str = "cancelled") -> bool:
+        """See `TaskStore.cancel`."""
+        reply = await self._run("cancel", [self.keys.record(task_id)], [task_id, principal, reason])
+        if reply == b"missing":
+            raise TaskNotFound(task_id=task_id)
+        return bool(reply == b"cancelled")
+
+    async def history(self, task_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
+        """See `TaskStore.history`."""
+        with store_errors():
+            entries = await self._redis.xrange(self.keys.events(task_id), min=f"({after}-0", count=limit)
+        return [event_of(entry_id, field) for entry_id, field in entries]
+
+    async def workers(self) -> list[dict[str, Any]]:
+        """See `TaskStore.workers`."""
+        with store_errors():
+            return await live_workers(self._redis, self.keys)
+
+    async def due(self, queue: str) -> int:
+        """See `TaskStore.due`."""
+        with store_errors():
+            return int(await self._redis.zcount(self.keys.queue(queue), "-inf", await self.now_ms()))
+
+    async def stats(self, queues: Iterable[str]) -> Stats:
+        """See `TaskStore.stats`."""
+        return stats_of(await self._run("stats", [], [_STATES_READ, *sorted(set(queues))]))
+
+    async def unreachable(self) -> tuple[str, ...]:
+        """See `TaskStore.unreachable`."""
+        return ()
+
+    async def shared_secret(self) -> bytes:
+        """See `TaskStore.shared_secret`."""
+        return await self._secret.read()
+
+    async def now_ms(self) -> int:
+        """See `TaskStore.now_ms`."""
+        with store_errors():
+            seconds, micros = await self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def ping(self) -> None:
+        """See `TaskStore.ping`."""
+        with store_errors():
+            await self._redis.ping()
+
+    async def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
+        with store_errors():
+            return await self._scripts.run(self._redis, name, keys, args)
