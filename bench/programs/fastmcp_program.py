@@ -16,64 +16,13 @@ from fastmcp_tasks.components import add_component_to_docket, register_component
 from fastmcp_tasks.keys import build_task_key
 from fastmcp_tasks.settings import DocketSettings
 from fastmcp_tasks.worker_cli import tasks_app
-from journal import note, note_first, note_now, noted
+from journal import note_now, noted
 from pace import paced
+from task_tools import add_tools
 
 mcp = FastMCP("bench")
 mcp.add_extension(TasksExtension())
-
-
-@mcp.tool(task=True)
-async def nop() -> str:
-    """Do nothing."""
-    note_first("started")
-    return "done"
-
-
-@mcp.tool(task=True)
-async def stamp(sent_ns: int) -> str:
-    """Note when it was sent and when it started."""
-    note_now("stamped", sent_ns)
-    return "done"
-
-
-@mcp.tool(task=True)
-async def hold() -> str:
-    """Run until the process ends."""
-    note_now("held")
-    await asyncio.Event().wait()
-    return "released"
-
-
-@mcp.tool(task=True)
-async def cling(name: str) -> str:
-    """Run until cancelled, and note when that was."""
-    note("clinging", name)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        note_now("cancelled", name)
-    return "released"
-
-
-@mcp.tool(task=True)
-async def report(count: int, ctx: Context) -> str:
-    """Report progress `count` times, note how long that took, and stay."""
-    started = time.perf_counter()
-    for step in range(1, count + 1):
-        await ctx.report_progress(step, count, f"report {step}")
-    note("reported", count, time.perf_counter() - started)
-    await asyncio.Event().wait()
-    return "done"
-
-
-@mcp.tool(task=True)
-async def tick(gap: float, ctx: Context) -> str:
-    """Report the time, every `gap` seconds, until the process ends."""
-    note_now("ticking")
-    while True:
-        await ctx.report_progress(0, None, f"tick {time.monotonic_ns()}")
-        await asyncio.sleep(gap)
+add_tools(mcp, Context)
 
 
 async def send(tool: str, count: int, gap: float) -> None:

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from journal import note, note_first, note_now, noted
 from pace import paced
+from task_tools import add_tools
 
 from taskmill.engine.principal import ANONYMOUS, new_task_id
 from taskmill.engine.record import NewTask
@@ -22,13 +23,7 @@ from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
 
 mcp = TaskServer("bench")
-
-
-@mcp.tool(task=True)
-async def nop() -> str:
-    """Do nothing."""
-    note_first("started")
-    return "done"
+add_tools(mcp, Context)
 
 
 @mcp.tool(task=True)
@@ -37,52 +32,6 @@ async def nap() -> str:
     note_first("started")
     await asyncio.sleep(0.02)
     return "done"
-
-
-@mcp.tool(task=True)
-async def stamp(sent_ns: int) -> str:
-    """Note when it was sent and when it started."""
-    note_now("stamped", sent_ns)
-    return "done"
-
-
-@mcp.tool(task=True)
-async def hold() -> str:
-    """Run until the process ends, or the task is cancelled."""
-    note_now("held")
-    await asyncio.Event().wait()
-    return "released"
-
-
-@mcp.tool(task=True)
-async def cling(name: str) -> str:
-    """Run until cancelled, and note when that was."""
-    note("clinging", name)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        note_now("cancelled", name)
-    return "released"
-
-
-@mcp.tool(task=True)
-async def report(count: int, ctx: Context) -> str:
-    """Report progress `count` times, note how long that took, and stay."""
-    started = time.perf_counter()
-    for step in range(1, count + 1):
-        await ctx.report_progress(step, count, f"report {step}")
-    note("reported", count, time.perf_counter() - started)
-    await asyncio.Event().wait()
-    return "done"
-
-
-@mcp.tool(task=True)
-async def tick(gap: float, ctx: Context) -> str:
-    """Report the time, every `gap` seconds, until the process ends."""
-    note_now("ticking")
-    while True:
-        await ctx.report_progress(0, None, f"tick {time.monotonic_ns()}")
-        await asyncio.sleep(gap)
 
 
 async def send(tool: str, count: int, gap: float) -> None:
