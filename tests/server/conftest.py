@@ -17,7 +17,7 @@ from tests.support.tokens import guarded_options
 
 @pytest.fixture(autouse=True)
 def both_ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In every test the fast answers about tasks are those of the SDK."""
+    """In every test, compare the answers of the fast paths with the SDK's."""
     differences = compare_both_ways(monkeypatch)
     yield
     assert differences == []
@@ -25,7 +25,7 @@ def both_ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def settings(redis_url: str) -> ServerSettings:
-    """Where the tasks of a test are kept, and a short grace for clients that go away."""
+    """Settings of the store of a test, with a short grace for clients that disconnect."""
     return ServerSettings(redis_url=redis_url, max_arguments=10_000, max_result=20_000, drop_grace=0.2)
 
 
@@ -46,7 +46,7 @@ async def rpc(request: pytest.FixtureRequest, redis: Redis, settings: ServerSett
 
 @pytest.fixture(params=[{}, {"json_response": True}], ids=["sse", "json"])
 async def any_rpc(request: pytest.FixtureRequest, redis: Redis, settings: ServerSettings) -> AsyncIterator[Rpc]:
-    """`rpc` with each of the two ways of answering."""
+    """`rpc` with a stream and with a single JSON body as answer."""
     options: dict[str, Any] = request.param
     async with client_of(make_server(settings), **options) as rpc, working(make_server(settings), settings):
         yield rpc

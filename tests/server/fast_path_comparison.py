@@ -17,7 +17,7 @@ _TRIES = 5
 
 
 def compare_both_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Have the answers compared while the test runs; where they differed will be said in the list."""
+    """Compare the answers while the test runs; the list gets the differences."""
     differences: list[str] = []
     reply = FastPath._reply
 
@@ -30,7 +30,7 @@ def compare_both_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             slow = await _by_the_sdk(self._app, message, scope)
             if slow == (fast[0], json.loads(fast[1])):
                 return answer
-            if (fast := await reply(self, message, headers, scope)) is None:  # the task moved between the two
+            if (fast := await reply(self, message, headers, scope)) is None:  # the task changed between the two
                 return answer
         differences.append(f"{headers['mcp-method']}: {fast} by the fast path, {slow} by the SDK")
         return answer

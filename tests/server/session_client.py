@@ -46,7 +46,7 @@ class Session:
         return other
 
     def headers(self, **more: str) -> dict[str, str]:
-        """Those of every request."""
+        """The headers of every request."""
         own = {} if self.id is None else {"mcp-session-id": self.id}
         accept = {"accept": "application/json, text/event-stream", "mcp-protocol-version": self.revision}
         return {**own, **accept, **{name.replace("_", "-"): value for name, value in more.items()}}
@@ -60,7 +60,7 @@ class Session:
         return await self.post({"jsonrpc": "2.0", "method": method, "params": params})
 
     async def reply(self, request: Json, result: Json) -> httpx2.Response:
-        """POST the response to a request of the server's."""
+        """POST the response to a request of the server."""
         return await self.post({"jsonrpc": "2.0", "id": request["id"], "result": result})
 
     def request(self, method: str, **params: Any) -> Json:
@@ -69,7 +69,7 @@ class Session:
         return {"jsonrpc": "2.0", "id": self._number, "method": method, "params": params}
 
     async def ask(self, method: str, **params: Any) -> Json:
-        """The response to a request, whichever way it came."""
+        """The response to a request, from a body or a stream."""
         with anyio.fail_after(15):
             response = await self.post(self.request(method, **params))
             if response.headers["content-type"].startswith("application/json"):
@@ -101,7 +101,7 @@ class Session:
 
     @asynccontextmanager
     async def streaming(self, method: str, **params: Any) -> AsyncIterator[AsyncIterator[Frame]]:
-        """A request whose response is read event by event; leaving cuts the connection."""
+        """A request whose response is read event by event; leaving the block disconnects."""
         body = json.dumps(self.request(method, **params))
         headers = self.headers(content_type="application/json")
         async with self.http.stream("POST", self.url, content=body, headers=headers) as response:
@@ -118,7 +118,7 @@ class Session:
 
 
 async def next_message(frames: AsyncIterator[Frame]) -> Json:
-    """The next message, past what only primes."""
+    """The next message; events without data are skipped."""
     return (await next_frame(frames)).message
 
 

@@ -1,4 +1,4 @@
-"""The HTTP API for people and scripts: one task, lists of them, and what can be done to them."""
+"""The HTTP API for people and scripts: one task, lists of tasks, cancel and rerun."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -113,7 +113,7 @@ class TestOneTask:
         }
         assert (last["move"], last["status"], last["at"]) == ("complete", "completed", task["ended_at"])
 
-    async def test_nobody_in_between_may_keep_an_answer(self, site: ApiClient) -> None:
+    async def test_no_cache_may_keep_an_answer(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
 
         assert (await site.get(f"/api/tasks/{task_id}")).headers["cache-control"] == "no-store"
@@ -127,7 +127,7 @@ class TestOneTask:
 
 
 class TestDoing:
-    async def test_a_cancel_ends_the_task_and_may_be_said_twice(self, site: ApiClient) -> None:
+    async def test_a_cancel_ends_the_task_and_may_be_repeated(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
 
         first = await site.post(f"/api/tasks/{task_id}/cancel")
@@ -136,7 +136,7 @@ class TestDoing:
         assert (first.status_code, first.json()["status"], first.json()["reason"]) == (200, "cancelled", "client")
         assert (again.status_code, again.json()) == (200, first.json())
 
-    async def test_a_cancel_of_what_has_ended_otherwise_says_so(self, site: ApiClient) -> None:
+    async def test_a_cancel_of_a_task_that_ended_otherwise_is_a_conflict(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("steps", count=1)
         await site.until(task_id, "completed")
 
@@ -158,7 +158,7 @@ class TestDoing:
         done = await site.until(again, "completed")
         assert done["result"]["structuredContent"] == {"result": "there"}
 
-    async def test_a_rerun_with_a_key_may_be_said_twice(self, site: ApiClient) -> None:
+    async def test_a_rerun_with_a_key_may_be_repeated(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
         await site.post(f"/api/tasks/{task_id}/cancel")
 
@@ -169,7 +169,7 @@ class TestDoing:
 
         assert (ids[0] == ids[1], ids[1] == ids[2]) == (True, False)
 
-    async def test_what_cannot_run_again_says_why(self, site: ApiClient) -> None:
+    async def test_a_task_that_cannot_run_again_is_refused_with_the_reason(self, site: ApiClient) -> None:
         running, done = await site.rpc.task("stay"), await site.rpc.task("steps", count=1)
         await site.until(done, "completed")
 
@@ -189,7 +189,9 @@ class TestDoing:
             "bad_request",
         )
 
-    async def test_what_a_form_on_somebodys_page_could_send_changes_nothing(self, site: ApiClient) -> None:
+    async def test_a_request_that_a_form_on_another_sites_page_could_send_changes_nothing(
+        self, site: ApiClient
+    ) -> None:
         task_id = await site.rpc.task("stay")
 
         for kind in (
@@ -204,7 +206,7 @@ class TestDoing:
 
         assert (await site.get(f"/api/tasks/{task_id}")).json()["status"] in ("pending", "running")
 
-    async def test_a_page_of_an_allowed_origin_may_post_as_it_likes_and_no_other(self, site: ApiClient) -> None:
+    async def test_only_a_page_of_an_allowed_origin_may_post_without_a_content_type(self, site: ApiClient) -> None:
         task_id = await site.rpc.task("stay")
         path = f"/api/tasks/{task_id}/cancel"
         plain = {"content-type": "text/plain"}
@@ -253,7 +255,7 @@ class TestLists:
         assert second["next_cursor"] is None
         assert [task["id"] for task in (await guarded.get("/api/tasks", BOB)).json()["tasks"]] == [theirs]
 
-    async def test_a_list_shows_what_a_look_shows_without_results_and_questions(self, guarded: ApiClient) -> None:
+    async def test_a_list_shows_tasks_without_results_and_questions(self, guarded: ApiClient) -> None:
         ada = guarded.mcp(ADA)
         task_id = await ada.task("complain", how="protocol")
         task = await guarded.until(task_id, "failed", token=ADA)
@@ -290,12 +292,12 @@ class TestLists:
             "tool=x": [],
         }
 
-    async def test_an_anonymous_caller_lists_nothing_and_is_told_why(self, site: ApiClient) -> None:
+    async def test_an_anonymous_caller_lists_nothing_and_gets_the_reason(self, site: ApiClient) -> None:
         await site.rpc.task("stay")
 
         assert refusal(await site.get("/api/tasks")) == (403, "forbidden")
 
-    async def test_what_makes_no_sense_is_refused(self, guarded: ApiClient) -> None:
+    async def test_malformed_parameters_of_a_list_are_refused(self, guarded: ApiClient) -> None:
         limits = ["limit=0", "limit=-1", "limit=201", "limit=many", "limit=%D9%A3", "limit="]
         cursors = ["cursor=", "cursor=forged", "cursor=" + "A" * 5000, "cursor=%00%ff"]
 
@@ -321,7 +323,9 @@ class TestLists:
 
 
 class TestCallers:
-    async def test_somebody_elses_task_is_as_unknown_as_one_that_never_was(self, guarded: ApiClient) -> None:
+    async def test_a_task_of_another_principal_and_an_unknown_task_get_the_same_answer(
+        self, guarded: ApiClient
+    ) -> None:
         """I13."""
         task_id = await guarded.mcp(ADA).task("stay")
 
@@ -337,7 +341,7 @@ class TestCallers:
         assert (await guarded.get(f"/api/tasks/{task_id}", ADA)).json()["status"] in ("pending", "running")
 
     @pytest.mark.parametrize("token", [None, "nonsense", "Basic"])
-    async def test_without_a_good_token_nothing_is_said(self, guarded: ApiClient, token: str | None) -> None:
+    async def test_a_request_without_a_valid_token_gets_nothing(self, guarded: ApiClient, token: str | None) -> None:
         task_id = await guarded.mcp(ADA).task("stay")
         paths = ("/api/tasks", f"/api/tasks/{task_id}", f"/api/tasks/{task_id}/events", "/api/nonsense")
 
@@ -369,7 +373,7 @@ class TestCallers:
             assert (await site.post(path, f"{ADA}/rows:write")).status_code == 201
             assert (await site.post(path, OPERATOR_TOKEN)).status_code == 201
 
-    async def test_an_operator_sees_and_ends_everybodys_tasks(self, guarded: ApiClient) -> None:
+    async def test_an_operator_sees_and_ends_the_tasks_of_all(self, guarded: ApiClient) -> None:
         ids = [await guarded.mcp(token).task("stay") for token in (ADA, BOB)]
 
         listed = (await guarded.get("/api/tasks", OPERATOR_TOKEN)).json()["tasks"]
@@ -388,7 +392,7 @@ class TestCallers:
         listed = (await guarded.get("/api/tasks", ADA)).json()["tasks"]
         assert [task["id"] for task in listed] == [again, task_id]
 
-    async def test_owners_are_not_told_of_the_installation(self, guarded: ApiClient) -> None:
+    async def test_owners_see_nothing_of_the_installation(self, guarded: ApiClient) -> None:
         task_id = await guarded.mcp(ADA).task("steps", count=1)
         await guarded.until(task_id, "completed", token=ADA)
 
@@ -413,7 +417,7 @@ class TestCallers:
 
         assert options["token_verifier"].seen == [OPERATOR_TOKEN + "x"]
 
-    async def test_without_authentication_a_wrong_operators_token_is_told_apart_from_none(
+    async def test_without_authentication_a_wrong_operators_token_is_refused_and_none_is_not(
         self, site: ApiClient
     ) -> None:
         task_id = await site.rpc.task("stay")
@@ -428,12 +432,14 @@ class TestCallers:
             for token in (None, "None", OPERATOR_TOKEN):
                 assert refusal(await ApiClient(rpc).get("/api/tasks", token)) == (403, "forbidden")
 
-    async def test_the_endpoint_of_the_protocol_knows_no_operator(self, guarded: ApiClient) -> None:
+    async def test_the_mcp_endpoint_has_no_operator(self, guarded: ApiClient) -> None:
         assert (await guarded.mcp(OPERATOR_TOKEN).post("tasks/get", {"taskId": "x"}, name="x")).status_code == 401
 
 
 class TestTrouble:
-    async def test_an_outage_of_the_store_says_to_try_again(self, settings: StoreSettings, redis: Redis) -> None:
+    async def test_an_outage_of_the_store_is_a_503_with_retry_after(
+        self, settings: StoreSettings, redis: Redis
+    ) -> None:
         app = make_server(settings)
         async with client_of(app, operator_token=OPERATOR_TOKEN) as rpc:
             site = ApiClient(rpc)
@@ -445,7 +451,7 @@ class TestTrouble:
         assert {refusal(reply) for reply in replies} == {(503, "store_unavailable")}
         assert {reply.headers["retry-after"] for reply in replies} == {"1"}
 
-    async def test_a_fault_of_ours_shows_no_inside(self, site: ApiClient, redis: Redis) -> None:
+    async def test_an_internal_error_shows_no_details(self, site: ApiClient, redis: Redis) -> None:
         task_id = await site.rpc.task("stay")
         await site.until(task_id, "running")
         await redis.hset(Keys("taskmill").record(task_id), "status", "no such state")  # type: ignore[misc]
@@ -466,7 +472,7 @@ def _unreachable(settings: StoreSettings) -> Any:
 
 
 class TestMetrics:
-    async def test_what_is_about_tasks_is_the_same_on_every_replica(
+    async def test_figures_of_tasks_are_the_same_on_every_replica(
         self, site: ApiClient, settings: StoreSettings
     ) -> None:
         done, failed = await site.rpc.task("steps", count=1), await site.rpc.task("complain", how="protocol")
@@ -518,7 +524,7 @@ class TestMetrics:
         assert told['taskmill_tasks{queue="default",status="pending"}'] == 3
         assert 'taskmill_workers{queue="default"}' not in told
 
-    async def test_they_are_open_only_where_nobody_has_a_token(self, site: ApiClient, guarded: ApiClient) -> None:
+    async def test_metrics_are_open_only_where_there_are_no_tokens(self, site: ApiClient, guarded: ApiClient) -> None:
         replies = [await each.get("/metrics", token) for each in (site, guarded) for token in (None, "x", ADA)]
 
         assert {refusal(reply) for reply in replies} == {(401, "unauthorized")}

@@ -1,4 +1,4 @@
-"""The events of a task as SSE: all of them, each once, from any replica, whenever a reader comes back."""
+"""The events of a task as SSE: all of them, each once, from any replica, whenever a reader reconnects."""
 
 import json
 import socket
@@ -51,7 +51,7 @@ async def _frames(response: httpx2.Response) -> AsyncIterator[Json]:
 
 
 async def whole(site: ApiClient, task_id: str, query: str = "", **headers: str) -> list[Json]:
-    """A stream to its end, which must come."""
+    """A stream up to its end, which must come."""
     with anyio.fail_after(10):
         async with reading(site, task_id, query, **headers) as frames:
             return [frame async for frame in frames]
@@ -64,7 +64,7 @@ async def ended(site: ApiClient, count: int = 3) -> tuple[str, list[Json]]:
     return task_id, (await site.get(f"/api/tasks/{task_id}?history=1")).json()["events"]
 
 
-async def test_a_stream_tells_the_whole_history_and_closes_behind_the_end(site: ApiClient) -> None:
+async def test_a_stream_sends_the_whole_history_and_closes_after_the_end(site: ApiClient) -> None:
     task_id, history = await ended(site)
 
     frames = await whole(site, task_id)
@@ -87,7 +87,7 @@ async def test_events_come_as_they_happen(site: ApiClient, tmp_path: Path) -> No
     assert (begun, rest) == (["create", "claim"], ["complete"])
 
 
-async def test_a_reader_that_comes_back_gets_what_it_missed_and_nothing_twice(site: ApiClient) -> None:
+async def test_a_reader_that_reconnects_gets_what_it_missed_and_nothing_twice(site: ApiClient) -> None:
     task_id, history = await ended(site)
 
     for after in range(len(history)):
@@ -96,7 +96,7 @@ async def test_a_reader_that_comes_back_gets_what_it_missed_and_nothing_twice(si
         assert [frame["id"] for frame in await whole(site, task_id, f"?after={after}")] == expected
 
 
-async def test_what_a_browser_names_when_it_comes_back_counts_more_than_the_address(site: ApiClient) -> None:
+async def test_the_header_of_a_browser_that_reconnects_counts_more_than_the_address(site: ApiClient) -> None:
     """It repeats the address, with the old number in it."""
     task_id, _ = await ended(site)
 
@@ -105,8 +105,8 @@ async def test_what_a_browser_names_when_it_comes_back_counts_more_than_the_addr
     assert frames[0]["id"] == "3"
 
 
-async def test_a_reader_that_has_everything_is_told_not_to_come_back(site: ApiClient) -> None:
-    """HTML, server-sent events: 204 ends the reconnecting."""
+async def test_a_reader_that_has_everything_gets_204(site: ApiClient) -> None:
+    """HTML, server-sent events: a reader does not reconnect after 204."""
     task_id, history = await ended(site)
 
     reply = await site.get(f"/api/tasks/{task_id}/events", **{"last-event-id": str(len(history))})
@@ -141,7 +141,7 @@ async def test_a_cursor_that_is_no_event_number_is_refused(site: ApiClient) -> N
 
 @pytest.mark.parametrize("tool", ["stay", "steps"])
 async def test_a_cursor_beyond_the_last_event_is_refused(site: ApiClient, tool: str) -> None:
-    """Nobody can have been given it."""
+    """No reader can have received it."""
     task_id = await site.rpc.task(tool, **({"count": 1} if tool == "steps" else {}))
     await site.until(task_id, "running" if tool == "stay" else "completed")
 
@@ -187,7 +187,7 @@ async def test_a_stream_is_for_the_tasks_owner_and_operators(redis: Redis, setti
             assert set(facts) == {"tool", "queue", "retention_ms", "poll_ms"} | private
 
 
-async def test_a_look_at_the_headers_does_not_wait_for_the_end(site: ApiClient) -> None:
+async def test_a_head_request_does_not_wait_for_the_end(site: ApiClient) -> None:
     task_id = await site.rpc.task("stay")
 
     with anyio.fail_after(5):
@@ -262,7 +262,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothin
 
 
 def _deaf_reader(rpc: Rpc, task_id: str) -> socket.socket:
-    """Asks for events and reads nothing of them."""
+    """Requests events and reads none of them."""
     host, port = rpc.url.removeprefix("http://").removesuffix("/mcp").split(":")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -272,7 +272,7 @@ def _deaf_reader(rpc: Rpc, task_id: str) -> socket.socket:
 
 
 async def test_a_stream_waits_out_an_outage_of_the_store(site: ApiClient, redis: Redis, tmp_path: Path) -> None:
-    """Every connection is cut; the reader's stays."""
+    """Every connection to Redis is closed; the reader's stays open."""
     task_id = await site.rpc.task("until_exists", path=str(tmp_path / "gate"))
     await site.until(task_id, "running")
 

@@ -1,4 +1,4 @@
-"""Artifacts over HTTP: whole, in ranges, unchanged - to their owner, from any replica, and to nobody else."""
+"""Artifacts over HTTP: whole, in ranges, unmodified - to their owner only, from any replica."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[Site]:
         yield Site(rpc.url)
 
 
-async def test_the_owner_gets_the_bytes_and_what_is_known_of_them(site: Site) -> None:
+async def test_the_owner_gets_the_bytes_with_their_headers(site: Site) -> None:
     reply = await site.get(await site.link(name="Größe.csv"))
 
     assert (reply.status_code, reply.content) == (200, CONTENT)
@@ -96,21 +96,21 @@ async def test_the_owner_gets_the_bytes_and_what_is_known_of_them(site: Site) ->
     }
 
 
-async def test_what_a_tool_made_cannot_run_as_a_page_of_the_servers(site: Site) -> None:
+async def test_an_artifact_cannot_run_as_a_page_of_the_server(site: Site) -> None:
     headers = (await site.get(await site.link(name="page.html"))).headers
     assert headers["content-disposition"].startswith("attachment;")
     assert headers["content-security-policy"] == "sandbox; default-src 'none'"
     assert headers["x-content-type-options"] == "nosniff"
 
 
-async def test_any_replica_serves_it(site: Site, settings: StoreSettings) -> None:
+async def test_any_replica_serves_an_artifact(site: Site, settings: StoreSettings) -> None:
     link = await site.link()
     async with client_of(make_server(settings, **guarded_options())) as other:
         assert (await Site(other.url).get(link)).content == CONTENT
 
 
-async def test_nobody_else_finds_it(site: Site) -> None:
-    """One answer for what is foreign and what never was."""
+async def test_only_the_owner_finds_an_artifact(site: Site) -> None:
+    """The same answer for an artifact of another principal and for an unknown one."""
     link = await site.link()
     foreign, unknown = await site.get(link, user="bob"), await site.get({"uri": "taskmill://artifact/x"})
     assert (foreign.status_code, unknown.status_code, foreign.text) == (404, 404, unknown.text)
@@ -122,7 +122,7 @@ async def test_nobody_else_finds_it(site: Site) -> None:
     assert nobody.status_code == 401
 
 
-async def test_head_says_everything_and_sends_nothing(site: Site) -> None:
+async def test_head_gives_all_headers_and_no_body(site: Site) -> None:
     reply = await site.get(await site.link(), method="HEAD")
     assert (reply.status_code, reply.headers["content-length"], reply.content) == (200, "300000", b"")
 
@@ -150,7 +150,7 @@ async def test_a_range_is_served(site: Site, asked: str, start: int, stop: int) 
 
 
 @pytest.mark.parametrize("asked", ["bytes=9-5", "bytes=0-1,5-6", "rows=1-2", "bytes=-", "bytes=a-b", "bytes", ""])
-async def test_a_range_that_is_none_is_passed_over(site: Site, asked: str) -> None:
+async def test_a_malformed_range_is_ignored(site: Site, asked: str) -> None:
     """RFC 9110, 14.2: a server may ignore a range."""
     reply = await site.get(await site.link(), range=asked)
     assert (reply.status_code, len(reply.content)) == (200, 300_000)
@@ -162,7 +162,7 @@ async def test_a_range_beyond_the_end_is_416(site: Site, asked: str) -> None:
     assert (reply.status_code, reply.headers["content-range"], reply.content) == (416, "bytes */300000", b"")
 
 
-async def test_what_is_known_already_is_not_sent_again(site: Site) -> None:
+async def test_an_unmodified_artifact_is_not_sent_again(site: Site) -> None:
     link = await site.link()
     for named in (ETAG, f'"x", W/{ETAG}', "*"):
         reply = await site.get(link, if_none_match=named)
@@ -170,7 +170,7 @@ async def test_what_is_known_already_is_not_sent_again(site: Site) -> None:
     assert (await site.get(link, if_none_match='"other"')).status_code == 200
 
 
-async def test_a_range_of_what_has_changed_is_the_whole(site: Site) -> None:
+async def test_a_range_of_a_changed_artifact_is_the_whole(site: Site) -> None:
     link = await site.link()
     assert (await site.get(link, range="bytes=0-9", if_range=ETAG)).status_code == 206
     assert (await site.get(link, range="bytes=0-9", if_range='"other"')).status_code == 200
@@ -183,7 +183,7 @@ async def test_an_empty_artifact_is_served(site: Site) -> None:
     assert (await site.get(link, range="bytes=0-")).status_code == 416
 
 
-async def test_bytes_that_are_gone_are_an_error_and_no_torn_reply(site: Site, settings: StoreSettings) -> None:
+async def test_missing_bytes_are_an_error_and_no_incomplete_reply(site: Site, settings: StoreSettings) -> None:
     link = await site.link()
     (file,) = [path for path in Path(settings.artifacts.removeprefix("dir:")).rglob("*") if path.is_file()]
     file.unlink()
@@ -192,7 +192,7 @@ async def test_bytes_that_are_gone_are_an_error_and_no_torn_reply(site: Site, se
 
 
 @pytest.mark.slow
-async def test_two_hundred_megabytes_reach_the_client_and_no_process_swells(
+async def test_two_hundred_megabytes_reach_the_client_and_no_process_grows(
     redis: Redis, settings: StoreSettings, tmp_path: Path
 ) -> None:
     """Server and worker are processes of their own; both stay under 32 MB more than before."""
@@ -214,7 +214,7 @@ async def test_two_hundred_megabytes_reach_the_client_and_no_process_swells(
         try:
             async with httpx2.AsyncClient(timeout=60) as http:
                 rpc = Rpc(http, await _address(tmp_path / "log") + "/mcp")
-                await rpc.done(await rpc.task("big", size=MEGABYTE))  # what is imported late is imported now
+                await rpc.done(await rpc.task("big", size=MEGABYTE))  # late imports happen now
                 before = {process.pid: psutil.Process(process.pid).memory_info().rss for process in (server, worker)}
                 peaks = dict(before)
                 task_id = await rpc.task("big", size=size)
@@ -246,7 +246,7 @@ def _note(peaks: dict[int, int]) -> None:
 
 
 async def _address(log: Path) -> str:
-    """Where the server says that it listens."""
+    """The address that the server reports."""
     with anyio.fail_after(30):
         while True:
             for word in log.read_text().replace("\x1b", " ").split():
@@ -271,6 +271,6 @@ async def big(size: int, ctx: Context) -> ResourceLink:
 """
 
 
-async def test_json_of_errors_is_the_apis(site: Site) -> None:
+async def test_errors_of_artifacts_have_the_apis_shape(site: Site) -> None:
     reply = await site.get({"uri": "taskmill://artifact/" + "x" * 500})
     assert (reply.status_code, json.loads(reply.text)["error"]["code"]) == (404, "not_found")

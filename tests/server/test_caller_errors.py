@@ -1,4 +1,4 @@
-"""Requests that nobody should send, found by hostile input: they are their caller's fault and are answered as such."""
+"""Requests that no client should send, found by hostile input: they are errors of the caller, and answered as such."""
 
 import asyncio
 import json
@@ -16,10 +16,10 @@ from tests.support.replica import Json, Rpc, client_of, messages
 from tests.support.tokens import guarded_options
 
 HALF = "\ud800"
-"""Half of a character, which JSON can write and UTF-8 cannot."""
+"""A lone surrogate, which JSON can write and UTF-8 cannot."""
 
 ENDLESS = "~"
-"""Stands for what `deep` makes."""
+"""A placeholder for the value that `deep` makes."""
 
 
 def deep(levels: int) -> str:
@@ -49,7 +49,7 @@ def scoped(settings: ServerSettings) -> TaskServer[Any]:
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 20_000], ids=["lists", "objects"])
-async def test_a_body_nested_without_end_is_not_json_where_tools_ask_for_scopes_too(
+async def test_a_body_nested_too_deep_is_not_json_also_where_tools_need_scopes(
     redis: Redis, settings: ServerSettings, body: bytes
 ) -> None:
     async with client_of(scoped(settings)) as rpc:
@@ -60,7 +60,7 @@ async def test_a_body_nested_without_end_is_not_json_where_tools_ask_for_scopes_
 
 @pytest.mark.requirement("unknown-id")
 @pytest.mark.parametrize("task_id", [HALF, f"a{HALF}b", f"{HALF}:x"])
-async def test_half_a_character_in_an_id_is_an_id_that_is_not_found(idle_rpc: Rpc, task_id: str) -> None:
+async def test_an_id_with_a_lone_surrogate_is_not_found(idle_rpc: Rpc, task_id: str) -> None:
     for method, more in (("tasks/get", {}), ("tasks/update", {"inputResponses": {HALF: {}}}), ("tasks/cancel", {})):
         asked = idle_rpc.request(method, {"taskId": task_id, **more})
         replies = messages(await idle_rpc.http.post(idle_rpc.url, **asked))
@@ -71,7 +71,7 @@ async def test_half_a_character_in_an_id_is_an_id_that_is_not_found(idle_rpc: Rp
     assert "There is no task" in status["result"]["content"][0]["text"]
 
 
-async def test_a_reply_that_cannot_be_written_down_is_refused(idle_rpc: Rpc) -> None:
+async def test_a_reply_that_cannot_be_serialized_is_refused(idle_rpc: Rpc) -> None:
     session = await open_session(idle_rpc.http, idle_rpc.url)
     for request_id in ("x", f"a:{HALF}"):
         body = json.dumps({"jsonrpc": "2.0", "id": request_id, "result": {"action": HALF}})
@@ -93,7 +93,7 @@ async def test_a_reply_that_is_nested_too_deep_is_refused(idle_rpc: Rpc, depth: 
 
 
 @pytest.mark.parametrize("depth", [300, 900])
-async def test_whatever_is_nested_deep_in_a_request_is_answered(idle_rpc: Rpc, depth: int) -> None:
+async def test_a_request_with_deep_nesting_anywhere_is_answered(idle_rpc: Rpc, depth: int) -> None:
     session = await open_session(idle_rpc.http, idle_rpc.url)
     for method, params in (
         ("tools/call", {"name": "hello", "arguments": {"name": ENDLESS}}),
@@ -118,7 +118,7 @@ async def test_whatever_is_nested_deep_in_a_request_is_answered(idle_rpc: Rpc, d
 async def test_a_notification_with_the_method_of_a_request_is_dropped_at_once(
     idle_rpc: Rpc, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It must neither wait for a task nor change one: nobody could be told."""
+    """It must neither wait for a task nor change one: no one would receive the answer."""
     session = await open_session(idle_rpc.http, idle_rpc.url)
     task_id = (await session.task("stay"))["taskId"]
     with fail_after(5), capture_logs() as logged:
@@ -143,7 +143,7 @@ def _without_an_answer(task_id: str) -> list[tuple[str, Json]]:
 
 @pytest.mark.parametrize("name", ["traceparent", "tracestate", "baggage"])
 @pytest.mark.parametrize("value", [1, None, ["x"], {"a": 1}, float("nan")])
-async def test_a_trace_that_is_no_text_is_passed_over(idle_rpc: Rpc, name: str, value: Any) -> None:
+async def test_a_trace_that_is_no_text_is_ignored(idle_rpc: Rpc, name: str, value: Any) -> None:
     reply = await idle_rpc.ask(
         "tools/call", {"name": "hello", "arguments": {"name": "x"}, "_meta": {name: value}}, name="hello"
     )
@@ -158,7 +158,7 @@ async def test_a_trace_that_is_no_text_is_passed_over(idle_rpc: Rpc, name: str, 
         ("poem", {"theme": "rain", "rhyme": "x"}, "The prompt poem has no argument 'rhyme': it has theme."),
     ],
 )
-async def test_a_prompt_or_argument_that_does_not_exist_is_the_callers_fault(
+async def test_a_prompt_or_argument_that_does_not_exist_is_the_callers_error(
     redis: Redis, settings: ServerSettings, name: str, arguments: Json, why: str
 ) -> None:
     async with client_of(with_prompt(settings)) as rpc:
@@ -168,7 +168,7 @@ async def test_a_prompt_or_argument_that_does_not_exist_is_the_callers_fault(
         assert good["result"]["messages"][0]["content"]["text"] == "About rain"
 
 
-async def test_a_session_stream_that_is_left_at_once_leaves_nothing_behind(idle_rpc: Rpc) -> None:
+async def test_a_session_stream_that_is_closed_at_once_leaves_no_task_running(idle_rpc: Rpc) -> None:
     session = await open_session(idle_rpc.http, idle_rpc.url)
     for _ in range(3):
         await session.task("stay")

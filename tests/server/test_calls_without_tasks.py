@@ -1,4 +1,4 @@
-"""Clients without tasks: their call is held, resumed on any replica, handed off before a host loses patience."""
+"""Clients without tasks: their call is held, resumed on any replica, handed off before the host's call timeout."""
 
 import json
 from collections.abc import AsyncIterator
@@ -81,7 +81,7 @@ async def test_a_call_is_primed_at_once_and_ends_with_the_result(pair: Pair) -> 
 
 
 @pytest.mark.requirement("resumed")
-async def test_a_call_is_taken_up_on_another_replica_from_any_event_without_gap_or_repeat(pair: Pair) -> None:
+async def test_a_call_is_resumed_on_another_replica_from_any_event_without_gap_or_repeat(pair: Pair) -> None:
     here, there = pair
     call = {"name": "steps", "arguments": {"count": 3}, "_meta": {"progressToken": "t"}}
     async with here.streaming("tools/call", **call) as frames:
@@ -92,7 +92,7 @@ async def test_a_call_is_taken_up_on_another_replica_from_any_event_without_gap_
         assert again == [one.data for one in seen[at + 1 :]]
 
 
-async def test_the_end_of_a_stream_has_nothing_behind_it(pair: Pair) -> None:
+async def test_nothing_follows_the_end_of_a_stream(pair: Pair) -> None:
     here, there = pair
     async with here.streaming("tools/call", name="steps", arguments={"count": 1}) as frames:
         end = [frame async for frame in frames][-1].id
@@ -116,7 +116,7 @@ async def test_a_call_whose_replica_lost_the_client_goes_on_and_is_resumed(
 
 
 @pytest.mark.requirement("closed-on-purpose")
-async def test_a_stream_is_closed_on_purpose_and_the_client_polls_back(
+async def test_a_stream_is_closed_on_purpose_and_the_client_reconnects(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, tmp_path: Any
 ) -> None:
     gate = tmp_path / "gate"
@@ -175,7 +175,7 @@ async def test_a_cursor_of_a_task_that_expired_ends_the_call_with_an_error(pair:
 
 
 @pytest.mark.requirement("heartbeat")
-async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it_runs(
+async def test_a_silent_call_sends_heartbeats_while_it_is_queued_and_while_it_runs(
     redis: Redis, settings: ServerSettings, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("taskmill.server.streams.paced_events.HEARTBEAT", 0.1)
@@ -192,7 +192,7 @@ async def test_a_silent_call_beats_with_progress_while_it_is_queued_and_while_it
 
 @pytest.mark.parametrize("same", [True, False])
 @pytest.mark.requirement("drop-and-reattach")
-async def test_a_call_that_is_repeated_within_the_grace_finds_its_task_again(
+async def test_a_call_that_is_repeated_within_the_grace_attaches_to_its_task(
     urls: list[str], http: httpx2.AsyncClient, redis: Redis, tmp_path: Any, same: bool
 ) -> None:
     gate = tmp_path / "gate"
@@ -346,7 +346,7 @@ async def test_the_follow_up_tools_are_listed_last_and_for_plain_clients_only(
 
 
 @pytest.mark.requirement("follow-up-tools")
-async def test_status_cancel_and_list_say_what_there_is(hasty: str, http: httpx2.AsyncClient, redis: Redis) -> None:
+async def test_status_cancel_and_list_describe_the_tasks(hasty: str, http: httpx2.AsyncClient, redis: Redis) -> None:
     session = await open_session(http, hasty)
     other = await open_session(http, hasty)
     await session.call("stay")
@@ -360,7 +360,7 @@ async def test_status_cancel_and_list_say_what_there_is(hasty: str, http: httpx2
 
 
 @pytest.mark.parametrize("tool", ["task_wait", "task_status", "task_cancel"])
-async def test_an_unknown_task_is_told_in_words(hasty: str, http: httpx2.AsyncClient, tool: str) -> None:
+async def test_an_unknown_task_is_a_tool_error_in_words(hasty: str, http: httpx2.AsyncClient, tool: str) -> None:
     session = await open_session(http, hasty)
     result = (await session.call(tool, task_id="never-was"))["result"]
     assert result["isError"]
@@ -397,7 +397,7 @@ async def test_cancelling_a_wait_does_not_cancel_the_task(hasty: str, http: http
     assert await status_of(redis, task_id) == "running"
 
 
-def test_an_author_may_not_take_a_follow_up_tools_name_unless_they_are_left_out(settings: ServerSettings) -> None:
+def test_an_author_may_not_use_a_follow_up_tools_name_unless_they_are_left_out(settings: ServerSettings) -> None:
     from taskmill.engine.errors import DuplicateTool
     from taskmill.server import TaskServer
 
@@ -426,7 +426,7 @@ class _stream:
         await self._context.__aexit__(*exc)
 
 
-def test_a_table_line_matches_what_it_should() -> None:
+def test_a_row_of_known_hosts_matches_names_with_their_suffixes() -> None:
     from taskmill.server.handlers.known_hosts import host_of, hosts_with
 
     table = hosts_with({"mine*": 3.0, "claude-code": 9.0})

@@ -1,4 +1,4 @@
-"""Clients that hang up: their requests end in silence, and nobody else's faults are hidden by that."""
+"""Clients that disconnect: their requests end without a log line, and no other error is hidden by that."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ CLOSED = "unable to perform operation on <TCPTransport closed=True>; the handler
 
 
 async def nothing(_message: Message) -> None:
-    """Where answers go."""
+    """A `send` that drops messages."""
 
 
 async def never() -> Message:
@@ -45,12 +45,12 @@ async def test_a_request_is_passed_on_as_it_is() -> None:
     assert passed == [({"type": "http"}, never, nothing)]
 
 
-async def test_a_body_whose_client_has_gone_ends_the_request() -> None:
+async def test_a_disconnect_while_the_body_is_read_ends_the_request() -> None:
     await ClientDisconnects(raising(ClientDisconnect()))({"type": "http"}, never, nothing)
 
 
-async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_server_has_heard_of_it() -> None:
-    """Before, it would take the application for a broken one; what is left of the body comes first."""
+async def test_a_write_to_a_closed_connection_ends_the_request_after_http_disconnect() -> None:
+    """Before that, the server would log a broken application; the rest of the body is received first."""
     said, gone = asyncio.Queue[Message](), asyncio.Event()
 
     async def serve() -> None:
@@ -67,20 +67,20 @@ async def test_a_write_to_a_connection_that_has_gone_ends_the_request_once_the_s
     assert gone.is_set()
 
 
-async def test_a_server_that_never_hears_of_it_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_wait_for_http_disconnect_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(middleware, "_DISCONNECT_TIMEOUT", 0.01)
     with fail_after(5):
         await ClientDisconnects(raising(RuntimeError(CLOSED)))({"type": "http"}, never, nothing)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), ValueError(CLOSED)], ids=["words", "kind"])
-async def test_every_other_fault_is_the_servers_to_tell(error: Exception) -> None:
+async def test_every_other_error_reaches_the_server(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error).split(" ")[0]):
         await ClientDisconnects(raising(error))({"type": "http"}, never, nothing)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads a body, or, at `/stream`, writes until somebody stops it."""
+    """Reads a body, or, at `/stream`, writes until it is stopped."""
     if scope["path"] == "/body":
         await Request(scope, receive).body()
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -104,7 +104,7 @@ async def served(app: ASGIApp) -> AsyncIterator[int]:
 
 
 async def hung_up_on(sent: bytes, *, heard: int) -> None:
-    """Ask a real server, and go when so many bytes have come; returns when the first request has ended."""
+    """Send a request to a real server, and disconnect after so many bytes; returns when the first request has ended."""
     ended = asyncio.Event()
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,18 +122,18 @@ async def hung_up_on(sent: bytes, *, heard: int) -> None:
 
 
 def errors_after(sent: bytes, heard: int, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the server logs of it; on uvloop, which `taskmill serve` runs on."""
+    """What the server logs; on uvloop, as `taskmill serve` runs."""
     with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(hung_up_on(sent, heard=heard))
     return [record.message for record in caplog.records if record.name == "uvicorn.error"]
 
 
-def test_a_body_that_is_cut_is_nothing_to_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Not even for a proxy that goes while the request is read."""
+def test_a_disconnect_in_the_body_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Also for a proxy that disconnects while the request is read."""
     assert errors_after(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf", 0, caplog) == []
 
 
-def test_of_requests_sent_in_one_go_the_server_tells_only_the_last_that_its_client_has_gone(
+def test_of_pipelined_requests_the_server_notifies_only_the_last_of_a_disconnect(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """uvicorn does, and without `ClientDisconnects` with a traceback. Once this fails, the fuzz need not skip it."""

@@ -1,4 +1,4 @@
-"""What is seen over HTTP of tasks that fail: while they are tried again, and as dead letters."""
+"""What the HTTP API shows of tasks that fail: while they are tried again, and as dead letters."""
 
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from tests.support.sample_server import make_server
 
 
 async def broken(site: ApiClient, token: str) -> str:
-    """A task of the caller's that broke for good."""
+    """A task of the caller that failed for good."""
     task_id = await site.mcp(token).task("complain", how="crash")
     await site.until(task_id, "completed", token=token)  # a crash is a result that says so
     return task_id
@@ -24,7 +24,7 @@ async def letters(site: ApiClient, query: str = "") -> list[str]:
     return [task["id"] for task in reply.json()["tasks"]]
 
 
-async def test_an_operator_lists_everybodys_dead_letters_newest_first_page_by_page(guarded: ApiClient) -> None:
+async def test_an_operator_lists_all_dead_letters_newest_first_page_by_page(guarded: ApiClient) -> None:
     ids = [await broken(guarded, token) for token in (ADA, BOB, ADA)]
     answered = await guarded.mcp(ADA).task("complain", how="tool")
     await guarded.until(answered, "completed", token=ADA)
@@ -63,7 +63,7 @@ async def test_dead_letters_are_for_operators_and_a_cursor_of_theirs_for_no_othe
         assert refusal(await guarded.get(path, OPERATOR_TOKEN)) == (400, "bad_cursor")
 
 
-async def test_where_there_is_no_operator_nobody_lists_dead_letters(redis: Redis, settings: StoreSettings) -> None:
+async def test_without_an_operator_no_one_lists_dead_letters(redis: Redis, settings: StoreSettings) -> None:
     async with client_of(make_server(settings)) as rpc:
         for token in (None, OPERATOR_TOKEN):
             assert refusal(await ApiClient(rpc).get("/api/dead-letters", token)) == (403, "forbidden")
@@ -72,7 +72,7 @@ async def test_where_there_is_no_operator_nobody_lists_dead_letters(redis: Redis
 async def test_a_task_that_waits_for_its_next_attempt_says_which_why_and_when(
     redis: Redis, settings: StoreSettings
 ) -> None:
-    """The words are those that clients of every revision are shown as well."""
+    """Clients of every revision get the same words."""
     server = make_server(settings)
 
     @server.tool(task=TaskConfig(retries=3, backoff=60, deadline=3600))

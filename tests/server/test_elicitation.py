@@ -25,7 +25,7 @@ ROOTS = {"roots": [{"uri": "file:///home/ann", "name": "home"}]}
 
 
 def able(rpc: Rpc) -> Rpc:
-    """The same client, which can do everything."""
+    """The same client, with every capability."""
     return Rpc(rpc.http, rpc.url, ABLE)
 
 
@@ -174,7 +174,7 @@ async def test_an_answer_of_another_shape_is_refused_and_the_question_stays_open
     ],
     ids=lambda value: value if isinstance(value, str) else json.dumps(value),
 )
-async def test_a_client_that_cannot_be_asked_is_told_what_it_lacks(
+async def test_a_client_that_cannot_be_asked_gets_the_missing_capability(
     rpc: Rpc, tool: str, declared: Json, needed: Json
 ) -> None:
     """-32021 with data.requiredCapabilities."""

@@ -1,8 +1,8 @@
-"""Requests answered past the SDK: the same request gets the same answer, whichever way it goes.
+"""Requests that a fast path answers: the same request gets the same answer with and without it.
 
 Every request here is sent to two replicas of one deployment, one with the fast paths and one without, and the whole
-responses are compared: status, headers, body. Beside that every fast answer of `tasks/*`, in all the tests of this
-folder, is compared with the SDK's (`shadow.py`).
+responses are compared: status, headers, body. Also, every fast answer of `tasks/*`, in all the tests of this
+folder, is compared with the SDK's (`fast_path_comparison.py`).
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def shown(answer: httpx2.Response) -> dict[str, str]:
 
 
 def said(answer: httpx2.Response) -> Any:
-    """The body, and of a new task without what no two tasks have in common."""
+    """The body, without what differs between any two tasks."""
     if answer.headers.get("content-type") != "application/json":
         return answer.text
     body = answer.json()
@@ -83,8 +83,8 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """One entry a request that came as far as being answered here: whether it was."""
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry for each request whose headers allow a fast path: whether the fast path answered it."""
     ways: list[bool] = []
     reply = fast_paths.FastPath._reply
 
@@ -98,15 +98,15 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def nothing(headers: Json, body: Json) -> None:
-    """A poll as it should be."""
+    """A correct poll."""
 
 
-def test_the_fast_way_is_for_the_revision_that_the_tests_speak() -> None:
+def test_the_fast_paths_are_for_the_revision_of_the_tests() -> None:
     assert fast_requests.LATEST_MODERN_VERSION == REVISION
     assert fast_requests.EXTENSION == TASKS
 
 
-async def test_a_task_in_any_state_reads_the_same_both_ways(pair: Pair, taken: list[bool]) -> None:
+async def test_a_task_in_any_state_reads_the_same_with_and_without_fast_paths(pair: Pair, answered: list[bool]) -> None:
     running = await pair.fast.task("stay")
     ended = await pair.fast.task("facts")
     refused = await pair.fast.task("complain", how="protocol")
@@ -118,14 +118,14 @@ async def test_a_task_in_any_state_reads_the_same_both_ways(pair: Pair, taken: l
     await pair.fast.ask("tasks/cancel", {"taskId": cancelled}, name=cancelled)
     while "settling in" not in (await pair.fast.get(running))["result"]["statusMessage"]:
         await asyncio.sleep(0.01)
-    taken.clear()
+    answered.clear()
 
     for task_id in (running, ended, refused, asking, cancelled):
         answer = await pair.same(nothing, task_id)
         assert answer.json()["result"]["taskId"] == task_id
         assert answer.json()["result"]["resultType"] == "complete"
 
-    assert taken == [True] * 5
+    assert answered == [True] * 5
 
 
 def without(*path: str) -> Callable[[Json, Json], None]:
@@ -228,7 +228,7 @@ ODD: dict[str, Callable[[Json, Json], Any]] = {
 }
 
 
-async def test_requests_that_are_odd_in_any_way_get_the_same_answer_both_ways(pair: Pair) -> None:
+async def test_unusual_requests_get_the_same_answer_with_and_without_fast_paths(pair: Pair) -> None:
     task_id = await pair.fast.task("stay")
     while "settling in" not in (await pair.fast.get(task_id))["result"]["statusMessage"]:
         await asyncio.sleep(0.01)
@@ -240,13 +240,13 @@ async def test_requests_that_are_odd_in_any_way_get_the_same_answer_both_ways(pa
 
 
 @pytest.mark.parametrize(("method", "more"), [("tasks/cancel", {}), ("tasks/update", {"inputResponses": {"x": 1}})])
-async def test_odd_requests_that_change_a_task_get_the_same_answer_both_ways(
-    pair: Pair, method: str, more: Json, taken: list[bool]
+async def test_unusual_requests_that_change_a_task_get_the_same_answer(
+    pair: Pair, method: str, more: Json, answered: list[bool]
 ) -> None:
     task_id = await pair.fast.task("ask")
-    taken.clear()
+    answered.clear()
     assert (await pair.same(nothing, task_id, method, **more)).json()["result"]["resultType"] == "complete"
-    assert taken == [True]
+    assert answered == [True]
     oddities = ODD | {"answers that are a list": put([], "params", "inputResponses")}
     for what, change in oddities.items():
         try:
@@ -278,10 +278,10 @@ CALLS: dict[str, Callable[[Json, Json], Any]] = {
 }
 
 
-async def test_odd_calls_get_the_same_answer_both_ways(pair: Pair, taken: list[bool]) -> None:
+async def test_unusual_calls_get_the_same_answer(pair: Pair, answered: list[bool]) -> None:
     call = {"name": "steps", "arguments": {"count": 1}}
     assert (await pair.same(nothing, "", "tools/call", **call)).json()["result"]["resultType"] == "task"
-    assert taken == [True]
+    assert answered == [True]
 
     def named(change: Callable[[Json, Json], Any]) -> Callable[[Json, Json], Any]:
         def both(headers: Json, body: Json) -> Any:
@@ -300,7 +300,7 @@ async def test_odd_calls_get_the_same_answer_both_ways(pair: Pair, taken: list[b
             raise AssertionError(what) from different
 
 
-async def test_a_call_over_a_quota_is_refused_the_same_both_ways(redis: Redis, settings: ServerSettings) -> None:
+async def test_a_call_over_a_quota_gets_the_same_error(redis: Redis, settings: ServerSettings) -> None:
     narrow = settings.model_copy(update={"open_limit": 1})
     async with client_of(make_server(narrow)) as fast, client_of(make_server(narrow), fast_paths=False) as slow:
         await fast.task("stay")
@@ -308,8 +308,8 @@ async def test_a_call_over_a_quota_is_refused_the_same_both_ways(redis: Redis, s
     assert answer.json()["error"]["data"] == {"retryable": True, "reason": "quota"}
 
 
-async def test_a_task_made_either_way_is_stored_alike(redis: Redis, settings: ServerSettings) -> None:
-    """Arguments, policy, and what the worker is told of the client."""
+async def test_a_task_is_stored_the_same_with_and_without_fast_paths(redis: Redis, settings: ServerSettings) -> None:
+    """Arguments, policy, and what the worker receives about the client."""
     keys = Keys(settings.prefix)
     async with client_of(make_server(settings)) as fast, client_of(make_server(settings), fast_paths=False) as slow:
         for tool, arguments in {"strict": {}, "steps": {"count": 3}, "plain": {"text": "ä"}}.items():
@@ -326,7 +326,7 @@ async def test_a_task_made_either_way_is_stored_alike(redis: Redis, settings: Se
 async def test_a_task_whose_reply_was_lost_is_made_once(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, redis: Redis, settings: ServerSettings
 ) -> None:
-    """The error is told by the fast path itself: the SDK would make a second one."""
+    """The fast path itself sends the error: the SDK would make a second task."""
     create = TaskStore.create
 
     async def lost(self: TaskStore, task: Any) -> Any:
@@ -342,7 +342,7 @@ async def test_a_task_whose_reply_was_lost_is_made_once(
 async def test_an_author_who_puts_middleware_around_methods_sees_every_poll(
     redis: Redis, settings: ServerSettings
 ) -> None:
-    """What an author wraps around the server's methods must not be gone round."""
+    """A fast path must not go around what an author wraps around the server's methods."""
     server = make_server(settings)
     seen: list[str] = []
 
@@ -357,9 +357,9 @@ async def test_an_author_who_puts_middleware_around_methods_sees_every_poll(
 
 
 async def test_an_author_who_puts_middleware_around_the_application_sees_every_poll(
-    redis: Redis, settings: ServerSettings, taken: list[bool]
+    redis: Redis, settings: ServerSettings, answered: list[bool]
 ) -> None:
-    """It may be what checks who asks; the fast paths stand behind it."""
+    """It may check the caller; the fast paths stand behind it."""
     app = make_server(settings).http_app()
     seen: list[str] = []
 
@@ -375,12 +375,12 @@ async def test_an_author_who_puts_middleware_around_the_application_sees_every_p
     async with serving(app) as address, httpx2.AsyncClient() as http:
         rpc = Rpc(http, address + "/mcp")
         await rpc.get(await rpc.task("stay"))
-    assert (seen, taken) == (["lifespan", "http", "http"], [True, True])
+    assert (seen, answered) == (["lifespan", "http", "http"], [True, True])
 
 
 @pytest.mark.parametrize(("path", "is_fast"), [("/mcp", True), ("/mcp/", False), ("/other", False)])
 async def test_only_the_endpoint_has_fast_paths(
-    redis: Redis, settings: ServerSettings, taken: list[bool], path: str, is_fast: bool
+    redis: Redis, settings: ServerSettings, answered: list[bool], path: str, is_fast: bool
 ) -> None:
     """Also where the application is mounted in another one."""
     app = make_server(settings).http_app()
@@ -388,7 +388,7 @@ async def test_only_the_endpoint_has_fast_paths(
     async with serving(outer) as address, httpx2.AsyncClient(follow_redirects=False) as http:
         rpc = Rpc(http, f"{address}/tools{path}")
         answer = await rpc.post("tasks/get", {"taskId": "unknown"}, name="unknown")
-    assert (len(taken), answer.status_code) == ((1, 400) if is_fast else (0, 307 if path == "/mcp/" else 404))
+    assert (len(answered), answer.status_code) == ((1, 400) if is_fast else (0, 307 if path == "/mcp/" else 404))
 
 
 async def test_a_fast_answer_is_counted_like_any_other(redis: Redis, settings: ServerSettings) -> None:
@@ -398,19 +398,19 @@ async def test_a_fast_answer_is_counted_like_any_other(redis: Redis, settings: S
     assert 'taskmill_http_requests_total{method="POST",part="mcp",status="200"} 2.0' in told.text
 
 
-async def test_an_operators_token_comes_to_nothing_but_its_check(
-    redis: Redis, settings: ServerSettings, taken: list[bool]
+async def test_an_operators_token_reaches_only_its_check(
+    redis: Redis, settings: ServerSettings, answered: list[bool]
 ) -> None:
     """On a server without users, where the fast paths stand before that check."""
     token = "0123456789abcdef-operator"
     async with client_of(make_server(settings), operator_token=token) as rpc:
         task_id = await rpc.task("stay")
-        taken.clear()
+        answered.clear()
         answer = await rpc.post("tasks/get", {"taskId": task_id}, name=task_id, authorization=f"Bearer {token}")
-    assert (answer.status_code, taken) == (200, [])
+    assert (answer.status_code, answered) == (200, [])
 
 
-async def test_a_store_that_fails_is_the_sdks_to_tell(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_sdk_answers_when_the_store_fails(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     task_id = await pair.fast.task("stay")
 
     async def broken(self: TaskStore, task_id: str, principal: str) -> Any:

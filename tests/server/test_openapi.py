@@ -1,4 +1,4 @@
-"""`/api/openapi.json`: open to everybody, true of routes, states and errors. Answers are held to it in tests/fuzz."""
+"""`/api/openapi.json`: open to all callers, true of routes, states and errors. tests/fuzz holds answers against it."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ async def described(settings: ServerSettings, **headers: str) -> tuple[int, Any]
         return reply.status_code, reply.json()
 
 
-async def test_anybody_may_read_it_who_names_the_right_host(redis: Redis, settings: ServerSettings) -> None:
+async def test_any_caller_that_uses_an_allowed_host_may_read_it(redis: Redis, settings: ServerSettings) -> None:
     assert (await described(settings))[0] == 200
     assert (await described(settings, authorization="Bearer nonsense"))[0] == 200
     assert (await described(settings, host="evil.example"))[0] == 421
 
 
-async def test_it_has_the_routes_that_there_are_and_no_others(redis: Redis, settings: ServerSettings) -> None:
+async def test_it_describes_exactly_the_routes(redis: Redis, settings: ServerSettings) -> None:
     app = make_server(settings).http_app()
     (mount,) = [route for route in app.router.routes if getattr(route, "path", "") == "/api"]
     inside: Any = mount.app._app
@@ -36,7 +36,7 @@ async def test_it_has_the_routes_that_there_are_and_no_others(redis: Redis, sett
     assert told == there
 
 
-async def test_it_has_the_states_and_the_errors_that_there_are(redis: Redis, settings: ServerSettings) -> None:
+async def test_it_describes_exactly_the_states_and_errors(redis: Redis, settings: ServerSettings) -> None:
     _, description = await described(settings)
     assert description["components"]["schemas"]["Status"]["enum"] == [status.value for status in Status]
     answers = [

@@ -1,4 +1,4 @@
-"""Output over HTTP: pages of chunks as JSON, or SSE that ends with the task and can be taken up again."""
+"""Output over HTTP: pages of chunks as JSON, or SSE that ends with the task and can be resumed."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ async def test_chunks_are_listed_while_the_task_runs(rpc: Rpc, tmp_path: Path) -
     assert await page(rpc, task_id, after=2) == {"chunks": [], "next": 2, "ended": True}
 
 
-async def test_pages_lead_to_the_end(rpc: Rpc) -> None:
+async def test_pages_continue_to_the_end(rpc: Rpc) -> None:
     task_id = await rpc.task("many", count=1500)
     await rpc.done(task_id)
 
@@ -128,7 +128,7 @@ async def test_a_stream_shows_each_chunk_as_it_comes_and_ends_with_the_task(rpc:
                 await anext(events)
 
 
-async def test_a_broken_stream_is_taken_up_after_its_last_chunk_on_another_replica(
+async def test_a_broken_stream_is_resumed_after_its_last_chunk_on_another_replica(
     rpc: Rpc, settings: StoreSettings
 ) -> None:
     task_id = await rpc.task("many", count=5)
@@ -149,7 +149,7 @@ async def test_a_cancelled_task_ends_its_stream(rpc: Rpc, tmp_path: Path) -> Non
             assert await anext(events) == ("end", "", {"status": "cancelled"})
 
 
-async def test_nobody_else_reads_it(redis: Redis, settings: StoreSettings) -> None:
+async def test_only_the_owner_reads_output(redis: Redis, settings: StoreSettings) -> None:
     async with client_of(make_server(settings, **guarded_options())) as rpc:
         ann, bob = [
             Rpc(httpx2.AsyncClient(headers={"authorization": f"Bearer i/c/{user}"}), rpc.url) for user in ("ann", "bob")
@@ -162,7 +162,7 @@ async def test_nobody_else_reads_it(redis: Redis, settings: StoreSettings) -> No
 
 
 @pytest.mark.parametrize(("query", "header"), [("?after=x", ""), ("?after=-1", ""), ("", "x")])
-async def test_a_number_that_is_none_is_refused(rpc: Rpc, query: str, header: str) -> None:
+async def test_a_malformed_number_is_refused(rpc: Rpc, query: str, header: str) -> None:
     task_id = await rpc.task("many", count=1)
     headers = {"last-event-id": header} if header else {}
     reply = await rpc.http.get(address(rpc, task_id) + query, headers=headers)

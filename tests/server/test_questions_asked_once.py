@@ -1,4 +1,4 @@
-"""A question that is open when its worker dies is asked once, whichever class of client was asked.
+"""A question that is open when its worker dies is asked once, for every class of client.
 
 The next attempt waits for the same answer, which is an event of its own; workers are played by the test, so that the
 one dies in time.

@@ -1,4 +1,4 @@
-"""What unmodified clients need when they come back for a stream, or never come for a result."""
+"""What unmodified clients need that reconnect for a stream, or never call for a result."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ def make(settings: ServerSettings) -> TaskServer[Any]:
 
     @mcp.tool()
     async def ordinary(ctx: SdkContext[Any, Any]) -> str:
-        """No task: says something and refuses."""
+        """No task: sends a message and fails."""
         await ctx.report_progress(1, 2, "half")
         raise MCPError(-32050, "no further")
 
@@ -67,8 +67,8 @@ async def first(frames: AsyncIterator[Frame]) -> str:
     return frame.id
 
 
-async def test_a_resumed_stream_tells_what_is_new_and_is_closed_in_order(pair: Pair) -> None:
-    """The official Python clients lose their place when a resumed stream breaks off; closed in order, they keep it."""
+async def test_a_resumed_stream_sends_what_is_new_and_is_closed_in_order(pair: Pair) -> None:
+    """The official Python clients lose their cursor when a resumed stream breaks off; closed in order, they keep it."""
     here, there = pair
     async with calling(here, "stay") as frames:
         primed = await first(frames)
@@ -83,8 +83,8 @@ async def test_a_resumed_stream_tells_what_is_new_and_is_closed_in_order(pair: P
     assert "error" in last
 
 
-async def test_nothing_is_left_behind_the_end_of_a_tasks_call(pair: Pair) -> None:
-    """The official TypeScript client takes no error for an answer, and comes back until it is told so."""
+async def test_a_cursor_at_the_end_of_a_tasks_call_gets_204(pair: Pair) -> None:
+    """The official TypeScript client counts no error as a response, and reconnects until it gets 204."""
     here, there = pair
     async with calling(here, "complain", how="protocol") as frames:
         last = (await rest(frames))[-1]
@@ -92,7 +92,7 @@ async def test_nothing_is_left_behind_the_end_of_a_tasks_call(pair: Pair) -> Non
     assert (await there.http.get(there.url, headers=there.headers(last_event_id=last.id))).status_code == 204
 
 
-async def test_nothing_is_left_behind_the_end_of_an_ordinary_call(pair: Pair) -> None:
+async def test_a_cursor_at_the_end_of_an_ordinary_call_gets_204(pair: Pair) -> None:
     here, there = pair
     async with calling(here, "ordinary") as frames:
         half, last = await rest(frames)
@@ -102,8 +102,8 @@ async def test_nothing_is_left_behind_the_end_of_an_ordinary_call(pair: Pair) ->
         assert [frame.message for frame in await rest(frames)] == [last.message]
 
 
-async def test_a_result_tells_no_progress_that_was_before_it(pair: Pair) -> None:
-    """A client that gives both requests one handler for progress would hear everything twice."""
+async def test_a_result_stream_has_no_progress_from_before_it(pair: Pair) -> None:
+    """A client with one progress handler for both requests would receive everything twice."""
     here, there = pair
     task = await here.task("steps", token="original", count=3)
     await here.until(task["taskId"], "completed")
@@ -112,7 +112,7 @@ async def test_a_result_tells_no_progress_that_was_before_it(pair: Pair) -> None
     assert only.message["result"]["structuredContent"] == {"steps": 3}
 
 
-async def test_a_result_without_a_session_tells_no_progress_that_was_before_it(pair: Pair) -> None:
+async def test_a_result_without_a_session_has_no_progress_from_before_it(pair: Pair) -> None:
     here, there = pair
     task = await here.task("steps", token="original", count=3)
     await here.until(task["taskId"], "completed")
@@ -123,8 +123,8 @@ async def test_a_result_without_a_session_tells_no_progress_that_was_before_it(p
     assert '"steps":3' in answer.replace(" ", "")
 
 
-async def test_a_result_tells_the_progress_that_comes_after_it(pair: Pair) -> None:
-    """It keeps the client from giving the result up."""
+async def test_a_result_stream_has_the_progress_that_comes_after_it(pair: Pair) -> None:
+    """It keeps the client from a timeout of the result."""
     here, there = pair
     task = await here.task("ask_soon", token="original")
     await here.until(task["taskId"], "input_required")
@@ -147,8 +147,8 @@ async def until(frames: AsyncIterator[Frame], enough: str) -> list[Json]:
     return seen
 
 
-async def test_a_question_finds_a_client_that_only_polls(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`ext-tasks` and VS Code never ask for the result of a task whose input is required."""
+async def test_a_question_reaches_a_client_that_only_polls(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ext-tasks` and VS Code never call `tasks/result` for a task whose input is required."""
     monkeypatch.setattr(session_stream, "_POLL_MARGIN", 0.05)
     here, there = pair
     async with there.listening() as frames:
@@ -161,7 +161,7 @@ async def test_a_question_finds_a_client_that_only_polls(pair: Pair, monkeypatch
     assert (await here.ask("tasks/result", taskId=task["taskId"]))["result"]["content"][0]["text"] == "accept"
 
 
-async def test_a_question_is_not_put_twice_where_the_result_is_asked_for(
+async def test_a_question_is_not_asked_twice_when_the_client_calls_for_the_result(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided: asyncio.Queue[bool] = asyncio.Queue()

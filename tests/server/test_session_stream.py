@@ -1,4 +1,4 @@
-"""Who holds a session's own stream, and that it hears of every task, also of what was said before it could hear."""
+"""Which replica has a session's own stream, and that it follows every task, also those created before it opened."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
@@ -20,14 +20,14 @@ SESSION = Session("s-1", "ada", "2025-11-25", {})
 
 @pytest.fixture
 async def stores(redis: Redis, settings: ServerSettings) -> AsyncIterator[list[TaskStore]]:
-    """Those of four replicas that have only just started: none hears anything yet."""
+    """The stores of four replicas that have just started: none has a subscription yet."""
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store(settings)) for _ in range(4)]
         await stores[0].sessions.open(SESSION)
         yield stores
 
 
-async def test_of_streams_that_open_at_the_same_time_one_is_left(stores: list[TaskStore]) -> None:
+async def test_of_streams_that_open_at_the_same_time_one_stays_open(stores: list[TaskStore]) -> None:
     ended = []
 
     async def hold(store: TaskStore) -> None:
@@ -45,7 +45,7 @@ async def test_of_streams_that_open_at_the_same_time_one_is_left(stores: list[Ta
     assert len(ended) == len(stores) - 1
 
 
-async def test_a_stream_tells_of_a_task_that_was_begun_before_it_could_hear(stores: list[TaskStore]) -> None:
+async def test_a_stream_follows_a_task_that_was_created_before_its_subscription(stores: list[TaskStore]) -> None:
     here, there, *_ = stores
     await begin(there, "t-1")
     async with aclosing(SessionStream(here, SESSION).run()) as frames:
@@ -53,7 +53,7 @@ async def test_a_stream_tells_of_a_task_that_was_begun_before_it_could_hear(stor
         assert b"t-1" in await following(frames)
 
 
-async def test_a_stream_tells_of_a_task_that_was_begun_while_redis_had_cut_it_off(
+async def test_a_stream_follows_a_task_that_was_created_while_redis_was_disconnected(
     stores: list[TaskStore], redis: Redis
 ) -> None:
     here, there, *_ = stores
@@ -62,14 +62,16 @@ async def test_a_stream_tells_of_a_task_that_was_begun_while_redis_had_cut_it_of
         await begin(there, "t-1")
         assert b"t-1" in await following(frames)
         await there.create(NewTask("t-2", "wait", SESSION.principal, b"{}"))
-        async with redis.pipeline() as pipe:  # so that no line can be back before the task is one of the session's
+        async with redis.pipeline() as pipe:  # so that no subscriber reconnects before the task is one of the session's
             pipe.client_kill_filter(_type="pubsub")
             pipe.hset(Keys().followed(SESSION.id), "t-2", "null")
             await pipe.execute()
         assert b"t-2" in await following(frames)
 
 
-async def test_a_stream_that_was_cut_off_when_a_younger_came_ends(stores: list[TaskStore], redis: Redis) -> None:
+async def test_a_stream_that_was_disconnected_when_a_newer_one_opened_ends(
+    stores: list[TaskStore], redis: Redis
+) -> None:
     here, there, *_ = stores
     async with (
         aclosing(SessionStream(here, SESSION).run()) as older,
@@ -85,7 +87,7 @@ async def test_a_stream_that_was_cut_off_when_a_younger_came_ends(stores: list[T
 
 
 async def begin(store: TaskStore, task_id: str) -> None:
-    """A task of the session, as a replica begins it."""
+    """A task of the session, as a replica creates it."""
     await store.create(NewTask(task_id, "wait", SESSION.principal, b"{}"))
     await store.sessions.follow(SESSION.id, task_id, None)
 

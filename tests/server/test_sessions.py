@@ -24,7 +24,7 @@ class Name(BaseModel):
 
 
 def add_plain_tools(mcp: TaskServer[Any]) -> TaskServer[Any]:
-    """Tools that are no tasks, and speak with their client."""
+    """Tools that are no tasks, and send messages to their client."""
 
     @mcp.tool()
     async def chatty(ctx: SdkContext[Any, Any]) -> str:
@@ -49,14 +49,14 @@ def add_plain_tools(mcp: TaskServer[Any]) -> TaskServer[Any]:
 
     @mcp.tool()
     async def never(ctx: SdkContext[Any, Any]) -> str:
-        """Says one thing and does not end."""
+        """Sends one message and does not end."""
         await ctx.report_progress(1, 2, "begun")
         await anyio.sleep_forever()
         return "never"
 
     @mcp.tool()
     async def declared(ctx: SdkContext[Any, Any]) -> dict[str, Any]:
-        """What the client said of itself."""
+        """Name and capabilities of the client."""
         said = ctx.session.client_params
         assert said is not None
         return {
@@ -86,7 +86,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[tuple[st
 
 
 @pytest.mark.requirement("any-replica")
-async def test_a_session_is_served_by_a_replica_that_never_saw_it(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
+async def test_a_session_is_served_by_a_replica_that_did_not_open_it(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, there, http = pair
     session = (await open_session(http, here)).at(there)
     assert (await session.call("hello", name="Ada"))["result"]["content"][0]["text"] == "Hello, Ada!"
@@ -102,13 +102,13 @@ async def test_a_deleted_session_is_gone_on_every_replica(pair: tuple[str, str, 
         assert (await session.at(url).post(session.request("ping"))).status_code == 404
 
 
-async def test_a_session_that_never_was_is_not_found(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
+async def test_an_unknown_session_is_not_found(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, _, http = pair
     response = await Session(http, here, "never-was", "2025-11-25").post({"jsonrpc": "2.0", "id": 1, "method": "ping"})
     assert (response.status_code, response.json()["id"]) == (404, None)
 
 
-async def test_a_client_that_keeps_no_session_is_served_all_the_same(
+async def test_a_client_without_a_session_is_served_too(
     pair: tuple[str, str, httpx2.AsyncClient],
 ) -> None:
     here, _, http = pair
@@ -116,7 +116,7 @@ async def test_a_client_that_keeps_no_session_is_served_all_the_same(
     assert (await client.call("plain", text="abc"))["result"]["content"][0]["text"] == "ABC"
 
 
-async def test_messages_of_an_ordinary_call_come_on_its_stream(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
+async def test_messages_of_an_ordinary_call_are_sent_on_its_stream(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, _, http = pair
     session = await open_session(http, here)
     async with session.streaming("tools/call", name="chatty", arguments={}, _meta={"progressToken": "t"}) as frames:
@@ -136,7 +136,7 @@ async def test_a_question_is_answered_through_another_replica(pair: tuple[str, s
         assert (await next_message(frames))["result"]["content"][0]["text"] == "accept Ada"
 
 
-async def test_a_reply_that_nobody_expects_is_not_kept(pair: tuple[str, str, httpx2.AsyncClient], redis: Redis) -> None:
+async def test_an_unexpected_reply_is_not_kept(pair: tuple[str, str, httpx2.AsyncClient], redis: Redis) -> None:
     here, _, http = pair
     session = await open_session(http, here)
     before = await redis.dbsize()
@@ -146,7 +146,7 @@ async def test_a_reply_that_nobody_expects_is_not_kept(pair: tuple[str, str, htt
     assert await redis.dbsize() == before
 
 
-async def test_a_session_is_told_of_the_newest_of_very_many_tasks(
+async def test_a_session_follows_the_newest_of_very_many_tasks(
     pair: tuple[str, str, httpx2.AsyncClient], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("taskmill.store.sessions.sessions._MOST_FOLLOWED", 3)
@@ -173,7 +173,7 @@ async def test_an_ordinary_call_is_resumed_on_another_replica_without_gap_or_rep
     assert len(messages) == 2
 
 
-async def test_a_cancelled_ordinary_call_ends_also_when_another_replica_is_told(
+async def test_a_cancelled_ordinary_call_ends_also_through_another_replica(
     pair: tuple[str, str, httpx2.AsyncClient], redis: Redis
 ) -> None:
     here, there, http = pair
@@ -188,7 +188,7 @@ async def test_a_cancelled_ordinary_call_ends_also_when_another_replica_is_told(
     assert last["error"]["code"] == -32800
 
 
-async def test_a_crash_is_told_without_its_text(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
+async def test_a_crash_is_reported_without_its_text(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
     here, _, http = pair
     session = await open_session(http, here)
     reply = await session.call("breaks")
@@ -220,7 +220,7 @@ async def test_capabilities_and_name_of_the_client_are_kept_with_the_session(
     ],
     ids=["cut", "empty batch", "batch", "nothing", "strange id", "a reply of no session", "deep"],
 )
-async def test_a_body_that_is_no_message_is_refused(
+async def test_a_body_that_is_not_one_message_is_refused(
     pair: tuple[str, str, httpx2.AsyncClient], body: bytes, status: int
 ) -> None:
     here, _, http = pair
@@ -229,7 +229,9 @@ async def test_a_body_that_is_no_message_is_refused(
     assert (response.status_code, response.json()["id"]) == (status, None)
 
 
-async def test_what_the_client_does_not_accept_is_not_sent(pair: tuple[str, str, httpx2.AsyncClient]) -> None:
+async def test_a_response_type_that_the_client_does_not_accept_is_not_sent(
+    pair: tuple[str, str, httpx2.AsyncClient],
+) -> None:
     here, _, http = pair
     session = await open_session(http, here)
     only_json = session.headers() | {"accept": "application/json"}
@@ -278,7 +280,7 @@ async def test_a_cursor_of_another_session_is_refused(pair: tuple[str, str, http
     assert (await http.get(here, headers=other.headers(last_event_id=cursor))).status_code == 400
 
 
-async def test_a_younger_stream_of_the_session_takes_the_place_of_the_older(
+async def test_a_newer_stream_of_the_session_replaces_the_older(
     pair: tuple[str, str, httpx2.AsyncClient],
 ) -> None:
     here, there, http = pair

@@ -1,4 +1,4 @@
-"""subscriptions/listen with `taskIds`: what is pushed, to whom, and that it is what tasks/get would say."""
+"""subscriptions/listen with `taskIds`: what is pushed, to whom, and that it is what tasks/get returns."""
 
 from typing import Any
 
@@ -109,7 +109,7 @@ async def test_malformed_task_ids_are_an_invalid_parameter(rpc: Rpc, bad: Any) -
             assert (await anext(frames))["error"]["code"] == -32602
 
 
-async def test_a_stream_may_want_tasks_and_list_changes_together(redis: Redis, settings: StoreSettings) -> None:
+async def test_a_stream_may_subscribe_to_tasks_and_list_changes_together(redis: Redis, settings: StoreSettings) -> None:
     server = make_server(settings)
 
     async with client_of(server) as rpc, working(make_server(settings), settings):
@@ -128,7 +128,7 @@ async def test_a_stream_may_want_tasks_and_list_changes_together(redis: Redis, s
                         break
 
 
-async def test_a_listener_hears_of_what_happened_while_redis_was_out_of_reach(
+async def test_a_subscriber_receives_what_happened_while_redis_was_unreachable(
     rpc: Rpc, redis: Redis, settings: StoreSettings
 ) -> None:
     task_id = await rpc.task("stay")

@@ -75,14 +75,14 @@ async def test_a_task_is_created_followed_and_its_result_fetched_on_another_repl
 
 
 @pytest.mark.requirement("create-2025")
-async def test_the_handle_carries_words_for_a_model(pair: Pair) -> None:
+async def test_the_handle_has_a_text_for_a_model(pair: Pair) -> None:
     here, _ = pair
     reply = await here.ask("tools/call", name="steps", arguments={"count": 1}, task={})
     words = reply["result"]["_meta"]["io.modelcontextprotocol/model-immediate-response"]
     assert reply["result"]["task"]["taskId"] in words
 
 
-async def test_a_result_that_is_waited_for_is_what_the_call_would_have_answered(pair: Pair) -> None:
+async def test_the_result_is_what_the_call_would_have_answered(pair: Pair) -> None:
     here, _ = pair
     plain = (await here.call("steps", count=2))["result"]
     task = await here.task("steps", count=2)
@@ -163,7 +163,7 @@ async def test_a_ttl_counts_from_the_end_on_and_is_cut_to_the_limit(pair: Pair, 
 
 
 @pytest.mark.requirement("list-2025")
-async def test_a_session_lists_its_own_tasks_in_pages_and_nobody_elses(pair: Pair) -> None:
+async def test_a_session_lists_only_its_own_tasks_in_pages(pair: Pair) -> None:
     here, there = pair
     other = await open_session(here.http, here.url)
     ids = [(await here.task("steps", count=1))["taskId"] for _ in range(60)]
@@ -181,7 +181,7 @@ async def test_a_forged_cursor_is_refused(pair: Pair, cursor: Any) -> None:
     assert (await here.ask("tasks/list", cursor=cursor))["error"]["code"] == -32602
 
 
-async def test_questions_come_on_the_result_stream_and_are_answered_through_any_replica(pair: Pair) -> None:
+async def test_questions_are_asked_on_the_result_stream_and_answered_through_any_replica(pair: Pair) -> None:
     here, there = pair
     task = await here.task("ask")
     assert (await here.until(task["taskId"], "input_required"))["status"] == "input_required"
@@ -197,7 +197,7 @@ async def test_questions_come_on_the_result_stream_and_are_answered_through_any_
 
 
 @pytest.mark.requirement("result-2025")
-async def test_a_result_stream_that_was_dropped_may_be_asked_for_again(pair: Pair) -> None:
+async def test_a_result_stream_that_was_disconnected_may_be_requested_again(pair: Pair) -> None:
     here, there = pair
     task = await here.task("ask")
     async with here.streaming("tasks/result", taskId=task["taskId"]) as frames:
@@ -225,7 +225,7 @@ async def test_an_answer_that_breaks_the_schema_is_refused_and_the_question_stay
 
 
 @pytest.mark.requirement("status-notifications", "progress-2025")
-async def test_status_and_progress_come_on_the_sessions_own_stream_of_any_replica(pair: Pair) -> None:
+async def test_status_and_progress_are_sent_on_the_sessions_own_stream_of_any_replica(pair: Pair) -> None:
     here, there = pair
     async with there.listening() as frames:
         task = await here.task("steps", token="original", count=3)

@@ -1,4 +1,4 @@
-"""tasks/get, tasks/update, tasks/cancel: shapes, words, rules, and one answer for every id that is not yours."""
+"""tasks/get, tasks/update, tasks/cancel: shapes, texts, rules, and the same answer for every id of another owner."""
 
 import asyncio
 import base64
@@ -183,7 +183,7 @@ async def test_unknown_and_answered_keys_are_ignored_before_their_values_are_rea
 @pytest.mark.parametrize(
     "bad", [5, {}, {"action": "perhaps"}, {"action": "accept", "content": {"name": 5}}, {"action": "accept"}]
 )
-async def test_an_answer_that_breaks_its_schema_is_told_and_the_question_stays(rpc: Rpc, bad: Any) -> None:
+async def test_an_answer_that_breaks_its_schema_is_refused_and_the_question_stays(rpc: Rpc, bad: Any) -> None:
     task_id = await rpc.task("ask")
     key = next(iter((await rpc.until(task_id, "input_required"))["inputRequests"]))
     error = (await answer(rpc, task_id, {key: bad}))["error"]
@@ -218,7 +218,7 @@ def params(method: str, task_id: str) -> dict[str, Any]:
 async def test_unknown_expired_and_foreign_ids_get_one_answer(
     method: str, rpc: Rpc, redis: Redis, settings: StoreSettings
 ) -> None:
-    """tasks extension, "Protocol Errors": -32602; nothing tells the three apart."""
+    """tasks extension, "Protocol Errors": -32602; the three answers do not differ."""
     keys = Keys(settings.prefix)
     expired = await rpc.task("steps", count=1)
     await rpc.done(expired)
@@ -307,7 +307,7 @@ async def test_a_malformed_task_id_is_an_invalid_parameter(bad: dict[str, Any], 
 
 
 @pytest.mark.parametrize("bad", ["\ud800", "a\x00b", "x\ny"])
-async def test_a_task_id_of_odd_text_is_unknown_or_invalid_never_a_fault_of_ours(bad: str, rpc: Rpc) -> None:
+async def test_a_task_id_of_unusual_text_is_unknown_or_invalid_never_an_internal_error(bad: str, rpc: Rpc) -> None:
     quoted = "=?base64?" + base64.b64encode(bad.encode("utf-8", "replace")).decode() + "?="
     response = await rpc.post("tasks/get", {"taskId": bad}, name=quoted)
     assert response.status_code == 400
@@ -320,7 +320,7 @@ async def test_an_outcome_that_is_not_json_fails_the_task_and_nothing_else(rpc: 
     assert (await rpc.done(await rpc.task("steps", count=1)))["status"] == "completed"
 
 
-async def test_progress_that_is_no_number_counts_as_not_said(rpc: Rpc) -> None:
+async def test_progress_that_is_no_number_counts_as_not_reported(rpc: Rpc) -> None:
     task_id = await rpc.task("mumble")
     with anyio.fail_after(5):
         while (said := (await rpc.get(task_id))["result"]["statusMessage"]) == "running" or "queued" in said:
