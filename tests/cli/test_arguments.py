@@ -100,6 +100,6 @@ def test_a_tool_that_takes_anything_is_given_anything() -> None:
     check_arguments("speak", {"other": 1}, {"properties": {}, "additionalProperties": True})
 
 
-def test_a_schema_that_refers_to_itself_is_no_trap() -> None:
+def test_a_recursive_schema_does_not_loop() -> None:
     looped = {"properties": {"x": {"$ref": "#/$defs/X"}}, "$defs": {"X": {"anyOf": [{"$ref": "#/$defs/X"}]}}}
     assert parse_arguments({"x": "1"}, looped) == {"x": 1}

@@ -16,9 +16,9 @@ from tests.support.waiting import WAIT_SECONDS, eventually
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A household whose server runs, for calls that need no stack of their own."""
-    with CommandLine(tmp_path_factory.mktemp("shared")).serving() as household:
-        yield household
+    """A command line whose server runs, for calls that need no stack of their own."""
+    with CommandLine(tmp_path_factory.mktemp("shared")).serving() as command_line:
+        yield command_line
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ class TestToARunningServer:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("taskmill: add has no argument 'c'. It takes:\n    a  integer, required\n")
 
-    def test_a_question_that_nobody_can_be_asked_fails_the_tool(self, shared: CommandLine, url: str) -> None:
-        """Standard input is no terminal, so the client does not claim that it can ask."""
+    def test_a_question_fails_the_tool_when_no_person_can_be_asked(self, shared: CommandLine, url: str) -> None:
+        """Standard input is no terminal, so the client does not declare elicitation."""
         done = shared.run("call", "--url", url, "greet")
         assert (done.returncode, done.stdout) == (1, "")
         assert "did not declare the elicitation capability" in done.stderr
@@ -102,7 +102,7 @@ class TestToARunningServer:
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("taskmill: Task not found")
 
-    def test_after_the_timeout_the_task_goes_on(self, shared: CommandLine, url: str) -> None:
+    def test_after_the_timeout_the_task_continues(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "dig", "gate=much-later", "--timeout", "2")
         assert (done.returncode, done.stdout) == (1, "")
         assert "No result within 2 seconds." in done.stderr
@@ -128,11 +128,11 @@ class TestWithAStackOfItsOwn:
     def test_what_a_tool_prints_is_not_the_result(self, cli: CommandLine) -> None:
         cli.write("server.py", PRINTING)
         done = cli.run("call", "server.py", "talk")
-        assert (done.returncode, done.stdout) == (0, "said\n")
+        assert (done.returncode, done.stdout) == (0, "result\n")
         assert "heard at import" in done.stderr
         assert "heard in the tool" in done.stderr
 
-    def test_a_detached_task_goes_on_in_a_worker_that_stays(self, cli: CommandLine) -> None:
+    def test_a_detached_task_continues_in_a_worker_that_outlives_the_call(self, cli: CommandLine) -> None:
         detached = cli.run("call", "server.py", "dig", "gate=gate", "--detach")
         assert detached.returncode == 0, detached.stderr
         task_id = detached.stdout.strip()
@@ -157,7 +157,7 @@ class TestWithAStackOfItsOwn:
             call.process.wait(WAIT_SECONDS)
             assert eventually(lambda: not cli.processes())
 
-    def test_a_file_without_a_server_is_said_once(self, cli: CommandLine) -> None:
+    def test_a_file_without_a_server_is_reported_once(self, cli: CommandLine) -> None:
         cli.write("empty.py", "")
         done = cli.run("call", "empty.py", "dig", "gate=gate")
         assert (done.returncode, done.stdout) == (1, "")
@@ -166,14 +166,14 @@ class TestWithAStackOfItsOwn:
 
 
 class TestTheCommandLine:
-    def test_nobody_at_the_url_is_one_line_and_69(self, cli: CommandLine) -> None:
+    def test_a_url_that_does_not_answer_is_one_line_and_69(self, cli: CommandLine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             url = f"http://127.0.0.1:{probe.getsockname()[1]}/mcp"
         done = cli.run("call", "--url", url, "add", "a=1")
         assert (done.returncode, done.stdout, done.stderr) == (69, "", f"taskmill: No MCP server answers at {url}.\n")
 
     @pytest.mark.parametrize(
-        ("words", "said"),
+        ("words", "expected_text"),
         [
             (["server.py"], "Name file and tool"),
             ([], "Name file and tool"),
@@ -183,12 +183,12 @@ class TestTheCommandLine:
             (["server.py", "dig", "--nonsense"], "No such option: --nonsense"),
         ],
     )
-    def test_what_cannot_be_meant_is_exit_code_2(self, cli: CommandLine, words: list[str], said: str) -> None:
+    def test_wrong_usage_is_exit_code_2(self, cli: CommandLine, words: list[str], expected_text: str) -> None:
         done = cli.run("call", *words)
         assert (done.returncode, done.stdout) == (2, "")
-        assert said in done.stderr
+        assert expected_text in done.stderr
 
-    def test_the_version_is_told(self, cli: CommandLine) -> None:
+    def test_the_version_is_printed(self, cli: CommandLine) -> None:
         assert cli.run("--version").stdout.startswith("taskmill ")
 
 
@@ -201,5 +201,5 @@ mcp = TaskServer("Tests")
 @mcp.tool(task=True)
 async def talk() -> str:
     print("heard in the tool", flush=True)
-    return "said"
+    return "result"
 """

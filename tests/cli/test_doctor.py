@@ -1,4 +1,4 @@
-"""`taskmill doctor`: what it looks at, and when it calls something unfit."""
+"""`taskmill doctor`: what it checks, and when a finding is unfit."""
 
 import json
 from typing import Any
@@ -11,11 +11,11 @@ from tests.support.waiting import eventually
 def findings(cli: CommandLine, *words: str, code: int = 0, **environment: str) -> dict[str, Any]:
     done = cli.run("doctor", "--json", *words, **environment)
     assert (done.returncode, done.stderr) == (code, "")
-    # A tool may have two findings; the later is the graver.
+    # A tool may have two findings; the later one is worse.
     return {finding.pop("name"): finding for finding in json.loads(done.stdout)}
 
 
-def test_a_sound_installation_is_told_about_in_full(cli: CommandLine) -> None:
+def test_a_sound_installation_has_every_finding_ok(cli: CommandLine) -> None:
     found = findings(cli, "server.py")
     assert {finding["level"] for finding in found.values()} == {"ok"}
     named = {"versions", "file", "tool dig", "settings", "redis-server", "redis", "redis eviction", "artifacts"}
@@ -91,7 +91,7 @@ async def pack(size: str) -> str:
 '''
 
 
-def test_what_a_policy_says_is_told_and_what_will_not_do_what_it_means(cli: CommandLine, redis_url: str) -> None:
+def test_a_policy_is_shown_and_what_cannot_work_in_it_is_a_warning(cli: CommandLine, redis_url: str) -> None:
     cli.write("real.py", REAL)
     done = cli.run("doctor", "--json", "real.py", "--redis-url", redis_url, TASKMILL_PREFIX="nobody")
     found = [(one["name"], one["level"], one["detail"]) for one in json.loads(done.stdout) if "tool" in one["name"]]
@@ -116,7 +116,7 @@ def test_what_a_policy_says_is_told_and_what_will_not_do_what_it_means(cli: Comm
     ]
 
 
-def test_queues_without_a_worker_and_workers_without_a_tool_are_warned_of(cli: CommandLine) -> None:
+def test_queues_without_a_worker_and_workers_without_a_tool_are_warnings(cli: CommandLine) -> None:
     cli.write("real.py", REAL)
     with cli.started("worker", "real.py", "--queue", "default,slwo") as worker:
         eventually(lambda: "worker.started" in worker.log.read_text())
@@ -128,7 +128,7 @@ def test_queues_without_a_worker_and_workers_without_a_tool_are_warned_of(cli: C
     assert found["tool pack"]["level"] == "ok"
 
 
-def test_a_directory_of_artifacts_is_tried_out(cli: CommandLine, redis_url: str) -> None:
+def test_a_directory_of_artifacts_is_tried(cli: CommandLine, redis_url: str) -> None:
     kept = cli.folder / "kept"
     found = findings(cli, "--redis-url", redis_url, TASKMILL_ARTIFACTS=f"dir:{kept}")["artifacts"]
     assert found["level"] == "ok"

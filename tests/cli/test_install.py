@@ -1,4 +1,4 @@
-"""`taskmill install`: each host's file, what must stay in it, and everything that keeps it from being touched."""
+"""`taskmill install`: each host's file, what must stay in it, and when it must not be changed."""
 
 import json
 import resource
@@ -32,14 +32,14 @@ async def work() -> str:
     """Work."""
     return "worked"
 '''
-WISH = InstallRequest(
+REQUEST = InstallRequest(
     HostName.CURSOR, "server.py", name=None, env=(), remove=None, for_user=False, dry_run=False, yes=True
 )
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's home, and a project in it that is the working directory."""
+    """A user's home directory, and a project in it as the working directory."""
     home = tmp_path / "home"
     project = home / "project"
     project.mkdir(parents=True)
@@ -81,11 +81,11 @@ class TestHosts:
     def test_each_gets_its_entry_where_it_looks_for_it(
         self, home: Path, host: str, for_user: bool, file: str, key: str, kind: dict[str, str]
     ) -> None:
-        wish = replace(WISH, host=HostName(host), for_user=for_user)
-        install_server(wish)
+        request = replace(REQUEST, host=HostName(host), for_user=for_user)
+        install_server(request)
         assert json.loads((home / file).read_text()) == {key: {"my-tools": kind | entry_of(home)}}
         assert (home / file).read_text().endswith("}\n")
-        install_server(replace(wish, target=None, remove="my-tools"))
+        install_server(replace(request, target=None, remove="my-tools"))
         assert json.loads((home / file).read_text()) == {key: {}}
 
     @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ class TestHosts:
         assert found == home / expected
 
     def test_a_host_can_start_what_was_installed(self, tmp_path: Path) -> None:
-        """From its file alone: the working directory and the environment are the host's."""
+        """Only from its file: the working directory and the environment are the host's."""
         cli = CommandLine(tmp_path)
         cli.environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "state")}
         done = cli.run("install", "claude-desktop", "server.py", "--yes", "--env", "TASKMILL_PREFIX=mine")
@@ -134,7 +134,7 @@ class TestWhatStays:
     def test_every_other_character(self, home: Path) -> None:
         file = written(home / ".cursor" / "mcp.json", self.OTHERS)
         file.chmod(0o640)
-        install_server(replace(WISH, for_user=True))
+        install_server(replace(REQUEST, for_user=True))
         text = file.read_bytes().decode()
         at = text.index(',\r\n\t\t"my-tools"')
         added = len(text) - len(self.OTHERS)
@@ -145,19 +145,19 @@ class TestWhatStays:
         assert backup.read_bytes().decode() == self.OTHERS
         assert stat.S_IMODE(backup.stat().st_mode) == 0o640
 
-        install_server(replace(WISH, for_user=True, target=None, remove="my-tools"))
+        install_server(replace(REQUEST, for_user=True, target=None, remove="my-tools"))
         assert file.read_bytes().decode() == self.OTHERS
         assert len(backups_of(file)) == 2, "no backup takes another's place"
         assert sorted(path.name for path in file.parent.iterdir()) == sorted(
             [file.name, *(path.name for path in backups_of(file))]
         ), "nothing is left lying about"
 
-    def test_the_second_time_nothing_happens(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        install_server(WISH)
+    def test_the_second_time_nothing_changes(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        install_server(REQUEST)
         file = home / "project" / ".cursor" / "mcp.json"
         before = file.stat()
         capsys.readouterr()
-        install_server(replace(WISH, yes=False))
+        install_server(replace(REQUEST, yes=False))
         assert capsys.readouterr().out.startswith("taskmill: Nothing to change: Cursor has my-tools in ")
         assert file.stat() == before
         assert backups_of(file) == []
@@ -166,17 +166,17 @@ class TestWhatStays:
         old = {"type": "stdio", "disabled": True, "command": "/old/taskmill", "args": entry_of(home)["args"]}
         old["env"] = {"TOKEN": "t", "LEVEL": "1"}
         file = written(home / ".cursor" / "mcp.json", json.dumps({"mcpServers": {"mine": old}}, indent=4))
-        install_server(replace(WISH, for_user=True, env=("LEVEL=2",)))
+        install_server(replace(REQUEST, for_user=True, env=("LEVEL=2",)))
         expected = old | {"command": entry_of(home)["command"], "env": {"TOKEN": "t", "LEVEL": "2"}}
         assert json.loads(file.read_text()) == {"mcpServers": {"mine": expected}}, "under the name that it has"
 
     def test_comments_of_vs_code(self, home: Path) -> None:
         text = '// mine\n{\n  "inputs": [], // none\n  "servers": {\n    // no servers yet\n  },\n}\n'
         file = written(home / "project" / ".vscode" / "mcp.json", text)
-        install_server(replace(WISH, host=HostName.VSCODE))
+        install_server(replace(REQUEST, host=HostName.VSCODE))
         for comment in ("// mine", "// none", "// no servers yet"):
             assert comment in file.read_text()
-        install_server(replace(WISH, host=HostName.VSCODE, target=None, remove="my-tools"))
+        install_server(replace(REQUEST, host=HostName.VSCODE, target=None, remove="my-tools"))
         assert file.read_text() == text
 
     def test_a_symbolic_link_is_followed(self, home: Path) -> None:
@@ -184,29 +184,29 @@ class TestWhatStays:
         link = home / ".cursor" / "mcp.json"
         link.parent.mkdir()
         link.symlink_to("../dotfiles/cursor.json")
-        install_server(replace(WISH, for_user=True))
+        install_server(replace(REQUEST, for_user=True))
         assert link.is_symlink()
         assert json.loads(real.read_text())["mcpServers"] == {"my-tools": {"type": "stdio"} | entry_of(home)}
         assert backups_of(real)
 
     def test_a_byte_order_mark(self, home: Path) -> None:
         file = written(home / ".cursor" / "mcp.json", "\ufeff{}")
-        install_server(replace(WISH, for_user=True))
+        install_server(replace(REQUEST, for_user=True))
         assert file.read_bytes().startswith(b"\xef\xbb\xbf{")
 
     @pytest.mark.parametrize("text", ["", " \n"])
     def test_an_empty_file_is_filled(self, home: Path, text: str) -> None:
         file = written(home / ".cursor" / "mcp.json", text)
-        install_server(replace(WISH, for_user=True))
+        install_server(replace(REQUEST, for_user=True))
         assert list(json.loads(file.read_text())["mcpServers"]) == ["my-tools"]
 
     def test_a_new_file_with_a_secret_is_private(self, home: Path) -> None:
-        install_server(replace(WISH, env=("TOKEN=a=b",)))
+        install_server(replace(REQUEST, env=("TOKEN=a=b",)))
         file = home / "project" / ".cursor" / "mcp.json"
         assert json.loads(file.read_text())["mcpServers"]["my-tools"]["env"] == {"TOKEN": "a=b"}
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
-    def test_a_change_by_somebody_else_in_the_meantime(self, home: Path) -> None:
+    def test_a_change_by_another_program_in_the_meantime(self, home: Path) -> None:
         file = written(home / ".cursor" / "mcp.json", "{}")
         config = read_config(file)
         file.write_text('{"new": 1}')
@@ -240,51 +240,51 @@ class TestNames:
     )
     def test_the_server_gives_its_name(self, home: Path, source: str, file: str, name: str) -> None:
         (home / "project" / file).write_text(source)
-        install_server(replace(WISH, target=file))
+        install_server(replace(REQUEST, target=file))
         assert list(json.loads((home / "project" / ".cursor" / "mcp.json").read_text())["mcpServers"]) == [name]
 
     def test_an_object_in_a_file_keeps_its_name(self, home: Path) -> None:
-        install_server(replace(WISH, target="server.py:mcp", name="chosen"))
+        install_server(replace(REQUEST, target="server.py:mcp", name="chosen"))
         file = home / "project" / ".cursor" / "mcp.json"
         entry = json.loads(file.read_text())["mcpServers"]["chosen"]
         assert entry["args"] == ["stdio", f"{home / 'project' / 'server.py'}:mcp"]
 
-    def test_a_module_is_taken_as_it_is_written(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_module_is_installed_under_its_dotted_name(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is found in any working directory, as an installed package is."""
         written(home / "site" / "toolbox" / "tools.py", SERVER)
         monkeypatch.syspath_prepend(str(home / "site"))
-        install_server(replace(WISH, target="toolbox.tools:mcp"))
+        install_server(replace(REQUEST, target="toolbox.tools:mcp"))
         file = home / "project" / ".cursor" / "mcp.json"
         assert json.loads(file.read_text())["mcpServers"]["my-tools"]["args"] == ["stdio", "toolbox.tools:mcp"]
 
 
 class TestRefusals:
-    def refused(self, wish: InstallRequest, kind: type[Exception] = UsageError) -> str:
+    def refused(self, request: InstallRequest, kind: type[Exception] = UsageError) -> str:
         with pytest.raises(kind) as caught:
-            install_server(wish)
+            install_server(request)
         return str(caught.value)
 
     def test_a_name_that_starts_something_else(self, home: Path) -> None:
         text = '{"mcpServers": {"my-tools": {"command": "npx", "args": ["stdio", "x"]}, "remote": {"url": "http://x"}}}'
         file = written(home / ".cursor" / "mcp.json", text)
-        wish = replace(WISH, for_user=True)
-        assert "'my-tools' in" in (said := self.refused(wish))
-        assert "--name" in said
-        assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="my-tools"))
-        assert "no server of Taskmill" in self.refused(replace(wish, target=None, remove="remote"))
-        assert "'absent'" in self.refused(replace(wish, target=None, remove="absent"))
+        request = replace(REQUEST, for_user=True)
+        assert "'my-tools' in" in (message := self.refused(request))
+        assert "--name" in message
+        assert "no server of Taskmill" in self.refused(replace(request, target=None, remove="my-tools"))
+        assert "no server of Taskmill" in self.refused(replace(request, target=None, remove="remote"))
+        assert "'absent'" in self.refused(replace(request, target=None, remove="absent"))
         assert file.read_text() == text
-        install_server(replace(wish, name="other"))
+        install_server(replace(request, name="other"))
         assert list(json.loads(file.read_text())["mcpServers"]) == ["my-tools", "remote", "other"]
 
     def test_a_name_of_another_of_our_servers(self, home: Path) -> None:
-        install_server(WISH)
+        install_server(REQUEST)
         (home / "project" / "second.py").write_text(SERVER)
-        assert "starts something else already" in self.refused(replace(WISH, target="second.py"))
+        assert "starts something else already" in self.refused(replace(REQUEST, target="second.py"))
 
     @pytest.mark.parametrize("host", ["claude-desktop", "claude-code", "cursor"])
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "expected_text"),
         [
             pytest.param('{"mcpServers": {},}', "line 1, column 18: a comma before the closing bracket", id="comma"),
             pytest.param("{\n  // note\n}", "line 2, column 3", id="comment"),
@@ -293,46 +293,46 @@ class TestRefusals:
             pytest.param('{"mcpServers": {}, "mcpServers": {}}', '"mcpServers" is there twice', id="twice"),
         ],
     )
-    def test_a_file_of_another_form(self, home: Path, host: str, text: str, said: str) -> None:
-        wish = replace(WISH, host=HostName(host), for_user=True)
-        file = config_path_of(HOSTS[wish.host], None, home, {})
+    def test_a_file_of_another_form(self, home: Path, host: str, text: str, expected_text: str) -> None:
+        request = replace(REQUEST, host=HostName(host), for_user=True)
+        file = config_path_of(HOSTS[request.host], None, home, {})
         written(file, text)
-        message = self.refused(wish)
-        assert f"so it is left alone: {said}" in message
+        message = self.refused(request)
+        assert f"so it is left alone: {expected_text}" in message
         snippet = message[message.index("\n{") :]
         assert list(json.loads(snippet)["mcpServers"]) == ["my-tools"], "to be pasted"
-        assert "left alone" in self.refused(replace(wish, target=None, remove="my-tools"))
+        assert "left alone" in self.refused(replace(request, target=None, remove="my-tools"))
         assert file.read_text() == text
         assert backups_of(file) == []
 
     def test_a_file_that_is_not_text(self, home: Path) -> None:
         file = written(home / ".cursor" / "mcp.json", "")
         file.write_bytes('{"a": "ü"}'.encode("utf-16"))
-        assert "is not UTF-8 text" in self.refused(replace(WISH, for_user=True))
+        assert "is not UTF-8 text" in self.refused(replace(REQUEST, for_user=True))
 
     def test_a_folder_in_the_files_place(self, home: Path) -> None:
         (home / ".cursor" / "mcp.json").mkdir(parents=True)
-        assert "Cannot read" in self.refused(replace(WISH, for_user=True), OperatorError)
+        assert "Cannot read" in self.refused(replace(REQUEST, for_user=True), OperatorError)
 
     def test_a_file_that_is_no_server(self, home: Path) -> None:
         (home / "project" / "empty.py").write_text("x = 1\n")
-        assert "has no server object" in self.refused(replace(WISH, target="empty.py"), ServerLoadError)
-        assert "There is no file" in self.refused(replace(WISH, target="absent.py"), ServerLoadError)
+        assert "has no server object" in self.refused(replace(REQUEST, target="empty.py"), ServerLoadError)
+        assert "There is no file" in self.refused(replace(REQUEST, target="absent.py"), ServerLoadError)
         (home / "project" / "broken.py").write_text("1 / 0\n")
-        assert "traceback above" in self.refused(replace(WISH, target="broken.py"), ServerLoadError)
+        assert "traceback above" in self.refused(replace(REQUEST, target="broken.py"), ServerLoadError)
         assert not (home / "project" / ".cursor").exists()
 
     def test_a_module_that_is_found_from_here_only(self, home: Path) -> None:
         (home / "project" / "only_here.py").write_text(SERVER)
-        assert "name its file instead" in self.refused(replace(WISH, target="only_here:mcp"))
+        assert "name its file instead" in self.refused(replace(REQUEST, target="only_here:mcp"))
 
     def test_a_path_that_the_host_would_rewrite(self, home: Path) -> None:
         written(home / "project" / "${x}" / "server.py", SERVER)
-        assert "for a variable" in self.refused(replace(WISH, target="${x}/server.py"))
-        install_server(replace(WISH, host=HostName.CLAUDE_DESKTOP, target="${x}/server.py"))
+        assert "for a variable" in self.refused(replace(REQUEST, target="${x}/server.py"))
+        install_server(replace(REQUEST, host=HostName.CLAUDE_DESKTOP, target="${x}/server.py"))
 
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "expected_text"),
         [
             ({"target": None}, "Name the server's file"),
             ({"name": "my tools"}, "'my tools' cannot be a server's name"),
@@ -343,20 +343,20 @@ class TestRefusals:
             ({"remove": "x", "target": "server.py"}, "--remove takes"),
         ],
     )
-    def test_words_that_do_not_fit(self, home: Path, changes: dict[str, Any], said: str) -> None:
-        assert said in self.refused(replace(WISH, **changes))
+    def test_options_that_do_not_fit_together(self, home: Path, changes: dict[str, Any], expected_text: str) -> None:
+        assert expected_text in self.refused(replace(REQUEST, **changes))
         assert not (home / "project" / ".cursor").exists()
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path, {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}) as household:
-        household.write("server.py", SERVER)
-        yield household
+    with CommandLine(tmp_path, {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}) as command_line:
+        command_line.write("server.py", SERVER)
+        yield command_line
 
 
 class TestCommand:
-    def test_without_a_terminal_it_wants_to_be_told(self, cli: CommandLine) -> None:
+    def test_without_a_terminal_it_needs_yes_or_dry_run(self, cli: CommandLine) -> None:
         done = cli.run("install", "cursor", "server.py")
         assert done.returncode == 2
         assert '+    "my-tools": {' in done.stdout
@@ -372,7 +372,7 @@ class TestCommand:
         assert "secret" not in done.stdout + done.stderr
         assert not (cli.folder / ".vscode").exists()
 
-    def test_an_unknown_host_is_answered_with_those_there_are(self, cli: CommandLine) -> None:
+    def test_an_unknown_host_lists_the_known_ones(self, cli: CommandLine) -> None:
         done = cli.run("install", "emacs", "server.py")
         assert done.returncode == 2
         for host in HostName:

@@ -1,4 +1,4 @@
-"""Changes in a JSON text: the wanted member, and not one character of what was there before."""
+"""Changes in a JSON text: the requested member changes, and no other character."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ lines = st.sampled_from(["\n", "\r\n"])
 
 
 @given(documents, layouts, lines, st.booleans())
-def test_putting_and_dropping_leave_everything_else(document: Any, indent: Any, line: str, ends: bool) -> None:
+def test_setting_and_removing_leave_everything_else(document: Any, indent: Any, line: str, ends: bool) -> None:
     text = (json.dumps(document, indent=indent, ensure_ascii=False) + ("\n" if ends else "")).replace("\n", line)
     added = set_member(text, PATH, ENTRY, allow_comments=False)
 
@@ -42,7 +42,7 @@ def test_putting_and_dropping_leave_everything_else(document: Any, indent: Any, 
 
 
 @given(documents, layouts)
-def test_members_can_be_dropped_and_replaced_anywhere(document: Any, indent: Any) -> None:
+def test_members_can_be_removed_and_replaced_anywhere(document: Any, indent: Any) -> None:
     text = json.dumps(document, indent=indent, ensure_ascii=False)
     for key in document["servers"]:
         left = {name: value for name, value in document["servers"].items() if name != key}
@@ -53,14 +53,14 @@ def test_members_can_be_dropped_and_replaced_anywhere(document: Any, indent: Any
 
 
 @given(values, layouts)
-def test_the_reader_agrees_with_the_one_of_the_standard_library(value: Any, indent: Any) -> None:
+def test_the_parser_agrees_with_the_standard_library(value: Any, indent: Any) -> None:
     text = json.dumps(value, indent=indent)
     assert value_at(text, (), None, allow_comments=False) == value
     assert value_at(text, (), None, allow_comments=True) == value
 
 
 @given(st.text(alphabet='{}[]",:/*- \n1e.truefalsn\\', max_size=30))
-def test_it_takes_what_the_standard_library_takes_and_nothing_else(text: str) -> None:
+def test_it_accepts_what_the_standard_library_accepts_and_nothing_else(text: str) -> None:
     try:
         expected = json.loads(text, parse_constant=lambda word: 1 / 0)
     except (ValueError, ZeroDivisionError):
@@ -124,7 +124,7 @@ def test_a_first_member_finds_its_place(before: str, after: str) -> None:
         ('{ "a": 1, /* b */ "mine": 2 }', '{ "a": 1 /* b */  }'),
     ],
 )
-def test_a_dropped_member_takes_its_comma_along(before: str, after: str) -> None:
+def test_a_removed_member_takes_its_comma_with_it(before: str, after: str) -> None:
     assert remove_member(before, ("mine",), allow_comments=True) == after
     assert value_at(after, (), None, allow_comments=True) == {
         key: value for key, value in value_at(before, (), None, allow_comments=True).items() if key != "mine"
@@ -132,7 +132,7 @@ def test_a_dropped_member_takes_its_comma_along(before: str, after: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected_text"),
     [
         ("", "line 1, column 1: expecting value"),
         ('{\n  "a": 1,\n}', "line 2, column 9: a comma before the closing bracket"),
@@ -147,14 +147,14 @@ def test_a_dropped_member_takes_its_comma_along(before: str, after: str) -> None
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(text: str, said: str) -> None:
+def test_an_error_names_its_line_and_column(text: str, expected_text: str) -> None:
     with pytest.raises(JsonError) as caught:
         value_at(text, (), None, allow_comments=False)
-    assert said in str(caught.value)
+    assert expected_text in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected_text"),
     [
         ("[]", "the whole is not an object"),
         ('{"servers": []}', '"servers" is not an object'),
@@ -162,11 +162,11 @@ def test_what_is_wrong_is_said_with_its_place(text: str, said: str) -> None:
         ('{"servers": {}, "servers": {}}', '"servers" is there twice'),
     ],
 )
-def test_a_text_of_another_shape_is_refused(text: str, said: str) -> None:
+def test_a_json_of_another_shape_is_refused(text: str, expected_text: str) -> None:
     for change in (
         lambda: set_member(text, PATH, ENTRY, allow_comments=False),
         lambda: remove_member(text, PATH, allow_comments=False),
     ):
         with pytest.raises(JsonError) as caught:
             change()
-        assert str(caught.value) == said
+        assert str(caught.value) == expected_text

@@ -1,4 +1,4 @@
-"""Which server object `taskmill` finds in what file, and what it says when there is none."""
+"""Which server object `taskmill` finds in a file, and its message when there is none."""
 
 import sys
 from collections.abc import Iterator
@@ -50,11 +50,11 @@ class TestWhichObject:
         write("s.py", HEAD + "tools = TaskServer('tools')\nsame = tools\n")
         assert load_server("s.py").name == "tools"
 
-    def test_a_name_after_the_colon_chooses(self) -> None:
+    def test_a_name_after_the_colon_selects(self) -> None:
         write("s.py", HEAD + "mcp = TaskServer('mcp')\nother = TaskServer('other')\n")
         assert load_server("s.py:other").name == "other"
 
-    def test_a_plain_server_beside_it_is_no_obstacle(self) -> None:
+    def test_a_plain_server_beside_it_is_ignored(self) -> None:
         write("s.py", PLAIN + HEAD + "tools = TaskServer('tools')\n")
         assert load_server("s.py").name == "tools"
 
@@ -69,9 +69,9 @@ class TestWhichObject:
     def test_a_plain_server_is_refused_with_the_change_to_make(self) -> None:
         write("s.py", PLAIN)
         for target in ("s.py", "s.py:mcp"):
-            said = str(refusal(target))
-            assert "from taskmill.server import TaskServer" in said
-            assert "mcp = TaskServer(...)" in said
+            message = str(refusal(target))
+            assert "from taskmill.server import TaskServer" in message
+            assert "mcp = TaskServer(...)" in message
 
     def test_a_name_that_is_not_there_lists_those_that_are(self) -> None:
         write("s.py", HEAD + "tools = TaskServer('tools')\n")
@@ -90,7 +90,7 @@ class TestWhichFile:
         assert load_server(target).name == "found"
 
     @pytest.mark.parametrize(
-        ("target", "said"),
+        ("target", "expected_text"),
         [
             ("nowhere.py", "There is no file nowhere.py."),
             ("no.such.module", "There is no file or module no.such.module."),
@@ -101,10 +101,10 @@ class TestWhichFile:
             ("s.py:a-b", "'s.py:a-b' does not name a server: write file.py, file.py:name or package.module:name."),
         ],
     )
-    def test_what_cannot_be_a_server_is_refused_in_one_line(self, target: str, said: str) -> None:
+    def test_what_cannot_be_a_server_is_refused_in_one_line(self, target: str, expected_text: str) -> None:
         write("pkg/inner.txt", "")
         write("notes.txt", "")
-        assert str(refusal(target)) == said
+        assert str(refusal(target)) == expected_text
 
     @pytest.mark.parametrize("name", ["server", "engine", "mcp", "arq", "redis", "taskmill", "my-tools"])
     def test_a_file_of_any_name_hides_nothing_that_is_installed(self, name: str) -> None:
@@ -114,12 +114,12 @@ class TestWhichFile:
         after = {key: module for key, module in sys.modules.items() if key.split(".")[0] == name and key in before}
         assert after == before
 
-    def test_its_neighbours_can_be_imported(self) -> None:
+    def test_files_beside_it_can_be_imported(self) -> None:
         write("deep/neighbour.py", "NAME = 'next door'\n")
         write("deep/s.py", HEAD + "from neighbour import NAME\nmcp = TaskServer(NAME)\n")
         assert load_server("deep/s.py").name == "next door"
 
-    def test_a_neighbour_hides_nothing_that_is_installed(self) -> None:
+    def test_a_file_beside_it_hides_nothing_that_is_installed(self) -> None:
         write("colorsys.py", "raise AssertionError('the wrong one')\n")
         write("s.py", HEAD + "import colorsys\nmcp = TaskServer(str(hasattr(colorsys, 'rgb_to_hsv')))\n")
         assert load_server("s.py").name == "True"

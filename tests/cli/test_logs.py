@@ -1,4 +1,4 @@
-"""Every log line goes to standard error: JSON where nobody looks, one format for us and the libraries."""
+"""Every log line goes to standard error: JSON outside of a terminal, and one format for us and the libraries."""
 
 import json
 import subprocess
@@ -54,13 +54,13 @@ def test_the_level_decides_what_is_written() -> None:
 
 
 @pytest.mark.parametrize("name", ["mcp.server", "uvicorn.error", "arq.worker"])
-def test_libraries_speak_through_the_same_lines(name: str) -> None:
+def test_libraries_log_in_the_same_format(name: str) -> None:
     (event,) = events(f"logging.getLogger({name!r}).warning('it is %s', 'late')")
     assert {"event": "it is late", "level": "warning", "logger": name}.items() <= event.items()
 
 
 def test_libraries_never_write_debug_lines() -> None:
-    """the protocol's library writes whole messages there, arguments and results included."""
+    """The protocol's library writes whole messages there, with arguments and results."""
     code = "logging.getLogger('mcp').debug('arguments'); logging.getLogger('mcp').info('fine')"
     assert [event["event"] for event in events(code, "debug")] == ["fine"]
     assert events(code, "info") == []
@@ -71,7 +71,7 @@ def test_python_warnings_are_log_lines() -> None:
     assert "old ways" in event["event"]
 
 
-def test_control_characters_do_nothing() -> None:
+def test_control_characters_are_escaped() -> None:
     code = r"early.info('a\x1b[2Jb', name='c\nd\x9b', left='\u202e')"
     (line,) = logged(code, form="text")
     assert all(char.isprintable() for char in line.replace("\x1b[0m", ""))

@@ -1,4 +1,4 @@
-"""`taskmill run`: everything with one command, kept up while it runs, gone when it ends, however it ends."""
+"""`taskmill run`: starts everything with one command, restarts what dies, and leaves no process, however it ends."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_each_queue_that_a_tool_names_has_a_worker(cli: CommandLine) -> None:
 
 
 def test_ctrl_c_is_for_the_command_alone(cli: CommandLine) -> None:
-    """Children are in sessions of their own, so that a terminal's Ctrl-C reaches them once, and in order."""
+    """Children have their own sessions, so a terminal's Ctrl-C does not reach them: the command stops them in order."""
     with cli.started("run", "server.py", "--port", "0") as command:
         command.url()
         sessions = {os.getsid(pid) for pid in cli.processes(CHILDREN)}
@@ -90,22 +90,22 @@ def test_a_killed_command_leaves_no_child(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "said"),
+    ("text", "code", "expected_text"),
     [
         ("x = 1\n", 1, "taskmill: server.py has no server object at its top level."),
         ("1 / 0\n", 1, "ZeroDivisionError: division by zero"),
         ("from taskmill.server import TaskServer\nmcp = TaskServer('x')\n@mcp.tool(task=3)\n", 1, "invalid syntax"),
     ],
 )
-def test_a_file_that_cannot_work_is_said_once(cli: CommandLine, text: str, code: int, said: str) -> None:
+def test_a_file_that_cannot_work_is_reported_once(cli: CommandLine, text: str, code: int, expected_text: str) -> None:
     cli.write("server.py", text)
     done = cli.run("run", "server.py", "--port", "0")
     assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr.count(said) == 1
+    assert done.stderr.count(expected_text) == 1
     assert cli.processes() == {}
 
 
-def test_a_start_that_fails_elsewhere_is_said_once(cli: CommandLine) -> None:
+def test_a_child_that_cannot_start_is_reported_once(cli: CommandLine) -> None:
     done = cli.run("run", "server.py", "--port", "0", "--host", "0.0.0.0")
     assert done.returncode == 1
     assert done.stderr.count("--allowed-hosts") == 1
@@ -115,7 +115,7 @@ def test_a_start_that_fails_elsewhere_is_said_once(cli: CommandLine) -> None:
     assert cli.processes() == {}
 
 
-@pytest.mark.slow  # Redis gets ten seconds to come up
+@pytest.mark.slow  # the start of Redis has ten seconds
 @pytest.mark.timeout(120)
 def test_a_missing_redis_ends_every_command_with_one_line_and_69(cli: CommandLine) -> None:
     nowhere = "redis://127.0.0.1:1"
@@ -129,7 +129,7 @@ def test_a_missing_redis_ends_every_command_with_one_line_and_69(cli: CommandLin
     assert [(done.returncode, done.stdout, done.stderr) for done in ended] == [(69, "", line)] * 3
 
 
-def test_a_redis_of_ones_own_is_used(cli: CommandLine, redis_url: str) -> None:
+def test_a_configured_redis_is_used(cli: CommandLine, redis_url: str) -> None:
     with cli.started("run", "server.py", "--port", "0", "--redis-url", redis_url) as command:
         assert cli.run("call", "--url", command.url(), "dig", "gate=server.py").stdout == "dug\n"
         assert not (cli.folder / ".taskmill").exists()

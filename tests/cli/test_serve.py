@@ -1,4 +1,4 @@
-"""`taskmill serve` and `taskmill worker` as somebody starts them by hand, and a stock arq worker beside them."""
+"""`taskmill serve` and `taskmill worker` as a person starts them, and a stock arq worker beside them."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ from tests.support.waiting import WAIT_SECONDS, eventually
 
 
 class TestServe:
-    def test_port_0_takes_a_free_one_and_says_which(self, cli: CommandLine) -> None:
+    def test_port_0_takes_a_free_one_and_prints_it(self, cli: CommandLine) -> None:
         with cli.started("serve", "server.py", "--port", "0") as server:
             line = server.first_line()
             assert line.endswith("tools: add, echo, figures, dig (task), greet (task), stumble (task)")
@@ -24,7 +24,7 @@ class TestServe:
             assert not is_ready(port)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_it_ends_in_order_when_told_to(self, cli: CommandLine, number: int) -> None:
+    def test_a_signal_ends_it_in_order(self, cli: CommandLine, number: int) -> None:
         cli.write("server.py", LIFESPAN)
         with cli.started("serve", "server.py", "--port", "0") as server:
             server.first_line()
@@ -57,7 +57,7 @@ class TestServe:
         assert "TASKMILL_PORT" in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
-    def test_what_the_author_says_about_the_store_beats_the_environment(self, cli: CommandLine) -> None:
+    def test_the_authors_store_settings_override_the_environment(self, cli: CommandLine) -> None:
         cli.write("server.py", AUTHORED)
         done = cli.run("serve", "server.py", "--port", "0", TASKMILL_REDIS_URL="redis://127.0.0.1:1")
         assert done.returncode == 2
@@ -80,8 +80,8 @@ class TestWorker:
     def test_it_ends_by_itself_when_it_is_idle(self, cli: CommandLine) -> None:
         assert cli.run("worker", "server.py", "--idle-exit", "0.2").returncode == 0
 
-    def test_a_plain_tool_that_does_not_stop_does_not_keep_it(self, cli: CommandLine) -> None:
-        """A thread cannot be killed; the process does not wait for it once its task was given back."""
+    def test_a_sync_tool_that_does_not_stop_does_not_keep_the_process(self, cli: CommandLine) -> None:
+        """A thread cannot be killed; the process does not wait for it after its task was released."""
         cli.write("server.py", STUCK)
         with cli.started("run", "server.py", "--port", "0") as command:
             url = command.url()
@@ -93,9 +93,7 @@ class TestWorker:
 
 
 class TestQueues:
-    def test_a_worker_that_is_told_of_a_queue_no_tool_uses_warns_of_it_with_those_there_are(
-        self, cli: CommandLine
-    ) -> None:
+    def test_a_queue_that_no_tool_uses_is_a_warning_with_the_queues_of_the_tools(self, cli: CommandLine) -> None:
         done = cli.run("worker", "server.py", "--queue", "defualt", "--queue", "default", "--idle-exit", "0.1")
         assert done.returncode == 0
         (warning,) = [line for line in done.stderr.splitlines() if "queue.unused" in line]
@@ -107,7 +105,7 @@ class TestQueues:
         assert done.returncode == 2
         assert "TASKMILL_QUEUE" in done.stderr
 
-    def test_a_stock_worker_says_that_it_serves_one(self, cli: CommandLine) -> None:
+    def test_a_stock_worker_refuses_several_queues(self, cli: CommandLine) -> None:
         done = subprocess.run(
             [str(Path(sys.executable).with_name("arq")), "taskmill.cli.arq.WorkerSettings"],
             env=cli.environment | {"TASKMILL_SERVER": "server.py", "TASKMILL_QUEUE": "a,b"},
@@ -143,11 +141,11 @@ class TestStockWorker:
                 worker.terminate()
                 worker.communicate(timeout=WAIT_SECONDS)
 
-    def test_without_a_file_it_says_what_to_set(self, cli: CommandLine) -> None:
+    def test_without_a_file_it_names_the_variable_to_set(self, cli: CommandLine) -> None:
         worker = self.arq(cli)
-        _, said = worker.communicate(timeout=WAIT_SECONDS)
+        _, errors = worker.communicate(timeout=WAIT_SECONDS)
         assert worker.returncode == 2
-        assert said.startswith("taskmill: No server is named: set TASKMILL_SERVER")
+        assert errors.startswith("taskmill: No server is named: set TASKMILL_SERVER")
 
 
 LIFESPAN = """

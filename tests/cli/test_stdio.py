@@ -1,4 +1,4 @@
-"""`taskmill stdio` under real hosts: both eras, what may stand on standard output, workers that outlive it, its end."""
+"""`taskmill stdio` under real hosts: both protocol revisions, standard output, workers that outlive it, its exit."""
 
 import asyncio
 import fcntl
@@ -35,7 +35,7 @@ WORKER = "taskmill.cli.main worker"
 LOUD = """
 import os, subprocess, sys
 print("printed while it was loaded")
-subprocess.run(["echo", "said by a child"])
+subprocess.run(["echo", "printed by a child"])
 assert sys.stdin.read() == "", "somebody else reads what the host sends"
 """
 LOUD_TOOL = '''
@@ -43,31 +43,31 @@ LOUD_TOOL = '''
 async def shout() -> str:
     """Print, and have a child print."""
     print("printed by a tool")
-    subprocess.run(["echo", "said by the child of a tool"])
+    subprocess.run(["echo", "printed by the child of a tool"])
     os.write(1, b"written to descriptor 1\\n")
     return "shouted"
 '''
 
 
-def new_household(folder: Path) -> CommandLine:
-    """One whose data directory is the one of a host's server; a lease so long that no rescue can come from it."""
-    household = CommandLine(folder)
-    del household.environment["TASKMILL_HOME"]
-    household.environment |= {"XDG_STATE_HOME": str(folder / "state"), "TASKMILL_LEASE": "300"}
-    household.write("server.py", LOUD + SERVER + LOUD_TOOL)
-    return household
+def new_command_line(folder: Path) -> CommandLine:
+    """A command line with the data directory of a host's server, and a lease so long that it ends in no test."""
+    command_line = CommandLine(folder)
+    del command_line.environment["TASKMILL_HOME"]
+    command_line.environment |= {"XDG_STATE_HOME": str(folder / "state"), "TASKMILL_LEASE": "300"}
+    command_line.write("server.py", LOUD + SERVER + LOUD_TOOL)
+    return command_line
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with new_household(tmp_path) as household:
-        yield household
+    with new_command_line(tmp_path) as command_line:
+        yield command_line
 
 
 @pytest.fixture(scope="module")
-def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    with new_household(tmp_path_factory.mktemp("stdio")) as household:
-        yield household
+def shared_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    with new_command_line(tmp_path_factory.mktemp("stdio")) as command_line:
+        yield command_line
 
 
 def raw_host(
@@ -87,7 +87,7 @@ def workers(cli: CommandLine) -> set[int]:
 
 
 def wait_until(host: RawHost, task_id: str, words: str) -> dict[str, Any]:
-    """The task, once its status or what it says of itself has these words."""
+    """Wait until the task's status or status message has these words; the task."""
 
     def look() -> dict[str, Any] | None:
         task = host.task(task_id)
@@ -113,7 +113,7 @@ async def say_who(context: ClientRequestContext, question: ElicitRequestParams) 
 
 
 class TestEras:
-    """The official client, unmodified, in each way to open a connection."""
+    """The unmodified official client, in each way to open a connection."""
 
     @pytest.mark.parametrize(
         ("options", "is_held"),
@@ -124,9 +124,9 @@ class TestEras:
         ],
     )
     async def test_a_task_tool_runs_to_its_result(
-        self, shared_house: CommandLine, options: dict[str, Any], is_held: bool
+        self, shared_cli: CommandLine, options: dict[str, Any], is_held: bool
     ) -> None:
-        gate = shared_house.folder / f"gate-{options['mode']}"
+        gate = shared_cli.folder / f"gate-{options['mode']}"
         told = []
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -135,30 +135,30 @@ class TestEras:
 
         if not is_held:
             gate.touch()
-        async with official_host(shared_house, **options) as client:
+        async with official_host(shared_cli, **options) as client:
             result = await client.call_tool("dig", {"gate": str(gate)}, progress_callback=progress)
         assert text_of(result) == "dug"
         assert bool(told) == is_held, "a task tells its progress in its status"
 
-    async def test_a_client_of_2025_is_asked_the_tools_question(self, shared_house: CommandLine) -> None:
-        async with official_host(shared_house, mode="legacy", elicitation_callback=say_who) as client:
+    async def test_a_client_of_2025_is_asked_the_tools_question(self, shared_cli: CommandLine) -> None:
+        async with official_host(shared_cli, mode="legacy", elicitation_callback=say_who) as client:
             assert text_of(await client.call_tool("greet", {})) == "accept name='Ada' age=36 vip=True"
 
-    async def test_a_client_of_2026_is_asked_the_tools_question(self, shared_house: CommandLine) -> None:
+    async def test_a_client_of_2026_is_asked_the_tools_question(self, shared_cli: CommandLine) -> None:
         extension = TasksExtension(elicit=say_who)
         options = {"mode": "2026-07-28", "extensions": [extension], "elicitation_callback": say_who}
-        async with official_host(shared_house, **options) as client:
+        async with official_host(shared_cli, **options) as client:
             assert text_of(await client.call_tool("greet", {})) == "accept name='Ada' age=36 vip=True"
 
-    async def test_a_tool_that_is_no_task_runs_in_the_server_itself(self, shared_house: CommandLine) -> None:
-        async with official_host(shared_house) as client:
+    async def test_a_tool_that_is_no_task_runs_in_the_server_itself(self, shared_cli: CommandLine) -> None:
+        async with official_host(shared_cli) as client:
             assert text_of(await client.call_tool("add", {"a": 1, "b": 2})) == "3"
 
 
 @pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
-def test_nothing_but_the_protocol_is_on_standard_output(shared_house: CommandLine, era: str) -> None:
+def test_nothing_but_the_protocol_is_on_standard_output(shared_cli: CommandLine, era: str) -> None:
     message = TypeAdapter(dict[str, Any])
-    with raw_host(shared_house) as host:
+    with raw_host(shared_cli) as host:
         if era == "2025-11-25":
             assert host.initialize()["protocolVersion"] == era
         called = host.request("tools/call", {"name": "shout", "arguments": {}})
@@ -168,20 +168,20 @@ def test_nothing_but_the_protocol_is_on_standard_output(shared_house: CommandLin
         host._reader.join(WAIT_SECONDS)
         assert {message.validate_json(line)["jsonrpc"] for line in host.lines} == {"2.0"}
     log = host.log.read_text()
-    for said in (
+    for expected_text in (
         "printed while it was loaded",
-        "said by a child",
+        "printed by a child",
         "printed by a tool",
-        "said by the child of a tool",
+        "printed by the child of a tool",
         "written to descriptor 1",
         "stdio.started",
     ):
-        assert said in log
+        assert expected_text in log
 
 
 class TestWorkers:
     @pytest.mark.parametrize("victim", ["the server", "the host"])
-    def test_a_task_outlives_a_sudden_death(self, cli: CommandLine, victim: str) -> None:
+    def test_a_task_survives_a_kill(self, cli: CommandLine, victim: str) -> None:
         gate = cli.folder / "gate"
         if victim == "the server":
             with raw_host(cli) as host:
@@ -199,7 +199,7 @@ class TestWorkers:
             assert workers(cli) == {worker}, "the worker that had begun the task ended it"
 
     def kill_the_host_itself(self, cli: CommandLine, gate: Path) -> tuple[str, int]:
-        """A host that is a process of its own, as the real ones are: its death closes the pipes and nothing else."""
+        """A host that is a process of its own, as real ones are: its death closes the pipes and nothing else."""
         script = cli.write("host.py", HOST)
         root = Path(__file__).parents[2]
         command = [sys.executable, str(script), *cli.command("stdio", str(cli.folder / "server.py"))]
@@ -218,7 +218,7 @@ class TestWorkers:
     def test_two_servers_share_one_worker(self, cli: CommandLine) -> None:
         gate = cli.folder / "gate"
         with raw_host(cli) as one, raw_host(cli) as other:
-            # Both find that there is none, in the same moment.
+            # Both find in the same moment that there is no worker.
             asked = [
                 (host, host.send("tools/call", {"name": "dig", "arguments": {"gate": str(gate)}}))
                 for host in (one, other)
@@ -233,7 +233,7 @@ class TestWorkers:
             assert len(workers(cli)) == 1
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_worker_that_is_gone_is_replaced_when_a_task_waits(self, cli: CommandLine, number: int) -> None:
+    def test_a_dead_worker_is_replaced_when_a_task_waits(self, cli: CommandLine, number: int) -> None:
         """The lease is so long that the dead worker still counts as alive in the store."""
         cli.write("gate", "")
         with raw_host(cli) as host:
@@ -246,7 +246,7 @@ class TestWorkers:
             wait_until(host, second, "completed")
             assert len(workers(cli)) == 1
 
-    def test_a_worker_on_its_way_is_waited_for_although_its_server_has_ended(self, cli: CommandLine) -> None:
+    def test_a_starting_worker_is_awaited_although_its_server_has_ended(self, cli: CommandLine) -> None:
         cli.write("server.py", SLOW_WORKER + SERVER)
         gate = cli.write("gate", "")
         with raw_host(cli) as host:
@@ -261,8 +261,8 @@ class TestWorkers:
             wait_until(host, task_id, "completed")
         assert workers(cli) == {worker}
 
-    def test_a_worker_that_is_leaving_is_not_counted_on(self, cli: CommandLine) -> None:
-        """It drains: the task that it has begun takes its time, and the next one does not wait for that."""
+    def test_a_draining_worker_does_not_count(self, cli: CommandLine) -> None:
+        """It drains: its active task takes long, and the next task does not wait for that."""
         cli.environment["TASKMILL_GRACE"] = "300"
         gate = cli.folder / "gate"
         with raw_host(cli) as host:
@@ -276,7 +276,7 @@ class TestWorkers:
             gate.touch()
             assert wait_until(host, slow, "completed")
 
-    def test_an_answer_finds_a_new_worker_when_the_one_that_asked_has_gone(self, cli: CommandLine) -> None:
+    def test_an_answer_starts_a_new_worker_when_the_one_that_asked_has_ended(self, cli: CommandLine) -> None:
         with raw_host(cli) as host:
             task_id = host.call_as_task("greet")
             wait_until(host, task_id, "input_required")
@@ -318,7 +318,7 @@ class TestWorkers:
             "field",
         }
 
-    def test_a_host_that_leaves_at_once_has_its_task_done(self, cli: CommandLine) -> None:
+    def test_a_task_is_run_although_its_host_ends_at_once(self, cli: CommandLine) -> None:
         gate = cli.write("gate", "")
         with raw_host(cli) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
@@ -329,7 +329,7 @@ class TestWorkers:
         with raw_host(cli) as host:
             assert host.task(task_id)["status"] == "completed"
 
-    def test_a_worker_that_cannot_start_is_told_and_tried_again(self, cli: CommandLine) -> None:
+    def test_a_worker_that_cannot_start_is_logged_and_tried_again(self, cli: CommandLine) -> None:
         cli.write("server.py", SERVER.replace('mcp = TaskServer("Tests")', WITH_LIFESPAN))
         gate = cli.write("gate", "")
         with raw_host(cli) as host:
@@ -339,7 +339,7 @@ class TestWorkers:
             cli.write("repaired", "")
             wait_until(host, task_id, "completed")
 
-    def test_a_redis_of_ones_own_is_used(self, cli: CommandLine, redis_url: str) -> None:
+    def test_a_configured_redis_is_used(self, cli: CommandLine, redis_url: str) -> None:
         cli.environment["TASKMILL_PREFIX"] = cli.folder.name
         gate = cli.write("gate", "")
         with raw_host(cli, "--redis-url", redis_url) as host:
@@ -369,7 +369,7 @@ class TestData:
                 host.request("tools/list")
         assert len(list((cli.folder / "state" / "taskmill").iterdir())) == 2
 
-    def test_taskmill_home_is_obeyed(self, cli: CommandLine) -> None:
+    def test_taskmill_home_is_used(self, cli: CommandLine) -> None:
         cli.environment["TASKMILL_HOME"] = str(cli.folder / "mine")
         with raw_host(cli) as host:
             host.request("tools/list")
@@ -394,11 +394,11 @@ class TestData:
 class TestEnd:
     @pytest.mark.parametrize("how", ["end of input", signal.SIGTERM, signal.SIGINT])
     @pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "in a held call"])
-    def test_it_ends_promptly_and_quietly(self, shared_house: CommandLine, how: str | int, is_busy: bool) -> None:
-        log = shared_house.folder / "stdio.log"
+    def test_it_ends_promptly_and_quietly(self, shared_cli: CommandLine, how: str | int, is_busy: bool) -> None:
+        log = shared_cli.folder / "stdio.log"
         log.write_bytes(b"")
-        gate = shared_house.folder / f"never-{how}"  # the same call again would find the same task again
-        with raw_host(shared_house) as host:
+        gate = shared_cli.folder / f"never-{how}"  # the same call again would find the same task again
+        with raw_host(shared_cli) as host:
             host.initialize()
             if is_busy:
                 host.send("tools/call", {"name": "dig", "arguments": {"gate": str(gate)}})
@@ -411,9 +411,9 @@ class TestEnd:
         assert "Traceback" not in log.read_text()
         assert "taskmill:" not in log.read_text()
 
-    def test_a_host_that_does_not_read_cannot_hold_it_up(self, shared_house: CommandLine) -> None:
-        """Standard output is a full pipe that nobody empties."""
-        with bare(shared_house) as process:
+    def test_a_host_that_does_not_read_cannot_delay_the_exit(self, shared_cli: CommandLine) -> None:
+        """Standard output is a full pipe that no one reads."""
+        with bare(shared_cli) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(INITIALIZE + CALL_OF_ECHO.replace(b"TEXT", b"x" * 100_000) * 3)
@@ -423,9 +423,9 @@ class TestEnd:
             process.terminate()
             assert process.wait(5) == 0
 
-    def test_a_host_that_reads_no_more_ends_it(self, shared_house: CommandLine) -> None:
-        """Something else may hold its standard input open: the program that a dead host had started beside it."""
-        with bare(shared_house) as process:
+    def test_a_host_that_closes_the_pipe_ends_it(self, shared_cli: CommandLine) -> None:
+        """Another process may keep its standard input open: a program that the dead host had started."""
+        with bare(shared_cli) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdout.close()
@@ -434,26 +434,26 @@ class TestEnd:
             assert process.wait(WAIT_SECONDS) == 0
 
 
-async def test_a_watch_ends_although_it_is_stirred_in_that_moment(redis_url: str, tmp_path: Path) -> None:
-    """The host's last line and the end of its input come together; one turn of the loop more or less decides."""
+async def test_a_check_ends_although_it_is_woken_in_the_same_moment(redis_url: str, tmp_path: Path) -> None:
+    """The host's last line and the end of its input come together; one step of the event loop decides the order."""
     settings = StoreSettings(redis_url=redis_url, home=tmp_path)
-    standbys = [OnDemandWorker(WorkerNeed("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
-    for standby in standbys:
-        standby.open()
+    workers = [OnDemandWorker(WorkerNeed("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
+    for worker in workers:
+        worker.open()
     with fail_after(10):
-        while not all(standby._stirred._waiters for standby in standbys):
+        while not all(worker._wakeup._waiters for worker in workers):
             await sleep(0.02)
-    for turns, standby in enumerate(standbys):
-        standby.stir()
-        for _ in range(turns):
+    for steps, worker in enumerate(workers):
+        worker.wake()
+        for _ in range(steps):
             await asyncio.sleep(0)
         with fail_after(5):
-            await standby.close()
+            await worker.close()
 
 
 class TestStart:
     @pytest.mark.parametrize(
-        ("words", "code", "said"),
+        ("words", "code", "expected_text"),
         [
             pytest.param(("nowhere.py",), 1, "taskmill: There is no file nowhere.py.", id="no file"),
             pytest.param(("broken.py",), 1, "ZeroDivisionError: division by zero", id="the author's mistake"),
@@ -461,8 +461,8 @@ class TestStart:
             pytest.param(("server.py", "--redis-url", "redis://127.0.0.1:1"), 69, "cannot be reached", id="no Redis"),
         ],
     )
-    def test_what_is_wrong_is_said_on_standard_error(
-        self, cli: CommandLine, words: tuple[str, ...], code: int, said: str
+    def test_errors_are_printed_on_standard_error(
+        self, cli: CommandLine, words: tuple[str, ...], code: int, expected_text: str
     ) -> None:
         cli.write("broken.py", "print('before')\n1 / 0\n")
         process = subprocess.Popen(
@@ -479,9 +479,9 @@ class TestStart:
             assert process.stdout is not None
             assert process.stderr is not None
             assert process.stdout.read() == ""
-            assert said in process.stderr.read()
+            assert expected_text in process.stderr.read()
 
-    def test_a_person_at_a_terminal_is_told_what_this_is(self, cli: CommandLine) -> None:
+    def test_a_person_at_a_terminal_is_pointed_to_call(self, cli: CommandLine) -> None:
         with closing(Screen(cli, ["stdio", "server.py"])) as screen:
             screen.wait_for("taskmill call FILE TOOL")
             screen.wait_for("stdio.started")
@@ -568,7 +568,7 @@ def unread_bytes(descriptor: int) -> int:
 
 @contextmanager
 def bare(cli: CommandLine) -> Iterator[subprocess.Popen[bytes]]:
-    """The command with two pipes, and nobody at their other ends."""
+    """The command with two pipes, and no process at their other ends."""
     with (cli.folder / "bare.log").open("wb") as log:
         process = subprocess.Popen(
             cli.command("stdio", str(cli.folder / "server.py")),

@@ -21,7 +21,7 @@ TOKEN = "0123456789abcdef"
 PAINT = '''
 @mcp.tool(task=QUICK)
 async def paint(gate: str, ctx: Context) -> str:
-    """Say things that a terminal would obey."""
+    """Print control characters that a terminal would obey."""
     await ctx.report_progress(1, 2, "\\x1b[31mred\\x07 \\x9b5m\\u202ebackwards")
     while not Path(gate).exists():
         await asyncio.sleep(0.02)
@@ -36,13 +36,13 @@ async def refuse() -> str:
 
 @mcp.tool(task=QUICK)
 async def crumble() -> str:
-    """Break for good."""
+    """Fail for good."""
     raise OSError("the wall was rotten")
 
 
 @mcp.tool(task=TaskConfig(retries=2, backoff=600))
 async def falter() -> str:
-    """Break, and be tried again in ten minutes."""
+    """Fail, and be tried again in ten minutes."""
     raise OSError("not yet")
 '''
 UNPRINTABLE = ("\x1b", "\x07", "\x9b", "\u202e")
@@ -50,17 +50,17 @@ UNPRINTABLE = ("\x1b", "\x07", "\x9b", "\u202e")
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    """A household whose server runs, with an operator."""
-    household = CommandLine(tmp_path_factory.mktemp("tasks"), {"TASKMILL_API_OPERATOR_TOKEN": TOKEN})
-    household.write("server.py", SERVER.replace("from pydantic", "from mcp import MCPError\nfrom pydantic") + PAINT)
-    household.write("gate", "")
-    with household.serving():
-        yield household
+    """A command line whose server runs, with an operator's token."""
+    command_line = CommandLine(tmp_path_factory.mktemp("tasks"), {"TASKMILL_API_OPERATOR_TOKEN": TOKEN})
+    command_line.write("server.py", SERVER.replace("from pydantic", "from mcp import MCPError\nfrom pydantic") + PAINT)
+    command_line.write("gate", "")
+    with command_line.serving():
+        yield command_line
 
 
 @pytest.fixture(params=["url", "redis"])
 def place(request: pytest.FixtureRequest, cli: CommandLine) -> list[str]:
-    """The words that say where: the API, or nothing, which means the embedded Redis that is up."""
+    """Options that name the source: the API, or none, which means the embedded Redis that runs."""
     return ["--url", cli.environment["TEST_URL"]] if request.param == "url" else []
 
 
@@ -70,7 +70,7 @@ def at_url(cli: CommandLine) -> list[str]:
 
 
 def ask(cli: CommandLine, path: str, body: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
-    """One request to the server, without the weight of a command."""
+    """One request to the server; cheaper than a command."""
     url = cli.environment["TEST_URL"].removesuffix("/mcp") + path
     sent = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json", "accept": "application/json"}
     data = None if body is None else json.dumps(body).encode()
@@ -137,7 +137,7 @@ class TestLooking:
         assert listed[0]["tasks"][0]["id"] == task_id
         assert looked == [shown(cli, task_id)] * 2
 
-    def test_a_list_goes_on_from_a_cursor_and_can_be_narrowed(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_a_list_continues_from_a_cursor_and_can_be_filtered(self, cli: CommandLine, at_url: list[str]) -> None:
         ids = [call(cli, "refuse") for _ in range(2)]
         until(cli, ids[1], "failed")
 
@@ -149,7 +149,7 @@ class TestLooking:
         assert [line.split("\t")[0] for line in failed.splitlines()] == ids[::-1]
         assert tasks(cli, "list", "--tool", "nonsense", *at_url) == ""
 
-    def test_what_there_is_more_of_is_said_on_standard_error(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_the_next_cursor_is_printed_on_standard_error(self, cli: CommandLine, at_url: list[str]) -> None:
         for _ in range(2):
             call(cli, "refuse")
 
@@ -167,7 +167,7 @@ class TestLooking:
         assert {f"id\t{task_id}", "tool\tdig", "status\tcompleted", "attempts\t1"} <= set(lines)
         assert lines[-1] == "dug"
 
-    def test_a_task_between_attempts_says_which_is_next_and_when_and_why(
+    def test_a_task_between_attempts_shows_the_next_attempt_its_time_and_reason(
         self, cli: CommandLine, at_url: list[str]
     ) -> None:
         task_id = call(cli, "falter")
@@ -185,10 +185,10 @@ class TestLooking:
 
     def test_an_unknown_task_is_one_line_and_exit_code_1(self, cli: CommandLine, place: list[str]) -> None:
         for word in ("show", "watch", "cancel", "rerun") if place else ("show", "watch"):
-            said = tasks(cli, word, "never-seen", *place, code=1)
-            assert said == "taskmill: Task not found: it never existed, has expired, or belongs to somebody else.\n"
+            output = tasks(cli, word, "never-seen", *place, code=1)
+            assert output == "taskmill: Task not found: it never existed, has expired, or belongs to somebody else.\n"
 
-    def test_a_wrong_state_or_cursor_is_told(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_a_wrong_state_or_cursor_is_an_error(self, cli: CommandLine, at_url: list[str]) -> None:
         assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", *at_url, code=1)
         assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", code=2)
         for place in (at_url, []):
@@ -196,14 +196,14 @@ class TestLooking:
 
 
 class TestDoing:
-    def test_a_cancel_prints_the_id_and_may_be_said_twice(self, cli: CommandLine, place: list[str]) -> None:
+    def test_a_cancel_prints_the_id_and_may_be_repeated(self, cli: CommandLine, place: list[str]) -> None:
         ids = [call(cli, "dig", gate="never") for _ in range(2)]
 
         assert tasks(cli, "cancel", *ids, *place).splitlines() == ids
         assert json.loads(tasks(cli, "cancel", ids[0], "--json", *place))["status"] == "cancelled"
         assert shown(cli, ids[1])["reason"] == "operator"
 
-    def test_a_cancel_of_what_has_ended_is_refused(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_a_cancel_of_an_ended_task_is_refused(self, cli: CommandLine, at_url: list[str]) -> None:
         task_id = call(cli, "refuse")
         until(cli, task_id, "failed")
 
@@ -220,13 +220,13 @@ class TestDoing:
         assert shown(cli, task_id)["rerun_as"] == again
         assert "succeeded, so its arguments were not kept" in tasks(cli, "rerun", again, *place, code=1)
 
-    def test_a_rerun_with_a_key_said_twice_is_one_task(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_two_reruns_with_one_key_make_one_task(self, cli: CommandLine, at_url: list[str]) -> None:
         task_id = call(cli, "refuse")
         until(cli, task_id, "failed")
 
-        said = [tasks(cli, "rerun", task_id, "--key", key, *at_url) for key in ("a", "a", "b")]
+        output = [tasks(cli, "rerun", task_id, "--key", key, *at_url) for key in ("a", "a", "b")]
 
-        assert (said[0] == said[1], said[1] == said[2]) == (True, False)
+        assert (output[0] == output[1], output[1] == output[2]) == (True, False)
 
     def test_dead_letters_are_listed_and_run_again(self, cli: CommandLine, place: list[str]) -> None:
         first, second = [call(cli, "crumble") for _ in range(2)]
@@ -244,10 +244,10 @@ class TestDoing:
         assert [task["id"] for task in left["tasks"]] == [again, second]
         assert {task["reason"] for task in left["tasks"]} == {"crashed"}
 
-    def test_dead_letters_of_one_state_are_not_to_be_had(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_dead_letters_cannot_be_filtered_by_state(self, cli: CommandLine, at_url: list[str]) -> None:
         assert "either --dead or --status" in tasks(cli, "list", "--dead", "--status", "failed", *at_url, code=2)
 
-    def test_who_is_no_operator_is_told_what_to_send(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_a_caller_who_is_no_operator_learns_what_to_send(self, cli: CommandLine, at_url: list[str]) -> None:
         done = cli.run("tasks", "list", "--dead", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
         assert (done.returncode, "TASKMILL_API_OPERATOR_TOKEN" in done.stderr) == (1, True)
 
@@ -269,7 +269,7 @@ class TestWatching:
             ("stumble", "Error executing tool stumble: the ground was uneven"),
         ],
     )
-    def test_what_did_not_succeed_ends_with_exit_code_1(
+    def test_a_task_that_did_not_succeed_is_exit_code_1(
         self, cli: CommandLine, at_url: list[str], tool: str, says: str
     ) -> None:
         task_id = call(cli, tool)
@@ -286,7 +286,7 @@ class TestWatching:
             assert watch.process.wait(WAIT_SECONDS) == 1
             assert "The task was cancelled." in watch.log.read_text()
 
-    def test_events_are_one_json_a_line_from_the_first_on(self, cli: CommandLine, place: list[str]) -> None:
+    def test_events_are_one_json_a_line_from_the_first_event(self, cli: CommandLine, place: list[str]) -> None:
         task_id = call(cli, "dig", gate="gate")
         until(cli, task_id, "completed")
 
@@ -296,8 +296,8 @@ class TestWatching:
         assert events == shown(cli, task_id)["events"]
         assert (done.returncode, done.stderr) == (0, "")
 
-    def test_a_watch_outlives_its_server(self, cli: CommandLine, at_url: list[str]) -> None:
-        """Killed, and brought back by `taskmill run` at the same port."""
+    def test_a_watch_survives_a_restart_of_its_server(self, cli: CommandLine, at_url: list[str]) -> None:
+        """The server is killed, and `taskmill run` starts it again at the same port."""
         task_id = call(cli, "dig", gate="survived")
         with cli.started("tasks", "watch", task_id, "--json", *at_url) as watch:
             lines = [watch.first_line() for _ in range(3)]
@@ -331,11 +331,11 @@ class TestAtATerminal:
             assert screen.end() == 130
         assert shown(cli, task_id)["status"] == "running"
 
-    def test_nothing_that_a_tool_says_reaches_the_terminal_as_an_order(
+    def test_control_characters_of_a_tool_do_not_reach_the_terminal(
         self, cli: CommandLine, at_url: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         task_id = call(cli, "paint", gate="painted")
-        said = "\\x1b[31mred\\x07 \\x9b5m\\u202ebackwards"
+        expected_text = "\\x1b[31mred\\x07 \\x9b5m\\u202ebackwards"
         eventually(lambda: shown(cli, task_id)["percent"] == 50)
         wide = {"COLUMNS": "300", "NO_COLOR": "1"}
         monkeypatch.setattr(cli, "environment", cli.environment | wide)
@@ -343,43 +343,43 @@ class TestAtATerminal:
         for words in (["list", "--limit", "1"], ["show", task_id, "--history"]):
             with closing(Screen(cli, ["tasks", *words, *at_url])) as screen:
                 assert screen.end() == 0
-            assert said in screen.shown
+            assert expected_text in screen.shown
             assert not [mark for mark in UNPRINTABLE if mark in screen.shown]
             piped = tasks(cli, *words, *at_url)
-            assert said in piped
+            assert expected_text in piped
             assert not [mark for mark in UNPRINTABLE if mark in piped]
         with closing(Screen(cli, ["tasks", "watch", task_id, *at_url])) as screen:
-            screen.wait_for(said)
+            screen.wait_for(expected_text)
             (cli.folder / "painted").touch()
             screen.wait_for("\\x1b]0;title\\x07painted")
             assert screen.end() == 0
 
 
 class TestWhere:
-    def test_without_a_server_that_is_up_it_says_what_to_write(self, tmp_path: Path) -> None:
+    def test_without_a_running_server_it_names_the_options(self, tmp_path: Path) -> None:
         cli = CommandLine(tmp_path)
 
-        said = tasks(cli, "list", code=2)
+        output = tasks(cli, "list", code=2)
 
-        assert "No server runs in" in said
-        assert "--url http://host:port" in said
+        assert "No server runs in" in output
+        assert "--url http://host:port" in output
         assert not (tmp_path / ".taskmill").exists()
 
-    def test_where_nobody_answers_it_is_worth_another_try(self, cli: CommandLine) -> None:
+    def test_a_server_that_does_not_answer_is_tried_again(self, cli: CommandLine) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             port = taken.getsockname()[1]
             assert "No answer from" in tasks(cli, "list", "--url", f"http://127.0.0.1:{port}", code=69)
 
     @pytest.mark.parametrize("url", ["localhost:8000", "http://"])
-    def test_what_is_no_address_is_wrong_usage(self, cli: CommandLine, url: str) -> None:
+    def test_a_wrong_address_is_wrong_usage(self, cli: CommandLine, url: str) -> None:
         assert "--url must be an address" in tasks(cli, "list", "--url", url, code=2)
 
     def test_both_at_once_is_wrong_usage(self, cli: CommandLine, at_url: list[str]) -> None:
         assert "either --url or --redis-url" in tasks(cli, "list", *at_url, "--redis-url", "redis://x", code=2)
 
     @pytest.mark.parametrize("status", [200, 404])
-    def test_another_server_is_told_apart(self, cli: CommandLine, status: int) -> None:
+    def test_another_kind_of_server_is_recognised(self, cli: CommandLine, status: int) -> None:
         class Other(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(status)
@@ -391,11 +391,11 @@ class TestWhere:
 
         with HTTPServer(("127.0.0.1", 0), Other) as server:
             Thread(target=server.serve_forever, daemon=True).start()
-            said = tasks(cli, "list", "--url", f"http://127.0.0.1:{server.server_port}", code=1)
+            output = tasks(cli, "list", "--url", f"http://127.0.0.1:{server.server_port}", code=1)
             server.shutdown()
-        assert "is it a Taskmill server?" in said
+        assert "is it a Taskmill server?" in output
 
-    def test_a_wrong_token_and_none_are_told_apart(self, cli: CommandLine, at_url: list[str]) -> None:
+    def test_a_wrong_token_and_no_token_have_different_errors(self, cli: CommandLine, at_url: list[str]) -> None:
         wrong = cli.run("tasks", "list", *at_url, "--token", "fedcba9876543210")
         none = cli.run("tasks", "list", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
 

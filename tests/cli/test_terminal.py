@@ -1,4 +1,4 @@
-"""`taskmill call` at a terminal: the bar, questions of the tool, and what Ctrl-C asks."""
+"""`taskmill call` at a terminal: the progress bar, questions of the tool, and the question after Ctrl-C."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -17,13 +17,13 @@ Start = Callable[..., Screen]
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path_factory.mktemp("terminal")).serving() as household:
-        yield household
+    with CommandLine(tmp_path_factory.mktemp("terminal")).serving() as command_line:
+        yield command_line
 
 
 @pytest.fixture
 def start(cli: CommandLine) -> Iterator[Start]:
-    """Starts a call in a terminal."""
+    """Start a call in a terminal."""
     with ExitStack() as stack:
         yield lambda *words: stack.enter_context(
             closing(Screen(cli, ["call", "--url", cli.environment["TEST_URL"], *words]))
@@ -119,27 +119,27 @@ def test_ctrl_c_at_a_question_asks_about_the_task(cli: CommandLine, start: Start
     assert again.end() == 0
 
 
-def test_a_task_left_by_its_own_stack_goes_on(tmp_path: Path) -> None:
-    with CommandLine(tmp_path) as household:
-        screen = Screen(household, ["call", "server.py", "dig", "gate=gate"])
+def test_a_detached_task_of_a_local_stack_continues(tmp_path: Path) -> None:
+    with CommandLine(tmp_path) as command_line:
+        screen = Screen(command_line, ["call", "server.py", "dig", "gate=gate"])
         with closing(screen):
             screen.wait_for("half of the hole")
             screen.type(CTRL_C)
             screen.wait_for(CHOICE)
             screen.type("d\n")
             assert screen.end() == 130
-            assert len(household.processes("taskmill.cli.main worker")) == 1
-            assert not household.processes("taskmill.cli.main serve")
-            (household.folder / "gate").touch()
-            done = household.run("call", "--attach", named_task(screen), "server.py")
+            assert len(command_line.processes("taskmill.cli.main worker")) == 1
+            assert not command_line.processes("taskmill.cli.main serve")
+            (command_line.folder / "gate").touch()
+            done = command_line.run("call", "--attach", named_task(screen), "server.py")
             assert (done.returncode, done.stdout) == (0, "dug\n")
 
 
 def test_ctrl_c_before_there_is_a_task_ends_everything(tmp_path: Path) -> None:
-    with CommandLine(tmp_path) as household:
-        with closing(Screen(household, ["call", "server.py", "dig", "gate=gate"])) as screen:
+    with CommandLine(tmp_path) as command_line:
+        with closing(Screen(command_line, ["call", "server.py", "dig", "gate=gate"])) as screen:
             screen.wait_for("starting")
-            eventually(lambda: household.processes("taskmill.cli.main worker"))
+            eventually(lambda: command_line.processes("taskmill.cli.main worker"))
             screen.type(CTRL_C)
             assert screen.end() == 130
-        assert household.processes() == {}
+        assert command_line.processes() == {}

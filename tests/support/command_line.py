@@ -1,6 +1,6 @@
-"""The `taskmill` command as tests run it: real processes with a data directory of their own, none of which stays.
+"""The `taskmill` command as tests run it: real processes with a data directory of their own; none is left at the end.
 
-Here: starting, talking to, and counting processes. What they should do stands in the tests.
+Here: start processes, read and type, and count them. The tests say what they should do.
 """
 
 import contextlib
@@ -105,9 +105,9 @@ def port_of(url: str) -> int:
 
 @dataclass
 class CommandLine:
-    """A working directory with a server file and a data directory, and every process that has them.
+    """A working directory with a server file and a data directory, and the processes that use them.
 
-    As a context it ends whatever is left.
+    As a context manager it ends the processes that are left.
     """
 
     folder: Path
@@ -115,7 +115,7 @@ class CommandLine:
 
     def __post_init__(self) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
-        # A task that a test leaves behind must not keep its worker.
+        # A task that a test leaves must not keep its worker alive.
         own = {"TASKMILL_HOME": str(self.folder / ".taskmill"), "TASKMILL_GRACE": "1", "COLUMNS": "160"}
         own |= {"TEST_FOLDER": str(self.folder)}
         self.environment = inherited | own | self.environment
@@ -130,7 +130,7 @@ class CommandLine:
         self.clear()
 
     def write(self, name: str, text: str) -> Path:
-        """A file in the working directory."""
+        """Write a file in the working directory; its path."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -155,7 +155,7 @@ class CommandLine:
 
     @contextlib.contextmanager
     def started(self, *words: str, **environment: str) -> Iterator["Started"]:
-        """A command that goes on; terminated at the end, if it still runs."""
+        """A command that keeps running; terminated at the end, if it still runs."""
         log = self.folder / f"{words[0]}.log"
         with log.open("ab") as errors:
             process = subprocess.Popen(
@@ -182,13 +182,13 @@ class CommandLine:
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Self]:
-        """Its server runs, at TEST_URL of the environment; in the end nothing does."""
+        """Its server runs, at TEST_URL of the environment; at the end no process does."""
         with self, self.started("run", "server.py", "--port", "0") as command:
             self.environment["TEST_URL"] = command.url()
             yield self
 
     def processes(self, part: str = "") -> dict[int, str]:
-        """Command lines by process id of all that this household started and that has `part` in its command line."""
+        """Command lines by process id: all processes started here that have `part` in their command line."""
         wanted = f"TEST_FOLDER={self.folder}".encode()
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
@@ -199,7 +199,7 @@ class CommandLine:
         return found
 
     def clear(self) -> dict[int, str]:
-        """End whatever is left; what that was."""
+        """Kill the processes that are left; their command lines by id."""
         left = self.processes()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
@@ -215,14 +215,14 @@ class Started:
     log: Path
 
     def first_line(self) -> str:
-        """What it prints first; fails if it ends instead."""
+        """The first line that it prints; fails if it ends instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, f"it ended with {self.process.wait(WAIT_SECONDS)}:\n{self.log.read_text()}"
         return line.rstrip("\n")
 
     def url(self) -> str:
-        """The endpoint, from the line that says that it is ready."""
+        """The endpoint, from the ready line."""
         return self.first_line().split()[1]
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -234,19 +234,19 @@ class Started:
 class Screen:
     """A command in a terminal of its own: reads what it shows, types, and presses Ctrl-C."""
 
-    def __init__(self, household: CommandLine, words: Sequence[str]) -> None:
-        command = household.command(*words)
-        environment = household.environment | {"TERM": "xterm"}
+    def __init__(self, cli: CommandLine, words: Sequence[str]) -> None:
+        command = cli.command(*words)
+        environment = cli.environment | {"TERM": "xterm"}
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
-            os.chdir(household.folder)
+            os.chdir(cli.folder)
             os.execve(command[0], command, environment)
         self.shown = ""
         self._read_to = 0
         self._code: int | None = None
 
     def wait_for(self, text: str) -> None:
-        """Read until `text` is shown, after whatever was waited for before."""
+        """Read until `text` is shown, after the text of the last wait."""
         deadline = time.monotonic() + WAIT_SECONDS
         while (at := self.shown.find(text, self._read_to)) < 0:
             assert time.monotonic() < deadline, f"{text!r} was not shown:\n{self.shown[-2000:]}"
@@ -267,7 +267,7 @@ class Screen:
         return self._code
 
     def close(self) -> None:
-        """End it the hard way if it still runs."""
+        """Kill it if it still runs."""
         if self._code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
