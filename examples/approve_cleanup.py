@@ -53,7 +53,7 @@ def printable(path: str) -> str:
 
 
 def find_leftovers(root: Path) -> Leftovers:
-    """Leftover files below `root`, and the folders that hold nothing else. Links are left alone, and what holds one.
+    """Leftover files below `root`, and the folders that hold nothing else. Links and folders with links are left alone.
 
     Raises:
         ToolError: `root` is not a folder, or may not be read.
@@ -87,11 +87,11 @@ def is_leftover(folder: str, name: str) -> bool:
 
 
 def delete(root: Path, name: str) -> bool:
-    """Delete one file or empty folder below `root`; whether it is gone. One that was gone before counts as gone."""
+    """Delete one file or empty folder below `root`; True if it no longer exists, also if it was deleted before."""
     path = root / name
     try:
         if not path.parent.resolve().is_relative_to(root.resolve()):
-            return False  # since the question, a folder on the way became a link to somewhere else
+            return False  # after the question, a folder on the way was replaced by a link
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         else:
@@ -106,7 +106,7 @@ def count(number: int, noun: str) -> str:
 
 
 def describe(found: Leftovers) -> str:
-    """What was found in a few words: "12 files and 3 folders, 40,960 bytes"."""
+    """A summary in a few words: "12 files and 3 folders, 40,960 bytes"."""
     return f"{count(len(found.files), 'file')} and {count(len(found.folders), 'folder')}, {count(found.bytes, 'byte')}"
 
 
@@ -123,7 +123,7 @@ def summarise(root: Path, found: Leftovers, answer: str, failed: list[str]) -> C
 
 
 def render(cleanup: Cleanup) -> str:
-    """The outcome as text for a terminal."""
+    """The result as text for a terminal."""
     out = [f"{cleanup.root}: found {cleanup.found}", *(f"    {name}" for name in cleanup.some)]
     out += ["    ..."] * (len(cleanup.some) == SHOWN)
     out.append(f"{cleanup.answer}; deleted {cleanup.deleted:,}")

@@ -24,7 +24,7 @@ from taskmill.server import Context, TaskServer
 mcp = TaskServer("Code survey")
 
 TOP = 10
-# Parsing holds Python's lock, so a larger file would hold up everything else in the worker.
+# Parsing holds Python's lock, so a larger file would delay everything else in the worker.
 READ_LIMIT = 4 * 1024 * 1024
 NEVER_ENTERED = frozenset({".git", ".hg", ".svn", "__pycache__"})
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -74,7 +74,7 @@ class Totals(BaseModel):
 
 
 class Copies(BaseModel):
-    """Files that are alike: identical, or identical but for comments, blank lines and indentation."""
+    """Copies: files that are identical, or differ only in comments, blank lines and indentation."""
 
     identical: bool
     bytes: int
@@ -143,7 +143,7 @@ def walk(root: Path, skip: frozenset[str], set_aside: Counter[str]) -> Iterator[
 
 
 def list_tree(root: Path, skip: frozenset[str]) -> tuple[list[Entry], Counter[str]]:
-    """The files of a tree by path, and how many things were set aside, by reason.
+    """The files of a tree by path, and the number of skipped files and folders, by reason.
 
     Raises:
         ToolError: `root` is not a folder, or may not be read.
@@ -166,7 +166,7 @@ def list_tree(root: Path, skip: frozenset[str]) -> tuple[list[Entry], Counter[st
 
 
 def measure(entry: Entry, has_twin: bool) -> Measured:
-    """The figures of one file. `has_twin`: another file has this size, so a file too large to read is still hashed."""
+    """The counts of one file. `has_twin`: another file has this size, so a file too large to read is still hashed."""
     try:
         with open(entry.path, "rb") as file:
             if entry.size > READ_LIMIT:
@@ -306,7 +306,7 @@ def render(survey: Survey) -> str:
 
 @mcp.tool()
 def languages() -> dict[str, str]:
-    """The languages a survey tells apart, with the file endings it knows them by."""
+    """The languages that a survey recognises, with their file endings."""
     return {language.name: language.endings for language in LANGUAGES}
 
 

@@ -40,7 +40,7 @@ SKIPPED = frozenset({".git", "__pycache__", "site-packages", "node_modules"})
 warnings.filterwarnings("ignore", module=SOURCE_NAME)  # other people's code warns while it is parsed
 
 Report = Callable[[float, str], None]
-"""Takes percent done and what is being done. Raises to stop the search."""
+"""Called with the percentage and the present step. It raises to stop the search."""
 
 
 class Function(NamedTuple):
@@ -59,7 +59,7 @@ class Member(BaseModel):
 
 
 class Family(BaseModel):
-    """Functions alike enough to be one."""
+    """Functions so similar that one could replace them."""
 
     count: int
     least_similarity: float
@@ -199,7 +199,7 @@ def jaccard(first: frozenset[int], second: frozenset[int]) -> float:
 
 
 def nested(first: Function, second: Function) -> bool:
-    """Whether one of the two is written inside the other, where being alike is no finding."""
+    """Whether one of the two is written inside the other: such a pair is no finding."""
     same_file = first.where == second.where
     return same_file and first.first_line <= second.last_line and second.first_line <= first.last_line
 
