@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contenders import FASTMCP, QUEUES, Contender
-from bench.private_redis import server_program
+from taskmill.store.embedded.binary import find_server
 
 __all__ = ["facts"]
 
@@ -73,6 +73,6 @@ def _processor() -> str:
 
 
 def _redis_version() -> str | None:
-    said = subprocess.run([server_program(), "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\bv=(\S+)", said)
     return found[1] if found else None

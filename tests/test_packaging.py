@@ -112,7 +112,7 @@ def test_no_lock_file_carries_addresses() -> None:
     assert not problems, f"pins live in constraints/ (scripts/lock); remove or clean: {problems}"
 
 
-@pytest.mark.parametrize("name", ["build", "runtime", "dev", "peers", "mcp1"])
+@pytest.mark.parametrize("name", ["build", "runtime", "dev", "peers", "mcp1", "redis62"])
 def test_every_pin_has_a_hash_and_no_address(name: str) -> None:
     text = (ROOT / "constraints" / f"{name}.txt").read_text(encoding="utf-8")
     entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip())
@@ -139,6 +139,7 @@ def test_every_dependency_in_pyproject_is_pinned() -> None:
         "dev": [entry for entry in groups["dev"] if isinstance(entry, str)],
         "peers": groups["peers"],
         "mcp1": groups["mcp1"],
+        "redis62": groups["redis62"],
     }
     for name, requirements in asked.items():
         pinned = {pin for pin, _ in PIN.findall((ROOT / "constraints" / f"{name}.txt").read_text(encoding="utf-8"))}
@@ -196,3 +197,41 @@ def test_what_runs_is_what_the_environment_promises() -> None:
 @pytest.mark.wheel
 def test_type_checkers_find_the_installed_types() -> None:
     assert [room for room in ROOMS if not (importlib.resources.files(f"taskmill.{room}") / "py.typed").is_file()] == []
+
+
+PROJECT = """
+import pytest, sys
+
+@pytest.fixture(scope="session")
+def valkeylite():
+    return "the project's own"
+
+@pytest.fixture(scope="module")
+def valkey_client(valkeylite):
+    return valkeylite
+
+@pytest.fixture
+def redis():
+    return "a fixture of this name too"
+
+def test_fixtures_of_the_project_go_first(valkey_client, redis, request):
+    assert request.config.pluginmanager.has_plugin("valkey")
+    assert (valkey_client, redis) == ("the project's own", "a fixture of this name too")
+"""
+
+
+def test_the_pytest_plugin_that_comes_with_the_bundled_server_breaks_no_project(tmp_path: Path) -> None:
+    """valkeylite registers one; a user's pytest loads it once Taskmill is installed, with every warning an error."""
+    (tmp_path / "test_project.py").write_text(PROJECT, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "--strict-markers", "-p", "valkey"]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_finding_the_bundled_server_imports_no_package_of_it() -> None:
+    code = (
+        "import sys; from taskmill.store.embedded.binary import find_server; find_server();"
+        "sys.exit('valkeylite' in sys.modules or 'valkey' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

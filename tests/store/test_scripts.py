@@ -216,9 +216,8 @@ async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(t
 async def let_snapshots_fail(stores: StoreFixture) -> None:
     redis = stores.redis
     directory = Path((await redis.config_get("dir"))["dir"])
-    (directory / "taken.rdb").mkdir()
+    (directory / (await redis.config_get("dbfilename"))["dbfilename"]).mkdir()
     await redis.config_set("save", "3600 1000000")
-    await redis.config_set("dbfilename", "taken.rdb")
     await redis.bgsave()
     with fail_after(5):
         while (await redis.info("persistence"))["rdb_last_bgsave_status"] != "err":

@@ -1,6 +1,6 @@
 """A private Redis for tests: a real server on a unix socket in a directory of its own, with any configuration.
 
-It is what an operator would run; the embedded server, with its users and guardian, has tests of its own.
+It is what an operator would run; the embedded server, with its users and supervisor, has tests of its own.
 """
 
 import os
@@ -46,6 +46,12 @@ class PrivateRedis:
         defaults = {"port": "0", "save": '""', "appendonly": "no", "maxmemory_policy": "noeviction"}
         fixed = {"unixsocket": "redis.sock", "logfile": "redis.log", "daemonize": "no"}
         self._settings = defaults | settings | fixed
+
+    @property
+    def append_only_file(self) -> Path:
+        """What the server appends to now: from 7.0 on it lies in a folder, beside those that are complete."""
+        found = [*self.directory.glob("*.aof"), *self.directory.glob("appendonlydir/*.aof")]
+        return max(found, key=lambda file: file.stat().st_mtime)
 
     def start(self) -> None:
         """Start the server and wait until its data is loaded."""
