@@ -17,7 +17,7 @@ class WorkerSettings(StoreSettings):
     concurrency: int = Field(10, ge=1, le=10_000)
     """Tasks run at the same time."""
     grace: float = Field(30.0, ge=0, le=LONGEST)
-    """Seconds that running tasks get to end by themselves when the worker is told to stop."""
+    """Seconds that running tasks get to end by themselves when the worker is asked to stop."""
     queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*$")
     """The queues it serves, separated by commas; each is the first in rotation."""
     shard: str | None = None

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class Worker(arq.worker.Worker):
-    """Serves one queue until it is told to stop. `idle_exit`: it stops by itself after so many idle seconds.
+    """Serves one queue until it is asked to stop. `idle_exit`: it stops by itself after so many idle seconds.
 
     `outdated` returns when other workers should take over: this one then claims no more, and ends with its last task.
     """

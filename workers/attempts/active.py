@@ -48,7 +48,7 @@ class ActiveTask:
         """Ends the tool; None before the tool has started and after it has ended."""
         self.stopped: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self.wake_count = 0
-        """How often the client may have answered something, or the attempt was told to stop."""
+        """How often the client may have answered something, or the attempt was stopped."""
         self._woken = asyncio.Event()
         self.renewed_at = monotonic()
         """The attempt is known to have had its lease at this monotonic time; written by the lease thread."""

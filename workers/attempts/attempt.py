@@ -140,7 +140,7 @@ class Attempt:
         return decide(claimed, policy, self._toolbox, ended, left)
 
     async def _call(self, policy: TaskConfig, payload: Mapping[str, Any]) -> Ended:
-        """Run the tool until it ends, or is told to stop."""
+        """Run the tool until it ends, or is stopped."""
         claimed = self._claimed
         limits = self._set_limits(policy)
         journal = Journal(self._journals, claimed, self._task, limits)

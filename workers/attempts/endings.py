@@ -81,7 +81,7 @@ class TimedOut(TimeoutError):
 
 
 Ended = Outcome | BaseException | Stop
-"""How a tool's run ended: it returned, it raised, or it was told to stop."""
+"""How a tool's run ended: it returned, it raised, or it was stopped."""
 
 
 def decide(
