@@ -125,7 +125,7 @@ class Guard:
         if refused is not None and not (self._operators_only and is_operator):
             return api_error(refused.status_code, bytes(refused.body).decode())
         if request.method not in ("GET", "HEAD") and not _is_deliberate(request.headers):
-            return api_error(415, "Send content-type: application/json. A form on somebody's page could not.")
+            return api_error(415, "Send content-type: application/json. A form on another site's page could not.")
         if is_operator:
             return None
         if self._operators_only and (self._access.auth is not None or self._access.has_operator):

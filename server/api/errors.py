@@ -1,4 +1,4 @@
-"""The one table from our errors to HTTP statuses, and the one shape of an error of the HTTP API."""
+"""The one table from Taskmill's errors to HTTP statuses, and the one shape of an error of the HTTP API."""
 
 from http import HTTPStatus
 

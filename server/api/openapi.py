@@ -26,4 +26,4 @@ async def _describe(scope: Scope, receive: Receive, send: Send) -> None:
 
 @cache
 def _text() -> bytes:
-    return (resources.files("taskmill.server") / "openapi.json").read_bytes()
+    return (resources.files("taskmill.server.api") / "openapi.json").read_bytes()

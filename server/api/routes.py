@@ -33,7 +33,7 @@ _PAGE = 50
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
-_OPERATORS_ONLY = "Dead letters are everybody's: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
+_OPERATORS_ONLY = "Dead letters are of all callers: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
 
 def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: JSON-RPC messages, the event that primes a client to come back, keep-alives."""
+"""Server-sent events as bytes: JSON-RPC messages, the event after which a client can resume, keep-alives."""
 
 import json
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ HEADERS = (
 BACKLOG = 1024
 """Messages kept for a slow reader of a stream; with one more its stream is ended."""
 PING = b": ping\n\n"
-"""A comment: keeps proxies from closing a silent stream, and is no message."""
+"""A comment: keeps proxies from closing a silent stream, and carries no message."""
 
 
 def event(message: Mapping[str, Any], event_id: str | None = None) -> bytes:
-    """One JSON-RPC message; with an id a client can resume behind it."""
+    """One JSON-RPC message; with an id a client can resume after it."""
     data = json.dumps(message, separators=(",", ":"))
     named = f"id: {event_id}\n" if event_id is not None else ""
     return f"event: message\n{named}data: {data}\n\n".encode()
