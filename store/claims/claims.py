@@ -81,7 +81,7 @@ class ClaimStore:
         The same call again with the same `batch_id` gives what the first one took, as long as no later one was sent on
         its `track`; without a `batch_id` it takes more.
         """
-        keys = [self.keys.turn(f"{self._worker}:{track}")]
+        keys = [self.keys.last_claim(f"{self._worker}:{track}")]
         limits = [self._settings.lease_ms, min(room, _CLAIM_LIMIT), self._settings.crash_limit]
         nothing_finished = 0
         return "claim", keys, [self._rotated(queue), self._worker, *limits, batch_id, nothing_finished, *ids]

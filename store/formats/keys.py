@@ -103,13 +103,13 @@ _PER_TASK = {
     "once": "{p}once:",
     "queue": "{p}queue:",
     "wake": "{p}wake:",
-    "pace": "{p}pace:",
+    "ordering": "{p}pace:",
     "lane": "{p}lane:",
-    "line": "{p}line:",
+    "lane_queue": "{p}line:",
     "starts": "{p}starts:",
     "signal": "{p}signal:",
     "worker": "{p}worker:",
-    "turn": "{p}turn:",
+    "last_claim": "{p}turn:",
     "session": "{p}session:",
     "followed": "{p}followed:",
     "calls": "{p}calls:",
@@ -215,9 +215,9 @@ class Keys:
         """The tasks that hold a place in a lane."""
         return self._stems["lane"] + key
 
-    def line(self, key: str) -> str:
+    def lane_queue(self, key: str) -> str:
         """The tasks that wait for a place in a lane."""
-        return self._stems["line"] + key
+        return self._stems["lane_queue"] + key
 
     def starts(self, key: str) -> str:
         """The latest starts of a lane with a rate."""
@@ -227,9 +227,9 @@ class Keys:
         """What an idempotency key stands for, by `principal:key`."""
         return self._stems["once"] + key
 
-    def pace(self, line: str) -> str:
+    def ordering(self, name: str) -> str:
         """How far a line has come: a queue's, or `lane:<lane>`'s."""
-        return self._stems["pace"] + line
+        return self._stems["ordering"] + name
 
     def wake(self, name: str) -> str:
         """Tokens that wake idle workers of a queue."""
@@ -275,9 +275,9 @@ class Keys:
         """The task of a held call whose client went away, by `owner:digest`."""
         return self._stems["left"] + call
 
-    def turn(self, track: str) -> str:
+    def last_claim(self, track: str) -> str:
         """What the last claim on one track of a worker took."""
-        return self._stems["turn"] + track
+        return self._stems["last_claim"] + track
 
     def job(self, task_id: str) -> str:
         """arq's job."""

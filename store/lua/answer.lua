@@ -1,14 +1,14 @@
--- Takes answers to open questions; unknown and already answered keys are passed over.
+-- Takes answers to open questions; unknown and already answered keys are ignored.
 -- KEYS: 1 inputs
 -- ARGV: 1 id, 2 principal, then key, answer, key, answer...
 -- Returns: 'missing' | 'ended' | number of answers taken
 -- Events: when the last open question of a waiting task is answered, resume, or wake if it is parked; else answer
 local id = ARGV[1]
-local was = load(id, 'principal', 'worker', 'questions')
-if was.principal ~= ARGV[2] then
+local task = load(id, 'principal', 'worker', 'questions')
+if task.principal ~= ARGV[2] then
   return 'missing'
 end
-if not may('answer', was.status) then
+if not is_legal('answer', task.status) then
   return 'ended'
 end
 local taken = 0
@@ -22,17 +22,17 @@ end
 if taken == 0 then
   return 0
 end
-local open = (was.questions or 0) - taken
+local open = (task.questions or 0) - taken
 local now = clock()
 local move = 'answer'
-if open == 0 and may('resume', was.status) then
-  move = parked(was) and 'wake' or 'resume'
+if open == 0 and is_legal('resume', task.status) then
+  move = is_parked(task) and 'wake' or 'resume'
 end
-append(id, was, moment_of(was, now), move, { 'questions', open })
+append(id, task, moment_of(task, now), move, { 'questions', open })
 if move == 'wake' then
   requeue(id, now, now)
 end
-if was.worker and was.worker ~= '' then
-  redis.call('PUBLISH', K.signal(was.worker), 'answer ' .. id)
+if task.worker and task.worker ~= '' then
+  redis.call('PUBLISH', K.signal(task.worker), 'answer ' .. id)
 end
 return taken

@@ -1,11 +1,11 @@
 -- Puts questions to the client. A question that an earlier attempt asked keeps its key and its answer.
 -- KEYS: 1 inputs
--- ARGV: 1 id, 2 fence, then key, digest, request, again and again
+-- ARGV: 1 id, 2 fence, then key, digest, request, repeated
 -- Returns: {'asked', answer or false...} in the order of the questions | {'lost'} | {'mismatch', key}
--- Events: ask, when at least one question is open; none when the same was asked before and is waited for already
+-- Events: ask, when at least one question is open; none when the same was asked before and still waits
 local id = ARGV[1]
-local was = load(id, 'questions')
-if not holds(was, ARGV[2], 'ask') then
+local task = load(id, 'questions')
+if not owns(task, ARGV[2], 'ask') then
   return { 'lost' }
 end
 local reply, fresh, waiting = { 'asked' }, 0, 0
@@ -27,7 +27,7 @@ for i = 3, #ARGV, 3 do
   end
   reply[#reply + 1] = answer
 end
-if waiting > 0 and (fresh > 0 or was.status ~= TO.ask) then
-  append(id, was, moment_of(was, clock()), 'ask', { 'questions', (was.questions or 0) + fresh })
+if waiting > 0 and (fresh > 0 or task.status ~= TO.ask) then
+  append(id, task, moment_of(task, clock()), 'ask', { 'questions', (task.questions or 0) + fresh })
 end
 return reply

@@ -1,11 +1,11 @@
--- Makes an artifact whose bytes are written part of its task; from now on its owner can read it.
+-- Makes an artifact, whose bytes are written, part of its task; from now on the task's owner can read it.
 -- KEYS: 1 artifact, 2 artifacts of the task
--- ARGV: 1 id, 2 fence, 3 artifact id, 4 most artifacts of a task, then name, value of what is known of it, again and again
+-- ARGV: 1 id, 2 fence, 3 artifact id, 4 most artifacts of a task, then name, value of its fields, repeated
 -- Returns: 'attached' | 'lost' | 'full' | 'late' (its bytes may have been swept meanwhile)
 -- Events: none: what a reader sees of the task does not change
 local id, artifact = ARGV[1], ARGV[3]
-local was = load(id, 'principal')
-if not holds(was, ARGV[2], 'progress') then
+local task = load(id, 'principal')
+if not owns(task, ARGV[2], 'progress') then
   return 'lost'
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -21,7 +21,7 @@ if redis.call('PERSIST', K.blob(artifact)) == 0 then
   end
   redis.call('ZADD', K.outside, 'inf', artifact)
 end
-redis.call('HSET', KEYS[1], 'task', id, 'principal', was.principal, unpack(ARGV, 5))
+redis.call('HSET', KEYS[1], 'task', id, 'principal', task.principal, unpack(ARGV, 5))
 redis.call('SADD', KEYS[2], artifact)
 redis.call('HSET', K.record(id), 'left', 1)
 return 'attached'

@@ -2,15 +2,15 @@
 -- KEYS: 1 record
 -- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
 --       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit, -1 = none),
---       12 who may list it or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
+--       12 list owner or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
 --       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
 --       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or ''
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
 --          | {'quota', 'principal' or 'all', limit}
 -- Events: create
 local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
-local once = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
-local used = once and redis.call('GET', once)
+local idempotency = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
+local used = idempotency and redis.call('GET', idempotency)
 if used then
   local first, digest = used:match('^(%S+) ?(.*)$')
   if redis.call('EXISTS', K.record(first)) == 1 then
@@ -20,7 +20,7 @@ end
 local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
 local open = (mine ~= 0 or all ~= 0) and redis.call('ZCARD', K.live) or 0
 local too_many = all ~= 0 and open >= all and { 'quota', 'all', all }
-if mine ~= 0 and open >= mine and redis.call('ZCARD', K.open(principal)) >= mine then -- nobody has more than there are
+if mine ~= 0 and open >= mine and redis.call('ZCARD', K.open(principal)) >= mine then -- a principal has no more than there are
   too_many = { 'quota', 'principal', mine }
 end
 if too_many and redis.call('EXISTS', KEYS[1]) == 0 then
@@ -31,26 +31,26 @@ local now, precise = clock()
 local at, due = digits(now), ('%.3f'):format(precise)
 local facts = { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
-local function tell(name, value)
+local function add_fact(name, value)
   if value ~= '' then
     facts[#facts + 1], facts[#facts + 2] = name, value
   end
 end
 local lane = ARGV[18] ~= '' and ARGV[18]
-tell('rerun_of', ARGV[13])
-tell('retries', ARGV[15])
-tell('deadline_ms', ARGV[16] ~= '' and digits(now + ARGV[16]) or '')
-tell('priority', ARGV[17] ~= '0' and ARGV[17] or '')
-tell('lane', ARGV[18])
-tell('lane_limit', lane and ARGV[19] or '')
-tell('rate', ARGV[20])
--- The first write, and one that a history refuses which has begun: the same call again, after a lost reply.
-local begun = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', at, unpack(facts))
-if begun.err then
-  return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or begun
+add_fact('rerun_of', ARGV[13])
+add_fact('retries', ARGV[15])
+add_fact('deadline_ms', ARGV[16] ~= '' and digits(now + ARGV[16]) or '')
+add_fact('priority', ARGV[17] ~= '0' and ARGV[17] or '')
+add_fact('lane', ARGV[18])
+add_fact('lane_limit', lane and ARGV[19] or '')
+add_fact('rate', ARGV[20])
+-- The first write. A history that has already begun refuses it: this is the same call again, after a lost reply.
+local appended = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', at, unpack(facts))
+if appended.err then
+  return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or appended
 end
-tell('listed_for', ARGV[12])
-tell('once', ARGV[9])
+add_fact('listed_for', ARGV[12])
+add_fact('once', ARGV[9])
 redis.call('HSET', KEYS[1], 'seq', '1', 'status', TO.create, 'created_ms', at, 'updated_ms', at, 'fence', '0',
   'attempt', '0', unpack(facts))
 redis.call('MSET', K.args(id), ARGV[2], K.job(id), ARGV[3])
@@ -60,14 +60,14 @@ redis.call('ZADD', K.open(principal), at, id)
 if ARGV[12] ~= '' then
   redis.call('ZADD', K.list(ARGV[12]), due, id)
 end
-if once then
-  redis.call('SET', once, id .. ' ' .. ARGV[14]) -- goes with the task, so that it holds however long that takes
+if idempotency then
+  redis.call('SET', idempotency, id .. ' ' .. ARGV[14]) -- has no TTL: it is deleted with the task, however long that takes
 end
 if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
   redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)
   redis.call('ZREM', K.dead, ARGV[13])
 end
-forget(now, 4) -- more than this adds, so that lists hold little that is gone
-local standing = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }
-local alone = line_up(id, standing, now)
-return { 'created', id, alone and 0 or ahead_of(id, standing), now }
+purge_expired(now, 4) -- more than this call adds, so that lists hold few expired tasks
+local ordering_fields = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }
+local alone = join_queue(id, ordering_fields, now)
+return { 'created', id, alone and 0 or ahead_of(id, ordering_fields), now }

@@ -1,7 +1,7 @@
--- Finds a session, whose idle time begins anew; somebody else's is left as it is.
+-- Finds a session, whose idle time begins anew; another principal's session is not touched.
 -- KEYS: 1 session
 -- ARGV: 1 id, 2 principal, 3 idle ms, 4 when it ends if idle, ms
--- Returns: false, also for somebody else's session | {revision, client}
+-- Returns: false, also for another principal's session | {revision, client}
 -- Events: none
 local found = redis.call('HMGET', KEYS[1], 'principal', 'version', 'client')
 if found[1] ~= ARGV[2] then

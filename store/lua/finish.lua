@@ -1,6 +1,6 @@
--- Ends tasks with their outcomes. Repeating the same call is safe: the second is answered 'already'.
+-- Ends tasks with their outcomes. The same call again is safe: it is answered 'already'.
 -- KEYS: none
--- ARGV: id, fence, move (complete or fail), outcome, reason ('' for a success or an error of the tool's own), again and again
+-- ARGV: id, fence, move (complete or fail), outcome, reason ('' for a success or the tool's own error), repeated
 -- Returns: {'finished' | 'already' | 'lost' | an error, for each}; the error, where there is one task
 -- Events: complete or fail
 local replies = finish_all(clock(), 1, #ARGV)

@@ -1,15 +1,15 @@
--- One page of a list of tasks, newest first. Entries whose task has expired are passed over and taken off this list.
+-- Reads one page of a list of tasks, newest first. Entries whose task has expired are taken off this list.
 -- KEYS: 1 list
--- ARGV: 1 score and 2 id of the entry to go on behind ('' = begin), 3 how many tasks, 4 how many entries to look at,
---       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome worth sending
--- Returns: {{score, id} to go on behind, or false at the end of the list,
+-- ARGV: 1 score and 2 id of the entry to continue after ('' = begin), 3 how many tasks, 4 how many entries to read,
+--       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome up to which it is sent
+-- Returns: {{score, id} to continue after, or false at the end of the list,
 --           {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1, score}...}
 -- Events: none
 local most, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
-local rows, gone, last = {}, {}, false
+local rows, to_delete, last = {}, {}, false
 
--- Redis orders entries of one score by their bytes; Lua's `<` would ask the locale.
-local function below(a, b)
+-- Redis orders entries of one score by their bytes; Lua's `<` would use the locale.
+local function sorts_before(a, b)
   for i = 1, math.min(#a, #b) do
     if a:byte(i) ~= b:byte(i) then
       return a:byte(i) < b:byte(i)
@@ -32,14 +32,14 @@ local function row(id, score, status, queue, lane)
   return { id, redis.call('HGETALL', K.record(id)), outcome, ahead, score }
 end
 
--- Whether the page may go on behind this entry.
-local function look_at(id, score)
-  if score == ARGV[1] and not below(id, ARGV[2]) then
+-- Whether the page may continue after this entry.
+local function visit(id, score)
+  if score == ARGV[1] and not sorts_before(id, ARGV[2]) then
     return true
   end
   local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue', 'lane')
   if not field[1] then
-    gone[#gone + 1] = id
+    to_delete[#to_delete + 1] = id
   elseif wanted(field[1], field[2]) then
     if #rows == most then
       return false
@@ -50,12 +50,12 @@ local function look_at(id, score)
   return budget > 0
 end
 
-local function walk()
+local function read_entries()
   local from, seen, chunk = ARGV[1] == '' and '+inf' or ARGV[1], 0, 100
   while true do
     local entries = redis.call('ZREVRANGEBYSCORE', KEYS[1], from, '-inf', 'WITHSCORES', 'LIMIT', seen, chunk)
     for i = 1, #entries, 2 do
-      if not look_at(entries[i], entries[i + 1]) then
+      if not visit(entries[i], entries[i + 1]) then
         return last
       end
     end
@@ -66,8 +66,8 @@ local function walk()
   end
 end
 
-local next_page = walk()
-if #gone > 0 then
-  redis.call('ZREM', KEYS[1], unpack(gone))
+local next_page = read_entries()
+if #to_delete > 0 then
+  redis.call('ZREM', KEYS[1], unpack(to_delete))
 end
 return { next_page, rows }

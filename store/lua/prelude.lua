@@ -1,55 +1,55 @@
--- Shared opening of the scripts: the clock, the event writer, the end of a task.
--- The loader puts the engine's table of moves before this text and ordering.lua, as FROM[move] (states between blanks) and
--- TO[move] (state); of both texts it takes the blocks between blank lines that a script needs. It writes keys in the place
--- of K.name(id) and K.name. Nothing here is a move of its own.
+-- What the scripts share: the clock, the event writer, the end of a task.
+-- `store/scripts.py` puts the engine's table of moves before this text and ordering.lua, as FROM[move] (states between
+-- blanks) and TO[move] (state). Of both texts it takes those blocks between blank lines that a script needs, and it
+-- replaces K.name(id) and K.name by keys. Nothing here is a move of its own.
 
-local HISTORY = 10000 -- events kept of one task; older progress falls off
+local HISTORY = 10000 -- events kept of one task; older ones, which are progress, are deleted
 
-local PARKED = 32503680000000 -- when a task without a worker that waits for answers is due, in ms: never
+local PARKED = 32503680000000 -- when a parked task is due, in ms: never
 
--- One clock for everybody. Returns whole milliseconds, and milliseconds with their fraction (order within one).
+-- One clock for all: Redis's. Returns whole milliseconds, and milliseconds with their fraction (for the order within one).
 local function clock()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000), t[1] * 1000 + t[2] / 1000
 end
 
--- What a record holds by field name, false where it has none: what every move asks, and what this one wants besides.
+-- A record's fields by name, false where it has none: those that every move reads, and those that this one names.
 local function load(id, ...)
   return fields(id, { 'status', 'fence', 'seq', 'updated_ms', ... })
 end
 
--- Time of a record's next event: never before its last one, so that updated_ms is monotone.
-local function moment_of(was, now)
-  return math.max(now, tonumber(was.updated_ms or 0))
+-- Time of a task's next event: never before its last one, so that updated_ms only grows.
+local function moment_of(task, now)
+  return math.max(now, tonumber(task.updated_ms or 0))
 end
 
--- The least fence that may be handed out: 0, or on a Redis whose data had another history when the last one was - it was
--- promoted, or started again - the time at which that was noticed, in ms: beyond every fence that may have been lost.
--- Should the clock have gone back, it is a million beyond the one before.
+-- The lowest fence that may be given out. It is 0 on a Redis that was always the primary. After a promotion or a restart
+-- its data has another history; then it is the time at which that was noticed, in ms, which is above every fence that may
+-- have been lost. Should the clock have gone back, it is a million above the one before.
 local function lowest_fence()
-  local told = redis.pcall('INFO', 'replication')
-  local history = type(told) == 'string' and told:match('master_replid:(%x+)')
+  local info = redis.pcall('INFO', 'replication')
+  local history = type(info) == 'string' and info:match('master_replid:(%x+)')
   if not history then
-    return 0 -- this user may not ask, or this Redis does not say
+    return 0 -- this user may not run INFO, or this Redis does not report it
   end
   local known = redis.call('HMGET', K.epoch, 'history', 'floor')
   if known[1] == history then
     return tonumber(known[2])
   end
-  local is_new = not known[1] and told:find('master_replid2:0000000000', 1, true)
+  local is_new = not known[1] and info:find('master_replid2:0000000000', 1, true)
   local floor = is_new and 0 or math.max(clock(), (known[2] or 0) + 1000000)
   redis.call('HSET', K.epoch, 'history', history, 'floor', floor)
   return floor
 end
 
--- The fence behind this one.
+-- The fence that follows this one.
 local floor
 local function next_fence(fence)
   floor = floor or lowest_fence()
   return math.max(fence + 1, floor)
 end
 
--- A whole number as text, once: Redis would write it with 17 digits for every command that it is given to.
+-- A whole number as text, converted once: Redis would convert it, with 17 digits, for every command that gets it.
 local texts = {}
 local function digits(number)
   local text = texts[number] or ('%d'):format(number)
@@ -58,9 +58,9 @@ local function digits(number)
 end
 
 -- Makes a move: facts (flat name, value list; '' = None) go to record and history, `also` to the record alone; then the
--- event number is announced. `was`: the record as loaded. The list of facts is used up.
-local function append(id, was, at, move, facts, also)
-  local record, number = K.record(id), (was.seq or 0) + 1
+-- event's number is published. `task`: the record as loaded. The list of facts is changed; do not use it again.
+local function append(id, task, at, move, facts, also)
+  local record, number = K.record(id), (task.seq or 0) + 1
   local seq = digits(number)
   at = digits(at)
   redis.call('XADD', K.events(id), seq .. '-0', 'move', move, 'at', at, unpack(facts))
@@ -78,8 +78,8 @@ local function append(id, was, at, move, facts, also)
   redis.call('PUBLISH', record, seq)
 end
 
--- Lets what a task has left beside its record - output, artifacts - go when the record goes.
-local function let_go(id, now, retention)
+-- Lets what a task has besides its record - output, artifacts - expire when the record does.
+local function expire_outputs(id, now, retention)
   redis.call('PEXPIRE', K.output(id), retention)
   redis.call('PEXPIRE', K.artifacts(id), retention)
   for _, artifact in ipairs(redis.call('SMEMBERS', K.artifacts(id))) do
@@ -89,49 +89,49 @@ local function let_go(id, now, retention)
   end
 end
 
--- What a move that may end a task loads besides.
+-- What a move that may end a task loads in addition.
 local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left', 'lane' }
 
--- What the tasks that end in this call have to leave or to join, by key, until `clear_away`.
-local leaving, fading, tally = {}, {}, {}
+-- Which sets the tasks that end in this call must leave or join, by key, until `apply_removals`.
+local removals, expiring, ended_counts = {}, {}, {}
 
-local function leave(set, id)
-  local ids = leaving[set]
+local function remove_later(set, id)
+  local ids = removals[set]
   if ids then
     ids[#ids + 1] = id
   else
-    leaving[set] = { id }
+    removals[set] = { id }
   end
 end
 
--- Takes what has ended in this call out of every shared set, all tasks at once. Every call that ends tasks ends with it.
-local function clear_away()
-  for set, ids in pairs(leaving) do
+-- Takes the tasks that ended in this call out of every shared set, all at once. A script that ends tasks must call it last.
+local function apply_removals()
+  for set, ids in pairs(removals) do
     redis.call('ZREM', set, unpack(ids))
   end
-  for kind, count in pairs(tally) do
+  for kind, count in pairs(ended_counts) do
     redis.call('HINCRBY', K.ended, kind, count)
   end
-  if #fading > 0 then
-    redis.call('ZADD', K.fading, unpack(fading))
+  if #expiring > 0 then
+    redis.call('ZADD', K.fading, unpack(expiring))
   end
-  leaving, fading, tally = {}, {}, {}
+  removals, expiring, ended_counts = {}, {}, {}
 end
 
--- Ends a task: last event, out of every queue and set (by `clear_away`), lease and questions gone, the rest kept for the
--- retention. The arguments of a task that succeeded go too: nobody will run it again. One that broke is a dead letter.
--- `was`: loaded with ENDING; `facts` end with the reason.
-local function settle(id, was, at, move, facts, succeeded)
-  local kept, reason = was.retention_ms, facts[#facts]
-  append(id, was, at, move, facts, { 'ended_ms', digits(at), 'questions', '0' })
-  leave(K.queue(was.queue), id)
-  if was.lane then
-    leave_lane(id, was.lane, at)
+-- Ends a task: writes the last event, takes it out of every queue and set (by `apply_removals`), deletes lease and
+-- questions, and keeps the rest for the retention. The arguments of a task that succeeded are deleted too, because it will
+-- not run again. A task that broke becomes a dead letter. `task`: loaded with ENDING; `facts` end with the reason.
+local function settle(id, task, at, move, facts, succeeded)
+  local kept, reason = task.retention_ms, facts[#facts]
+  append(id, task, at, move, facts, { 'ended_ms', digits(at), 'questions', '0' })
+  remove_later(K.queue(task.queue), id)
+  if task.lane then
+    leave_lane(id, task.lane, at)
   end
-  leave(K.live, id)
-  leave(K.open(was.principal), id)
-  local gone = { K.inputs(id), K.journal(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
-  redis.call('DEL', unpack(gone, 1, succeeded and 6 or 5))
+  remove_later(K.live, id)
+  remove_later(K.open(task.principal), id)
+  local to_delete = { K.inputs(id), K.journal(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
+  redis.call('DEL', unpack(to_delete, 1, succeeded and 6 or 5))
   redis.call('PEXPIRE', K.record(id), kept)
   redis.call('PEXPIRE', K.events(id), kept)
   if not succeeded then
@@ -140,70 +140,70 @@ local function settle(id, was, at, move, facts, succeeded)
   if TO[move] ~= TO.cancel and reason ~= '' and reason ~= 'tool_error' then
     redis.call('ZADD', K.dead, at, id)
   end
-  local kind = TO[move] .. ' ' .. was.queue
-  tally[kind] = (tally[kind] or 0) + 1
-  fading[#fading + 1] = digits(at + kept)
-  fading[#fading + 1] = was.listed_for and id .. ' ' .. was.listed_for or id
-  if was.left then
-    let_go(id, at, kept)
+  local kind = TO[move] .. ' ' .. task.queue
+  ended_counts[kind] = (ended_counts[kind] or 0) + 1
+  expiring[#expiring + 1] = digits(at + kept)
+  expiring[#expiring + 1] = task.listed_for and id .. ' ' .. task.listed_for or id
+  if task.left then
+    expire_outputs(id, at, kept)
   end
-  if was.once and succeeded then
-    redis.call('PEXPIRE', K.once(was.principal .. ':' .. was.once), kept)
-  elseif was.once then
-    redis.call('DEL', K.once(was.principal .. ':' .. was.once)) -- the same call again is another try
+  if task.once and succeeded then
+    redis.call('PEXPIRE', K.once(task.principal .. ':' .. task.once), kept)
+  elseif task.once then
+    redis.call('DEL', K.once(task.principal .. ':' .. task.once)) -- the same call may now try again
   end
 end
 
--- Whether fence still names the owner of a loaded record, and the move is legal now.
-local function holds(was, fence, move)
-  return was.fence == fence and may(move, was.status)
+-- Whether the caller with this fence still owns a loaded task, and the move is legal now.
+local function owns(task, fence, move)
+  return task.fence == fence and is_legal(move, task.status)
 end
 
--- Ends a task with its outcome. Saying it again is safe: 'already'. 'lost': the word no longer counts.
+-- Ends a task with its outcome. The same call again is safe: 'already'. 'lost': the caller owns the task no longer.
 local function finish(now, id, fence, move, outcome, reason)
-  local was = load(id, unpack(ENDING))
-  if not holds(was, fence, move) then
-    local same = was.fence == fence and was.status == TO[move]
+  local task = load(id, unpack(ENDING))
+  if not owns(task, fence, move) then
+    local same = task.fence == fence and task.status == TO[move]
     return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'
   end
-  settle(id, was, moment_of(was, now), move, { 'reason', reason }, TO[move] == TO.complete and reason == '')
-  redis.call('SET', K.result(id), outcome, 'PX', was.retention_ms)
+  settle(id, task, moment_of(task, now), move, { 'reason', reason }, TO[move] == TO.complete and reason == '')
+  redis.call('SET', K.result(id), outcome, 'PX', task.retention_ms)
   return 'finished'
 end
 
--- Ends tasks: ARGV has id, fence, move, outcome, reason of each from `first` to `last`. What became of each, or an error.
+-- Ends tasks: ARGV has id, fence, move, outcome, reason of each from `first` to `last`. Returns a reply or an error for each.
 local function finish_all(now, first, last)
   local replies = {}
   for i = first, last, 5 do
-    -- One damaged record must not keep the others from being settled.
+    -- One damaged record must not prevent the end of the others.
     local done, reply = pcall(finish, now, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
-    local is_text = type(reply) == 'string' -- what Redis 7 raises is an error reply already
+    local is_text = type(reply) == 'string' -- what Redis 7 raises is already an error reply
     replies[#replies + 1] = not done and is_text and redis.error_reply(reply) or reply
   end
-  clear_away()
+  apply_removals()
   return replies
 end
 
--- Takes tasks whose retention has passed off the lists, oldest first: so many at most.
-local function forget(now, most)
+-- Takes expired tasks off the lists, oldest first: `most` at most.
+local function purge_expired(now, most)
   for _, entry in ipairs(redis.call('ZRANGEBYSCORE', K.fading, '-inf', '(' .. now, 'LIMIT', 0, most)) do
-    local id, lister = entry:match('^(%S+) ?(.*)$')
+    local id, list_owner = entry:match('^(%S+) ?(.*)$')
     redis.call('ZREM', K.fading, entry)
     redis.call('ZREM', K.all, id)
     redis.call('ZREM', K.dead, id)
-    if lister ~= '' then
-      redis.call('ZREM', K.list(lister), id)
+    if list_owner ~= '' then
+      redis.call('ZREM', K.list(list_owner), id)
     end
   end
 end
 
--- Whether a loaded record (with its worker) waits for answers and no worker holds it.
-local function parked(was)
-  return may('wake', was.status) and (was.worker or '') == ''
+-- Whether a loaded task (with its worker) waits for answers and no worker has it.
+local function is_parked(task)
+  return is_legal('wake', task.status) and (task.worker or '') == ''
 end
 
--- When a parked task is looked at even if nobody answers: at its deadline.
-local function parked_until(was)
-  return tonumber(was.deadline_ms or PARKED)
+-- When a parked task is due although no answer came: at its deadline.
+local function parked_until(task)
+  return tonumber(task.deadline_ms or PARKED)
 end
 

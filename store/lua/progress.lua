@@ -1,17 +1,17 @@
--- Keeps the latest progress of running tasks; a report that changes nothing leaves no event.
+-- Saves the latest progress of running tasks; a report that changes nothing makes no event.
 -- KEYS: none
--- ARGV: id, fence, done, total, message ('' = None), again and again
+-- ARGV: id, fence, done, total, message ('' = None), repeated
 -- Returns: {id...} of the leases that are lost
 -- Events: progress
 local now = clock()
 local lost = {}
 for i = 1, #ARGV, 5 do
   local id, done, total, message = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local was = load(id, 'done', 'total', 'message')
-  if not holds(was, ARGV[i + 1], 'progress') then
+  local task = load(id, 'done', 'total', 'message')
+  if not owns(task, ARGV[i + 1], 'progress') then
     lost[#lost + 1] = id
-  elseif (was.done or '') ~= done or (was.total or '') ~= total or (was.message or '') ~= message then
-    append(id, was, moment_of(was, now), 'progress', { 'done', done, 'total', total, 'message', message })
+  elseif (task.done or '') ~= done or (task.total or '') ~= total or (task.message or '') ~= message then
+    append(id, task, moment_of(task, now), 'progress', { 'done', done, 'total', total, 'message', message })
   end
 end
 return lost

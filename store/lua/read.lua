@@ -1,7 +1,7 @@
--- One consistent reading of a task, in one round trip.
+-- Reads a task, consistently, in one round trip.
 -- KEYS: 1 record, 2 result, 3 inputs
 -- ARGV: 1 id, 2 principal ('' = an operator, any)
--- Returns: false, also for somebody else's task | {record as name, value..., outcome, questions as key, request...,
+-- Returns: false, also for another principal's task | {record as name, value..., outcome, questions as key, request...,
 --          tasks ahead or -1}
 -- Events: none
 local record = redis.call('HGETALL', KEYS[1])

@@ -1,4 +1,4 @@
--- Renews the leases of one worker; the reply is also how it learns of cancels it did not hear.
+-- Renews the leases of one worker; by the reply it also learns of cancels whose message it missed.
 -- KEYS: none (the queue is the record's)
 -- ARGV: 1 lease ms, then id, fence, id, fence...
 -- Returns: {id...} of the leases that are lost
@@ -7,9 +7,9 @@ local now = clock()
 local lease, lost = tonumber(ARGV[1]), {}
 for i = 2, #ARGV, 2 do
   local id, fence = ARGV[i], ARGV[i + 1]
-  local was = load(id, 'queue')
-  if holds(was, fence, 'progress') then
-    redis.call('ZADD', K.queue(was.queue), now + lease, id)
+  local task = load(id, 'queue')
+  if owns(task, fence, 'progress') then
+    redis.call('ZADD', K.queue(task.queue), now + lease, id)
     redis.call('SET', K.in_progress(id), fence, 'PX', lease)
   else
     lost[#lost + 1] = id

@@ -1,6 +1,6 @@
--- Counts tasks, for graphs: cheap however many there are.
+-- Counts tasks, for graphs; its cost does not grow with their number.
 -- KEYS: none
--- ARGV: 1 tasks of a queue to look at, at most, among those that are not due; 2... names of queues
+-- ARGV: 1 tasks of a queue whose state is read, at most, among those that are not due; 2... names of queues
 -- Returns: {now ms, open tasks, tasks kept, dead letters, ended so far as `<state> <queue>`, number...,
 --           {queue, tasks in it, due tasks, ms since the next of them was due, state, number, state, number...}...}
 -- Events: none
@@ -8,12 +8,12 @@ local now, precise = clock()
 local counts = { redis.call('ZCARD', K.live), redis.call('ZCARD', K.all), redis.call('ZCARD', K.dead) }
 local reply = { now, counts[1], counts[2], counts[3], redis.call('HGETALL', K.ended) }
 
--- How long the task at the head of a queue has been due, in ms: its place in line is no time.
-local function waited(id, score)
+-- How long the task at the head of a queue has been due, in ms: a position is no time.
+local function waiting_ms(id, score)
   local since = score
-  if score < MOMENT then
-    local was = fields(id, { 'created_ms', 'due_ms' })
-    since = math.max(tonumber(was.created_ms or now), tonumber(was.due_ms) or 0)
+  if score < FIRST_TIMESTAMP then
+    local task = fields(id, { 'created_ms', 'due_ms' })
+    since = math.max(tonumber(task.created_ms or now), tonumber(task.due_ms) or 0)
   end
   return math.floor(math.max(0, now - since))
 end
@@ -28,7 +28,7 @@ for i = 2, #ARGV do
     local state = redis.call('HGET', K.record(id), 'status') or 'gone'
     states[state] = (states[state] or 0) + 1
   end
-  local row = { ARGV[i], redis.call('ZCARD', queue), due, due > 0 and waited(head[1], tonumber(head[2])) or 0 }
+  local row = { ARGV[i], redis.call('ZCARD', queue), due, due > 0 and waiting_ms(head[1], tonumber(head[2])) or 0 }
   for state, number in pairs(states) do
     row[#row + 1], row[#row + 2] = state, number
   end

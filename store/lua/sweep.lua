@@ -1,4 +1,4 @@
--- Artifacts in the directory or bucket whose bytes may go: their task has expired, or they were never attached.
+-- Lists artifacts in the directory or bucket whose bytes may be deleted: their task has expired, or they were never attached.
 -- KEYS: 1 outside
 -- ARGV: 1 how many at most
 -- Returns: {artifact id...}

@@ -82,7 +82,7 @@ async def test_a_created_task_has_these_keys_and_no_others(stores: StoreFixture)
             keys.list(OWNER),
             keys.open(OWNER),
             keys.queue("default"),
-            keys.pace("default"),
+            keys.ordering("default"),
             keys.wake("default"),
             f"{keys.root}once:{OWNER}:key",
         ]

@@ -124,15 +124,15 @@ async def test_every_waiting_task_is_due_for_a_stock_arq_worker(stores: StoreFix
 
 async def test_nothing_is_remembered_of_a_line_when_nobody_is_left_in_it(stores: StoreFixture) -> None:
     await create(stores, 3)
-    assert await stores.redis.exists(stores.keys.pace("default"))
+    assert await stores.redis.exists(stores.keys.ordering("default"))
 
     await claimed(stores, 3)
 
-    assert not await stores.redis.exists(stores.keys.pace("default"))
+    assert not await stores.redis.exists(stores.keys.ordering("default"))
 
 
 async def test_a_line_that_is_never_empty_forgets_whom_it_has_served(stores: StoreFixture) -> None:
-    pace = stores.keys.pace("default")
+    pace = stores.keys.ordering("default")
     await create(stores, 4)
     await stores.redis.hset(pace, mapping={f"{n} 0": 0.5 for n in range(3000)})  # type: ignore[misc]
     await claimed(stores, 2)

@@ -43,7 +43,7 @@ class Found:
     @property
     def lasting(self) -> dict[str, Any]:
         """The values without what passes by itself: wake tokens, the pace of lines, the mark of who repairs."""
-        passing = (self.keys.wake(""), self.keys.pace(""), self.keys.reconciling)
+        passing = (self.keys.wake(""), self.keys.ordering(""), self.keys.reconciling)
         return {key: value for key, value in self.values.items() if not key.startswith(passing)}
 
     def ids(self) -> list[str]:
@@ -231,14 +231,14 @@ def _of_rest(found: Found, task_id: str, unreachable: bool) -> Iterator[str]:
 
 
 def _waits_outside(found: Found, record: TaskRecord) -> bool:
-    return record.lane is not None and record.id in found.members(found.keys.line(record.lane))
+    return record.lane is not None and record.id in found.members(found.keys.lane_queue(record.lane))
 
 
 def _of_lanes(found: Found, unreachable: frozenset[str]) -> Iterator[str]:
     """A lane is never over its limit, holds nobody who has ended, and nobody waits for a place that is free."""
     records = {task_id: found.record(task_id) for task_id in found.ids()}
     for lane in {record.lane for record in records.values() if record.lane}:
-        inside, waiting = found.members(found.keys.lane(lane)), list(found.members(found.keys.line(lane)))
+        inside, waiting = found.members(found.keys.lane(lane)), list(found.members(found.keys.lane_queue(lane)))
         if set(inside) & set(waiting):
             yield f"I10: {set(inside) & set(waiting)} are in lane {lane} and wait for it"
         if left := [task_id for task_id in [*inside, *waiting] if records[task_id].is_terminal]:
