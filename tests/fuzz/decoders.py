@@ -182,7 +182,7 @@ def _idempotency(data: bytes) -> None:
     named = CallToolRequestParams.model_validate({"name": "x", "_meta": {META_KEY: value}}, by_name=False)
     keys_of_call(TaskConfig(idempotency=FROM_META), named, {"value": value}, "p")
     of_arguments = TaskConfig(idempotency=["value"], concurrency_key="{value}:{principal}")
-    assert keys_of_call(of_arguments, named, {"value": value}, "p").once
+    assert keys_of_call(of_arguments, named, {"value": value}, "p").idempotency
     assert len(rerun_id(KEY, "t", data.decode("latin-1"))) == 43
 
 
