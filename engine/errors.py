@@ -62,7 +62,7 @@ class CallerError(TaskmillError):
 
 
 class TaskNotFound(CallerError):
-    """Task not found: it never existed, has expired, or belongs to someone else."""
+    """Task not found: it never existed, has expired, or belongs to somebody else."""
 
 
 class QuotaExceeded(CallerError):

@@ -13,15 +13,15 @@ from mcp_types import (
     ElicitRequest,
     ElicitRequestParams,
     ElicitResult,
-    TextContent,
 )
 from pydantic import ValidationError
 
 from taskmill.cli.client.tasks_extension import Task, get_task, listen_to, update_task
 from taskmill.cli.errors import CommandFailed, Failure
+from taskmill.server.protocol.results import error_result
 from taskmill.cli.terminal.progress import Display
 
-__all__ = ["TaskFollower", "failed_result", "is_temporary"]
+__all__ = ["TaskFollower", "is_temporary"]
 
 _TERMINAL = {"completed", "failed", "cancelled"}
 _MIN_POLL, _MAX_POLL = 0.1, 1.0
@@ -129,10 +129,5 @@ def _result(task: Task) -> CallToolResult:
     if task.status == "completed":
         return CallToolResult.model_validate(task.result or {}, by_name=False)
     if task.status == "failed":
-        return failed_result(str((task.error or {}).get("message") or task.status_message or "The task failed."))
-    return failed_result("The task was cancelled.")
-
-
-def failed_result(text: str) -> CallToolResult:
-    """A result that reports a failure."""
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+        return error_result(str((task.error or {}).get("message") or task.status_message or "The task failed."))
+    return error_result("The task was cancelled.")

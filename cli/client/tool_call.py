@@ -18,10 +18,11 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Impleme
 
 from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
 from taskmill.cli.client.elicitation import ask_person
-from taskmill.cli.client.task_follower import TaskFollower, failed_result, is_temporary
+from taskmill.cli.client.task_follower import TaskFollower, is_temporary
 from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task
 from taskmill.cli.errors import INTERRUPTED, ServerUnreachable, UsageError, unwrap_group
 from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
+from taskmill.server.protocol.results import error_result
 from taskmill.cli.terminal.progress import Display
 
 __all__ = ["CallOutcome", "CallRequest", "ToolCall"]
@@ -133,7 +134,7 @@ class ToolCall:
             except MCPError as exc:
                 if is_temporary(exc):
                     raise ServerUnreachable(exc.error.message) from exc
-                return CallOutcome(failed_result(exc.error.message), exit_code=1)
+                return CallOutcome(error_result(exc.error.message), exit_code=1)
         if limit.cancelled_caught:
             message = f"No result within {self._request.timeout:g} seconds."
             return CallOutcome(task_id=self._task_id, exit_code=1, message=message)

@@ -130,9 +130,9 @@ def test_without_an_sdk_the_clients_trace_still_reaches_the_tool() -> None:
     program = f"""
 from types import SimpleNamespace
 from opentelemetry import baggage, trace
-from taskmill.server.tools.tracing import around_run, trace_of_call
+from taskmill.server.tools.tracing import run_span, trace_of_call
 carried = trace_of_call({META!r})
-with around_run("tool", carried, SimpleNamespace(task_id="t", attempt=1)):
+with run_span("tool", carried, SimpleNamespace(task_id="t", attempt=1)):
     span = trace.get_current_span().get_span_context()
     print(f"{{span.trace_id:032x}} {{span.span_id:016x}}", baggage.get_baggage("tenant"))
 print(trace.get_current_span().get_span_context().is_valid, baggage.get_baggage("tenant"))

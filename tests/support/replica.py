@@ -11,6 +11,7 @@ import httpx2
 import uvicorn
 
 from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
 from taskmill.store.settings import StoreSettings
 from taskmill.testing import bed
 from taskmill.workers.loop import WorkerLoop
@@ -132,7 +133,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         await running
 
 
-def working(server: TaskServer[Any], settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[WorkerLoop]:
+def working(server: ToolHost, settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[WorkerLoop]:
     """A worker at work, that leaves without grace."""
     worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more})
     return bed.working(server, worker.at_own_shard())
