@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from taskmill.cli.client.tasks_extension import Task, get_task, listen_to, update_task
 from taskmill.cli.errors import CommandFailed, Failure
-from taskmill.server.protocol.results import error_result
 from taskmill.cli.terminal.progress import Display
+from taskmill.server.protocol.results import error_result
 
 __all__ = ["TaskFollower", "is_temporary"]
 

@@ -22,8 +22,8 @@ from taskmill.cli.client.task_follower import TaskFollower, is_temporary
 from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task
 from taskmill.cli.errors import INTERRUPTED, ServerUnreachable, UsageError, unwrap_group
 from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
-from taskmill.server.protocol.results import error_result
 from taskmill.cli.terminal.progress import Display
+from taskmill.server.protocol.results import error_result
 
 __all__ = ["CallOutcome", "CallRequest", "ToolCall"]
 
