@@ -13,7 +13,7 @@ from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 
-from taskmill.cli.serving.ready_line import offer_of
+from taskmill.cli.serving.ready_line import server_summary
 from taskmill.engine.context import TaskContext
 from taskmill.engine.outcome import Outcome, Returned
 from taskmill.engine.policy import TaskConfig
@@ -134,7 +134,7 @@ async def test_a_call_that_it_refuses_makes_no_task(redis: Redis, settings: Serv
 
 async def test_commands_offer_what_it_names(settings: ServerSettings) -> None:
     host: ToolHost = Greeters(settings, ServerRuntime())
-    assert await offer_of(host) == {
+    assert await server_summary(host) == {
         "tools": ["greet", "count", "now"],
         "tasks": ["greet", "count"],
         "queues": ["default", "words"],
