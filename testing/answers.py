@@ -1,4 +1,4 @@
-"""Answers that a test gives to a tool's questions, in whatever form is shortest to write."""
+"""Answers that a test gives to a tool's questions, in short forms."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,13 +12,13 @@ Answers = Iterable[Any] | Callable[[Json], Any]
 """Answers in the order of the questions, or a function of the question (a request with `method` and `params`).
 
 An answer of a user is the accepted content as a dict or model, or the word "accept", "decline" or "cancel"; of a model
-its words; of roots a list of addresses. Or the whole protocol result.
+its text; of roots a list of addresses. Or the whole protocol result.
 """
 _ACTIONS = ("accept", "decline", "cancel")
 
 
 class Answerer:
-    """Gives the answers of a test, and remembers the questions."""
+    """Gives the answers of a test, and records the questions."""
 
     def __init__(self, answers: Answers = ()) -> None:
         self._of: Callable[[Json], Any] = answers if callable(answers) else _from(iter(answers))

@@ -1,6 +1,6 @@
 """The whole engine in the test's own process: a real Redis, one server on a free port, one worker.
 
-Everything is what runs in production but the number of processes; only Redis is a process of its own.
+Everything is as in production except the number of processes: only Redis is a process of its own.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from taskmill.testing.answers import Answers
-from taskmill.testing.calling import ClientKind, VirtualClient
+from taskmill.testing.client_types import ClientKind, VirtualClient
 from taskmill.testing.clients import client_of
-from taskmill.testing.timeline import Moment, timeline_of
+from taskmill.testing.timeline import StatusUpdate, timeline_of
 from taskmill.workers.loop import WorkerLoop
 from taskmill.workers.runtime import open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
-__all__ = ["TestBed", "working"]
+__all__ = ["TestBed", "running_worker"]
 
 _START = 20.0
 _LOOK_EVERY = 0.01
 
 
 class TestBed:
-    """`async with TestBed(mcp) as bed`: serve and work the tools of a server.
+    """`async with TestBed(mcp) as bed`: serve the tools of a server, and run their tasks.
 
     `redis_url`: a Redis of yours instead of one that starts and ends with the bed. `handoff_after`: seconds until a
     client of kind `handed-off` is handed off. Other settings go to server and worker: `lease=1`, `concurrency=1`, ...
@@ -56,16 +56,16 @@ class TestBed:
         self._worker: AbstractAsyncContextManager[WorkerLoop] | None = None
         self._settings: WorkerSettings | None = None
         self.url = ""
-        """Where the MCP endpoint is."""
+        """The URL of the MCP endpoint."""
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskmill-")))
             if self._redis_url is None:
                 self._redis_url = await _embedded(stack, home)
-            # What the environment says of shards is not for a test.
-            place: dict[str, Any] = {"redis_url": self._redis_url, "shards": {}, "queue_shards": {}, "shard": None}
-            common = {**place, "home": home, "prefix": home.name, **self._given}
+            # Settings of shards in the environment must not reach a test.
+            redis: dict[str, Any] = {"redis_url": self._redis_url, "shards": {}, "queue_shards": {}, "shard": None}
+            common = {**redis, "home": home, "prefix": home.name, **self._given}
             self._settings = WorkerSettings(**common)
             authored = self._server.store_settings
             own = {**common, "handoff_after": self._handoff_after}
@@ -84,7 +84,7 @@ class TestBed:
 
     @property
     def store(self) -> TaskStore:
-        """The store, for looks behind the scenes."""
+        """The store, for what clients cannot see."""
         return self._server.store
 
     def client(
@@ -97,7 +97,7 @@ class TestBed:
         return client_of(ClientKind(kind), self.url, answers=answers, token=token)
 
     async def task(self, task_id: str) -> TaskView:
-        """A task as it is now, whoever's it is.
+        """A task as it is now, of any owner.
 
         Raises:
             TaskNotFound: unknown or expired.
@@ -108,8 +108,8 @@ class TestBed:
         """Wait until the task is in one of the states; any terminal one if none is named.
 
         Raises:
-            TimeoutError: it was not, `within` so many seconds.
-            AssertionError: it has ended otherwise.
+            TimeoutError: it was not, `within` this many seconds.
+            AssertionError: it has ended in another state.
         """
         wanted = {Status(status) for status in statuses} or TERMINAL
         view = await self.task(task_id)
@@ -119,17 +119,17 @@ class TestBed:
                 view = await self.task(task_id)
         if view.record.status in wanted:
             return view
-        said = f"{view.record.tool} is {view.record.status} ({status_text(view)}), not {' or '.join(sorted(wanted))}"
+        state = f"{view.record.tool} is {view.record.status} ({status_text(view)}), not {' or '.join(sorted(wanted))}"
         if view.record.is_terminal:
-            raise AssertionError(said)
-        raise TimeoutError(f"{said}, after {within:g} s")
+            raise AssertionError(state)
+        raise TimeoutError(f"{state}, after {within:g} s")
 
-    async def timeline(self, task_id: str) -> list[Moment]:
-        """What a watcher would have seen of a task so far: (state, words), each once as it changed."""
+    async def timeline(self, task_id: str) -> list[StatusUpdate]:
+        """What a client that watches would have seen of a task so far: (state, message), each once as it changed."""
         return timeline_of(await self.store.history(task_id), await self.task(task_id))
 
     async def task_ids(self) -> Sequence[str]:
-        """Every task there is, newest first."""
+        """The ids of all tasks, newest first."""
         page = await self.store.page(OPERATOR, limit=100)
         return [view.record.id for view in page.views]
 
@@ -137,14 +137,14 @@ class TestBed:
         """Start the worker again; a bed begins with one."""
         assert self._settings is not None
         assert self._worker is None, "the worker is already running"
-        self._worker = working(self._server, self._settings)
+        self._worker = running_worker(self._server, self._settings)
         await self._worker.__aenter__()
 
     async def stop_worker(self) -> None:
-        """Drain the worker: what it runs goes back to the queue, and what is called now waits."""
+        """Drain the worker: its active tasks go back to the queue, and new calls wait."""
         if self._worker is not None:
-            leaving, self._worker = self._worker, None
-            await leaving.__aexit__(None, None, None)
+            worker, self._worker = self._worker, None
+            await worker.__aexit__(None, None, None)
 
 
 async def _embedded(stack: AsyncExitStack, home: Path) -> str:
@@ -175,7 +175,7 @@ async def _serving(server: ToolHost) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def working(server: ToolHost, settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
+async def running_worker(server: ToolHost, settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
     """A worker that runs in this process; it drains at the end."""
     async with open_worker_runtime(server, settings) as runtime:
         wakeup = QueueWakeup(settings, runtime.store.keys, settings.queue)

@@ -5,12 +5,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import assert_never
 
 from taskmill.testing.answers import Answerer, Answers
-from taskmill.testing.calling import Called, ClientKind, VirtualClient, Wire
+from taskmill.testing.client_types import CallRecord, ClientKind, Endpoint, VirtualClient
 from taskmill.testing.plain_client import connect_handed_off, connect_held
 from taskmill.testing.tasks2025_client import connect_2025
 from taskmill.testing.tasks2026_client import connect_2026
 
-__all__ = ["Called", "ClientKind", "VirtualClient", "client_of"]
+__all__ = ["CallRecord", "ClientKind", "VirtualClient", "client_of"]
 
 
 @asynccontextmanager
@@ -18,15 +18,15 @@ async def client_of(
     kind: ClientKind, url: str, *, answers: Answers = (), token: str | None = None
 ) -> AsyncIterator[VirtualClient]:
     """A client of the class, connected."""
-    wire = Wire(url, Answerer(answers), token)
-    with _as_it_was():
-        async with _opening(kind, wire) as client:
+    endpoint = Endpoint(url, Answerer(answers), token)
+    with _without_groups():
+        async with _opening(kind, endpoint) as client:
             yield client
 
 
 @contextmanager
-def _as_it_was() -> Iterator[None]:
-    """Takes what failed in a test out of the groups that the SDK's task groups wrap around it."""
+def _without_groups() -> Iterator[None]:
+    """Raises a test's own error instead of the exception groups that the SDK's task groups wrap around it."""
     try:
         yield
     except BaseExceptionGroup as group:
@@ -38,15 +38,15 @@ def _as_it_was() -> Iterator[None]:
         raise cause from None
 
 
-def _opening(kind: ClientKind, wire: Wire) -> AbstractAsyncContextManager[VirtualClient]:
+def _opening(kind: ClientKind, endpoint: Endpoint) -> AbstractAsyncContextManager[VirtualClient]:
     match kind:
         case ClientKind.TASKS_2026:
-            return connect_2026(wire)
+            return connect_2026(endpoint)
         case ClientKind.TASKS_2025:
-            return connect_2025(wire)
+            return connect_2025(endpoint)
         case ClientKind.HELD:
-            return connect_held(wire)
+            return connect_held(endpoint)
         case ClientKind.HANDED_OFF:
-            return connect_handed_off(wire)
+            return connect_handed_off(endpoint)
         case _:
             assert_never(kind)

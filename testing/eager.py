@@ -1,4 +1,4 @@
-"""A tool run at once, in the test's own task: no Redis, no worker, no client. What it says and leaves is recorded.
+"""Runs a tool at once, in the test's own asyncio task: no Redis, no worker, no client. All that it does is recorded.
 
 What needs the engine - retries, leases, cancels - is not here; `bed.py` has it.
 """
@@ -31,7 +31,7 @@ _CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampli
 
 @dataclass(frozen=True)
 class EagerRun:
-    """What one run of a tool said, asked, left and returned."""
+    """What one run of a tool reported, asked, stored and returned."""
 
     task_id: str
     result: CallToolResult
@@ -55,8 +55,8 @@ class EagerRun:
 
     @property
     def messages(self) -> list[str]:
-        """The words of the reports that had any."""
-        return [said.message for said in self.progress if said.message is not None]
+        """The messages of the reports that had one."""
+        return [report.message for report in self.progress if report.message is not None]
 
 
 class Eager:
@@ -92,35 +92,35 @@ class Eager:
     ) -> EagerRun:
         """Run a task tool to its end.
 
-        `claims`: what `ctx.claims` is to say. For a later attempt: `attempt`, `recorded` - results of its durable steps
+        `claims`: the value of `ctx.claims`. For a later attempt: `attempt`, `recorded` - results of its durable steps
         by name - and `state`.
 
         Raises:
             BadArguments: there is no such task tool.
             MCPError: the tool raised one.
-            AssertionError: the tool asked what the test has no answer to, or its result could not be kept.
+            AssertionError: the test has no answer to a question, or the result could not be stored.
             Exception: whatever else the tool raised, as it was raised.
         """
         assert self._toolbox is not None, "async with Eager(mcp) as eager: ..."
         if self._toolbox.policy(tool) is None:
             known = ", ".join(sorted(self._toolbox.policies())) or "none"
             raise BadArguments(f"There is no task tool {tool!r}. Task tools: {known}.")
-        witness = _Witness(answers, recorded or {}, state or {})
-        context = witness.context(self._principal, attempt)
+        eager_attempt = _EagerAttempt(answers, recorded or {}, state or {})
+        context = eager_attempt.context(self._principal, attempt)
         try:
             outcome = await self._toolbox.run(tool, _payload(arguments or {}, claims or {}), context)
         finally:
             context.end()
-        return witness.run(context.task_id, _result(tool, outcome))
+        return eager_attempt.run(context.task_id, _result(tool, outcome))
 
 
-class _Witness:
-    """What stands around a tool that runs alone, and sees all that it does."""
+class _EagerAttempt:
+    """The ports of one run, which record all that the tool does."""
 
     def __init__(self, answers: Answers, recorded: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self._answerer = Answerer(answers)
-        self._outlet = _Kept()
-        self._journal = _Notes(dict(recorded), dict(state))
+        self._output = _MemoryOutput()
+        self._journal = _MemoryJournal(dict(recorded), dict(state))
         self._progress: list[Progress] = []
 
     def context(self, principal: str, attempt: int) -> TaskContext:
@@ -132,19 +132,19 @@ class _Witness:
             principal=principal,
             report=lambda progress: self._progress.append(progress),
             ask=self._ask,
-            output=self._outlet,
+            output=self._output,
             journal=self._journal,
         )
 
     def run(self, task_id: str, result: CallToolResult) -> EagerRun:
-        """All of it."""
+        """The record of the run."""
         return EagerRun(
             task_id,
             result,
             self._progress,
             self._answerer.asked,
-            self._outlet.output,
-            self._outlet.artifacts,
+            self._output.output,
+            self._output.artifacts,
             self._journal.ran,
             self._journal.state,
         )
@@ -154,7 +154,7 @@ class _Witness:
 
 
 def _payload(arguments: Mapping[str, Any], claims: Mapping[str, Any]) -> dict[str, Any]:
-    """What a server would have stored of the call."""
+    """The payload that a server would have stored."""
     return {
         "arguments": dict(arguments),
         "client": {"capabilities": _CAPABILITIES, "info": {"name": "taskmill.testing", "version": "1"}},
@@ -169,13 +169,13 @@ def _result(tool: str, outcome: Outcome) -> CallToolResult:
         case Refused():
             raise MCPError(outcome.code, outcome.message, outcome.data)
         case Failed():
-            raise AssertionError(f"{tool} broke ({outcome.fault}): {outcome.text}")
+            raise AssertionError(f"{tool} failed ({outcome.fault}): {outcome.text}")
         case _:
             assert_never(outcome)
 
 
-class _Notes:
-    """A journal in memory."""
+class _MemoryJournal:
+    """A `JournalPort` in memory."""
 
     def __init__(self, recorded: dict[str, Any], state: dict[str, Any]) -> None:
         self._recorded = recorded
@@ -193,8 +193,8 @@ class _Notes:
         return None
 
 
-class _Kept:
-    """An outlet in memory."""
+class _MemoryOutput:
+    """An `OutputPort` in memory."""
 
     inline_limit = 2**31
 

@@ -13,11 +13,11 @@ try:
 except ImportError:  # the anyio plugin runs async fixtures that are pytest's own
     _fixture = pytest.fixture  # type: ignore[assignment]  # called the same way
 
-__all__ = ["bed_of"]
+__all__ = ["bed_fixture"]
 
 
-def bed_of(server: ToolHost, **options: Any) -> Any:
-    """A fixture that gives each test a bed of its own: `bed = bed_of(mcp)` in a test module or `conftest.py`.
+def bed_fixture(server: ToolHost, **options: Any) -> Any:
+    """A fixture that gives each test a bed of its own: `bed = bed_fixture(mcp)` in a test module or `conftest.py`.
 
     `options`: those of `TestBed`.
     """

@@ -8,9 +8,9 @@ from typing import Any
 from mcp.client import Client
 from mcp_types import Implementation
 
-from taskmill.testing.asked import askable_client
-from taskmill.testing.asked_by_words import questions_in
-from taskmill.testing.calling import Called, Wire
+from taskmill.testing.client_types import CallRecord, Endpoint
+from taskmill.testing.handoff_text import questions_in
+from taskmill.testing.sdk_client import sdk_client
 
 __all__ = ["HandedOffClient", "HeldClient", "connect_handed_off", "connect_held"]
 
@@ -18,19 +18,19 @@ _NEXT_STEP = re.compile(r'task_wait with \{"task_id": "([\w-]+)"\}')
 
 
 class HeldClient:
-    """Waits for the answer of its call, however long it takes, and is shown progress meanwhile."""
+    """Waits for the answer of its call, however long it takes, and receives progress meanwhile."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self.called = Called()
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.called = CallRecord()
         self._client: Client | None = None
 
-    async def call(self, tool: str, /, **arguments: Any) -> Called:
-        """Call a tool; progress is in `seen` as ("progress", words)."""
-        called = self.called = Called(questions=self._wire.answerer.asked)
+    async def call(self, tool: str, /, **arguments: Any) -> CallRecord:
+        """Call a tool; progress is in `seen` as ("progress", message)."""
+        called = self.called = CallRecord(questions=self._endpoint.answerer.asked)
 
         async def show(progress: float, total: float | None, message: str | None) -> None:
-            called.saw("progress", message)
+            called.record_update("progress", message)
 
         assert self._client is not None
         called.result = await self._client.call_tool(tool, arguments, progress_callback=show)
@@ -38,30 +38,30 @@ class HeldClient:
 
 
 class HandedOffClient:
-    """Calls like a model: a reply that names a task is followed with `task_wait` until the result is there, and what is
-    asked on the way is answered with `task_answer`.
+    """Calls like a model: a reply that names a task is followed with `task_wait` until the result is there, and
+    questions are answered with `task_answer`.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self.called = Called()
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.called = CallRecord()
         self._client: Client | None = None
 
-    async def call(self, tool: str, /, **arguments: Any) -> Called:
+    async def call(self, tool: str, /, **arguments: Any) -> CallRecord:
         """Call a tool and follow it; each reply on the way is in `seen` as ("handed_off", text)."""
-        called = self.called = Called(questions=self._wire.answerer.asked)
+        called = self.called = CallRecord(questions=self._endpoint.answerer.asked)
         assert self._client is not None
         called.result = await self._client.call_tool(tool, arguments)
         while (task_id := await self._task_in(called.text)) is not None:
             called.task_id = task_id
-            called.saw("handed_off", called.text)
+            called.record_update("handed_off", called.text)
             called.result = await self._client.call_tool("task_wait", {"task_id": task_id})
         return called
 
-    async def use(self, tool: str, /, **arguments: Any) -> Called:
+    async def use(self, tool: str, /, **arguments: Any) -> CallRecord:
         """Call one tool and nothing more: `task_status`, `task_answer`, ..."""
         assert self._client is not None
-        return Called(result=await self._client.call_tool(tool, arguments))
+        return CallRecord(result=await self._client.call_tool(tool, arguments))
 
     async def _task_in(self, text: str) -> str | None:
         """The task that a reply names, None if it is a result; its questions are answered."""
@@ -70,7 +70,7 @@ class HandedOffClient:
             return named[1] if named else None
         task_id, questions = asking
         for key, question in questions.items():
-            answer = self._wire.answerer(question)
+            answer = self._endpoint.answerer(question)
             taken = await self.use("task_answer", task_id=task_id, key=key, answer=answer)
             assert taken.result is not None
             assert not taken.result.is_error, taken.text
@@ -78,20 +78,20 @@ class HandedOffClient:
 
 
 @asynccontextmanager
-async def connect_held(wire: Wire) -> AsyncIterator[HeldClient]:
+async def connect_held(endpoint: Endpoint) -> AsyncIterator[HeldClient]:
     """The client, connected."""
-    made = HeldClient(wire)
+    made = HeldClient(endpoint)
     info = Implementation(name="taskmill.testing", version="held")
-    made._client = askable_client(wire, mode="legacy", client_info=info)
+    made._client = sdk_client(endpoint, mode="legacy", client_info=info)
     async with made._client:
         yield made
 
 
 @asynccontextmanager
-async def connect_handed_off(wire: Wire) -> AsyncIterator[HandedOffClient]:
-    """The client, connected. It sends no progress token, and cannot be asked but by words."""
-    made = HandedOffClient(wire)
+async def connect_handed_off(endpoint: Endpoint) -> AsyncIterator[HandedOffClient]:
+    """The client, connected. It sends no progress token, and can be asked only in the text of a reply."""
+    made = HandedOffClient(endpoint)
     info = Implementation(name="taskmill.testing", version="handed-off")
-    made._client = Client(wire.transport(), mode="legacy", client_info=info, cache=None)
+    made._client = Client(endpoint.transport(), mode="legacy", client_info=info, cache=None)
     async with made._client:
         yield made

@@ -10,8 +10,8 @@ from mcp.client.session import ClientSession
 from mcp_types import CallToolResult, Implementation
 
 from taskmill.server.protocol.sdk_private import request_without_types
-from taskmill.testing.asked import askable_client
-from taskmill.testing.calling import Called, Wire
+from taskmill.testing.client_types import CallRecord, Endpoint
+from taskmill.testing.sdk_client import sdk_client
 
 __all__ = ["Tasks2025Client", "connect_2025"]
 
@@ -20,11 +20,11 @@ _ENDED = ("completed", "failed", "cancelled")
 
 
 class Tasks2025Client:
-    """Follows a call by asking for its task, and waits for the result where there is something to answer."""
+    """Follows a call by polling its task, and waits for the result when there is a question to answer."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self.called = Called()
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.called = CallRecord()
         self._client: Client | None = None
 
     @property
@@ -33,7 +33,7 @@ class Tasks2025Client:
         assert self._client is not None
         return self._client.session
 
-    async def call(self, tool: str, /, **arguments: Any) -> Called:
+    async def call(self, tool: str, /, **arguments: Any) -> CallRecord:
         """Call a tool as a task and follow it to its result."""
         return await self.follow(await self.begin(tool, **arguments))
 
@@ -42,12 +42,12 @@ class Tasks2025Client:
         reply = await self._ask("tools/call", name=tool, arguments=arguments, task={})
         return str(reply["task"]["taskId"])
 
-    async def follow(self, task_id: str) -> Called:
+    async def follow(self, task_id: str) -> CallRecord:
         """Follow a task to its end."""
-        called = self.called = Called(task_id=task_id, questions=self._wire.answerer.asked)
+        called = self.called = CallRecord(task_id=task_id, questions=self._endpoint.answerer.asked)
         while True:
             task = await self._ask("tasks/get", taskId=task_id)
-            called.saw(task["status"], task.get("statusMessage"))
+            called.record_update(task["status"], task.get("statusMessage"))
             if task["status"] in _ENDED:
                 break
             if task["status"] == "input_required":
@@ -67,10 +67,10 @@ class Tasks2025Client:
 
 
 @asynccontextmanager
-async def connect_2025(wire: Wire) -> AsyncIterator[Tasks2025Client]:
+async def connect_2025(endpoint: Endpoint) -> AsyncIterator[Tasks2025Client]:
     """The client, connected."""
-    made = Tasks2025Client(wire)
+    made = Tasks2025Client(endpoint)
     info = Implementation(name="taskmill.testing", version="2025")
-    made._client = askable_client(wire, mode="legacy", client_info=info)
+    made._client = sdk_client(endpoint, mode="legacy", client_info=info)
     async with made._client:
         yield made

@@ -11,16 +11,16 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
 from taskmill.cli.client.tasks_extension import Task, TasksExtension, cancel_task, get_task, update_task
-from taskmill.testing.asked import askable_client
-from taskmill.testing.calling import Called, Wire
+from taskmill.testing.client_types import CallRecord, Endpoint
+from taskmill.testing.sdk_client import sdk_client
 
 __all__ = ["Tasks2026Client", "connect_2026"]
 
 _POLL = 0.01
 
 
-class _Left(Exception):
-    """The call became a task, and the test goes on without it."""
+class _BecameTask(Exception):
+    """The call became a task, and the test does not wait for it."""
 
     def __init__(self, task_id: str) -> None:
         super().__init__(task_id)
@@ -28,12 +28,12 @@ class _Left(Exception):
 
 
 class Tasks2026Client:
-    """Follows a call by asking for its task."""
+    """Follows a call by polling its task."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self.called = Called()
-        self._leaves = False
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.called = CallRecord()
+        self._stops_at_task = False
         self._client: Client | None = None
 
     @property
@@ -42,27 +42,27 @@ class Tasks2026Client:
         assert self._client is not None
         return self._client.session
 
-    async def call(self, tool: str, /, **arguments: Any) -> Called:
+    async def call(self, tool: str, /, **arguments: Any) -> CallRecord:
         """Call a tool and follow it to its result."""
-        called = self.called = Called(questions=self._wire.answerer.asked)
+        called = self.called = CallRecord(questions=self._endpoint.answerer.asked)
         assert self._client is not None
         called.result = await self._client.call_tool(tool, arguments)
         return called
 
     async def begin(self, tool: str, /, **arguments: Any) -> str:
-        """Call a tool and leave it once it is a task; the task's id."""
-        self._leaves = True
+        """Call a tool, and return once it is a task; the task's id."""
+        self._stops_at_task = True
         try:
             called = await self.call(tool, **arguments)
-        except _Left as left:
-            return left.task_id
+        except _BecameTask as became:
+            return became.task_id
         finally:
-            self._leaves = False
+            self._stops_at_task = False
         raise AssertionError(f"{tool} answered without a task: {called.text}")
 
-    async def follow(self, task_id: str) -> Called:
+    async def follow(self, task_id: str) -> CallRecord:
         """Follow a task to its end."""
-        called = self.called = Called(task_id=task_id, questions=self._wire.answerer.asked)
+        called = self.called = CallRecord(task_id=task_id, questions=self._endpoint.answerer.asked)
         called.result = await self._finish(called)
         return called
 
@@ -72,17 +72,17 @@ class Tasks2026Client:
 
     async def _resolve(self, _session: ClientSession, task_id: str) -> CallToolResult:
         self.called.task_id = task_id
-        if self._leaves:
-            raise _Left(task_id)
+        if self._stops_at_task:
+            raise _BecameTask(task_id)
         return await self._finish(self.called)
 
-    async def _finish(self, called: Called) -> CallToolResult:
+    async def _finish(self, called: CallRecord) -> CallToolResult:
         assert called.task_id is not None
         while True:
             task = await get_task(self.session, called.task_id)
-            called.saw(task.status, task.status_message)
+            called.record_update(task.status, task.status_message)
             if task.status == "input_required" and task.input_requests:
-                answers = {key: self._wire.answerer(asked) for key, asked in task.input_requests.items()}
+                answers = {key: self._endpoint.answerer(asked) for key, asked in task.input_requests.items()}
                 await update_task(self.session, called.task_id, answers)
             elif task.status in ("completed", "failed", "cancelled"):
                 return _result_of(task)
@@ -98,10 +98,10 @@ def _result_of(task: Task) -> CallToolResult:
 
 
 @asynccontextmanager
-async def connect_2026(wire: Wire) -> AsyncIterator[Tasks2026Client]:
+async def connect_2026(endpoint: Endpoint) -> AsyncIterator[Tasks2026Client]:
     """The client, connected."""
-    made = Tasks2026Client(wire)
+    made = Tasks2026Client(endpoint)
     extension = TasksExtension(made._resolve, lambda: None)
-    made._client = askable_client(wire, mode="2026-07-28", extensions=[extension])
+    made._client = sdk_client(endpoint, mode="2026-07-28", extensions=[extension])
     async with made._client:
         yield made

@@ -75,13 +75,15 @@ class ClaimStore:
         self._sealer = Sealer(settings.seal_keys)
         self._rotation = 0
 
-    def claim_call(self, queue: str, room: int, *, batch_id: str = "", track: int = 0, ids: Sequence[str] = ()) -> Call:
+    def claim_call(
+        self, queue: str, room: int, *, batch_id: str = "", sender: int = 0, ids: Sequence[str] = ()
+    ) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
-        The same call again with the same `batch_id` gives what the first one took, as long as no later one was sent on
-        its `track`; without a `batch_id` it takes more.
+        The same call again with the same `batch_id` gives what the first one took, as long as no later one was sent by
+        that `sender`; without a `batch_id` it takes more.
         """
-        keys = [self.keys.last_claim(f"{self._worker}:{track}")]
+        keys = [self.keys.last_claim(f"{self._worker}:{sender}")]
         limits = [self._settings.lease_ms, min(room, _CLAIM_LIMIT), self._settings.crash_limit]
         nothing_finished = 0
         return "claim", keys, [self._rotated(queue), self._worker, *limits, batch_id, nothing_finished, *ids]

@@ -36,7 +36,7 @@ shared.
 | P reconciling | string: one worker at a time repairs | seconds | worker |
 | P worker:<id> | string: health, JSON | three renewals | worker |
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
-| P turn:<worker>:<track> | string: what its last claim took | the lease | claim |
+| P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
 | P session:<id> | hash: session before 2026: owner, revision, client, its stream's holder | the idle time | sessions |
 | P followed:<session> | hash: tasks the session is told of, and their progress tokens | the idle time | sessions |
@@ -275,9 +275,9 @@ class Keys:
         """The task of a held call whose client went away, by `owner:digest`."""
         return self._stems["left"] + call
 
-    def last_claim(self, track: str) -> str:
-        """What the last claim on one track of a worker took."""
-        return self._stems["last_claim"] + track
+    def last_claim(self, sender: str) -> str:
+        """What the last claim of one sender of a worker took."""
+        return self._stems["last_claim"] + sender
 
     def job(self, task_id: str) -> str:
         """arq's job."""

@@ -1,6 +1,6 @@
 -- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead). Tasks that
 -- it has finished are ended first, as in finish.lua.
--- KEYS: 1 what the last claim on this track of the worker took
+-- KEYS: 1 what the last claim of this sender of the worker took
 -- ARGV: 1 queue names, separated by commas, in the order in which they are read, 2 worker, 3 lease ms, 4 how many,
 --       5 crashes allowed, 6 batch id, or '' for a claim that is not repeated, 7 how many tasks it has finished,
 --       8... id, fence, move, outcome, reason of each of these,

@@ -136,7 +136,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
 def working(server: ToolHost, settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[WorkerLoop]:
     """A worker at work, that leaves without grace."""
     worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more})
-    return bed.working(server, worker.at_own_shard())
+    return bed.running_worker(server, worker.at_own_shard())
 
 
 @asynccontextmanager

@@ -9,12 +9,12 @@ from mcp.shared.exceptions import MCPError
 
 from taskmill.engine.status import Status
 from taskmill.testing import ClientKind, TestBed, in_order
-from taskmill.testing.fixture import bed_of
+from taskmill.testing.fixture import bed_fixture
 from taskmill.testing.tasks2025_client import Tasks2025Client
 from taskmill.testing.tasks2026_client import Tasks2026Client
 from tests.testing.tools import GATE, mcp
 
-own_redis_bed = bed_of(mcp)
+own_redis_bed = bed_fixture(mcp)
 
 
 @pytest.fixture

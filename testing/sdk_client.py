@@ -1,4 +1,4 @@
-"""The SDK's client as it is asked in a test: each of its callbacks passes the question on to the answers."""
+"""The SDK's client for a test: each of its callbacks answers a question with the test's answers."""
 
 from typing import Any
 
@@ -17,16 +17,16 @@ from mcp_types import (
 from pydantic import BaseModel
 
 from taskmill.testing.answers import Answerer
-from taskmill.testing.calling import Wire
+from taskmill.testing.client_types import Endpoint
 
-__all__ = ["askable_client"]
+__all__ = ["sdk_client"]
 
 
-def askable_client(wire: Wire, **more: Any) -> Client:
-    """The SDK's client, which can be asked everything, and says so; `more` are further arguments of it."""
-    asked = _Asked(wire.answerer)
+def sdk_client(endpoint: Endpoint, **more: Any) -> Client:
+    """The SDK's client; it declares that it can answer every kind of question. `more`: further arguments of it."""
+    asked = _Callbacks(endpoint.answerer)
     return Client(
-        wire.transport(),
+        endpoint.transport(),
         elicitation_callback=asked.user,
         sampling_callback=asked.model,
         sampling_capabilities=SamplingCapability(tools=SamplingToolsCapability()),
@@ -36,7 +36,7 @@ def askable_client(wire: Wire, **more: Any) -> Client:
     )
 
 
-class _Asked:
+class _Callbacks:
     def __init__(self, answerer: Answerer) -> None:
         self._answerer = answerer
 

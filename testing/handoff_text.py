@@ -1,4 +1,4 @@
-"""What a model would read in a reply that asks: the task, and its questions as requests again, for a test to answer."""
+"""Reads the text of a reply that asks, as a model would: the task, and its questions as protocol requests."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _MODEL = re.compile(r"it asks you, the model, to reply to (\{.*\})\. The answer 
 
 
 def questions_in(text: str) -> tuple[str, dict[str, Json]] | None:
-    """The task's id and its open questions by key; None where the text asks nothing."""
+    """The task's id and its open questions by key; None if the text asks nothing."""
     asking = _ASKING.search(text)
     if asking is None:
         return None

@@ -1,4 +1,4 @@
-"""What clients of every class have in common: how they are told of a call, and how they reach the server."""
+"""What clients of every class have in common: the record of a call, and how they reach the server."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,9 +11,9 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
 from taskmill.testing.answers import Answerer
-from taskmill.testing.timeline import Moment
+from taskmill.testing.timeline import StatusUpdate
 
-__all__ = ["Called", "ClientKind", "VirtualClient", "Wire"]
+__all__ = ["CallRecord", "ClientKind", "Endpoint", "VirtualClient"]
 
 
 class ClientKind(StrEnum):
@@ -26,18 +26,18 @@ class ClientKind(StrEnum):
     HELD = "held"
     """No tasks: its call is held open, with progress."""
     HANDED_OFF = "handed-off"
-    """No tasks and little patience: it follows with the tools that a handed-off call names."""
+    """No tasks and a short call timeout: it follows with the tools that a handed-off call names."""
 
 
 @dataclass
-class Called:
-    """What came of a call, and what the client was shown on the way."""
+class CallRecord:
+    """The result of a call, and what the client received before it."""
 
     result: CallToolResult | None = None
     task_id: str | None = None
-    """The task, where the client was told of one."""
-    seen: list[Moment] = field(default_factory=list)
-    """States and words, by this protocol's names, each once as it changed; or the progress of a held call."""
+    """The task, where the client received its id."""
+    seen: list[StatusUpdate] = field(default_factory=list)
+    """States and messages, by this protocol's names, each once as it changed; or the progress of a held call."""
     questions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -46,20 +46,20 @@ class Called:
         content = self.result.content if self.result else []
         return "\n".join(block.text for block in content if block.type == "text")
 
-    def saw(self, status: str, message: str | None) -> None:
-        """Note what was shown, if it is new."""
-        moment = Moment(status, message or "")
-        if self.seen[-1:] != [moment]:
-            self.seen.append(moment)
+    def record_update(self, status: str, message: str | None) -> None:
+        """Record what was received, if it is new."""
+        update = StatusUpdate(status, message or "")
+        if self.seen[-1:] != [update]:
+            self.seen.append(update)
 
 
 class VirtualClient(Protocol):
     """One client."""
 
-    called: Called
-    """The last call, also while it is under way."""
+    called: CallRecord
+    """The last call, also while it runs."""
 
-    async def call(self, tool: str, /, **arguments: Any) -> Called:
+    async def call(self, tool: str, /, **arguments: Any) -> CallRecord:
         """Call a tool and follow it to its result, the way this class of client does.
 
         Raises:
@@ -68,7 +68,7 @@ class VirtualClient(Protocol):
 
 
 @dataclass(frozen=True)
-class Wire:
+class Endpoint:
     """Where a client calls, and as whom."""
 
     url: str
