@@ -21,7 +21,7 @@ from taskmill.cli.processes.child import Child
 from taskmill.cli.processes.worker_log import make_data_directory, worker_log_in
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.connection.client import connect
-from taskmill.store.embedded.supervisor import hold
+from taskmill.store.embedded.supervisor import take_lock
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import queues_of
@@ -120,7 +120,7 @@ class OnDemandWorker:
     async def _start_if_none(self) -> None:
         """Start a worker, unless another process of this user has started one, which may not be registered yet."""
         make_data_directory(self._home)
-        lock = hold(self._home / f"worker-{self._need.queue}.lock", fcntl.LOCK_EX)
+        lock = take_lock(self._home / f"worker-{self._need.queue}.lock", fcntl.LOCK_EX)
         if lock is None:
             return
         try:

@@ -161,11 +161,11 @@ def _run_on_redis(work: Callable[["TaskSource"], Awaitable[int]], redis_url: str
     Raises:
         UsageError, SettingsError: there is no such Redis.
     """
-    from taskmill.store.embedded.user_lock import is_guarded
+    from taskmill.store.embedded.user_lock import is_supervised
     from taskmill.store.settings import StoreSettings, read_settings
 
     settings = read_settings(StoreSettings, redis_url=redis_url)
-    if settings.redis_url is None and not is_guarded(settings.home):
+    if settings.redis_url is None and not is_supervised(settings.home):
         raise UsageError(
             f"No server runs in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
             "or --redis-url (TASKMILL_REDIS_URL)."

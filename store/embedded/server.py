@@ -1,7 +1,7 @@
-"""The embedded Redis: a real server in a private directory that lives exactly as long as somebody uses it.
+"""The embedded Redis: a real server in a private directory that lives exactly as long as a process uses it.
 
-Here is the user's side: prepare the directory, see to it that a guardian is there, wait for the server. Keeping the
-server up and ending it is the guardian's (`guardian.py`); a Redis of the operator's own is not our business at all.
+Here is the user's side: prepare the directory, see to it that a supervisor is there, wait for the server. Keeping the
+server up and ending it is the supervisor's (`supervisor.py`); a Redis of the operator's own is not our business at all.
 """
 
 import contextlib
@@ -18,20 +18,20 @@ from typing import Self
 import structlog
 
 from taskmill.engine.errors import OperatorError, SettingsError
-from taskmill.store.embedded import supervisor as guardian
+from taskmill.store.embedded import supervisor
 from taskmill.store.embedded.binary import find_server
-from taskmill.store.embedded.socket_path import reachable
+from taskmill.store.embedded.socket_path import socket_path
 from taskmill.store.embedded.stored_data import stored_data
-from taskmill.store.embedded.user_lock import UserLock, is_guarded
+from taskmill.store.embedded.user_lock import UserLock, is_supervised
 
 __all__ = ["EmbeddedRedis", "ServerDidNotStart"]
 
 _log = structlog.get_logger(__name__)
 
-# Seconds without progress after which a start has failed; longer than a guardian takes to end an unwilling server.
-_PATIENCE = 40.0
-_LOOK_EVERY = 1.0
-_GUARDIAN_LOG = "guardian.log"
+# Seconds without progress after which a start has failed; longer than a supervisor takes to end an unwilling server.
+_START_TIMEOUT = 40.0
+_CHECK_EVERY = 1.0
+_SUPERVISOR_LOG = "supervisor.log"
 
 
 class ServerDidNotStart(OperatorError):
@@ -39,30 +39,30 @@ class ServerDidNotStart(OperatorError):
 
 
 class EmbeddedRedis:
-    """One user's hold on the Redis server of a directory; the first user starts it, the last one ends it.
+    """One user of the Redis server of a directory; the first user starts it, the last one ends it.
 
-    Blocking, for milliseconds as a rule; a caller on an event loop uses a thread. While held, a thread brings the
-    server back when it or its guardian was killed: clients see a dropped connection, then the same data.
+    Blocking, for milliseconds as a rule; a caller on an event loop uses a thread. Until `stop` a thread brings
+    the server back when it or its supervisor was killed: clients see a dropped connection, then the same data.
     """
 
     def __init__(self, directory: Path = Path(".taskmill")) -> None:
         """`directory` is made (0700) if need be, and keeps the data after the server has ended."""
         # Absolute at once: a later chdir must not move it.
         self._directory = directory.absolute()
-        self._hold = UserLock(self._directory)
+        self._lock = UserLock(self._directory)
         self._stopping = threading.Event()
         self._monitor: threading.Thread | None = None
 
     @property
     def url(self) -> str:
         """Where the server listens, for redis-py and arq alike."""
-        return f"unix://{reachable(self._directory)}?db=0"
+        return f"unix://{socket_path(self._directory)}?db=0"
 
     @property
     def pid(self) -> int | None:
         """The server's process id, None while it is down."""
-        told = guardian.ask(reachable(self._directory), b"INFO server")
-        found = re.search(rb"process_id:(\d+)", told)
+        info = supervisor.ask(socket_path(self._directory), b"INFO server")
+        found = re.search(rb"process_id:(\d+)", info)
         return int(found[1]) if found else None
 
     def start(self) -> str:
@@ -73,12 +73,12 @@ class EmbeddedRedis:
             SettingsError: the directory cannot be used.
             ServerDidNotStart: the server ended or kept silent; the message has the end of its log.
         """
-        if not self._hold.is_held:
+        if not self._lock.is_held:
             try:
-                self._take_hold()
+                self._take_lock()
                 self._wait_for_server()
             except BaseException:
-                self._hold.release()
+                self._lock.release()
                 raise
             self._stopping = threading.Event()
             self._monitor = threading.Thread(
@@ -88,13 +88,13 @@ class EmbeddedRedis:
         return self.url
 
     def stop(self, wait: float = 5.0) -> None:
-        """Give up this user's hold; the last one to go waits up to `wait` seconds for the server to end."""
-        if not self._hold.is_held:
+        """Stop being a user; the last one to go waits up to `wait` seconds for the server to end."""
+        if not self._lock.is_held:
             return
         self._stopping.set()
-        self._hold.release()
+        self._lock.release()
         deadline = time.monotonic() + wait
-        while is_guarded(self._directory) and self._hold.nobody_left() and time.monotonic() < deadline:
+        while is_supervised(self._directory) and self._lock.has_no_users() and time.monotonic() < deadline:
             time.sleep(0.02)
         if self._monitor is not None:
             self._monitor.join(timeout=wait)
@@ -105,16 +105,16 @@ class EmbeddedRedis:
         Raises:
             OperatorError: it cannot be brought back, for the reasons that `start` gives.
         """
-        if not self._hold.is_held:
+        if not self._lock.is_held:
             return
-        if self._hold.is_void:
+        if self._lock.is_stale:
             # The tasks in the wiped directory are gone; new ones need a place.
             _prepare(self._directory)
-            self._hold.renew()
+            self._lock.renew()
         # Temporary directories are swept; asking for the path puts the link back.
-        reachable(self._directory)
-        if not is_guarded(self._directory):
-            self._launch_guardian()
+        socket_path(self._directory)
+        if not is_supervised(self._directory):
+            self._launch_supervisor()
 
     def __enter__(self) -> Self:
         self.start()
@@ -125,11 +125,11 @@ class EmbeddedRedis:
     ) -> None:
         self.stop()
 
-    def _take_hold(self) -> None:
+    def _take_lock(self) -> None:
         _prepare(self._directory)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _START_TIMEOUT
         try:
-            while not self._hold.take():
+            while not self._lock.take():
                 if time.monotonic() > deadline:
                     raise self._did_not_start("the server of earlier users is still shutting down")
                 time.sleep(0.02)
@@ -137,25 +137,25 @@ class EmbeddedRedis:
             raise _unusable(self._directory, error) from error
 
     def _wait_for_server(self) -> None:
-        path = reachable(self._directory)
-        deadline = time.monotonic() + _PATIENCE
+        path = socket_path(self._directory)
+        deadline = time.monotonic() + _START_TIMEOUT
         while True:
-            if not is_guarded(self._directory):
-                self._launch_guardian()
-            reply = guardian.ask(path, b"PING")
+            if not is_supervised(self._directory):
+                self._launch_supervisor()
+            reply = supervisor.ask(path, b"PING")
             if reply.startswith(b"+PONG"):
                 return
             if reply.startswith(b"-LOADING"):
-                deadline = time.monotonic() + _PATIENCE
+                deadline = time.monotonic() + _START_TIMEOUT
             elif time.monotonic() > deadline:
                 raise self._did_not_start(f"it answers {reply.decode(errors='replace').strip() or 'nothing'}")
             time.sleep(0.02)
 
-    def _launch_guardian(self) -> None:
+    def _launch_supervisor(self) -> None:
         program = find_server(stored_data(self._directory))
         # By file, isolated and without site-packages: nothing in the user's directory or environment gets between.
-        command = [sys.executable, "-I", "-S", guardian.__file__, str(self._directory), str(program)]
-        log = os.open(self._directory / _GUARDIAN_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        command = [sys.executable, "-I", "-S", supervisor.__file__, str(self._directory), str(program)]
+        log = os.open(self._directory / _SUPERVISOR_LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         try:
             # No time limit: the answer comes in bounded time, but for the loading, which may take minutes.
             launched = subprocess.run(
@@ -170,31 +170,31 @@ class EmbeddedRedis:
             os.close(log)
         answer = launched.stdout.decode(errors="replace")
         if answer not in ("busy", "serving"):
-            raise self._did_not_start(answer or "its guardian failed")
+            raise self._did_not_start(answer or "its supervisor failed")
 
     def _did_not_start(self, reason: str) -> ServerDidNotStart:
-        told = ""
-        for name in (guardian.SERVER_LOG, _GUARDIAN_LOG):
+        log_ends = ""
+        for name in (supervisor.SERVER_LOG, _SUPERVISOR_LOG):
             with contextlib.suppress(OSError):
                 lines = (self._directory / name).read_text(errors="replace").splitlines()[-12:]
-                told += "".join(f"\n  {name}: {line}" for line in lines)
+                log_ends += "".join(f"\n  {name}: {line}" for line in lines)
         return ServerDidNotStart(
-            f"The embedded Redis server in {self._directory} did not start: {reason}.{told}\n"
+            f"The embedded Redis server in {self._directory} did not start: {reason}.{log_ends}\n"
             "Correct what it names, choose another data directory with TASKMILL_HOME, or set TASKMILL_REDIS_URL.",
             directory=str(self._directory),
         )
 
     def _keep_up(self, stopping: threading.Event) -> None:
-        said = ""
-        while not stopping.wait(_LOOK_EVERY):
+        logged = ""
+        while not stopping.wait(_CHECK_EVERY):
             try:
                 self.ensure()
-                said = ""
+                logged = ""
             except (OperatorError, OSError) as error:
                 # Once a fault, not once a second.
-                if str(error) != said and not stopping.is_set():
-                    said = str(error)
-                    _log.error("embedded.down", directory=str(self._directory), reason=said)
+                if str(error) != logged and not stopping.is_set():
+                    logged = str(error)
+                    _log.error("embedded.down", directory=str(self._directory), reason=logged)
 
 
 def _prepare(directory: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from taskmill.engine.errors import SettingsError
 from taskmill.store.embedded.supervisor import SOCKET
 
-__all__ = ["reachable"]
+__all__ = ["socket_path"]
 
 # A socket's address holds 108 bytes on Linux and 104 on macOS, the closing NUL included.
 _LONGEST = 100
@@ -20,7 +20,7 @@ _LONGEST = 100
 _PLAIN = re.compile(r"/[A-Za-z0-9/._~-]+\Z")
 
 
-def reachable(directory: Path) -> str:
+def socket_path(directory: Path) -> str:
     """The socket in `directory` (absolute), or the same socket through a short symbolic link to the directory.
 
     The link's name follows from the directory, so a URL stays good when the link was swept away and made again.
@@ -62,7 +62,7 @@ def _link_leads_to(link: str, directory: Path) -> bool:
     except OSError:
         return False
     try:
-        # Temporary directories are everybody's: a link that somebody else planted would hand them our tasks.
+        # Every user may write to a temporary directory: a link that another user planted would give them our tasks.
         return os.lstat(link).st_uid == os.geteuid() and os.readlink(link) == str(directory)
     except OSError:
         return False

@@ -15,7 +15,7 @@ Family = Literal["Redis", "Valkey"]
 Version = tuple[int, int]
 """Major and minor."""
 
-# Where a server keeps its data unless it is told otherwise, and ours is not: one file before Redis 7.0, then a folder.
+# Where a server keeps its data by default, and ours does: one file before Redis 7.0, then a folder.
 _SINGLE_FILE = "appendonly.aof"
 _FOLDER = "appendonlydir"
 _MANIFEST = "appendonly.aof.manifest"

@@ -6,10 +6,10 @@ directory are here because both sides need them.
 
 Each lock is a `flock`, which the kernel drops with its last holder however that one dies:
 
-    users.lock      shared, one hold a user; the guardian gets it exclusively only when nobody is left
-    guardian.lock   exclusive, the guardian; a second guardian finds it taken and goes
-    server.lock     exclusive, opened by the guardian and inherited by redis-server, so that two servers never write
-                    the same data even when the guardian was killed and its server is still on the way out
+    users.lock      shared, held by each user; the supervisor gets it exclusively only when there is no user
+    supervisor.lock exclusive, the supervisor; a second supervisor finds it taken and goes
+    server.lock     exclusive, opened by the supervisor and inherited by redis-server, so that two servers never write
+                    the same data even when the supervisor was killed and its server is still on the way out
 """
 
 import contextlib
@@ -24,15 +24,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["GUARDIAN_LOCK", "SERVER_LOG", "SOCKET", "USERS_LOCK", "ask", "hold", "is_same_file", "main"]
+__all__ = ["SERVER_LOG", "SOCKET", "SUPERVISOR_LOCK", "USERS_LOCK", "ask", "is_same_file", "main", "take_lock"]
 
 USERS_LOCK = "users.lock"
-GUARDIAN_LOCK = "guardian.lock"
+SUPERVISOR_LOCK = "supervisor.lock"
 SERVER_LOCK = "server.lock"
 SOCKET = "redis.sock"
 SERVER_LOG = "redis.log"
 
-# appendfsync is "no" and the guardian does the fsync, because "everysec" has a hole: while its own fsync is under way
+# appendfsync is "no" and the supervisor does the fsync, because "everysec" has a hole: while its own fsync is under way
 # Redis answers before it has handed the write to the kernel (flushAppendOnlyFile postpones it for up to two seconds),
 # and a server killed just then forgets what it acknowledged. With "no" each write precedes its reply.
 _CONFIG = f"""\
@@ -51,15 +51,15 @@ _POLL = 0.1
 _STARTING_POLL = 0.01
 _SYNC_EVERY = 1.0
 _STOP_GRACE = 30.0
-_LONGEST_SILENCE = 30.0
+_ANSWER_TIMEOUT = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
-def ask(path: str, command: bytes, patience: float = 1.0) -> bytes:
-    """The reply to one inline command, raw; empty when nobody answers within `patience` seconds."""
+def ask(path: str, command: bytes, timeout: float = 1.0) -> bytes:
+    """The reply to one inline command, raw; empty when no server answers within `timeout` seconds."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(patience)
+            connection.settimeout(timeout)
             connection.connect(path)
             connection.sendall(command + b"\r\n")
             return connection.recv(65536)
@@ -67,14 +67,14 @@ def ask(path: str, command: bytes, patience: float = 1.0) -> bytes:
         return b""
 
 
-def hold(path: str | Path, how: int, patience: float = 0.0) -> int | None:
-    """A descriptor with the lock on it, or None when it stayed taken for `patience` seconds."""
-    deadline = time.monotonic() + patience
+def take_lock(path: str | Path, how: int, timeout: float = 0.0) -> int | None:
+    """A descriptor with the lock on it, or None when it stayed taken for `timeout` seconds."""
+    deadline = time.monotonic() + timeout
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-            # A lock on a file that was removed meanwhile keeps nobody out.
+            # A lock on a file that was removed meanwhile keeps no one out.
             if is_same_file(path, descriptor):
                 return descriptor
         except BlockingIOError:
@@ -94,9 +94,9 @@ def is_same_file(path: str | Path, descriptor: int) -> bool:
 
 
 def main(directory: str, program: str) -> int:
-    """Guard `directory` unless somebody does; returns at once, in a process of its own the work goes on.
+    """Supervise the server of `directory` unless another supervisor does; returns at once, and a child process goes on.
 
-    Standard output is the answer to the caller: "busy" (another guardian is there), "serving" (data loaded), or why
+    Standard output is the answer to the caller: "busy" (another supervisor is there), "serving" (data loaded), or why
     not. It comes in bounded time, but for the loading.
     """
     # Relative names from here on: no directory is too long for a socket.
@@ -105,25 +105,25 @@ def main(directory: str, program: str) -> int:
     # A terminal or a service manager that signals every process must not end the store under users that drain.
     for unwanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(unwanted, lambda *_: None)
-    # A user's look at this lock takes it for an instant, hence the patience.
-    post = hold(GUARDIAN_LOCK, fcntl.LOCK_EX, patience=0.5)
-    if post is None:
-        _tell("busy")
+    # A user's look at this lock takes it for an instant, hence the timeout.
+    own_lock = take_lock(SUPERVISOR_LOCK, fcntl.LOCK_EX, timeout=0.5)
+    if own_lock is None:
+        _answer("busy")
         return 0
     if os.fork():
         return 0
-    os.ftruncate(post, 0)
-    os.write(post, str(os.getpid()).encode())
+    os.ftruncate(own_lock, 0)
+    os.write(own_lock, str(os.getpid()).encode())
     users = os.open(USERS_LOCK, os.O_RDWR)
-    server_lock = _outwait_older_server()
-    trouble = "an older redis-server in this directory does not end" if server_lock is None else ""
+    server_lock = _await_end_of_older_server()
+    failure = "an older redis-server in this directory does not end" if server_lock is None else ""
     if server_lock is not None:
-        trouble = _guard(program, users, server_lock)
-    _tell(trouble or "ended")
-    return 3 if trouble else 0
+        failure = _supervise(program, users, server_lock)
+    _answer(failure or "ended")
+    return 3 if failure else 0
 
 
-def _tell(answer: str) -> None:
+def _answer(answer: str) -> None:
     """Answer the caller and let go of its pipe; later answers go nowhere."""
     with contextlib.suppress(OSError):
         os.write(1, answer.encode())
@@ -132,28 +132,28 @@ def _tell(answer: str) -> None:
     os.close(nowhere)
 
 
-def _outwait_older_server() -> int | None:
-    """The server lock, once the server of a killed guardian has gone."""
-    lock = hold(SERVER_LOCK, fcntl.LOCK_EX, patience=0.5)
+def _await_end_of_older_server() -> int | None:
+    """The server lock, once the server of a killed supervisor has gone."""
+    lock = take_lock(SERVER_LOCK, fcntl.LOCK_EX, timeout=0.5)
     if lock is None:
-        # Where the kernel does not end a server with its guardian, we do.
+        # Where the kernel does not end a server with its supervisor, we do.
         ask(SOCKET, b"SHUTDOWN")
-        lock = hold(SERVER_LOCK, fcntl.LOCK_EX, patience=_STOP_GRACE)
+        lock = take_lock(SERVER_LOCK, fcntl.LOCK_EX, timeout=_STOP_GRACE)
     return lock
 
 
-def _guard(program: str, users: int, server_lock: int) -> str:
-    """Keep one server up until nobody is left; returns why that failed, or nothing."""
+def _supervise(program: str, users: int, server_lock: int) -> str:
+    """Keep one server up until there is no user; returns why that failed, or nothing."""
     synced: dict[str, int] = {}
-    while not _nobody_left(users):
+    while not _has_no_users(users):
         server = _start(program, server_lock)
         try:
-            trouble = _wait_for_answer(server, users)
-            if trouble:
-                return f"{program} {trouble}"
-            _tell("serving")
+            failure = _wait_for_answer(server, users)
+            if failure:
+                return f"{program} {failure}"
+            _answer("serving")
             next_sync = 0.0
-            while server.poll() is None and not _nobody_left(users):
+            while server.poll() is None and not _has_no_users(users):
                 if time.monotonic() >= next_sync:
                     _sync(synced)
                     next_sync = time.monotonic() + _SYNC_EVERY
@@ -164,23 +164,23 @@ def _guard(program: str, users: int, server_lock: int) -> str:
 
 
 def _wait_for_answer(server: subprocess.Popen[bytes], users: int) -> str:
-    """Wait until the data is loaded or nobody is left; returns what went wrong, or nothing."""
-    deadline = time.monotonic() + _LONGEST_SILENCE
-    while not _nobody_left(users):
+    """Wait until the data is loaded or there is no user; returns what went wrong, or nothing."""
+    deadline = time.monotonic() + _ANSWER_TIMEOUT
+    while not _has_no_users(users):
         if server.poll() is not None:
             return f"ended with code {server.returncode} before it could serve"
         reply = ask(SOCKET, b"PING")
         if reply.startswith(b"-LOADING"):
-            deadline = time.monotonic() + _LONGEST_SILENCE
+            deadline = time.monotonic() + _ANSWER_TIMEOUT
         elif reply:
             return ""
         elif time.monotonic() > deadline:
-            return f"did not answer within {_LONGEST_SILENCE:.0f} s"
+            return f"did not answer within {_ANSWER_TIMEOUT:.0f} s"
         time.sleep(_STARTING_POLL)
     return ""
 
 
-def _nobody_left(users: int) -> bool:
+def _has_no_users(users: int) -> bool:
     # A removed users.lock means that the directory was wiped: what this server holds has no place any more.
     if not is_same_file(USERS_LOCK, users):
         return True
@@ -197,7 +197,7 @@ def _start(program: str, server_lock: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         pass_fds=(server_lock,),
-        preexec_fn=_ends_with_guardian(os.getpid()),
+        preexec_fn=_ends_with_parent(os.getpid()),
     )
     assert server.stdin is not None
     with contextlib.suppress(BrokenPipeError), server.stdin:
@@ -205,15 +205,15 @@ def _start(program: str, server_lock: int) -> subprocess.Popen[bytes]:
     return server
 
 
-def _ends_with_guardian(guardian: int) -> Callable[[], None] | None:
-    """What the new process does before it becomes the server, so that a killed guardian leaves none behind."""
+def _ends_with_parent(supervisor: int) -> Callable[[], None] | None:
+    """What the new process does before it becomes the server, so that a killed supervisor leaves none behind."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)
 
     def tie() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != guardian:
+        if os.getppid() != supervisor:
             os._exit(1)
 
     return tie

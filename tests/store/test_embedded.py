@@ -22,8 +22,8 @@ from taskmill.store.connection.checks import inspect
 from taskmill.store.embedded import server as embedded
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.embedded.server import EmbeddedRedis, ServerDidNotStart
-from taskmill.store.embedded.socket_path import reachable
-from taskmill.store.embedded.supervisor import GUARDIAN_LOCK, SERVER_LOCK, SOCKET, USERS_LOCK
+from taskmill.store.embedded.socket_path import socket_path
+from taskmill.store.embedded.supervisor import SERVER_LOCK, SOCKET, SUPERVISOR_LOCK, USERS_LOCK
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tests look at processes through /proc")
@@ -73,7 +73,7 @@ def processes_in(directory: Path) -> list[int]:
 
 
 def servers_in(directory: Path) -> list[int]:
-    """The guardian runs on Python and a server does not; nor does it count when it is past its end."""
+    """The supervisor runs on Python and a server does not; nor does it count when it is past its end."""
     found = []
     for process in processes_in(directory):
         try:
@@ -85,8 +85,8 @@ def servers_in(directory: Path) -> list[int]:
     return found
 
 
-def guardian_of(directory: Path) -> int:
-    return int((directory / GUARDIAN_LOCK).read_text())
+def supervisor_of(directory: Path) -> int:
+    return int((directory / SUPERVISOR_LOCK).read_text())
 
 
 def pid_of(user: EmbeddedRedis) -> int:
@@ -230,17 +230,17 @@ def answers(client: redis.Redis) -> bool:
         return False
 
 
-@pytest.mark.parametrize("with_server", [False, True], ids=["guardian", "guardian and server"])
-def test_a_killed_guardian_is_replaced_on_the_same_data(home: Path, with_server: bool) -> None:
+@pytest.mark.parametrize("with_server", [False, True], ids=["supervisor", "supervisor and server"])
+def test_a_killed_supervisor_is_replaced_on_the_same_data(home: Path, with_server: bool) -> None:
     with EmbeddedRedis(home) as user, command(home) as other, redis.Redis.from_url(user.url) as client:
         _, before = told(other)
         client.set("kept", 1)
-        guardian = guardian_of(home)
-        os.kill(guardian, signal.SIGKILL)
+        supervisor = supervisor_of(home)
+        os.kill(supervisor, signal.SIGKILL)
         if with_server:
             os.kill(before, signal.SIGKILL)
         await_another(user, before)
-        assert guardian_of(home) != guardian
+        assert supervisor_of(home) != supervisor
         assert servers_in(home) == [user.pid]
         assert client.get("kept") == b"1"
 
@@ -249,16 +249,16 @@ def test_a_signal_to_every_process_of_a_service_does_not_end_the_store_under_its
     """systemd and a closing terminal signal the whole group; a worker that drains still needs its Redis."""
     with EmbeddedRedis(home) as user, redis.Redis.from_url(user.url) as client:
         client.set("kept", 1)
-        guardian, server = guardian_of(home), pid_of(user)
-        for each in (guardian, server):
+        supervisor, server = supervisor_of(home), pid_of(user)
+        for each in (supervisor, server):
             os.kill(each, signal.SIGTERM)
         await_another(user, server)
-        assert guardian_of(home) == guardian
+        assert supervisor_of(home) == supervisor
         assert client.get("kept") == b"1"
 
 
 def test_an_orphaned_server_is_ended_before_a_new_one_starts(home: Path) -> None:
-    """Where the kernel does not end a child with its parent, a killed guardian leaves its server behind."""
+    """Where the kernel does not end a child with its parent, a killed supervisor leaves its server behind."""
     home.mkdir()
     lock = os.open(home / SERVER_LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -305,7 +305,7 @@ async def test_any_directory_will_do(home: Path, name: str) -> None:
         assert await pool.get("here") == name.encode()
         await pool.aclose()
         assert (directory / "appendonly.aof").exists() or (directory / "appendonlydir").exists()
-    Path(reachable(directory)).parent.unlink()
+    Path(socket_path(directory)).parent.unlink()
 
 
 @pytest.fixture
@@ -330,12 +330,12 @@ def test_a_swept_link_to_a_long_directory_comes_back_under_the_same_url(home: Pa
 def test_a_planted_link_is_not_followed(home: Path, temporary: Path) -> None:
     """Temporary directories are open to all: a foreign link would lead to somebody else's Redis."""
     directory = home / ("long" * 50)
-    planned = Path(reachable(directory)).parent
+    planned = Path(socket_path(directory)).parent
     assert planned.parent == temporary
     planned.unlink()
     planned.symlink_to(temporary)
 
-    chosen = Path(reachable(directory)).parent
+    chosen = Path(socket_path(directory)).parent
     assert chosen != planned
     chosen.unlink()
 
@@ -397,7 +397,7 @@ def test_leftovers_of_a_crashed_machine_do_not_stop_a_start(home: Path) -> None:
         client.set("kept", 1)
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(home / SOCKET))
-    for lock in (GUARDIAN_LOCK, SERVER_LOCK, USERS_LOCK):
+    for lock in (SUPERVISOR_LOCK, SERVER_LOCK, USERS_LOCK):
         (home / lock).write_text(str(os.getpid()))
     with newest_aof(home).open("ab") as appended:
         appended.write(b"*3\r\n$3\r\nSET\r\n$4\r\nha")
@@ -452,7 +452,7 @@ def test_a_wiped_directory_gets_a_new_server_and_loses_the_old_one(home: Path) -
 def test_what_cannot_be_brought_back_is_logged_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(embedded._log, "error", lambda event, **facts: said.append(event))
-    monkeypatch.setattr(embedded, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(embedded, "_CHECK_EVERY", 0.01)
     tries = 0
 
     def refuse(*_: object) -> None:
