@@ -27,9 +27,9 @@ class StoreSettings(BaseSettings):
     redis_url: str | None = Field(None, repr=False)
     """redis://, rediss://, unix:// or redis+sentinel://; None = the embedded server."""
     shards: Annotated[dict[str, str], NoDecode] = Field({}, repr=False)
-    """Further Redis servers by name; each holds the queue of its name, and what `queue_shards` puts there."""
+    """Further Redis servers by name; each has the queue of its name, and the queues that `queue_shards` puts there."""
     queue_shards: Annotated[dict[str, str], NoDecode] = Field({}, validate_default=False)
-    """Shards of queues that are not on the one of their name, or not at `home`."""
+    """The shard of each queue that is neither on the shard of its name nor on the default shard, `home`."""
     home: Path = Path(".taskmill")
     """Directory of the embedded server's data."""
     prefix: str = Field("taskmill", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -41,7 +41,7 @@ class StoreSettings(BaseSettings):
     open_limit: int = Field(10_000, ge=0)
     """Open tasks of one principal, 0 = no limit."""
     open_limit_total: int = Field(1_000_000, ge=0)
-    """Open tasks of everybody, 0 = no limit."""
+    """Open tasks of all principals, 0 = no limit."""
     max_arguments: int = Field(1024 * 1024, ge=1)
     """Bytes of one call's arguments."""
     max_result: int = Field(8 * 1024 * 1024, ge=1)
@@ -65,11 +65,11 @@ class StoreSettings(BaseSettings):
     max_state: int = Field(64 * 1024, ge=1)
     """Bytes of one task's state."""
     retention_limit: float = Field(30 * 24 * 3600.0, ge=1, le=LONGEST)
-    """Seconds an ended task can be kept at most, whatever its tool says."""
+    """Seconds an ended task can be kept at most, whatever its tool's policy is."""
     session_idle: float = Field(24 * 3600.0, ge=1, le=LONGEST)
     """Seconds after which an idle session of a revision before 2026 ends."""
     session_limit: int = Field(100_000, ge=0)
-    """Open sessions of everybody, 0 = no limit."""
+    """Open sessions of all principals, 0 = no limit."""
     command_timeout: float = Field(5.0, gt=0, le=LONGEST)
     """Seconds after which a silent Redis counts as unreachable."""
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
@@ -117,7 +117,7 @@ class StoreSettings(BaseSettings):
         return self.queue_shards.get(queue) or (queue if queue in self.shards else DEFAULT_SHARD)
 
     def at_shard(self, name: str) -> Self:
-        """The settings of whoever knows this shard only."""
+        """The settings of a process that knows this shard only."""
         url = self.redis_url if name == DEFAULT_SHARD else self.shards[name]
         return self.model_copy(update={"redis_url": url, "shards": {}, "queue_shards": {}})
 

@@ -1,4 +1,4 @@
-"""Which shard holds what: a queue's by the settings, a task's by the mark in its id. Nothing here talks to Redis."""
+"""Which shard a queue is on, by the settings, and which one a task is on, by its id. Nothing here talks to Redis."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 __all__ = ["DEFAULT_SHARD", "id_on_same_shard", "id_on_shard", "parse_pairs", "shard_map_error", "shard_of_id"]
 
 DEFAULT_SHARD = "home"
-"""The shard of TASKMILL_REDIS_URL: it holds every queue that no other does, and what is no task's, such as sessions."""
+"""The shard of TASKMILL_REDIS_URL: it has each queue that no other shard has, and what belongs to no task: sessions."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _BETWEEN = re.compile(r"[,\s]+(?=[\w.-]+=)")
@@ -16,17 +16,17 @@ _MARK = "."
 
 
 def id_on_shard(task_id: str, shard: str) -> str:
-    """A fresh id, with the name of its shard behind it. At home ids bear no mark."""
+    """A fresh id, with the name of its shard at its end. Ids of the default shard name none."""
     return task_id if shard == DEFAULT_SHARD else f"{task_id}{_MARK}{shard}"
 
 
 def shard_of_id(task_id: str) -> str:
-    """The shard that an id names; one that does not exist is as good as any for a task that does not exist."""
+    """The shard that an id names; it may be none that exists, as the task may be."""
     return task_id.partition(_MARK)[2] or DEFAULT_SHARD
 
 
 def id_on_same_shard(task_id: str, fresh: str) -> str:
-    """A fresh id for something that is kept beside this task."""
+    """A fresh id for something that is kept on the shard of this task."""
     return id_on_shard(fresh, shard_of_id(task_id))
 
 

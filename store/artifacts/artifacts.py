@@ -32,7 +32,7 @@ _SMALL = 64 * 1024
 _MOST_OF_A_TASK = 10_000
 _UPLOAD_MS = 24 * 3600 * 1000
 """How long an upload may take: bytes not attached by then are swept."""
-_ANYBODY = ""
+_OPERATOR = ""
 
 
 class ArtifactReader(Protocol):
@@ -62,7 +62,7 @@ class ArtifactStore(ArtifactReader):
         """Nothing is contacted yet.
 
         Raises:
-            SettingsError: `TASKMILL_ARTIFACTS` names a place that cannot work.
+            SettingsError: `TASKMILL_ARTIFACTS` names a backend that cannot work.
         """
         self._redis: Any = redis  # redis-py types both its clients as one
         self._settings = settings
@@ -72,7 +72,7 @@ class ArtifactStore(ArtifactReader):
         self._outside = outside_backend(settings)
 
     async def write(self, content: AsyncIterable[bytes], *, task_id: str, name: str, mime_type: str) -> Artifact:
-        """Write the bytes of a new artifact; nobody can read it before it is attached. Outages of Redis are waited out.
+        """Write the bytes of a new artifact; no one can read it before it is attached. Outages of Redis are waited out.
 
         Raises:
             ArtifactTooLarge: too many bytes for where they would go.
@@ -80,25 +80,25 @@ class ArtifactStore(ArtifactReader):
         """
         blob_id = id_on_same_shard(task_id, new_task_id())
         measured = _Measured(content)
-        place = await self._place_for(measured)
-        measured.limit, measured.where = self._limit_of(place)
+        backend = await self._backend_for(measured)
+        measured.limit, measured.where = self._limit_of(backend)
         sealed = bool(self._settings.seal_keys)
-        if place is not self._inside:
+        if backend is not self._inside:
             await until_available(lambda: self._announce(blob_id))
         try:
-            await self._sealing(place, sealed).write(blob_id, measured)
+            await self._sealing(backend, sealed).write(blob_id, measured)
         except BaseException:
-            await self._discard(place, blob_id)
+            await self._discard(backend, blob_id)
             raise
         return Artifact(
             id=blob_id,
             task_id=task_id,
-            principal=_ANYBODY,
+            principal=_OPERATOR,
             name=name,
             mime_type=mime_type,
             size=measured.size,
             digest=measured.digest,
-            place=place.name,
+            place=backend.name,
             sealed=sealed,
         )
 
@@ -106,7 +106,7 @@ class ArtifactStore(ArtifactReader):
         """Make an artifact whose bytes are written part of its task. Outages of Redis are waited out.
 
         Raises:
-            FenceLost: the task is somebody else's now, or has ended; the bytes are gone again.
+            FenceLost: the task is another worker's now, or has ended; the bytes are deleted again.
             ArtifactTooLarge: the task has too many artifacts.
             ArtifactsUnavailable: writing took so long that the bytes were swept.
         """
@@ -119,7 +119,7 @@ class ArtifactStore(ArtifactReader):
                 fault = ArtifactsUnavailable("Writing the artifact took longer than a day, and its bytes were swept.")
             case _:
                 fault = FenceLost(task_id=artifact.task_id)
-        await self._discard(self._place_of(artifact), artifact.id)
+        await self._discard(self._backend_of(artifact), artifact.id)
         raise fault
 
     async def find(self, artifact_id: str, principal: str) -> Artifact:
@@ -127,15 +127,15 @@ class ArtifactStore(ArtifactReader):
         with store_errors():
             field = await self._redis.hgetall(self._keys.artifact(artifact_id))
         artifact = artifact_of(artifact_id, field) if field else None
-        if artifact is None or principal not in (_ANYBODY, artifact.principal):
+        if artifact is None or principal not in (_OPERATOR, artifact.principal):
             raise TaskNotFound("Artifact not found: it never existed, has expired, or belongs to somebody else.")
         return artifact
 
     async def read(self, artifact: Artifact, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """See `ArtifactReader.read`."""
-        place = self._place_of(artifact)
+        backend = self._backend_of(artifact)
         end = artifact.size if stop is None else min(stop, artifact.size)
-        async for piece in self._sealing(place, artifact.sealed, artifact.size).read(artifact.id, start, end):
+        async for piece in self._sealing(backend, artifact.sealed, artifact.size).read(artifact.id, start, end):
             yield piece
 
     async def sweep(self, limit: int = 100) -> int:
@@ -154,12 +154,12 @@ class ArtifactStore(ArtifactReader):
                 await self._redis.zrem(self._keys.outside, blob_id)
         return len(due)
 
-    async def _place_for(self, measured: "_Measured") -> BlobBackend:
+    async def _backend_for(self, measured: "_Measured") -> BlobBackend:
         if self._outside is None or await measured.is_at_most(_SMALL):
             return self._inside
         return self._outside
 
-    def _place_of(self, artifact: Artifact) -> BlobBackend:
+    def _backend_of(self, artifact: Artifact) -> BlobBackend:
         if artifact.place == self._inside.name:
             return self._inside
         if self._outside is not None and self._outside.name == artifact.place:
@@ -168,14 +168,14 @@ class ArtifactStore(ArtifactReader):
             f"An artifact is in the {artifact.place}, and TASKMILL_ARTIFACTS={self._settings.artifacts} here."
         )
 
-    def _limit_of(self, place: BlobBackend) -> tuple[int, str]:
-        if place is not self._inside:
+    def _limit_of(self, backend: BlobBackend) -> tuple[int, str]:
+        if backend is not self._inside:
             return self._settings.max_artifact, "TASKMILL_MAX_ARTIFACT"
         hint = "TASKMILL_MAX_ARTIFACT_IN_REDIS; TASKMILL_ARTIFACTS=dir:/path or s3://bucket takes larger ones"
         return min(self._settings.max_artifact_in_redis, self._settings.max_artifact), hint
 
-    def _sealing(self, place: BlobBackend, sealed: bool, size: int = 0) -> BlobBackend:
-        return SealedBackend(place, self._settings.seal_keys, size) if sealed else place
+    def _sealing(self, backend: BlobBackend, sealed: bool, size: int = 0) -> BlobBackend:
+        return SealedBackend(backend, self._settings.seal_keys, size) if sealed else backend
 
     async def _announce(self, blob_id: str) -> None:
         """Note the bytes that will be written, so that they are swept should this process die before they count."""
@@ -198,10 +198,10 @@ class ArtifactStore(ArtifactReader):
         with store_errors():
             return await self._scripts.run(self._redis, "attach", keys, args)
 
-    async def _discard(self, place: BlobBackend, blob_id: str) -> None:
+    async def _discard(self, backend: BlobBackend, blob_id: str) -> None:
         """Forget bytes that count for nothing; what cannot be deleted now is swept later."""
         with suppress(OperatorError):
-            await place.delete(blob_id)
+            await backend.delete(blob_id)
             with store_errors():
                 await self._redis.zrem(self._keys.outside, blob_id)
 

@@ -1,6 +1,6 @@
-"""Where the bytes of artifacts are: what every place offers, and which one the settings choose.
+"""Where the bytes of artifacts are: what every backend offers, and which one the settings choose.
 
-Bytes travel in blocks, so that neither a worker nor a server ever holds a whole artifact.
+Bytes travel in blocks, so that neither a worker nor a server ever has a whole artifact in memory.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
@@ -21,7 +21,7 @@ class BlobBackend(Protocol):
     """Keeps bytes by artifact id. A blob is written once, whole, and can be read from then on."""
 
     name: str
-    """The word for it in an artifact's record."""
+    """Its name in an artifact's record."""
 
     async def write(self, blob_id: str, blocks: AsyncIterable[bytes]) -> None:
         """Keep the bytes; durable when this returns. If the blocks end in an error, nothing is kept."""

@@ -39,7 +39,7 @@ class RedisBackend:
         """Bytes from `start` to before `stop`.
 
         Raises:
-            ArtifactsUnavailable: they are gone.
+            ArtifactsUnavailable: they have expired.
             StoreUnavailable: Redis does not answer.
         """
         key, at = self._keys.blob(blob_id), start
@@ -60,7 +60,7 @@ class RedisBackend:
         """Put a block behind those before it; safe to repeat.
 
         Raises:
-            ArtifactsUnavailable: what was confirmed before is gone: Redis came back without its last writes.
+            ArtifactsUnavailable: what was confirmed before is missing: Redis came back without its last writes.
         """
         key = self._keys.blob(blob_id)
         with store_errors():
@@ -69,7 +69,7 @@ class RedisBackend:
                 return
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.strlen(key)
-                pipe.setrange(key, at, block)  # unlike an append, right also when it is said twice
+                pipe.setrange(key, at, block)  # unlike an append, also right when it is sent twice
                 length, _ = await pipe.execute()
         if length not in (at, at + len(block)):
             raise ArtifactsUnavailable("Redis has lost a part of the artifact: is `appendfsync` not `always`?")

@@ -21,18 +21,18 @@ _FRAME = _KEY_ID + _NONCE + BLOCK + _TAG
 
 
 class SealedBackend:
-    """Another place with every block sealed: the first key seals, every key opens."""
+    """Another backend with every block sealed: the first key seals, every key opens."""
 
-    def __init__(self, place: BlobBackend, keys: Sequence[bytes], size: int = 0) -> None:
+    def __init__(self, backend: BlobBackend, keys: Sequence[bytes], size: int = 0) -> None:
         """`size`: of the artifact, where it is read."""
-        self._place = place
+        self._backend = backend
         self._ring = {hashlib.sha256(key).digest()[:_KEY_ID]: AESGCM(key) for key in keys}
         self._size = size
-        self.name = place.name
+        self.name = backend.name
 
     async def write(self, blob_id: str, blocks: AsyncIterable[bytes]) -> None:
         """Keep the bytes, sealed."""
-        await self._place.write(blob_id, self._sealed(blob_id, blocks))
+        await self._backend.write(blob_id, self._sealed(blob_id, blocks))
 
     async def read(self, blob_id: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """Bytes from `start` to before `stop`.
@@ -47,7 +47,7 @@ class SealedBackend:
         full = self._size // BLOCK * _FRAME
         tail = self._size % BLOCK
         end = min((last + 1) * _FRAME, full + (tail + _FRAME - BLOCK if tail else 0))
-        async for frame in in_blocks(self._place.read(blob_id, number * _FRAME, end), _FRAME):
+        async for frame in in_blocks(self._backend.read(blob_id, number * _FRAME, end), _FRAME):
             block = self._open(frame, blob_id, number)
             begin = number * BLOCK
             yield block[max(0, start - begin) : stop - begin]
@@ -55,7 +55,7 @@ class SealedBackend:
 
     async def delete(self, blob_id: str) -> None:
         """Forget the bytes."""
-        await self._place.delete(blob_id)
+        await self._backend.delete(blob_id)
 
     async def _sealed(self, blob_id: str, blocks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         key_id, key = next(iter(self._ring.items()))

@@ -1,6 +1,6 @@
-"""Packs what a worker says in one round trip: many endings are one script's work, in pieces that do not hold Redis up.
+"""Combines a worker's calls in one round trip: many endings are one script call, in pieces that do not block Redis.
 
-The last piece goes with the claim behind it. Which calls there are is `claims.py`'s business.
+The last piece goes into the claim. Which calls there are is `claims.py`'s business.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from taskmill.store.scripts import Call
 __all__ = ["batched", "unbatched"]
 
 _ENDINGS_COUNT_AT = 6
-"""Where a claim says how many tasks end before it; their words follow."""
+"""Index in a claim's arguments of the number of tasks that end before it; their arguments follow."""
 _ENDINGS_PER_CALL = 32
 """Endings of one script call: some two milliseconds of Redis's time."""
 
 
 def batched(calls: Sequence[Call], claim: Call | None) -> list[Call]:
-    """The same in fewer calls. Endings come behind the last progress of their tasks, and the claim behind all."""
+    """The same in fewer calls. Endings come after the last progress of their tasks, and the claim comes last."""
     others = [call for call in calls if call[0] != "finish"]
     endings = [call[2] for call in calls if call[0] == "finish"]
     pieces = [endings[at : at + _ENDINGS_PER_CALL] for at in range(0, len(endings), _ENDINGS_PER_CALL)]

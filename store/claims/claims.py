@@ -24,7 +24,7 @@ from taskmill.store.settings import StoreSettings
 __all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
 
 _CLAIM_LIMIT = 1000
-"""Tasks of one claim: longer lists Lua cannot hand to a command, and Redis should serve others in between."""
+"""Tasks of one claim: Lua cannot pass longer lists to a command, and Redis should serve other clients in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Claimed:
     tool: str
     principal: str
     stored: bytes | None
-    """Arguments as stored; None when somebody deleted them."""
+    """Arguments as stored; None when another program deleted them."""
     time_left: timedelta | None = None
     """Until the task must have ended, from the claim on; None = no limit."""
 
@@ -89,7 +89,7 @@ class ClaimStore:
         return "claim", keys, [self._rotated(queue), self._worker, *limits, batch_id, nothing_finished, *ids]
 
     def _rotated(self, queues: str) -> str:
-        """The queue names, each call beginning with the next: no queue is always looked at last."""
+        """The queue names, each call beginning with the next: no queue is always read last."""
         names = queues.split(",")
         if len(names) == 1:
             return queues
@@ -108,9 +108,9 @@ class ClaimStore:
         return "progress", [], args
 
     def finish_call(self, task_id: str, fence: int, outcome: Outcome, *, reason: str | None = None) -> Call:
-        """End a task. An outcome that cannot be stored - too large, not JSON - becomes one that says so.
+        """End a task. An outcome that cannot be stored - too large, not JSON - becomes a failure that explains it.
 
-        `reason`: why there is no success, None = what the outcome says.
+        `reason`: why there is no success, None = taken from the outcome.
         """
         try:
             stored = self._sealer.seal(outcome_to_json(outcome), task_id=task_id, field="result")
@@ -133,7 +133,7 @@ class ClaimStore:
         return "park", [], [task_id, fence]
 
     async def run_batch(self, calls: Sequence[Call], claim: Call | None = None) -> tuple[list[Any], Claims | None]:
-        """Say everything and claim, in one round trip. Safe to repeat when the reply was lost.
+        """Send all calls and claim, in one round trip. Safe to repeat when the reply was lost.
 
         Raises:
             StoreUnavailable: the store did not answer; nothing or all may have happened.
@@ -159,7 +159,7 @@ class ClaimStore:
         """Put questions; for each the answer if there is one already, else None.
 
         Raises:
-            FenceLost: the task is somebody else's now, or has ended.
+            FenceLost: the task is another worker's now, or has ended.
             QuestionMismatch: an earlier attempt asked something else under one of the keys.
         """
         args: list[Any] = [task_id, fence]
@@ -188,7 +188,7 @@ class ClaimStore:
             return await self._redis.zscore(self.keys.live, task_id) is not None
 
     async def reconcile(self, every: timedelta, *, chunk: int = 1000) -> int | None:
-        """Repair open tasks missing from their queue; how many things were mended, None = another worker did it."""
+        """Repair open tasks missing from their queue; how many repairs were made, None = another worker did it."""
         with store_errors():
             lock_ms = int(every / timedelta(milliseconds=1))
             if not await self._redis.set(self.keys.reconciling, self._worker, nx=True, px=lock_ms):
@@ -227,7 +227,7 @@ def _number(value: float | None) -> str:
 
 
 def _reason(outcome: Outcome) -> str:
-    """Why there is no success; empty for one, and where the tool's own protocol error says it."""
+    """Why there is no success; empty for one, and where the tool's own protocol error gives the reason."""
     match outcome:
         case Returned():
             return "tool_error" if outcome.is_error else ""

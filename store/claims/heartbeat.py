@@ -1,4 +1,4 @@
-"""A worker's presence in Redis from outside its event loop: leases and health key, over a blocking connection."""
+"""Reports a worker as alive from outside its event loop: leases and health key, over a blocking connection."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Heartbeat:
         self._workers = claims.keys.workers
 
     def renew(self, held: Sequence[tuple[str, int]], health: Mapping[str, Any]) -> list[str]:
-        """Renew the leases of (id, fence) pairs and say that the worker is alive; the ids whose lease is lost.
+        """Renew the leases of (id, fence) pairs and report the worker as alive; the ids whose lease is lost.
 
         Raises:
             StoreUnavailable: the leases were perhaps not renewed; call again soon.

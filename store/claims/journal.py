@@ -1,6 +1,6 @@
 """What a task keeps for its later attempts: results of its steps, and its state. Sealed like every payload.
 
-In which order a tool meets them again is `engine/replay.py`'s business.
+In which order a tool reads them again is `engine/replay.py`'s business.
 """
 
 from collections.abc import Mapping
@@ -100,7 +100,7 @@ class JournalStore:
         """Keep packed results by the mark of their entry, and the state, at once.
 
         Raises:
-            FenceLost: the task is somebody else's now, or has ended.
+            FenceLost: the task is another worker's now, or has ended.
         """
         fields: list[Any] = [word for pair in (steps or {}).items() for word in pair]
         if state is not None:

@@ -1,4 +1,4 @@
-"""Whether a Redis can keep the promises Taskmill makes, judged from what it says about itself.
+"""Whether a Redis can keep the promises Taskmill makes, judged from its INFO reply.
 
 Only INFO is used: it also works where CONFIG is forbidden. Nothing here changes a Redis, starts one or chooses one.
 """
@@ -23,10 +23,10 @@ Level = Literal["ok", "warning", "unfit"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at in a Redis."""
+    """One thing that was checked in a Redis."""
 
     name: str
-    """What was looked at: version, mode, role, eviction, persistence or access."""
+    """What was checked: version, mode, role, eviction, persistence or access."""
     level: Level
     """`unfit` breaks a promise, `warning` weakens one, `ok` is as it should be."""
     detail: str
@@ -36,7 +36,7 @@ class Finding:
 
 
 async def inspect(redis: Redis) -> list[Finding]:
-    """Everything worth knowing about `redis` before trusting tasks to it, in a fixed order.
+    """All findings about `redis`, in a fixed order.
 
     Raises:
         RedisError: it cannot be reached or asked; `BusyLoadingError` while it loads its data, so that callers wait.

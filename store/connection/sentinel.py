@@ -35,7 +35,7 @@ class SentinelTarget:
     is_tls: bool
 
     def connection_class(self) -> type[Connection]:
-        """A class of connections that go to whoever is the primary when they are opened."""
+        """A class of connections to the Redis that is the primary when they are opened."""
         base = SSLConnection if self.is_tls else Connection
         return type("WatchedConnection", (_FollowsPrimary, base), {"target": self, "latest": []})
 
@@ -71,11 +71,11 @@ class _FollowsPrimary:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether another connection knows that this one's primary is one no more."""
+        """Whether another connection found that this one's Redis is no longer the primary."""
         return self.latest != [(self.host, self.port)]
 
     async def connect(self) -> None:
-        """Connect, or stay so; not to a primary that is one no more."""
+        """Connect, unless connected; not to a Redis that is no longer the primary."""
         if self.is_connected and self.is_outdated:
             await super().disconnect()  # type: ignore[misc]  # mixed into a redis-py class
         if not self.is_connected:

@@ -1,8 +1,9 @@
-"""Every Redis key and channel, built in one place; the scripts get theirs from here too.
+"""Every Redis key and channel, built in one place, also for the scripts. The table has one row a family.
 
 P is `{<prefix>}:`; the braces are a hash tag. Keys marked "live" have no TTL while their task is open and are
 deleted, or given the task's retention as TTL, by the script that ends it; the others marked "none" are bounded and
-shared.
+shared. Writers are scripts and shared functions of `lua/`, or parts of the program; "all that move tasks" are create,
+claim, renew, release, park, answer, settle and reconcile.
 
 | key | type | TTL | writer |
 | --- | --- | --- | --- |
@@ -10,27 +11,27 @@ shared.
 | P events:<id> | stream: history, ids `seq-0` | live, then retention | every move |
 | P args:<id> | string: arguments, maybe sealed | live, then retention; deleted when the task succeeds | create |
 | P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
-| P journal:<id> | hash: results of steps by mark, `state`, maybe sealed | live, deleted at the end | keep |
+| P journal:<id> | hash: results of steps by mark, `state`, maybe sealed | live, deleted at the end | save_journal |
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
-| P output:<id> | stream: what the tool emitted, ids `n-0`, maybe sealed | live, then retention | emit |
+| P output:<id> | stream: what the tool emitted, ids `n-0`, maybe sealed | live, then retention | append_output |
 | P artifacts:<id> | set: ids of the task's artifacts | live, then retention | attach |
 | P artifact:<artifact> | hash: owner, name, type, size, digest, place | live, then retention | attach |
 | P blob:<artifact> | string: a small artifact's bytes | live (a day before attach), then retention | worker |
 | P outside | zset: artifacts in directory or bucket by when they may go, ms | none | worker, attach, settle |
 | P live | zset: open task ids by creation | none | create, settle |
-| P all | zset: every task by creation, for operators | none (gone when empty) | create, forget, page |
-| P list:<lister> | zset: the tasks one caller may list, by creation | none (gone when empty) | create, forget, page |
-| P dead | zset: tasks that broke for good, by their end | none (gone when empty) | settle, forget, page |
-| P fading | zset: `<id>` or `<id> <lister>` of ended tasks by end of retention | none | settle, forget |
+| P all | zset: every task by creation, for operators | none (gone if empty) | create, purge_expired, page |
+| P list:<owner> | zset: tasks that it may list, by creation | none (gone if empty) | create, purge_expired, page |
+| P dead | zset: tasks that broke for good, by their end | none (gone if empty) | settle, purge_expired, page |
+| P fading | zset: `<id>` or `<id> <list owner>` of ended tasks by end of retention | none | settle, purge_expired |
 | P epoch | hash: the history of this Redis's data, and the lowest fence since | none | claim, park, cancel |
 | P ended | hash: `<state> <queue>` to how many tasks ended so | none | settle |
-| P open:<principal> | zset: open task ids of one owner | none (gone when empty) | create, settle |
-| P queue:<name> | zset: task id by visibility deadline, ms | none (gone when empty) | create, and who holds it |
+| P open:<principal> | zset: open task ids of one owner | none (gone if empty) | create, settle |
+| P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |
 | P once:<principal>:<key> | string: `<task id> <digest>` | live, then retention if it succeeded | create |
-| P pace:<queue> | hash: how far a line has come, where each principal is next; `lane:<lane>` too | none | as above |
-| P lane:<lane> | zset: tasks that have a place in a lane | none (gone when empty) | as above |
-| P line:<lane> | zset: tasks that wait for one | none (gone when empty) | as above |
+| P pace:<queue> | hash: position served last, next of each principal; `lane:<lane>` too | none | all that move tasks |
+| P lane:<lane> | zset: tasks that occupy a slot of a lane | none (gone if empty) | all that move tasks |
+| P line:<lane> | zset: tasks that wait for a slot of a lane | none (gone if empty) | all that move tasks |
 | P starts:<lane> | list: the latest starts, for a rate | the period | claim |
 | P secret | string: seals `requestState` for all replicas | none | first server |
 | P reconciling | string: one worker at a time repairs | seconds | worker |
@@ -39,20 +40,20 @@ shared.
 | P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
 | P session:<id> | hash: session before 2026: owner, revision, client, its stream's holder | the idle time | sessions |
-| P followed:<session> | hash: tasks the session is told of, and their progress tokens | the idle time | sessions |
-| P calls:<session> | hash: request id -> open call | the idle time | streams |
-| P call:<id> | hash: an open call whose stream can be resumed | a day | streams |
-| P outbox:<call> | stream: what a call without a task has said, maybe sealed | a minute, five once it ended | streams |
-| P left:<owner>:<digest> | string: task whose held call lost its client | the drop grace, and a minute | left |
+| P followed:<session> | hash: tasks that the session follows, and their progress tokens | the idle time | sessions |
+| P calls:<session> | hash: request id -> open call | the idle time | open calls |
+| P call:<id> | hash: an open call whose stream can be resumed | a day | open calls |
+| P outbox:<call> | stream: sent by a call without a task, maybe sealed | a minute, five once it ended | open calls |
+| P left:<owner>:<digest> | string: task whose held call lost its client | drop grace and a minute | abandoned calls |
 | P reply:<session>:<id> | string: a reply, empty while it is expected | the idle time, then a minute | sessions |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
 | channel P task:<id> | event number | - | every move |
-| channel P output:<id> | number of the last chunk | - | emit |
-| channel P session:<id> | JSON: for whoever serves a call of the session | - | sessions |
-| channel P push:<session> | JSON: for whoever holds the session's own stream | - | sessions |
-| channel P outbox:<call> | event number | - | streams |
+| channel P output:<id> | number of the last chunk | - | append_output |
+| channel P session:<id> | JSON: for the process that serves a call of the session | - | sessions |
+| channel P push:<session> | JSON: for the process that serves the session's own stream | - | sessions |
+| channel P outbox:<call> | message number | - | open calls |
 | channel P signal:<worker> | `cancel <id>` or `answer <id>` | - | cancel, answer |
 """
 
@@ -85,7 +86,7 @@ UNEXPIRING = (
 """Key families that may have no TTL (while a task is open, or bounded and shared); all others always have one."""
 
 DEAD_LETTERS = " dead"
-"""Lister of what broke for good; no principal has a blank in it."""
+"""List owner of the dead letters; no principal has a blank in it."""
 
 _PER_TASK = {
     "record": "{p}task:",
@@ -151,7 +152,7 @@ class Keys:
         self._sets = {name: self.root + name for name in _SETS}
 
     def placed(self, text: str) -> str:
-        """Lua text with the keys in their places: `K.record(id)`, ..., and `K.live` and the other sets.
+        """Lua text with the keys filled in: `K.record(id)`, ..., and `K.live` and the other sets.
 
         Raises:
             KeyError: there is no such key.
@@ -204,7 +205,7 @@ class Keys:
         return self._stems["open"] + principal
 
     def list(self, list_owner: str) -> str:
-        """What one caller may list, or the dead letters."""
+        """The tasks that one owner may list, or the dead letters."""
         return self.dead if list_owner == DEAD_LETTERS else self._stems["list"] + list_owner
 
     def queue(self, name: str) -> str:
@@ -212,11 +213,11 @@ class Keys:
         return self._stems["queue"] + name
 
     def lane(self, key: str) -> str:
-        """The tasks that hold a place in a lane."""
+        """The tasks that occupy a slot of a lane."""
         return self._stems["lane"] + key
 
     def lane_queue(self, key: str) -> str:
-        """The tasks that wait for a place in a lane."""
+        """The tasks that wait for a slot of a lane."""
         return self._stems["lane_queue"] + key
 
     def starts(self, key: str) -> str:
@@ -228,7 +229,7 @@ class Keys:
         return self._stems["once"] + key
 
     def ordering(self, name: str) -> str:
-        """How far a line has come: a queue's, or `lane:<lane>`'s."""
+        """The ordering of a queue, or of `lane:<lane>`: the position served last, and each principal's next one."""
         return self._stems["ordering"] + name
 
     def wake(self, name: str) -> str:
@@ -240,19 +241,19 @@ class Keys:
         return self._stems["worker"] + worker_id
 
     def signal(self, worker_id: str) -> str:
-        """Channel on which one worker hears of cancels and answers."""
+        """Channel on which one worker receives cancels and answers."""
         return self._stems["signal"] + worker_id
 
     def session(self, session_id: str) -> str:
-        """A session; also the channel of those who serve its calls."""
+        """A session; also the channel of the processes that serve its calls."""
         return self._stems["session"] + session_id
 
     def push(self, session_id: str) -> str:
-        """Channel of whoever holds the session's own stream."""
+        """Channel of the process that serves the session's own stream."""
         return self._stems["push"] + session_id
 
     def followed(self, session_id: str) -> str:
-        """Tasks a session is told of."""
+        """Tasks whose changes are sent to a session."""
         return self._stems["followed"] + session_id
 
     def calls(self, session_id: str) -> str:
@@ -264,7 +265,7 @@ class Keys:
         return self._stems["call"] + call_id
 
     def outbox(self, call_id: str) -> str:
-        """What a call has said; also the channel that announces it."""
+        """What a call has sent so far; also the channel that announces it."""
         return self._stems["outbox"] + call_id
 
     def reply(self, request: str) -> str:
@@ -284,7 +285,7 @@ class Keys:
         return self._stems["job"] + task_id
 
     def in_progress(self, task_id: str) -> str:
-        """arq's in-progress mark; ours holds the fence."""
+        """arq's in-progress mark; ours contains the fence."""
         return self._stems["in_progress"] + task_id
 
     def task_of(self, record_key: str) -> str:

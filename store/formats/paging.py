@@ -1,4 +1,4 @@
-"""Pages of a list of tasks, and the cursors between them: opaque, and good for one lister's list only."""
+"""Pages of a list of tasks, and the cursors between them: opaque, and valid for one owner's list only."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ __all__ = ["LONGEST_PAGE", "Cursors", "Page", "Slice", "merged", "page_args"]
 LONGEST_PAGE = 200
 """Tasks on a page at most."""
 _LOOKED_AT = 1000
-"""Entries of a list that one page looks at, at most, to find tasks of the wanted kind."""
+"""Entries of a list that are read for one page, at most, to find tasks of the wanted kind."""
 _SHORT_OUTCOME = 16 * 1024
 """Bytes of a failed task's outcome up to which a page shows it."""
 _MAC = 16
@@ -47,7 +47,7 @@ class Slice:
     rows: tuple[tuple[Position, TaskView], ...]
     """Newest first."""
     behind: Position | None
-    """The last entry that was looked at, None at the end of the list."""
+    """The last entry that was read, None at the end of the list."""
     unreachable: tuple[str, ...] = ()
     """As of a page."""
 
@@ -58,9 +58,9 @@ class Slice:
 
 
 def merged(slices: Sequence[Slice], limit: int, *, unreachable: tuple[str, ...]) -> Slice:
-    """One slice of at most `limit` rows, newest first, of several lists that were read from the same place on.
+    """One slice of at most `limit` rows, newest first, of several lists that were read from the same position on.
 
-    It ends where the first of them does that goes on: what stands there behind it is not known yet.
+    It ends where the first of them ends that has more: what follows there is not known yet.
     """
     most = max(1, min(limit, LONGEST_PAGE))
     ends = [part.behind for part in slices if part.behind is not None]
@@ -77,7 +77,7 @@ def _order(position: Position) -> tuple[float, bytes]:
 
 
 def page_args(behind: tuple[str, str], limit: int, statuses: Collection[Status], tool: str | None) -> list[Any]:
-    """ARGV of `page`; `behind`: score and id of the entry to go on behind."""
+    """ARGV of `page`; `behind`: score and id of the entry to continue after."""
     states = f",{','.join(sorted(statuses))}," if statuses else ""
     return [*behind, max(1, min(limit, LONGEST_PAGE)), _LOOKED_AT, states, tool or "", _SHORT_OUTCOME]
 
@@ -89,15 +89,15 @@ class Cursors:
         self._secret = secret
 
     def write(self, list_owner: str, score: bytes, task_id: bytes) -> str:
-        """The cursor behind one entry of the lister's list."""
+        """The cursor after one entry of the owner's list."""
         position = score + b" " + task_id
         return base64.urlsafe_b64encode(self._mac(list_owner, position) + position).decode().rstrip("=")
 
     def read(self, list_owner: str, cursor: str | None) -> tuple[str, str]:
-        """Score and id of the entry to go on behind; empty for None, the beginning.
+        """Score and id of the entry to continue after; empty for None, the beginning.
 
         Raises:
-            BadCursor: we did not write it, or not for this lister.
+            BadCursor: we did not write it, or not for this owner.
         """
         if cursor is None:
             return "", ""

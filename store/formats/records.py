@@ -19,16 +19,16 @@ _FIGURES = (*_NUMBERS, *_TIMES)
 _STATUSES = {status.value: status for status in Status}
 _FLOATS = frozenset({"done", "total"})
 _MOST = 10**14
-"""More than any count, and milliseconds up to the year 5138: two of them added up are still a date."""
+"""More than any count, and milliseconds up to the year 5138: the sum of two of them is still a date."""
 _DIGITS = 15
 _BROKEN = (LookupError, ValueError, TypeError, AttributeError, OverflowError)
 
 
 class format_errors:
-    """Turns whatever goes wrong inside with what Redis holds into one error.
+    """Turns every failure to read what Redis has into one error.
 
     Raises:
-        SealBroken: somebody else changed it, or another version wrote it.
+        SealBroken: another program changed it, or another version wrote it.
     """
 
     __slots__ = ("_task_id",)
@@ -123,7 +123,7 @@ def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
 
 
 def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
-    """What a hash says of an artifact.
+    """The artifact in a hash.
 
     Raises:
         SealBroken: it cannot be read.

@@ -1,4 +1,4 @@
-"""Events of tasks as they happen, read once a process for all who follow the same task.
+"""Events of tasks as they happen, read once in a process for all who follow the same task.
 
 A follower is a cursor: it takes what is new from a short shared memory, and what it missed from the history, so that
 a slow one costs no memory and loses nothing.
@@ -18,11 +18,11 @@ __all__ = ["EventTails"]
 _REMEMBERED = 64
 
 Read = Callable[[str, int], Awaitable[list[Event]]]
-"""Events of a task with numbers above the second argument, oldest first; a first part of them is enough."""
+"""Events of a task with numbers above the second argument, oldest first; the first part of them is enough."""
 
 
 class EventTails:
-    """Every task that somebody in this process follows."""
+    """Every task that is followed in this process."""
 
     def __init__(self, feed: TaskFeed, read: Read) -> None:
         self._feed = feed
@@ -31,10 +31,10 @@ class EventTails:
 
     @asynccontextmanager
     async def follow(self, task_id: str, *, after: int = 0) -> AsyncIterator[AsyncIterator[Event]]:
-        """The events above number `after`, each once and in order, ending behind the last event of the task.
+        """The events above number `after`, each once and in order, ending after the last event of the task.
 
-        A task whose history is gone, or whose end lies at `after` or before, gives nothing and ends. Outages of the
-        store are waited out.
+        A task whose history has expired, or whose last event is not above `after`, gives nothing and ends. Outages of
+        the store are waited out.
         """
         tail = self._tails.get(task_id)
         if tail is None:
@@ -61,7 +61,7 @@ class _Tail:
         self._feed = feed
         self._read = read
         self._recent: deque[Event] = deque(maxlen=_REMEMBERED)
-        # The event at the cursor is read as well: it may be the last there will ever be.
+        # The event at the cursor is read as well: it may be the task's last one.
         self._last = max(0, start - 1)
         self._has_ended = False
         self._stopped = False
@@ -103,7 +103,7 @@ class _Tail:
                 while fresh and not (self._has_ended or self._stopped):
                     self._append(fresh)
                     fresh = await self._read_after(self._last)
-                # Nothing at all was found: the history is gone, or the cursor lies beyond its end.
+                # Nothing at all was found: the history has expired, or the cursor is beyond its end.
                 self._has_ended = self._has_ended or not self._recent
                 self._wake_followers()
 

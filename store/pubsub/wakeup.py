@@ -11,7 +11,7 @@ __all__ = ["QueueWakeup"]
 
 
 class QueueWakeup:
-    """Rings when a task is queued."""
+    """Returns from `wait` when a task is queued."""
 
     def __init__(self, settings: StoreSettings, keys: Keys, queues: str) -> None:
         """`queues`: names, separated by commas."""
@@ -24,17 +24,17 @@ class QueueWakeup:
         """Wait for a token; False when none came in time. One worker gets each token.
 
         Raises:
-            StoreUnavailable: there is no connection, or Redis has fallen silent.
+            StoreUnavailable: there is no connection, or Redis no longer answers.
         """
         with store_errors():
             pop: Any = self._redis.blpop  # typed for whole seconds; Redis 6 takes fractions
-            # The connection has no timeout of its own: a Redis that vanished would be waited on for ever.
+            # The connection has no timeout of its own: without this, a vanished Redis would be waited for endlessly.
             async with asyncio.timeout(seconds + self._reply_timeout):
                 token = await pop(self._keys, timeout=seconds)
         if token is None:
             return False
         self._last_key = token[0]
-        # The first key that has a token is served, so each in turn is the first.
+        # BLPOP serves the first key that has a token, so each key must come first in its turn.
         self._keys = [*self._keys[1:], self._keys[0]]
         return True
 

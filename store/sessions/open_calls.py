@@ -1,4 +1,4 @@
-"""Open calls whose streams any replica can take up again, and what calls without a task have said so far.
+"""Open calls whose streams any replica can resume, and what calls without a task have sent so far.
 
 The stream of a task's call needs no copy: it is made from the task's own events. Nothing here knows the protocol's
 messages.
@@ -24,14 +24,14 @@ __all__ = ["AbandonedCallStore", "CallKind", "OpenCall", "OpenCallStore"]
 
 _CALL_TTL = 24 * 3600 * 1000
 _RUNNING_TTL = 60_000
-"""Longer than three silent heartbeats of a replica: its outbox outlives it no longer."""
+"""Longer than three silent heartbeats of a replica: a replica that died leaves its outboxes no longer than that."""
 _ENDED_TTL = 5 * 60_000
 
 RequestId = str | int
 
 
 class CallKind(StrEnum):
-    """What the request has to do with its task."""
+    """How the request is related to its task."""
 
     CALL = "call"
     """It created the task; cancelling it cancels the task."""
@@ -50,7 +50,7 @@ class OpenCall:
     session: str
     request_id: RequestId
     task_id: str | None = None
-    """None: a call without a task; what it says is in its outbox."""
+    """None: a call without a task; what it sends is in its outbox."""
     token: RequestId | None = None
     """Progress token, None = the client wants no progress."""
     hand_off_ms: int | None = None
@@ -80,7 +80,7 @@ class OpenCallStore:
                 await pipe.execute()
 
     async def keep(self, call: OpenCall) -> None:
-        """Keep a call that no request stands for, so that the replies to what is asked in its name find their task."""
+        """Keep a call without a request, so that replies to questions that are asked in its name find their task."""
         with store_errors():
             async with self._redis.pipeline() as pipe:
                 self._put(pipe, call)
@@ -156,7 +156,7 @@ class OpenCallStore:
                 await pipe.execute()
 
     async def append_message(self, call_id: str, number: int, message: Mapping[str, Any] | None) -> None:
-        """Append message `number` (from 1) to the outbox of a call; None = only keep it."""
+        """Append message `number` (from 1) to the outbox of a call; None = only renew its expiry."""
         key = self._keys.outbox(call_id)
         with store_errors():
             async with self._redis.pipeline() as pipe:
@@ -168,7 +168,10 @@ class OpenCallStore:
                 await pipe.execute()
 
     async def read_messages(self, call_id: str, after: int) -> list[tuple[int, dict[str, Any]]] | None:
-        """Messages with numbers above `after`; None when the outbox is gone: who filled it died, or long ago ended."""
+        """Messages with numbers above `after`; None when the outbox has expired.
+
+        Then the replica that wrote it died, or the call ended long ago.
+        """
         key = self._keys.outbox(call_id)
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
@@ -183,7 +186,7 @@ class OpenCallStore:
         ]
 
     def subscribe(self, call_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
-        """Have `hear` called when the call has said something."""
+        """Have `on_message` called when the call has sent something."""
         return self._hub.subscribe([self._keys.outbox(call_id)], on_message)
 
 

@@ -1,6 +1,6 @@
 """Sessions of the revisions before 2026, kept where every replica reads them: who the client is and what it can do.
 
-What a session's calls have said is in `streams.py`. Nothing here knows the protocol's messages.
+What a session's calls have sent is in `open_calls.py`. Nothing here knows the protocol's messages.
 """
 
 import json
@@ -25,7 +25,7 @@ __all__ = ["Session", "SessionStore"]
 
 _REPLY_TTL = 60_000
 _MOST_FOLLOWED = 1000
-"""Tasks a session is told of at once; beyond that it is told of the newest only."""
+"""Tasks a session follows at once; beyond that, only the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class SessionStore:
                 await pipe.execute()
 
     async def find(self, session_id: str, principal: str) -> Session | None:
-        """The session, whose idle time begins anew; None if there is none or it is somebody else's."""
+        """The session, whose idle time begins anew; None if there is none or it is another principal's."""
         args = [session_id, principal, self._idle_ms, int(time() * 1000) + self._idle_ms]
         with store_errors():
             found = await self._scripts.run(self._redis, "find_session", [self._keys.session(session_id)], args)
@@ -88,7 +88,7 @@ class SessionStore:
         return Session(session_id, principal, version.decode(), json.loads(client))
 
     async def close(self, session_id: str) -> None:
-        """End a session; whoever serves a stream of it hears so."""
+        """End a session, and notify the processes that serve streams of it."""
         keys = self._keys
         with store_errors():
             async with self._redis.pipeline() as pipe:
@@ -99,35 +99,37 @@ class SessionStore:
                 await pipe.execute()
 
     async def follow(self, session_id: str, task_id: str, token: str | int | None) -> None:
-        """Tell the session of a task from now on: its changes, and its progress under `token` if there is one."""
+        """Have the session sent a task's changes from now on, and its progress under `token` if there is one."""
         key = self._keys.followed(session_id)
         with store_errors():
             crowded = await self._redis.hlen(key) >= _MOST_FOLLOWED  # type: ignore[misc]  # both clients' type
             async with self._redis.pipeline() as pipe:
                 if crowded:
-                    pipe.delete(key)  # a client that opens no stream of its own hears nothing anyway
+                    pipe.delete(key)  # a client that opens no stream of its own receives none of it anyway
                 pipe.hset(key, task_id, json.dumps(token))
                 pipe.pexpire(key, self._idle_ms)
                 pipe.publish(self._keys.push(session_id), json.dumps({"follow": task_id, "token": token}))
                 await pipe.execute()
 
     async def unfollow(self, session_id: str, task_id: str) -> None:
-        """Tell the session of this task no more."""
+        """Send the session nothing more of this task."""
         with store_errors():
             await self._redis.hdel(self._keys.followed(session_id), task_id)  # type: ignore[misc]  # both clients' type
 
     async def take_over_stream(self, session_id: str, holder: str) -> None:
-        """Make `holder` the one who serves the session's own stream; an earlier one hears that it is no more."""
+        """Make `holder` the process that serves the session's own stream, and notify the one before."""
         key = self._keys.session(session_id)
         with store_errors():
             async with self._redis.pipeline() as pipe:
                 pipe.hset(key, "holder", holder)
-                pipe.pexpire(key, self._idle_ms)  # also where the session has just ended: then it is of nobody's
+                pipe.pexpire(
+                    key, self._idle_ms
+                )  # also where the session has just ended: then the key would have no other TTL
                 pipe.publish(self._keys.push(session_id), json.dumps({"holder": holder}))
                 await pipe.execute()
 
     async def read_stream(self, session_id: str) -> tuple[str | None, dict[str, str | int | None]]:
-        """Who holds the session's own stream; the tasks it is told of, and their progress tokens."""
+        """Which process serves the session's own stream; the tasks the session follows, and their progress tokens."""
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hget(self._keys.session(session_id), "holder")
@@ -137,13 +139,13 @@ class SessionStore:
         return None if holder is None else holder.decode(), tasks
 
     async def push(self, session_id: str, message: Mapping[str, Any]) -> bool:
-        """Hand a message to whoever holds the session's own stream; False if nobody does."""
+        """Send a message to the process that serves the session's own stream; False if there is none."""
         with store_errors():
-            heard = await self._redis.publish(self._keys.push(session_id), json.dumps(dict(message)))
-        return bool(heard)
+            receivers = await self._redis.publish(self._keys.push(session_id), json.dumps(dict(message)))
+        return bool(receivers)
 
     async def signal(self, session_id: str, message: Mapping[str, Any]) -> None:
-        """Tell whoever serves a call of the session."""
+        """Notify the processes that serve calls of the session."""
         with store_errors():
             await self._redis.publish(self._keys.session(session_id), json.dumps(dict(message)))
 
@@ -153,10 +155,10 @@ class SessionStore:
             await self._redis.set(self._keys.reply(f"{session_id}:{request_id}"), b"", px=self._idle_ms)
 
     async def put_reply(self, session_id: str, request_id: str, reply: Mapping[str, Any]) -> None:
-        """Keep the client's reply to a request of ours, if it is expected, and tell whoever waits for it.
+        """Keep the client's reply to a request of ours, if it is expected, and notify the process that waits for it.
 
         Raises:
-            BadArguments: it holds what is not JSON.
+            BadArguments: it has values that are not JSON.
         """
         try:
             sealed = self._sealer.seal(dict(reply), task_id=f"{session_id}:{request_id}", field="reply")
@@ -180,11 +182,11 @@ class SessionStore:
         return reply
 
     def subscribe_signals(self, session_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
-        """Have `hear` called for what is signalled to the session."""
+        """Have `on_message` called for the session's signals."""
         return self._hub.subscribe([self._keys.session(session_id)], on_message)
 
     def subscribe_pushes(self, session_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
-        """Have `hear` called for what is pushed to whoever holds the session's own stream."""
+        """Have `on_message` called for what is pushed to the session's own stream."""
         return self._hub.subscribe([self._keys.push(session_id)], on_message)
 
     def _touch(self, pipe: Any, session_id: str) -> None:

@@ -1,6 +1,6 @@
-"""What a creation on one shard must know of the others: how many tasks are open there, and whose key is in use.
+"""What a creation on one shard must know of the others: their open tasks, and their idempotency keys.
 
-Other shards must not hold a creation up: one that is slow to answer counts as it last did.
+Other shards must not delay a creation: of one that is slow to answer, the last count is used.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from taskmill.store.formats.keys import Keys
 __all__ = ["OtherShards"]
 
 _FRESH = 1.0
-"""Seconds for which a count is believed."""
+"""Seconds for which a count is used."""
 _REPLY_TIMEOUT = 0.25
 """Seconds that another shard gets to answer."""
 _REMEMBERED = 10_000
@@ -35,7 +35,7 @@ class OtherShards:
         self._silent_until: dict[str, float] = {}
 
     async def open_tasks(self, principal: str, *, except_shard: str) -> tuple[int, int]:
-        """Open tasks of a principal, and of everybody, on all shards but one."""
+        """Open tasks of a principal, and of all principals, on all shards but one."""
         open_tasks = await asyncio.gather(
             *(self._count(shard, principal) for shard in self._clients if shard != except_shard)
         )
@@ -60,7 +60,7 @@ class OtherShards:
         return self._known.get(key, (0, 0))
 
     async def _ask(self, shard: str, commands: list[tuple[str, str]]) -> list[Any] | None:
-        """The replies; None where they do not come in time. Who was silent just now is not asked."""
+        """The replies; None where they do not come in time. A shard that was silent just now is not asked."""
         if monotonic() < self._silent_until.get(shard, 0.0):
             return None
         try:

@@ -1,4 +1,4 @@
-"""What a creation hands to its script, and the record it makes."""
+"""The arguments of the script `create`, the errors it can reply, and the record it makes."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -15,16 +15,16 @@ __all__ = ["create_args", "create_error", "new_record", "pack_arguments", "seale
 
 
 def create_args(task: NewTask, settings: StoreSettings, other_shards: tuple[int, int] = (0, 0)) -> list[Any]:
-    """ARGV of `create`; `elsewhere`: open tasks of the principal, and of everybody, that this Redis knows nothing of.
+    """ARGV of `create`; `other_shards`: open tasks there, of the principal and of all principals.
 
     Redis refuses an expiry of 0, so nothing is kept for less than a millisecond.
     """
     retention = max(1, _ms(settings.kept_for(task.retention)))
     poll = max(1, _ms(task.poll_interval))
-    whole = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
+    task_args = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
     quotas = [_rest(settings.open_limit, other_shards[0]), _rest(settings.open_limit_total, other_shards[1])]
     return [
-        *whole,
+        *task_args,
         task.idempotency or "",
         *quotas,
         task.listed_for,
@@ -36,7 +36,7 @@ def create_args(task: NewTask, settings: StoreSettings, other_shards: tuple[int,
 
 
 def _rest(limit: int, other_shards: int) -> int:
-    """What of a quota is left for this Redis: 0 = no limit, -1 = nothing."""
+    """How much of a quota is left for this Redis: 0 = no limit, -1 = nothing."""
     return limit and (limit - other_shards if other_shards < limit else -1)
 
 
@@ -50,7 +50,7 @@ def _ordering_args(task: NewTask) -> list[Any]:
 
 
 def create_error(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
-    """What to raise when `create` replied that it made nothing."""
+    """The error to raise when `create` replied that it created nothing."""
     if reply[0] == b"reused":
         return IdempotencyKeyReused(task_id=reply[1].decode())
     is_theirs = reply[1] == b"principal"

@@ -15,7 +15,7 @@ def check_rerunnable(record: TaskRecord, stored: bytes | None) -> None:
     """`stored`: its arguments as they were kept, None = not any more.
 
     Raises:
-        NotRepeatable: it has not ended, or it succeeded, so that its arguments are gone.
+        NotRepeatable: it has not ended, or it succeeded, so that its arguments were deleted.
     """
     if not record.is_terminal:
         raise NotRepeatable("The task has not ended yet. Wait for it, or cancel it first.", task_id=record.id)

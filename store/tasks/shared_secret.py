@@ -1,4 +1,4 @@
-"""A secret that every replica of a deployment knows: it signs cursors and seals what clients carry for us."""
+"""A secret that every replica of a deployment knows: it signs cursors and seals state that clients keep for us."""
 
 import secrets
 
@@ -12,7 +12,7 @@ __all__ = ["SharedSecret"]
 
 
 class SharedSecret:
-    """The first seal key, else 32 bytes kept in Redis by whoever asks first."""
+    """The first seal key, else 32 bytes that the first reader puts into Redis."""
 
     def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys) -> None:
         self._redis = redis
@@ -20,7 +20,7 @@ class SharedSecret:
         self._known = settings.seal_keys[0] if settings.seal_keys else None
 
     async def read(self) -> bytes:
-        """The secret; asked for once."""
+        """The secret; read from Redis once."""
         if self._known is None:
             with store_errors():
                 await self._redis.set(self._key, secrets.token_bytes(32), nx=True)

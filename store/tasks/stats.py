@@ -1,4 +1,4 @@
-"""Counts of tasks and who works on them, as Redis shows them: the same from whichever replica it is asked."""
+"""Counts of tasks and of workers, from Redis: the same on every replica."""
 
 import json
 from collections import Counter
@@ -20,7 +20,7 @@ class QueueCount:
 
     name: str
     depth: int
-    """Its open tasks: waiting, running, or asking; not those that wait for a place in a full lane."""
+    """Its open tasks: waiting, running, or asking; not those that wait for a slot of a full lane."""
     due: int
     """Of these, those that wait for a worker right now."""
     oldest_ms: int
@@ -46,7 +46,7 @@ class Stats:
 
 
 def stats_of(reply: Sequence[Any]) -> Stats:
-    """What `census` replied."""
+    """What the script `stats` replied."""
     _now, opened, kept, dead, flat, *rows = reply
     ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
     return Stats(opened, kept, dead, ended, tuple(map(_queue, rows)))
@@ -94,7 +94,7 @@ def queues_of(worker: Mapping[str, Any]) -> list[str]:
 
 
 async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
-    """What each live worker says of itself, sorted by name; the names of dead ones are forgotten."""
+    """What each live worker reports of itself, sorted by name; the names of dead ones are deleted."""
     names: Any = await redis.smembers(keys.workers)  # type: ignore[misc]
     reports = await redis.mget([keys.worker(name.decode()) for name in names]) if names else []
     if gone := [name for name, one in zip(names, reports, strict=True) if one is None]:

@@ -122,7 +122,7 @@ class TaskStore(Protocol):
 
         Raises:
             TaskNotFound: unknown, expired, or another principal's.
-            NotRepeatable: it has not ended, or it succeeded, so that its arguments are gone.
+            NotRepeatable: it has not ended, or it succeeded, so that its arguments were deleted.
             QuotaExceeded: its owner, or all principals together, have too many open tasks.
         """
         return await self.create(await self.prepare_rerun(task_id, principal, once=once))

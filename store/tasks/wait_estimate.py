@@ -1,4 +1,4 @@
-"""How long a queued task will wait, by what the live workers say of themselves."""
+"""How long a queued task will wait, from what the live workers report of themselves."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from taskmill.engine.record import TaskView
 __all__ = ["WaitEstimate"]
 
 _FRESH = 5.0
-"""Seconds for which the workers' word is believed; many readers share one look."""
+"""Seconds for which the workers' reports are used; many readers share one reading."""
 
 ReadWorkers = Callable[[], Awaitable[list[dict[str, Any]]]]
 
@@ -24,7 +24,7 @@ class WaitEstimate:
         self._until = 0.0
 
     async def apply_to(self, view: TaskView) -> TaskView:
-        """The view, for a queued task with how long it will wait, or that nobody serves its queue."""
+        """The view; of a queued task with how long it will wait, or with the fact that no worker serves its queue."""
         if view.ahead is None:
             return view
         if monotonic() >= self._until:

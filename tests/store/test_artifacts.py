@@ -123,7 +123,7 @@ async def test_bytes_at_rest_are_as_the_keys_say(shop: StoreFixture, s3: dict[st
     secret = b"the secret word is swordfish " * 10_000
     artifact = await keep(shop, (await shop.start()).id, secret)
     unaware = shop.with_settings(seal_keys=())
-    raw = await unaware.store.artifacts._place_of(artifact).read(artifact.id, 0, artifact.size).__anext__()
+    raw = await unaware.store.artifacts._backend_of(artifact).read(artifact.id, 0, artifact.size).__anext__()
 
     assert (b"swordfish" in raw) is not artifact.sealed
     if artifact.sealed:
