@@ -132,8 +132,8 @@ async def test_bytes_at_rest_are_as_the_keys_say(shop: StoreFixture, s3: dict[st
         assert await read(shop.with_settings(seal_keys=(b"n" * 32, b"k" * 32)), artifact) == secret
 
 
-async def test_nobody_else_finds_it(shop: StoreFixture) -> None:
-    """I13; unknown and foreign are told apart by nobody."""
+async def test_no_other_principal_finds_it(shop: StoreFixture) -> None:
+    """I13; no one can tell an unknown artifact from another principal's."""
     artifact = await keep(shop, (await shop.start()).id, b"mine")
 
     with pytest.raises(TaskNotFound) as foreign:
@@ -262,7 +262,7 @@ async def test_one_byte_too_many_is_refused_and_the_setting_named(shop: StoreFix
 
 @pytest.mark.parametrize("left", [0, 1000, BLOCK - 1])
 async def test_a_redis_that_came_back_without_its_last_writes_is_noticed(stores: StoreFixture, left: int) -> None:
-    """A hole would be read as zeros, and the link would say nothing of it."""
+    """A hole would be read as zeros, and the link would not show it."""
     claimed = await stores.start()
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -276,7 +276,7 @@ async def test_a_redis_that_came_back_without_its_last_writes_is_noticed(stores:
     assert [name async for name in stores.redis.scan_iter(match=stores.keys.blob("*"))] == []
 
 
-async def test_redis_takes_less_and_says_where_more_can_go(stores: StoreFixture) -> None:
+async def test_redis_takes_less_and_names_what_takes_more(stores: StoreFixture) -> None:
     stores = stores.with_settings(max_artifact_in_redis=1000)
     claimed = await stores.start()
 
@@ -313,7 +313,7 @@ async def test_a_bucket_that_refuses_is_named(
         await keep(shop, claimed.id, bytes_of(100_000))
 
 
-async def test_a_process_that_looks_elsewhere_says_so(stores: StoreFixture, tmp_path: Path) -> None:
+async def test_a_process_with_another_backend_reports_it(stores: StoreFixture, tmp_path: Path) -> None:
     shop = stores.with_settings(artifacts=f"dir:{tmp_path}")
     artifact = await keep(shop, (await shop.start()).id, bytes_of(100_000))
 
@@ -322,12 +322,12 @@ async def test_a_process_that_looks_elsewhere_says_so(stores: StoreFixture, tmp_
 
 
 @pytest.mark.parametrize("wrong", ["disk", "dir:", "s3://", "s3://bucket?x=1", "gs://bucket"])
-def test_a_place_that_is_none_is_refused(wrong: str) -> None:
+def test_a_backend_that_does_not_exist_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="artifacts"):
         StoreSettings(artifacts=wrong)
 
 
-def test_a_bucket_without_its_library_says_what_to_install(
+def test_a_bucket_without_its_library_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, stores: StoreFixture
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "obstore", None)

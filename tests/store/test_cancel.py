@@ -1,4 +1,4 @@
-"""Cancel: at once, for good, whoever has the task."""
+"""Cancel: at once, for good, whichever worker has the task."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -87,7 +87,7 @@ async def test_a_cancel_leaves_only_record_history_and_what_a_rerun_needs(stores
     assert sorted((await stores.found()).values) == sorted(kept)
 
 
-async def test_a_repeated_cancel_is_told_that_the_task_has_ended_and_changes_nothing(stores: StoreFixture) -> None:
+async def test_a_repeated_cancel_learns_that_the_task_has_ended_and_changes_nothing(stores: StoreFixture) -> None:
     task_id = await running(stores)
     await stores.store.cancel(task_id, OWNER)
 
@@ -104,7 +104,9 @@ async def test_a_cancel_of_a_finished_task_keeps_the_result(stores: StoreFixture
 
 
 @pytest.mark.parametrize("principal", [STRANGER, "anonymous", OWNER[:-1], OWNER.upper()])
-async def test_somebody_elses_task_cannot_be_cancelled_and_looks_unknown(stores: StoreFixture, principal: str) -> None:
+async def test_another_principals_task_cannot_be_cancelled_and_looks_unknown(
+    stores: StoreFixture, principal: str
+) -> None:
     """I13."""
     task_id = await running(stores)
 

@@ -98,7 +98,7 @@ async def test_many_claims_at_once_give_every_task_to_exactly_one_worker(stores:
     assert (len(claimed), set(claimed)) == (60, created)
 
 
-async def test_nothing_queued_is_told_apart_from_nothing_due(stores: StoreFixture) -> None:
+async def test_nothing_queued_differs_from_nothing_due(stores: StoreFixture) -> None:
     assert await stores.claim() == Claims([], None)
 
     await stores.start()
@@ -132,7 +132,7 @@ async def test_a_worker_gets_only_tasks_of_the_queue_it_serves(stores: StoreFixt
     assert await stores.claim() == Claims([], None)
 
 
-async def test_a_repeated_turn_is_given_what_it_took_the_first_time(stores: StoreFixture) -> None:
+async def test_a_repeated_batch_is_given_what_it_took_the_first_time(stores: StoreFixture) -> None:
     """Its reply was lost; otherwise those tasks would wait for their lease and count as crashed."""
     await stores.create()
     await stores.create()
@@ -144,7 +144,7 @@ async def test_a_repeated_turn_is_given_what_it_took_the_first_time(stores: Stor
     assert (await stores.claim(room=1, batch_id="2")).tasks != first.tasks
 
 
-async def test_a_repeated_turn_leaves_out_what_the_worker_lost_meanwhile(stores: StoreFixture) -> None:
+async def test_a_repeated_batch_leaves_out_what_the_worker_lost_meanwhile(stores: StoreFixture) -> None:
     kept, cancelled, moved = [await stores.create() for _ in range(3)]
     assert len((await stores.claim(room=3, batch_id="1")).tasks) == 3
     await stores.store.cancel(cancelled, OWNER)
@@ -154,14 +154,14 @@ async def test_a_repeated_turn_leaves_out_what_the_worker_lost_meanwhile(stores:
     assert [task.id for task in (await stores.claim(room=3, batch_id="1")).tasks] == [kept]
 
 
-async def test_a_turn_of_one_worker_is_not_anothers(stores: StoreFixture) -> None:
+async def test_a_batch_of_one_worker_is_not_anothers(stores: StoreFixture) -> None:
     await stores.create()
     await stores.claim(batch_id="1")
 
     assert (await stores.claim(stores.bob, batch_id="1")).tasks == []
 
 
-async def test_a_repeated_turn_that_took_nothing_may_take_something_now(stores: StoreFixture) -> None:
+async def test_a_repeated_batch_that_took_nothing_may_take_something_now(stores: StoreFixture) -> None:
     assert (await stores.claim(batch_id="1")).tasks == []
     task_id = await stores.create()
 
@@ -265,7 +265,7 @@ async def test_a_queue_entry_that_outlived_its_task_is_dropped_and_not_claimed(s
         assert await stores.claim(room=9) == Claims([], None)
 
 
-async def test_arguments_somebody_deleted_are_claimed_as_none_and_cannot_be_read(stores: StoreFixture) -> None:
+async def test_deleted_arguments_are_claimed_as_none_and_cannot_be_read(stores: StoreFixture) -> None:
     task_id = await stores.create()
     await stores.redis.delete(stores.keys.args(task_id))
 
@@ -284,7 +284,7 @@ async def test_arguments_that_are_no_json_object_cannot_be_read(stores: StoreFix
         stores.ann.arguments(replace(claimed, stored=stored))
 
 
-async def test_a_claimed_task_is_still_somebody_elses_business(stores: StoreFixture) -> None:
+async def test_a_claimed_task_is_still_hidden_from_other_principals(stores: StoreFixture) -> None:
     """I13."""
     claimed = await stores.start()
 
@@ -292,7 +292,7 @@ async def test_a_claimed_task_is_still_somebody_elses_business(stores: StoreFixt
         await stores.store.read(claimed.id, "somebody")
 
 
-async def test_a_worker_of_several_queues_is_given_tasks_of_each_in_turn(stores: StoreFixture) -> None:
+async def test_a_worker_of_several_queues_gets_tasks_of_each_by_rotation(stores: StoreFixture) -> None:
     fast = [await stores.create(queue="fast") for _ in range(6)]
     slow = [await stores.create(queue="slow") for _ in range(6)]
     await stores.create(queue="other")
@@ -317,7 +317,7 @@ async def test_a_queue_without_tasks_leaves_its_room_to_the_others(stores: Store
     assert slow == []
 
 
-async def test_a_worker_of_several_queues_is_told_of_the_first_that_has_something(stores: StoreFixture) -> None:
+async def test_a_worker_of_several_queues_learns_of_the_first_that_has_a_task(stores: StoreFixture) -> None:
     call = stores.ann.claim_call("fast,slow", 0)
     assert (await stores.ann.run_batch([], call))[1] == Claims([], None)
 

@@ -53,7 +53,7 @@ async def guarded(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[str
 
 
 async def complaint(settings: StoreSettings, kind: type[OperatorError], **options: float) -> str:
-    """What opening a store says; it must say it soon."""
+    """The error of opening a store; it must come soon."""
     with fail_after(5), pytest.raises(kind) as refused:
         async with open_redis(settings, **options):
             pass
@@ -67,10 +67,10 @@ async def test_a_start_without_redis_waits_until_its_timeout_and_names_the_addre
     settings = StoreSettings(redis_url=f"redis://user:{PASSWORD}@127.0.0.1:{port}/0")
     before = monotonic()
 
-    said = await complaint(settings, StoreUnavailable, timeout=0.4)
+    text = await complaint(settings, StoreUnavailable, timeout=0.4)
 
     assert 0.3 < monotonic() - before < 3
-    assert f"at redis://…@127.0.0.1:{port}/0 cannot be reached" in said
+    assert f"at redis://…@127.0.0.1:{port}/0 cannot be reached" in text
 
 
 async def test_a_start_waits_for_a_redis_that_comes_up_late() -> None:
@@ -123,8 +123,8 @@ async def test_many_callers_of_a_silent_redis_do_not_wait_for_one_another() -> N
         async with connect(settings) as client:
             store = RedisTaskStore(client, settings)
             before = monotonic()
-            said = await asyncio.gather(*(store.read("t", OWNER) for _ in range(20)), return_exceptions=True)
-        assert [type(error) for error in said] == [StoreUnavailable] * 20
+            text = await asyncio.gather(*(store.read("t", OWNER) for _ in range(20)), return_exceptions=True)
+        assert [type(error) for error in text] == [StoreUnavailable] * 20
         assert monotonic() - before < 2
 
 
@@ -132,11 +132,11 @@ async def test_a_lease_keeper_does_not_hang_on_a_silent_redis() -> None:
     async with silent_server() as url:
         settings = StoreSettings(redis_url=url, command_timeout=0.2)
         async with connect(settings) as client:
-            presence = Heartbeat(settings, StoreFixture(client, settings).ann, "ann")
+            heartbeat = Heartbeat(settings, StoreFixture(client, settings).ann, "ann")
             with fail_after(5):
                 with pytest.raises(StoreUnavailable):
-                    await asyncio.to_thread(presence.renew, [("t", 1)], {})
-                await asyncio.to_thread(presence.leave)
+                    await asyncio.to_thread(heartbeat.renew, [("t", 1)], {})
+                await asyncio.to_thread(heartbeat.leave)
 
 
 async def test_a_burst_of_callers_shares_one_connection(stores: StoreFixture) -> None:
@@ -170,17 +170,17 @@ async def test_a_store_works_again_once_its_redis_is_back() -> None:
                 await store.read("never-seen", OWNER)
 
 
-async def test_a_wrong_password_is_told_at_once_and_not_shown(guarded: Callable[[str], str]) -> None:
+async def test_a_wrong_password_is_reported_at_once_and_not_shown(guarded: Callable[[str], str]) -> None:
     """Waiting does not cure it."""
     before = monotonic()
 
-    said = await complaint(StoreSettings(redis_url=guarded(f"default:not-{PASSWORD}@")), RedisUnfit)
+    text = await complaint(StoreSettings(redis_url=guarded(f"default:not-{PASSWORD}@")), RedisUnfit)
 
-    assert "refused the user name or password in TASKMILL_REDIS_URL" in said
+    assert "refused the user name or password in TASKMILL_REDIS_URL" in text
     assert monotonic() - before < 2
 
 
-async def test_a_missing_password_is_told_at_once(guarded: Callable[[str], str]) -> None:
+async def test_a_missing_password_is_reported_at_once(guarded: Callable[[str], str]) -> None:
     assert "user name or password" in await complaint(StoreSettings(redis_url=guarded("")), RedisUnfit)
 
 
@@ -190,15 +190,15 @@ async def test_the_right_password_opens(guarded: Callable[[str], str]) -> None:
 
 async def test_an_unfit_redis_is_refused_with_the_setting_to_change() -> None:
     with PrivateRedis(maxmemory_policy="allkeys-lru") as server:
-        said = await complaint(StoreSettings(redis_url=server.url), RedisUnfit)
+        text = await complaint(StoreSettings(redis_url=server.url), RedisUnfit)
 
-    assert "CONFIG SET maxmemory-policy noeviction" in said
+    assert "CONFIG SET maxmemory-policy noeviction" in text
 
 
-async def test_no_address_says_how_to_get_one() -> None:
-    said = await complaint(StoreSettings(redis_url=None), SettingsError)
+async def test_no_address_fails_with_how_to_get_one() -> None:
+    text = await complaint(StoreSettings(redis_url=None), SettingsError)
 
-    assert said == "No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own."
+    assert text == "No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own."
 
 
 @pytest.mark.parametrize(
@@ -214,9 +214,9 @@ async def test_no_address_says_how_to_get_one() -> None:
 )
 async def test_what_is_no_address_is_refused_without_showing_it(url: str) -> None:
     """An unescaped character in a password cuts the address at the wrong place."""
-    said = await complaint(StoreSettings(redis_url=url), SettingsError)
+    text = await complaint(StoreSettings(redis_url=url), SettingsError)
 
-    assert "TASKMILL_REDIS_URL" in said
+    assert "TASKMILL_REDIS_URL" in text
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
 
 @pytest.mark.parametrize("name", ["redis_url", "seal_keys"])
 def test_settings_do_not_show_their_secrets(name: str) -> None:
-    """Whoever prints or logs them."""
+    """Whatever prints or logs them."""
     settings: Any = StoreSettings(redis_url=f"redis://:{PASSWORD}@h", seal_keys=(PASSWORD.encode().ljust(32),))
 
     assert name not in repr(settings)

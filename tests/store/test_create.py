@@ -48,7 +48,7 @@ async def test_a_created_task_can_be_read_by_any_other_replica(stores: StoreFixt
         assert await RedisTaskStore(other, stores.settings).read(created.record.id, OWNER) == created
 
 
-async def test_creation_is_the_first_event_and_says_what_the_task_is(stores: StoreFixture) -> None:
+async def test_creation_is_the_first_event_and_describes_the_task(stores: StoreFixture) -> None:
     task_id = await stores.create()
 
     record = await stores.record(task_id)
@@ -228,7 +228,7 @@ async def test_the_quota_of_one_principal_is_not_anothers(stores: StoreFixture) 
     assert (await strict.record(await strict.create(principal=STRANGER))).status is Status.PENDING
 
 
-async def test_an_ended_task_frees_its_place_in_the_quota(stores: StoreFixture) -> None:
+async def test_an_ended_task_frees_its_share_of_the_quota(stores: StoreFixture) -> None:
     strict = stores.with_settings(open_limit=1, open_limit_total=1)
 
     await strict.finish(await strict.start())
@@ -287,7 +287,7 @@ async def test_arguments_that_are_not_json_are_the_callers_fault(stores: StoreFi
 
 
 async def test_each_new_task_leaves_a_token_that_wakes_a_worker_up_to_a_bound(stores: StoreFixture) -> None:
-    """Nobody may be there to take them."""
+    """There may be no worker to take them."""
     for _ in range(130):
         await stores.create()
 

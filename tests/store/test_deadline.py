@@ -27,7 +27,7 @@ async def test_a_deadline_counts_from_the_creation_and_is_in_the_record(stores: 
     assert await stores.read(view.record.id) == view
 
 
-async def test_a_claim_says_how_much_time_is_left(stores: StoreFixture) -> None:
+async def test_a_claim_reports_how_much_time_is_left(stores: StoreFixture) -> None:
     limited, free = await stores.start(deadline=LONG), await stores.start()
 
     assert limited.time_left is not None
@@ -35,7 +35,7 @@ async def test_a_claim_says_how_much_time_is_left(stores: StoreFixture) -> None:
     assert free.time_left is None
 
 
-async def test_the_same_turn_again_says_it_too(stores: StoreFixture) -> None:
+async def test_the_same_batch_again_reports_it_too(stores: StoreFixture) -> None:
     await stores.create(deadline=LONG)
     await stores.claim(batch_id="1")
 
@@ -44,7 +44,7 @@ async def test_the_same_turn_again_says_it_too(stores: StoreFixture) -> None:
     assert again.time_left is not None
 
 
-async def test_a_task_that_nobody_ran_in_time_fails_instead_of_being_claimed(stores: StoreFixture) -> None:
+async def test_a_task_that_no_worker_ran_in_time_fails_instead_of_being_claimed(stores: StoreFixture) -> None:
     task_id = await stores.create(deadline=SOON)
     await overdue(stores, task_id)
 
@@ -56,7 +56,7 @@ async def test_a_task_that_nobody_ran_in_time_fails_instead_of_being_claimed(sto
     assert await stores.moves(task_id) == ["create", "overdue"]
 
 
-async def test_a_parked_task_fails_at_its_deadline_though_nobody_answers(stores: StoreFixture) -> None:
+async def test_a_parked_task_fails_at_its_deadline_though_no_answer_comes(stores: StoreFixture) -> None:
     claimed = await stores.start(deadline=SOON)
     await stores.ann.ask(claimed.id, 1, [question(1)])
     assert await stores.run(stores.ann.park_call(claimed.id, 1)) == [b"parked"]
@@ -83,7 +83,7 @@ async def test_a_parked_task_is_due_again_at_its_deadline_also_after_a_repair(st
 
 
 async def test_a_dead_workers_task_is_not_run_again_beyond_its_deadline(stores: StoreFixture) -> None:
-    """And what the worker says when it comes back counts no more."""
+    """And the worker can change nothing when it comes back."""
     claimed = await stores.start(deadline=SOON)
     await stores.lapse(claimed.id)
     await overdue(stores, claimed.id)

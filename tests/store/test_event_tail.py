@@ -95,7 +95,7 @@ async def test_nothing_is_left_running_when_the_last_follower_has_gone(stores: S
     assert [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "taskmill.tail"] == []
 
 
-async def test_the_last_event_says_how_the_task_ended(stores: StoreFixture) -> None:
+async def test_the_last_event_shows_how_the_task_ended(stores: StoreFixture) -> None:
     claimed = await stores.start()
     await stores.finish(claimed)
     async with stores.store.tails.follow(claimed.id, after=2) as events:
@@ -106,7 +106,7 @@ async def test_the_last_event_says_how_the_task_ended(stores: StoreFixture) -> N
 async def test_leaving_ends_a_reader_whose_cancel_was_swallowed(
     stores: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """redis-py swallows a cancel that comes while it probes a connection; whoever leaves must not wait for ever."""
+    """redis-py swallows a cancel that comes while it probes a connection; its caller must not wait for ever."""
     claimed = await stores.start()
     reading = asyncio.Event()
     read = stores.store.tails._read
@@ -119,7 +119,7 @@ async def test_leaving_ends_a_reader_whose_cancel_was_swallowed(
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             return []
-        raise AssertionError("nobody cancelled it")
+        raise AssertionError("it was not cancelled")
 
     monkeypatch.setattr(stores.store.tails, "_read", swallowing)
     with fail_after(5):

@@ -38,7 +38,7 @@ def servers() -> Iterator[list[PrivateRedis]]:
 
 
 @asynccontextmanager
-async def depot_on(server: PrivateRedis) -> AsyncIterator[StoreFixture]:
+async def stores_on(server: PrivateRedis) -> AsyncIterator[StoreFixture]:
     """A store and two workers on this server."""
     async with Redis.from_url(server.url) as redis:
         yield StoreFixture(redis, StoreSettings(redis_url=server.url, lease=60))
@@ -57,7 +57,7 @@ async def in_step(first: PrivateRedis, second: PrivateRedis) -> None:
 
 
 async def cut_off(server: PrivateRedis) -> None:
-    """Have a replica hear nothing more."""
+    """Have a replica receive nothing more."""
     async with Redis.from_url(server.url) as redis:
         await redis.replicaof("127.0.0.1", "1")
 
@@ -68,16 +68,16 @@ async def promote(server: PrivateRedis) -> None:
 
 
 async def test_the_result_of_a_claim_that_a_failover_lost_is_refused(servers: list[PrivateRedis]) -> None:
-    """ann claims, the claim never reaches the replica, the primary dies: the task is bob's, whatever ann says."""
+    """ann claims, the claim never reaches the replica, the primary dies: the task is bob's, whatever ann sends."""
     primary, replica, _ = servers
-    async with depot_on(primary) as before:
+    async with stores_on(primary) as before:
         task_id = await before.create()
         await in_step(primary, replica)
         await cut_off(replica)
         lost = await before.take(task_id)
         primary.kill()
     await promote(replica)
-    async with depot_on(replica) as after:
+    async with stores_on(replica) as after:
         assert (await after.record(task_id)).status == "pending"
         task = await after.take(task_id, after.bob)
         assert task.fence > lost.fence
@@ -92,7 +92,7 @@ async def test_the_result_of_a_claim_that_a_failover_lost_is_refused(servers: li
 async def test_no_move_hands_a_lost_fence_out_again(servers: list[PrivateRedis], move: str) -> None:
     """on the promoted replica the task is still an earlier attempt's, which parks, or is cancelled."""
     primary, replica, _ = servers
-    async with depot_on(primary) as before:
+    async with stores_on(primary) as before:
         first = await before.start()
         await before.ann.ask(first.id, first.fence, [])
         await in_step(primary, replica)
@@ -101,7 +101,7 @@ async def test_no_move_hands_a_lost_fence_out_again(servers: list[PrivateRedis],
         lost = await before.take(first.id, before.bob)
         primary.kill()
     await promote(replica)
-    async with depot_on(replica) as after:
+    async with stores_on(replica) as after:
         if move == "cancel":
             await after.store.cancel(first.id, "")
         else:
@@ -114,7 +114,7 @@ async def test_no_move_hands_a_lost_fence_out_again(servers: list[PrivateRedis],
 async def test_two_failovers_in_a_row_repeat_no_fence(servers: list[PrivateRedis]) -> None:
     """also when the second loses everything that happened since the first."""
     first, second, third = servers
-    async with depot_on(first) as before:
+    async with stores_on(first) as before:
         task_id = await before.create()
         await in_step(first, second)
         await in_step(second, third)
@@ -123,12 +123,12 @@ async def test_two_failovers_in_a_row_repeat_no_fence(servers: list[PrivateRedis
         fences = [(await before.take(task_id)).fence]
         first.kill()
     await promote(second)
-    async with depot_on(second) as between:
+    async with stores_on(second) as between:
         fences.append((await between.take(task_id)).fence)
         await between.wait_until_ms(await between.now_ms())
         second.kill()
     await promote(third)
-    async with depot_on(third) as after:
+    async with stores_on(third) as after:
         fences.append((await after.take(task_id)).fence)
     assert fences == sorted(set(fences))
 
@@ -136,7 +136,7 @@ async def test_two_failovers_in_a_row_repeat_no_fence(servers: list[PrivateRedis
 async def test_a_restart_that_lost_the_end_of_its_file_repeats_no_fence() -> None:
     with PrivateRedis(appendonly="yes", appendfsync="no", aof_load_truncated="yes") as server:
         file = server.append_only_file
-        async with depot_on(server) as before:
+        async with stores_on(server) as before:
             assert await before.finish(await before.start()) == "finished"
             task_id = await before.create()
             kept = file.stat().st_size
@@ -145,7 +145,7 @@ async def test_a_restart_that_lost_the_end_of_its_file_repeats_no_fence() -> Non
         with file.open("rb+") as content:
             content.truncate(kept)
         await asyncio.to_thread(server.start)
-        async with depot_on(server) as after:
+        async with stores_on(server) as after:
             task = await after.take(task_id)
             assert task.fence > lost.fence
             assert await after.finish(task, fence=lost.fence) == "lost"
@@ -153,7 +153,7 @@ async def test_a_restart_that_lost_the_end_of_its_file_repeats_no_fence() -> Non
 
 
 async def test_without_a_failover_fences_count_from_one(servers: list[PrivateRedis]) -> None:
-    async with depot_on(servers[0]) as stores:
+    async with stores_on(servers[0]) as stores:
         task = await stores.start()
         fences = [task.fence]
         for _ in range(3):
@@ -180,7 +180,7 @@ async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[Priv
         settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=2)
         async with open_store(settings) as store, open_redis(settings) as redis:
             stores = StoreFixture(redis, settings)
-            presence = Heartbeat(settings, stores.ann, "ann")
+            heartbeat = Heartbeat(settings, stores.ann, "ann")
             held = await stores.start()
             waiting = await stores.create()
             async with store.tails.follow(held.id) as events:
@@ -188,19 +188,19 @@ async def test_a_real_sentinel_is_followed_to_the_new_primary(servers: list[Priv
                 await in_step(primary, replica)
                 primary.kill()
                 with pytest.raises(StoreUnavailable):
-                    presence.renew([(held.id, held.fence)], {})
+                    heartbeat.renew([(held.id, held.fence)], {})
                 with fail_after(30):
                     while not await taken(stores, waiting):
                         await sleep(0.05)
                     while True:
                         try:
-                            assert presence.renew([(held.id, held.fence)], {}) == []
+                            assert heartbeat.renew([(held.id, held.fence)], {}) == []
                             break
                         except StoreUnavailable:
                             await sleep(0.05)
                     assert await stores.finish(held) == "finished"
                     seen += [event.move.value async for event in events]
-            presence.leave()
+            heartbeat.leave()
             assert seen == ["create", "claim", "complete"]
             assert (await stores.record(waiting)).fence > 1_000_000_000_000
             async with Redis.from_url(replica.url) as promoted:
@@ -239,7 +239,7 @@ async def test_a_primary_that_wakes_up_after_the_failover_gets_no_more_writes(se
 
 
 @pytest.mark.parametrize("url", ["redis+sentinel:///name", "redis+sentinel://host", "redis+sentinel://host:x/name"])
-def test_an_address_without_a_sentinel_or_a_name_says_what_to_write(url: str) -> None:
+def test_an_address_without_a_sentinel_or_a_name_fails_with_what_to_write(url: str) -> None:
     with pytest.raises(SettingsError, match=r"redis\+sentinel://host:26379,host:26379/name"):
         connect(StoreSettings(redis_url=url))
 
@@ -253,7 +253,7 @@ def test_an_address_of_sentinels_is_read_whole() -> None:
     assert (target.sentinel_options["password"], target.sentinel_options["ssl"]) == ("s", True)
 
 
-def test_a_stock_worker_is_told_of_the_sentinels() -> None:
-    told = arq_redis_settings(StoreSettings(redis_url="redis+sentinel://:pw@one,two:1/tasks/3"))
-    assert (told.host, told.sentinel, told.sentinel_master) == ([("one", 26379), ("two", 1)], True, "tasks")
-    assert (told.password, told.database) == ("pw", 3)
+def test_a_stock_worker_gets_the_sentinels() -> None:
+    found = arq_redis_settings(StoreSettings(redis_url="redis+sentinel://:pw@one,two:1/tasks/3"))
+    assert (found.host, found.sentinel, found.sentinel_master) == ([("one", 26379), ("two", 1)], True, "tasks")
+    assert (found.password, found.database) == ("pw", 3)

@@ -31,7 +31,7 @@ async def test_one_task_of_a_second_principal_is_next_behind_ten_thousand_of_the
     assert await claimed(stores) == [one]
 
 
-async def test_principals_with_many_tasks_take_turns(stores: StoreFixture) -> None:
+async def test_principals_with_many_tasks_alternate(stores: StoreFixture) -> None:
     mine, theirs = await create(stores, 20), await create(stores, 20, STRANGER)
 
     order = await claimed(stores, 40)
@@ -74,7 +74,7 @@ async def test_a_higher_priority_overtakes_what_waits_and_a_lower_one_stands_bac
     assert await claimed(stores, 30) == [*high, *normal, *low]
 
 
-async def test_a_flood_of_higher_priority_starves_nobody(stores: StoreFixture) -> None:
+async def test_a_flood_of_higher_priority_starves_no_principal(stores: StoreFixture) -> None:
     low = await create(stores, 1)
     await create(stores, 400, priority=1)
 
@@ -92,8 +92,8 @@ async def test_a_given_back_task_stands_in_front_again(stores: StoreFixture) -> 
     assert await claimed(stores, 5) == [first, *others]
 
 
-async def test_a_retry_whose_delay_is_over_lines_up_and_overtakes_nobody(stores: StoreFixture) -> None:
-    """A task that nobody here can run comes back every two seconds: it must not keep the others from their turn."""
+async def test_a_retry_whose_delay_is_over_joins_the_order_and_overtakes_no_task(stores: StoreFixture) -> None:
+    """A task that no worker here can run comes back every two seconds: it must not delay the others."""
     delayed = await stores.start()
     await stores.release(delayed, delay=3600)
     others = await create(stores, 3)
@@ -103,7 +103,7 @@ async def test_a_retry_whose_delay_is_over_lines_up_and_overtakes_nobody(stores:
     assert await claimed(stores, 5) == [others[2], delayed.id]
 
 
-async def test_a_lapsed_lease_comes_before_everybody_who_waits(stores: StoreFixture) -> None:
+async def test_a_lapsed_lease_comes_before_all_that_wait(stores: StoreFixture) -> None:
     """A dead worker's task runs again within the lease plus a poll, however long the queue is."""
     dead = await stores.start()
     await create(stores, 50)
@@ -122,7 +122,7 @@ async def test_every_waiting_task_is_due_for_a_stock_arq_worker(stores: StoreFix
     assert [task.id for task in (await stores.claim(ids=[tasks[4]])).tasks] == [tasks[4]]
 
 
-async def test_nothing_is_remembered_of_a_line_when_nobody_is_left_in_it(stores: StoreFixture) -> None:
+async def test_nothing_is_remembered_of_an_ordering_without_tasks(stores: StoreFixture) -> None:
     await create(stores, 3)
     assert await stores.redis.exists(stores.keys.ordering("default"))
 
@@ -131,7 +131,7 @@ async def test_nothing_is_remembered_of_a_line_when_nobody_is_left_in_it(stores:
     assert not await stores.redis.exists(stores.keys.ordering("default"))
 
 
-async def test_a_line_that_is_never_empty_forgets_whom_it_has_served(stores: StoreFixture) -> None:
+async def test_an_ordering_that_is_never_empty_forgets_principals_it_has_served(stores: StoreFixture) -> None:
     pace = stores.keys.ordering("default")
     await create(stores, 4)
     await stores.redis.hset(pace, mapping={f"{n} 0": 0.5 for n in range(3000)})  # type: ignore[misc]
@@ -157,7 +157,7 @@ async def test_a_claim_costs_the_same_however_many_wait(stores: StoreFixture, qu
     assert len(await claimed(stores, 10)) == 10
 
     stats = await stores.redis.info("commandstats")
-    used = sum(said["calls"] for name, said in stats.items() if name not in ("cmdstat_info", "cmdstat_config"))
+    used = sum(stat["calls"] for name, stat in stats.items() if name not in ("cmdstat_info", "cmdstat_config"))
     assert used < 90
     await stores.redis.flushall()
 
@@ -166,7 +166,7 @@ FLOWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(-2, 2)), min_size
 
 
 @given(arrivals=FLOWS)
-def test_nobody_waits_for_more_than_his_share(arrivals: list[tuple[str, int]]) -> None:
+def test_no_principal_waits_for_more_than_its_share(arrivals: list[tuple[str, int]]) -> None:
     """At equal priority: with k tasks of one's own before, for at most k + 1 of each other principal."""
     line = OrderingModel()
     order = sorted((line.place(who), at) for at, (who, _) in enumerate(arrivals))

@@ -134,7 +134,7 @@ async def test_a_late_finish_does_not_end_the_next_workers_attempt(stores: Store
     assert await stores.finish(again) == "finished"
 
 
-async def test_a_finish_after_the_lease_counts_while_nobody_else_has_claimed(stores: StoreFixture) -> None:
+async def test_a_finish_after_the_lease_counts_while_no_other_worker_has_claimed(stores: StoreFixture) -> None:
     claimed = await stores.start()
     await stores.lapse(claimed.id)
 
@@ -165,7 +165,7 @@ async def test_a_task_that_waits_for_an_answer_can_be_finished(stores: StoreFixt
     assert (await stores.record(claimed.id)).questions == 0
 
 
-async def test_the_last_progress_goes_with_the_end_and_a_repeated_turn_is_safe(stores: StoreFixture) -> None:
+async def test_the_last_progress_goes_with_the_end_and_a_repeated_batch_is_safe(stores: StoreFixture) -> None:
     claimed = await stores.start()
     turn = [
         stores.ann.progress_call([(claimed.id, 1, Progress(4.0, 4.0))]),
@@ -179,7 +179,7 @@ async def test_the_last_progress_goes_with_the_end_and_a_repeated_turn_is_safe(s
     assert (await stores.record(claimed.id)).progress == Progress(4.0, 4.0)
 
 
-async def test_many_tasks_end_in_one_turn_each_by_itself(stores: StoreFixture) -> None:
+async def test_many_tasks_end_in_one_batch_each_by_itself(stores: StoreFixture) -> None:
     tasks = [await stores.start() for _ in range(3)]
     await stores.store.cancel(tasks[1].id, OWNER)
     ends = [stores.ann.finish_call(task.id, task.fence, DONE) for task in tasks]

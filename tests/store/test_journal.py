@@ -94,7 +94,7 @@ async def test_a_journal_goes_with_the_end_of_its_task(stores: StoreFixture, end
     assert stores.keys.journal(claimed.id) not in (await stores.found()).values
 
 
-async def test_what_is_kept_is_sealed_and_bound_to_its_place(stores: StoreFixture) -> None:
+async def test_what_is_kept_is_sealed_and_bound_to_its_task_and_field(stores: StoreFixture) -> None:
     sealed = stores.with_settings(seal_keys=(b"k" * 32,))
     claimed = await sealed.start()
     await keep(sealed, claimed, FETCH, "confidential", state={"pin": "confidential"})

@@ -1,4 +1,4 @@
-"""Keys: every family is in the table, and the table says the truth about what may last."""
+"""Keys: every family is in the table, and the table is right about which keys may have no TTL."""
 
 import pytest
 

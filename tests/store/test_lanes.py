@@ -1,4 +1,4 @@
-"""Lanes: of the tasks that share a key so many run at once, or start in a while; the others are in nobody's way."""
+"""Lanes: of the tasks that share a key so many run at once, or start in a while; the others delay no other task."""
 
 import asyncio
 from datetime import timedelta
@@ -55,11 +55,11 @@ async def test_tasks_that_wait_for_their_lane_do_not_stand_in_the_way_of_others(
     other = await stores.create(lane=TWO)
 
     assert set(await claimed(stores)) >= {*free, other}
-    assert (await stores.claim(room=10)).wait_ms not in (0, None)  # nobody is told to look again at once
+    assert (await stores.claim(room=10)).wait_ms not in (0, None)  # no worker should claim again at once
 
 
 @pytest.mark.parametrize("how", ["finish", "fail", "cancel", "delay", "park", "poison"])
-async def test_a_place_in_a_lane_is_free_again_however_its_task_leaves_it(stores: StoreFixture, how: str) -> None:
+async def test_a_slot_of_a_lane_is_free_again_however_its_task_leaves_it(stores: StoreFixture, how: str) -> None:
     holder = await stores.start(lane=ONE)
     waiting = [await stores.create(lane=ONE) for _ in range(2)]
 
@@ -68,8 +68,8 @@ async def test_a_place_in_a_lane_is_free_again_however_its_task_leaves_it(stores
     assert await claimed(stores) == waiting[:1]
 
 
-async def test_a_dead_workers_task_keeps_its_place_and_is_the_one_that_runs_again(stores: StoreFixture) -> None:
-    """The place belongs to the task: a lapsed lease gives it to the next worker, and nobody runs beside it."""
+async def test_a_dead_workers_task_keeps_its_slot_and_is_the_one_that_runs_again(stores: StoreFixture) -> None:
+    """The slot belongs to the task: a lapsed lease gives it to the next worker, and no second task runs."""
     holder = await stores.start(lane=ONE)
     waiting = await stores.create(lane=ONE)
     await stores.lapse(holder.id)
@@ -93,7 +93,7 @@ async def test_a_task_that_is_cancelled_while_it_waits_for_its_lane_is_gone_from
     assert await claimed(stores) == [wanted]
 
 
-async def test_a_task_that_comes_back_waits_if_its_place_was_given_on(stores: StoreFixture) -> None:
+async def test_a_task_that_comes_back_waits_if_its_slot_was_taken(stores: StoreFixture) -> None:
     holder = await stores.start(lane=ONE)
     second = await stores.create(lane=ONE)
     await stores.ann.ask(holder.id, holder.fence, [question(1)])
@@ -110,7 +110,7 @@ async def test_a_task_that_comes_back_waits_if_its_place_was_given_on(stores: St
     assert (await stores.record(third)).status is Status.PENDING
 
 
-async def test_a_given_back_task_keeps_its_place(stores: StoreFixture) -> None:
+async def test_a_released_task_keeps_its_slot(stores: StoreFixture) -> None:
     holder = await stores.start(lane=ONE)
     await stores.create(lane=ONE)
 
@@ -132,7 +132,7 @@ async def test_a_lane_is_fair_between_principals_too(stores: StoreFixture) -> No
     assert theirs in [second.id, *await claimed(stores)]
 
 
-async def test_a_waiting_task_says_how_many_are_before_it(stores: StoreFixture) -> None:
+async def test_a_waiting_task_shows_how_many_are_ahead(stores: StoreFixture) -> None:
     await stores.start(lane=TWO)
     await stores.start(lane=TWO)
     waiting = [await stores.store.create(stores.task(lane=TWO)) for _ in range(3)]
@@ -154,7 +154,7 @@ async def test_lanes_of_two_queues_are_one(stores: StoreFixture) -> None:
     assert [task.id for task in after.tasks] == [elsewhere]
 
 
-async def test_an_idle_worker_is_woken_when_a_place_is_given_on(stores: StoreFixture) -> None:
+async def test_an_idle_worker_is_woken_when_a_slot_is_given_on(stores: StoreFixture) -> None:
     holder = await stores.start(lane=ONE)
     await stores.create(lane=ONE)
     await stores.redis.delete(stores.keys.wake("default"))
@@ -164,7 +164,7 @@ async def test_an_idle_worker_is_woken_when_a_place_is_given_on(stores: StoreFix
     assert await stores.redis.llen(stores.keys.wake("default")) == 1  # type: ignore[misc]
 
 
-async def test_a_place_whose_task_somebody_removed_is_given_on(stores: StoreFixture) -> None:
+async def test_a_slot_whose_task_was_deleted_is_given_on(stores: StoreFixture) -> None:
     gone = await stores.start(lane=ONE)
     await stores.redis.delete(stores.keys.record(gone.id))
 
@@ -216,7 +216,7 @@ async def test_a_lane_starts_no_more_than_its_rate_in_any_period(stores: StoreFi
     assert 50_000 < again.wait_ms <= 60_000  # asleep until then, not asking again and again
 
 
-async def test_a_start_that_lets_the_next_task_in_says_that_there_is_more(stores: StoreFixture) -> None:
+async def test_a_start_that_lets_the_next_task_in_reports_that_there_is_more(stores: StoreFixture) -> None:
     lane = Lane("rate", 1, (1, 60_000), is_left_at_start=True)
     for _ in range(3):
         await stores.create(lane=lane)
@@ -265,7 +265,7 @@ async def test_a_limit_and_a_rate_both_hold(stores: StoreFixture) -> None:
     assert await claimed(stores) == []
 
 
-async def test_tasks_held_back_by_a_rate_are_in_nobodys_way(stores: StoreFixture) -> None:
+async def test_tasks_held_back_by_a_rate_delay_no_others(stores: StoreFixture) -> None:
     lane = Lane("rate", 1, (1, 60_000), is_left_at_start=True)
     for _ in range(20):
         await stores.create(lane=lane)

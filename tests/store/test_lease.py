@@ -39,7 +39,7 @@ async def test_a_renewed_lease_outlives_its_first_end(stores: StoreFixture) -> N
             await sleep(0.05)
 
 
-async def test_a_lapsed_lease_that_nobody_has_claimed_is_kept_by_a_late_renewal(stores: StoreFixture) -> None:
+async def test_a_lapsed_lease_that_no_worker_has_claimed_is_kept_by_a_late_renewal(stores: StoreFixture) -> None:
     claimed = await stores.start()
     await stores.lapse(claimed.id)
 
@@ -63,7 +63,7 @@ async def test_a_renewal_under_another_fence_is_lost_and_changes_nothing(stores:
         assert await stores.renew((claimed.id, fence)) == [claimed.id]
 
 
-async def test_a_renewal_tells_each_lease_that_is_lost_and_keeps_the_others(stores: StoreFixture) -> None:
+async def test_a_renewal_reports_each_lease_that_is_lost_and_keeps_the_others(stores: StoreFixture) -> None:
     kept, cancelled, finished, released, reclaimed = [await stores.start() for _ in range(5)]
     await stores.store.cancel(cancelled.id, OWNER)
     await stores.finish(finished)
@@ -85,55 +85,55 @@ async def test_a_worker_that_holds_nothing_renews_nothing(stores: StoreFixture) 
 async def test_a_presence_renews_and_shows_the_worker_for_as_long_as_a_lease(stores: StoreFixture) -> None:
     claimed, cancelled = await stores.start(), await stores.start()
     await stores.store.cancel(cancelled.id, OWNER)
-    presence = Heartbeat(stores.settings, stores.ann, "ann")
+    heartbeat = Heartbeat(stores.settings, stores.ann, "ann")
 
-    lost = presence.renew([(claimed.id, 1), (cancelled.id, 1)], {"worker": "ann", "running": 1})
+    lost = heartbeat.renew([(claimed.id, 1), (cancelled.id, 1)], {"worker": "ann", "running": 1})
 
     assert lost == [cancelled.id]
     assert await stores.store.workers() == [{"worker": "ann", "running": 1}]
     assert 50_000 < await stores.redis.pttl(stores.keys.worker("ann")) <= 60_000
 
-    presence.leave()
+    heartbeat.leave()
 
     assert await stores.store.workers() == []
 
 
 async def test_a_presence_without_tasks_still_shows_the_worker(stores: StoreFixture) -> None:
-    presence = Heartbeat(stores.settings, stores.ann, "ann")
+    heartbeat = Heartbeat(stores.settings, stores.ann, "ann")
 
-    assert presence.renew([], {"worker": "ann"}) == []
+    assert heartbeat.renew([], {"worker": "ann"}) == []
     assert await stores.store.workers() == [{"worker": "ann"}]
 
-    presence.leave()
+    heartbeat.leave()
 
 
-async def test_a_presence_says_when_there_is_no_store_and_comes_back_by_itself(
+async def test_a_heartbeat_reports_when_there_is_no_store_and_comes_back_by_itself(
     stores: StoreFixture, settings: StoreSettings
 ) -> None:
     """Whatever the connection went through, the next call makes a new one."""
     claimed = await stores.start()
-    presence = Heartbeat(settings, stores.ann, "ann")
-    presence.renew([], {"worker": "ann"})
+    heartbeat = Heartbeat(settings, stores.ann, "ann")
+    heartbeat.renew([], {"worker": "ann"})
     await stores.redis.client_kill_filter(_type="normal", skipme=True)
 
     with fail_after(5):
         while True:
             try:
-                lost = presence.renew([(claimed.id, 1)], {"worker": "ann"})
+                lost = heartbeat.renew([(claimed.id, 1)], {"worker": "ann"})
                 break
             except StoreUnavailable:
                 await sleep(0.01)
     assert lost == []
-    presence.leave()
+    heartbeat.leave()
 
 
 async def test_a_presence_without_redis_is_store_unavailable_and_can_still_leave(stores: StoreFixture) -> None:
     nowhere = stores.with_settings(redis_url="unix:///nowhere/redis.sock")
-    presence = Heartbeat(nowhere.settings, nowhere.ann, "ann")
+    heartbeat = Heartbeat(nowhere.settings, nowhere.ann, "ann")
 
     with pytest.raises(StoreUnavailable):
-        presence.renew([("t", 1)], {})
-    presence.leave()
+        heartbeat.renew([("t", 1)], {})
+    heartbeat.leave()
 
 
 async def test_the_name_of_a_worker_that_died_is_forgotten(stores: StoreFixture) -> None:

@@ -1,4 +1,4 @@
-"""Lists of tasks: everybody's own, in pages that neither skip nor repeat, and forgotten with the tasks."""
+"""Lists of tasks: each owner's own, in pages that neither skip nor repeat, and forgotten with the tasks."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ async def ids(stores: StoreFixture, list_owner: str, *, limit: int = 2, **wanted
             return found
 
 
-async def test_a_list_holds_the_listers_tasks_newest_first_and_an_operators_holds_all(stores: StoreFixture) -> None:
+async def test_a_list_has_its_owners_tasks_newest_first_and_an_operators_holds_all(stores: StoreFixture) -> None:
     mine = [await stores.create(listed_for=OWNER) for _ in range(5)]
     theirs = await stores.create(principal=STRANGER, listed_for=STRANGER)
     nobodys = await stores.create(principal="anonymous")
@@ -52,7 +52,7 @@ async def test_the_last_page_is_known_to_be_the_last(stores: StoreFixture, count
     assert (len(page.views), page.next is None) == (min(count, 2), count <= 2)
 
 
-async def test_a_page_shows_what_a_look_shows_but_for_long_or_good_outcomes_and_questions(stores: StoreFixture) -> None:
+async def test_a_page_shows_what_a_read_shows_but_for_long_or_good_outcomes_and_questions(stores: StoreFixture) -> None:
     pending = [await stores.create(listed_for=OWNER) for _ in range(2)]
     asking = await stores.start(listed_for=OWNER)
     await stores.ann.ask(asking.id, asking.fence, [question(1)])
@@ -180,7 +180,7 @@ async def test_a_list_can_be_narrowed_to_states_and_to_a_tool(stores: StoreFixtu
     assert await ids(stores, OWNER, tool="di") == []
 
 
-async def test_a_page_looks_at_a_bounded_part_of_a_long_list_and_the_next_goes_on_from_there(
+async def test_a_page_reads_a_bounded_part_of_a_long_list_and_the_next_goes_on_from_there(
     stores: StoreFixture,
 ) -> None:
     """Redis does nothing else while a script runs."""
@@ -217,7 +217,7 @@ async def test_replicas_go_on_from_each_others_cursors(stores: StoreFixture) -> 
     assert [view.record.id for view in again.views] == [tasks[1], tasks[0]]
 
 
-async def test_a_cursor_of_another_lister_or_made_up_is_refused(stores: StoreFixture) -> None:
+async def test_a_cursor_of_another_owner_or_made_up_is_refused(stores: StoreFixture) -> None:
     for _ in range(2):
         await stores.create(listed_for=OWNER)
         await stores.create(principal=STRANGER, listed_for=STRANGER)

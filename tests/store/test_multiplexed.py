@@ -1,4 +1,4 @@
-"""One connection for everybody's commands: each caller gets its own reply, whatever happens to the others."""
+"""One connection for all callers' commands: each caller gets its own reply, whatever happens to the others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -56,7 +56,7 @@ async def test_an_error_reaches_only_the_one_who_caused_it(client: Any) -> None:
     assert isinstance(wrong, ResponseError)
 
 
-async def test_a_caller_who_leaves_takes_nobodys_reply_along(client: Any, redis: Redis) -> None:
+async def test_a_caller_who_leaves_takes_no_other_callers_reply(client: Any, redis: Redis) -> None:
     await redis.client_pause(100)
     stays, leaves, stays_too = sentinel_options(client, 1, 2, 3)
     await written(client)
@@ -72,13 +72,15 @@ async def test_commands_whose_connection_is_cut_are_sent_again(client: Any, redi
     assert [b"%d" % number for number in range(20)] == await asyncio.gather(*waiting)
 
 
-async def test_whoever_comes_back_late_takes_the_connection_that_others_have_opened(client: Any, redis: Redis) -> None:
+async def test_a_caller_that_comes_back_late_takes_the_connection_that_others_have_opened(
+    client: Any, redis: Redis
+) -> None:
     """a second one would drop theirs, with the replies that are still to come on it."""
     before = len(await redis.client_list())
     early = sentinel_options(client, *range(5))
     await written(client)
     client._shared._give_up(ConnectionError("cut"))
-    await asyncio.sleep(0)  # the early ones hear of it, and wait a little
+    await asyncio.sleep(0)  # the early ones get the error, and wait a little
     assert await client.get("k7") == b"7"
     opened = client._shared
     assert await asyncio.gather(*early) == [b"%d" % number for number in range(5)]
@@ -86,7 +88,7 @@ async def test_whoever_comes_back_late_takes_the_connection_that_others_have_ope
     assert len(await redis.client_list()) == before
 
 
-async def test_only_who_waited_too_long_is_told_so(client: Any, redis: Redis) -> None:
+async def test_only_callers_that_waited_too_long_get_a_timeout(client: Any, redis: Redis) -> None:
     """The connection is given up for its first caller; those who came later ask again on another."""
     await redis.client_pause(700)
     (early,) = sentinel_options(client, 1)
@@ -99,7 +101,7 @@ async def test_only_who_waited_too_long_is_told_so(client: Any, redis: Redis) ->
         assert await late == b"2"
 
 
-async def test_a_closed_client_leaves_no_connection_and_tells_who_still_waits(client: Any, redis: Redis) -> None:
+async def test_a_closed_client_leaves_no_connection_and_fails_those_who_still_wait(client: Any, redis: Redis) -> None:
     await redis.client_pause(200)
     (waiting,) = sentinel_options(client, 1)
     await written(client)

@@ -136,7 +136,7 @@ async def test_chunks_are_sealed_where_there_are_keys(stores: StoreFixture) -> N
         await contents(stores.with_settings(seal_keys=(b"o" * 32,)), claimed.id)
 
 
-async def test_who_follows_hears_of_every_chunk_and_of_the_end(stores: StoreFixture) -> None:
+async def test_a_follower_learns_of_every_chunk_and_of_the_end(stores: StoreFixture) -> None:
     claimed = await stores.start()
     with fail_after(5):
         async with stores.store.output.follow(claimed.id) as subscription:

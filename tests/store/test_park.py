@@ -1,4 +1,4 @@
-"""Parked tasks: they wait for answers, nobody holds them, and the last answer puts them back in their queue."""
+"""Parked tasks: they wait for answers, no worker has them, and the last answer puts them back in their queue."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -36,7 +36,7 @@ async def test_a_parked_task_still_shows_its_questions_and_has_no_worker(stores:
     assert await stores.store.history(claimed.id, after=3) == [Event(4, Move.PARK, now, {"fence": 2})]
 
 
-async def test_nobody_can_claim_a_parked_task(stores: StoreFixture) -> None:
+async def test_no_worker_can_claim_a_parked_task(stores: StoreFixture) -> None:
     """Neither from the head of the queue nor when something else made it due."""
     claimed = await parked(stores)
 
@@ -74,7 +74,7 @@ async def test_an_answer_to_a_parked_task_wakes_an_idle_worker(stores: StoreFixt
 
 
 async def test_the_worker_that_parked_a_task_has_no_word_in_it_any_more(stores: StoreFixture) -> None:
-    """A renewal on its way above all: it would give the task a lease that nobody keeps, and so a crash."""
+    """A renewal on its way above all: it would give the task a lease that no worker renews, and so a crash."""
     claimed = await parked(stores)
 
     async with stores.nothing_changes():

@@ -1,4 +1,4 @@
-"""Progress: the last word is kept, a word that says nothing new leaves no event."""
+"""Progress: the last report is kept; a report without anything new makes no event."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ async def test_progress_is_seen_and_leaves_an_event(stores: StoreFixture) -> Non
     assert await stores.report((claimed.id, 1, Progress(1, 4, "one of four"))) == []
 
     after = await stores.record(claimed.id)
-    said = Progress(1.0, 4.0, "one of four")
-    assert after == replace(before, updated_ms=after.updated_ms, seq=3, progress=said)
+    progress = Progress(1.0, 4.0, "one of four")
+    assert after == replace(before, updated_ms=after.updated_ms, seq=3, progress=progress)
     assert (await stores.store.history(claimed.id, after=2)) == [
         Event(3, Move.PROGRESS, after.updated_ms, {"done": 1.0, "total": 4.0, "message": "one of four"})
     ]
@@ -51,7 +51,7 @@ async def test_progress_that_changes_nothing_leaves_no_event(stores: StoreFixtur
         assert await stores.report((claimed.id, 1, Progress(1, 4, "one"))) == []
 
 
-async def test_the_first_progress_that_says_nothing_leaves_no_event(stores: StoreFixture) -> None:
+async def test_the_first_progress_without_values_leaves_no_event(stores: StoreFixture) -> None:
     claimed = await stores.start()
 
     async with stores.nothing_changes():
@@ -74,18 +74,18 @@ async def test_progress_may_go_back_and_may_forget(stores: StoreFixture) -> None
         assert (await stores.record(claimed.id)).progress == progress
 
 
-async def test_reports_of_many_tasks_go_in_one_call_and_each_loss_is_told(stores: StoreFixture) -> None:
+async def test_reports_of_many_tasks_go_in_one_call_and_each_loss_is_reported(stores: StoreFixture) -> None:
     kept, cancelled, released = [await stores.start() for _ in range(3)]
     await stores.store.cancel(cancelled.id, OWNER)
     await stores.release(released)
-    said = Progress(1.0)
+    progress = Progress(1.0)
 
     lost = await stores.report(
-        (cancelled.id, 1, said), (kept.id, 1, said), (released.id, 1, said), ("never-seen", 1, said)
+        (cancelled.id, 1, progress), (kept.id, 1, progress), (released.id, 1, progress), ("never-seen", 1, progress)
     )
 
     assert lost == [cancelled.id, released.id, "never-seen"]
-    assert (await stores.record(kept.id)).progress == said
+    assert (await stores.record(kept.id)).progress == progress
 
 
 @pytest.mark.parametrize("fence", [0, 2])

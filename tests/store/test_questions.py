@@ -1,4 +1,4 @@
-"""Questions and answers: kept through crashes, each answered once, never somebody else's."""
+"""Questions and answers: kept through crashes, each answered once, never another principal's."""
 
 from dataclasses import replace
 from typing import Any
@@ -167,7 +167,7 @@ async def test_another_question_under_a_recorded_key_is_refused_and_changes_noth
     assert refused.value.facts == {"task_id": claimed.id}
 
 
-async def test_an_answer_while_nobody_runs_the_task_is_kept_for_the_next_attempt(stores: StoreFixture) -> None:
+async def test_an_answer_while_no_worker_runs_the_task_is_kept_for_the_next_attempt(stores: StoreFixture) -> None:
     """A client answers while the worker is dead, or the task was given back."""
     claimed = await asked(stores, 2)
     await stores.lapse(claimed.id)
@@ -205,7 +205,7 @@ async def test_an_ask_by_a_worker_that_lost_the_task_changes_nothing(stores: Sto
 
 
 @pytest.mark.parametrize("principal", [STRANGER, OPERATOR, "anonymous"])
-async def test_somebody_elses_questions_cannot_be_answered_and_the_task_looks_unknown(
+async def test_another_principals_questions_cannot_be_answered_and_the_task_looks_unknown(
     stores: StoreFixture, principal: str
 ) -> None:
     """I13; an operator may look and cancel, but does not answer in a user's name."""

@@ -8,15 +8,15 @@ from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture, que
 
 
 async def test_a_stranger_and_an_unknown_id_get_the_same_answer(stores: StoreFixture) -> None:
-    """I13; somebody else's task must not even be known to exist."""
+    """I13; another principal's task must look as if it did not exist."""
     task_id = await stores.create()
 
-    said = []
+    stat = []
     for wanted, principal in ((task_id, STRANGER), (task_id, "anonymous"), ("never-seen", OWNER), ("", OPERATOR)):
         with pytest.raises(TaskNotFound) as refused:
             await stores.store.read(wanted, principal)
-        said.append(str(refused.value))
-    assert len(set(said)) == 1
+        stat.append(str(refused.value))
+    assert len(set(stat)) == 1
 
 
 async def test_an_operator_sees_every_task(stores: StoreFixture) -> None:
@@ -25,7 +25,7 @@ async def test_an_operator_sees_every_task(stores: StoreFixture) -> None:
     assert await stores.store.read(task_id, OPERATOR) == await stores.store.read(task_id, OWNER)
 
 
-async def test_a_pending_task_shows_its_place_in_the_queue_and_no_other_does(stores: StoreFixture) -> None:
+async def test_a_pending_task_shows_its_position_in_the_queue_and_no_other_does(stores: StoreFixture) -> None:
     first, second, third = [await stores.create() for _ in range(3)]
     assert [(await stores.read(task_id)).ahead for task_id in (first, second, third)] == [0, 1, 2]
 
@@ -56,7 +56,7 @@ async def counted(stores: StoreFixture, task_id: str):  # type: ignore[no-untype
     view = await stores.store.read(task_id, OWNER)
     stats = await stores.redis.info("commandstats")
     inside = {"hgetall", "zrank", "get", "info", "config|resetstat", "config"}
-    return view, sum(said["calls"] for name, said in stats.items() if name.removeprefix("cmdstat_") not in inside)
+    return view, sum(stat["calls"] for name, stat in stats.items() if name.removeprefix("cmdstat_") not in inside)
 
 
 async def test_history_goes_on_from_any_event(stores: StoreFixture) -> None:

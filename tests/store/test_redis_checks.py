@@ -1,4 +1,4 @@
-"""What Taskmill says of a Redis before it trusts tasks to it."""
+"""What Taskmill checks in a Redis before it keeps tasks in it."""
 
 import pytest
 from anyio import fail_after, sleep
@@ -88,7 +88,7 @@ async def test_a_replica_is_unfit_and_its_primary_is_named() -> None:
     assert "127.0.0.1:1" in findings["role"].remedy
 
 
-async def test_all_that_is_unfit_is_said_at_once() -> None:
+async def test_all_that_is_unfit_is_reported_at_once() -> None:
     findings = await inspected(replicaof="127.0.0.1 1", maxmemory_policy="allkeys-random")
 
     with pytest.raises(RedisUnfit) as refused:
@@ -167,7 +167,7 @@ def test_valkeys_own_word_for_the_mode_is_understood(mode: str, enabled: int) ->
     assert judged(valkey)["mode"].level == "unfit"
 
 
-async def test_a_real_sentinel_is_told_from_a_redis() -> None:
+async def test_a_real_sentinel_is_not_taken_for_a_redis() -> None:
     with PrivateRedis(port=str(free_port())) as primary:
         replica = PrivateRedis(port=str(free_port()), replicaof=f"127.0.0.1 {primary.port}")
         with replica, SentinelServer(primary.port) as sentinel:

@@ -13,7 +13,7 @@ from taskmill.engine.status import Move, Status
 from tests.support.store_fixture import OWNER, StoreFixture, question
 
 
-async def test_a_released_task_is_pending_again_and_says_why_and_since_when(stores: StoreFixture) -> None:
+async def test_a_released_task_is_pending_again_and_shows_why_and_since_when(stores: StoreFixture) -> None:
     claimed = await stores.start()
     before = await stores.record(claimed.id)
 

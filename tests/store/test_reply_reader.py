@@ -17,7 +17,7 @@ from taskmill.store.settings import StoreSettings
 
 
 class Taken:
-    """What an intake told."""
+    """What a reader reported."""
 
     def __init__(self) -> None:
         self.replies: list[Any] = []
@@ -25,10 +25,10 @@ class Taken:
 
 
 @asynccontextmanager
-async def saying(place: Path, *pieces: bytes) -> AsyncIterator[str]:
-    """The socket of a server that says these pieces to whoever asks something, and hangs up. No Redis would."""
+async def replying(folder: Path, *pieces: bytes) -> AsyncIterator[str]:
+    """The socket of a server that replies these pieces to any request, and hangs up. No Redis would."""
 
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         for piece in pieces:
             writer.write(piece)
@@ -36,9 +36,9 @@ async def saying(place: Path, *pieces: bytes) -> AsyncIterator[str]:
             await asyncio.sleep(0)
         writer.close()
 
-    server = await asyncio.start_unix_server(say, str(place / "s"))
+    server = await asyncio.start_unix_server(reply, str(folder / "s"))
     async with server:
-        yield str(place / "s")
+        yield str(folder / "s")
 
 
 async def taken_of(path: str) -> Taken:
@@ -55,27 +55,27 @@ async def taken_of(path: str) -> Taken:
 
 
 async def test_replies_are_taken_whole_wherever_they_were_cut(tmp_path: Path) -> None:
-    async with saying(tmp_path, b"+one\r\n$3\r\ntw", b"o\r\n*2\r\n:1\r\n", b":2\r\n") as path:
+    async with replying(tmp_path, b"+one\r\n$3\r\ntw", b"o\r\n*2\r\n:1\r\n", b":2\r\n") as path:
         taken = await taken_of(path)
     assert taken.replies == [b"one", b"two", [1, 2]]
     assert isinstance(taken.lost.result(), ConnectionError)
 
 
 async def test_a_refusal_is_taken_as_what_redis_py_calls_it(tmp_path: Path) -> None:
-    async with saying(tmp_path, b"-ERR no\r\n-LOADING it\r\n") as path:
+    async with replying(tmp_path, b"-ERR no\r\n-LOADING it\r\n") as path:
         refusal, loading = (await taken_of(path)).replies
     assert (type(refusal), type(loading)) == (ResponseError, BusyLoadingError)
 
 
 async def test_what_is_no_redis_ends_the_connection(tmp_path: Path) -> None:
-    async with saying(tmp_path, b"+one\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n") as path:
+    async with replying(tmp_path, b"+one\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n") as path:
         taken = await taken_of(path)
     assert taken.replies == [b"one"]
     assert isinstance(taken.lost.result(), InvalidResponse)
 
 
-async def test_a_connection_that_has_ended_before_it_is_read_says_so(tmp_path: Path) -> None:
-    async with saying(tmp_path) as path:
+async def test_a_connection_that_has_ended_before_it_is_read_is_reported(tmp_path: Path) -> None:
+    async with replying(tmp_path) as path:
         connection = UnixDomainSocketConnection(path=path, lib_name=None, lib_version=None)
         await connection.connect()
         await connection.send_command("PING")
@@ -83,33 +83,33 @@ async def test_a_connection_that_has_ended_before_it_is_read_says_so(tmp_path: P
             while not connection._reader.at_eof():
                 await asyncio.sleep(0)
         taken = Taken()
-        intake = ReplyReader(connection, taken.replies.append, taken.lost.set_result)
+        reader_ = ReplyReader(connection, taken.replies.append, taken.lost.set_result)
         with fail_after(5):
             assert isinstance(await taken.lost, ConnectionError)
-            await intake.is_closed.wait()
+            await reader_.is_closed.wait()
         connection._close()
 
 
-async def test_an_intake_that_is_broken_off_says_nothing_and_takes_nothing_more(redis_url: str) -> None:
+async def test_an_aborted_reader_reports_nothing_and_takes_no_more_replies(redis_url: str) -> None:
     connection = UnixDomainSocketConnection(path=redis_url.removeprefix("unix://").partition("?")[0])
     await connection.connect()
     taken = Taken()
-    intake = ReplyReader(connection, taken.replies.append, taken.lost.set_result)
+    reader_ = ReplyReader(connection, taken.replies.append, taken.lost.set_result)
     await connection.send_command("PING")
-    intake.abort()
+    reader_.abort()
     with fail_after(5):
-        await intake.is_closed.wait()
+        await reader_.is_closed.wait()
     connection._close()
     assert (taken.replies, taken.lost.done()) == ([], False)
 
 
 @pytest.mark.parametrize("piece", [b"-LOADING Redis is loading the dataset in memory\r\n", b"what is this\r\n"])
-async def test_a_redis_that_serves_nobody_fails_every_command_that_waits(tmp_path: Path, piece: bytes) -> None:
+async def test_a_redis_that_refuses_all_fails_every_command_that_waits(tmp_path: Path, piece: bytes) -> None:
     """And not only the one whose turn it was: the replies behind it may never come."""
     async with (
-        saying(tmp_path, b"+OK\r\n+OK\r\n", piece) as path,
+        replying(tmp_path, b"+OK\r\n+OK\r\n", piece) as path,
         connect(StoreSettings(redis_url=f"unix://{path}", command_timeout=2)) as client,
     ):
         with fail_after(10):
-            told = await asyncio.gather(client.get("a"), client.get("b"), return_exceptions=True)
-    assert all(isinstance(one, (ConnectionError, InvalidResponse, TimeoutError)) for one in told)
+            replies = await asyncio.gather(client.get("a"), client.get("b"), return_exceptions=True)
+    assert all(isinstance(one, (ConnectionError, InvalidResponse, TimeoutError)) for one in replies)

@@ -84,7 +84,7 @@ async def test_a_rerun_of_a_rerun_keeps_the_whole_chain(stores: StoreFixture) ->
     ]
 
 
-async def test_a_rerun_said_twice_with_one_key_is_one_task(stores: StoreFixture) -> None:
+async def test_a_rerun_called_twice_with_one_key_is_one_task(stores: StoreFixture) -> None:
     """The reply was lost."""
     task_id = await failed(stores)
     first = await stores.store.rerun(task_id, OWNER, once="click 1")
@@ -120,7 +120,7 @@ async def test_a_rerun_counts_against_its_owners_quota_and_leaves_nothing_when_r
             await strict.store.rerun(task_id, OPERATOR)
 
 
-async def test_somebody_elses_task_is_not_found_and_not_run(stores: StoreFixture) -> None:
+async def test_another_principals_task_is_not_found_and_not_run(stores: StoreFixture) -> None:
     task_id = await failed(stores)
 
     async with stores.nothing_changes():
@@ -137,7 +137,9 @@ async def test_an_open_task_is_not_run_a_second_time(stores: StoreFixture) -> No
             await stores.store.rerun(task_id, OWNER)
 
 
-async def test_the_arguments_of_a_task_that_succeeded_are_gone_and_its_rerun_says_so(stores: StoreFixture) -> None:
+async def test_the_arguments_of_a_task_that_succeeded_are_deleted_and_its_rerun_is_refused(
+    stores: StoreFixture,
+) -> None:
     task_id = await failed(stores, DONE)
 
     assert stores.keys.args(task_id) not in (await stores.found()).values

@@ -36,30 +36,32 @@ async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(stores: S
     assert await stores.finish(claimed) == "finished"
 
 
-async def test_a_turn_whose_scripts_were_forgotten_is_said_once(stores: StoreFixture) -> None:
+async def test_a_batch_whose_scripts_were_forgotten_runs_once(stores: StoreFixture) -> None:
     claimed, waiting = await stores.start(), await stores.create()
     await stores.redis.script_flush()
 
-    said, claims = await stores.ann.run_batch(
+    replies, claims = await stores.ann.run_batch(
         [stores.ann.finish_call(claimed.id, 1, DONE)], stores.ann.claim_call("default", 1)
     )
 
-    assert said == [b"finished"]
+    assert replies == [b"finished"]
     assert claims is not None
     assert [task.id for task in claims.tasks] == [waiting]
 
 
-async def test_a_turn_of_which_redis_knows_only_some_scripts_claims_no_more_than_it_says(stores: StoreFixture) -> None:
+async def test_a_batch_of_which_redis_knows_only_some_scripts_claims_no_more_than_it_reports(
+    stores: StoreFixture,
+) -> None:
     """A rolling deploy: the new release has a new text of one script. What the first try claimed must not get lost."""
     claimed, first, second = await stores.start(), await stores.create(), await stores.create()
     await stores.redis.script_flush()
     await stores.ann.scripts.run(stores.redis, *stores.ann.claim_call("nothing here", 1))
 
-    said, claims = await stores.ann.run_batch(
+    replies, claims = await stores.ann.run_batch(
         [stores.ann.finish_call(claimed.id, 1, DONE)], stores.ann.claim_call("default", 1)
     )
 
-    assert said == [b"finished"]
+    assert replies == [b"finished"]
     assert claims is not None
     assert [task.id for task in claims.tasks] == [first]
     assert (await stores.record(second)).status is Status.PENDING
@@ -76,7 +78,7 @@ async def test_a_blocking_caller_survives_forgotten_scripts_too(stores: StoreFix
     blocking.close()
 
 
-async def test_one_call_that_fails_does_not_keep_the_others_of_its_turn_from_being_said(stores: StoreFixture) -> None:
+async def test_one_call_that_fails_does_not_keep_the_others_of_its_batch_from_running(stores: StoreFixture) -> None:
     claimed = await stores.start()
     await stores.redis.set(stores.keys.record("damaged"), "no hash")
 
@@ -124,7 +126,7 @@ def test_a_script_carries_what_it_uses_of_the_shared_texts_and_nothing_else() ->
     assert assembled("return 1", shared, Keys("p")) == "return 1"
 
 
-def test_a_key_that_nobody_knows_is_refused_before_redis_sees_the_script() -> None:
+def test_an_unknown_key_is_refused_before_redis_sees_the_script() -> None:
     with pytest.raises(KeyError, match="recrod"):
         Keys("p").placed("return K.recrod(id)")
 
@@ -169,7 +171,7 @@ async def one_call_of_each(stores: StoreFixture) -> list[Call]:
     ]
 
 
-async def test_a_full_redis_refuses_every_move_as_a_whole_and_says_what_to_do(troubled: StoreFixture) -> None:
+async def test_a_full_redis_refuses_every_move_as_a_whole_and_names_what_to_do(troubled: StoreFixture) -> None:
     calls = await one_call_of_each(troubled)
     for name, keys, args in calls:
         async with troubled.nothing_changes():
@@ -200,8 +202,8 @@ async def test_a_redis_that_became_a_replica_refuses_every_move_as_a_passing_tro
                 await troubled.run((name, keys, args))
 
 
-async def test_a_redis_that_cannot_write_to_its_disk_is_a_trouble_that_says_so(troubled: StoreFixture) -> None:
-    """It takes no writes until somebody has made room, and then goes on."""
+async def test_a_redis_that_cannot_write_to_its_disk_is_reported_as_a_passing_trouble(troubled: StoreFixture) -> None:
+    """It takes no writes until there is room again, and then goes on."""
     calls = await one_call_of_each(troubled)
     await let_snapshots_fail(troubled)
 
@@ -226,6 +228,6 @@ async def let_snapshots_fail(stores: StoreFixture) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_faults_put_in_on_purpose_still_fit_the_scripts(mutant: Mutant, tmp_path: Path) -> None:
-    """`tests/model` then shows that each is seen; said here because whoever changes a script runs this file."""
+    """`tests/model` then shows that each is seen; it is repeated here because this file is run when a script is changed."""
     with broken_scripts(mutant, tmp_path):
         pass

@@ -88,7 +88,7 @@ async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(
 
 
 @pytest.mark.parametrize("keys", [(), (OTHER,)], ids=["no key", "another key"])
-async def test_a_process_without_the_key_says_so_and_still_knows_the_task(
+async def test_a_process_without_the_key_reports_it_and_still_knows_the_task(
     stores: StoreFixture, sealed: StoreFixture, keys: tuple[bytes, ...]
 ) -> None:
     blind = stores.with_settings(seal_keys=keys)

@@ -137,7 +137,7 @@ async def test_ids_from_before_there_were_shards_are_found(store: TaskStore, set
     assert {view.record.id for view in (await store.page(OPERATOR)).views} == {task_id, moved}
 
 
-async def test_a_queue_can_be_kept_at_home_or_on_a_shard_of_another_name(settings: StoreSettings) -> None:
+async def test_a_queue_can_be_kept_on_the_default_shard_or_on_one_of_another_name(settings: StoreSettings) -> None:
     mapped = settings.model_copy(update={"queue_shards": {"reports": "home", "exports": "reports"}})
     assert [mapped.shard_of(queue) for queue in ("reports", "exports", "default")] == ["home", "reports", "home"]
     async with open_store(mapped) as store:
@@ -198,7 +198,7 @@ async def test_pages_hold_every_task_of_all_shards_once_newest_first(store: Task
     assert seen == made[::-1]
 
 
-async def test_a_page_ends_where_a_shard_has_not_looked_further(store: TaskStore) -> None:
+async def test_a_page_ends_where_a_shard_has_not_read_further(store: TaskStore) -> None:
     """what one shard has behind that place may be newer than what another has."""
     await create(store)
     (view,) = (await store.page(OPERATOR)).views
@@ -254,7 +254,7 @@ async def test_an_idempotency_key_holds_also_after_its_queue_has_moved(settings:
         assert shard_of_id(await create(store, "reports", idempotency="k", idempotency_of="call")) == "reports"
 
 
-async def test_a_dead_shard_stops_nobody_else_and_comes_back(
+async def test_a_dead_shard_stops_no_other_and_comes_back(
     store: TaskStore, settings: StoreSettings, servers: list[PrivateRedis]
 ) -> None:
     async with shard(settings, "home") as home:
@@ -303,7 +303,7 @@ async def test_a_silent_shard_holds_no_creation_up_elsewhere(
         process.send_signal(signal.SIGCONT)
 
 
-async def test_without_the_home_shard_tasks_of_the_others_go_on(
+async def test_without_the_default_shard_tasks_of_the_others_go_on(
     store: TaskStore, settings: StoreSettings, servers: list[PrivateRedis]
 ) -> None:
     async with shard(settings, "reports") as reports:
@@ -319,7 +319,7 @@ async def test_without_the_home_shard_tasks_of_the_others_go_on(
             await asyncio.to_thread(servers[0].start)
 
 
-async def test_workers_are_told_with_their_shard(store: TaskStore, settings: StoreSettings) -> None:
+async def test_workers_are_listed_with_their_shard(store: TaskStore, settings: StoreSettings) -> None:
     async with shard(settings, "reports") as reports:
         health = '{"worker": "w1", "queue": "reports", "concurrency": 2, "running": 0, "tools": []}'
         await reports.redis.set(reports.keys.worker("w1"), health, px=5000)

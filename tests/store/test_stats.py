@@ -51,7 +51,7 @@ async def test_the_age_of_the_oldest_waiting_task_is_counted_from_when_it_could_
     assert 20 <= queue.oldest_ms <= await stores.now_ms() - created
 
 
-async def test_only_so_many_tasks_are_looked_at_and_the_others_are_counted_all_the_same(
+async def test_only_so_many_tasks_are_read_and_the_others_are_counted_all_the_same(
     stores: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks_module, "_STATES_READ", 3)
@@ -74,6 +74,6 @@ async def test_counting_and_listing_workers_cost_a_handful_of_commands_whatever_
         await stores.store.stats(["default"])
         await stores.store.workers()
         stats: dict[str, Any] = await stores.redis.info("commandstats")
-        costs.append(sum(said["calls"] for name, said in stats.items() if "info" not in name and "config" not in name))
+        costs.append(sum(stat["calls"] for name, stat in stats.items() if "info" not in name and "config" not in name))
 
     assert costs[0] == costs[1] < 15

@@ -1,4 +1,4 @@
-"""Followers: one connection however many wait, and no event that nobody hears of."""
+"""Followers: one connection however many wait, and no event is missed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ async def subscribe(stores: StoreFixture) -> int:
 
 
 async def subscribed(stores: StoreFixture) -> set[str]:
-    """The tasks that somebody in Redis's view follows."""
+    """The tasks that have subscribers, as Redis counts them."""
     channels = await stores.redis.pubsub_channels()
     return {task_id for task_id in (stores.keys.task_of(channel.decode()) for channel in channels) if task_id}
 
@@ -35,16 +35,16 @@ async def until_subscribed(stores: StoreFixture, *task_ids: str) -> None:
 
 @asynccontextmanager
 async def following(feed: TaskFeed, *task_ids: str) -> AsyncIterator[Subscription]:
-    """A follower that has heard what it hears at the beginning; every wait in a test is bounded."""
+    """A follower that has got its first notifications; every wait in a test is bounded."""
     async with feed.follow(*task_ids) as subscription:
-        heard: set[str] = set()
+        updates: set[str] = set()
         with fail_after(5):
-            while heard != set(task_ids):
-                heard.update(await subscription.updates())
+            while updates != set(task_ids):
+                updates.update(await subscription.updates())
         yield subscription
 
 
-async def heard(subscription: Subscription) -> list[str]:
+async def updates(subscription: Subscription) -> list[str]:
     with fail_after(5):
         return await subscription.updates()
 
@@ -59,26 +59,26 @@ async def silent(subscription: Subscription) -> bool:
     return False
 
 
-async def test_a_follower_hears_once_when_it_begins_and_then_of_every_event(stores: StoreFixture) -> None:
+async def test_a_follower_is_notified_once_at_its_beginning_and_then_of_every_event(stores: StoreFixture) -> None:
     task_id = await stores.create()
     async with following(stores.store.feed, task_id) as follower:
         assert await silent(follower)
 
         claimed = await stores.take(task_id)
-        assert await heard(follower) == [task_id]
+        assert await updates(follower) == [task_id]
 
         await stores.finish(claimed)
-        assert await heard(follower) == [task_id]
+        assert await updates(follower) == [task_id]
 
 
-async def test_a_follower_hears_only_of_its_own_tasks(stores: StoreFixture) -> None:
+async def test_a_follower_is_notified_only_of_its_own_tasks(stores: StoreFixture) -> None:
     mine, other = await stores.create(), await stores.create()
     async with following(stores.store.feed, mine) as follower, following(stores.store.feed, other):
         await stores.take(other)
         assert await silent(follower)
 
 
-async def test_a_follower_of_many_tasks_hears_each_once_however_much_happened(stores: StoreFixture) -> None:
+async def test_a_follower_of_many_tasks_is_notified_of_each_once_however_much_happened(stores: StoreFixture) -> None:
     first, second = await stores.create(), await stores.create()
     async with (
         following(stores.store.feed, first, second, first) as follower,
@@ -86,9 +86,9 @@ async def test_a_follower_of_many_tasks_hears_each_once_however_much_happened(st
     ):
         await stores.finish(await stores.take(second))
         await stores.take(first)
-        await heard(pace)
+        await updates(pace)
 
-        assert sorted(await heard(follower)) == sorted([first, second])
+        assert sorted(await updates(follower)) == sorted([first, second])
 
 
 async def test_any_number_of_followers_share_one_connection(stores: StoreFixture) -> None:
@@ -98,10 +98,10 @@ async def test_any_number_of_followers_share_one_connection(stores: StoreFixture
 
         assert await subscribe(stores) == 1
         await stores.claim(room=20)
-        assert [await heard(follower) for follower in followers] == [[task_id] for task_id in ids * 5]
+        assert [await updates(follower) for follower in followers] == [[task_id] for task_id in ids * 5]
 
 
-async def test_followers_that_begin_together_all_hear(stores: StoreFixture) -> None:
+async def test_followers_that_begin_together_are_all_notified(stores: StoreFixture) -> None:
     """The first opens the connection; the others must not fall into the time that takes."""
     ids = [await stores.create() for _ in range(10)]
     gate = asyncio.Barrier(len(ids) + 1)
@@ -109,7 +109,7 @@ async def test_followers_that_begin_together_all_hear(stores: StoreFixture) -> N
     async def follow(task_id: str) -> None:
         async with following(stores.store.feed, task_id) as follower:
             await gate.wait()
-            assert await heard(follower) == [task_id]
+            assert await updates(follower) == [task_id]
 
     with fail_after(10):
         async with asyncio.TaskGroup() as group:
@@ -120,7 +120,9 @@ async def test_followers_that_begin_together_all_hear(stores: StoreFixture) -> N
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_follower_that_begins_while_the_connection_is_made_hears(stores: StoreFixture, turns: int) -> None:
+async def test_a_follower_that_begins_while_the_connection_is_made_is_notified(
+    stores: StoreFixture, turns: int
+) -> None:
     """Whatever the connection was doing just then."""
     first, second = await stores.create(), await stores.create()
     async with stores.store.feed.follow(first):
@@ -129,7 +131,7 @@ async def test_a_follower_that_begins_while_the_connection_is_made_hears(stores:
         async with following(stores.store.feed, second) as follower:
             await until_subscribed(stores, first, second)
             await stores.take(second)
-            assert await heard(follower) == [second]
+            assert await updates(follower) == [second]
 
 
 async def test_who_leaves_is_unsubscribed_with_the_last_follower(stores: StoreFixture) -> None:
@@ -139,7 +141,7 @@ async def test_who_leaves_is_unsubscribed_with_the_last_follower(stores: StoreFi
             async with following(stores.store.feed, task_id):
                 await until_subscribed(stores, task_id, other)
             await stores.take(task_id)
-            assert await heard(stays) == [task_id]
+            assert await updates(stays) == [task_id]
             assert await subscribed(stores) == {task_id, other}
         await until_subscribed(stores, other)
     await until_subscribed(stores)
@@ -163,7 +165,7 @@ async def test_coming_and_going_in_any_order_keeps_those_who_are_there_listening
                     await leaving
         async with following(stores.store.feed, task_id) as follower:
             await stores.take(task_id)
-            assert await heard(follower) == [task_id]
+            assert await updates(follower) == [task_id]
 
 
 async def follow_to_the_end(stores: StoreFixture, task_id: str) -> str:
@@ -174,7 +176,7 @@ async def follow_to_the_end(stores: StoreFixture, task_id: str) -> str:
         return view.record.status.value
 
 
-async def test_no_end_falls_between_the_first_look_and_the_subscription(stores: StoreFixture) -> None:
+async def test_no_end_falls_between_the_first_reading_and_the_subscription(stores: StoreFixture) -> None:
     """Hammered: each follower begins while its task is being finished."""
     ids = [await stores.create() for _ in range(200)]
 
@@ -184,8 +186,8 @@ async def test_no_end_falls_between_the_first_look_and_the_subscription(stores: 
     with fail_after(20):
         for batch in (ids[at : at + 20] for at in range(0, 200, 20)):
             ends = [follow_to_the_end(stores, task_id) for task_id in batch]
-            said = await asyncio.gather(*ends, *map(run, batch))
-            assert said[:20] == ["completed"] * 20
+            statuses = await asyncio.gather(*ends, *map(run, batch))
+            assert statuses[:20] == ["completed"] * 20
 
 
 async def test_followers_are_woken_when_their_connection_was_killed(stores: StoreFixture) -> None:
@@ -195,14 +197,14 @@ async def test_followers_are_woken_when_their_connection_was_killed(stores: Stor
         await stores.redis.client_kill_filter(_type="pubsub")
         claimed = await stores.take(task_id)
 
-        assert await heard(follower) == [task_id]
+        assert await updates(follower) == [task_id]
 
         await until_subscribed(stores, task_id)
         with fail_after(5):
             while not await silent(follower):
                 pass
         await stores.finish(claimed)
-        assert await heard(follower) == [task_id]
+        assert await updates(follower) == [task_id]
         assert await subscribe(stores) == 1
 
 
@@ -222,10 +224,10 @@ async def test_no_end_is_missed_while_the_connection_is_killed_again_and_again(s
     try:
         with fail_after(30):
             for batch in (ids[at : at + 10] for at in range(0, 60, 10)):
-                said = await asyncio.gather(
+                statuses = await asyncio.gather(
                     *(follow_to_the_end(stores, task_id) for task_id in batch), *map(run, batch)
                 )
-                assert said[:10] == ["completed"] * 10
+                assert statuses[:10] == ["completed"] * 10
     finally:
         done.set()
         await killer
@@ -269,7 +271,7 @@ async def door_that_opens_late(socket: str) -> AsyncIterator[str]:
             caller.close()
 
 
-async def test_a_line_that_gets_no_answer_is_opened_again(stores: StoreFixture) -> None:
+async def test_a_connection_that_gets_no_answer_is_opened_again(stores: StoreFixture) -> None:
     """A connection to a host that has vanished would otherwise be waited on for ever."""
     task_id = await stores.create()
     path = (stores.settings.redis_url or "").removeprefix("unix://").split("?")[0]
@@ -277,11 +279,11 @@ async def test_a_line_that_gets_no_answer_is_opened_again(stores: StoreFixture) 
         late = stores.with_settings(redis_url=url, command_timeout=0.2)
         async with late.store.feed, following(late.store.feed, task_id) as follower:
             await stores.take(task_id)
-            assert await heard(follower) == [task_id]
+            assert await updates(follower) == [task_id]
 
 
-async def test_a_line_that_was_refused_is_opened_once_it_may_be() -> None:
-    """Somebody gives the user the right to subscribe; nobody has to restart anything."""
+async def test_a_connection_that_was_refused_is_opened_once_it_may_be() -> None:
+    """An administrator gives the user the right to subscribe; nothing has to be restarted."""
     with PrivateRedis() as server:
         async with Redis.from_url(server.url) as redis:
             stores = StoreFixture(redis, StoreSettings(redis_url=server.url))
@@ -290,10 +292,10 @@ async def test_a_line_that_was_refused_is_opened_once_it_may_be() -> None:
             async with stores.store.feed, stores.store.feed.follow(task_id) as follower:
                 await stores.store.ping()
                 await redis.execute_command("ACL", "SETUSER", "default", "allchannels")
-                assert await heard(follower) == [task_id]
+                assert await updates(follower) == [task_id]
 
 
-async def test_who_comes_or_goes_while_the_connection_is_being_closed_is_not_told_of_it(stores: StoreFixture) -> None:
+async def test_who_comes_or_goes_while_the_connection_is_being_closed_gets_no_error(stores: StoreFixture) -> None:
     done = asyncio.Event()
 
     async def kill() -> None:

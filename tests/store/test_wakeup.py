@@ -1,4 +1,4 @@
-"""The bell: an idle worker is woken by a push, one worker a token."""
+"""Wake-ups: an idle worker is woken by a push, one worker a token."""
 
 import asyncio
 
@@ -12,16 +12,16 @@ from tests.support.store_fixture import StoreFixture
 
 
 @pytest.fixture
-async def bells(stores: StoreFixture):  # type: ignore[no-untyped-def]
+async def wakeups(stores: StoreFixture):  # type: ignore[no-untyped-def]
     """Two workers' bells."""
     made = [QueueWakeup(stores.settings, stores.keys, "default") for _ in range(2)]
     yield made
-    for bell in made:
-        await bell.close()
+    for wakeup in made:
+        await wakeup.close()
 
 
-async def test_a_waiting_worker_is_woken_by_a_new_task(stores: StoreFixture, bells: list[QueueWakeup]) -> None:
-    waiting = asyncio.create_task(bells[0].wait(5))
+async def test_a_waiting_worker_is_woken_by_a_new_task(stores: StoreFixture, wakeups: list[QueueWakeup]) -> None:
+    waiting = asyncio.create_task(wakeups[0].wait(5))
     with fail_after(4):
         while (await stores.redis.info("clients"))["blocked_clients"] != 1:
             await asyncio.sleep(0.001)
@@ -31,77 +31,81 @@ async def test_a_waiting_worker_is_woken_by_a_new_task(stores: StoreFixture, bel
         assert await waiting is True
 
 
-async def test_nothing_to_do_is_told_when_the_time_is_up(bells: list[QueueWakeup]) -> None:
-    assert await bells[0].wait(0.05) is False
+async def test_nothing_to_do_is_reported_when_the_time_is_up(wakeups: list[QueueWakeup]) -> None:
+    assert await wakeups[0].wait(0.05) is False
 
 
-async def test_a_token_wakes_one_worker(stores: StoreFixture, bells: list[QueueWakeup]) -> None:
+async def test_a_token_wakes_one_worker(stores: StoreFixture, wakeups: list[QueueWakeup]) -> None:
     await stores.create()
 
-    assert sorted(await asyncio.gather(*(bell.wait(0.1) for bell in bells))) == [False, True]
+    assert sorted(await asyncio.gather(*(wakeup.wait(0.1) for wakeup in wakeups))) == [False, True]
 
 
-async def test_a_token_passed_on_wakes_another_worker_and_fades(stores: StoreFixture, bells: list[QueueWakeup]) -> None:
+async def test_a_token_passed_on_wakes_another_worker_and_fades(
+    stores: StoreFixture, wakeups: list[QueueWakeup]
+) -> None:
     await stores.create()
-    assert await bells[0].wait(1)
+    assert await wakeups[0].wait(1)
 
-    await bells[0].pass_on()
+    await wakeups[0].pass_on()
 
     assert 0 < await stores.redis.pttl(stores.keys.wake("default")) <= 60_000
-    assert await bells[1].wait(1)
+    assert await wakeups[1].wait(1)
 
 
-async def test_a_task_of_another_queue_wakes_nobody_here(stores: StoreFixture, bells: list[QueueWakeup]) -> None:
+async def test_a_task_of_another_queue_wakes_no_worker_here(stores: StoreFixture, wakeups: list[QueueWakeup]) -> None:
     await stores.create(queue="slow")
 
-    assert await bells[0].wait(0.05) is False
+    assert await wakeups[0].wait(0.05) is False
 
 
-async def test_a_bell_of_several_queues_rings_for_each_and_passes_the_right_token_on(stores: StoreFixture) -> None:
-    bell = QueueWakeup(stores.settings, stores.keys, "fast,slow")
+async def test_a_wakeup_of_several_queues_returns_for_each_and_passes_the_right_token_on(stores: StoreFixture) -> None:
+    wakeup = QueueWakeup(stores.settings, stores.keys, "fast,slow")
     await stores.create(queue="slow")
-    assert await bell.wait(1)
+    assert await wakeup.wait(1)
 
-    await bell.pass_on()
+    await wakeup.pass_on()
 
     assert await stores.redis.llen(stores.keys.wake("slow")) == 1  # type: ignore[misc]
     await stores.create(queue="fast")
-    assert [await bell.wait(0.05) for _ in range(3)] == [True, True, False]
-    await bell.close()
+    assert [await wakeup.wait(0.05) for _ in range(3)] == [True, True, False]
+    await wakeup.close()
 
 
-async def test_a_bell_without_redis_is_store_unavailable(stores: StoreFixture) -> None:
-    bell = QueueWakeup(StoreSettings(redis_url="unix:///nowhere/redis.sock"), stores.keys, "default")
+async def test_a_wakeup_without_redis_is_store_unavailable(stores: StoreFixture) -> None:
+    wakeup = QueueWakeup(StoreSettings(redis_url="unix:///nowhere/redis.sock"), stores.keys, "default")
 
     with fail_after(5):
         with pytest.raises(StoreUnavailable):
-            await bell.wait(1)
+            await wakeup.wait(1)
         with pytest.raises(StoreUnavailable):
-            await bell.pass_on()
-    await bell.close()
+            await wakeup.pass_on()
+    await wakeup.close()
 
 
-async def test_a_bell_whose_redis_never_answers_is_store_unavailable_and_not_silent_for_ever(
+async def test_a_wakeup_whose_redis_never_answers_is_store_unavailable_and_not_silent_for_ever(
     stores: StoreFixture,
 ) -> None:
-    """An idle worker looks for work only when its bell returns."""
+    """An idle worker claims only when its wake-up returns."""
     held: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
     url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-    bell = QueueWakeup(StoreSettings(redis_url=url, command_timeout=0.2), stores.keys, "default")
+    wakeup = QueueWakeup(StoreSettings(redis_url=url, command_timeout=0.2), stores.keys, "default")
 
     with fail_after(5), pytest.raises(StoreUnavailable):
-        await bell.wait(0.1)
+        await wakeup.wait(0.1)
 
-    await bell.close()
+    await wakeup.close()
     server.close()
     for writer in held:
         writer.close()
 
 
-async def test_a_bell_whose_connection_was_killed_rings_again(stores: StoreFixture, bells: list[QueueWakeup]) -> None:
-    assert await bells[0].wait(0.01) is False
+async def test_a_wakeup_whose_connection_was_killed_returns_again(
+    stores: StoreFixture, wakeups: list[QueueWakeup]
+) -> None:
+    assert await wakeups[0].wait(0.01) is False
     await stores.redis.client_kill_filter(_type="normal", skipme=True)
     await stores.create()
 
-    assert await bells[0].wait(1)
+    assert await wakeups[0].wait(1)

@@ -120,7 +120,7 @@ for _, key in ipairs(#ARGV > 0 and ARGV or redis.call('KEYS', '*')) do
 end
 return found
 """
-"""What is stored under the keys that are given, or under all; a command for each would cost more to say than to do."""
+"""What is stored under the keys that are given, or under all; a command for each would cost more to send than to run."""
 
 
 def broken_promises(found: Found, *, unreachable: frozenset[str] = frozenset()) -> list[str]:
@@ -235,7 +235,7 @@ def _waits_outside(found: Found, record: TaskRecord) -> bool:
 
 
 def _of_lanes(found: Found, unreachable: frozenset[str]) -> Iterator[str]:
-    """A lane is never over its limit, holds nobody who has ended, and nobody waits for a place that is free."""
+    """A lane is never over its limit, has no task that has ended, and no task waits for a slot that is free."""
     records = {task_id: found.record(task_id) for task_id in found.ids()}
     for lane in {record.lane for record in records.values() if record.lane}:
         inside, waiting = found.members(found.keys.lane(lane)), list(found.members(found.keys.lane_queue(lane)))
@@ -278,16 +278,16 @@ def _of_sets(found: Found) -> Iterator[str]:
 
 
 def _of_lists(found: Found) -> Iterator[str]:
-    """Every task is in the list of all and in its lister's; what is gone, and only what ends, is to be forgotten."""
+    """Every task is in the list of all and in its owner's; expired tasks, and ended ones only, are to be taken off."""
     everything, fading = found.members(found.keys.all), found.members(found.keys.fading)
     dead = found.members(found.keys.dead)
     lists: dict[str, set[str]] = {}
     for task_id in found.ids():
         record = found.record(task_id)
-        lister = found.values[found.keys.record(task_id)].get(b"listed_for", b"").decode()
-        entry = f"{task_id} {lister}".rstrip()
-        if lister:
-            lists.setdefault(found.keys.list(lister), set()).add(task_id)
+        list_owner = found.values[found.keys.record(task_id)].get(b"listed_for", b"").decode()
+        entry = f"{task_id} {list_owner}".rstrip()
+        if list_owner:
+            lists.setdefault(found.keys.list(list_owner), set()).add(task_id)
         if task_id not in everything:
             yield f"{task_id}: not in the list of all tasks"
         rerun = b"rerun_as" in found.values[found.keys.record(task_id)]

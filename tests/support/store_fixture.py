@@ -61,7 +61,7 @@ class StoreFixture:
     async def claim(
         self, worker: ClaimStore | None = None, room: int = 1, *, batch_id: str = "", ids: Sequence[str] = ()
     ) -> Claims:
-        """One claim of the default queue, by ann unless said otherwise."""
+        """One claim of the default queue, by ann by default."""
         by = worker or self.ann
         _, claims = await by.run_batch([], by.claim_call("default", room, batch_id=batch_id, ids=ids))
         assert claims is not None
