@@ -228,6 +228,6 @@ async def let_snapshots_fail(stores: StoreFixture) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_faults_put_in_on_purpose_still_fit_the_scripts(mutant: Mutant, tmp_path: Path) -> None:
-    """`tests/model` then shows that each is seen; it is repeated here because this file is run when a script is changed."""
+    """`tests/model` then shows that each is seen; it is repeated here for those who change a script."""
     with broken_scripts(mutant, tmp_path):
         pass

@@ -120,7 +120,7 @@ for _, key in ipairs(#ARGV > 0 and ARGV or redis.call('KEYS', '*')) do
 end
 return found
 """
-"""What is stored under the keys that are given, or under all; a command for each would cost more to send than to run."""
+"""What is stored under the keys that are given, or under all; one command for each would cost more."""
 
 
 def broken_promises(found: Found, *, unreachable: frozenset[str] = frozenset()) -> list[str]:
