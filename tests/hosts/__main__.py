@@ -1,0 +1,64 @@
+"""Runs real, unmodified MCP hosts against Taskmill with a scripted model, and prints a table of what came of it.
+
+Each host of `installation.py` is installed in its exact version, started as its users start it, and asked to make a
+long call, to answer a question, and to end a call by Ctrl-C, over HTTP and over stdio. Nothing leaves this machine.
+Exit 0: all are right. 1: one is not. 77: a host could not be installed, the others are right.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from tests.hosts.installation import CannotInstall, install
+from tests.hosts.launchers import LAUNCHERS
+from tests.hosts.scenarios import SCENARIOS
+from tests.hosts.table import TRANSPORTS, Wanted, print_table, run_hosts
+
+CANNOT_RUN = 77
+
+
+def main() -> int:
+    """Install, run, print the table."""
+    options = argparse.ArgumentParser(prog="scripts/hosts", description=__doc__)
+    options.add_argument(
+        "hosts", nargs="*", metavar="HOST", help=f"of {', '.join(LAUNCHERS)}; all of them unless given"
+    )
+    options.add_argument("--transport", choices=TRANSPORTS, action="append", help="both unless given")
+    options.add_argument("--scenario", choices=list(SCENARIOS), action="append", help="all unless given")
+    options.add_argument("--seconds", type=int, default=70, help="what the long call takes")
+    options.add_argument("--keep", type=Path, help="keep what was sent and written in this folder")
+    given = options.parse_args()
+    if unknown := set(given.hosts) - set(LAUNCHERS):
+        options.error(f"no such host: {', '.join(sorted(unknown))}; choose from {', '.join(LAUNCHERS)}")
+    programs, missing = _installed(given.hosts or list(LAUNCHERS))
+    wanted = [
+        Wanted(host, transport, scenario)
+        for host in programs
+        for transport in given.transport or TRANSPORTS
+        for scenario in given.scenario or SCENARIOS
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.keep or Path(temporary)
+        rows = asyncio.run(run_hosts(programs, wanted, given.seconds, folder, on_row=partial(print, flush=True)))
+    print_table(rows)
+    wrong = [row for row in rows if not row.is_right]
+    print(f"{len(rows) - len(wrong)} right, {len(wrong)} wrong, {len(missing)} hosts could not be installed")
+    return 1 if wrong else CANNOT_RUN if missing else 0
+
+
+def _installed(hosts: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    programs, missing = {}, []
+    for host in hosts:
+        try:
+            programs[host] = install(LAUNCHERS[host][0])
+        except CannotInstall as exc:
+            print(f"!!! scripts/hosts: NO {host.upper()}: {exc}", file=sys.stderr)
+            missing.append(host)
+    return programs, missing
+
+
+if __name__ == "__main__":
+    sys.exit(main())

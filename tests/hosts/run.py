@@ -1,0 +1,243 @@
+"""One run of one host: the scripted model, the recording, the host as a process, and what was seen.
+
+`taskmill run` is started once for all runs over HTTP; over stdio each host starts `taskmill stdio` itself.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tests.hosts.launchers import LAUNCHERS, Setting
+from tests.hosts.model_apis import ModelLog, model_app
+from tests.hosts.recording_proxy import RecordingProxy
+from tests.hosts.scripted_model import prompt_of
+
+__all__ = ["OPERATOR", "Run", "Transport", "run_host", "served", "taskmill"]
+
+Transport = Literal["http", "stdio"]
+_HERE = Path(__file__).parent
+_SERVER = _HERE / "server.py"
+_TOKEN = "operator-token-of-the-host-runs"
+OPERATOR = {"Authorization": f"Bearer {_TOKEN}"}
+"""The header by which the served API shows all tasks."""
+
+
+@dataclass
+class Run:
+    """What a run has shown."""
+
+    host: str
+    transport: Transport
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """Messages of both sides, in order: `what` is request, answer, "client left" and so on, `body` the message."""
+    model: ModelLog = field(default_factory=ModelLog)
+    output: str = ""
+    """What the host wrote to standard output and standard error."""
+    code: int | None = None
+    """The host's exit code, None = it was killed because it took too long."""
+    seconds: float = 0.0
+
+    def bodies(self, what: str) -> list[dict[str, Any]]:
+        """The messages that one side sent, single ones and those of a batch."""
+        found = [record.get("body") for record in self.records if record["what"] == what]
+        return [one for body in found for one in (body if isinstance(body, list) else [body]) if isinstance(one, dict)]
+
+    @property
+    def client(self) -> dict[str, str]:
+        """`name` and `version` by which the host calls itself; {} if it never did."""
+        for body in self.bodies("request"):
+            params = body.get("params") or {}
+            if info := params.get("clientInfo") or (params.get("_meta") or {}).get(
+                "io.modelcontextprotocol/clientInfo"
+            ):
+                return dict(info)
+        return {}
+
+    @property
+    def revision(self) -> str:
+        """The protocol revision that the host and the server agreed on, "" if they did not."""
+        for body in self.bodies("answer"):
+            if version := (body.get("result") or {}).get("protocolVersion"):
+                return str(version)
+        versions = [
+            (body.get("params") or {}).get("_meta", {}).get("io.modelcontextprotocol/protocolVersion")
+            for body in self.bodies("request")
+        ]
+        return next((str(version) for version in versions if version), "")
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The tasks that answers and notifications have named, in order."""
+        found = []
+        for body in self.bodies("answer"):
+            result = body.get("result") or {}
+            named = result.get("taskId") or (result.get("task") or {}).get("taskId")
+            if named and named not in found:
+                found.append(named)
+        return found
+
+
+def taskmill() -> str:
+    """The command of the environment that runs the tests."""
+    return str(Path(sys.executable).with_name("taskmill"))
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[str]:
+    """`taskmill run` with the tests' server on a free port; gives its base address."""
+    port = _free_port()
+    log = (folder / "taskmill.log").open("wb")
+    words = ["run", str(_SERVER), "--port", str(port)]
+    process = await asyncio.create_subprocess_exec(
+        taskmill(), *words, env=_taskmill_env(folder), stdout=log, stderr=log
+    )
+    try:
+        await _until(lambda: _listens(port), 60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+        log.close()
+
+
+async def run_host(
+    host: str,
+    program: list[str],
+    folder: Path,
+    server: str | None,
+    steps: list[dict[str, Any]],
+    *,
+    within: float,
+    interrupt_after: float | None = None,
+) -> Run:
+    """Run a host once through the steps; `server` is a base address, None = over stdio.
+
+    Args:
+        interrupt_after: seconds after the first tool call at which the host gets SIGINT, as by Ctrl-C in a terminal.
+    """
+    run = Run(host, "http" if server else "stdio")
+    home, work = folder / "home", folder / "work"
+    for each in (home, work / ".git"):
+        each.mkdir(parents=True, exist_ok=True)
+    wire = folder / "wire.jsonl"
+    recorder = [sys.executable, str(_HERE / "recording_pipe.py"), str(wire), taskmill(), "stdio", str(_SERVER)]
+    async with _listening(model_app(run.model)) as model:
+        proxy = RecordingProxy(server or "http://127.0.0.1:1")
+        run.records = proxy.records
+        async with _listening(proxy.app) as address:
+            url = f"{address}/mcp" if server else None
+            prompt = prompt_of(steps)
+            setting = Setting(program, home, model, prompt, url, recorder, _taskmill_env(folder, home))
+            launch = LAUNCHERS[host][1](setting)
+            own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
+            env = own | {"NO_PROXY": "127.0.0.1,localhost"} | launch.env
+            await _watch(run, launch.command, work, env, wire, within=within, interrupt_after=interrupt_after)
+    _read_wire(run, wire)
+    return run
+
+
+async def _watch(
+    run: Run,
+    command: list[str],
+    work: Path,
+    env: dict[str, str],
+    wire: Path,
+    *,
+    within: float,
+    interrupt_after: float | None,
+) -> None:
+    """Start the host, interrupt it if that is wanted, and wait for its end."""
+    began = time.monotonic()
+    output = work.parent / "output.txt"
+    with output.open("wb") as file:
+        # A group of its own, which is what Ctrl-C in a terminal reaches.
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=work,
+            env=env,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+        if interrupt_after is not None:
+            await _until(lambda: _has_called(run, wire) or process.returncode is not None, within)
+            pressed_at = time.monotonic() + interrupt_after
+            await _until(lambda: time.monotonic() > pressed_at, within)
+            _signal_group(process, signal.SIGINT)
+        try:
+            run.code = await asyncio.wait_for(process.wait(), within)
+        except TimeoutError:
+            _signal_group(process, signal.SIGKILL)
+            await process.wait()
+    run.seconds = round(time.monotonic() - began, 1)
+    run.output = output.read_text(errors="replace")
+
+
+def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    if process.returncode is None:
+        os.killpg(process.pid, number)
+
+
+def _has_called(run: Run, wire: Path) -> bool:
+    _read_wire(run, wire)
+    return any(body.get("method") == "tools/call" for body in run.bodies("request"))
+
+
+def _read_wire(run: Run, wire: Path) -> None:
+    """What `recording_pipe.py` has written so far, in the place of what was read before."""
+    if wire.exists():
+        lines = wire.read_text().splitlines()
+        run.records[:] = [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _taskmill_env(folder: Path, home: Path | None = None) -> dict[str, str]:
+    data = {"TASKMILL_HOME": str(folder / ".taskmill"), "TASKMILL_GRACE": "1", "TASKMILL_API_OPERATOR_TOKEN": _TOKEN}
+    data["HOSTS_FOLDER"] = str(folder.parent if home else folder)
+    return {"HOME": str(home or folder), "PATH": os.environ["PATH"], **data}
+
+
+@asynccontextmanager
+async def _listening(app: ASGIApp) -> AsyncIterator[str]:
+    """An application on a port of its own in this loop; gives its base address."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        await _until(lambda: server.started, 10)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _until(is_so: Callable[[], bool], within: float) -> None:
+    deadline = time.monotonic() + within
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {within} s")
+        await asyncio.sleep(0.1)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,129 @@
+"""What each host is asked to do, and what is right: a long call, a question, a call that its user ends."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.hosts.run import OPERATOR, Run, run_host, taskmill
+
+__all__ = ["SCENARIOS", "Judgement", "Scenario", "play"]
+
+_GRACE = 60
+"""Seconds in which a task must have ended whose host has gone."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What came of a run."""
+
+    is_right: bool
+    words: str
+    """What the user of the host would have seen, or what was wrong."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Steps for the model, and who judges what came of them."""
+
+    name: str
+    steps: Callable[[float, str], list[dict[str, Any]]]
+    """By the seconds that the slow tool takes, and a name for the run."""
+    judge: Callable[[Run, float, str], Judgement]
+    """By the run, the same seconds, and the state of the task that was interrupted, "" if there is none."""
+    interrupt_after: float | None = None
+
+
+def _judge_long_call(run: Run, seconds: float, _state: str) -> Judgement:
+    wanted = f"{int(seconds) * 7} jars"
+    seen = run.model.last_words if run.model.turns else run.output
+    calls = sum(body.get("method") == "tools/call" for body in run.bodies("request"))
+    if wanted in seen:
+        return Judgement(True, f"result in {run.seconds:.0f} s, {calls} call{'s' if calls != 1 else ''}")
+    return Judgement(False, f"no result: {(seen or run.output)[-300:]!r}")
+
+
+def _judge_question(run: Run, _seconds: float, _state: str) -> Judgement:
+    """A host without a person cancels, declines, or has its model answer: each is right if the tool gets to its end."""
+    seen = re.sub(r"[\\\s]", "", run.model.last_words if run.model.turns else run.output)
+    found = re.search(r'"action":"(accept|decline|cancel)"', seen)
+    if found:
+        return Judgement(True, f"answered: {found[1]}")
+    if "didnotdeclaretheelicitationcapability" in seen:
+        return Judgement(True, "refused in words: the host did not declare that it can be asked")
+    return Judgement(False, f"no answer reached the tool: {seen[-300:]!r}")
+
+
+def _judge_interrupt(run: Run, _seconds: float, state: str) -> Judgement:
+    """Ctrl-C in the host: the task must not go on for no one."""
+    return Judgement(state == "cancelled", f"task {state or 'unknown'}, host's exit {run.code}")
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "long call",
+            lambda seconds, _: [{"tool": "survey", "args": {"seconds": int(seconds)}, "retry": 2}],
+            _judge_long_call,
+        ),
+        Scenario("question", lambda _, __: [{"tool": "ask_me"}], _judge_question),
+        Scenario(
+            "interrupt",
+            lambda _, name: [{"tool": "wait_here", "args": {"label": f"{name}.task"}}],
+            _judge_interrupt,
+            interrupt_after=3,
+        ),
+    )
+}
+"""By the name that `scripts/hosts` takes."""
+
+
+async def play(
+    scenario: Scenario, host: str, program: list[str], folder: Path, server: str | None, seconds: float
+) -> tuple[Run, Judgement]:
+    """Run a host through a scenario and judge it; `server` is a base address, None = over stdio."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = await run_host(
+        host,
+        program,
+        folder,
+        server,
+        scenario.steps(seconds, folder.name),
+        within=3 * seconds + 90,
+        interrupt_after=scenario.interrupt_after,
+    )
+    state = await _state_after(folder, server) if scenario.interrupt_after else ""
+    (folder / "wire.json").write_text(json.dumps(run.records, indent=1, ensure_ascii=False))
+    return run, scenario.judge(run, seconds, state)
+
+
+async def _state_after(folder: Path, server: str | None) -> str:
+    """The last state of the task that the tool `wait_here` has named, once it has ended or the grace is over."""
+    state, deadline = "", time.monotonic() + _GRACE
+    while time.monotonic() < deadline:
+        named = folder.with_name(f"{folder.name}.task")
+        state = await _state_of(named.read_text(), folder, server) if named.exists() else ""
+        if state in ("completed", "failed", "cancelled"):
+            break
+        await asyncio.sleep(0.1)
+    return state
+
+
+async def _state_of(task_id: str, folder: Path, server: str | None) -> str:
+    """By the server's API, or over the data that `taskmill stdio` keeps in the run's folder."""
+    if server is not None:
+        async with httpx2.AsyncClient(headers=OPERATOR) as client:
+            return str((await client.get(f"{server}/api/tasks/{task_id}")).json().get("status", ""))
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "TASKMILL_HOME": str(folder / ".taskmill")}
+    words = [taskmill(), "tasks", "show", task_id, "--json"]
+    done = await asyncio.to_thread(subprocess.run, words, env=env, capture_output=True, text=True, check=False)
+    return str(json.loads(done.stdout)["status"]) if done.returncode == 0 else ""

@@ -1,0 +1,112 @@
+"""The lab itself: the scripted model follows what it should, and each judge can fail."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hosts.launchers import LAUNCHERS, Setting
+from tests.hosts.model_apis import ModelLog
+from tests.hosts.run import Run
+from tests.hosts.scenarios import SCENARIOS
+from tests.hosts.scripted_model import DONE, Call, Item, Say, next_turn, prompt_of, steps_in
+
+SURVEY = [{"tool": "survey", "args": {"seconds": 5}, "retry": 1}]
+TOOLS = ["mcp__tests__survey", "mcp__tests__task_wait", "mcp__tests__task_answer"]
+
+
+def conversation(*results: str, steps: list[dict[str, Any]] = SURVEY) -> list[Item]:
+    """A prompt with steps, and calls that were answered so."""
+    items = [Item("user", prompt_of(steps))]
+    for at, text in enumerate(results):
+        items += [Item("call", id=f"c{at}", name="mcp__tests__survey"), Item("result", text, id=f"c{at}")]
+    return items
+
+
+def run_that_ends_with(text: str, *, calls: int = 1) -> Run:
+    run = Run("claude", "http", model=ModelLog([([], Say(text))]))
+    run.records = [{"what": "request", "body": {"method": "tools/call"}}] * calls
+    return run
+
+
+class TestModel:
+    def test_it_calls_the_first_tool_by_the_name_that_the_host_gave_it(self) -> None:
+        assert next_turn(conversation(), TOOLS) == Call("mcp__tests__survey", {"seconds": 5})
+
+    def test_it_follows_a_hand_off(self) -> None:
+        words = 'survey is still running. Next step: call the tool task_wait with {"task_id": "4f"} and wait.'
+        assert next_turn(conversation(words), TOOLS) == Call("mcp__tests__task_wait", {"task_id": "4f"})
+
+    def test_it_follows_a_hand_off_that_the_host_gave_as_json(self) -> None:
+        words = r'{"text": "Next step: call the tool task_wait with {\"task_id\": \"4f\"}"}'
+        assert next_turn(conversation(words), TOOLS) == Call("mcp__tests__task_wait", {"task_id": "4f"})
+
+    def test_it_answers_a_question(self) -> None:
+        words = 'survey runs as task 4f and waits for an answer.\n- key "0": Go on?'
+        answer = {"task_id": "4f", "key": "0", "answer": {"yes": True}}
+        assert next_turn(conversation(words), TOOLS) == Call("mcp__tests__task_answer", answer)
+
+    def test_it_tries_a_failed_call_again_as_often_as_the_step_says(self) -> None:
+        again = Call("mcp__tests__survey", {"seconds": 5})
+        assert next_turn(conversation("Error: Request timed out"), TOOLS) == again
+        ended = next_turn(conversation("Error: Request timed out", "Error: again"), TOOLS)
+        assert ended == Say(f"{DONE} Error: again")
+
+    def test_it_ends_with_the_last_result(self) -> None:
+        assert next_turn(conversation("35 jars"), TOOLS) == Say(f"{DONE} 35 jars")
+
+    def test_a_host_without_the_tool_is_noticed(self) -> None:
+        assert next_turn(conversation(), ["other"]) == Say("NO TOOL survey")
+
+    def test_it_reads_steps_that_the_host_has_quoted(self) -> None:
+        assert steps_in(prompt_of(SURVEY).replace('"', '\\"')) == SURVEY
+        assert steps_in("hello") is None
+
+
+class TestJudges:
+    @pytest.mark.parametrize(
+        ("scenario", "text", "state", "is_right"),
+        [
+            ("long call", "{'found': '35 jars'}", "", True),
+            ("long call", "Request timed out", "", False),
+            ("long call", "{'found': '42 jars'}", "", False),
+            ("question", '{"action": "decline", "yes": null}', "", True),
+            ("question", r"{\"action\": \"accept\"}", "", True),
+            ("question", "still waits for an answer", "", False),
+            ("interrupt", "", "cancelled", True),
+            ("interrupt", "", "running", False),
+            ("interrupt", "", "", False),
+        ],
+    )
+    def test_it_tells_right_from_wrong(self, scenario: str, text: str, state: str, is_right: bool) -> None:
+        assert SCENARIOS[scenario].judge(run_that_ends_with(text), 5, state).is_right is is_right
+
+    def test_a_long_call_counts_its_calls(self) -> None:
+        words = SCENARIOS["long call"].judge(run_that_ends_with("35 jars", calls=3), 5, "").words
+        assert "3 calls" in words
+
+
+class TestRun:
+    def test_the_client_names_itself_in_either_era(self) -> None:
+        info = {"name": "x", "version": "1"}
+        old = Run("a", "http", records=[{"what": "request", "body": {"params": {"clientInfo": info}}}])
+        meta = {"_meta": {"io.modelcontextprotocol/clientInfo": info}}
+        new = Run("a", "http", records=[{"what": "request", "body": {"params": meta}}])
+        assert (old.client, new.client, Run("a", "http").client) == (info, info, {})
+
+    def test_the_revision_is_the_one_that_was_agreed_on(self) -> None:
+        run = Run("a", "http", records=[{"what": "answer", "body": {"result": {"protocolVersion": "2025-06-18"}}}])
+        assert (run.revision, Run("a", "http").revision) == ("2025-06-18", "")
+
+
+@pytest.mark.parametrize("host", LAUNCHERS)
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:1/mcp"], ids=["stdio", "http"])
+def test_every_host_is_pointed_at_the_server_and_writes_below_its_home_only(
+    host: str, url: str | None, tmp_path: Path
+) -> None:
+    stdio = ["taskmill", "stdio", "server.py"]
+    setting = Setting(["host"], tmp_path, "http://127.0.0.1:2", prompt_of(SURVEY), url, stdio, {"A": "b"})
+    launch = LAUNCHERS[host][1](setting)
+    written = "\n".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    everything = written + " ".join(launch.command)
+    assert (url or "server.py") in everything
