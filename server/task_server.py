@@ -32,7 +32,7 @@ from taskmill.server.context.context import Context
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS, FollowUpTools, duplicate_tool
-from taskmill.server.handlers.known_hosts import hosts_with
+from taskmill.server.handlers.known_hosts import HostTable
 from taskmill.server.handlers.resources import base_of, is_own, read_own
 from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import Tasks2025
@@ -87,7 +87,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         self.store_settings = store
         self._import_path: str | None = None
         self._runtime = ServerRuntime(visible_claims)
-        known = hosts_with(hosts or {})
+        known = HostTable(hosts)
         self._submission = Submission(self._runtime, self)
         self._plain = CallsWithoutTasks(self._runtime, self._submission, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _no_lifespan

@@ -6,7 +6,6 @@ A held call over HTTP before 2026 is a stream that any replica can continue (`ca
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -21,8 +20,8 @@ from taskmill.engine.policy import as_timedelta
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import owner
 from taskmill.server.handlers.held_call import HeldCall
-from taskmill.server.handlers.known_hosts import KnownHost, host_of
-from taskmill.server.protocol.client_class import client_name
+from taskmill.server.handlers.known_hosts import HostTable
+from taskmill.server.protocol.client_class import client_info
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import was_cancelled_by_client
 from taskmill.server.sessions.dispatch import SessionDispatch, dispatch_of, new_call_id
@@ -45,7 +44,7 @@ class CallsWithoutTasks:
     """Serves task tools to clients that know no tasks."""
 
     def __init__(
-        self, runtime: ServerRuntime, submission: Submission, hosts: Mapping[str, KnownHost], *, has_follow_ups: bool
+        self, runtime: ServerRuntime, submission: Submission, hosts: HostTable, *, has_follow_ups: bool
     ) -> None:
         """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
         self._runtime = runtime
@@ -102,7 +101,7 @@ class CallsWithoutTasks:
         For a known host the time in its row; of other clients one that asks for progress is held, and one that does
         not gets the default.
         """
-        host = host_of(client_name(ctx), self._hosts)
+        host = self._hosts.find(*client_info(ctx))
         has_progress = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
         if host is not None and host.hand_off_after is None:
             return None

@@ -1,13 +1,15 @@
 """When calls of known hosts are handed off: the one table by `clientInfo.name`.
 
-A host has a row when its call timeout is known from its source or documentation, or was measured and published; each
-row names the source. Nothing is guessed: unknown hosts get the default.
+A host has a row when its call timeout is known from its source or documentation, or was measured: by others who
+published it, or by `scripts/hosts` ("measured"). Each row names the source. Nothing is guessed: unknown hosts get the
+default.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["KNOWN_HOSTS", "KnownHost", "host_of", "hosts_with"]
+__all__ = ["KNOWN_HOSTS", "HostTable", "KnownHost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,14 @@ class KnownHost:
     """Seconds after which a call is handed off, well below the host's call timeout; None = never."""
     follows_tasks: bool = False
     """It makes tasks of calls by itself (2025-11-25), so it needs no follow-up tools."""
+    newer: tuple[tuple[int, ...], float | None] | None = None
+    """From this version on the seconds are others; None = all versions are alike."""
+
+    def of_version(self, version: str) -> "KnownHost":
+        """The row for one version of the host. A version that is no number is taken for an old one."""
+        if self.newer is None or _numbers(version) < self.newer[0]:
+            return self
+        return replace(self, hand_off_after=self.newer[1], newer=None)
 
 
 _ANY = KnownHost(None)
@@ -37,8 +47,8 @@ KNOWN_HOSTS: Mapping[str, KnownHost] = {
     "openai-mcp (ChatGPT)": KnownHost(50),
     # Cut at 59.8 s, and then the call is made again.
     "openai-mcp (Responses API)": KnownHost(45),
-    # openai/codex, `tool_timeout_sec`: 60 by its documentation.
-    "codex-mcp-client": KnownHost(50),
+    # openai/codex, `tool_timeout_sec`: 60 by its documentation; 300 s measured with 0.171, progress does not count.
+    "codex-mcp-client": KnownHost(50, newer=((0, 171), 240)),
     # No timer on requests, tasks of 2025-11-25: microsoft/vscode, mcpServerRequestHandler.ts.
     "Visual Studio Code": KnownHost(None, follows_tasks=True),
     "Visual Studio Code - Insiders": KnownHost(None, follows_tasks=True),
@@ -55,6 +65,8 @@ KNOWN_HOSTS: Mapping[str, KnownHost] = {
     "goose*": KnownHost(240),
     # 600 s, sends a token but progress does not count: google-gemini/gemini-cli, mcp-client.ts.
     "gemini-cli-mcp-client": KnownHost(540),
+    # 600 s, measured: made from Gemini CLI.
+    "qwen-cli-mcp-client*": KnownHost(540),
     # The TypeScript SDK's 60 s: continuedev/continue, MCPConnection.ts.
     "continue-client": KnownHost(50),
     "continue-cli-client": KnownHost(50),
@@ -64,6 +76,8 @@ KNOWN_HOSTS: Mapping[str, KnownHost] = {
     "@n8n/*": KnownHost(50),
     # 30 s by its documentation, more by its source: github/copilot-cli 1535.
     "github-copilot-developer": KnownHost(22),
+    # None met in 200 s without a word, measured with 1.0.102.
+    "copilot-cli": _ANY,
     # 60 s: Amazon-Q-Developer/amazon-q-eclipse 556.
     "Q-DEV-CLI": KnownHost(50),
     "q-cli": KnownHost(50),
@@ -74,26 +88,43 @@ KNOWN_HOSTS: Mapping[str, KnownHost] = {
     # Progress resets the limit: modelcontextprotocol/inspector, inspectorClient.ts; anomalyco/opencode 32477.
     "mcp-inspector": _ANY,
     "opencode": _ANY,
-    # The Python SDK's default name; its calls have no limit.
-    "mcp": _ANY,
+    # 60 s, measured with 2.12.
+    "inspector-cli": KnownHost(50),
 }
-_BRIDGE = " (via mcp-remote"
+"""`mcp` is not in it: the Python SDK calls itself so unless its user chooses a name, so any host and any limit may be
+behind it."""
+_BRIDGE = re.compile(r" \(via .*")
+"""What mcp-remote and its like put behind the name of the host that they connect."""
 
 
-def host_of(name: str | None, known: Mapping[str, KnownHost] = KNOWN_HOSTS) -> KnownHost | None:
-    """What is known of the host of that name, None = nothing. A trailing `*` in the table matches any rest."""
-    if not name:
+class HostTable:
+    """What is known of hosts, and what an author says of them, which counts more."""
+
+    def __init__(self, own: Mapping[str, float | None] | None = None) -> None:
+        """`own`: seconds until a hand-off by name, None = never; a trailing `*` matches any rest."""
+        self._own = {name: KnownHost(hand_off_after) for name, hand_off_after in (own or {}).items()}
+
+    def find(self, name: str | None, version: str = "") -> KnownHost | None:
+        """What is known of the host of that name and version, None = nothing."""
+        if not name:
+            return None
+        # The whole name first: an author may mean a host behind a bridge and no other.
+        for known in (self._own, KNOWN_HOSTS):
+            host = _row(name, known) or _row(_BRIDGE.sub("", name), known)
+            if host is not None:
+                return host.of_version(version)
         return None
-    plain = name.partition(_BRIDGE)[0]
-    if plain in known:
-        return known[plain]
-    for pattern, host in known.items():
-        if pattern.endswith("*") and plain.startswith(pattern[:-1]):
-            return host
-    return None
 
 
-def hosts_with(own: Mapping[str, float | None]) -> dict[str, KnownHost]:
-    """The table with an author's own rows before it, which give seconds until a hand-off by name."""
-    first = {name: KnownHost(hand_off_after) for name, hand_off_after in own.items()}
-    return first | {name: host for name, host in KNOWN_HOSTS.items() if name not in first}
+def _row(name: str, known: Mapping[str, KnownHost]) -> KnownHost | None:
+    """The row of exactly that name, else the longest pattern that matches."""
+    if name in known:
+        return known[name]
+    fits = [pattern for pattern in known if pattern.endswith("*") and name.startswith(pattern[:-1])]
+    return known[max(fits, key=len)] if fits else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`0.171.0-beta` as (0, 171, 0); () if it does not begin with a number."""
+    found = re.match(r"\d{1,9}(?:\.\d{1,9})*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()

@@ -1,14 +1,13 @@
 """What `tools/list` shows of task tools, by class of client. Everything else of the list is left to the SDK."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
-from taskmill.server.handlers.known_hosts import KnownHost, host_of
-from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, client_name
+from taskmill.server.handlers.known_hosts import HostTable
+from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, client_info
 from taskmill.server.tools.registry import ToolRegistry
 
 __all__ = ["ToolListing"]
@@ -17,7 +16,7 @@ __all__ = ["ToolListing"]
 class ToolListing:
     """Server middleware."""
 
-    def __init__(self, registry: ToolRegistry, hosts: Mapping[str, KnownHost]) -> None:
+    def __init__(self, registry: ToolRegistry, hosts: HostTable) -> None:
         self._registry = registry
         self._hosts = hosts
 
@@ -40,7 +39,7 @@ class ToolListing:
         """Whether this client will call without tasks, as far as one can know before the call."""
         if client_class_of(ctx) is not ClientClass.PLAIN:
             return False
-        host = host_of(client_name(ctx), self._hosts)
+        host = self._hosts.find(*client_info(ctx))
         return ctx.protocol_version != TASKS_2025 or host is None or not host.follows_tasks
 
     def _shaped(self, tool: dict[str, Any], version: str, *, plain: bool) -> dict[str, Any]:

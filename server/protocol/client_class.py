@@ -10,7 +10,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.server.protocol.shapes_2026 import EXTENSION
 
-__all__ = ["TASKS_2025", "ClientClass", "client_class_of", "client_name", "require_tasks"]
+__all__ = ["TASKS_2025", "ClientClass", "client_class_of", "client_info", "require_tasks"]
 
 TASKS_2025 = "2025-11-25"
 """The one revision before 2026 that has tasks."""
@@ -38,10 +38,10 @@ def client_class_of(ctx: ServerRequestContext[Any, Any]) -> ClientClass:
     return ClientClass.TASKS_2025 if wants_task else ClientClass.PLAIN
 
 
-def client_name(ctx: ServerRequestContext[Any, Any]) -> str | None:
-    """The name that the client gave itself, None if it gave none."""
+def client_info(ctx: ServerRequestContext[Any, Any]) -> tuple[str, str]:
+    """Name and version that the client gave itself, empty if it gave none."""
     params = ctx.session.client_params
-    return params.client_info.name if params else None
+    return (params.client_info.name, params.client_info.version) if params else ("", "")
 
 
 def require_tasks(ctx: ServerRequestContext[Any, Any]) -> None:

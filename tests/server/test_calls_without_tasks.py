@@ -1,6 +1,5 @@
 """Clients without tasks: their call is held, resumed on any replica, handed off before the host's call timeout."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -424,22 +423,3 @@ class _stream:
 
     async def __aexit__(self, *exc: object) -> None:
         await self._context.__aexit__(*exc)
-
-
-def test_a_row_of_known_hosts_matches_names_with_their_suffixes() -> None:
-    from taskmill.server.handlers.known_hosts import host_of, hosts_with
-
-    table = hosts_with({"mine*": 3.0, "claude-code": 9.0})
-    assert [
-        host.hand_off_after if (host := host_of(name, table)) else "?"
-        for name in (
-            "mine 2",
-            "claude-code",
-            "claude-code (via mcp-remote 0.1.37)",
-            "goose-cli",
-            "openai-mcp (New)",
-            "",
-            None,
-        )
-    ] == [3.0, 9.0, 9.0, 240, "?", "?", "?"]
-    assert json.dumps(sorted(table))
