@@ -1,4 +1,4 @@
-"""A stage for every test of the workers; the invariants are checked behind each of them."""
+"""A deployment for every test of the workers; the invariants are checked behind each of them."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,23 +7,25 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Hatchery, Stage
+from tests.workers.deployment import Deployment, WorkerForks
 
 
 @pytest.fixture(scope="session")
-def hatchery() -> Iterator[Hatchery]:
+def worker_forks() -> Iterator[WorkerForks]:
     """Starts worker processes."""
-    with Hatchery() as hatchery:
-        yield hatchery
+    with WorkerForks() as worker_forks:
+        yield worker_forks
 
 
 @pytest.fixture
-async def stage(redis: Redis, redis_url: str, tmp_path: Path, hatchery: Hatchery) -> AsyncIterator[Stage]:
-    """A stage on the Redis of the test run."""
-    stage = Stage(redis, redis_url, tmp_path, hatchery)
-    yield stage
-    await stage.end()
-    await stage.check()
+async def deployment(
+    redis: Redis, redis_url: str, tmp_path: Path, worker_forks: WorkerForks
+) -> AsyncIterator[Deployment]:
+    """A deployment on the Redis of the test run."""
+    deployment = Deployment(redis, redis_url, tmp_path, worker_forks)
+    yield deployment
+    await deployment.end()
+    await deployment.check()
 
 
 @pytest.fixture
@@ -34,10 +36,10 @@ def own_redis() -> Iterator[PrivateRedis]:
 
 
 @pytest.fixture
-async def frail(own_redis: PrivateRedis, tmp_path: Path, hatchery: Hatchery) -> AsyncIterator[Stage]:
-    """A stage on that Redis."""
+async def fragile(own_redis: PrivateRedis, tmp_path: Path, worker_forks: WorkerForks) -> AsyncIterator[Deployment]:
+    """A deployment on that Redis."""
     async with Redis.from_url(own_redis.url) as client:
-        stage = Stage(client, own_redis.url, tmp_path, hatchery)
-        yield stage
-        await stage.end()
-        await stage.check()
+        deployment = Deployment(client, own_redis.url, tmp_path, worker_forks)
+        yield deployment
+        await deployment.end()
+        await deployment.check()

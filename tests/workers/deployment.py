@@ -24,14 +24,14 @@ from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.invariants import broken_promises, read_redis
 from tests.support.waiting import eventually_async
 
-__all__ = ["Hatchery", "Note", "Stage", "WorkerProcess"]
+__all__ = ["Deployment", "Note", "WorkerForks", "WorkerProcess"]
 
 HERE = Path(__file__).parent
 T = TypeVar("T")
 
 
-class Hatchery:
-    """The process that forks workers; see `hatchery.py`."""
+class WorkerForks:
+    """The process that forks workers; see `worker_forks.py`."""
 
     def __enter__(self) -> Self:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TASKMILL_")}
@@ -48,7 +48,7 @@ class Hatchery:
     ) -> None:
         self._process.communicate(timeout=5)
 
-    def hatch(self, log: Path, order: dict[str, Any]) -> int:
+    def fork_worker(self, log: Path, order: dict[str, Any]) -> int:
         """Start a worker as ordered; its process id."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -110,10 +110,10 @@ class Note:
     """Monotonic seconds."""
 
 
-class Stage:
+class Deployment:
     """One Redis, its workers and its tasks. A lease is a second unless a worker's settings say otherwise."""
 
-    def __init__(self, redis: Redis, url: str, folder: Path, hatchery: Hatchery) -> None:
+    def __init__(self, redis: Redis, url: str, folder: Path, worker_forks: WorkerForks) -> None:
         self.redis = redis
         self.settings: dict[str, Any] = {"redis_url": url, "lease": 1.0, "grace": 0.0}
         """What every worker gets unless it is started with something else."""
@@ -123,7 +123,7 @@ class Stage:
         self.journal = folder / "journal"
         self.journal.touch()
         self.workers: list[WorkerProcess] = []
-        self._hatchery = hatchery
+        self._worker_forks = worker_forks
 
     async def worker(
         self,
@@ -141,7 +141,7 @@ class Stage:
         given = {key: value for key, value in {**self.settings, **settings}.items() if value is not None}
         order = {"settings": given, "stock": stock, "without": without, "idle_exit": idle_exit, "env": env or {}}
         order["server"] = server
-        worker = WorkerProcess(self._hatchery.hatch(log, order), log)
+        worker = WorkerProcess(self._worker_forks.fork_worker(log, order), log)
         self.workers.append(worker)
         if ready:
             (started,) = await eventually_async(lambda: log.exists() and worker.said("worker.started"), within=10)

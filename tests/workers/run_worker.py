@@ -14,7 +14,7 @@ from typing import Any
 
 import arq.worker
 import structlog
-import tools  # noqa: F401 (so that the hatchery has it when it forks)
+import tools  # noqa: F401 (so that it is imported before workers are forked)
 
 from taskmill.workers.arq_worker import stock_settings
 from taskmill.workers.settings import WorkerSettings

@@ -1,17 +1,17 @@
 """A tool that blocks the event loop: named in the log, and neither it nor its neighbours lose their lease."""
 
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import Stage
+from tests.workers.deployment import Deployment
 
 
 async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_with_its_line_and_costs_nobody_a_lease(
-    stage: Stage,
+    deployment: Deployment,
 ) -> None:
-    worker = await stage.worker(lease=0.6)
-    neighbour = await stage.create_noted("walk", stage.gate())
-    await stage.noted("start", neighbour)
-    release = stage.gate("release")
-    blocking = await stage.create_noted("block", release)
+    worker = await deployment.worker(lease=0.6)
+    neighbour = await deployment.create_noted("walk", deployment.gate())
+    await deployment.noted("start", neighbour)
+    release = deployment.gate("release")
+    blocking = await deployment.create_noted("block", release)
 
     (line,) = (await eventually_async(lambda: worker.said("loop.blocked")))[:1]
     release.touch()
@@ -19,16 +19,16 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_the_log_with_its_line_and
     assert line["seconds"] >= 1
     assert line["at"].split(":")[0].endswith(("tools.py", "pathlib.py"))
 
-    stage.gate().touch()
+    deployment.gate().touch()
     for task in (blocking, neighbour):
-        assert (await stage.done(task)).record.attempt == 1
+        assert (await deployment.done(task)).record.attempt == 1
     (free,) = await eventually_async(lambda: worker.said("loop.free"))
     assert free["seconds"] >= 1
 
 
-async def test_a_worker_that_breathes_is_not_complained_about(stage: Stage) -> None:
-    worker = await stage.worker()
-    task = await stage.create_noted("nap", seconds=1.5)
-    await stage.done(task)
+async def test_a_worker_that_breathes_is_not_complained_about(deployment: Deployment) -> None:
+    worker = await deployment.worker()
+    task = await deployment.create_noted("nap", seconds=1.5)
+    await deployment.done(task)
 
     assert worker.said("loop.blocked") == []

@@ -12,35 +12,35 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import Stage
+from tests.workers.deployment import Deployment
 
 
 @pytest.mark.parametrize("tool", ["walk", "march"])
-async def test_a_running_tool_hears_of_a_cancel_at_once(stage: Stage, tool: str) -> None:
+async def test_a_running_tool_hears_of_a_cancel_at_once(deployment: Deployment, tool: str) -> None:
     """An async tool gets CancelledError, a plain one sees `ctx.cancelled`. The lease is long: this is the push."""
-    await stage.worker(lease=60)
+    await deployment.worker(lease=60)
     delays = []
     for _ in range(5):
-        task_id = await stage.create_noted(tool, stage.gate())
-        await stage.noted("start", task_id)
+        task_id = await deployment.create_noted(tool, deployment.gate())
+        await deployment.noted("start", task_id)
         began = monotonic()
-        assert await stage.store.cancel(task_id, OPERATOR)
-        delays.append((await stage.noted("cancelled", task_id)).at - began)
-        assert await stage.moves(task_id) == ["create", "claim", "cancel"]
+        assert await deployment.store.cancel(task_id, OPERATOR)
+        delays.append((await deployment.noted("cancelled", task_id)).at - began)
+        assert await deployment.moves(task_id) == ["create", "claim", "cancel"]
     assert median(delays) < 0.05
     assert max(delays) < 0.3
 
 
 @pytest.mark.parametrize("tool", ["walk", "march"])
-async def test_a_cancel_whose_push_is_missed_is_learned_by_renewal(stage: Stage, tool: str) -> None:
+async def test_a_cancel_whose_push_is_missed_is_learned_by_renewal(deployment: Deployment, tool: str) -> None:
     """renew replies `lost`. Every subscriber is cut off in the same moment as the cancel."""
-    worker = await stage.worker(lease=1.5)
-    deaf = RedisTaskStore(Deafening(stage.redis), StoreSettings(redis_url=stage.settings["redis_url"]))  # type: ignore[arg-type]
-    task_id = await stage.create_noted(tool, stage.gate())
-    await stage.noted("start", task_id)
+    worker = await deployment.worker(lease=1.5)
+    deaf = RedisTaskStore(Deafening(deployment.redis), StoreSettings(redis_url=deployment.settings["redis_url"]))  # type: ignore[arg-type]
+    task_id = await deployment.create_noted(tool, deployment.gate())
+    await deployment.noted("start", task_id)
     began = monotonic()
     assert await deaf.cancel(task_id, OPERATOR)
-    assert (await stage.noted("cancelled", task_id)).at - began < 1.5 / 3 + 0.5
+    assert (await deployment.noted("cancelled", task_id)).at - began < 1.5 / 3 + 0.5
     assert worker.said("lease.lost")
     assert not worker.said("task.cancel_heard")
 
@@ -65,60 +65,60 @@ class Deafening:
             return (await pipe.execute())[1]
 
 
-async def test_a_cancel_before_the_start_means_it_never_runs(stage: Stage) -> None:
-    task_id = await stage.create_noted("quick")
-    assert await stage.store.cancel(task_id, OPERATOR)
-    await stage.worker()
-    later = await stage.create_noted("quick")
-    await stage.done(later)
-    assert [note.task_id for note in stage.notes("start")] == [later]
-    assert await stage.moves(task_id) == ["create", "cancel"]
+async def test_a_cancel_before_the_start_means_it_never_runs(deployment: Deployment) -> None:
+    task_id = await deployment.create_noted("quick")
+    assert await deployment.store.cancel(task_id, OPERATOR)
+    await deployment.worker()
+    later = await deployment.create_noted("quick")
+    await deployment.done(later)
+    assert [note.task_id for note in deployment.notes("start")] == [later]
+    assert await deployment.moves(task_id) == ["create", "cancel"]
 
 
-async def test_a_cancelled_task_frees_its_slot(stage: Stage) -> None:
-    await stage.worker(lease=60, poll=60, concurrency=1)
-    task_id = await stage.create_noted("walk", stage.gate())
-    await stage.noted("start", task_id)
-    waiting = await stage.create_noted("quick")
-    await stage.store.cancel(task_id, OPERATOR)
-    assert (await stage.done(waiting)).record.status == "completed"
+async def test_a_cancelled_task_frees_its_slot(deployment: Deployment) -> None:
+    await deployment.worker(lease=60, poll=60, concurrency=1)
+    task_id = await deployment.create_noted("walk", deployment.gate())
+    await deployment.noted("start", task_id)
+    waiting = await deployment.create_noted("quick")
+    await deployment.store.cancel(task_id, OPERATOR)
+    assert (await deployment.done(waiting)).record.status == "completed"
 
 
-async def test_a_cancel_and_a_finish_at_the_same_moment_end_the_task_once(stage: Stage) -> None:
+async def test_a_cancel_and_a_finish_at_the_same_moment_end_the_task_once(deployment: Deployment) -> None:
     """Whichever is first; the invariants behind the test say that there is one end."""
-    await stage.worker(concurrency=20)
+    await deployment.worker(concurrency=20)
     ended = []
     for attempt in range(10):
-        tasks = [await stage.create_noted("walk", stage.gate(f"{attempt}")) for _ in range(8)]
+        tasks = [await deployment.create_noted("walk", deployment.gate(f"{attempt}")) for _ in range(8)]
         for task_id in tasks:
-            await stage.noted("start", task_id)
-        stage.gate(f"{attempt}").touch()
+            await deployment.noted("start", task_id)
+        deployment.gate(f"{attempt}").touch()
         for task_id in tasks:
-            cancelled = await stage.store.cancel(task_id, OPERATOR)
-            status = (await stage.done(task_id)).record.status
+            cancelled = await deployment.store.cancel(task_id, OPERATOR)
+            status = (await deployment.done(task_id)).record.status
             assert status == ("cancelled" if cancelled else "completed")
             ended.append(status)
     assert len(ended) == 80
 
 
-async def test_many_cancels_at_once_all_arrive(stage: Stage) -> None:
-    await stage.worker(lease=60, concurrency=50)
-    tasks = [await stage.create_noted("walk", stage.gate()) for _ in range(50)]
-    await stage.noted("start", times=50)
-    await asyncio.gather(*(stage.store.cancel(task_id, OPERATOR) for task_id in tasks))
-    await stage.noted("cancelled", times=50, within=1)
+async def test_many_cancels_at_once_all_arrive(deployment: Deployment) -> None:
+    await deployment.worker(lease=60, concurrency=50)
+    tasks = [await deployment.create_noted("walk", deployment.gate()) for _ in range(50)]
+    await deployment.noted("start", times=50)
+    await asyncio.gather(*(deployment.store.cancel(task_id, OPERATOR) for task_id in tasks))
+    await deployment.noted("cancelled", times=50, within=1)
 
 
-async def test_a_cancelled_tool_that_will_not_stop_changes_nothing_any_more(stage: Stage) -> None:
+async def test_a_cancelled_tool_that_will_not_stop_changes_nothing_any_more(deployment: Deployment) -> None:
     """It takes its slot for a while, then runs on beside it; its last words are fenced."""
-    worker = await stage.worker(lease=60)
-    task_id = await stage.create_noted("mule", stage.gate())
-    await stage.noted("start", task_id)
-    await stage.store.cancel(task_id, OPERATOR)
-    await stage.noted("cancelled", task_id)
-    history = await stage.events(task_id)
-    stage.gate().touch()
-    await stage.noted("finish", task_id)
-    assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
-    assert await stage.events(task_id) == history
+    worker = await deployment.worker(lease=60)
+    task_id = await deployment.create_noted("mule", deployment.gate())
+    await deployment.noted("start", task_id)
+    await deployment.store.cancel(task_id, OPERATOR)
+    await deployment.noted("cancelled", task_id)
+    history = await deployment.events(task_id)
+    deployment.gate().touch()
+    await deployment.noted("finish", task_id)
+    assert (await deployment.done(await deployment.create_noted("quick"))).record.status == "completed"
+    assert await deployment.events(task_id) == history
     await eventually_async(lambda: worker.code, lambda code: code is None)

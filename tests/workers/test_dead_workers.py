@@ -10,189 +10,191 @@ import pytest
 from taskmill.engine.outcome import Failed, Fault
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import HERE, Stage
+from tests.workers.deployment import HERE, Deployment
 
 
-async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds(stage: Stage) -> None:
+async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds(deployment: Deployment) -> None:
     """at-least-once; one terminal event, and the dead worker is counted."""
-    first = await stage.worker()
-    task_id = await stage.create_noted("walk", stage.gate())
-    assert (await stage.noted("start", task_id)).pid == first.pid
-    second = await stage.worker()
+    first = await deployment.worker()
+    task_id = await deployment.create_noted("walk", deployment.gate())
+    assert (await deployment.noted("start", task_id)).pid == first.pid
+    second = await deployment.worker()
     await first.kill()
     began = monotonic()
-    again = await stage.noted("start", task_id, times=2)
+    again = await deployment.noted("start", task_id, times=2)
     assert again.at - began < 1 + 2
     assert (again.pid, again.attempt, again.fence) == (second.pid, 2, 2)
-    stage.gate().touch()
-    view = await stage.done(task_id)
+    deployment.gate().touch()
+    view = await deployment.done(task_id)
     assert text_of_task(view) == "fence 2"
     assert (view.record.crashes, view.record.failures) == (1, 0)
-    assert await stage.moves(task_id) == ["create", "claim", "reclaim", "complete"]
+    assert await deployment.moves(task_id) == ["create", "claim", "reclaim", "complete"]
 
 
 @pytest.mark.slow
-async def test_with_default_settings_it_runs_again_within_17_seconds(stage: Stage) -> None:
+async def test_with_default_settings_it_runs_again_within_17_seconds(deployment: Deployment) -> None:
     """with programs started the ordinary way; a worker that starts after the death serves as well."""
-    stage.settings = {"redis_url": stage.settings["redis_url"]}
-    order = f'{{"settings": {{"redis_url": "{stage.settings["redis_url"]}"}}}}'
+    deployment.settings = {"redis_url": deployment.settings["redis_url"]}
+    order = f'{{"settings": {{"redis_url": "{deployment.settings["redis_url"]}"}}}}'
     program = [sys.executable, str(HERE / "run_worker.py"), order]
     with subprocess.Popen(program, stderr=subprocess.DEVNULL) as first:
-        task_id = await stage.create_noted("walk", stage.gate())
-        assert (await stage.noted("start", task_id, within=10)).pid == first.pid
+        task_id = await deployment.create_noted("walk", deployment.gate())
+        assert (await deployment.noted("start", task_id, within=10)).pid == first.pid
         first.kill()
     began = monotonic()
-    await stage.worker()
-    again = await stage.noted("start", task_id, times=2, within=20)
+    await deployment.worker()
+    again = await deployment.noted("start", task_id, times=2, within=20)
     assert 10 < again.at - began < 17
-    stage.gate().touch()
-    assert text_of_task(await stage.done(task_id)) == "fence 2"
+    deployment.gate().touch()
+    assert text_of_task(await deployment.done(task_id)) == "fence 2"
 
 
-async def test_all_tasks_of_a_killed_worker_are_taken_over(stage: Stage) -> None:
-    first = await stage.worker(concurrency=20)
-    tasks = [await stage.create_noted("walk", stage.gate("first"), stage.gate()) for _ in range(20)]
-    await stage.noted("start", times=20)
+async def test_all_tasks_of_a_killed_worker_are_taken_over(deployment: Deployment) -> None:
+    first = await deployment.worker(concurrency=20)
+    tasks = [await deployment.create_noted("walk", deployment.gate("first"), deployment.gate()) for _ in range(20)]
+    await deployment.noted("start", times=20)
     await first.kill()
-    await stage.worker(concurrency=20)
-    stage.gate().touch()
+    await deployment.worker(concurrency=20)
+    deployment.gate().touch()
     for task_id in tasks:
-        view = await stage.done(task_id)
+        view = await deployment.done(task_id)
         assert (view.record.attempt, view.record.crashes, view.record.status) == (2, 1, "completed")
 
 
-async def test_a_task_that_kills_every_worker_is_given_up(stage: Stage) -> None:
+async def test_a_task_that_kills_every_worker_is_given_up(deployment: Deployment) -> None:
     """Its neighbours are not: they run on."""
     for _ in range(3):
-        await stage.worker(lease=0.4, crash_limit=1)
-    poison = await stage.create_noted("die", lives=99)
-    view = await stage.done(poison, within=10)
+        await deployment.worker(lease=0.4, crash_limit=1)
+    poison = await deployment.create_noted("die", lives=99)
+    view = await deployment.done(poison, within=10)
     assert view.outcome == Failed(Fault.POISONED, "Every worker that ran this task died (2 times).")
     assert (view.record.status, view.record.crashes, view.record.reason) == ("failed", 2, "poisoned")
-    assert await stage.moves(poison) == ["create", "claim", "reclaim", "fail"]
-    codes = await eventually_async(lambda: sorted([worker.code for worker in stage.workers], key=str))
+    assert await deployment.moves(poison) == ["create", "claim", "reclaim", "fail"]
+    codes = await eventually_async(lambda: sorted([worker.code for worker in deployment.workers], key=str))
     assert codes == [-9, -9, None]
-    task_id = await stage.create_noted("quick")
-    assert (await stage.done(task_id)).record.status == "completed"
+    task_id = await deployment.create_noted("quick")
+    assert (await deployment.done(task_id)).record.status == "completed"
 
 
-async def test_a_task_that_survives_within_the_limit_completes(stage: Stage) -> None:
+async def test_a_task_that_survives_within_the_limit_completes(deployment: Deployment) -> None:
     for _ in range(3):
-        await stage.worker(lease=0.4, crash_limit=2)
-    task_id = await stage.create_noted("die", lives=2)
-    view = await stage.done(task_id, within=10)
+        await deployment.worker(lease=0.4, crash_limit=2)
+    task_id = await deployment.create_noted("die", lives=2)
+    view = await deployment.done(task_id, within=10)
     assert (text_of_task(view), view.record.crashes, view.record.attempt) == ("survived", 2, 3)
 
 
-async def test_a_paused_workers_late_result_and_progress_change_nothing(stage: Stage) -> None:
+async def test_a_paused_workers_late_result_and_progress_change_nothing(deployment: Deployment) -> None:
     """fenced. The other attempt is still under way when the late word comes, or the tool is told to stop before it."""
-    mine, yours = stage.gate("mine"), stage.gate("yours")
-    paused = await stage.worker()
-    task_id = await stage.create_noted("block", mine, yours)
-    await stage.noted("start", task_id)
+    mine, yours = deployment.gate("mine"), deployment.gate("yours")
+    paused = await deployment.worker()
+    task_id = await deployment.create_noted("block", mine, yours)
+    await deployment.noted("start", task_id)
     paused.send(signal.SIGSTOP)
-    await stage.worker()
-    await stage.noted("start", task_id, times=2)
+    await deployment.worker()
+    await deployment.noted("start", task_id, times=2)
     mine.touch()
-    before = await stage.events(task_id)
+    before = await deployment.events(task_id)
     paused.send(signal.SIGCONT)
     await eventually_async(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
-    view = await stage.read(task_id)
-    assert await stage.events(task_id) == before
+    view = await deployment.read(task_id)
+    assert await deployment.events(task_id) == before
     assert (view.record.status, view.record.fence, view.record.progress.done) == ("running", 2, None)
     yours.touch()
-    assert text_of_task(await stage.done(task_id)) == "fence 2"
-    assert (await stage.record(task_id)).progress.message == "word of attempt 2"
+    assert text_of_task(await deployment.done(task_id)) == "fence 2"
+    assert (await deployment.record(task_id)).progress.message == "word of attempt 2"
     # The worker that was paused goes on with others.
-    assert (await stage.done(await stage.create_noted("quick"))).record.status == "completed"
+    assert (await deployment.done(await deployment.create_noted("quick"))).record.status == "completed"
     assert paused.code is None
 
 
-async def test_a_paused_worker_learns_that_its_lease_is_lost(stage: Stage) -> None:
+async def test_a_paused_worker_learns_that_its_lease_is_lost(deployment: Deployment) -> None:
     """The tool is cancelled, and the slot is free again."""
-    paused = await stage.worker(concurrency=1)
-    task_id = await stage.create_noted("walk", stage.gate("never"), stage.gate())
-    await stage.noted("start", task_id)
+    paused = await deployment.worker(concurrency=1)
+    task_id = await deployment.create_noted("walk", deployment.gate("never"), deployment.gate())
+    await deployment.noted("start", task_id)
     paused.send(signal.SIGSTOP)
-    await stage.worker(concurrency=1)
-    await stage.noted("start", task_id, times=2)
+    await deployment.worker(concurrency=1)
+    await deployment.noted("start", task_id, times=2)
     paused.send(signal.SIGCONT)
-    assert (await stage.noted("cancelled", task_id)).pid == paused.pid
-    other = await stage.create_noted("quick")
-    assert (await stage.noted("start", other)).pid == paused.pid
-    stage.gate().touch()
-    assert text_of_task(await stage.done(task_id)) == "fence 2"
+    assert (await deployment.noted("cancelled", task_id)).pid == paused.pid
+    other = await deployment.create_noted("quick")
+    assert (await deployment.noted("start", other)).pid == paused.pid
+    deployment.gate().touch()
+    assert text_of_task(await deployment.done(task_id)) == "fence 2"
 
 
-async def test_a_result_that_comes_after_the_other_attempts_result_changes_nothing(stage: Stage) -> None:
+async def test_a_result_that_comes_after_the_other_attempts_result_changes_nothing(deployment: Deployment) -> None:
     """exactly one terminal state."""
-    mine, yours = stage.gate("mine"), stage.gate("yours")
-    paused = await stage.worker()
-    task_id = await stage.create_noted("block", mine, yours)
-    await stage.noted("start", task_id)
+    mine, yours = deployment.gate("mine"), deployment.gate("yours")
+    paused = await deployment.worker()
+    task_id = await deployment.create_noted("block", mine, yours)
+    await deployment.noted("start", task_id)
     paused.send(signal.SIGSTOP)
-    await stage.worker()
+    await deployment.worker()
     yours.touch()
-    ended = await stage.done(task_id)
-    history = await stage.events(task_id)
+    ended = await deployment.done(task_id)
+    history = await deployment.events(task_id)
     mine.touch()
     paused.send(signal.SIGCONT)
     await eventually_async(lambda: paused.said("task.word_too_late") or paused.said("lease.lost"))
-    assert await stage.read(task_id) == ended
-    assert await stage.events(task_id) == history
+    assert await deployment.read(task_id) == ended
+    assert await deployment.events(task_id) == history
 
 
-async def test_a_lone_paused_worker_starts_its_own_task_again_and_stops_the_older_attempt(stage: Stage) -> None:
+async def test_a_lone_paused_worker_starts_its_own_task_again_and_stops_the_older_attempt(
+    deployment: Deployment,
+) -> None:
     """Whatever it does first when it wakes, renew or claim, one attempt is left and the task ends once."""
-    paused = await stage.worker()
-    task_id = await stage.create_noted("walk", stage.gate())
-    await stage.noted("start", task_id)
+    paused = await deployment.worker()
+    task_id = await deployment.create_noted("walk", deployment.gate())
+    await deployment.noted("start", task_id)
     for _ in range(3):
         paused.send(signal.SIGSTOP)
-        lapsed = await stage.redis.zscore(stage.keys.queue("default"), task_id)
+        lapsed = await deployment.redis.zscore(deployment.keys.queue("default"), task_id)
 
         async def now() -> float:
-            seconds, micros = await stage.redis.time()
+            seconds, micros = await deployment.redis.time()
             return float(seconds * 1000 + micros / 1000)
 
         await eventually_async(now, lambda at, lapsed=lapsed: at > lapsed + 50)
         paused.send(signal.SIGCONT)
         await eventually_async(
-            lambda: stage.redis.zscore(stage.keys.queue("default"), task_id),
+            lambda: deployment.redis.zscore(deployment.keys.queue("default"), task_id),
             lambda ends, lapsed=lapsed: ends > lapsed,
         )
-    stage.gate().touch()
-    view = await stage.done(task_id)
+    deployment.gate().touch()
+    view = await deployment.done(task_id)
     assert text_of_task(view) == f"fence {view.record.fence}"
     await eventually_async(
-        lambda: len(stage.notes("start")) == len(stage.notes("finish")) + len(stage.notes("cancelled"))
+        lambda: len(deployment.notes("start")) == len(deployment.notes("finish")) + len(deployment.notes("cancelled"))
     )
 
 
-async def test_a_worker_that_blocks_its_loop_keeps_its_lease_and_its_neighbours(stage: Stage) -> None:
+async def test_a_worker_that_blocks_its_loop_keeps_its_lease_and_its_neighbours(deployment: Deployment) -> None:
     """a tool that blocks the loop must not lose its lease. Three leases; another worker is waiting."""
-    blocking = await stage.worker(lease=0.5)
-    neighbour = await stage.create_noted("walk", stage.gate())
-    await stage.noted("start", neighbour)
-    task_id = await stage.create_noted("block", stage.gate())
-    since = (await stage.noted("start", task_id)).at
-    other = await stage.worker(lease=0.5, poll=0.05)
+    blocking = await deployment.worker(lease=0.5)
+    neighbour = await deployment.create_noted("walk", deployment.gate())
+    await deployment.noted("start", neighbour)
+    task_id = await deployment.create_noted("block", deployment.gate())
+    since = (await deployment.noted("start", task_id)).at
+    other = await deployment.worker(lease=0.5, poll=0.05)
     await eventually_async(monotonic, lambda now: now > since + 1.5)
-    stage.gate().touch()
+    deployment.gate().touch()
     for each in (task_id, neighbour):
-        view = await stage.done(each)
+        view = await deployment.done(each)
         assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)
-    assert {note.pid for note in stage.notes("start")} == {blocking.pid}
+    assert {note.pid for note in deployment.notes("start")} == {blocking.pid}
     assert other.code is None
 
 
-async def test_a_result_that_waits_while_another_tool_blocks_the_loop_is_not_lost(stage: Stage) -> None:
+async def test_a_result_that_waits_while_another_tool_blocks_the_loop_is_not_lost(deployment: Deployment) -> None:
     """The neighbour has ended and only its ending is unsaid: its lease must be kept until that is settled."""
-    await stage.worker(lease=0.3)
-    waiting = await stage.create_noted("nudged")
-    await stage.noted("start", waiting)
-    await stage.create_noted("nudge", seconds=0.5)
-    await stage.noted("finish", waiting)
-    await stage.worker(lease=0.3, poll=0.02)
-    view = await stage.done(waiting, within=10)
+    await deployment.worker(lease=0.3)
+    waiting = await deployment.create_noted("nudged")
+    await deployment.noted("start", waiting)
+    await deployment.create_noted("nudge", seconds=0.5)
+    await deployment.noted("finish", waiting)
+    await deployment.worker(lease=0.3, poll=0.02)
+    view = await deployment.done(waiting, within=10)
     assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)

@@ -9,88 +9,88 @@ from taskmill.engine.status import Move
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
 from tests.workers import tools
-from tests.workers.deployment import Stage
+from tests.workers.deployment import Deployment
 
 
-def with_policy(stage: Stage, tool: str, **arguments: object) -> NewTask:
+def with_policy(deployment: Deployment, tool: str, **arguments: object) -> NewTask:
     """A task as a server would store it: retries and deadline are the tool's."""
     policy = tools.mcp.policies()[tool]
-    task = stage.task(tool, journal=str(stage.journal), **arguments)
+    task = deployment.task(tool, journal=str(deployment.journal), **arguments)
     return replace(task, retries=policy.retries, deadline=policy.time_limit)
 
 
-async def test_only_the_named_errors_are_tried_again(stage: Stage) -> None:
-    await stage.worker()
-    again = await stage.create_noted("fail_with", kinds=["ConnectionError", "Retry"])
-    never = await stage.create_noted("fail_with", kinds=["ConnectionError", "ValueError"])
+async def test_only_the_named_errors_are_tried_again(deployment: Deployment) -> None:
+    await deployment.worker()
+    again = await deployment.create_noted("fail_with", kinds=["ConnectionError", "Retry"])
+    never = await deployment.create_noted("fail_with", kinds=["ConnectionError", "ValueError"])
 
-    assert text_of_task(await stage.done(again)) == "attempt 3"
-    view = await stage.done(never)
+    assert text_of_task(await deployment.done(again)) == "attempt 3"
+    view = await deployment.done(never)
     assert isinstance(view.outcome, Returned)
     assert (view.outcome.is_error, view.record.attempt, view.record.reason) == (True, 2, "crashed")
-    reasons = [event.facts["reason"] for event in await stage.events(again) if event.move is Move.RELEASE]
+    reasons = [event.facts["reason"] for event in await deployment.events(again) if event.move is Move.RELEASE]
     assert reasons == ["crashed", "asked_again"]
 
 
-async def test_a_tool_may_say_when_it_wants_to_be_tried_again(stage: Stage) -> None:
+async def test_a_tool_may_say_when_it_wants_to_be_tried_again(deployment: Deployment) -> None:
     """Its backoff is a minute. The text of the exception is for the log."""
-    worker = await stage.worker()
-    task_id = await stage.create_noted("ask_again")
+    worker = await deployment.worker()
+    task_id = await deployment.create_noted("ask_again")
 
-    assert text_of_task(await stage.done(task_id)) == "attempt 3"
-    releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
+    assert text_of_task(await deployment.done(task_id)) == "attempt 3"
+    releases = [event for event in await deployment.events(task_id) if event.move is Move.RELEASE]
     assert [event.facts["due_ms"] - event.at_ms for event in releases] == [200, 200]
     assert [line["detail"] for line in worker.said("tool.asked_again")] == ["not yet", "not yet"]
 
 
-async def test_a_wait_strategy_of_tenacity_is_a_backoff(stage: Stage) -> None:
-    await stage.worker()
-    task_id = await stage.create_noted("fail_with_strategy")
+async def test_a_wait_strategy_of_tenacity_is_a_backoff(deployment: Deployment) -> None:
+    await deployment.worker()
+    task_id = await deployment.create_noted("fail_with_strategy")
 
-    assert text_of_task(await stage.done(task_id)) == "attempt 3"
-    releases = [event for event in await stage.events(task_id) if event.move is Move.RELEASE]
+    assert text_of_task(await deployment.done(task_id)) == "attempt 3"
+    releases = [event for event in await deployment.events(task_id) if event.move is Move.RELEASE]
     assert [event.facts["due_ms"] - event.at_ms for event in releases] == [300, 300]
 
 
-async def test_a_tool_that_runs_on_is_stopped_at_its_deadline(stage: Stage) -> None:
-    await stage.worker(lease=60)
-    view = await stage.store.create(with_policy(stage, "until_its_deadline", how="stay"))
+async def test_a_tool_that_runs_on_is_stopped_at_its_deadline(deployment: Deployment) -> None:
+    await deployment.worker(lease=60)
+    view = await deployment.store.create(with_policy(deployment, "until_its_deadline", how="stay"))
 
-    view = await stage.done(view.record.id)
+    view = await deployment.done(view.record.id)
 
     assert view.outcome == Failed(Fault.DEADLINE, "until_its_deadline had not ended at its deadline, 1 s.")
     assert view.record.ended_ms is not None
     assert 1000 <= view.record.ended_ms - view.record.created_ms < 2000
-    await stage.noted("cancelled")
+    await deployment.noted("cancelled")
 
 
-async def test_no_retry_is_begun_that_would_be_too_late(stage: Stage) -> None:
+async def test_no_retry_is_begun_that_would_be_too_late(deployment: Deployment) -> None:
     """backoff=0.3 s doubles: the attempts are at 0, 0.3 and 0.9 s, and the next would be at 2.1."""
-    await stage.worker(lease=60)
-    view = await stage.store.create(with_policy(stage, "until_its_deadline", how="fail"))
+    await deployment.worker(lease=60)
+    view = await deployment.store.create(with_policy(deployment, "until_its_deadline", how="fail"))
 
-    view = await stage.done(view.record.id)
+    view = await deployment.done(view.record.id)
 
     assert (view.record.reason, view.record.attempt) == ("crashed", 3)
-    assert [letter.record.id for letter in (await stage.store.dead_letters()).views] == [view.record.id]
+    assert [letter.record.id for letter in (await deployment.store.dead_letters()).views] == [view.record.id]
 
 
-async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(stage: Stage) -> None:
-    await stage.worker(lease=60)
-    created = await stage.store.create(with_policy(stage, "until_its_deadline", how="ask"))
+async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(deployment: Deployment) -> None:
+    await deployment.worker(lease=60)
+    created = await deployment.store.create(with_policy(deployment, "until_its_deadline", how="ask"))
     task_id = created.record.id
-    await eventually_async(lambda: stage.read(task_id), lambda view: len(view.questions) == 1)
+    await eventually_async(lambda: deployment.read(task_id), lambda view: len(view.questions) == 1)
 
-    view = await stage.done(task_id)
+    view = await deployment.done(task_id)
 
     assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.record.reason) == (Fault.DEADLINE, "deadline")
-    assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": {"action": "decline"}}) == 0
+    assert await deployment.store.answer(task_id, ANONYMOUS, {"input-1": {"action": "decline"}}) == 0
 
 
-async def test_a_policy_that_crashes_means_no_retry_and_is_logged(stage: Stage) -> None:
-    worker = await stage.worker()
-    view = await stage.done(await stage.create_noted("broken_policy"))
+async def test_a_policy_that_crashes_means_no_retry_and_is_logged(deployment: Deployment) -> None:
+    worker = await deployment.worker()
+    view = await deployment.done(await deployment.create_noted("broken_policy"))
 
     assert view.record.attempt == 1
     assert text_of_task(view).startswith("Error executing tool broken_policy (reference ")

@@ -16,12 +16,20 @@ from redis.asyncio import Redis
 
 from taskmill.engine.outcome import Returned
 from tests.support.redis_server import PrivateRedis
-from tests.workers.deployment import Hatchery, Stage
-from tests.workers.interruption_orders import INTERRUPTIONS, PLACES, TOOLS, Fleet, Voyage, every_order, lines_of
+from tests.workers.deployment import Deployment, WorkerForks
+from tests.workers.interruption_orders import (
+    INTERRUPTIONS,
+    PLACES,
+    TOOLS,
+    InterruptedTask,
+    Series,
+    every_order,
+    series_of,
+)
 
 _LENGTH = int(os.environ.get("TASKMILL_TEST_INTERRUPTIONS", "2"))
 _LINES = 2 if _LENGTH <= 2 else 8
-"""Lines that sail side by side: one only waits, most of the time."""
+"""Series that run side by side: one only waits, most of the time."""
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
@@ -36,54 +44,58 @@ def test_the_rounds_hold_every_order_of_interruptions(length: int) -> None:
 def test_lines_side_by_side_see_what_one_long_line_would(count: int) -> None:
     rounds = every_order(2)
     trip = rounds + rounds
-    lives = [tuple(line[at : at + len(PLACES)]) for line, begun in lines_of(rounds, count) for at in range(begun)]
+    lives = [tuple(line[at : at + len(PLACES)]) for line, begun in series_of(rounds, count) for at in range(begun)]
 
     assert Counter(lives) == Counter(tuple(trip[at : at + len(PLACES)]) for at in range(len(rounds)))
 
 
 @asynccontextmanager
-async def private_stage(folder: Path, hatchery: Hatchery) -> AsyncIterator[tuple[Stage, PrivateRedis]]:
-    """A stage on a Redis of its own; what must be true is checked in the end."""
+async def private_deployment(folder: Path, worker_forks: WorkerForks) -> AsyncIterator[tuple[Deployment, PrivateRedis]]:
+    """A deployment on a Redis of its own; what must be true is checked in the end."""
     folder.mkdir()
     with PrivateRedis(appendonly="yes", appendfsync="no") as server:
         async with Redis.from_url(server.url) as client:
-            stage = Stage(client, server.url, folder, hatchery)
-            yield stage, server
-            await stage.end()
-            await stage.check()
+            deployment = Deployment(client, server.url, folder, worker_forks)
+            yield deployment, server
+            await deployment.end()
+            await deployment.check()
 
 
-async def judge(stage: Stage, voyage: Voyage) -> None:
-    view = await stage.done(voyage.task_id, within=20)
-    assert isinstance(view.outcome, Returned), voyage
+async def judge(deployment: Deployment, interrupted: InterruptedTask) -> None:
+    view = await deployment.done(interrupted.task_id, within=20)
+    assert isinstance(view.outcome, Returned), interrupted
     log = view.outcome.value["structuredContent"]["result"]
-    assert [log[0], log[2], log[4]] == ["accept"] * 3, voyage
-    assert [voyage.noted(step) for step in ("load", "unload")] == [1, 1], voyage
+    assert [log[0], log[2], log[4]] == ["accept"] * 3, interrupted
+    assert [interrupted.noted(step) for step in ("load", "unload")] == [1, 1], interrupted
     # An attempt that meets its open question again waits for it again: that opens no other one.
     waiting = [
         0,
-        *(event.facts["questions"] for event in await stage.events(voyage.task_id) if "questions" in event.facts),
+        *(
+            event.facts["questions"]
+            for event in await deployment.events(interrupted.task_id)
+            if "questions" in event.facts
+        ),
     ]
-    assert sum(max(0, now - before) for before, now in pairwise(waiting)) == 3, voyage
+    assert sum(max(0, now - before) for before, now in pairwise(waiting)) == 3, interrupted
     assert view.record.failures == 0
 
 
 @pytest.mark.timeout(90 + 2 * 4**_LENGTH)
 async def test_each_step_takes_effect_once_and_each_question_is_asked_once_whatever_interrupts(
-    tmp_path: Path, hatchery: Hatchery
+    tmp_path: Path, worker_forks: WorkerForks
 ) -> None:
     rounds = every_order(_LENGTH)
     async with AsyncExitStack() as stack:
-        fleets: list[tuple[Stage, Fleet]] = []
+        series: list[tuple[Deployment, Series]] = []
         async with asyncio.TaskGroup() as group:
-            for number, line in enumerate(lines_of(rounds, _LINES)):
-                there = await stack.enter_async_context(private_stage(tmp_path / f"line-{number}", hatchery))
-                fleets.append((there[0], Fleet(*there)))
-                group.create_task(fleets[-1][1].sail(*line))
+            for number, line in enumerate(series_of(rounds, _LINES)):
+                there = await stack.enter_async_context(private_deployment(tmp_path / f"line-{number}", worker_forks))
+                series.append((there[0], Series(*there)))
+                group.create_task(series[-1][1].run(*line))
 
-        met = [voyage for _, fleet in fleets for voyage in fleet.ended]
+        met = [interrupted for _, one_series in series for interrupted in one_series.ended]
         assert len(met) == len(rounds) * len(TOOLS)
-        assert {len(voyage.met) for voyage in met} == {len(PLACES)}
-        for stage, fleet in fleets:
-            for voyage in fleet.ended:
-                await judge(stage, voyage)
+        assert {len(interrupted.met) for interrupted in met} == {len(PLACES)}
+        for deployment, one_series in series:
+            for interrupted in one_series.ended:
+                await judge(deployment, interrupted)

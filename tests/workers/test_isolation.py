@@ -12,7 +12,7 @@ from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import Stage, WorkerProcess
+from tests.workers.deployment import Deployment, WorkerProcess
 
 ANSWERS = {
     "input-1": {"action": "accept", "content": {"yes": True}},
@@ -22,8 +22,8 @@ ANSWERS = {
 }
 
 
-async def isolating_worker(stage: Stage, **settings: object) -> WorkerProcess:
-    return await stage.worker(server="isolated_tools", poll=60, **settings)  # type: ignore[arg-type]
+async def isolating_worker(deployment: Deployment, **settings: object) -> WorkerProcess:
+    return await deployment.worker(server="isolated_tools", poll=60, **settings)  # type: ignore[arg-type]
 
 
 def lives(pid: int) -> bool:
@@ -36,37 +36,37 @@ def lives(pid: int) -> bool:
 
 @pytest.mark.parametrize("tool", ["spin", "spin_on_the_loop"])
 async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neighbours_are_untouched(
-    stage: Stage, tool: str
+    deployment: Deployment, tool: str
 ) -> None:
-    await isolating_worker(stage)
-    gate = stage.gate()
+    await isolating_worker(deployment)
+    gate = deployment.gate()
     neighbours = [
-        await stage.create("walk", journal=str(stage.journal), gate=str(gate)),
-        await stage.create("stroll", journal=str(stage.journal), gate=str(gate)),
+        await deployment.create("walk", journal=str(deployment.journal), gate=str(gate)),
+        await deployment.create("stroll", journal=str(deployment.journal), gate=str(gate)),
     ]
-    spinning = await stage.create(tool, journal=str(stage.journal))
-    await stage.noted("start", times=3, within=30)
-    (pid,) = [note.pid for note in stage.notes("start", spinning)]
+    spinning = await deployment.create(tool, journal=str(deployment.journal))
+    await deployment.noted("start", times=3, within=30)
+    (pid,) = [note.pid for note in deployment.notes("start", spinning)]
 
     began = monotonic()
-    await stage.store.cancel(spinning, OPERATOR)
+    await deployment.store.cancel(spinning, OPERATOR)
     await eventually_async(lambda: not lives(pid))
     took = monotonic() - began
 
     print(f"gone {took * 1000:.0f} ms after the cancel")
     assert took < 1
     gate.touch()
-    assert [(await stage.done(task)).record.attempt for task in neighbours] == [1, 1]
+    assert [(await deployment.done(task)).record.attempt for task in neighbours] == [1, 1]
 
 
-async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> None:
-    await isolating_worker(stage)
-    warm = await stage.create("complain", how="tool")
-    await stage.done(warm, within=30)
-    task_id = await stage.create("spin_too_long", journal=str(stage.journal))
-    started = await stage.noted("start", task_id)
+async def test_a_tool_that_never_looks_is_timed_out_on_time(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    warm = await deployment.create("complain", how="tool")
+    await deployment.done(warm, within=30)
+    task_id = await deployment.create("spin_too_long", journal=str(deployment.journal))
+    started = await deployment.noted("start", task_id)
 
-    view = await stage.done(task_id)
+    view = await deployment.done(task_id)
 
     assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.outcome.text) == (
@@ -79,16 +79,16 @@ async def test_a_tool_that_never_looks_is_timed_out_on_time(stage: Stage) -> Non
     await eventually_async(lambda: not lives(started.pid))
 
 
-async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: Stage) -> None:
-    await isolating_worker(stage, concurrency=1)
-    first = await stage.create("walk", journal=str(stage.journal), gate=str(stage.gate("never")))
-    started = await stage.noted("start", first, within=30)
-    await stage.store.cancel(first, OPERATOR)
-    await stage.noted("cancelled", first)
+async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(deployment: Deployment) -> None:
+    await isolating_worker(deployment, concurrency=1)
+    first = await deployment.create("walk", journal=str(deployment.journal), gate=str(deployment.gate("never")))
+    started = await deployment.noted("start", first, within=30)
+    await deployment.store.cancel(first, OPERATOR)
+    await deployment.noted("cancelled", first)
 
-    second = await stage.create("speak", count=1)
+    second = await deployment.create("speak", count=1)
 
-    assert text_of_task(await stage.done(second)) == str(started.pid)
+    assert text_of_task(await deployment.done(second)) == str(started.pid)
 
 
 @pytest.mark.parametrize(
@@ -101,46 +101,48 @@ async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(stage: 
     ],
 )
 async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
-    stage: Stage, how: str, fault: Fault, text: str
+    deployment: Deployment, how: str, fault: Fault, text: str
 ) -> None:
-    worker = await isolating_worker(stage)
-    gate = stage.gate()
-    neighbour = await stage.create("walk", journal=str(stage.journal), gate=str(gate))
-    await stage.noted("start", neighbour, within=30)
+    worker = await isolating_worker(deployment)
+    gate = deployment.gate()
+    neighbour = await deployment.create("walk", journal=str(deployment.journal), gate=str(gate))
+    await deployment.noted("start", neighbour, within=30)
 
-    view = await stage.done(await stage.create("die", journal=str(stage.journal), how=how), within=30)
+    view = await deployment.done(await deployment.create("die", journal=str(deployment.journal), how=how), within=30)
 
     assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.outcome.text) == (fault, text)
     assert view.outcome.reference is not None
     assert view.outcome.reference in worker.log()
     gate.touch()
-    assert (await stage.done(neighbour)).record.attempt == 1
-    assert text_of_task(await stage.done(await stage.create("speak", count=3), within=30)).isdigit()
+    assert (await deployment.done(neighbour)).record.attempt == 1
+    assert text_of_task(await deployment.done(await deployment.create("speak", count=3), within=30)).isdigit()
 
 
-async def test_a_death_is_retried_as_the_policy_says(stage: Stage) -> None:
-    await isolating_worker(stage)
-    view = await stage.done(await stage.create("die_once", journal=str(stage.journal)), within=30)
+async def test_a_death_is_retried_as_the_policy_says(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    view = await deployment.done(await deployment.create("die_once", journal=str(deployment.journal)), within=30)
 
     assert text_of_task(view) == "attempt 2"
     assert (view.record.failures, view.record.crashes) == (1, 0)
 
 
 @pytest.mark.parametrize("slowly", [False, True])
-async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(stage: Stage, slowly: bool) -> None:
-    await isolating_worker(stage)
-    view = await stage.done(await stage.create("hoard", slowly=slowly), within=30)
+async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(deployment: Deployment, slowly: bool) -> None:
+    await isolating_worker(deployment)
+    view = await deployment.done(await deployment.create("hoard", slowly=slowly), within=30)
 
     assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.MEMORY
     assert view.outcome.text == "hoard used more memory than its limit of 419,430,400 bytes."
 
 
-async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_their_traceback(stage: Stage) -> None:
-    worker = await isolating_worker(stage)
-    refused = await stage.done(await stage.create("complain", how="tool"), within=30)
-    crashed = await stage.done(await stage.create("complain", how="crash"))
+async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_their_traceback(
+    deployment: Deployment,
+) -> None:
+    worker = await isolating_worker(deployment)
+    refused = await deployment.done(await deployment.create("complain", how="tool"), within=30)
+    crashed = await deployment.done(await deployment.create("complain", how="crash"))
 
     assert isinstance(refused.outcome, Returned)
     assert refused.outcome.is_error
@@ -152,84 +154,88 @@ async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_
     assert "isolated_tools.py" in line["exception"]
 
 
-async def test_the_policy_judges_errors_of_there_by_their_class(stage: Stage) -> None:
-    await isolating_worker(stage)
-    known, unknown, again = [await stage.create("stumble", how=how) for how in ("known", "unknown", "again")]
+async def test_the_policy_judges_errors_of_there_by_their_class(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    known, unknown, again = [await deployment.create("stumble", how=how) for how in ("known", "unknown", "again")]
 
-    assert text_of_task(await stage.done(known, within=30)) == "attempt 2"
-    assert text_of_task(await stage.done(again, within=30)) == "attempt 2"
-    assert text_of_task(await stage.done(unknown, within=30)).startswith("Error executing tool stumble")
-    assert (await stage.record(unknown)).attempt == 1
+    assert text_of_task(await deployment.done(known, within=30)) == "attempt 2"
+    assert text_of_task(await deployment.done(again, within=30)) == "attempt 2"
+    assert text_of_task(await deployment.done(unknown, within=30)).startswith("Error executing tool stumble")
+    assert (await deployment.record(unknown)).attempt == 1
 
 
-async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_there(stage: Stage) -> None:
-    worker = await isolating_worker(stage)
-    task_id = await stage.create("converse")
-    asked = await stage.until(task_id, "input_required", within=30)
+async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_there(deployment: Deployment) -> None:
+    worker = await isolating_worker(deployment)
+    task_id = await deployment.create("converse")
+    asked = await deployment.until(task_id, "input_required", within=30)
     assert asked.record.progress.message == "asking"
     (key,) = asked.questions
 
-    await stage.store.answer(task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}})
-    view = await stage.done(task_id)
+    await deployment.store.answer(
+        task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}}
+    )
+    view = await deployment.done(task_id)
 
     assert isinstance(view.outcome, Returned)
     said = view.outcome.value["structuredContent"]
     assert said == {"yes": True, "steps": [said["pid"], 42], "size": 700_000, "visits": 1, "pid": said["pid"]}
     assert said["pid"] != worker.pid
-    assert [chunk.content for chunk in await stage.store.output.read(task_id)] == ["a chunk"]
+    assert [chunk.content for chunk in await deployment.store.output.read(task_id)] == ["a chunk"]
     assert "printed, which must not reach the line" in worker.log()
 
 
-async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(stage: Stage) -> None:
-    await isolating_worker(stage)
+async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
     able = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
-    task = stage.task("consult")
-    payload = stage.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
-    await stage.store.create(replace(task, payload=payload))
-    asked = await eventually_async(lambda: stage.read(task.id), lambda view: len(view.questions) == 4, within=30)
+    task = deployment.task("consult")
+    payload = deployment.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
+    await deployment.store.create(replace(task, payload=payload))
+    asked = await eventually_async(lambda: deployment.read(task.id), lambda view: len(view.questions) == 4, within=30)
 
-    await stage.store.answer(task.id, asked.record.principal, {key: ANSWERS[key] for key in asked.questions})
-    view = await stage.done(task.id)
+    await deployment.store.answer(task.id, asked.record.principal, {key: ANSWERS[key] for key in asked.questions})
+    view = await deployment.done(task.id)
 
     assert isinstance(view.outcome, Returned)
     assert view.outcome.value["structuredContent"] == {"result": ["accept", "decline", "small-1", 1, 8]}
 
 
-async def test_a_plain_function_asks_steps_and_emits_from_there(stage: Stage) -> None:
-    await isolating_worker(stage)
-    task_id = await stage.create("consult_from_thread")
-    asked = await stage.until(task_id, "input_required", within=30)
+async def test_a_plain_function_asks_steps_and_emits_from_there(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    task_id = await deployment.create("consult_from_thread")
+    asked = await deployment.until(task_id, "input_required", within=30)
     assert asked.record.progress.message == "asking"
 
-    await stage.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
-    view = await stage.done(task_id)
+    await deployment.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
+    view = await deployment.done(task_id)
 
     assert isinstance(view.outcome, Returned)
     assert view.outcome.value["structuredContent"] == {"result": ["accept", 4]}
-    assert [chunk.content for chunk in await stage.store.output.read(task_id)] == ["a chunk"]
+    assert [chunk.content for chunk in await deployment.store.output.read(task_id)] == ["a chunk"]
 
 
-async def test_a_question_by_what_it_returns_is_asked_from_there(stage: Stage) -> None:
-    await isolating_worker(stage)
-    task_id = await stage.create("consult_by_return")
-    asked = await stage.until(task_id, "input_required", within=30)
+async def test_a_question_by_what_it_returns_is_asked_from_there(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    task_id = await deployment.create("consult_by_return")
+    asked = await deployment.until(task_id, "input_required", within=30)
 
-    await stage.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
+    await deployment.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
 
-    assert text_of_task(await stage.done(task_id)) == "accept, known"
+    assert text_of_task(await deployment.done(task_id)) == "accept, known"
 
 
-async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(stage: Stage) -> None:
+async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(deployment: Deployment) -> None:
     """A worker is killed while its tool waits; the next one's process has none of it in memory."""
-    first = await isolating_worker(stage)
-    task_id = await stage.create("converse")
-    asked = await stage.until(task_id, "input_required", within=30)
+    first = await isolating_worker(deployment)
+    task_id = await deployment.create("converse")
+    asked = await deployment.until(task_id, "input_required", within=30)
     first.send(signal.SIGKILL)
-    await isolating_worker(stage)
+    await isolating_worker(deployment)
     (key,) = asked.questions
-    await stage.store.answer(task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}})
+    await deployment.store.answer(
+        task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}}
+    )
 
-    view = await stage.done(task_id, within=30)
+    view = await deployment.done(task_id, within=30)
 
     assert isinstance(view.outcome, Returned)
     said = view.outcome.value["structuredContent"]
@@ -238,12 +244,14 @@ async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(st
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_processes_end_with_their_worker_however_that_dies(stage: Stage, number: signal.Signals) -> None:
-    worker = await isolating_worker(stage)
-    await stage.create("spin", journal=str(stage.journal))
-    await stage.create("spin_on_the_loop", journal=str(stage.journal))
-    await stage.noted("start", times=2, within=30)
-    pids = {note.pid for note in stage.notes("start")}
+async def test_processes_end_with_their_worker_however_that_dies(
+    deployment: Deployment, number: signal.Signals
+) -> None:
+    worker = await isolating_worker(deployment)
+    await deployment.create("spin", journal=str(deployment.journal))
+    await deployment.create("spin_on_the_loop", journal=str(deployment.journal))
+    await deployment.noted("start", times=2, within=30)
+    pids = {note.pid for note in deployment.notes("start")}
 
     worker.send(number)
     await worker.ended(within=10)
@@ -252,11 +260,11 @@ async def test_processes_end_with_their_worker_however_that_dies(stage: Stage, n
 
 
 async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_worker_ends_in_order(
-    stage: Stage,
+    deployment: Deployment,
 ) -> None:
-    journal = stage.folder / "lifespans"
-    worker = await isolating_worker(stage, env={"CONFINED_LIFESPANS": str(journal)})
-    pids = {text_of_task(await stage.done(await stage.create("speak", count=1), within=30)) for _ in range(3)}
+    journal = deployment.folder / "lifespans"
+    worker = await isolating_worker(deployment, env={"CONFINED_LIFESPANS": str(journal)})
+    pids = {text_of_task(await deployment.done(await deployment.create("speak", count=1), within=30)) for _ in range(3)}
     worker.send(signal.SIGTERM)
     assert await worker.ended(within=10) == 0
 
@@ -266,22 +274,22 @@ async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_wo
         assert [word for word in words if word.endswith(f" {pid}")] == [f"in {pid}", f"out {pid}"]
 
 
-async def test_what_a_tool_started_is_killed_with_it(stage: Stage) -> None:
-    await isolating_worker(stage)
-    task_id = await stage.create("breed", journal=str(stage.journal))
-    started = await stage.noted("start", task_id, within=30)
-    child = await stage.noted("child", task_id)
+async def test_what_a_tool_started_is_killed_with_it(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    task_id = await deployment.create("breed", journal=str(deployment.journal))
+    started = await deployment.noted("start", task_id, within=30)
+    child = await deployment.noted("child", task_id)
     assert lives(child.fence)
 
-    await stage.store.cancel(task_id, OPERATOR)
+    await deployment.store.cancel(task_id, OPERATOR)
 
     await eventually_async(lambda: not lives(child.fence) and not lives(started.pid))
 
 
-async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(stage: Stage) -> None:
-    await isolating_worker(stage)
-    task_id = await stage.create("speak", count=5000)
-    view = await stage.done(task_id, within=30)
+async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(deployment: Deployment) -> None:
+    await isolating_worker(deployment)
+    task_id = await deployment.create("speak", count=5000)
+    view = await deployment.done(task_id, within=30)
 
     assert view.record.progress.done == 5000
     assert int(text_of_task(view)) != os.getpid()

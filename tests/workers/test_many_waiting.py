@@ -8,7 +8,7 @@ import pytest
 
 from taskmill.engine.principal import ANONYMOUS
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import Stage, WorkerProcess
+from tests.workers.deployment import Deployment, WorkerProcess
 
 MANY = 1000
 BALLAST = 150_000
@@ -16,11 +16,11 @@ BALLAST = 150_000
 YES = {"action": "accept", "content": {"yes": True}}
 
 
-async def start_delay(stage: Stage, tasks: int = 15) -> float:
+async def start_delay(deployment: Deployment, tasks: int = 15) -> float:
     """Milliseconds from the creation of a task to its start, the median of some."""
     delays = []
     for _ in range(tasks):
-        view = await stage.done(await stage.create_noted("quick"))
+        view = await deployment.done(await deployment.create_noted("quick"))
         assert view.record.started_ms is not None
         delays.append(view.record.started_ms - view.record.created_ms)
     return median(delays)
@@ -34,19 +34,19 @@ def memory(worker: WorkerProcess) -> int:
 
 @pytest.mark.timeout(180)
 @pytest.mark.slow
-async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(stage: Stage) -> None:
+async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(deployment: Deployment) -> None:
     """Measured on two busy cores: 4 ms to start alone, 6 beside a thousand that wait, 5 beside a thousand parked; the
     worker holds 77 MB, then 256, then 104. A second and a third thousand add nothing to that: 105, and 105."""
-    worker = await stage.worker(concurrency=10, lease=60)
-    alone, empty = await start_delay(stage), memory(worker)
-    waiting = await asyncio.gather(*(stage.create_noted("ask_and_linger", ballast=BALLAST) for _ in range(MANY)))
+    worker = await deployment.worker(concurrency=10, lease=60)
+    alone, empty = await start_delay(deployment), memory(worker)
+    waiting = await asyncio.gather(*(deployment.create_noted("ask_and_linger", ballast=BALLAST) for _ in range(MANY)))
     for task_id in waiting:
-        await eventually_async(lambda: stage.record(task_id), lambda record: record.questions == 1, within=60)  # noqa: B023
+        await eventually_async(lambda: deployment.record(task_id), lambda record: record.questions == 1, within=60)  # noqa: B023
 
-    beside_them = await start_delay(stage)
+    beside_them = await start_delay(deployment)
     full = memory(worker)
     await eventually_async(lambda: worker.log().count("task.parked"), lambda parked: parked == MANY, within=60)
-    beside_parked = await start_delay(stage)
+    beside_parked = await start_delay(deployment)
 
     parked = memory(worker)
     print(
@@ -58,5 +58,5 @@ async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(s
     assert full - empty >= MANY * BALLAST
     assert parked - empty <= (full - empty) / 3
     for task_id in waiting[:3]:
-        assert await stage.store.answer(task_id, ANONYMOUS, {"input-1": YES}) == 1
-        assert (await stage.done(task_id)).record.status == "completed"
+        assert await deployment.store.answer(task_id, ANONYMOUS, {"input-1": YES}) == 1
+        assert (await deployment.done(task_id)).record.status == "completed"

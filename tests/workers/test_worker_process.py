@@ -14,16 +14,16 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import Stage
+from tests.workers.deployment import Deployment
 
 
-async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> None:
+async def test_each_worker_says_that_it_lives_and_what_it_does(deployment: Deployment) -> None:
     """one health key a worker; plain arq has one a queue."""
-    first = await stage.worker(concurrency=3)
-    await stage.worker(queue="other")
-    task_id = await stage.create_noted("walk", stage.gate())
+    first = await deployment.worker(concurrency=3)
+    await deployment.worker(queue="other")
+    task_id = await deployment.create_noted("walk", deployment.gate())
     said = await eventually_async(
-        stage.store.workers, lambda said: len(said) == 2 and sum(worker["running"] for worker in said) == 1
+        deployment.store.workers, lambda said: len(said) == 2 and sum(worker["running"] for worker in said) == 1
     )
     (busy,) = [worker for worker in said if worker["running"]]
     assert busy == {
@@ -40,31 +40,31 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(stage: Stage) -> 
         "tools": busy["tools"],
     }
     assert {"walk", "quick"} <= set(busy["tools"])
-    stage.gate().touch()
-    await stage.done(task_id)
+    deployment.gate().touch()
+    await deployment.done(task_id)
     (said,) = [
         worker
         for worker in await eventually_async(
-            stage.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1
+            deployment.store.workers, lambda said: sum(worker["settled"] for worker in said) == 1
         )
         if worker["settled"]
     ]
     assert said["mean_seconds"] > 0
 
 
-async def test_the_health_key_is_gone_when_the_worker_has_left(stage: Stage) -> None:
-    worker = await stage.worker(lease=60)
-    await eventually_async(stage.store.workers)
+async def test_the_health_key_is_gone_when_the_worker_has_left(deployment: Deployment) -> None:
+    worker = await deployment.worker(lease=60)
+    await eventually_async(deployment.store.workers)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
-    assert await stage.store.workers() == []
+    assert await deployment.store.workers() == []
 
 
-async def test_the_health_key_of_a_killed_worker_expires_with_the_lease(stage: Stage) -> None:
-    worker = await stage.worker()
-    await eventually_async(stage.store.workers)
+async def test_the_health_key_of_a_killed_worker_expires_with_the_lease(deployment: Deployment) -> None:
+    worker = await deployment.worker()
+    await eventually_async(deployment.store.workers)
     await worker.kill()
-    await eventually_async(stage.store.workers, lambda said: said == [], within=1.5)
+    await eventually_async(deployment.store.workers, lambda said: said == [], within=1.5)
 
 
 @pytest.fixture
@@ -81,42 +81,44 @@ def lines(told: Path) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize("stock", [False, True])
-async def test_the_lifespan_is_entered_once_in_each_worker_process(stage: Stage, told: Path, stock: bool) -> None:
+async def test_the_lifespan_is_entered_once_in_each_worker_process(
+    deployment: Deployment, told: Path, stock: bool
+) -> None:
     """Every task sees what it yielded."""
-    worker = await stage.worker(stock=stock, env={"TEST_LIFESPAN": str(told)}, poll=0.05)
+    worker = await deployment.worker(stock=stock, env={"TEST_LIFESPAN": str(told)}, poll=0.05)
     for _ in range(5):
-        view = await stage.done(await stage.create("who_am_i"))
+        view = await deployment.done(await deployment.create("who_am_i"))
         assert json.loads(text_of_task(view))["lifespan"] == {"made_in": str(worker.pid)}
     assert lines(told) == [["entered", worker.pid]]
     if stock:
-        await idle_arq(stage)
+        await idle_arq(deployment)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
     assert lines(told) == [["entered", worker.pid], ["left", worker.pid]]
 
 
-async def idle_arq(stage: Stage) -> None:
+async def idle_arq(deployment: Deployment) -> None:
     """Wait until arq has tidied up after its jobs: told to end in the middle of that, it fails by itself."""
-    await eventually_async(lambda: stage.redis.keys("arq:*"), lambda keys: keys == [])
+    await eventually_async(lambda: deployment.redis.keys("arq:*"), lambda keys: keys == [])
 
     async def polls() -> int:
-        return int((await stage.redis.info("commandstats"))["cmdstat_zrangebyscore"]["calls"])
+        return int((await deployment.redis.info("commandstats"))["cmdstat_zrangebyscore"]["calls"])
 
     before = await polls()
     await eventually_async(polls, lambda calls: calls >= before + 3)
 
 
-async def test_a_tool_that_exits_does_not_leave_the_lifespan(stage: Stage, told: Path) -> None:
-    worker = await stage.worker(env={"TEST_LIFESPAN": str(told)})
-    await stage.done(await stage.create("leave_behind", how="SystemExit", awaited=True))
-    await stage.done(await stage.create_noted("quick"))
+async def test_a_tool_that_exits_does_not_leave_the_lifespan(deployment: Deployment, told: Path) -> None:
+    worker = await deployment.worker(env={"TEST_LIFESPAN": str(told)})
+    await deployment.done(await deployment.create("leave_behind", how="SystemExit", awaited=True))
+    await deployment.done(await deployment.create_noted("quick"))
     assert lines(told) == [["entered", worker.pid]]
 
 
-async def test_the_context_says_which_attempt_this_is(stage: Stage) -> None:
-    worker = await stage.worker()
-    task_id = await stage.create("who_am_i")
-    assert json.loads(text_of_task(await stage.done(task_id))) == {
+async def test_the_context_says_which_attempt_this_is(deployment: Deployment) -> None:
+    worker = await deployment.worker()
+    task_id = await deployment.create("who_am_i")
+    assert json.loads(text_of_task(await deployment.done(task_id))) == {
         "task_id": task_id,
         "idempotency_key": task_id,
         "attempt": 1,
@@ -128,29 +130,31 @@ async def test_the_context_says_which_attempt_this_is(stage: Stage) -> None:
     }
 
 
-async def test_fence_and_attempt_rise_and_the_idempotency_key_stays(stage: Stage) -> None:
-    await stage.worker()
-    task_id = await stage.create_noted("flaky", failures=2)
-    await stage.done(task_id)
-    assert [(note.task_id, note.attempt, note.fence) for note in stage.notes("start")] == [
+async def test_fence_and_attempt_rise_and_the_idempotency_key_stays(deployment: Deployment) -> None:
+    await deployment.worker()
+    task_id = await deployment.create_noted("flaky", failures=2)
+    await deployment.done(task_id)
+    assert [(note.task_id, note.attempt, note.fence) for note in deployment.notes("start")] == [
         (task_id, 1, 1),
         (task_id, 2, 2),
         (task_id, 3, 3),
     ]
 
 
-async def test_sealed_payloads_are_opened_and_sealed_again(stage: Stage) -> None:
+async def test_sealed_payloads_are_opened_and_sealed_again(deployment: Deployment) -> None:
     """arguments, questions, answers and result; nothing of them can be read in Redis."""
     key = base64.b64encode(bytes(32)).decode()
-    settings = StoreSettings(redis_url=stage.settings["redis_url"], seal_keys=key)  # type: ignore[arg-type]
-    stage.store = RedisTaskStore(stage.redis, settings)
-    await stage.worker(seal_keys=key)
-    view = await stage.done(await stage.create("echo", text="confidential"))
+    settings = StoreSettings(redis_url=deployment.settings["redis_url"], seal_keys=key)  # type: ignore[arg-type]
+    deployment.store = RedisTaskStore(deployment.redis, settings)
+    await deployment.worker(seal_keys=key)
+    view = await deployment.done(await deployment.create("echo", text="confidential"))
     assert text_of_task(view) == "confidential"
-    stage.gate().touch()
-    task_id = await stage.create_noted("ask_two", stage.gate())
-    questions = (await eventually_async(lambda: stage.read(task_id), lambda view: len(view.questions) == 2)).questions
-    stored = [await stage.redis.dump(key) for key in await stage.redis.keys("*")]
+    deployment.gate().touch()
+    task_id = await deployment.create_noted("ask_two", deployment.gate())
+    questions = (
+        await eventually_async(lambda: deployment.read(task_id), lambda view: len(view.questions) == 2)
+    ).questions
+    stored = [await deployment.redis.dump(key) for key in await deployment.redis.keys("*")]
     assert not any(word in each for each in stored if each for word in (b"confidential", b"One?"))
-    await stage.store.answer(task_id, ANONYMOUS, {key: {"action": "decline"} for key in questions})
-    assert text_of_task(await stage.done(task_id)) == "decline decline at attempt 1"
+    await deployment.store.answer(task_id, ANONYMOUS, {key: {"action": "decline"} for key in questions})
+    assert text_of_task(await deployment.done(task_id)) == "decline decline at attempt 1"

@@ -585,13 +585,13 @@ async def _sail(journal: str, folder: str, ctx: Ctx) -> list[str]:
 
 
 @mcp.tool(task=TaskConfig(park_after=None))
-async def voyage(journal: str, folder: str, ctx: Ctx) -> list[str]:
+async def interrupted(journal: str, folder: str, ctx: Ctx) -> list[str]:
     """Waits for its answers in memory."""
     return await _sail(journal, folder, ctx)
 
 
 @mcp.tool(task=TaskConfig(park_after=0))
-async def voyage_ashore(journal: str, folder: str, ctx: Ctx) -> list[str]:
+async def interrupted_parked(journal: str, folder: str, ctx: Ctx) -> list[str]:
     """Leaves memory with each question."""
     return await _sail(journal, folder, ctx)
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import run_worker
 
 
-def hatch(order: dict[str, Any]) -> int:
+def fork_worker(order: dict[str, Any]) -> int:
     """Fork a worker; its process id."""
     pid = os.fork()
     if pid == 0:
@@ -54,7 +54,7 @@ def main() -> None:
             *lines, pending = (pending + said).split(b"\n")
             for line in lines:
                 order = json.loads(line)
-                pid = hatch(order)
+                pid = fork_worker(order)
                 logs[pid] = order["log"]
                 os.write(1, f"{pid}\n".encode())
         for pid in list(logs):
