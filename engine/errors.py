@@ -44,6 +44,7 @@ __all__ = [
     "TaskmillError",
     "TooLargeToStore",
     "TooManySessions",
+    "ToolUnfit",
     "UnsafeBinding",
 ]
 
@@ -99,6 +100,10 @@ class IdempotencyKeyReused(CallerError):
 
 class AuthorError(TaskmillError):
     """The tool, or the module it is in, cannot work as written."""
+
+
+class ToolUnfit(AuthorError):
+    """The function cannot be a tool as it is written."""
 
 
 class PolicyError(AuthorError):

@@ -15,6 +15,7 @@ from mcp.server.stdio import stdio_server
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
+    GetPromptResult,
     Icon,
     InputRequiredResult,
     SubscriptionsListenRequestParams,
@@ -43,9 +44,11 @@ from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, registered_tool, subscriptions_of
 from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
+from taskmill.server.tools.author_function import author_function, make_callable, readable_refusals
 from taskmill.server.tools.import_path import import_path_of
 from taskmill.server.tools.registry import TaskTool
-from taskmill.server.tools.runner import ToolRunner, in_thread
+from taskmill.server.tools.result_conversion import convert_results, returns_bare_dict
+from taskmill.server.tools.runner import ToolRunner
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 from taskmill.server.tools.validation import validated_arguments
@@ -183,6 +186,7 @@ class TaskServer(MCPServer[LifespanContextT]):
 
         Raises:
             DuplicateTool: there is a tool of that name.
+            ToolUnfit: the function cannot be a tool as it is written.
             PolicyError: the policy contradicts itself.
         """
         if callable(name):
@@ -198,25 +202,61 @@ class TaskServer(MCPServer[LifespanContextT]):
         self,
         fn: Callable[..., Any],
         name: str | None = None,
-        *args: Any,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+        icons: list[Icon] | None = None,
+        meta: dict[str, Any] | None = None,
+        structured_output: bool | None = None,
+        *,
         task: bool | TaskConfig = False,
-        **kwargs: Any,
     ) -> None:
         """Register a function as a tool; see `tool`."""
-        known = str(name or getattr(fn, "__name__", ""))
+        function, known = author_function(fn, name)
         if registered_tool(self, known) is not None:
             raise duplicate_tool(known)
-        super().add_tool(fn, name, *args, **kwargs)
+        returns_object = returns_bare_dict(function)
+        structured = None if returns_object and structured_output else structured_output
+        with readable_refusals(function, known):
+            super().add_tool(function, known, title, description, annotations, icons, meta, structured)
+        tool = registered_tool(self, known)
+        assert tool is not None
+        make_callable(tool, in_task=bool(task))
+        convert_results(tool, returns_object=returns_object, is_structured=structured_output)
         if task:
-            tool = registered_tool(self, known)
-            assert tool is not None
-            if not tool.is_async:
-                tool.fn, tool.is_async = in_thread(tool.fn), True
             try:
                 self._runtime.tools.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
             except PolicyError:
                 super().remove_tool(known)
                 raise
+
+    def resource(self, uri: str, **options: Any) -> Callable[[F], F]:
+        """Register a resource or a template of resources; the options are the SDK's. A template may take a `Context`.
+
+        Raises:
+            ToolUnfit: the function cannot be one as it is written.
+        """
+        register = super().resource(uri, **options)
+
+        def register_own(function: F) -> F:
+            register(author_function(function, None, kind="Resource")[0])
+            return function
+
+        return register_own
+
+    def prompt(self, name: str | None = None, *args: Any, **options: Any) -> Callable[[F], F]:
+        """Register a prompt; the options are the SDK's. It may take a `Context`.
+
+        Raises:
+            ToolUnfit: the function cannot be one as it is written.
+        """
+        register = super().prompt(name, *args, **options)
+
+        def register_own(function: F) -> F:
+            register(author_function(function, name, kind="Prompt")[0])
+            return function
+
+        return register_own
 
     def remove_tool(self, name: str) -> None:
         """Remove a tool. Tasks of it that are queued wait for a worker that still has it."""
@@ -227,15 +267,20 @@ class TaskServer(MCPServer[LifespanContextT]):
         self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool in this process, as a foreground call does."""
-        wrap: Context[Any, Any] = Context.wrap(context) if context is not None else Context(mcp_server=self)
-        return await super().call_tool(name, arguments, wrap)
+        return await super().call_tool(name, arguments, self._own_context(context))
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Render a prompt, with the context that tools get."""
+        return await super().get_prompt(name, arguments, self._own_context(context))
 
     async def read_resource(
         self, uri: AnyUrl | str, context: SdkContext[Any, Any] | None = None
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read a resource: the author's, an artifact of a task, or the output of a task so far."""
         if not is_own(str(uri)):
-            return await super().read_resource(uri, context)
+            return await super().read_resource(uri, self._own_context(context))
         request = context.request_context if context is not None else None
         with wire_errors():
             store = self._runtime.store
@@ -296,6 +341,9 @@ class TaskServer(MCPServer[LifespanContextT]):
         """Send task notifications to clients that listen: the SDK's constructor takes a bus but not the handler."""
         handler = TaskListenHandler(subscriptions_of(self), self._runtime)
         self.lowlevel.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, handler)
+
+    def _own_context(self, context: SdkContext[Any, Any] | None) -> Context[Any, Any]:
+        return Context(mcp_server=self) if context is None else Context.wrap(context)
 
     def _context(self, ctx: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> Context[Any, Any]:
         return Context(request_context=ctx, mcp_server=self, input_params=params, subscriptions=subscriptions_of(self))

@@ -46,6 +46,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     _task: TaskContext | None = PrivateAttr(default=None)
     _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _state: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _last_progress: float = PrivateAttr(default=0)
 
     def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
         """`task`: the attempt this context belongs to, None in a foreground call; the rest is the SDK's."""
@@ -125,15 +126,31 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         return self.request_context.lifespan_context
 
     def report_progress(  # type: ignore[override]  # not `async def`: a plain tool calls it without await
-        self, progress: float, total: float | None = None, message: str | None = None
+        self,
+        progress: float | None = None,
+        total: float | None = None,
+        message: str | None = None,
+        *,
+        current: float | None = None,
     ) -> Awaitable[None]:
-        """Say how far the work is: `progress` of `total` (None = unknown), and in words.
+        """Say how far the work is: `progress` (or `current`) of `total` (None = unknown), and in words.
 
-        In a task it takes effect at once and never waits, so awaiting it is optional; the last value wins.
+        In a task it takes effect at once and never waits, so awaiting it is optional; the last value wins. A call with
+        only a message leaves the number as it was in the foreground, and takes it away in a task.
+
+        Raises:
+            TypeError: `progress` and `current` are both given, or nothing is.
         """
+        if progress is not None and current is not None:
+            raise TypeError("report_progress takes progress or current, which mean the same, not both.")
+        done = current if progress is None else progress
+        if done is None and message is None:
+            raise TypeError("report_progress needs how far the work is (progress=...), or a message=... .")
         if self._task is not None:
-            return self._task.report_progress(progress, total, message)
-        return super().report_progress(progress, total, message)
+            return self._task.report_progress(done, total, message)
+        if done is not None:
+            self._last_progress = done
+        return super().report_progress(self._last_progress, total, message)
 
     async def emit(self, chunk: Any) -> None:
         """Put out a piece of the result - text, or any JSON value - that can be read while the task runs.

@@ -15,6 +15,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts import PromptManager
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import SubscriptionBus
 from mcp.shared.dispatcher import CallOptions
@@ -28,6 +29,7 @@ __all__ = [
     "lowlevel_of",
     "prompts_of",
     "registered_tool",
+    "replace_metadata",
     "request_of",
     "request_without_types",
     "server_of",
@@ -78,6 +80,20 @@ def cache_output_adapter(tool: Tool) -> None:
     adapter = getattr(metadata, "_adapter", None)
     if adapter is not None:
         vars(metadata)["_adapter"] = adapter
+
+
+def replace_metadata(tool: Tool, kind: type[FuncMetadata], **more: Any) -> None:
+    """Give a tool metadata of another class, with the same fields but for `more`, and with the same adapter.
+
+    To make an adapter is most of what a registration costs, and `kind(...)` would make it again. It can go when the SDK
+    takes a function that converts results.
+    """
+    known = tool.fn_metadata
+    fields = {name: getattr(known, name) for name in FuncMetadata.model_fields}
+    made = kind.model_construct(**{**fields, **more})
+    if made.output_model is known.output_model:
+        made._adapter = known._adapter
+    tool.fn_metadata = made
 
 
 def context_parts(context: Context[Any, Any]) -> dict[str, Any]:

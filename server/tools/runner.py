@@ -1,7 +1,6 @@
 """Runs task tools for a worker: makes the SDK's own call, and translates how it ended into an outcome of the task."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial, wraps
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from mcp.server.mcpserver.exceptions import ToolError, UnexpectedResourceError, UnexpectedToolError
@@ -12,7 +11,6 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ArtifactTooLarge, ScopeMissing
 from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.engine.policy import TaskConfig
-from taskmill.engine.threads import in_own_thread
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
@@ -21,19 +19,9 @@ from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.result_offload import offload_large_parts
 from taskmill.server.tools.tracing import record_outcome, run_span
 
-__all__ = ["ToolRunner", "in_thread"]
+__all__ = ["ToolRunner"]
 
 _NO_INPUTS = InputResponseRequestParams()
-
-
-def in_thread(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
-    """A plain function as an async one, in a thread. A cancel does not wait for it: a thread cannot be killed."""
-
-    @wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        return await in_own_thread(partial(function, *args, **kwargs))
-
-    return call
 
 
 class ToolRunner:

@@ -95,3 +95,10 @@ async def test_arguments_are_checked_as_in_a_call(eager: Eager) -> None:
     assert run.result.is_error
     with pytest.raises(BadArguments, match=r"no task tool 'quick'. Task tools: consult, fail, leave, order"):
         await eager.call("quick")
+
+
+async def test_progress_is_reported_by_either_name_or_in_words_alone(eager: Eager) -> None:
+    run = await eager.call("report_by_name")
+
+    assert run.progress == [Progress(1, 2, "one"), Progress(2, 2, "two"), Progress(None, None, "only words")]
+    assert run.text == "both are one too many"

@@ -48,6 +48,19 @@ async def pack(count: int, ctx: Context[Any, Any]) -> str:
 
 
 @mcp.tool(task=True)
+async def report_by_name(ctx: Context[Any, Any]) -> str:
+    """Says how far it is in every way that there is."""
+    await ctx.report_progress(current=1, total=2, message="one")
+    await ctx.report_progress(progress=2, total=2, message="two")
+    await ctx.report_progress(message="only words")
+    try:
+        await ctx.report_progress(1, current=1)
+    except TypeError:
+        return "both are one too many"
+    return "both"
+
+
+@mcp.tool(task=True)
 async def order(ctx: Context[Any, Any]) -> str:
     """Asks for the size."""
     answer = await ctx.elicit("Which size?", Order)
