@@ -62,6 +62,7 @@ def run(
     port: options.Port = None,
     host: options.Host = None,
     allowed_hosts: options.AllowedHosts = None,
+    cors_origin: options.CorsOrigin = None,
     redis_url: options.RedisUrl = None,
     concurrency: options.Concurrency = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes for each queue.")] = 1,
@@ -77,7 +78,7 @@ def run(
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
     plan = ProcessPlan(
         file,
-        server=as_flags(host=host, allowed_hosts=allowed_hosts),
+        server=as_flags(host=host, allowed_hosts=allowed_hosts, cors_origin=cors_origin),
         worker=as_flags(concurrency=concurrency),
         both=as_flags(redis_url=redis_url, log_level=log_level.value),
         port=port,
@@ -94,6 +95,7 @@ def serve(
     host: options.Host = None,
     port: options.Port = None,
     allowed_hosts: options.AllowedHosts = None,
+    cors_origin: options.CorsOrigin = None,
     log_level: options.Level = LogLevel.INFO,
     log_form: options.Form = LogForm.AUTO,
     parent: options.ParentSocket = None,
@@ -106,9 +108,8 @@ def serve(
     with parent_link.reporting_errors():
         from taskmill.cli.serving.serve import serve_http
 
-        serve_http(
-            file, parent_link, {"redis_url": redis_url, "host": host, "port": port, "allowed_hosts": allowed_hosts}
-        )
+        where = {"redis_url": redis_url, "host": host, "port": port}
+        serve_http(file, parent_link, {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin})
 
 
 @app.command()

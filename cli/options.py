@@ -10,6 +10,7 @@ __all__ = [
     "AllowedHosts",
     "CallWords",
     "Concurrency",
+    "CorsOrigin",
     "File",
     "Form",
     "Grace",
@@ -45,6 +46,10 @@ Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 = any (TASK
 AllowedHosts = Annotated[
     str | None,
     typer.Option(help="Host names clients use, separated by commas (TASKMILL_ALLOWED_HOSTS).", metavar="A,B"),
+]
+CorsOrigin = Annotated[
+    str | None,
+    typer.Option(help="Origins whose pages may use the server from a browser (TASKMILL_CORS_ORIGINS).", metavar="A,B"),
 ]
 Concurrency = Annotated[
     int | None, typer.Option(help="Tasks a worker runs at the same time (TASKMILL_CONCURRENCY).", show_default="10")

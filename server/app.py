@@ -3,7 +3,7 @@
 `build_app` makes it for a server of the SDK; `both_eras` and `add_http_api` are the parts that other hosts need too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,15 +13,16 @@ from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportS
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from taskmill.server.api.access import Access, OperatorToken
+from taskmill.server.api.access import Access, CheckedHosts, OperatorToken
 from taskmill.server.api.health import health_routes
 from taskmill.server.api.metrics import RequestCounter, metrics_routes
 from taskmill.server.api.openapi import description_route
 from taskmill.server.api.routes import api_routes
 from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
+from taskmill.server.http.cors import Cors, check_any_origin
 from taskmill.server.http.middleware import ClientDisconnects, EraRouter
 from taskmill.server.http.scope_challenge import ScopeChallenge
-from taskmill.server.http.transport_security import TrimmedHeaders
+from taskmill.server.http.transport_security import TrimmedHeaders, checks_of_sdk
 from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
 from taskmill.server.sessions.endpoint import SessionEndpoint
 from taskmill.server.tools.runtime import ServerRuntime
@@ -37,16 +38,23 @@ def build_app(
     path: str,
     host: str,
     hosts: TransportSecuritySettings,
+    cors_origins: Sequence[str],
     json_response: bool,
     operator_token: str | None,
     fast_paths: Submission | None,
 ) -> Starlette:
     """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to.
+    `cors_origins`: whose pages may read the responses.
 
     `fast_paths`: None = there are none.
+
+    Raises:
+        UnsafeBinding: the pages of all origins may use a server without authentication.
     """
+    auth = auth_of(server)
+    check_any_origin(cors_origins, has_auth=auth is not None)
     app = server.streamable_http_app(
-        streamable_http_path=path, json_response=json_response, transport_security=hosts, host=host
+        streamable_http_path=path, json_response=json_response, transport_security=checks_of_sdk(hosts), host=host
     )
     runtime.serves_http = True
     lowlevel = lowlevel_of(server)
@@ -59,19 +67,16 @@ def build_app(
         json_only=json_response,
         max_body=manager.max_request_body_size,
     )
-    auth = auth_of(server)
-    has_operator = operator_token is not None
+    access = Access(hosts, auth, operator_token is not None, tuple(cors_origins))
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
         fast = partial(FastPath, runtime=runtime, hosts=hosts, server=lowlevel, submission=fast_paths)
         if auth:
             endpoint = fast(endpoint)
         else:
-            front = partial(
-                FastPathRouter, fast_path=fast, registry=runtime.tools, path=path, has_operator=has_operator
-            )
+            router = partial(FastPathRouter, registry=runtime.tools, path=path, has_operator=access.has_operator)
+            front = partial(router, fast_path=fast)
     manager.asgi_app = ScopeChallenge(endpoint, runtime.tools, server.settings.auth)
-    access = Access(hosts, auth, has_operator)
     add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
     return app
 
@@ -114,8 +119,11 @@ def add_http_api(
     app.router.routes.extend(routes)
     if operator_token is not None:
         app.add_middleware(OperatorToken, token=operator_token)
+    app.add_middleware(CheckedHosts, hosts=access.hosts)
     app.add_middleware(TrimmedHeaders)
     if front is not None:
         app.add_middleware(front)
     app.add_middleware(ClientDisconnects)
     app.add_middleware(requests.counting)
+    if access.cors_origins:
+        app.add_middleware(Cors, origins=access.cors_origins)

@@ -21,6 +21,8 @@ class ServerSettings(StoreSettings):
     """Path of the MCP endpoint."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Host names clients may use, separated by commas; needed beyond localhost."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may use the server from a browser, separated by commas; `*` needs authentication."""
     api_operator_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of an operator, who may see and end every task over the HTTP API; None = there is none."""
     handoff_after: float = Field(50.0, gt=0, le=LONGEST)
@@ -30,7 +32,7 @@ class ServerSettings(StoreSettings):
     stream_limit: float = Field(0.0, ge=0, le=LONGEST)
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

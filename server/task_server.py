@@ -39,7 +39,7 @@ from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
-from taskmill.server.http.transport_security import transport_security
+from taskmill.server.http.transport_security import origins_of, transport_security
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, registered_tool, subscriptions_of
 from taskmill.server.settings import server_settings
@@ -292,12 +292,15 @@ class TaskServer(MCPServer[LifespanContextT]):
         path: str = "/mcp",
         host: str = "127.0.0.1",
         allowed_hosts: Sequence[str] = (),
+        cors_origins: Sequence[str] = (),
         json_response: bool = False,
         operator_token: str | None = None,
         fast_paths: bool = True,
     ) -> Starlette:
         """An ASGI application: the MCP endpoint at `path`, `/api/tasks`, `/metrics`, `/healthz` and `/readyz`.
 
+        `cors_origins`: whose pages may use it from a browser: `https://app.example.com`, `http://localhost:*`, or `*`,
+        which needs authentication.
         `operator_token`: bearer token of an operator, who may see and end every task over `/api`; None = there is none.
         `fast_paths`: answer plain requests about tasks without the SDK's dispatch, where the answers are the same.
 
@@ -305,13 +308,16 @@ class TaskServer(MCPServer[LifespanContextT]):
         `Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)`.
 
         Raises:
-            UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty.
+            UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty; `*` without authentication.
+            SettingsError: a name is no host, or an origin is none.
         """
+        origins = origins_of(cors_origins)
         return build_app(
             self,
             self._runtime,
             path=path,
-            hosts=transport_security(host, allowed_hosts),
+            hosts=transport_security(host, allowed_hosts, origins),
+            cors_origins=origins,
             host=host,
             json_response=json_response,
             operator_token=operator_token,

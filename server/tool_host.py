@@ -113,6 +113,7 @@ class ToolHost(ToolSource, Protocol):
         path: str = "/mcp",
         host: str = "127.0.0.1",
         allowed_hosts: Sequence[str] = (),
+        cors_origins: Sequence[str] = (),
         operator_token: str | None = None,
     ) -> Starlette:
         """The ASGI application: the MCP endpoint, the HTTP API, metrics and health; `app.py` has the parts.
@@ -120,7 +121,8 @@ class ToolHost(ToolSource, Protocol):
         Its lifespan opens the store and the author's lifespan.
 
         Raises:
-            UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty.
+            UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty; `*` without authentication.
+            SettingsError: a name is no host, or an origin is none.
         """
 
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:

@@ -40,6 +40,7 @@ def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
         path=settings.path,
         host=settings.host,
         allowed_hosts=settings.allowed_hosts,
+        cors_origins=settings.cors_origins,
         operator_token=settings.api_operator_token,
     )
     with _listening(settings.host, settings.port) as listener, redis_for(settings) as ready, unwrap_group():

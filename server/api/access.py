@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,12 +19,15 @@ from starlette.websockets import WebSocketClose
 
 from taskmill.server.api.errors import api_error
 from taskmill.server.auth.principal import list_owner, owner
+from taskmill.server.http.middleware import path_of
 from taskmill.server.http.scope_challenge import metadata_url_of
+from taskmill.server.http.transport_security import HeaderChecks
 from taskmill.store.tasks.tasks import OPERATOR
 
-__all__ = ["Access", "Caller", "Guard", "OperatorToken", "caller_of"]
+__all__ = ["Access", "Caller", "CheckedHosts", "Guard", "OperatorToken", "caller_of"]
 
 _IS_OPERATOR = "taskmill.operator"
+_OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 _UNIDENTIFIED = (
     "A list needs to know whose. Send a bearer token of a user, where this server has authentication, or the "
     "operator's (TASKMILL_API_OPERATOR_TOKEN)."
@@ -40,6 +43,8 @@ class Access:
     """None: this server has no authentication, and every caller is anonymous."""
     has_operator: bool = False
     """Whether there is an operator's token."""
+    cors_origins: tuple[str, ...] = ()
+    """Whose pages may read responses in a browser, as `origins_of` returns them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,27 @@ class OperatorToken:
         return name == b"authorization" and hmac.compare_digest(given, self._expected)
 
 
+class CheckedHosts:
+    """ASGI middleware: refuses a foreign Host or Origin before anything answers, also with a redirect to it.
+
+    Probes and scrapers use a replica's address as Host; `/metrics` has its own check.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: TransportSecuritySettings) -> None:
+        self._app = app
+        self._checks = HeaderChecks(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] != "http" or (path := path_of(scope)) in _OPEN:
+            await self._app(scope, receive, send)
+            return
+        refused = self._checks.refusal(scope)
+        if refused is not None and path.startswith("/api/"):
+            refused = api_error(refused.status_code, bytes(refused.body).decode())
+        await (refused or self._app)(scope, receive, send)
+
+
 class Guard:
     """ASGI wrapper: admits the callers that the MCP endpoint would admit, and operators; refuses the others."""
 
@@ -99,7 +125,7 @@ class Guard:
         self._app = app
         self._access = access
         self._operators_only = operators_only
-        self._headers = TransportSecurityMiddleware(access.hosts)
+        self._headers = HeaderChecks(access.hosts)
         auth = access.auth
         metadata_url = metadata_url_of(auth)
         self._authenticated = RequireAuthMiddleware(app, auth.required_scopes or [], metadata_url) if auth else None
@@ -111,7 +137,7 @@ class Guard:
             return
         request = Request(scope)
         is_operator = bool(scope.get(_IS_OPERATOR))
-        refusal = await self._refusal(request, is_operator)
+        refusal = self._refusal(request, is_operator)
         if refusal is not None:
             await refusal(scope, receive, send)
         elif is_operator or self._authenticated is None:
@@ -119,8 +145,8 @@ class Guard:
         else:
             await self._authenticated(scope, receive, _with_api_errors(scope, receive, send))
 
-    async def _refusal(self, request: Request, is_operator: bool) -> ASGIApp | None:
-        refused = await self._headers.validate_request(request)
+    def _refusal(self, request: Request, is_operator: bool) -> ASGIApp | None:
+        refused = self._headers.refusal(request.scope)
         # A scraper uses a replica's address as Host. It has the operator's token; no page in a browser has it.
         if refused is not None and not (self._operators_only and is_operator):
             return api_error(refused.status_code, bytes(refused.body).decode())

@@ -3,7 +3,7 @@ and `tools/call` of a task tool.
 
 They answer a request only if they understand all of it and it succeeds; the SDK answers every other one and all errors.
 On a server with tokens they stand behind the checks of tokens and scopes; without tokens `FastPathRouter` puts them
-before nearly everything. They use the SDK's own check of Host, Origin and content type.
+before nearly everything. They use the check of Host, Origin and content type of all requests.
 """
 
 import json
@@ -75,7 +75,7 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on with its body."""
         headers = self._headers(scope)
-        if headers is None or not await self._hosts.passes(scope, headers):
+        if headers is None or not self._hosts.passes(scope, headers):
             await self._app(scope, receive, send)
             return
         message = await receive()

@@ -1,7 +1,7 @@
 """Reads headers and bodies of the requests that the fast paths answer: those written exactly as the specification says.
 
 A reader returns what the request asks for, or None: then the SDK must handle it, which also knows every way in which a
-request can be wrong. The check of Host, Origin and content type is the SDK's own.
+request can be wrong. The check of Host, Origin and content type is the one of all requests.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -20,9 +20,9 @@ from mcp_types import (
 )
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
 from starlette.types import Scope
 
+from taskmill.server.http.transport_security import HeaderChecks
 from taskmill.server.protocol.shapes_2026 import EXTENSION, LONGEST_TASK_ID
 
 __all__ = ["METHODS", "FastRequest", "Headers", "HostCheck", "read_headers", "read_request"]
@@ -71,18 +71,18 @@ def _accepts_both(accept: str) -> bool:
 
 
 class HostCheck:
-    """The SDK's check of Host, Origin and content type; values that have passed once are not checked again."""
+    """The check of Host, Origin and content type; values that have passed once are not checked again."""
 
     def __init__(self, hosts: TransportSecuritySettings) -> None:
-        self._security = TransportSecurityMiddleware(hosts)
+        self._checks = HeaderChecks(hosts)
         self._passed: set[tuple[str | None, ...]] = set()
 
-    async def passes(self, scope: Scope, headers: Headers) -> bool:
-        """Whether the SDK would accept this POST."""
+    def passes(self, scope: Scope, headers: Headers) -> bool:
+        """Whether this POST would be accepted."""
         checked = headers.get("host"), headers.get("origin"), headers.get("content-type")
         if checked in self._passed:
             return True
-        if await self._security.validate_request(Request(scope), is_post=True) is not None:
+        if self._checks.refusal(scope, needs_json=True) is not None:
             return False
         if len(self._passed) < _MOST_REMEMBERED and all(len(value or "") <= _LONGEST_HEADER for value in checked):
             self._passed.add(checked)

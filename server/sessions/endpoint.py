@@ -13,7 +13,7 @@ import structlog
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http import check_accept_headers
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -30,6 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import CallerError, StoreUnavailable, TaskmillError, TooManySessions
 from taskmill.server.auth.principal import owner
+from taskmill.server.http.transport_security import HeaderChecks
 from taskmill.server.protocol.errors import INTERNAL
 from taskmill.server.sessions.dispatch import SessionDispatch
 from taskmill.server.sessions.messages import HttpError, error_response, parse_message
@@ -63,7 +64,7 @@ class SessionEndpoint:
     ) -> None:
         """`json_only`: answer with single JSON bodies, so that nothing can be streamed or asked in mid-call."""
         self._runtime = runtime
-        self._security = TransportSecurityMiddleware(security)
+        self._checks = HeaderChecks(security)
         self._runner = RequestRunner(server, runtime)
         self._json_only = json_only
 
@@ -74,7 +75,7 @@ class SessionEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         request = Request(scope, receive)
-        refused = await self._security.validate_request(request, is_post=request.method == "POST")
+        refused = self._checks.refusal(scope, needs_json=request.method == "POST")
         try:
             if refused is not None:
                 await refused(scope, receive, send)

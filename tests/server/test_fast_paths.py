@@ -327,9 +327,9 @@ async def test_a_task_whose_reply_was_lost_is_made_once(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, redis: Redis, settings: ServerSettings
 ) -> None:
     """The fast path itself sends the error: the SDK would make a second task."""
-    create = TaskStore.create
+    create = RedisTaskStore.create
 
-    async def lost(self: TaskStore, task: Any) -> Any:
+    async def lost(self: RedisTaskStore, task: Any) -> Any:
         await create(self, task)
         raise StoreUnavailable("no reply")
 

@@ -81,6 +81,7 @@ class Greeters:
         path: str = "/mcp",
         host: str = "127.0.0.1",
         allowed_hosts: Sequence[str] = (),
+        cors_origins: Sequence[str] = (),
         operator_token: str | None = None,
     ) -> Starlette:
         raise NotImplementedError

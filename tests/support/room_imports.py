@@ -71,7 +71,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "http": "auth tools",
         "api": "auth protocol tools http",
         "streams": "protocol tools",
-        "sessions": "auth protocol tools streams",
+        "sessions": "auth protocol http tools streams",
         "handlers": "auth context protocol tool_host.py tools streams sessions",
         "fast_path": "auth context protocol tools http handlers",
         ".": "settings.py auth context protocol tool_host.py tools http api sessions handlers fast_path",
