@@ -8,6 +8,7 @@ RUN python -m venv /opt/taskmill \
  && /opt/taskmill/bin/pip install --require-hashes -r constraints/runtime.txt \
  && pip install --require-hashes -r constraints/build.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY package package
 COPY engine engine
 COPY store store
 COPY workers workers

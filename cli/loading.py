@@ -1,16 +1,23 @@
 """Finds the author's server object: `file.py`, `file.py:name`, `package.module` or `package.module:name`.
 
+`name` may also be a function without arguments that makes the server.
+
 The author's code runs here and nowhere else in `cli/`. The commands decide what to do with the object.
 """
 
 import importlib
 import importlib.util
+import inspect
+import os
 import re
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import TypeVar
 
 from mcp.server.mcpserver import MCPServer
 
@@ -18,10 +25,16 @@ from taskmill.engine.errors import ServerLoadError, TaskmillError
 from taskmill.server import TaskServer
 from taskmill.server.tool_host import ToolHost
 
-__all__ = ["file_or_module", "load_server"]
+__all__ = ["file_or_module", "is_loading", "load_server"]
+
+T = TypeVar("T")
 
 _PACKAGE = "taskmill_app"
 """The package of a file's module. It is the same in every process: server and worker compare functions by name."""
+_FILE = "_TASKMILL_APP_FILE"
+_FOR_CHILDREN = str(Path(__file__).parent / "spawned")
+"""With this folder on the path, other processes find the file's module by its name: see `spawned/taskmill_app.py`."""
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
 _USUAL_NAMES = ("mcp", "server", "app")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SKIPPED_FRAMES = ("<frozen importlib", __file__)
@@ -34,11 +47,15 @@ def load_server(target: str) -> ToolHost:
         ServerLoadError: there is no server, or the module cannot be run; `facts["trace"]` is the author's traceback.
     """
     location, name = _split(target)
-    server = _select_server(
-        _load_module(location) if _is_module(location) else _load_file(_python_file(location)), location, name
-    )
+    module = _load_module(location) if _is_module(location) else _load_file(_python_file(location))
+    server = _select_server(module, location, name)
     server.import_path = target
     return server
+
+
+def is_loading() -> bool:
+    """Whether the author's code is running because a command loads it: then it must not start a server itself."""
+    return _loading.get()
 
 
 def file_or_module(target: str) -> tuple[str, bool]:
@@ -79,19 +96,39 @@ def _python_file(location: str) -> Path:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """The file as a module with a private name, so that `server.py` or `mcp.py` hides no installed module."""
+    """The file as a module: of its own package, if it is in one, so that relative imports mean what they say there.
+
+    Else with a private name, so that `server.py` or `mcp.py` hides no installed module.
+    """
+    _add_to_path(path.parent)
+    if (name := _name_in_package(path)) is not None:
+        return _load_module(name)
     package = sys.modules.setdefault(_PACKAGE, ModuleType(_PACKAGE))
-    package.__path__ = []
+    package.__path__ = [str(path.parent)]
+    os.environ[_FILE] = str(path)
+    _add_to_path(Path(_FOR_CHILDREN))
     name = _PACKAGE + "." + re.sub(r"\W", "_", path.stem)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    _add_to_path(path.parent)
     with_loader = spec.loader
     _execute(str(path), lambda: with_loader.exec_module(module))
     return module
+
+
+def _name_in_package(path: Path) -> str | None:
+    """The dotted name of a file whose folder is a package; None if it is in none, or if another one has the name."""
+    top, parts = path.parent, [path.stem]
+    while (top / "__init__.py").is_file():
+        top, parts = top.parent, [top.name, *parts]
+    name = ".".join(parts)
+    if len(parts) == 1 or not _DOTTED.fullmatch(name):
+        return None
+    _add_to_path(top)
+    package = importlib.util.find_spec(parts[0])  # of the top only: more would run the author's code here
+    return name if package is not None and package.origin == str(top / parts[0] / "__init__.py") else None
 
 
 def _load_module(name: str) -> ModuleType:
@@ -106,14 +143,24 @@ def _add_to_path(folder: Path) -> None:
         sys.path.append(str(folder))
 
 
-def _execute(location: str, run: Any) -> None:
-    """Run the author's module; an exception becomes an error that shows the author's own lines.
+@contextmanager
+def _marked_as_loading() -> Iterator[None]:
+    before = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(before)
+
+
+def _execute(location: str, run: Callable[[], T]) -> T:
+    """Run the author's code; an exception becomes an error that shows the author's own lines.
 
     Raises:
-        ServerLoadError: the module did not run to its end.
+        ServerLoadError: the code did not run to its end.
     """
     try:
-        run()
+        with _marked_as_loading():
+            return run()
     except ModuleNotFoundError as exc:
         if exc.name and f"{location}.".startswith(f"{exc.name}."):
             raise ServerLoadError(f"There is no file or module {location}.") from None
@@ -160,6 +207,8 @@ def _select_server(module: ModuleType, location: str, name: str | None) -> ToolH
     if name is not None:
         if name in servers:
             return servers[name]
+        if inspect.isroutine(vars(module).get(name)):
+            return _made_by(vars(module)[name], location, name)
         raise ServerLoadError(_no_server_message(module, location, name, list(servers)))
     for name_ in _USUAL_NAMES:
         if name_ in servers:
@@ -175,8 +224,30 @@ def _select_server(module: ModuleType, location: str, name: str | None) -> ToolH
     raise ServerLoadError(
         f"{location} has no server object at its top level. Write there, and not inside a function:\n"
         "    from taskmill.server import TaskServer\n"
-        '    mcp = TaskServer("My tools")'
+        '    mcp = TaskServer("My tools")\n'
+        f"Or name a function without arguments that returns one: {location}:create"
     )
+
+
+def _made_by(factory: Callable[..., object], location: str, name: str) -> ToolHost:
+    """The server that an author's function makes.
+
+    Raises:
+        ServerLoadError: it takes arguments, raises, or returns something else.
+    """
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as exc:
+        raise ServerLoadError(
+            f"{location}:{name} must be callable without arguments ({exc}): give each a default."
+        ) from exc
+    value = _execute(f"{location}:{name}", factory)
+    if inspect.iscoroutine(value):
+        value.close()
+        raise ServerLoadError(f"{location}:{name} is an async function: write it with `def`, without `async`.")
+    if not isinstance(value, TaskServer):
+        raise ServerLoadError(f"{location}:{name} returned a {type(value).__name__}, not a TaskServer.")
+    return value
 
 
 def _no_server_message(module: ModuleType, location: str, name: str, servers: list[str]) -> str:

@@ -29,7 +29,7 @@ __all__ = [
     "Url",
 ]
 
-_FILE_HELP = "The server: file.py, file.py:name, package.module or package.module:name."
+_FILE_HELP = "The server: file.py, file.py:name, package.module or package.module:name. NAME may be a function too."
 
 File = Annotated[str, typer.Argument(metavar="FILE", help=_FILE_HELP, show_default=False)]
 OptionalFile = Annotated[str | None, typer.Argument(metavar="[FILE]", help=_FILE_HELP, show_default=False)]
@@ -86,7 +86,8 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_defa
 TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the field names of the HTTP API.")]
 Level = Annotated[
-    LogLevel, typer.Option("--log-level", help="Lowest level that is logged.", envvar="TASKMILL_LOG_LEVEL")
+    LogLevel,
+    typer.Option("--log-level", help="Lowest level that is logged.", envvar="TASKMILL_LOG_LEVEL", case_sensitive=False),
 ]
 Form = Annotated[LogForm, typer.Option("--log-form", hidden=True)]
 ParentSocket = Annotated[int | None, typer.Option("--parent", hidden=True)]

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeVar
+from importlib.metadata import entry_points
+from typing import Any, TypeVar, overload
 
 from anyio import AsyncFile
 from mcp.server.context import LifespanContextT, ServerRequestContext
@@ -57,6 +58,8 @@ from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["TaskServer"]
 
+_RUNNERS = "taskmill.runner"
+"""Group of the entry point that starts a server from its own file: the command line, which no room may import."""
 _ROUND_TTL = 24 * 3600.0
 """Seconds a client may take to answer a call's questions."""
 
@@ -170,6 +173,10 @@ class TaskServer(MCPServer[LifespanContextT]):
         """See `ToolHost`: a call of an SDK tool needs nothing else."""
         return {}
 
+    @overload
+    def tool(self, name: F, /) -> F: ...
+
+    @overload
     def tool(
         self,
         name: str | None = None,
@@ -181,8 +188,23 @@ class TaskServer(MCPServer[LifespanContextT]):
         structured_output: bool | None = None,
         *,
         task: bool | TaskConfig = False,
-    ) -> Callable[[F], F]:
+    ) -> Callable[[F], F]: ...
+
+    def tool(
+        self,
+        name: str | F | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        annotations: ToolAnnotations | None = None,
+        icons: list[Icon] | None = None,
+        meta: dict[str, Any] | None = None,
+        structured_output: bool | None = None,
+        *,
+        task: bool | TaskConfig = False,
+    ) -> F | Callable[[F], F]:
         """Register a tool; `task=True` or a `TaskConfig` makes it a task tool. The rest is the SDK's.
+
+        Without arguments the parentheses may be left out: `@mcp.tool`.
 
         Raises:
             DuplicateTool: there is a tool of that name.
@@ -190,7 +212,8 @@ class TaskServer(MCPServer[LifespanContextT]):
             PolicyError: the policy contradicts itself.
         """
         if callable(name):
-            raise TypeError("Write @mcp.tool(), with parentheses.")
+            self.add_tool(name)
+            return name
 
         def register(function: F) -> F:
             self.add_tool(function, name, title, description, annotations, icons, meta, structured_output, task=task)
@@ -323,6 +346,17 @@ class TaskServer(MCPServer[LifespanContextT]):
             operator_token=operator_token,
             fast_paths=self._submission if fast_paths else None,
         )
+
+    def run(self, transport: str = "stdio", **options: Any) -> None:
+        """Start server, worker and, where none is configured, Redis from the author's own file; ends the process.
+
+        `transport`: `stdio` is `taskmill stdio FILE`, `http` and `streamable-http` are `taskmill run FILE`.
+        `options`, for HTTP: `host`, `port`, `path`, `allowed_hosts`.
+        """
+        for runner in entry_points(group=_RUNNERS):
+            runner.load()(self, transport, options)
+            return
+        raise PolicyError(f"No entry point {_RUNNERS} is installed: install Taskmill with pip, not as bare files.")
 
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:
         """Serve one connection until its input ends. Without streams the process's own are taken, as the SDK does."""

@@ -77,6 +77,7 @@ def test_the_wheel_holds_every_committed_file_of_the_rooms_and_nothing_else(whee
     with zipfile.ZipFile(wheel) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {f"taskmill/{name}" for name in committed_files() if name.split("/", 1)[0] in ROOMS}
+    wanted |= {name.replace("package/", "taskmill/") for name in committed_files() if name.startswith("package/")}
     missing, extra = sorted(wanted - shipped), sorted(shipped - wanted)
     assert not missing, f"not in the wheel; add them to [tool.setuptools] in pyproject.toml: {missing}"
     assert not extra, f"in the wheel, but not among the files of the rooms: {extra}"

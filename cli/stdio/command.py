@@ -34,8 +34,12 @@ _SHUTDOWN_TIMEOUT = 1.5
 _CALL_USAGE = "taskmill call FILE TOOL key=value ..."
 
 
-def serve_stdio(target: str, pipes: ProtocolPipes, redis_url: str | None, level: LogLevel) -> NoReturn:
+def serve_stdio(
+    target: str, pipes: ProtocolPipes, redis_url: str | None, level: LogLevel, loaded: ToolHost | None = None
+) -> NoReturn:
     """Serve until the host closes its side or a signal arrives. Ends this process.
+
+    `loaded`: the server object that `target` names, if this process has it already.
 
     Raises:
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit, NoRedisServer, OperatorError: at the start.
@@ -44,7 +48,7 @@ def serve_stdio(target: str, pipes: ProtocolPipes, redis_url: str | None, level:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # In the environment, so that the author's own settings and every child process use the same directory.
     os.environ.setdefault("TASKMILL_HOME", str(state_folder(target)))
-    server = load_server(target)
+    server = load_server(target) if loaded is None else loaded
     settings = settings_for(ServerSettings, server, redis_url=redis_url)
     worker_flags = ["--log-level", level.value, *(() if redis_url is None else ("--redis-url", redis_url))]
     with redis_for(settings) as ready, unwrap_group():

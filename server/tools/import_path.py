@@ -21,8 +21,11 @@ def import_path_of(server: object) -> str | None:
             if value is not server:
                 continue
             file = getattr(module, "__file__", None)
-            if _is_importable(module.__name__, file):
-                return f"{module.__name__}:{name}"
+            # `python -m package.module` keeps the name in the spec; that of `python file.py` has none.
+            spec = getattr(module, "__spec__", None)
+            module_name = spec.name if spec is not None else module.__name__
+            if _is_importable(module_name, file):
+                return f"{module_name}:{name}"
             return f"{file}:{name}" if file else None
     return None
 

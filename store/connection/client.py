@@ -212,5 +212,8 @@ def _refusal_error(exc: RedisError, place: str) -> OperatorError:
 
 def _url(settings: StoreSettings) -> str:
     if settings.redis_url is None:
-        raise SettingsError("No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own.")
+        raise SettingsError(
+            "No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own. "
+            "A desktop host starts `taskmill stdio`: `taskmill install` configures it."
+        )
     return settings.redis_url

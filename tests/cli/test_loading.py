@@ -66,6 +66,35 @@ class TestWhichObject:
         write("s.py", HEAD + "def build():\n    return TaskServer('hidden')\n")
         assert "mcp = TaskServer(" in str(refusal("s.py"))
 
+    def test_a_function_makes_it(self) -> None:
+        write("s.py", HEAD + "def create(name='made'):\n    return TaskServer(name)\n")
+        server = load_server("s.py:create")
+        assert (server.name, server.import_path) == ("made", "s.py:create")
+
+    @pytest.mark.parametrize(
+        ("function", "expected_text"),
+        [
+            ("def create(name): ...", "must be callable without arguments (missing a required argument: 'name')"),
+            ("async def create(): ...", "is an async function: write it with `def`"),
+            ("def create(): return 3", "returned a int, not a TaskServer."),
+        ],
+    )
+    def test_a_function_that_makes_none_is_one_line(self, function: str, expected_text: str) -> None:
+        write("s.py", HEAD + function)
+        assert expected_text in str(refusal("s.py:create"))
+
+    def test_a_function_that_raises_shows_the_authors_lines(self) -> None:
+        write("s.py", HEAD + "def create():\n    return 1 / 0\n")
+        assert refusal("s.py:create").facts["trace"].splitlines()[1].endswith('s.py", line 3, in create')
+
+    def test_without_a_server_it_names_the_function_to_write(self) -> None:
+        write("s.py", HEAD + "def build():\n    return TaskServer('hidden')\n")
+        assert "s.py:create" in str(refusal("s.py"))
+
+    def test_run_without_a_guard_does_nothing_while_it_is_loaded(self) -> None:
+        write("s.py", HEAD + "mcp = TaskServer('x')\nmcp.run()\nmcp.run('http')\n")
+        assert load_server("s.py").name == "x"
+
     def test_a_plain_server_is_refused_with_the_change_to_make(self) -> None:
         write("s.py", PLAIN)
         for target in ("s.py", "s.py:mcp"):
@@ -123,6 +152,22 @@ class TestWhichFile:
         write("colorsys.py", "raise AssertionError('the wrong one')\n")
         write("s.py", HEAD + "import colorsys\nmcp = TaskServer(str(hasattr(colorsys, 'rgb_to_hsv')))\n")
         assert load_server("s.py").name == "True"
+
+    def test_it_can_import_relatively(self) -> None:
+        write("deep/neighbour.py", "NAME = 'next door'\n")
+        write("deep/s.py", HEAD + "from .neighbour import NAME\nmcp = TaskServer(NAME)\n")
+        assert load_server("deep/s.py").name == "next door"
+
+    def test_in_a_package_it_is_a_module_of_that_package(self) -> None:
+        write("shop/__init__.py", "NAME = 'the shop'\n")
+        write("shop/web/__init__.py", "")
+        write("shop/web/s.py", HEAD + "from .. import NAME\nmcp = TaskServer(f'{NAME} {__name__}')\n")
+        assert load_server("shop/web/s.py").name == "the shop shop.web.s"
+
+    def test_in_a_folder_named_as_an_installed_package_it_stays_itself(self) -> None:
+        write("arq/__init__.py", "raise AssertionError('the wrong one')\n")
+        write("arq/s.py", HEAD + "import arq.worker\nmcp = TaskServer(__name__)\n")
+        assert load_server("arq/s.py").name == "taskmill_app.s"
 
     def test_its_classes_are_found_through_their_module(self) -> None:
         """Pickle and pydantic look a class up by the name of its module."""

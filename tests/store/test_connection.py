@@ -198,7 +198,10 @@ async def test_an_unfit_redis_is_refused_with_the_setting_to_change() -> None:
 async def test_no_address_fails_with_how_to_get_one() -> None:
     text = await complaint(StoreSettings(redis_url=None), SettingsError)
 
-    assert text == "No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own."
+    assert text == (
+        "No Redis: set TASKMILL_REDIS_URL, or start through `taskmill run`, which brings its own. "
+        "A desktop host starts `taskmill stdio`: `taskmill install` configures it."
+    )
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "terminal": "",
         "errors.py": "terminal",
         "loading.py": "",
+        "spawned": "",
         "logs.py": "terminal",
         "options.py": "logs.py",
         "settings.py": "",
