@@ -34,6 +34,11 @@ async def ask_person(question: ElicitRequestParams) -> ElicitResult:
         return ElicitResult(action="accept" if (reply or "").strip().lower() in _YES else "decline")
     schema = question.requested_schema
     properties: Mapping[str, Any] = schema.get("properties", {})
+    if not properties:
+        reply = await read_line("Do you agree? [y/N] ")
+        if reply is None:
+            return ElicitResult(action="cancel")
+        return ElicitResult(action="accept" if reply.strip().lower() in _YES else "decline", content={})
     required = schema.get("required", ())
     print("(an empty answer declines)" if required else "(empty answers are left out)", file=sys.stderr)
     content: Content = {}

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from os import PathLike
 from secrets import token_urlsafe
-from typing import Any, Generic
+from typing import Any, Generic, overload
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import LifespanContextT, RequestT
@@ -29,12 +29,14 @@ from taskmill.server.context.detached_request import detached_request
 from taskmill.server.context.elicitation import (
     Prompt,
     ask_form,
+    ask_form_now,
     ask_link,
     ask_model,
     ask_roots,
     conversation,
     sample_now,
 )
+from taskmill.server.context.forms import form_of
 from taskmill.server.protocol.sdk_private import context_parts, request_of, server_of, subscriptions_of
 
 __all__ = ["Context"]
@@ -215,18 +217,26 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         not_inside(f"Step {name!r}")
         return as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
 
-    async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]:
+    @overload
+    async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]: ...
+    @overload
+    async def elicit(self, message: str, schema: Any = None) -> ElicitationResult[Any]: ...
+    async def elicit(self, message: str, schema: Any = None) -> ElicitationResult[Any]:
         """Ask the user: `.action` is accept, decline or cancel; `.data` is the accepted answer.
 
-        In a task the question appears in `inputRequests`; several may be open at once (`asyncio.gather`).
+        `schema`: a pydantic model or a dataclass; or, for one answer, `str`, `int`, `float`, `bool`, a list of choices,
+        a dict of choices and their titles, a `Literal`, an `Enum`, or `list[...]` of one of these; None = the user only
+        agrees. In a task the question appears in `inputRequests`; several may be open at once (`asyncio.gather`).
 
         Raises:
             MCPError: the client cannot ask its user (-32021).
+            TypeError: no form can ask for that.
             ValueError: the accepted answer does not fit `schema`.
         """
+        form = form_of(schema)
         if self._task is None:
-            return await super().elicit(message, schema)
-        return await ask_form(self._task, self.client_capabilities, message, schema)
+            return await ask_form_now(self.session, self.request_id, message, form)
+        return await ask_form(self._task, self.client_capabilities, message, form)
 
     async def elicit_url(self, message: str, url: str, elicitation_id: str | None = None) -> UrlElicitationResult:
         """Ask the user to open a link, for what must not pass through the client; `.action` tells whether the user did.
@@ -239,18 +249,23 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         return await ask_link(self._task, self.client_capabilities, message, url, elicitation_id)
 
     async def sample(
-        self, prompt: Prompt, *, max_tokens: int = 1024, **more: Any
+        self, prompt: Prompt | None = None, *, messages: Prompt | None = None, max_tokens: int = 1024, **more: Any
     ) -> CreateMessageResult | CreateMessageResultWithTools:
         """Ask the client's model: the user's words, a message or a conversation; the answer is `.content`.
 
+        `messages`: another name of `prompt`.
         `more`: `system_prompt`, `temperature`, `stop_sequences`, `model_preferences`, `include_context`, `metadata`;
         with `tools` or `tool_choice` the answer may be a tool call, and `.content` a list.
 
         Raises:
             MCPError: the client offers no model, or none with tools (-32021).
+            TypeError: `prompt` and `messages` are both given, or neither is.
             ValueError: an unknown option, or tool calls and results that do not belong together.
         """
-        given = {"messages": conversation(prompt), "max_tokens": max_tokens, **more}
+        asked = messages if prompt is None else prompt
+        if asked is None or (prompt is not None and messages is not None):
+            raise TypeError("sample takes what to ask once: prompt or messages, which mean the same.")
+        given = {"messages": conversation(asked), "max_tokens": max_tokens, **more}
         params = CreateMessageRequestParams.model_validate(given, extra="forbid")
         if self._task is None:
             return await sample_now(self.session, params)

@@ -5,7 +5,7 @@ How a question gets to a client, and its answer to the task, is not known here.
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mcp.server.elicitation import (
     AcceptedElicitation,
@@ -13,9 +13,7 @@ from mcp.server.elicitation import (
     CancelledElicitation,
     DeclinedElicitation,
     ElicitationResult,
-    ElicitSchemaModelT,
     UrlElicitationResult,
-    render_elicitation_schema,
 )
 from mcp.server.session import ServerSession
 from mcp.server.validation import validate_tool_use_result_messages
@@ -37,35 +35,41 @@ from mcp_types import (
     SamplingMessage,
     TextContent,
 )
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from taskmill.engine.context import TaskContext
+from taskmill.server.context.forms import Form
 from taskmill.server.protocol.questions import can_ask, kind_of
 
-__all__ = ["Prompt", "ask_form", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
+__all__ = ["Prompt", "ask_form", "ask_form_now", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
 
 R = TypeVar("R", bound=BaseModel)
-Prompt = str | SamplingMessage | Sequence[SamplingMessage]
+Prompt = str | SamplingMessage | Sequence[str | SamplingMessage]
 """What a model is asked: the user's words, one message, or a conversation."""
 
 
 async def ask_form(
-    task: TaskContext, client: ClientCapabilities | None, message: str, schema: type[ElicitSchemaModelT]
-) -> ElicitationResult[ElicitSchemaModelT]:
+    task: TaskContext, client: ClientCapabilities | None, message: str, form: Form
+) -> ElicitationResult[Any]:
     """Ask the client's user to fill in a form.
 
     Raises:
         MCPError: the client cannot show one (-32021).
-        ValueError: the accepted answer does not fit `schema`.
+        ValueError: the accepted answer does not fit the form.
     """
-    params = ElicitRequestFormParams(message=message, requested_schema=render_elicitation_schema(schema))
-    answer = await _ask(task, client, ElicitRequest(params=params), ElicitResult)
-    if answer.action == "accept":
-        try:
-            return AcceptedElicitation(data=schema.model_validate(answer.content or {}))
-        except ValidationError as exc:
-            raise ValueError("the accepted answer does not fit the question's schema") from exc
-    return DeclinedElicitation() if answer.action == "decline" else CancelledElicitation()
+    params = ElicitRequestFormParams(message=message, requested_schema=form.schema)
+    return _answer_of(form, await _ask(task, client, ElicitRequest(params=params), ElicitResult))
+
+
+async def ask_form_now(session: ServerSession, request_id: str, message: str, form: Form) -> ElicitationResult[Any]:
+    """Ask the user in a foreground call.
+
+    Raises:
+        MCPError: the client cannot be asked now.
+        ValueError: the accepted answer does not fit the form.
+    """
+    answer = await session.elicit_form(message=message, requested_schema=form.schema, related_request_id=request_id)
+    return _answer_of(form, answer)
 
 
 async def ask_link(
@@ -127,7 +131,16 @@ def conversation(prompt: Prompt) -> list[SamplingMessage]:
     """The messages of a prompt."""
     if isinstance(prompt, str):
         return [SamplingMessage(role="user", content=TextContent(type="text", text=prompt))]
-    return [prompt] if isinstance(prompt, SamplingMessage) else list(prompt)
+    if isinstance(prompt, SamplingMessage):
+        return [prompt]
+    return [message for one in prompt for message in conversation(one)]
+
+
+def _answer_of(form: Form, answer: ElicitResult) -> ElicitationResult[Any]:
+    if answer.action == "accept":
+        # Not validated again: what the author gets need not be a model.
+        return AcceptedElicitation.model_construct(data=form.answer(answer.content))
+    return DeclinedElicitation() if answer.action == "decline" else CancelledElicitation()
 
 
 async def _ask(task: TaskContext, client: ClientCapabilities | None, request: BaseModel, result: type[R]) -> R:
