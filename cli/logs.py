@@ -1,12 +1,13 @@
 """Logging of every command: structlog and the libraries' `logging`, one format, always on standard error.
 
-Text in a terminal, JSON lines otherwise. Libraries log at INFO or above: what the protocol's own library writes at
-DEBUG holds arguments and results, which must not be logged.
+Text in a terminal, JSON lines otherwise. Libraries log at WARNING or above, and never at DEBUG: what the protocol's own
+library writes there holds arguments and results, which must not be logged. All other loggers are the author's.
 """
 
 import logging
 import os
 import sys
+from collections.abc import MutableMapping
 from enum import StrEnum
 from typing import Any
 
@@ -14,12 +15,39 @@ import structlog
 from structlog.typing import Processor
 
 from taskmill.cli.terminal.escaping import printable_event
+from taskmill.cli.tracebacks import traceback_text
 
-__all__ = ["FORM", "LEVEL", "LogForm", "LogLevel", "configure"]
+__all__ = ["LogForm", "LogLevel", "configure", "configure_as_parent"]
 
-LEVEL = "TASKMILL_LOG_LEVEL"
-FORM = "TASKMILL_LOG_FORM"
-"""Environment variables: with them tool processes log in the same way as their worker."""
+_INHERITED = "_TASKMILL_LOGS"
+"""Environment variable: with it tool processes log in the same way as their worker. No setting: people set others."""
+_LIBRARIES = (
+    "aiobotocore",
+    "aiosqlite",
+    "anyio",
+    "arq",
+    "asyncio",
+    "boto3",
+    "botocore",
+    "concurrent",
+    "fastmcp",
+    "hpack",
+    "httpcore",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "multiprocessing",
+    "opentelemetry",
+    "py.warnings",
+    "redis",
+    "s3transfer",
+    "sse_starlette",
+    "starlette",
+    "urllib3",
+    "uvicorn",
+    "watchfiles",
+)
+"""Loggers of what Taskmill uses. Everything else is of the author, or of what the author chose."""
 
 
 class LogLevel(StrEnum):
@@ -29,6 +57,12 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "LogLevel | None":
+        """`INFO` is `info`: `logging` and most programs write levels so."""
+        lower = str(value).strip().lower()
+        return next((level for level in cls if level.value == lower), None)
 
     @property
     def number(self) -> int:
@@ -45,15 +79,19 @@ class LogForm(StrEnum):
     JSON = "json"
 
 
-def configure(level: LogLevel, form: LogForm = LogForm.AUTO) -> None:
-    """Send all logs of this process to standard error from now on."""
-    os.environ[LEVEL], os.environ[FORM] = level.value, form.value
+def configure(level: LogLevel, form: LogForm = LogForm.AUTO, *, authors: LogLevel | None = None) -> None:
+    """Send all logs of this process to standard error from now on.
+
+    `authors`: the lowest level of the author's own loggers, None = `level`.
+    """
+    authors = authors or level
+    os.environ[_INHERITED] = f"{level.value} {form.value} {authors.value}"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendering: list[Processor] = [structlog.processors.format_exc_info, printable_event, _renderer(form)]
+    rendering: list[Processor] = [_format_exception, printable_event, _renderer(form)]
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level.number),
@@ -69,8 +107,28 @@ def configure(level: LogLevel, form: LogForm = LogForm.AUTO) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO if level is LogLevel.DEBUG else max(level.number, logging.WARNING))
+    root.setLevel(authors.number)
+    least = logging.INFO if level is LogLevel.DEBUG else max(level.number, logging.WARNING)
+    for name in _LIBRARIES:
+        logging.getLogger(name).setLevel(least)
     logging.captureWarnings(True)
+
+
+def configure_as_parent() -> None:
+    """Log as the process that started this one does."""
+    level, form, authors = os.environ.get(_INHERITED, "info auto info").split()
+    configure(LogLevel(level), LogForm(form), authors=LogLevel(authors))
+
+
+def _format_exception(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: the traceback of an event, from the author's first line on."""
+    info = event.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event["exception"] = traceback_text(error)
+    return event
 
 
 def _renderer(form: LogForm) -> Any:

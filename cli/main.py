@@ -5,6 +5,7 @@ alone takes a second. `taskmill tasks` has commands of its own, in `tasks/comman
 """
 
 import asyncio
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated
@@ -21,11 +22,12 @@ from taskmill.engine.errors import TaskmillError
 
 __all__ = ["app", "main"]
 
+_READ_SETTINGS = ("run", "serve", "worker", "call", "stdio", "doctor")
+
 app = typer.Typer(
     name="taskmill",
     help="Background tasks for MCP servers: slow tools that never time out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -49,11 +51,16 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _main_options(
+    context: typer.Context,
     _version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.", metavar="")
     ] = False,
 ) -> None:
-    pass
+    # Not for child processes, whose command has warned, and not for `tasks`, which should start at once.
+    if context.invoked_subcommand in _READ_SETTINGS and "--parent" not in sys.argv:
+        from taskmill.cli.variables import warn_of_unknown_variables
+
+        warn_of_unknown_variables(os.environ)
 
 
 @app.command()
@@ -67,20 +74,23 @@ def run(
     concurrency: options.Concurrency = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes for each queue.")] = 1,
     log_level: options.Level = LogLevel.INFO,
+    log_form: options.Form = LogForm.AUTO,
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
-    configure(log_level)
+    configure(log_level, log_form)
     from taskmill.cli.processes.supervisor import ProcessPlan
-    from taskmill.cli.serving.run import run_until_stopped
+    from taskmill.cli.serving.run import check_address, run_until_stopped
+    from taskmill.server.settings import ServerSettings
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
+    check_address(read_settings(ServerSettings, host=host, port=port, allowed_hosts=allowed_hosts))
     plan = ProcessPlan(
         file,
         server=as_flags(host=host, allowed_hosts=allowed_hosts, cors_origin=cors_origin),
         worker=as_flags(concurrency=concurrency),
-        both=as_flags(redis_url=redis_url, log_level=log_level.value),
+        both=as_flags(redis_url=redis_url, log_level=log_level.value, log_form=log_form.value),
         port=port,
         workers=workers,
         grace=settings.grace,
@@ -99,9 +109,10 @@ def serve(
     log_level: options.Level = LogLevel.INFO,
     log_form: options.Form = LogForm.AUTO,
     parent: options.ParentSocket = None,
+    authors_log_level: options.AuthorsLevel = None,
 ) -> None:
     """Serve FILE over HTTP: one replica of its server. You can start as many as you like."""
-    configure(log_level, log_form)
+    configure(log_level, log_form, authors=authors_log_level)
     from taskmill.cli.processes.parent import Parent
 
     parent_link = Parent(parent)
@@ -122,12 +133,13 @@ def worker(
     shard: options.Shard = None,
     log_level: options.Level = LogLevel.INFO,
     idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
-    exit_when_changed: Annotated[bool, typer.Option("--exit-when-changed", hidden=True)] = False,
+    exit_when_changed: Annotated[bool, typer.Option("--exit-when-changed", hidden=True, metavar="")] = False,
     log_form: options.Form = LogForm.AUTO,
     parent: options.ParentSocket = None,
+    authors_log_level: options.AuthorsLevel = None,
 ) -> None:
     """Run the tasks of FILE's server. You can start as many workers as you like, on as many machines."""
-    configure(log_level, log_form)
+    configure(log_level, log_form, authors=authors_log_level)
     from taskmill.cli.processes.parent import Parent
 
     parent_link = Parent(parent)
@@ -150,17 +162,18 @@ def call(
     arguments: Annotated[str | None, typer.Option("--args", help="Arguments as JSON; @file reads a file.")] = None,
     url: Annotated[str | None, typer.Option(help="Endpoint of a running server, instead of FILE.")] = None,
     attach: Annotated[str | None, typer.Option(metavar="ID", help="Follow this task instead of calling.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Print the task's id and leave it running.")] = False,
+    detach: Annotated[bool, options.flag("--detach", "Print the task's id and leave it running.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for the result.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+    as_json: Annotated[bool, options.flag("--json", "Print the whole result as JSON.")] = False,
     redis_url: options.RedisUrl = None,
-    log_level: options.Level = LogLevel.WARNING,
+    log_level: options.LevelOfCall = None,
+    log_form: options.Form = LogForm.AUTO,
 ) -> None:
     """Call a tool and wait for its result: Redis, server and worker start and end with the call.
 
     Arguments of TOOL are KEY=VALUE. A value is text, or JSON if the argument is no text. KEY=@FILE reads a file.
     """
-    configure(log_level)
+    configure(log_level or LogLevel.WARNING, log_form, authors=log_level or LogLevel.INFO)
     from taskmill.cli.client.call import CallOptions, call_tool
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
@@ -170,7 +183,7 @@ def call(
     file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
     settings = read_settings(WorkerSettings, redis_url=redis_url)
     request = CallOptions(
-        file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level
+        file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level, log_form
     )
     sys.exit(asyncio.run(call_tool(request, settings)))
 
@@ -197,9 +210,9 @@ def install(
     name: Annotated[str | None, typer.Option(help="What the host calls the server.")] = None,
     env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for the server.")] = None,
     remove: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this server.")] = None,
-    user: Annotated[bool, typer.Option("--user", help="For all projects, not for this folder only.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the change and do not make it.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    user: Annotated[bool, options.flag("--user", "For all projects, not for this folder only.")] = False,
+    dry_run: Annotated[bool, options.flag("--dry-run", "Show the change and do not make it.")] = False,
+    yes: Annotated[bool, options.flag("--yes", "Do not ask.")] = False,
 ) -> None:
     """Configure a desktop host to start FILE's server: show the change of its configuration file, and make it.
 
@@ -218,7 +231,7 @@ app.add_typer(task_commands.app, name="tasks")
 def doctor(
     file: options.OptionalFile = None,
     redis_url: options.RedisUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: Annotated[bool, options.flag("--json", "Print the findings as JSON.")] = False,
     log_level: options.Level = LogLevel.ERROR,
 ) -> None:
     """Check Redis, the settings and FILE, and say how to correct what is wrong. Exit code 1 if something is unfit."""

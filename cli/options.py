@@ -1,6 +1,6 @@
 """Options that several commands share, each declared once: its name, type and help text."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -8,6 +8,7 @@ from taskmill.cli.logs import LogForm, LogLevel
 
 __all__ = [
     "AllowedHosts",
+    "AuthorsLevel",
     "CallWords",
     "Concurrency",
     "CorsOrigin",
@@ -17,6 +18,7 @@ __all__ = [
     "Host",
     "Json",
     "Level",
+    "LevelOfCall",
     "OptionalFile",
     "ParentSocket",
     "Port",
@@ -27,7 +29,14 @@ __all__ = [
     "TaskIds",
     "Token",
     "Url",
+    "flag",
 ]
+
+
+def flag(name: str, text: str) -> Any:
+    """A flag, which takes no value: its help names no type."""
+    return typer.Option(name, help=text, metavar="")
+
 
 _FILE_HELP = "The server: file.py, file.py:name, package.module or package.module:name. NAME may be a function too."
 
@@ -82,12 +91,39 @@ Token = Annotated[
         show_default=False,
     ),
 ]
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.", show_default=False)]
-TaskIds = Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, with the field names of the HTTP API.")]
+TaskId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="The task: its id, or as much of its beginning as no other has.", show_default=False
+    ),
+]
+TaskIds = Annotated[
+    list[str],
+    typer.Argument(metavar="ID...", help="The tasks: their ids, or the beginnings of them.", show_default=False),
+]
+Json = Annotated[bool, flag("--json", "Print JSON, with the field names of the HTTP API.")]
 Level = Annotated[
     LogLevel,
     typer.Option("--log-level", help="Lowest level that is logged.", envvar="TASKMILL_LOG_LEVEL", case_sensitive=False),
 ]
-Form = Annotated[LogForm, typer.Option("--log-form", hidden=True)]
+LevelOfCall = Annotated[
+    LogLevel | None,
+    typer.Option(
+        "--log-level",
+        help="Lowest level that is logged.",
+        envvar="TASKMILL_LOG_LEVEL",
+        case_sensitive=False,
+        show_default="warning; info of the author's own loggers",
+    ),
+]
+AuthorsLevel = Annotated[LogLevel | None, typer.Option("--authors-log-level", hidden=True)]
+Form = Annotated[
+    LogForm,
+    typer.Option(
+        "--log-form",
+        help="How log lines look; auto = text in a terminal, JSON elsewhere.",
+        envvar="TASKMILL_LOG_FORM",
+        case_sensitive=False,
+    ),
+]
 ParentSocket = Annotated[int | None, typer.Option("--parent", hidden=True)]

@@ -12,6 +12,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context as SdkContext
 from mcp.server.mcpserver import MCPServer, RequestStateSecurity
+from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
 from mcp.server.stdio import stdio_server
 from mcp_types import (
     CallToolRequestParams,
@@ -22,7 +23,7 @@ from mcp_types import (
     SubscriptionsListenRequestParams,
     ToolAnnotations,
 )
-from pydantic import AnyUrl
+from pydantic import AnyUrl, ValidationError
 from starlette.applications import Starlette
 
 from taskmill.engine.errors import PolicyError
@@ -52,7 +53,7 @@ from taskmill.server.tools.result_conversion import convert_results, returns_bar
 from taskmill.server.tools.runner import ToolRunner
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
-from taskmill.server.tools.validation import validated_arguments
+from taskmill.server.tools.validation import refused_arguments, validated_arguments
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -290,7 +291,12 @@ class TaskServer(MCPServer[LifespanContextT]):
         self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool in this process, as a foreground call does."""
-        return await super().call_tool(name, arguments, self._own_context(context))
+        try:
+            return await super().call_tool(name, arguments, self._own_context(context))
+        except ToolError as exc:
+            if isinstance(exc.__cause__, ValidationError) and not isinstance(exc, UnexpectedToolError):
+                raise ToolError(refused_arguments(name, exc.__cause__)) from exc.__cause__
+            raise
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: SdkContext[Any, Any] | None = None

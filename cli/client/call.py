@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from taskmill.cli.client.local_stack import LocalStack, local_stack
 from taskmill.cli.errors import Failure, print_failure
-from taskmill.cli.logs import LogLevel
+from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.terminal.input import InterruptHandler
 from taskmill.cli.terminal.progress import display_for
 from taskmill.workers.settings import WorkerSettings
@@ -41,7 +41,9 @@ class CallOptions:
     timeout: float | None
     as_json: bool
     redis_url: str | None
-    level: LogLevel
+    level: LogLevel | None
+    """None: warnings of Taskmill and of libraries, and what the author's own loggers write from INFO on."""
+    form: LogForm = LogForm.AUTO
 
     @property
     def server_words(self) -> str:
@@ -102,7 +104,7 @@ async def _stack_for(
         return LocalStack(options.url)
     assert options.file is not None
     return await exit_stack.enter_async_context(
-        local_stack(options.file, settings, options.redis_url, options.level, on_line)
+        local_stack(options.file, settings, options.redis_url, on_line, level=options.level, form=options.form)
     )
 
 

@@ -41,7 +41,13 @@ class LocalStack:
 
 @asynccontextmanager
 async def local_stack(
-    file: str, settings: WorkerSettings, redis_url: str | None, level: LogLevel, on_line: Callable[[str], None]
+    file: str,
+    settings: WorkerSettings,
+    redis_url: str | None,
+    on_line: Callable[[str], None],
+    *,
+    level: LogLevel | None = None,
+    form: LogForm = LogForm.AUTO,
 ) -> AsyncIterator[LocalStack]:
     """A server on a free port and a worker, stopped at the end of the block. `on_line` gets each line that they print.
 
@@ -50,13 +56,12 @@ async def local_stack(
         NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start.
     """
     async with embedded_redis(settings), _line_pipe(on_line) as output:
-        log_form = LogForm.TEXT if sys.stderr.isatty() else LogForm.JSON
         redis_flags = () if redis_url is None else ("--redis-url", redis_url)
         plan = ProcessPlan(
             file,
             server=("--host", "127.0.0.1"),
             worker=("--idle-exit", str(_IDLE_EXIT)),
-            both=(*redis_flags, "--log-level", level.value, "--log-form", log_form.value),
+            both=(*redis_flags, *_log_flags(level, form)),
             port=0,
             grace=settings.grace,
             output=output,
@@ -69,6 +74,13 @@ async def local_stack(
         finally:
             if not stack.is_detached:
                 await _stop(supervisor, stack, on_line)
+
+
+def _log_flags(level: LogLevel | None, form: LogForm) -> tuple[str, ...]:
+    """How the children log: they write to a pipe, and this process to what may be a terminal."""
+    shown = (LogForm.TEXT if sys.stderr.isatty() else LogForm.JSON) if form is LogForm.AUTO else form
+    ours, authors = level or LogLevel.WARNING, level or LogLevel.INFO
+    return ("--log-level", ours.value, "--authors-log-level", authors.value, "--log-form", shown.value)
 
 
 async def _stop(supervisor: Supervisor, stack: LocalStack, on_line: Callable[[str], None]) -> None:

@@ -1,6 +1,7 @@
 """Follows one task to its end: polls it, polls at once after a notification, and has its questions answered."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -63,6 +64,14 @@ class TaskFollower:
                     await self._answer(session, task)
                 await self._wait(task)
         raise AssertionError("the loop ends by returning")
+
+    async def wait_for_end(self, session: ClientSession, task_id: str) -> None:
+        """Return when the task has ended. Nothing is shown and no question is asked meanwhile."""
+        while True:
+            with suppress(MCPError):
+                if (await get_task(session, task_id)).status in _TERMINAL:
+                    return
+            await anyio.sleep(_MAX_POLL)
 
     async def _get(self, session: ClientSession, task_id: str) -> Task | None:
         """The task, None if the server cannot answer now."""

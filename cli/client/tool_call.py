@@ -19,7 +19,7 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Impleme
 from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
 from taskmill.cli.client.elicitation import ask_person
 from taskmill.cli.client.task_follower import TaskFollower, is_temporary
-from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task
+from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task, get_task
 from taskmill.cli.errors import INTERRUPTED, ServerUnreachable, UsageError, unwrap_group
 from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
 from taskmill.cli.terminal.progress import Display
@@ -148,7 +148,7 @@ class ToolCall:
             arguments = _arguments(tool, self._request)
             self._display.show("")
             result = await client.call_tool(tool.name, arguments, progress_callback=self._show_progress)
-        return CallOutcome(result, exit_code=1 if result.is_error else 0)
+        return self._outcome(result)
 
     async def _follow(self, session: ClientSession, task_id: str) -> CallToolResult:
         self._task_id = task_id
@@ -171,22 +171,49 @@ class ToolCall:
             return CallOutcome(exit_code=INTERRUPTED, message="Interrupted.")
         if not self._is_interactive:
             return CallOutcome(task_id=self._task_id, exit_code=INTERRUPTED, message="Interrupted.")
-        choice = ""
-        with self._interrupts.interruptible() as second:
-            while choice not in ("c", "d"):
-                reply = await read_line("\nCancel the task, or detach and leave it running? [c/d] ")
-                choice = "d" if reply is None else reply.strip().lower()[:1]
-        if second.cancelled_caught:
-            self._display.print_line("")
+        choice = await self._ask_what_to_do(client.session, self._task_id)
         if choice == "c":
             try:
                 await cancel_task(client.session, self._task_id)
+                # It may have ended in the moment of the answer; a cancel is acknowledged all the same.
+                if (await get_task(client.session, self._task_id)).status != "cancelled":
+                    choice = "ended"
             except MCPError as exc:
                 return CallOutcome(
                     task_id=self._task_id, exit_code=INTERRUPTED, message=f"Not cancelled: {exc.error.message}"
                 )
+        if choice == "ended":
+            return self._outcome(await self._follower.follow(client.session, self._task_id))
+        if choice == "c":
             return CallOutcome(exit_code=INTERRUPTED, message="The task was cancelled.")
         return CallOutcome(task_id=self._task_id, exit_code=INTERRUPTED, detach=True)
+
+    async def _ask_what_to_do(self, session: ClientSession, task_id: str) -> str:
+        """`c` = cancel, `d` = detach, also at the end of input; `ended` = the task has ended meanwhile.
+
+        Empty after a second Ctrl-C.
+        """
+        choice = ""
+
+        async def wait_for_end() -> None:
+            nonlocal choice
+            await self._follower.wait_for_end(session, task_id)
+            choice = "ended"
+            group.cancel_scope.cancel()
+
+        with self._interrupts.interruptible() as second:
+            async with anyio.create_task_group() as group:
+                group.start_soon(wait_for_end)
+                while choice not in ("c", "d"):
+                    reply = await read_line("\nCancel the task, or detach and leave it running? [c/d] ")
+                    choice = "d" if reply is None else reply.strip().lower()[:1]
+                group.cancel_scope.cancel()
+        if second.cancelled_caught or choice == "ended":
+            self._display.print_line("")
+        return choice
+
+    def _outcome(self, result: CallToolResult) -> CallOutcome:
+        return CallOutcome(result, exit_code=1 if result.is_error else 0)
 
 
 async def _find_tool(client: Client, name: str) -> Tool:

@@ -20,7 +20,7 @@ import structlog
 from taskmill.cli.errors import failure_of
 from taskmill.cli.isolated.remote_context import RemoteJournal, RemoteOutput, WorkerChannel
 from taskmill.cli.loading import load_server
-from taskmill.cli.logs import FORM, LEVEL, LogForm, LogLevel, configure
+from taskmill.cli.logs import configure_as_parent
 from taskmill.cli.processes.exit import exit_now
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import TaskmillError
@@ -42,7 +42,7 @@ def main() -> None:
     target, descriptor = sys.argv[1:]
     _die_with_parent()
     os.dup2(2, 1)  # a tool's prints go to standard error, as logs do
-    configure(LogLevel(os.environ.get(LEVEL, "info")), LogForm(os.environ.get(FORM, "auto")))
+    configure_as_parent()
     os.set_inheritable(int(descriptor), False)
     socket_ = socket.socket(fileno=int(descriptor))
     try:

@@ -2,14 +2,20 @@
 
 import asyncio
 import signal
+import sys
 
 import structlog
 
 from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
+from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line
+from taskmill.server.settings import ServerSettings
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["run_until_stopped"]
+__all__ = ["check_address", "run_until_stopped"]
+
+_EXPLAIN_AFTER = 1.0
+"""Seconds of stopping after which a person learns how to end it sooner."""
 
 log = structlog.get_logger()
 
@@ -33,10 +39,33 @@ async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings) -> None:
         await signals.first.wait()
         log.info("run.stopping")
         stopping = asyncio.create_task(supervisor.stop())
+        explaining = asyncio.get_running_loop().call_later(_EXPLAIN_AFTER, _explain_wait, plan.grace)
+        stopping.add_done_callback(lambda _: explaining.cancel())
         if await signals.second_before_end_of(stopping):
             supervisor.release_tasks()
         await stopping
     log.info("run.stopped")
+
+
+def check_address(settings: ServerSettings) -> None:
+    """Refuse an address that the server could not listen on, before anything is started for it.
+
+    Raises:
+        OperatorError: it cannot be used.
+    """
+    # Only where it was given: else the author's own settings may choose another port.
+    if settings.port and "port" in settings.model_fields_set:
+        with listening(settings.host, settings.port):
+            pass
+
+
+def _explain_wait(grace: float) -> None:
+    print(
+        f"taskmill: Stopping: active tasks may take {grace:g} more seconds. Press Ctrl-C again to return them to their "
+        "queue now.",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 class _StopSignals:

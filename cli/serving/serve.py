@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import load_server
 from taskmill.cli.processes.parent import Parent
+from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import redis_for, settings_for
-from taskmill.engine.errors import OperatorError
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
@@ -24,7 +24,6 @@ __all__ = ["serve_http"]
 
 # Seconds that open streams have to end by themselves; their clients reconnect to another replica.
 _SHUTDOWN_TIMEOUT = 3
-_BACKLOG = 2048
 
 
 def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
@@ -43,7 +42,7 @@ def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
         cors_origins=settings.cors_origins,
         operator_token=settings.api_operator_token,
     )
-    with _listening(settings.host, settings.port) as listener, redis_for(settings) as ready, unwrap_group():
+    with listening(settings.host, settings.port) as listener, redis_for(settings) as ready, unwrap_group():
         server.store_settings = ready
         port = listener.getsockname()[1]
         url = _url(settings, port)
@@ -91,31 +90,6 @@ class _Replica(uvicorn.Server):
         """Listen, and call `on_ready`."""
         await super().startup(sockets)
         self._on_ready()
-
-
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A listening socket; closed at the end.
-
-    Raises:
-        OperatorError: the address cannot be used.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as exc:
-        raise OperatorError(f"Cannot listen on {host}: {exc.strerror}.") from exc
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            # At once: two processes can bind the same port, and the error comes only when the second one listens.
-            listener.listen(_BACKLOG)
-        except OSError as exc:
-            raise OperatorError(
-                f"Cannot listen on {host} port {port}: {exc.strerror}. Choose another one with --port; 0 takes any."
-            ) from exc
-        yield listener
 
 
 def _url(settings: ServerSettings, port: int) -> str:

@@ -28,7 +28,8 @@ def list_tasks(
     status: Annotated[str | None, typer.Option(help="Only these states, separated by commas.", metavar="A,B")] = None,
     tool: Annotated[str | None, typer.Option(help="Only tasks of this tool.")] = None,
     dead: Annotated[
-        bool, typer.Option("--dead", help="Only dead letters: tasks that failed for good and were not run again.")
+        bool,
+        options.flag("--dead", "Only dead letters: tasks that failed for good and were not run again."),
     ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="Continue an earlier list: the cursor that it printed.")] = None,
@@ -58,7 +59,7 @@ def list_tasks(
 @app.command()
 def show(
     task_id: options.TaskId,
-    history: Annotated[bool, typer.Option("--history", help="Show its events, too.")] = False,
+    history: Annotated[bool, options.flag("--history", "Show its events, too.")] = False,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
@@ -68,8 +69,9 @@ def show(
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_task
+        from taskmill.cli.tasks.task_ids import full_id
 
-        print_task(await source.show(task_id, history=history), as_json=as_json)
+        print_task(await source.show(await full_id(source, task_id), history=history), as_json=as_json)
         return 0
 
     _run(work, url, token, redis_url)
@@ -81,14 +83,15 @@ def watch(
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print its events, one JSON object a line.")] = False,
+    as_json: Annotated[bool, options.flag("--json", "Print its events, one JSON object a line.")] = False,
 ) -> None:
     """Follow a task to its end and print its result. Exit code 0 if it completed, else 1; Ctrl-C leaves it running."""
 
     async def work(source: "TaskSource") -> int:
+        from taskmill.cli.tasks.task_ids import full_id
         from taskmill.cli.tasks.watch import watch_task
 
-        return await watch_task(source, task_id, as_json=as_json)
+        return await watch_task(source, await full_id(source, task_id), as_json=as_json)
 
     _run(work, url, token, redis_url)
 
@@ -105,8 +108,9 @@ def cancel(
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_done
+        from taskmill.cli.tasks.task_ids import full_ids
 
-        for task_id in task_ids:
+        for task_id in await full_ids(source, task_ids):
             print_done(await source.cancel(task_id), "cancelled", as_json=as_json)
         return 0
 
@@ -133,8 +137,9 @@ def rerun(
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_done
+        from taskmill.cli.tasks.task_ids import full_ids
 
-        for task_id in task_ids:
+        for task_id in await full_ids(source, task_ids):
             print_done(await source.rerun(task_id, key=key), "", as_json=as_json)
         return 0
 
@@ -156,19 +161,22 @@ def _run(
 
 
 def _run_on_redis(work: Callable[["TaskSource"], Awaitable[int]], redis_url: str | None) -> int:
-    """Run the work on the Redis of the command line or the environment, else on an embedded one that is running.
+    """Run the work on the Redis of the command line or the environment, else on the embedded one of this directory.
+
+    Where no server runs, the embedded Redis is started for the command: its data outlive the commands that use it.
 
     Raises:
-        UsageError, SettingsError: there is no such Redis.
+        UsageError, SettingsError: there is no such Redis, and no data of one.
     """
+    from taskmill.store.embedded.stored_data import stored_data
     from taskmill.store.embedded.user_lock import is_supervised
     from taskmill.store.settings import StoreSettings, read_settings
 
     settings = read_settings(StoreSettings, redis_url=redis_url)
-    if settings.redis_url is None and not is_supervised(settings.home):
+    if settings.redis_url is None and not is_supervised(settings.home) and stored_data(settings.home) is None:
         raise UsageError(
-            f"No server runs in {settings.home}. Say where the tasks are: --url http://host:port of a running server, "
-            "or --redis-url (TASKMILL_REDIS_URL)."
+            f"No server runs in {settings.home}, and it holds no tasks. Say where the tasks are: "
+            "--url http://host:port of a running server, --redis-url (TASKMILL_REDIS_URL), or TASKMILL_HOME."
         )
     from taskmill.cli.settings import redis_for
     from taskmill.cli.tasks.redis_source import run_over_redis

@@ -13,11 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from taskmill.cli.tasks.source import Json
+from taskmill.cli.tasks.task_ids import short_ids
 from taskmill.cli.terminal.escaping import printable
 
 __all__ = ["print_done", "print_json", "print_list", "print_task", "result_texts"]
 
 _COLUMNS = ("id", "tool", "status", "percent", "created_at", "status_text")
+_TITLES = ("id", "tool", "status", "%", "age")
+_TOOL_WIDTH = 28
+_WIDE = 140
+"""Columns of a terminal from which on whole ids leave enough for the rest."""
 _STYLES = {
     "completed": "green",
     "failed": "bold red",
@@ -98,19 +103,34 @@ def result_texts(task: Json) -> Iterable[str]:
 
 
 def _print_table(tasks: list[Json]) -> None:
+    """A table as wide as the terminal at most: ids and the last column are cut, the others are always whole."""
+    console = Console(highlight=False)
+    ids = [task["id"] for task in tasks]
+    shown_ids = ids if console.width >= _WIDE else short_ids(ids)
+    rows = [
+        (
+            Text(_cell(shown_id)),
+            _cut(Text(_cell(task["tool"])), _TOOL_WIDTH),
+            Text(_cell(task["status"]), _STYLES.get(task["status"], "")),
+            Text(_cell(task["percent"])),
+            Text(_age(task["created_at"])),
+        )
+        for shown_id, task in zip(shown_ids, tasks, strict=True)
+    ]
+    widths = [max(len(name), *(row[column].cell_len for row in rows), 0) for column, name in enumerate(_TITLES)]
+    left = console.width - sum(widths) - len(widths)
     table = Table(box=None, pad_edge=False)
-    id_width = max((len(_cell(task["id"])) for task in tasks), default=0)
-    table.add_column("id", no_wrap=True, min_width=id_width)  # never cut: people copy it
-    table.add_column("tool", overflow="ellipsis", no_wrap=True)
-    table.add_column("status", no_wrap=True, min_width=len("completed"))
-    for name in ("%", "age"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("", overflow="ellipsis", no_wrap=True)
-    for task in tasks:
-        status = Text(_cell(task["status"]), _STYLES.get(task["status"], ""))
-        texts = [Text(_cell(task[name])) for name in ("id", "tool", "status_text")]
-        table.add_row(texts[0], texts[1], status, _cell(task["percent"]), _age(task["created_at"]), texts[2])
-    Console(highlight=False).print(table)
+    for name, width in zip(_TITLES, widths, strict=True):
+        table.add_column(name, no_wrap=True, min_width=width, justify="right" if name in ("%", "age") else "left")
+    table.add_column("", no_wrap=True)
+    for row, task in zip(rows, tasks, strict=True):
+        table.add_row(*row, _cut(Text(_cell(task["status_text"])), max(left, 0)))
+    console.print(table)
+
+
+def _cut(text: Text, width: int) -> Text:
+    text.truncate(width, overflow="ellipsis")
+    return text
 
 
 def _age(since: str) -> str:

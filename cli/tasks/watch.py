@@ -72,7 +72,7 @@ def _event_text(event: Json) -> str:
 
 
 def _report_end(task: Json, *, as_json: bool) -> int:
-    failed = task["status"] != "completed" or task["reason"] == "tool_error"
+    failed = task["status"] != "completed" or bool((task["result"] or {}).get("isError"))
     if as_json:
         return int(failed)
     if failed:

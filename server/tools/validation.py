@@ -12,10 +12,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
+from taskmill.engine.faults import faults_text
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.results import error_result
 
-__all__ = ["ContextMaker", "refused_call", "validated_arguments"]
+__all__ = ["ContextMaker", "refused_arguments", "refused_call", "validated_arguments"]
 
 Request = ServerRequestContext[Any, Any]
 ContextMaker = Callable[[Request, CallToolRequestParams], Context[Any, Any]]
@@ -40,9 +41,16 @@ async def validated_arguments(
         return refused_call(tool.name, exc)
 
 
+def refused_arguments(tool: str, error: ValidationError) -> str:
+    """What the caller of a tool reads whose arguments do not fit: what is wrong with which."""
+    return f"Error executing tool {tool}: {faults_text(error)}"
+
+
 def refused_call(tool: str, exc: Exception) -> CallToolResult:
     """What a foreground call answers with when this exception came before the tool ran; a crash is logged."""
-    if isinstance(exc, ValidationError | ToolError) and not isinstance(exc, UnexpectedToolError):
+    if isinstance(exc, ValidationError):
+        return error_result(refused_arguments(tool, exc))
+    if isinstance(exc, ToolError) and not isinstance(exc, UnexpectedToolError):
         return error_result(f"Error executing tool {tool}: {exc}")
     log.error("tool.crashed_before_task", tool=tool, exc_info=exc)
     return error_result(f"Error executing tool {tool}")

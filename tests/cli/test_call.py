@@ -82,6 +82,15 @@ class TestToARunningServer:
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith("taskmill: add has no argument 'c'. It takes:\n    a  integer, required\n")
 
+    @pytest.mark.parametrize("tool", ["add", "dig"])
+    def test_a_value_of_a_wrong_type_is_refused_in_words(self, shared: CommandLine, url: str, tool: str) -> None:
+        words = {"add": ["a=abc", "b=2"], "dig": ["--args", '{"gate": 7}']}[tool]
+        done = shared.run("call", "--url", url, tool, *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        says = {"add": "a should be a valid integer, unable to", "dig": "gate should be a valid string, not 7"}[tool]
+        assert done.stderr.startswith(f"taskmill: Error executing tool {tool}: {says}")
+        assert "pydantic" not in done.stderr
+
     def test_a_question_fails_the_tool_when_no_person_can_be_asked(self, shared: CommandLine, url: str) -> None:
         """Standard input is no terminal, so the client does not declare elicitation."""
         done = shared.run("call", "--url", url, "greet")
@@ -203,3 +212,33 @@ async def talk() -> str:
     print("heard in the tool", flush=True)
     return "result"
 """
+
+
+@pytest.mark.slow
+def test_tasks_of_the_embedded_redis_are_listed_without_a_server(cli: CommandLine) -> None:
+    assert cli.run("call", "server.py", "dig", "gate=server.py").stdout == "dug\n"
+    eventually(lambda: not cli.processes())
+
+    done = cli.run("tasks", "list")
+
+    assert done.stdout.split("\t")[1:3] == ["dig", "completed"]
+    eventually(lambda: not cli.processes())
+
+
+@pytest.mark.slow
+def test_a_call_shows_what_its_tool_logs_and_the_traceback_from_the_tools_own_line(cli: CommandLine) -> None:
+    cli.write(
+        "shop.py",
+        "import logging\nfrom taskmill.server import TaskServer\nmcp = TaskServer('Shop')\n"
+        "@mcp.tool(task=True)\nasync def sell(n: int) -> float:\n"
+        "    logging.getLogger(__name__).info('selling %s', n)\n    return 1 / n\n",
+    )
+
+    done = cli.run("call", "shop.py", "sell", "n=0", "--log-form", "text")
+
+    lines = done.stderr.splitlines()
+    assert any("selling 0" in line for line in lines)
+    trace = lines.index("Traceback (most recent call last):")
+    assert lines[trace + 1].endswith('shop.py", line 7, in sell')
+    assert "ZeroDivisionError: division by zero" in lines
+    assert done.returncode == 1

@@ -9,6 +9,7 @@ import pytest
 
 from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.terminal.escaping import printable
+from tests.support.command_line import CommandLine
 
 PROGRAM = """
 import logging, sys, warnings
@@ -64,6 +65,42 @@ def test_libraries_never_write_debug_lines() -> None:
     code = "logging.getLogger('mcp').debug('arguments'); logging.getLogger('mcp').info('fine')"
     assert [event["event"] for event in events(code, "debug")] == ["fine"]
     assert events(code, "info") == []
+
+
+def test_the_authors_own_loggers_are_shown_at_the_default_level() -> None:
+    code = "logging.getLogger('shop').info('sold %s', 3); logging.getLogger('httpx').info('GET'); "
+    (event,) = events(code + "logging.getLogger('shop').debug('details')")
+    assert {"event": "sold 3", "level": "info", "logger": "shop"}.items() <= event.items()
+    assert events("logging.getLogger('shop').info('sold')", "warning") == []
+
+
+@pytest.mark.parametrize("level", ["WARNING", "Warning"])
+def test_a_level_may_be_written_in_upper_case(level: str) -> None:
+    assert [event["event"] for event in events("early.info('i'); early.warning('w')", level)] == ["w"]
+
+
+def test_a_level_in_the_environment_may_be_written_in_upper_case(cli: CommandLine) -> None:
+    done = cli.run("doctor", TASKMILL_LOG_LEVEL="DEBUG")
+    assert "Invalid value" not in done.stderr
+    assert done.returncode in (0, 1)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_traceback_begins_with_the_authors_own_line(form: str) -> None:
+    code = """
+import json
+from concurrent.futures import ThreadPoolExecutor
+def parse(text):
+    return json.loads(text)
+future = ThreadPoolExecutor().submit(parse, "[")
+early.error("tool.crashed", exc_info=future.exception())
+"""
+    text = "\n".join(logged(code, form=form))
+    trace = json.loads(text)["exception"] if form == "json" else text[text.index("Traceback") :]
+    lines = trace.splitlines()
+    assert lines[1].endswith("in parse")
+    assert "concurrent/futures" not in trace
+    assert lines[-1].startswith("json.decoder.JSONDecodeError: ")
 
 
 def test_python_warnings_are_log_lines() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -141,3 +142,31 @@ def test_a_restart_keeps_the_tasks(cli: CommandLine) -> None:
     (cli.folder / "gate").touch()
     with cli.started("run", "server.py", "--port", "0") as command:
         assert cli.run("call", "--url", command.url(), "--attach", task_id).stdout == "dug\n"
+
+
+def test_a_port_that_is_taken_is_refused_before_a_worker_starts(cli: CommandLine) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = cli.run("run", "server.py", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert done.stderr.startswith("taskmill: Cannot listen on 127.0.0.1 port ")
+    assert not (cli.folder / ".taskmill").exists()
+
+
+def test_a_port_that_is_none_is_refused_before_anything_starts(cli: CommandLine) -> None:
+    done = cli.run("run", "server.py", "--port", "99999")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "TASKMILL_PORT should be less than or equal to 65535" in done.stderr
+    assert not (cli.folder / ".taskmill").exists()
+
+
+def test_the_first_ctrl_c_says_what_a_second_one_does(cli: CommandLine) -> None:
+    with cli.started("run", "server.py", "--port", "0", TASKMILL_GRACE="30") as command:
+        url = command.url()
+        done = cli.run("call", "--url", url, "dig", "gate=never", "--detach")
+        assert done.returncode == 0
+        eventually(lambda: "running" in cli.run("tasks", "list").stdout)
+        command.process.send_signal(signal.SIGINT)
+        eventually(lambda: "Press Ctrl-C again to return them to their queue now." in command.log.read_text())
+        assert command.end(signal.SIGINT) == 0

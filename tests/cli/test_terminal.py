@@ -143,3 +143,14 @@ def test_ctrl_c_before_there_is_a_task_ends_everything(tmp_path: Path) -> None:
             screen.type(CTRL_C)
             assert screen.end() == 130
         assert command_line.processes() == {}
+
+
+def test_a_task_that_completes_while_ctrl_c_asks_gives_its_result(cli: CommandLine, start: Start) -> None:
+    screen = start("dig", "gate=meanwhile")
+    screen.wait_for("50% half of the hole")
+    screen.type(CTRL_C)
+    screen.wait_for(CHOICE)
+    (cli.folder / "meanwhile").touch()
+    screen.wait_for("dug")
+    assert screen.end() == 0
+    assert "cancelled" not in screen.shown

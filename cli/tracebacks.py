@@ -1,0 +1,34 @@
+"""Tracebacks for people: they begin with the author's own first line, not with the library lines that led to it."""
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+
+__all__ = ["traceback_text"]
+
+_ROOMS = Path(__file__).resolve().parents[1]
+_OURS = [f"{_ROOMS / room}{os.sep}" for room in ("engine", "store", "server", "workers", "cli", "testing", "adapters")]
+_INSTALLED = [sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_LIBRARIES = (*_OURS, *_INSTALLED, "<frozen ")
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback of an error and of its causes, each without the library lines before the author's first one.
+
+    A traceback without a line of the author's stays whole: it is about a library.
+    """
+    whole = traceback.TracebackException.from_exception(error)
+    seen: set[int] = set()
+    pending = [whole]
+    while pending:
+        one = pending.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        first = next((at for at, frame in enumerate(one.stack) if not frame.filename.startswith(_LIBRARIES)), 0)
+        del one.stack[:first]
+        pending += [
+            linked for linked in (one.__cause__, one.__context__, *(one.exceptions or ())) if linked is not None
+        ]
+    return "".join(whole.format()).rstrip("\n")
