@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import Processor
 
 from taskmill.cli.terminal.escaping import printable_event
-from taskmill.cli.tracebacks import traceback_text
+from taskmill.cli.terminal.tracebacks import traceback_text
 
 __all__ = ["LogForm", "LogLevel", "configure", "configure_as_parent"]
 

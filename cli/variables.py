@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from taskmill.cli.terminal.escaping import printable
 from taskmill.server.settings import ServerSettings
 from taskmill.workers.settings import WorkerSettings
 
@@ -20,7 +19,7 @@ def warn_of_unknown_variables(environment: Mapping[str, str]) -> None:
     """Print a line for each of them on standard error, with the setting that was perhaps meant."""
     for name, nearest in unknown_variables(environment, known_variables()).items():
         hint = f" Is {nearest} meant?" if nearest else " docs/reference.md lists the settings."
-        print(f"taskmill: There is no setting {printable(name)}; it is ignored.{hint}", file=sys.stderr, flush=True)
+        print(f"taskmill: There is no setting {ascii(name)[1:-1]}; it is ignored.{hint}", file=sys.stderr, flush=True)
 
 
 def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> dict[str, str | None]:

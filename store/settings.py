@@ -10,7 +10,6 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
-from taskmill.engine.faults import fault_text
 from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
 
 __all__ = ["LONGEST", "StoreSettings", "read_settings"]
@@ -138,7 +137,8 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
         return kind(**given)
     except ValidationError as exc:
         faults = "; ".join(
-            fault_text(error, name=f"TASKMILL_{'_'.join(str(part) for part in error['loc']).upper()}")
+            f"TASKMILL_{'_'.join(str(part) for part in error['loc']).upper()}: "
+            f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}"
             for error in exc.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"Settings that cannot work: {faults}") from None

@@ -12,7 +12,6 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
-from taskmill.engine.faults import faults_text
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.results import error_result
 
@@ -21,6 +20,7 @@ __all__ = ["ContextMaker", "refused_arguments", "refused_call", "validated_argum
 Request = ServerRequestContext[Any, Any]
 ContextMaker = Callable[[Request, CallToolRequestParams], Context[Any, Any]]
 log = structlog.get_logger()
+_LONGEST_VALUE = 60
 
 
 async def validated_arguments(
@@ -43,7 +43,7 @@ async def validated_arguments(
 
 def refused_arguments(tool: str, error: ValidationError) -> str:
     """What the caller of a tool reads whose arguments do not fit: what is wrong with which."""
-    return f"Error executing tool {tool}: {faults_text(error)}"
+    return f"Error executing tool {tool}: {'; '.join(_fault_text(fault) for fault in error.errors(include_url=False))}"
 
 
 def refused_call(tool: str, exc: Exception) -> CallToolResult:
@@ -54,3 +54,15 @@ def refused_call(tool: str, exc: Exception) -> CallToolResult:
         return error_result(f"Error executing tool {tool}: {exc}")
     log.error("tool.crashed_before_task", tool=tool, exc_info=exc)
     return error_result(f"Error executing tool {tool}")
+
+
+def _fault_text(fault: Mapping[str, Any]) -> str:
+    """`n should be a valid integer, not 'abc'`. The value is the caller's own, and shown where it is short."""
+    where = ".".join(str(part) for part in fault["loc"]) or "the arguments"
+    text, value = str(fault["msg"]), repr(fault.get("input"))
+    if fault["type"] == "missing":
+        return f"{where} is required"
+    if not text.startswith("Input should "):
+        return f"{where}: {text.removeprefix('Value error, ').removeprefix('Assertion failed, ')}"
+    is_shown = isinstance(fault.get("input"), str | int | float) and len(value) <= _LONGEST_VALUE
+    return f"{where} {text.removeprefix('Input ')}{f', not {value}' if is_shown else ''}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["traceback_text"]
 
-_ROOMS = Path(__file__).resolve().parents[1]
+_ROOMS = Path(__file__).resolve().parents[2]
 _OURS = [f"{_ROOMS / room}{os.sep}" for room in ("engine", "store", "server", "workers", "cli", "testing", "adapters")]
 _INSTALLED = [sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 _LIBRARIES = (*_OURS, *_INSTALLED, "<frozen ")

@@ -1,11 +1,11 @@
-"""Faults of values in words that a caller understands."""
+"""What the caller of a tool reads whose arguments do not fit."""
 
 from typing import Annotated
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from taskmill.engine.faults import faults_text
+from taskmill.server.tools.validation import refused_arguments
 
 
 class Order(BaseModel):
@@ -30,14 +30,11 @@ class Order(BaseModel):
         ({"n": 1, "size": 12}, "size should be less than or equal to 9, not 12"),
         ({"n": 1, "sizes": [1, {}]}, "sizes.1 should be a valid integer"),
         ({"n": 1, "word": "bad"}, "word: this word is taken"),
-        (
-            {"n": None, "size": "x" * 100},
-            "n should be a valid integer; size should be a valid integer, unable to parse ",
-        ),
+        ({"n": None, "size": []}, "n should be a valid integer; size should be a valid integer"),
+        ({"n": "x" * 100}, "n should be a valid integer, unable to parse string as an integer"),
     ],
 )
-def test_a_fault_names_the_field_and_says_what_is_wrong(values: dict[str, object], text: str) -> None:
+def test_a_fault_names_the_argument_and_says_what_is_wrong(values: dict[str, object], text: str) -> None:
     with pytest.raises(ValidationError) as error:
         Order.model_validate(values)
-    assert faults_text(error.value).startswith(text)
-    assert "pydantic" not in faults_text(error.value)
+    assert refused_arguments("order", error.value) == f"Error executing tool order: {text}"
