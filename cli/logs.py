@@ -17,8 +17,10 @@ from structlog.typing import Processor
 from taskmill.cli.terminal.escaping import printable_event
 from taskmill.cli.terminal.tracebacks import traceback_text
 
-__all__ = ["LogForm", "LogLevel", "configure", "configure_as_parent"]
+__all__ = ["LEVEL", "LogForm", "LogLevel", "configure", "configure_as_parent"]
 
+LEVEL = "TASKMILL_LOG_LEVEL"
+"""The setting, for those who read it without the command line."""
 _INHERITED = "_TASKMILL_LOGS"
 """Environment variable: with it tool processes log in the same way as their worker. No setting: people set others."""
 _LIBRARIES = (
