@@ -20,7 +20,7 @@ from taskmill.server.api.openapi import description_route
 from taskmill.server.api.routes import api_routes
 from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
 from taskmill.server.http.cors import Cors, check_any_origin
-from taskmill.server.http.middleware import ClientDisconnects, EraRouter
+from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
 from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.transport_security import TrimmedHeaders, checks_of_sdk
 from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
@@ -96,7 +96,7 @@ def both_eras(
     """
     legacy = SessionEndpoint(server, runtime, hosts, json_only=json_only)
     runtime.on_close(legacy.close)
-    return EraRouter(legacy=RequestBodyLimitMiddleware(legacy, max_body), modern=modern)
+    return EraRouter(legacy=RequestBodyLimitMiddleware(legacy, max_body), modern=EmptyRefusals(modern))
 
 
 def add_http_api(

@@ -1,7 +1,7 @@
-"""Errors of callers that the SDK treats as crashes of the server, and logs with what was sent.
+"""Errors of callers that the SDK treats as crashes of the server, and logs with what was sent, or does not explain.
 
 It can go when the SDK itself refuses these requests: trace headers that are no text, prompts that do not exist, and
-arguments that a prompt does not have.
+arguments that a prompt does not have; and when it names the field that is wrong.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,9 @@ from mcp.server.mcpserver.prompts import PromptManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from mcp_types.methods import SPEC_CLIENT_METHODS
+from pydantic import ValidationError
+
+from taskmill.server.protocol.invalid_params import invalid_params
 
 __all__ = ["CallerErrors"]
 
@@ -31,17 +34,20 @@ class CallerErrors:
         """Pass the request on, without trace headers that cannot be read.
 
         Raises:
-            MCPError: there is no such prompt, or no such argument of it, or it lacks one.
+            MCPError: a parameter is wrong; there is no such prompt, or no such argument of it, or it lacks one.
         """
         if ctx.request_id is None and ctx.method in SPEC_CLIENT_METHODS:
             return None  # a notification with the method of a request: no one would receive the error
-        if ctx.method != "prompts/get":
-            return await call_next(_readable(ctx))
-        self._refuse_unknown(ctx.params or {})
+        if ctx.method == "prompts/get":
+            self._refuse_unknown(ctx.params or {})
         try:
             return await call_next(_readable(ctx))
+        except ValidationError as exc:
+            if (error := invalid_params(exc, ctx.params)) is not None:
+                raise error from None
+            raise
         except ValueError as exc:
-            if str(exc).startswith(_REFUSALS):
+            if ctx.method == "prompts/get" and str(exc).startswith(_REFUSALS):
                 raise MCPError(INVALID_PARAMS, str(exc)) from exc
             raise
 

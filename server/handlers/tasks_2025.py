@@ -61,6 +61,14 @@ class _Augmentation(BaseModel):
     """Milliseconds the task may be kept; the server's limit cuts it."""
 
 
+class _TaskCallParams(BaseModel):
+    """What a call as a task has beside its other parameters; its errors name the whole path."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task: _Augmentation
+
+
 class Tasks2025:
     """Server middleware: answers the requests of this revision's tasks, and passes everything else on."""
 
@@ -102,7 +110,7 @@ class Tasks2025:
         if tool is None:
             # "Tool-Level Negotiation": not for a tool that does not support tasks.
             raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
-        augmentation = _Augmentation.model_validate((ctx.params or {})["task"])
+        augmentation = _TaskCallParams.model_validate(ctx.params or {}).task
         submitted = await self._submission.submit(tool, params, ctx, keep_ms=augmentation.ttl)
         if not isinstance(submitted, TaskView):
             raise _not_created(submitted)

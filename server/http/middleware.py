@@ -1,13 +1,20 @@
 """ASGI middleware of every request: which transport serves it, and clients that disconnect before it ends."""
 
 import anyio
+from mcp_types import INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["ClientDisconnects", "EraRouter", "path_of"]
+__all__ = ["ClientDisconnects", "EmptyRefusals", "EraRouter", "path_of"]
 
 _VERSION_HEADER = b"mcp-protocol-version"
+_WORDS = {
+    405: "The MCP endpoint of this revision takes POST only.",
+    406: "Accept must name application/json and text/event-stream.",
+}
 _CLOSED = "; the handler is closed"
 """uvloop's error for a write to a closed connection. It can go when uvicorn handles that error itself."""
 _DISCONNECT_TIMEOUT = 5.0
@@ -37,6 +44,37 @@ class EraRouter:
         version = next((value.decode("latin-1") for name, value in scope["headers"] if name == _VERSION_HEADER), None)
         is_legacy = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
         await (self._legacy if is_legacy else self._modern)(scope, receive, send)
+
+
+class EmptyRefusals:
+    """ASGI wrapper of the SDK's endpoint: puts words into refusals that have none. It can go when the SDK has them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        refused: Message | None = None
+
+        async def send_with_words(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] in _WORDS:
+                refused = message
+            elif refused is None:
+                await send(message)
+            else:
+                await _with_words(refused, message)(scope, receive, send)
+
+        await self._app(scope, receive, send_with_words)
+
+
+def _with_words(start: Message, body: Message) -> Response:
+    status, headers = start["status"], Headers(raw=start["headers"])
+    if body.get("body"):
+        return Response(body["body"], status, headers)
+    error = {"code": INVALID_REQUEST, "message": _WORDS[status]}
+    kept = {name: value for name, value in headers.items() if not name.startswith("content-")}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status, kept)
 
 
 class ClientDisconnects:

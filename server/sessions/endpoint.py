@@ -17,6 +17,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    INVALID_REQUEST,
     PROTOCOL_VERSION_META_KEY,
     InitializeRequestParams,
     JSONRPCError,
@@ -100,8 +101,10 @@ class SessionEndpoint:
                 await self._runtime.store.sessions.close(session.id)
                 await Response(status_code=HTTPStatus.OK)(scope, receive, send)
             case _:
-                allowed = {"allow": "GET, POST, DELETE"}
-                await Response(status_code=HTTPStatus.METHOD_NOT_ALLOWED, headers=allowed)(scope, receive, send)
+                text = "The MCP endpoint takes GET, POST and DELETE."
+                refused = error_response(HTTPStatus.METHOD_NOT_ALLOWED, text, INVALID_REQUEST)
+                refused.headers["allow"] = "GET, POST, DELETE"
+                await refused(scope, receive, send)
 
     async def _post(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         has_json, has_sse = check_accept_headers(request)
