@@ -19,6 +19,7 @@ from taskmill.server.api.metrics import RequestCounter, metrics_routes
 from taskmill.server.api.openapi import description_route
 from taskmill.server.api.routes import api_routes
 from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
+from taskmill.server.http.application import EndpointPath, HttpApp, LifespanRequired
 from taskmill.server.http.cors import Cors, check_any_origin
 from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
 from taskmill.server.http.scope_challenge import ScopeChallenge
@@ -42,7 +43,7 @@ def build_app(
     json_response: bool,
     operator_token: str | None,
     fast_paths: Submission | None,
-) -> Starlette:
+) -> HttpApp:
     """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to.
     `cors_origins`: whose pages may read the responses.
 
@@ -77,8 +78,7 @@ def build_app(
             router = partial(FastPathRouter, registry=runtime.tools, path=path, has_operator=access.has_operator)
             front = partial(router, fast_path=fast)
     manager.asgi_app = ScopeChallenge(endpoint, runtime.tools, server.settings.auth)
-    add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
-    return app
+    return add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
 
 
 def both_eras(
@@ -107,23 +107,27 @@ def add_http_api(
     mcp_path: str,
     operator_token: str | None,
     front: Callable[[ASGIApp], ASGIApp] | None = None,
-) -> None:
-    """Add health, the API, its description and metrics to the application of the endpoint at `mcp_path`.
+) -> HttpApp:
+    """The application of the endpoint at `mcp_path`, with health, the API, its description and metrics.
 
     `front`: middleware that may answer a request before the rest sees it; its answers are counted, and a client that
     disconnects is handled around it.
     """
+    made = HttpApp.of(app, mcp_path)
     requests = RequestCounter(mcp_path)
     described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
     routes = [*health_routes(runtime), description_route(access), *described]
-    app.router.routes.extend(routes)
+    made.router.routes.extend(routes)
     if operator_token is not None:
-        app.add_middleware(OperatorToken, token=operator_token)
-    app.add_middleware(CheckedHosts, hosts=access.hosts)
-    app.add_middleware(TrimmedHeaders)
+        made.add_middleware(OperatorToken, token=operator_token)
+    made.add_middleware(CheckedHosts, hosts=access.hosts)
+    made.add_middleware(TrimmedHeaders)
     if front is not None:
-        app.add_middleware(front)
-    app.add_middleware(ClientDisconnects)
-    app.add_middleware(requests.counting)
+        made.add_middleware(front)
+    made.add_middleware(LifespanRequired, runtime=runtime, path=mcp_path)
+    made.add_middleware(ClientDisconnects)
+    made.add_middleware(requests.counting)
+    made.add_middleware(EndpointPath, path=mcp_path)
     if access.cors_origins:
-        app.add_middleware(Cors, origins=access.cors_origins)
+        made.add_middleware(Cors, origins=access.cors_origins)
+    return made

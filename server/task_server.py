@@ -24,7 +24,7 @@ from mcp_types import (
     ToolAnnotations,
 )
 from pydantic import AnyUrl, ValidationError
-from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig
@@ -41,6 +41,7 @@ from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
+from taskmill.server.http.application import HttpApp
 from taskmill.server.http.transport_security import origins_of, transport_security
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, registered_tool, subscriptions_of
@@ -99,6 +100,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         self._plain = CallsWithoutTasks(self._runtime, self._submission, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _no_lifespan
         self._state_codec = SharedStateCodec()
+        self._app: HttpApp | None = None
         super().__init__(
             name,
             *args,
@@ -325,7 +327,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         json_response: bool = False,
         operator_token: str | None = None,
         fast_paths: bool = True,
-    ) -> Starlette:
+    ) -> HttpApp:
         """An ASGI application: the MCP endpoint at `path`, `/api/tasks`, `/metrics`, `/healthz` and `/readyz`.
 
         `cors_origins`: whose pages may use it from a browser: `https://app.example.com`, `http://localhost:*`, or `*`,
@@ -333,15 +335,15 @@ class TaskServer(MCPServer[LifespanContextT]):
         `operator_token`: bearer token of an operator, who may see and end every task over `/api`; None = there is none.
         `fast_paths`: answer plain requests about tasks without the SDK's dispatch, where the answers are the same.
 
-        To mount it in another application, give that one this application's lifespan:
-        `Starlette(routes=[Mount("/tools", app)], lifespan=app.router.lifespan_context)`.
+        To mount it in another application, give that one its lifespan:
+        `outer = FastAPI(lifespan=mcp.lifespan)`, `outer.mount("/tools", app)`.
 
         Raises:
             UnsafeBinding: `host` is not localhost and `allowed_hosts` is empty; `*` without authentication.
             SettingsError: a name is no host, or an origin is none.
         """
         origins = origins_of(cors_origins)
-        return build_app(
+        self._app = build_app(
             self,
             self._runtime,
             path=path,
@@ -352,6 +354,17 @@ class TaskServer(MCPServer[LifespanContextT]):
             operator_token=operator_token,
             fast_paths=self._submission if fast_paths else None,
         )
+        return self._app
+
+    @asynccontextmanager
+    async def lifespan(self, outer: Any) -> AsyncIterator[Any]:
+        """The lifespan for an application that `http_app()`, or the server itself, is mounted in."""
+        async with (self._app or self.http_app()).lifespan(outer) as state:
+            yield state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server as an ASGI application: that of the last `http_app()`, else one with its defaults."""
+        await (self._app or self.http_app())(scope, receive, send)
 
     def run(self, transport: str = "stdio", **options: Any) -> None:
         """Start server, worker and, where none is configured, Redis from the author's own file; ends the process.

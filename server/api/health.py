@@ -6,7 +6,7 @@ from starlette.routing import Route
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.shapes import unreachable_json
-from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.runtime import LIFESPAN_MISSING, ServerRuntime
 
 __all__ = ["health_routes"]
 
@@ -25,7 +25,10 @@ def health_routes(runtime: ServerRuntime) -> list[Route]:
             await runtime.store.ping()
             missing = await runtime.store.unreachable()
         except TaskmillError as exc:
-            return JSONResponse({"status": "unavailable", "detail": type(exc).__name__}, status_code=503)
+            body = {"status": "unavailable", "detail": type(exc).__name__}
+            # The address of a Redis is not for everyone; what the application forgot is.
+            cause = {} if runtime.was_opened else {"cause": LIFESPAN_MISSING}
+            return JSONResponse({**body, **cause}, status_code=503)
         return JSONResponse({"status": "ready", **unreachable_json(missing)})
 
     return [Route("/healthz", healthz, methods=["GET"]), Route("/readyz", readyz, methods=["GET"])]

@@ -14,7 +14,12 @@ from taskmill.server.tools.registry import ToolRegistry
 from taskmill.store.opening import open_store
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["ServerRuntime"]
+__all__ = ["LIFESPAN_MISSING", "ServerRuntime"]
+
+LIFESPAN_MISSING = (
+    "The application did not run this server's lifespan, so the task store is not open. Where it is mounted, write: "
+    "app = FastAPI(lifespan=mcp.lifespan), or Starlette(...) likewise, and app.mount('/', mcp.http_app())."
+)
 
 
 class ServerRuntime:
@@ -32,6 +37,8 @@ class ServerRuntime:
         self.tools = ToolRegistry()
         self.serves_http = False
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
+        self.was_opened = False
+        """Whether the lifespan has been entered; the process may be stopping by now."""
         self._store: TaskStore | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self.abandoned_calls: AbandonedCalls
@@ -49,14 +56,14 @@ class ServerRuntime:
             StoreUnavailable: the server is not serving (its lifespan has not been entered).
         """
         if self._store is None:
-            raise StoreUnavailable("The task store is not open: the application did not run this server's lifespan.")
+            raise StoreUnavailable("The server has stopped." if self.was_opened else LIFESPAN_MISSING)
         return self._store
 
     @asynccontextmanager
     async def serving(self, settings: ServerSettings) -> AsyncIterator[TaskStore]:
         """Have the store open."""
         async with open_store(settings) as store:
-            self._store, self.settings = store, settings
+            self._store, self.settings, self.was_opened = store, settings, True
             self.abandoned_calls = AbandonedCalls(store, settings.drop_grace)
             try:
                 yield store
