@@ -45,6 +45,7 @@ from taskmill.server.http.application import HttpApp
 from taskmill.server.http.transport_security import origins_of, transport_security
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, registered_tool, subscriptions_of
+from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
 from taskmill.server.tools.author_function import author_function, make_callable, readable_refusals
@@ -380,7 +381,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     async def run_stdio_async(self, stdin: AsyncFile[str] | None = None, stdout: AsyncFile[str] | None = None) -> None:
         """Serve one connection until its input ends. Without streams the process's own are taken, as the SDK does."""
         async with stdio_server(stdin, stdout) as (reading, writing):
-            await self.lowlevel.run(reading, writing, self.lowlevel.create_initialization_options())
+            await serve_streams(self.lowlevel, reading, writing)
 
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[ToolRunner]:

@@ -17,6 +17,9 @@ import anyio.to_thread
 
 __all__ = ["ProtocolInput", "ProtocolOutput", "ProtocolPipes", "reserve_pipes"]
 
+_LAST_WORDS_TIMEOUT = 0.4
+"""Seconds in which messages that follow a signal are read; Claude Code takes 60 ms. Hosts kill after two seconds."""
+
 
 @dataclass(frozen=True)
 class ProtocolPipes:
@@ -82,6 +85,10 @@ class ProtocolInput(anyio.AsyncFile[str]):
     def end(self) -> None:
         """End the input, as if the host had closed its side."""
         self._lines.put_nowait(b"")
+
+    def end_soon(self) -> None:
+        """End the input after a moment: at Ctrl-C a host first sends the signal and then `notifications/cancelled`."""
+        self._loop.call_later(_LAST_WORDS_TIMEOUT, self.end)
 
     def _read(self) -> None:
         line = b"-"

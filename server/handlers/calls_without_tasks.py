@@ -6,7 +6,8 @@ A held call over HTTP before 2026 is a stream that any replica can continue (`ca
 
 import hashlib
 import json
-from contextlib import aclosing
+import time
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -16,14 +17,13 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from taskmill.engine.policy import as_timedelta
+from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.record import TaskView
-from taskmill.server.auth.principal import owner
+from taskmill.server.auth.principal import list_owner, owner
+from taskmill.server.handlers.hand_off import CallEnd, HandOff, end_of_call
 from taskmill.server.handlers.held_call import HeldCall
 from taskmill.server.handlers.known_hosts import HostTable
-from taskmill.server.protocol.client_class import client_info
 from taskmill.server.protocol.errors import wire_errors
-from taskmill.server.protocol.sdk_private import was_cancelled_by_client
 from taskmill.server.sessions.dispatch import SessionDispatch, dispatch_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
 from taskmill.server.tool_host import HostTool
@@ -49,7 +49,7 @@ class CallsWithoutTasks:
         """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
         self._runtime = runtime
         self._submission = submission
-        self._hosts = hosts
+        self._hand_off = HandOff(runtime, hosts)
         self.has_follow_ups = has_follow_ups
 
     async def call(
@@ -68,52 +68,46 @@ class CallsWithoutTasks:
             view = submitted
         # A task that other calls may share does not end with this one.
         kind = CallKind.WAIT if is_shared(tool.policy, params) else CallKind.CALL
-        return await self.hold(view, ctx, self.hand_off_after(ctx, tool), kind=kind, call=params)
+        return await self.hold(view, ctx, tool, kind=kind, call=params)
 
     async def hold(
         self,
         view: TaskView,
         ctx: ServerRequestContext[Any, Any],
-        hand_off_after: float | None,
+        tool: HostTool | None,
         *,
         kind: CallKind,
         call: CallToolRequestParams | None = None,
     ) -> HandlerResult:
-        """Hold a call for a task. `hand_off_after`: seconds until it is handed off, None = never.
+        """Hold a call for a task, until its end or until it is handed off. `tool`: the task's, None = it is gone.
 
         `call`: the call that finds the task again when the client repeats it after a disconnect; None = no call does.
         """
         dispatch = dispatch_of(ctx.request)
+        began = time.monotonic()
         with wire_errors():
-            if dispatch is not None and dispatch.session is not None:
-                return await self._stream(view, dispatch, hand_off_after, kind)
-            held = HeldCall(self._runtime.store, view, ctx, owner(ctx))
             try:
+                hand_off_after = await self._begin(ctx, tool, kind)
+                if dispatch is not None and dispatch.session is not None:
+                    digest = _digest(call, ctx) if call is not None and kind is CallKind.CALL else ""
+                    return await self._stream(view, dispatch, hand_off_after, kind, digest)
+                held = HeldCall(self._runtime.store, view, ctx, owner(ctx))
                 return _with_state(await held.run(hand_off_after), view)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
-                    await self._on_disconnect(view, ctx, kind, call)
+                    await self._on_end(view, ctx, kind, call, time.monotonic() - began)
                 raise
 
-    def hand_off_after(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None = None) -> float | None:
-        """Seconds until a call of this client is handed off, None = never.
-
-        For a known host the time in its row; of other clients one that asks for progress is held, and one that does
-        not gets the default.
-        """
-        host = self._hosts.find(*client_info(ctx))
-        has_progress = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
-        if host is not None and host.hand_off_after is None:
+    async def _begin(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None, kind: CallKind) -> float | None:
+        """Seconds until the call is handed off, None = never: `tasks/result` waits for the end."""
+        if kind is CallKind.RESULT:
             return None
-        if host is None and has_progress:
-            return None
-        own = tool.policy.handoff_after if tool else None
-        wanted = as_timedelta(own, what="handoff_after").total_seconds() if own is not None else None
-        usual = self._runtime.settings.handoff_after if host is None else host.hand_off_after
-        return wanted if wanted is not None else usual
+        seconds = await self._hand_off.after(ctx, tool)
+        self._runtime.clients.note_call(ctx, hand_off_after=seconds)
+        return seconds
 
     async def _stream(
-        self, view: TaskView, dispatch: SessionDispatch, hand_off_after: float | None, kind: CallKind
+        self, view: TaskView, dispatch: SessionDispatch, hand_off_after: float | None, kind: CallKind, digest: str
     ) -> HandlerResult:
         store, session = self._runtime.store, dispatch.session
         assert session is not None
@@ -128,6 +122,7 @@ class CallsWithoutTasks:
             hand_off_ms=hand_off_ms,
             kind=kind,
             since=view.record.seq,
+            digest=digest,
         )
         await dispatch.open_stream(call)
         async with aclosing(task_messages(store, session, call, 0)) as messages:
@@ -161,30 +156,34 @@ class CallsWithoutTasks:
         self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]
     ) -> TaskView | None:
         """The task of the same call by the same principal, if its client disconnected within the grace."""
-        if not _may_reattach(ctx):
-            return None
         with wire_errors():
-            task_id = await self._runtime.store.abandoned_calls.take(owner(ctx), _digest(params))
+            task_id = await self._runtime.store.abandoned_calls.take(owner(ctx), _digest(params, ctx))
             view = None if task_id is None else await self._runtime.store.find(task_id, owner(ctx))
         if view is not None:
             log.info("task.found_again", task_id=view.record.id, tool=view.record.tool)
         return view
 
-    async def _on_disconnect(
+    async def _on_end(
         self,
         view: TaskView,
         ctx: ServerRequestContext[Any, Any],
         kind: CallKind,
         call: CallToolRequestParams | None,
+        held_for: float,
     ) -> None:
-        """The client has disconnected, or has cancelled the call."""
+        """The client has cancelled the call or given it up, or it was ended here."""
+        if kind is CallKind.RESULT:
+            return
+        end = await end_of_call(ctx)
+        with suppress(StoreUnavailable):
+            await self._hand_off.learn(ctx, end, held_for)
         if kind is not CallKind.CALL:
             return
-        if _was_cancelled(ctx):
+        if end is CallEnd.CANCELLED:
             await self._runtime.abandoned_calls.cancel_task(view.record.id, owner(ctx), "client")
-        elif call is not None and _may_reattach(ctx):
-            over_http = ctx.request is not None
-            await self._runtime.abandoned_calls.abandon(view.record.id, owner(ctx), _digest(call), cancels=over_http)
+        elif call is not None:
+            cancels = end is not CallEnd.TIMED_OUT and _disconnect_cancels(ctx)
+            await self._runtime.abandoned_calls.abandon(view.record.id, owner(ctx), _digest(call, ctx), cancels=cancels)
 
 
 def _with_state(result: HandlerResult, view: TaskView) -> HandlerResult:
@@ -194,20 +193,16 @@ def _with_state(result: HandlerResult, view: TaskView) -> HandlerResult:
     return result
 
 
-def _may_reattach(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the same call finds the task of a call that was disconnected.
+def _disconnect_cancels(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether a disconnect means a cancel, which drops the task after the grace: over HTTP from 2026 on.
 
-    Over HTTP from 2026 on a disconnect means a cancel, and drops the task after the grace. Over stdio it means that the
-    host was restarted: the task goes on.
+    Before, it is a lost connection. Over stdio it means that the host was restarted.
     """
-    return ctx.request is None or ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+    return ctx.request is not None and ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
-def _was_cancelled(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client sent `notifications/cancelled` for the call."""
-    return was_cancelled_by_client(ctx.session)
-
-
-def _digest(params: CallToolRequestParams) -> str:
-    canonical = json.dumps([params.name, params.arguments or {}], sort_keys=True, separators=(",", ":"))
+def _digest(params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> str:
+    """Of the call; among anonymous clients, which are one principal, also of its session."""
+    parts = [params.name, params.arguments or {}, list_owner(ctx)]
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]

@@ -50,9 +50,7 @@ class FollowUpTools:
         view = await self._find(task_id, ctx)
         request = ctx.request_context
         entry = self._runtime.tools.find(view.record.tool)
-        held: HandlerResult = await self._plain.hold(
-            view, request, self._plain.hand_off_after(request, entry), kind=CallKind.WAIT
-        )
+        held: HandlerResult = await self._plain.hold(view, request, entry, kind=CallKind.WAIT)
         if isinstance(held, dict):
             return CallToolResult.model_validate(held, by_name=False)
         if isinstance(held, CallToolResult):

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, assert_never
 
+import structlog
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
@@ -29,6 +30,7 @@ from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["HeldCall"]
 
+log = structlog.get_logger()
 Question = dict[str, Any]
 
 
@@ -68,6 +70,7 @@ class HeldCall:
                 view = await self._look()
                 await self._send_progress(view.record.progress, status_text(view))
             case Due.HAND_OFF:
+                log.info("call.handed_off", task_id=self._task_id)
                 return hand_off_result(await self._look())
             case Event(move=Move.PROGRESS) if step.seq <= self._since:
                 pass  # it happened before this call

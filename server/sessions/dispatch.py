@@ -69,6 +69,8 @@ class SessionDispatch:
         self.token = progress_token_from_params(message.params)
         self.response = response
         self.cancel_requested = anyio.Event()
+        self.has_timed_out = False
+        """Whether the client gave the request up at its call timeout."""
         self.can_resume = session is not None and session.version >= _RESUMABLE_SINCE and not json_only
         self.can_send_request = session is not None and not json_only
         self.transport = TransportContext(

@@ -20,6 +20,7 @@ from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData, JSONRPCNotif
 from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import StoreUnavailable, TaskNotFound
+from taskmill.server.protocol.cancellation import is_timeout
 from taskmill.server.sessions.dispatch import SessionDispatch
 from taskmill.server.sessions.response import JsonOrSseResponse
 from taskmill.server.tools.runtime import ServerRuntime
@@ -89,7 +90,7 @@ class RequestRunner:
         if message.method == "notifications/cancelled" and session is not None:
             request_id = (message.params or {}).get("requestId")
             if isinstance(request_id, str | int):
-                await self._cancel(session, request_id)
+                await self._cancel(session, request_id, has_timed_out=is_timeout(message.params))
         runner = ServerRunner(self._server, connection, self._runtime.lifespan_state)
         await runner.on_notify(dispatch, message.method, message.params)
 
@@ -131,14 +132,15 @@ class RequestRunner:
             await dispatch.finish(response)
         dispatch.response.close()
 
-    async def _cancel(self, session: Session, request_id: str | int) -> None:
+    async def _cancel(self, session: Session, request_id: str | int, *, has_timed_out: bool) -> None:
+        """Cancel a request, and the task that it created unless the client only gave the request up."""
         store = self._runtime.store
         call = await store.open_calls.find_by_request(session.id, request_id)
-        if call is not None and call.task_id is not None and call.kind is CallKind.CALL:
+        if call is not None and call.task_id is not None and call.kind is CallKind.CALL and not has_timed_out:
             with suppress(TaskNotFound):
                 await store.cancel(call.task_id, session.principal, reason="client")
             return
-        await store.sessions.signal(session.id, {"cancel": request_id})
+        await store.sessions.signal(session.id, {"cancel": request_id, "timed_out": has_timed_out})
 
     async def _watch(self, dispatch: SessionDispatch, serving: "asyncio.Task[Any] | None") -> None:
         """Renew the outbox of a long call, and receive that it is cancelled; runs until the call is answered."""
@@ -147,7 +149,9 @@ class RequestRunner:
             return
 
         def receive(_channel: str, message: bytes | None) -> None:
-            if message is not None and json.loads(message).get("cancel") == dispatch.request_id:
+            signal = {} if message is None else json.loads(message)
+            if signal.get("cancel") == dispatch.request_id:
+                dispatch.has_timed_out = bool(signal.get("timed_out"))
                 dispatch.cancel_requested.set()
                 serving.cancel()
 

@@ -32,6 +32,8 @@ class JsonOrSseResponse:
         """Whether events have been written: then there is no single JSON body."""
         self.is_disconnected = False
         """Whether the client has disconnected, or was cut off because it read too slowly."""
+        self.has_client_left = False
+        """Whether the client closed the connection, and not this side."""
 
     def write(self, frame: bytes) -> None:
         """Send a frame; the response becomes a stream."""
@@ -63,6 +65,7 @@ class JsonOrSseResponse:
         writing = asyncio.create_task(self._send_all(send))
         try:
             await asyncio.wait([watching, writing], return_when=asyncio.FIRST_COMPLETED)
+            self.has_client_left = not writing.done()
         finally:
             self.is_disconnected = self.is_disconnected or not self._closed or bool(self._frames)
             for task in (watching, writing):

@@ -53,6 +53,8 @@ async def _is_response(store: TaskStore, call: OpenCall, number: int) -> bool:
 async def _rest(store: TaskStore, session: Session, call: OpenCall, after: int) -> AsyncGenerator[bytes, None]:
     yield sse.priming(f"{call.id}.{after}", RETRY_MS)
     await store.open_calls.touch(call)
+    if call.digest and call.task_id:
+        await store.abandoned_calls.forget(session.principal, call.digest, call.task_id)
     messages = (
         outbox_messages(store, call, after) if call.task_id is None else task_messages(store, session, call, after)
     )

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from mcp_types import INTERNAL_ERROR
 
 from taskmill.engine.errors import TaskNotFound
@@ -26,6 +27,7 @@ from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["StreamMessage", "outbox_messages", "task_messages"]
 
+log = structlog.get_logger()
 _LOST = "The server process that ran this call was lost. Nothing is known of its outcome; call again if that is safe."
 _OUTBOX_CHECK_EVERY = 15
 """Seconds without a message after which an outbox is read again: the process that fills it may have died."""
@@ -79,6 +81,7 @@ class _TaskMessages:
             case Due.HEARTBEAT:
                 return await self._heartbeat(), False
             case Due.HAND_OFF:
+                log.info("call.handed_off", task_id=self._task_id)
                 return [self._last(hand_off_response(await self._read(), self._session.version))], True
             case Event(move=Move.PROGRESS):
                 return self._progress(step), False

@@ -10,6 +10,7 @@ from typing import Any
 from taskmill.engine.errors import PolicyError, StoreUnavailable
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
+from taskmill.server.tools.client_log import ClientLog
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.store.opening import open_store
 from taskmill.store.tasks.tasks import TaskStore
@@ -35,6 +36,7 @@ class ServerRuntime:
             raise PolicyError(f"visible_claims must be a list of names, such as [{visible_claims!r}]")
         self.visible_claims = tuple(visible_claims)
         self.tools = ToolRegistry()
+        self.clients = ClientLog()
         self.serves_http = False
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
         self.was_opened = False

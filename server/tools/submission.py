@@ -16,6 +16,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.auth.scopes import caller_record, require_scopes
+from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
 from taskmill.server.tool_host import HostTool, ToolHost
@@ -64,6 +65,8 @@ class Submission:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
         """
         runtime, policy = self._runtime, tool.policy
+        if client_class_of(ctx) is not ClientClass.PLAIN:
+            runtime.clients.note_call(ctx)
         caller = caller_record(over_http=runtime.serves_http or ctx.request is not None, visible=runtime.visible_claims)
         with wire_errors():
             require_scopes(tool.name, policy, caller)

@@ -45,6 +45,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P call:<id> | hash: an open call whose stream can be resumed | a day | open calls |
 | P outbox:<call> | stream: sent by a call without a task, maybe sealed | a minute, five once it ended | open calls |
 | P left:<owner>:<digest> | string: task whose held call lost its client | drop grace and a minute | abandoned calls |
+| P timeout:<client> | string: seconds after which the client gave a call up | an hour or a day | call timeouts |
 | P reply:<session>:<id> | string: a reply, empty while it is expected | the idle time, then a minute | sessions |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
@@ -119,6 +120,7 @@ _PER_TASK = {
     "reply": "{p}reply:",
     "push": "{p}push:",
     "left": "{p}left:",
+    "call_timeout": "{p}timeout:",
     "job": job_key_prefix,
     "in_progress": in_progress_key_prefix,
     "retry": retry_key_prefix,
@@ -275,6 +277,10 @@ class Keys:
     def left(self, call: str) -> str:
         """The task of a held call whose client went away, by `owner:digest`."""
         return self._stems["left"] + call
+
+    def call_timeout(self, client: str) -> str:
+        """What was learned of a client's call timeout, by a digest of who it is."""
+        return self._stems["call_timeout"] + client
 
     def last_claim(self, sender: str) -> str:
         """What the last claim of one sender of a worker took."""

@@ -20,7 +20,7 @@ from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.subscriber import OnMessage
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["AbandonedCallStore", "CallKind", "OpenCall", "OpenCallStore"]
+__all__ = ["AbandonedCallStore", "CallKind", "CallTimeoutStore", "OpenCall", "OpenCallStore"]
 
 _CALL_TTL = 24 * 3600 * 1000
 _RUNNING_TTL = 60_000
@@ -58,6 +58,8 @@ class OpenCall:
     kind: CallKind = CallKind.CALL
     since: int = 0
     """Number of the task's last event when the call came: progress up to it is not this call's."""
+    digest: str = ""
+    """Of the call, by which its task is found again after a disconnect; empty = no call finds it."""
 
 
 class OpenCallStore:
@@ -95,6 +97,7 @@ class OpenCallStore:
             "hand_off_ms": "" if call.hand_off_ms is None else call.hand_off_ms,
             "kind": call.kind,
             "since": call.since,
+            "digest": call.digest,
         }
         pipe.hset(self._keys.call(call.id), mapping=facts)
         pipe.pexpire(self._keys.call(call.id), _CALL_TTL)
@@ -115,6 +118,7 @@ class OpenCallStore:
             hand_off_ms=int(fact["hand_off_ms"]) if fact["hand_off_ms"] else None,
             kind=CallKind(fact["kind"]),
             since=int(fact["since"]),
+            digest=fact.get("digest", ""),  # none in a call of an older version
         )
 
     async def find_by_request(self, session_id: str, request_id: RequestId) -> OpenCall | None:
@@ -210,3 +214,29 @@ class AbandonedCallStore:
         with store_errors():
             found = await self._redis.getdel(self._keys.left(f"{principal}:{digest}"))
         return None if found is None else found.decode()
+
+    async def forget(self, principal: str, digest: str, task_id: str) -> None:
+        """The client of the call is back: the same call is another one from now on."""
+        key = self._keys.left(f"{principal}:{digest}")
+        with store_errors():
+            if await self._redis.get(key) == task_id.encode():
+                await self._redis.delete(key)
+
+
+class CallTimeoutStore:
+    """What was learned of the call timeouts of clients, by a digest of who they are."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def learn(self, client: str, seconds: float, *, for_ms: int) -> None:
+        """Note that the client gave a call up after so many seconds; what was learned last counts."""
+        with store_errors():
+            await self._redis.set(self._keys.call_timeout(client), f"{seconds:.3f}", px=for_ms)
+
+    async def find(self, client: str) -> float | None:
+        """The call timeout of the client, seconds; None = it has given no call up."""
+        with store_errors():
+            found = await self._redis.get(self._keys.call_timeout(client))
+        return None if found is None else float(found)

@@ -21,7 +21,7 @@ from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.scripts import Scripts
-from taskmill.store.sessions.open_calls import AbandonedCallStore, OpenCallStore
+from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import id_on_same_shard
@@ -59,6 +59,7 @@ class RedisTaskStore(TaskStore):
         self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub)
         self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
         self.abandoned_calls = AbandonedCallStore(redis, self.keys)
+        self.call_timeouts = CallTimeoutStore(redis, self.keys)
 
     def new_id(self, queue: str) -> str:
         """See `TaskStore.new_id`."""

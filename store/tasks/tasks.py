@@ -16,7 +16,7 @@ from taskmill.store.formats.keys import DEAD_LETTERS, Keys
 from taskmill.store.formats.paging import Cursors, Page, Slice
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.task_feed import TaskFeed
-from taskmill.store.sessions.open_calls import AbandonedCallStore, OpenCallStore
+from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.tasks.output import OutputReader
 from taskmill.store.tasks.stats import Stats
@@ -42,6 +42,7 @@ class TaskStore(Protocol):
     sessions: SessionStore
     open_calls: OpenCallStore
     abandoned_calls: AbandonedCallStore
+    call_timeouts: CallTimeoutStore
 
     def new_id(self, queue: str) -> str:
         """A fresh id of a task of this queue."""

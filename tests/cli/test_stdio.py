@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -410,6 +411,23 @@ class TestEnd:
             assert host.process.wait(5) == 0
         assert "Traceback" not in log.read_text()
         assert "taskmill:" not in log.read_text()
+
+    def test_a_cancel_that_follows_the_signal_of_ctrl_c_is_honoured(self, shared_cli: CommandLine) -> None:
+        """Claude Code's Ctrl-C reaches the server as SIGINT, and 60 ms later comes its `notifications/cancelled`."""
+        log = shared_cli.folder / "stdio.log"
+        log.write_bytes(b"")
+        with raw_host(shared_cli) as host:
+            host.initialize()
+            gate = str(shared_cli.folder / "never, by Ctrl-C")
+            call = host.send("tools/call", {"name": "dig", "arguments": {"gate": gate}})
+            logged = r'"task_id": "([\w-]+)", "tool": "dig", "event": "task.created"'
+            created = eventually(lambda: re.search(logged, log.read_text()))
+            host.process.send_signal(signal.SIGINT)
+            host.notify("notifications/cancelled", {"requestId": call, "reason": "The user pressed Ctrl-C"})
+            assert host.process.wait(5) == 0
+        assert created is not None
+        with raw_host(shared_cli) as host:
+            assert host.task(created[1])["status"] == "cancelled"
 
     def test_a_host_that_does_not_read_cannot_delay_the_exit(self, shared_cli: CommandLine) -> None:
         """Standard output is a full pipe that no one reads."""

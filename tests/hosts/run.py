@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -120,12 +120,12 @@ async def run_host(
     steps: list[dict[str, Any]],
     *,
     within: float,
-    interrupt_after: float | None = None,
+    interrupt_when: Callable[[], bool] | None = None,
 ) -> Run:
     """Run a host once through the steps; `server` is a base address, None = over stdio.
 
     Args:
-        interrupt_after: seconds after the first tool call at which the host gets SIGINT, as by Ctrl-C in a terminal.
+        interrupt_when: the host gets SIGINT, as by Ctrl-C in a terminal, once this is so.
     """
     run = Run(host, "http" if server else "stdio")
     home, work = folder / "home", folder / "work"
@@ -143,7 +143,7 @@ async def run_host(
             launch = LAUNCHERS[host][1](setting)
             own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
             env = own | {"NO_PROXY": "127.0.0.1,localhost"} | launch.env
-            await _watch(run, launch.command, work, env, wire, within=within, interrupt_after=interrupt_after)
+            await _watch(run, launch.command, work, env, within=within, interrupt_when=interrupt_when)
     _read_wire(run, wire)
     return run
 
@@ -153,10 +153,9 @@ async def _watch(
     command: list[str],
     work: Path,
     env: dict[str, str],
-    wire: Path,
     *,
     within: float,
-    interrupt_after: float | None,
+    interrupt_when: Callable[[], bool] | None,
 ) -> None:
     """Start the host, interrupt it if that is wanted, and wait for its end."""
     began = time.monotonic()
@@ -172,10 +171,9 @@ async def _watch(
             stderr=file,
             start_new_session=True,
         )
-        if interrupt_after is not None:
-            await _until(lambda: _has_called(run, wire) or process.returncode is not None, within)
-            pressed_at = time.monotonic() + interrupt_after
-            await _until(lambda: time.monotonic() > pressed_at, within)
+        if interrupt_when is not None:
+            with suppress(TimeoutError):
+                await _until(lambda: interrupt_when() or process.returncode is not None, within)
             _signal_group(process, signal.SIGINT)
         try:
             run.code = await asyncio.wait_for(process.wait(), within)
@@ -189,11 +187,6 @@ async def _watch(
 def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     if process.returncode is None:
         os.killpg(process.pid, number)
-
-
-def _has_called(run: Run, wire: Path) -> bool:
-    _read_wire(run, wire)
-    return any(body.get("method") == "tools/call" for body in run.bodies("request"))
 
 
 def _read_wire(run: Run, wire: Path) -> None:

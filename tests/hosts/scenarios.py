@@ -39,7 +39,8 @@ class Scenario:
     """By the seconds that the slow tool takes, and a name for the run."""
     judge: Callable[[Run, float, str], Judgement]
     """By the run, the same seconds, and the state of the task that was interrupted, "" if there is none."""
-    interrupt_after: float | None = None
+    interrupts: bool = False
+    """Whether the host gets Ctrl-C once the tool runs."""
 
 
 def _judge_long_call(run: Run, seconds: float, _state: str) -> Judgement:
@@ -80,7 +81,7 @@ SCENARIOS = {
             "interrupt",
             lambda _, name: [{"tool": "wait_here", "args": {"label": f"{name}.task"}}],
             _judge_interrupt,
-            interrupt_after=3,
+            interrupts=True,
         ),
     )
 }
@@ -99,18 +100,23 @@ async def play(
         server,
         scenario.steps(seconds, folder.name),
         within=3 * seconds + 90,
-        interrupt_after=scenario.interrupt_after,
+        interrupt_when=_task_file(folder).exists if scenario.interrupts else None,
     )
-    state = await _state_after(folder, server) if scenario.interrupt_after else ""
+    state = await _state_after(folder, server) if scenario.interrupts else ""
     (folder / "wire.json").write_text(json.dumps(run.records, indent=1, ensure_ascii=False))
     return run, scenario.judge(run, seconds, state)
+
+
+def _task_file(folder: Path) -> Path:
+    """Where the tool `wait_here` leaves its task's id."""
+    return folder.with_name(f"{folder.name}.task")
 
 
 async def _state_after(folder: Path, server: str | None) -> str:
     """The last state of the task that the tool `wait_here` has named, once it has ended or the grace is over."""
     state, deadline = "", time.monotonic() + _GRACE
     while time.monotonic() < deadline:
-        named = folder.with_name(f"{folder.name}.task")
+        named = _task_file(folder)
         state = await _state_of(named.read_text(), folder, server) if named.exists() else ""
         if state in ("completed", "failed", "cancelled"):
             break

@@ -84,6 +84,10 @@ class RawHost:
         )
         return request_id
 
+    def notify(self, method: str, params: Json) -> None:
+        """Send a notification."""
+        self._write({"method": method, "params": params})
+
     def request(self, method: str, params: Json | None = None, within: float = 30.0) -> Json:
         """Send a request and read until its answer; the result."""
         return self.answer(self.send(method, params or {}), within)
