@@ -25,7 +25,7 @@ from taskmill.engine.errors import ServerLoadError, TaskmillError
 from taskmill.server import TaskServer
 from taskmill.server.tool_host import ToolHost
 
-__all__ = ["file_or_module", "is_loading", "load_server"]
+__all__ = ["file_or_module", "is_loading", "load_server", "main_file"]
 
 T = TypeVar("T")
 
@@ -66,6 +66,12 @@ def file_or_module(target: str) -> tuple[str, bool]:
     """
     location, _ = _split(target)
     return location, _is_module(location)
+
+
+def main_file(target: str) -> Path:
+    """The file of `target`, whose server is loaded."""
+    location, is_module = file_or_module(target)
+    return Path(sys.modules[location].__file__ or location if is_module else location).resolve()
 
 
 def _split(target: str) -> tuple[str, str | None]:

@@ -72,30 +72,73 @@ def run(
     cors_origin: options.CorsOrigin = None,
     redis_url: options.RedisUrl = None,
     concurrency: options.Concurrency = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes for each queue.")] = 1,
+    workers: options.Workers = 1,
+    reload: Annotated[bool, options.flag("--reload", "Start again with the new code when a file changes.")] = False,
     log_level: options.Level = LogLevel.INFO,
     log_form: options.Form = LogForm.AUTO,
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origin": cors_origin}
+    _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=reload)
+
+
+@app.command()
+def dev(
+    file: options.File,
+    port: options.Port = None,
+    host: options.Host = None,
+    allowed_hosts: options.AllowedHosts = None,
+    cors_origin: options.CorsOrigin = None,
+    redis_url: options.RedisUrl = None,
+    concurrency: options.Concurrency = None,
+    workers: options.Workers = 1,
+    log_level: options.Level = LogLevel.DEBUG,
+    log_form: options.Form = LogForm.AUTO,
+) -> None:
+    """The same as `run --reload`, with the debug lines: for writing FILE. A change starts the new code."""
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origin": cors_origin}
+    _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=True)
+
+
+def _run(
+    file: str,
+    port: int | None,
+    server_flags: dict[str, str | None],
+    redis_url: str | None,
+    concurrency: int | None,
+    workers: int,
+    log_level: LogLevel,
+    log_form: LogForm,
+    *,
+    reload: bool,
+) -> None:
     configure(log_level, log_form)
     from taskmill.cli.processes.supervisor import ProcessPlan
     from taskmill.cli.serving.run import check_address, run_until_stopped
+    from taskmill.cli.source import source_of_stack
     from taskmill.server.settings import ServerSettings
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
-    check_address(read_settings(ServerSettings, host=host, port=port, allowed_hosts=allowed_hosts))
+    check_address(
+        read_settings(ServerSettings, port=port, host=server_flags["host"], allowed_hosts=server_flags["allowed_hosts"])
+    )
     plan = ProcessPlan(
         file,
-        server=as_flags(host=host, allowed_hosts=allowed_hosts, cors_origin=cors_origin),
+        server=as_flags(**server_flags),
         worker=as_flags(concurrency=concurrency),
-        both=as_flags(redis_url=redis_url, log_level=log_level.value, log_form=log_form.value),
+        both=as_flags(
+            redis_url=redis_url,
+            log_level=log_level.value,
+            log_form=log_form.value,
+            source=source_of_stack(file),
+        ),
         port=port,
         workers=workers,
         grace=settings.grace,
     )
-    asyncio.run(run_until_stopped(plan, settings))
+    asyncio.run(run_until_stopped(plan, settings, reload=reload))
 
 
 @app.command()
@@ -107,7 +150,9 @@ def serve(
     allowed_hosts: options.AllowedHosts = None,
     cors_origin: options.CorsOrigin = None,
     log_level: options.Level = LogLevel.INFO,
+    takes_over: Annotated[bool, typer.Option("--takes-over", hidden=True, metavar="")] = False,
     log_form: options.Form = LogForm.AUTO,
+    source: options.Source = None,
     parent: options.ParentSocket = None,
     authors_log_level: options.AuthorsLevel = None,
 ) -> None:
@@ -120,7 +165,8 @@ def serve(
         from taskmill.cli.serving.serve import serve_http
 
         where = {"redis_url": redis_url, "host": host, "port": port}
-        serve_http(file, parent_link, {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin})
+        flags = {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
+        serve_http(file, parent_link, flags, source=source, takes_over=takes_over)
 
 
 @app.command()
@@ -135,6 +181,7 @@ def worker(
     idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
     exit_when_changed: Annotated[bool, typer.Option("--exit-when-changed", hidden=True, metavar="")] = False,
     log_form: options.Form = LogForm.AUTO,
+    source: options.Source = None,
     parent: options.ParentSocket = None,
     authors_log_level: options.AuthorsLevel = None,
 ) -> None:
@@ -153,7 +200,7 @@ def worker(
             "queue": ",".join(queue) if queue else None,
             "shard": shard,
         }
-        run_worker(file, parent_link, flags, idle_exit=idle_exit, exit_when_changed=exit_when_changed)
+        run_worker(file, parent_link, flags, source=source, idle_exit=idle_exit, exit_when_changed=exit_when_changed)
 
 
 @app.command()

@@ -25,10 +25,12 @@ __all__ = [
     "Queue",
     "RedisUrl",
     "Shard",
+    "Source",
     "TaskId",
     "TaskIds",
     "Token",
     "Url",
+    "Workers",
     "flag",
 ]
 
@@ -63,6 +65,7 @@ CorsOrigin = Annotated[
 Concurrency = Annotated[
     int | None, typer.Option(help="Tasks a worker runs at the same time (TASKMILL_CONCURRENCY).", show_default="10")
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes for each queue.")]
 Grace = Annotated[
     float | None,
     typer.Option(
@@ -126,4 +129,5 @@ Form = Annotated[
         case_sensitive=False,
     ),
 ]
+Source = Annotated[str | None, typer.Option("--source", hidden=True)]
 ParentSocket = Annotated[int | None, typer.Option("--parent", hidden=True)]

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from taskmill.server.tool_host import ToolHost
 from taskmill.store.embedded.server import EmbeddedRedis
+from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.settings import StoreSettings, read_settings
 
 __all__ = ["redis_for", "settings_for"]
@@ -13,15 +14,20 @@ __all__ = ["redis_for", "settings_for"]
 S = TypeVar("S", bound=StoreSettings)
 
 
-def settings_for(kind: type[S], server: ToolHost, **flags: Any) -> S:
+def settings_for(kind: type[S], server: ToolHost, source: str | None = None, **flags: Any) -> S:
     """Settings of a process. Flags come first (None = not given), then the author's `store=`, then the environment.
+
+    `source`: see `cli/source.py`; None = the server is not under development.
 
     Raises:
         SettingsError: a value is not valid.
     """
     author_settings = server.store_settings
     values = author_settings.model_dump(include=author_settings.model_fields_set) if author_settings is not None else {}
-    return read_settings(kind, **values | {name: value for name, value in flags.items() if value is not None})
+    settings = read_settings(kind, **values | {name: value for name, value in flags.items() if value is not None})
+    if source is None:
+        return settings.for_app(server.name)
+    return settings.model_copy(update={"app": app_of_source(settings.app or "", source)})
 
 
 @contextmanager

@@ -392,7 +392,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:
         """The lifespan that the SDK runs once, over HTTP and stdio: the store, and inside it the author's."""
-        async with self._runtime.serving(server_settings(self.store_settings)) as store:
+        async with self._runtime.serving(server_settings(self.store_settings).for_app(self.name)) as store:
             self._state_codec.use(await store.shared_secret())
             async with self._author_lifespan(self) as state, self._runtime.open_with(state):
                 yield state

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
+from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
 from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
 
 __all__ = ["LONGEST", "StoreSettings", "read_settings"]
@@ -34,6 +35,8 @@ class StoreSettings(BaseSettings):
     """Directory of the embedded server's data."""
     prefix: str = Field("taskmill", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Keeps several deployments in one Redis apart."""
+    app: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{0,64}$")
+    """Whose tasks these are: only workers of the same app run them. None = the server's name; empty = everybody's."""
     lease: float = Field(15.0, ge=0.3, le=3600)
     """Seconds after which a silent worker's task is given to another."""
     crash_limit: int = Field(3, ge=0)
@@ -113,8 +116,17 @@ class StoreSettings(BaseSettings):
         return int(self.lease * 1000)
 
     def shard_of(self, queue: str) -> str:
-        """Where new tasks of a queue go."""
+        """Where new tasks of a queue go; the author's name of it, or the qualified one."""
+        queue = author_queue(queue)
         return self.queue_shards.get(queue) or (queue if queue in self.shards else DEFAULT_SHARD)
+
+    def for_app(self, name: str) -> Self:
+        """The settings of a server of this name: its tasks have an app."""
+        return self if self.app is not None else self.model_copy(update={"app": app_of_name(name)})
+
+    def qualified(self, queue: str) -> str:
+        """An author's queue as Redis has it."""
+        return qualified_queue(self.app or "", queue)
 
     def at_shard(self, name: str) -> Self:
         """The settings of a process that knows this shard only."""

@@ -65,7 +65,7 @@ class TestBed:
                 self._redis_url = await _embedded(stack, home)
             # Settings of shards in the environment must not reach a test.
             redis: dict[str, Any] = {"redis_url": self._redis_url, "shards": {}, "queue_shards": {}, "shard": None}
-            common = {**redis, "home": home, "prefix": home.name, **self._given}
+            common = {**redis, "home": home, "prefix": home.name, "app": "", **self._given}
             self._settings = WorkerSettings(**common)
             authored = self._server.store_settings
             own = {**common, "handoff_after": self._handoff_after}
@@ -178,7 +178,7 @@ async def _serving(server: ToolHost) -> AsyncIterator[str]:
 async def running_worker(server: ToolHost, settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
     """A worker that runs in this process; it drains at the end."""
     async with open_worker_runtime(server, settings) as runtime:
-        wakeup = QueueWakeup(settings, runtime.store.keys, settings.queue)
+        wakeup = QueueWakeup(settings, runtime.store.keys, runtime.queues)
         loop = WorkerLoop(runtime, wakeup)
         running = asyncio.create_task(loop.work(), name="taskmill.testing.worker")
         try:

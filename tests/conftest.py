@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 
@@ -14,6 +15,9 @@ from tests.support.store_fixture import StoreFixture
 # A shell that starts the tests in the background has Ctrl-C ignored for them, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# In this process servers, workers and stores are put together by hand: one app for all. Commands have their own.
+os.environ["TASKMILL_APP"] = ""
 
 
 @pytest.fixture(scope="session")

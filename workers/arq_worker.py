@@ -34,7 +34,7 @@ def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:
     """Arguments of `arq.worker.Worker`, the same for `taskmill worker` and a stock one. arq itself knows one queue."""
     return {
         "functions": [func(_run, name=JOB_FUNCTION, max_tries=_NEVER, timeout=_NEVER, keep_result=0)],
-        "queue_name": Keys(settings.prefix).queue(settings.queues[0]),
+        "queue_name": Keys(settings.prefix).queue(settings.qualified(settings.queues[0])),
         "redis_settings": arq_redis_settings(settings),
         "max_jobs": settings.concurrency,
         "max_tries": _NEVER,
@@ -87,7 +87,7 @@ async def _work(runtime: WorkerRuntime, task_id: str) -> bool:
         OperatorError: the store did not answer, or refused.
     """
     store = runtime.store
-    _, claims = await store.run_batch([], store.claim_call(runtime.settings.queue, 1, ids=[task_id]))
+    _, claims = await store.run_batch([], store.claim_call(runtime.queues, 1, ids=[task_id]))
     if claims is None or not claims.tasks:
         return not await store.is_open(task_id)
     runtime.slots.take()

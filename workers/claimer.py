@@ -60,9 +60,7 @@ class Claimer:
         calls = [call for group in groups for call in group]
         self._batches += 1
         claim = (
-            runtime.store.claim_call(runtime.settings.queue, room, batch_id=str(self._batches), sender=sender)
-            if room
-            else None
+            runtime.store.claim_call(runtime.queues, room, batch_id=str(self._batches), sender=sender) if room else None
         )
         try:
             reply: Reply | None = await self._send(calls, claim)

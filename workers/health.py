@@ -2,14 +2,14 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from time import time
 from typing import Any
 
 from taskmill.workers.attempts.active import ActiveTasks
 from taskmill.workers.settings import WorkerSettings
 
-__all__ = ["WorkerHealth"]
+__all__ = ["WorkerHealth", "is_killed"]
 
 _WEIGHT_OF_LATEST = 0.1
 """How much the latest run counts in the mean duration of runs."""
@@ -22,6 +22,8 @@ class WorkerHealth:
         self, worker: str, settings: WorkerSettings, active: ActiveTasks, tools: Callable[[], Iterable[str]]
     ) -> None:
         """`tools`: gives the names of the task tools that the worker can run."""
+        self.queues = tuple(settings.qualified(queue) for queue in settings.queues)
+        """What it serves, as Redis has it."""
         self._worker = worker
         self._settings = settings
         self._active = active
@@ -47,6 +49,8 @@ class WorkerHealth:
             "pid": os.getpid(),
             "since": int(self._since),
             "queue": self._settings.queue,
+            "queues": list(self.queues),
+            "app": self._settings.app or "",
             "concurrency": self._settings.concurrency,
             "running": len(self._active.fences()),
             "settled": self.settled,
@@ -54,3 +58,16 @@ class WorkerHealth:
             "tools": sorted(self._tools()),
             "leaving": self.is_leaving,
         }
+
+
+def is_killed(worker: Mapping[str, Any]) -> bool:
+    """Whether a worker of this machine was killed: its last report stays in the store for a lease."""
+    if worker.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(worker["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it lives: the process of another user
+    return False

@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -22,6 +22,7 @@ from taskmill.store.claims.claims import Claimed, ClaimStore
 from taskmill.store.claims.heartbeat import Heartbeat
 from taskmill.store.claims.journal import JournalStore
 from taskmill.store.connection.client import open_redis
+from taskmill.store.formats.queue_names import is_under_development
 from taskmill.store.scripts import Call
 from taskmill.store.tasks.output import OutputStore
 from taskmill.workers.attempts.active import ActiveTasks, Stop
@@ -32,6 +33,7 @@ from taskmill.workers.attempts.progress import ProgressWriter, Report
 from taskmill.workers.attempts.slots import Slots
 from taskmill.workers.health import WorkerHealth
 from taskmill.workers.isolation.toolbox import IsolatingTools
+from taskmill.workers.services.abandoned_queues import AbandonedQueues
 from taskmill.workers.services.leases import LeaseKeeper
 from taskmill.workers.services.loop_watchdog import LoopWatchdog
 from taskmill.workers.services.reconciler import Reconciler
@@ -72,6 +74,11 @@ class WorkerRuntime:
         self._artifacts = artifacts
         self._health = health
         self._leases = leases
+
+    @property
+    def queues(self) -> str:
+        """The queues that this worker claims from now, as Redis has them, separated by commas."""
+        return ",".join(self._health.queues)
 
     def attempt(self, claimed: Claimed) -> Attempt:
         """An attempt at a claimed task, ready to run; it owns a slot that the caller has taken."""
@@ -185,9 +192,15 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
         )
         signals = SignalListener(settings, store.keys, active, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
-        services = (leases, LoopWatchdog(active), signals, runtime.progress, reconciler)
+        services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, reconciler]
+        if is_under_development(settings.app or ""):
+            services.append(AbandonedQueues(store, settings, health))
         for service in services:
             service.start()
+        # A worker that takes tasks and that no one sees would have their status say that no worker serves the queue.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.command_timeout):
+                await leases.wait_until_registered()
         log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
         try:
             yield runtime

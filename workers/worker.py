@@ -20,6 +20,14 @@ __all__ = ["Worker"]
 log = structlog.get_logger()
 
 
+def _nothing() -> None:
+    pass
+
+
+def _ignore(_active: int) -> None:
+    pass
+
+
 class Worker(arq.worker.Worker):
     """Serves one queue until it is asked to stop. `idle_exit`: it stops by itself after so many idle seconds.
 
@@ -32,14 +40,19 @@ class Worker(arq.worker.Worker):
         settings: WorkerSettings,
         *,
         idle_exit: float | None = None,
-        outdated: Callable[[], Awaitable[None]] | None = None,
+        outdated: Callable[[], Awaitable[object]] | None = None,
+        on_ready: Callable[[], None] = _nothing,
+        on_drain: Callable[[int], None] = _ignore,
     ) -> None:
+        """`on_ready`: called when it can be seen and can run tasks; `on_drain`: with the number of active tasks."""
         settings = settings.at_own_shard()
         super().__init__(**arq_arguments(settings), handle_signals=False)
         self._source = source
         self._settings = settings
         self._idle_exit = idle_exit
         self._outdated = outdated
+        self._on_ready = on_ready
+        self._on_drain = on_drain
 
     def run(self) -> None:
         """Work until drained, in this thread. A tool's `sys.exit()` in a task of its own does not end it.
@@ -60,19 +73,24 @@ class Worker(arq.worker.Worker):
     async def main(self) -> None:
         """Open the runtime, run the loop, close."""
         async with open_worker_runtime(self._source, self._settings) as runtime:
-            wakeup = QueueWakeup(self._settings, runtime.store.keys, self._settings.queue)
+            wakeup = QueueWakeup(self._settings, runtime.store.keys, runtime.queues)
             loop = WorkerLoop(runtime, wakeup, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
-                self.loop.add_signal_handler(number, loop.drain)
+                self.loop.add_signal_handler(number, self._drain, loop)
             # What the start has created lives as long as the process: the collector need not scan it again and again.
             gc.collect()
             gc.freeze()
+            self._on_ready()
             watching = self.loop.create_task(self._watch(loop))
             try:
                 await loop.work()
             finally:
                 watching.cancel()
                 await wakeup.close()
+
+    def _drain(self, loop: WorkerLoop) -> None:
+        self._on_drain(loop.running)
+        loop.drain()
 
     async def _watch(self, loop: WorkerLoop) -> None:
         if self._outdated is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
 from taskmill.cli.processes.worker_log import worker_log_in
+from taskmill.cli.source import source_of_stack
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["LocalStack", "local_stack"]
@@ -61,7 +62,7 @@ async def local_stack(
             file,
             server=("--host", "127.0.0.1"),
             worker=("--idle-exit", str(_IDLE_EXIT)),
-            both=(*redis_flags, *_log_flags(level, form)),
+            both=(*redis_flags, "--source", source_of_stack(file), *_log_flags(level, form)),
             port=0,
             grace=settings.grace,
             output=output,
@@ -86,7 +87,7 @@ def _log_flags(level: LogLevel | None, form: LogForm) -> tuple[str, ...]:
 async def _stop(supervisor: Supervisor, stack: LocalStack, on_line: Callable[[str], None]) -> None:
     stopping = asyncio.create_task(supervisor.stop(release_tasks=stack.release_tasks))
     _, pending = await asyncio.wait([stopping], timeout=_EXPLAIN_WAIT_AFTER)
-    if pending:
+    if pending and await supervisor.active_tasks():
         on_line("taskmill: The worker finishes another task first. Press Ctrl-C to return that task to the queue.")
     await stopping
 

@@ -23,6 +23,7 @@ from rich.text import Text
 from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
+from taskmill.cli.source import source_of_file
 from taskmill.cli.terminal.escaping import printable
 from taskmill.engine.errors import ArtifactsUnavailable, NoRedisServer, RedisUnfit, SettingsError, TaskmillError
 from taskmill.engine.principal import new_task_id
@@ -32,6 +33,7 @@ from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, redacted_url, store_errors
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.stats import live_workers
@@ -83,7 +85,9 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     yield asyncio.run(_artifact_finding(settings))
     if workers:
         workers_ = [one for some in workers for one in some]
-        yield from worker_findings(workers_, policies, is_embedded=settings.redis_url is None)
+        yield from worker_findings(
+            workers_, policies, _apps(file, server, settings), is_embedded=settings.redis_url is None
+        )
 
 
 def _versions() -> Finding:
@@ -110,6 +114,13 @@ def _settings(server: ToolHost | None, redis_url: str | None) -> WorkerSettings:
     if server is None:
         return read_settings(WorkerSettings, redis_url=redis_url)
     return settings_for(WorkerSettings, server, redis_url=redis_url)
+
+
+def _apps(file: str | None, server: ToolHost | None, settings: WorkerSettings) -> set[str] | None:
+    """The apps of a file's workers: of deployed ones, and of those under development; None without a file."""
+    if file is None or server is None:
+        return None
+    return {settings.app or "", *(app_of_source(app, source_of_file(file)) for app in {"", settings.app or ""})}
 
 
 def _server_program() -> Finding:

@@ -1,10 +1,11 @@
 """Findings of `taskmill doctor` about a file's task tools and the workers that run them. Pure functions, no I/O."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from taskmill.engine.policy import TaskConfig
 from taskmill.store.connection.checks import Finding
+from taskmill.store.formats.queue_names import app_of, author_queue, shared_app
 from taskmill.store.tasks.stats import queues_of
 
 __all__ = ["tool_findings", "worker_findings"]
@@ -29,9 +30,16 @@ def tool_findings(policies: Mapping[str, TaskConfig], *, has_auth: bool, residen
 
 
 def worker_findings(
-    workers: Sequence[Mapping[str, Any]], policies: Mapping[str, TaskConfig], *, is_embedded: bool
+    workers: Sequence[Mapping[str, Any]],
+    policies: Mapping[str, TaskConfig],
+    apps: Collection[str] | None,
+    *,
+    is_embedded: bool,
 ) -> Iterator[Finding]:
-    """Each live worker, tools that none of them runs, and queues that no tool uses."""
+    """Each live worker, tools that none of them runs, and queues that no tool uses.
+
+    `apps`: those of the file, deployed and under development; None = there is no file.
+    """
     if not workers:
         if is_embedded:
             yield Finding("workers", "ok", "none now; `taskmill run` and `taskmill call` bring their own")
@@ -40,15 +48,21 @@ def worker_findings(
         return
     for one in workers:
         load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
-        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
-    served = {queue for one in workers for queue in queues_of(one)}
+        whose = f" of {one['app']}" if one.get("app") else ""
+        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}{whose}, {load}")
+    if apps is None:
+        return
+    queues = [
+        (one, {author_queue(name) for name in queues_of(one) if shared_app(app_of(name)) in apps}) for one in workers
+    ]
+    served = {name for _, names in queues for name in names}
     for name, policy in policies.items():
         start = f"start one: taskmill worker FILE --queue {policy.queue}"
         if policy.queue not in served:
             yield Finding(
                 f"tool {name}", "warning", f"no live worker serves queue {policy.queue}: its tasks wait", start
             )
-        elif not any(policy.queue in queues_of(one) and name in one["tools"] for one in workers):
+        elif not any(policy.queue in names and name in one["tools"] for one, names in queues):
             found = f"no live worker of queue {policy.queue} has it, so its tasks wait"
             yield Finding(f"tool {name}", "warning", found, start)
     if policies:

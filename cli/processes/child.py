@@ -9,7 +9,7 @@ import contextlib
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,8 +32,10 @@ class Child:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def start(self) -> dict[str, Any]:
+    async def start(self, on_loaded: Callable[[], Awaitable[None]] | None = None) -> dict[str, Any]:
         """Start it and wait until it is ready; the facts that it reports then.
+
+        `on_loaded`: awaited when a server that takes over a port is loaded and waits for the port.
 
         Raises:
             CommandFailed: it ended before it was ready; the failure is its report.
@@ -55,6 +57,10 @@ class Child:
             )
         self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_MESSAGE)
         message = await self._read_message()
+        if "loaded" in message:
+            if on_loaded is not None:
+                await on_loaded()
+            message = await self._read_message()
         if "ready" in message:
             facts: dict[str, Any] = message["ready"]
             return facts
@@ -77,12 +83,20 @@ class Child:
     async def exit_reason(self) -> str:
         """Why it ended: its own report, else its exit code. Only for a child that has ended."""
         assert self._process is not None
-        message: dict[str, Any] = {}
+        message: dict[str, Any] = {"draining": 0}
         # A process that a tool forked may keep the socket open.
         with contextlib.suppress(TimeoutError):
-            message = await asyncio.wait_for(self._read_message(), timeout=1.0)
+            while "draining" in message:
+                message = await asyncio.wait_for(self._read_message(), timeout=1.0)
         failure = message.get("failure")
         return str(failure["message"]) if failure else _exit_text(self._process.returncode or 0)
+
+    async def active_tasks(self) -> int:
+        """How many tasks it still runs, by its report, while it is stopping; 0 if it has sent none."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                return int((await self._read_message()).get("draining", 0))
+        return 0
 
     def terminate(self) -> None:
         """Send SIGTERM: it finishes its active tasks. A second one makes it release them."""

@@ -45,6 +45,14 @@ class Parent:
         """Report that this process is ready."""
         self._send({"ready": facts})
 
+    def report_loaded(self) -> None:
+        """Report that this server is loaded and will serve when the port is free."""
+        self._send({"loaded": True})
+
+    def report_draining(self, active: int) -> None:
+        """Report that this worker is stopping, and how many tasks it still runs."""
+        self._send({"draining": active})
+
     @contextmanager
     def reporting_errors(self) -> Iterator[None]:
         """Send errors of this package to the command instead of printing them, so that they are shown once.

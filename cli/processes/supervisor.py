@@ -5,7 +5,7 @@ If the first start fails, that is final: the file or the settings are wrong. A l
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,6 @@ from taskmill.cli.errors import CommandFailed
 from taskmill.cli.processes.child import Child
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.settings import StoreSettings
-from taskmill.store.tasks.stats import queues_of
 
 __all__ = ["ProcessPlan", "Supervisor", "embedded_redis"]
 
@@ -85,13 +84,13 @@ class SupervisedChild:
         self.process = new_child()
         self._restarting: asyncio.Task[None] | None = None
 
-    async def start(self) -> dict[str, Any]:
-        """Start the child; the facts that it reports when it is ready.
+    async def start(self, on_loaded: Callable[[], Awaitable[None]] | None = None) -> dict[str, Any]:
+        """Start the child; the facts that it reports when it is ready. `on_loaded`: see `Child.start`.
 
         Raises:
             CommandFailed: it could not start.
         """
-        facts = await self.process.start()
+        facts = await self.process.start(on_loaded)
         self._restarting = asyncio.create_task(self._restart_on_exit())
         return facts
 
@@ -139,6 +138,8 @@ class Supervisor:
         self._port = plan.port
         self._server = SupervisedChild(self._new_server)
         self._workers = [SupervisedChild(self._new_worker) for _ in range(plan.workers)]
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Ends of workers with older code."""
 
     async def start(self) -> dict[str, Any]:
         """Start all; the facts that the server reports, once all are ready.
@@ -151,10 +152,7 @@ class Supervisor:
             facts, *worker_facts = await asyncio.gather(*starts)
             # When the server is started again, it must have the same address.
             self._port = int(facts["port"])
-            missing = sorted(set(facts["queues"]) - {name for one in worker_facts for name in queues_of(one)})
-            added = [SupervisedChild(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
-            self._workers += added
-            await asyncio.gather(*(child.start() for child in added))
+            await self._add_missing_workers(facts, worker_facts)
         except BaseException:
             for starting in starts:
                 starting.cancel()
@@ -162,10 +160,54 @@ class Supervisor:
             raise
         return facts
 
+    async def _add_missing_workers(self, facts: Mapping[str, Any], worker_facts: Sequence[Mapping[str, Any]]) -> None:
+        """Start workers for the queues that no worker serves yet."""
+        missing = sorted(set(facts["queues"]) - {name for one in worker_facts for name in one["queue"].split(",")})
+        added = [SupervisedChild(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
+        self._workers += added
+        await asyncio.gather(*(child.start() for child in added))
+
+    async def reload(self) -> dict[str, Any]:
+        """Replace all by processes with the code as it is now; the facts that the new server reports.
+
+        The old ones stop when the new ones are loaded: the port is closed for a moment only, and no task is lost. Old
+        workers claim nothing more, and their tasks get the grace.
+
+        Raises:
+            CommandFailed: the new code cannot be loaded; the old processes go on.
+        """
+        server = SupervisedChild(partial(self._new_server, takes_over=True))
+        workers = [SupervisedChild(self._new_worker) for _ in range(self._plan.workers)]
+        worker_starts = [asyncio.create_task(child.start()) for child in workers]
+
+        async def replace_old() -> None:
+            await asyncio.gather(*worker_starts)
+            old_server, old_workers = self._server, self._workers
+            self._server, self._workers = server, workers
+            for worker in old_workers:
+                self._let_go(worker)
+            await old_server.stop(_STOP_TIMEOUT)
+
+        try:
+            facts = await server.start(replace_old)
+            await self._add_missing_workers(facts, [start.result() for start in worker_starts])
+        except BaseException:
+            if self._server is not server:
+                for starting in worker_starts:
+                    starting.cancel()
+                await asyncio.gather(*(child.stop(_STOP_TIMEOUT) for child in (server, *workers)))
+            raise
+        return facts
+
+    def _let_go(self, worker: SupervisedChild) -> None:
+        leaving = asyncio.create_task(worker.stop(self._plan.grace + _STOP_TIMEOUT))
+        self._leaving.add(leaving)
+        leaving.add_done_callback(self._leaving.discard)
+
     async def stop(self, *, release_tasks: bool = False) -> None:
         """Stop all. Workers finish the tasks that they can within their grace; `release_tasks`: they release them."""
         stops = [child.stop(self._plan.grace + _STOP_TIMEOUT) for child in (self._server, *self._workers)]
-        stopping = asyncio.gather(*stops)
+        stopping = asyncio.gather(*stops, *self._leaving)
         if release_tasks:
             # Two signals in the same moment count as one.
             await asyncio.sleep(_BETWEEN_SIGNALS)
@@ -177,6 +219,10 @@ class Supervisor:
         for worker in self._workers:
             worker.process.terminate()
 
+    async def active_tasks(self) -> int:
+        """How many tasks the workers still run while all are stopping. Ask once: each worker reports it once."""
+        return sum([await worker.process.active_tasks() for worker in self._workers])
+
     async def detach_workers(self, log_file: Path) -> None:
         """Stop the server and let the workers outlive this process: they end when they are idle."""
         for worker in self._workers:
@@ -184,10 +230,11 @@ class Supervisor:
             worker.process.detach(log_file)
         await self._server.stop(_STOP_TIMEOUT)
 
-    def _new_server(self) -> Child:
+    def _new_server(self, *, takes_over: bool = False) -> Child:
         port = () if self._port is None else ("--port", str(self._port))
         plan = self._plan
-        return Child("serve", [plan.file, *plan.server, *plan.both, *port], output=plan.output)
+        more = (*port, "--takes-over") if takes_over else port
+        return Child("serve", [plan.file, *plan.server, *plan.both, *more], output=plan.output)
 
     def _new_worker(self, queue: str | None = None) -> Child:
         chosen = () if queue is None else ("--queue", queue)

@@ -3,9 +3,13 @@
 import asyncio
 import signal
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
+from taskmill.cli.errors import CommandFailed, print_failure
+from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line
@@ -20,8 +24,10 @@ _EXPLAIN_AFTER = 1.0
 log = structlog.get_logger()
 
 
-async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings) -> None:
+async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings, *, reload: bool = False) -> None:
     """Keep all running; returns after SIGTERM, SIGINT or SIGHUP, when all have stopped in order.
+
+    `reload`: start the new code when the author's files change; without it, a change is only reported.
 
     Raises:
         CommandFailed: the server or a worker could not start.
@@ -36,7 +42,11 @@ async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings) -> None:
             await asyncio.wait([starting])
             return
         print(ready_line(starting.result()), flush=True)
+        sources = SourceFiles.from_json(starting.result()["sources"])
+        watching = asyncio.create_task(_reload(supervisor, sources) if reload else _report_changes(sources))
         await signals.first.wait()
+        watching.cancel()
+        await asyncio.wait([watching])
         log.info("run.stopping")
         stopping = asyncio.create_task(supervisor.stop())
         explaining = asyncio.get_running_loop().call_later(_EXPLAIN_AFTER, _explain_wait, plan.grace)
@@ -66,6 +76,52 @@ def _explain_wait(grace: float) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+async def _report_changes(sources: SourceFiles) -> None:
+    """Warn when the processes no longer run what the files say."""
+    while True:
+        changed = await sources.wait_for_change()
+        path = changed[0]
+        old, sources = sources, sources.now()
+        log.warning(
+            "source.changed",
+            file=str(path),
+            running=_version(old, path),
+            on_disk=_version(sources, path),
+            hint="the running version goes on: stop and start again, or use `taskmill run --reload`",
+        )
+
+
+async def _reload(supervisor: Supervisor, sources: SourceFiles) -> None:
+    """Start the new code at each change. Code that cannot be loaded is reported, and the old code goes on."""
+    while True:
+        changed = await sources.wait_for_change(_report_missing)
+        log.info("reload.started", files=[str(path) for path in changed])
+        # As they are before the new code is loaded: a later change is then noticed. With new files, since the
+        # correction of what cannot be loaded may be in one.
+        sources = sources.now(with_new_files=True)
+        try:
+            facts = await supervisor.reload()
+        except CommandFailed as exc:
+            print_failure(exc.failure)
+            log.error("reload.failed", why=exc.failure.message.splitlines()[-1], hint="the old code goes on")
+        else:
+            loaded = SourceFiles.from_json(facts["sources"]).stamps
+            sources = SourceFiles({path: sources.stamps.get(path, stamp) for path, stamp in loaded.items()})
+            print(ready_line(facts), flush=True)
+
+
+def _report_missing(path: Path) -> None:
+    log.warning("source.missing", file=str(path), hint="the running version goes on, until the file is there again")
+
+
+def _version(sources: SourceFiles, path: Path) -> str:
+    """The version of a file: when it was written."""
+    stamp = sources.stamps[path]
+    if stamp is None:
+        return "missing"
+    return f"of {datetime.fromtimestamp(stamp[0] / 1e9, tz=UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 class _StopSignals:

@@ -11,7 +11,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from taskmill.cli.errors import unwrap_group
-from taskmill.cli.loading import load_server
+from taskmill.cli.loading import load_server, main_file
+from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
@@ -26,15 +27,20 @@ __all__ = ["serve_http"]
 _SHUTDOWN_TIMEOUT = 3
 
 
-def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
+def serve_http(
+    file: str, parent: Parent, flags: Mapping[str, Any], *, source: str | None = None, takes_over: bool = False
+) -> None:
     """Serve until a signal stops it.
+
+    `source`: see `cli/source.py`. `takes_over`: another server has the port until this one has reported that it is
+    loaded.
 
     Raises:
         ServerLoadError, UnsafeBinding, SettingsError, StoreUnavailable, RedisUnfit: at the start.
         OperatorError: the port is taken.
     """
     server = load_server(file)
-    settings = settings_for(ServerSettings, server, **flags)
+    settings = settings_for(ServerSettings, server, source, **flags)
     app = server.http_app(
         path=settings.path,
         host=settings.host,
@@ -42,10 +48,14 @@ def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
         cors_origins=settings.cors_origins,
         operator_token=settings.api_operator_token,
     )
-    with listening(settings.host, settings.port) as listener, redis_for(settings) as ready, unwrap_group():
+    if takes_over:
+        parent.report_loaded()
+    facts: dict[str, Any] = {"sources": SourceFiles.loaded(main_file(file)).as_json()}
+    listener_of_settings = listening(settings.host, settings.port, waits=takes_over)
+    with listener_of_settings as listener, redis_for(settings) as ready, unwrap_group():
         server.store_settings = ready
         port = listener.getsockname()[1]
-        url = _url(settings, port)
+        facts |= {"url": _url(settings, port), "port": port}
         config = uvicorn.Config(
             app,
             lifespan="off",  # run here, so that its errors are reported as ours
@@ -55,7 +65,7 @@ def serve_http(file: str, parent: Parent, flags: Mapping[str, Any]) -> None:
             server_header=False,
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, url, port, summary)))
+            runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
 
 
 async def _serve(
@@ -101,8 +111,7 @@ def _url(settings: ServerSettings, port: int) -> str:
     return f"http://{host if has_port else f'{host}:{port}'}{settings.path}"
 
 
-def _report_ready(parent: Parent, url: str, port: int, summary: dict[str, Any]) -> None:
-    facts = {"url": url, "port": port, **summary}
+def _report_ready(parent: Parent, facts: dict[str, Any]) -> None:
     parent.report_ready(facts)
     if not parent.is_connected:
         print(ready_line(facts), flush=True)

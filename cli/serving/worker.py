@@ -1,19 +1,17 @@
 """`taskmill worker`: one worker process. What it does with tasks is in `workers/`."""
 
 import threading
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from taskmill.cli.errors import unwrap_group
-from taskmill.cli.loading import load_server
+from taskmill.cli.loading import load_server, main_file
 from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.settings import redis_for, settings_for
-from taskmill.engine.ports import Toolbox
 from taskmill.server.tool_host import ToolHost
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
@@ -24,19 +22,34 @@ log = structlog.get_logger()
 
 
 def run_worker(
-    file: str, parent: Parent, flags: Mapping[str, Any], *, idle_exit: float | None, exit_when_changed: bool
+    file: str,
+    parent: Parent,
+    flags: Mapping[str, Any],
+    *,
+    source: str | None,
+    idle_exit: float | None,
+    exit_when_changed: bool,
 ) -> None:
     """Work until a signal stops it, until `idle_exit` seconds without a task, or until the server's files have changed.
+
+    `source`: see `cli/source.py`.
 
     Raises:
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit: at the start.
     """
     server = load_server(file)
-    settings = settings_for(WorkerSettings, server, **flags)
+    settings = settings_for(WorkerSettings, server, source, **flags)
     warn_of_unused_queues(settings, server)
-    outdated = SourceFiles(file).wait_for_change if exit_when_changed else None
+    outdated = SourceFiles.loaded(main_file(file)).wait_for_change if exit_when_changed else None
     with redis_for(settings.at_own_shard()) as ready, unwrap_group():
-        Worker(_ReportingServer(server, parent, settings.queue), ready, idle_exit=idle_exit, outdated=outdated).run()
+        Worker(
+            server,
+            ready,
+            idle_exit=idle_exit,
+            outdated=outdated,
+            on_ready=lambda: parent.report_ready({"queue": settings.queue}),
+            on_drain=parent.report_draining,
+        ).run()
     _exit_if_threads_remain()
 
 
@@ -48,23 +61,6 @@ def warn_of_unused_queues(settings: WorkerSettings, server: ToolHost) -> None:
     for name in settings.queues:
         if name not in used:
             log.warning("queue.unused", queue=name, queues_of_the_tools=sorted(used))
-
-
-class _ReportingServer:
-    """The loaded server; it reports that it is ready when the worker has opened it and can run tasks."""
-
-    def __init__(self, server: ToolHost, parent: Parent, queue: str) -> None:
-        self._server = server
-        self._parent = parent
-        self._queue = queue
-        self.import_path = server.import_path
-
-    @asynccontextmanager
-    async def toolbox(self) -> AsyncIterator[Toolbox]:
-        """The toolbox, inside the server's lifespan."""
-        async with self._server.toolbox() as toolbox:
-            self._parent.report_ready({"queue": self._queue})
-            yield toolbox
 
 
 def _exit_if_threads_remain() -> None:

@@ -20,9 +20,10 @@ from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.pipes import ProtocolInput, ProtocolOutput, ProtocolPipes
-from taskmill.cli.stdio.state_folder import state_folder
+from taskmill.cli.stdio.state_folder import server_path, state_folder
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
+from taskmill.store.formats.queue_names import source_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["serve_stdio"]
@@ -49,8 +50,10 @@ def serve_stdio(
     # In the environment, so that the author's own settings and every child process use the same directory.
     os.environ.setdefault("TASKMILL_HOME", str(state_folder(target)))
     server = load_server(target) if loaded is None else loaded
-    settings = settings_for(ServerSettings, server, redis_url=redis_url)
-    worker_flags = ["--log-level", level.value, *(() if redis_url is None else ("--redis-url", redis_url))]
+    source = source_of(str(server_path(target)))
+    settings = settings_for(ServerSettings, server, source, redis_url=redis_url)
+    redis_flags = () if redis_url is None else ("--redis-url", redis_url)
+    worker_flags = ["--source", source, "--log-level", level.value, *redis_flags]
     with redis_for(settings) as ready, unwrap_group():
         server.store_settings = ready
         needs = list(_worker_needs(server, target, worker_flags))

@@ -25,6 +25,7 @@ from taskmill.store.embedded.supervisor import take_lock
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import queues_of
+from taskmill.workers.health import is_killed
 
 __all__ = ["OnDemandWorker", "WorkerNeed"]
 
@@ -63,6 +64,7 @@ class OnDemandWorker:
     def __init__(self, need: WorkerNeed, settings: StoreSettings) -> None:
         """Must be made in the event loop."""
         self._need = need
+        self._queue = settings.qualified(need.queue)
         self._home = settings.home
         settings = settings.at_shard(settings.shard_of(need.queue))
         self._redis = connect(settings)
@@ -105,7 +107,7 @@ class OnDemandWorker:
         if self._loop.time() < self._not_before:
             return
         try:
-            if await self._store.due(self._need.queue) and not self._is_served(await self._store.workers()):
+            if await self._store.due(self._queue) and not self._is_served(await self._store.workers()):
                 await self._start_if_none()
         except StoreUnavailable as exc:
             log.debug("standby.store_unavailable", error=str(exc))
@@ -114,13 +116,13 @@ class OnDemandWorker:
         return any(self._serves(worker) for worker in workers)
 
     def _serves(self, worker: Mapping[str, Any]) -> bool:
-        is_right = self._need.queue in queues_of(worker) and self._need.tools <= set(worker["tools"])
-        return is_right and not worker.get("leaving") and not _is_dead(worker)
+        is_right = self._queue in queues_of(worker) and self._need.tools <= set(worker["tools"])
+        return is_right and not worker.get("leaving") and not is_killed(worker)
 
     async def _start_if_none(self) -> None:
         """Start a worker, unless another process of this user has started one, which may not be registered yet."""
         make_data_directory(self._home)
-        lock = take_lock(self._home / f"worker-{self._need.queue}.lock", fcntl.LOCK_EX)
+        lock = take_lock(self._home / f"worker-{self._queue.replace('/', '-')}.lock", fcntl.LOCK_EX)
         if lock is None:
             return
         try:
@@ -170,17 +172,4 @@ def _is_starting(lock: int, workers: Sequence[Mapping[str, Any]]) -> bool:
         return False
     started = {"host": socket.gethostname(), "pid": int(recorded)}
     is_registered = any(started.items() <= worker.items() for worker in workers)
-    return not is_registered and not _is_dead(started)
-
-
-def _is_dead(worker: Mapping[str, Any]) -> bool:
-    """Whether a worker of this machine was killed: its last registration stays in the store for a lease."""
-    if worker.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(int(worker["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass  # it lives: the process of another user
-    return False
+    return not is_registered and not is_killed(started)

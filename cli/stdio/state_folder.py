@@ -14,7 +14,7 @@ from pathlib import Path
 from taskmill.cli.loading import file_or_module
 from taskmill.engine.errors import SettingsError
 
-__all__ = ["state_folder", "user_state_folder"]
+__all__ = ["server_path", "state_folder", "user_state_folder"]
 
 
 def state_folder(target: str) -> Path:
@@ -23,7 +23,7 @@ def state_folder(target: str) -> Path:
     Raises:
         SettingsError: this user has no home directory.
     """
-    file = _path_of(target)
+    file = server_path(target)
     digest = hashlib.sha256(os.fsencode(file)).hexdigest()[:12]
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", file.stem)[:32]
     try:
@@ -43,7 +43,8 @@ def user_state_folder(platform: str, environment: Mapping[str, str], home: Path)
     return configured if configured.is_absolute() else home / ".local" / "state"
 
 
-def _path_of(target: str) -> Path:
+def server_path(target: str) -> Path:
+    """Where the file or module of `target` is: the same for each spelling of the path."""
     location, is_module = file_or_module(target)
     if not is_module:
         return Path(location).resolve()

@@ -2,7 +2,7 @@
 of requests are this process's own, to be summed over the replicas.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
@@ -16,6 +16,7 @@ from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.access import Access, Guard
 from taskmill.server.http.middleware import path_of
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.store.formats.queue_names import app_of, author_queue, shared_app
 from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.stats import Stats, queues_of
 
@@ -77,18 +78,18 @@ def metrics_routes(runtime: ServerRuntime, access: Access, requests: RequestCoun
 
 async def _figures(runtime: ServerRuntime) -> list[Metric]:
     try:
-        workers = await runtime.store.workers()
-        queues = {policy.queue for policy in runtime.tools.policies().values()} | {
-            name for worker in workers for name in queues_of(worker)
-        }
-        stats = await runtime.store.stats(queues)
+        app = runtime.settings.app or ""
+        # Of this server only: another one in the same Redis has workers and metrics of its own.
+        workers = [{**one, "queues": own} for one in await runtime.store.workers() if (own := _queues_for(app, one))]
+        queues = {runtime.settings.qualified(policy.queue) for policy in runtime.tools.policies().values()}
+        stats = await runtime.store.stats(queues | {name for worker in workers for name in worker["queues"]})
     except TaskmillError:
         return [_up(0)]
     up = _up(int(DEFAULT_SHARD not in stats.unreachable))
     return [
         up,
         *_of_shards(runtime.store.shards, stats),
-        *_of_tasks(stats),
+        *_of_tasks(stats, shared_app(app)),
         *_of_queues(stats),
         *_of_workers(workers),
     ]
@@ -116,14 +117,20 @@ def _of_shards(shards: Sequence[str], stats: Stats) -> Iterator[Metric]:
         yield up
 
 
-def _of_tasks(stats: Stats) -> Iterator[Metric]:
+def _queues_for(app: str, worker: Mapping[str, Any]) -> list[str]:
+    """The queues of an app that a worker serves."""
+    return [name for name in queues_of(worker) if app_of(name) == app]
+
+
+def _of_tasks(stats: Stats, app: str) -> Iterator[Metric]:
     yield GaugeMetricFamily("taskmill_tasks_open", "Tasks that have not ended.", value=stats.open)
     yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=stats.kept)
     broken = "Tasks that broke for good and were not run again."
     yield GaugeMetricFamily("taskmill_dead_letters", broken, value=stats.dead_letters)
     ended = CounterMetricFamily("taskmill_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
     for (status, queue), count in sorted(stats.ended.items()):
-        ended.add_metric([queue, status], count)
+        if app_of(queue) == app:
+            ended.add_metric([author_queue(queue), status], count)
     yield ended
 
 
@@ -132,10 +139,11 @@ def _of_queues(stats: Stats) -> Iterator[Metric]:
     depth = GaugeMetricFamily("taskmill_queue_depth", "Tasks that wait for a worker now.", labels=["queue"])
     oldest = GaugeMetricFamily("taskmill_queue_oldest_seconds", "How long the first has waited.", labels=["queue"])
     for queue in stats.queues:
-        depth.add_metric([queue.name], queue.due)
-        oldest.add_metric([queue.name], queue.oldest_ms / 1000)
+        name = author_queue(queue.name)
+        depth.add_metric([name], queue.due)
+        oldest.add_metric([name], queue.oldest_ms / 1000)
         for status, count in sorted(queue.by_status.items()):
-            tasks.add_metric([queue.name, status], count)
+            tasks.add_metric([name, status], count)
     yield from (tasks, depth, oldest)
 
 
@@ -145,7 +153,8 @@ def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
     busy = GaugeMetricFamily("taskmill_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
     for queue in sorted({name for worker in workers for name in queues_of(worker)}):
         serving = [worker for worker in workers if queue in queues_of(worker)]
-        alive.add_metric([queue], len(serving))
-        slots.add_metric([queue], sum(worker["concurrency"] for worker in serving))
-        busy.add_metric([queue], sum(worker["running"] for worker in serving))
+        labels = [author_queue(queue)]
+        alive.add_metric(labels, len(serving))
+        slots.add_metric(labels, sum(worker["concurrency"] for worker in serving))
+        busy.add_metric(labels, sum(worker["running"] for worker in serving))
     yield from (alive, slots, busy)

@@ -15,6 +15,7 @@ from taskmill.engine.status import LEGAL_MOVES
 from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2026 import iso
 from taskmill.server.protocol.status_text import status_text
+from taskmill.store.formats.queue_names import author_queue
 
 __all__ = ["EventFrames", "event_json", "summary", "task_json", "unreachable_json"]
 
@@ -35,7 +36,7 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
     shown = {
         "id": record.id,
         "tool": record.tool,
-        "queue": record.queue,
+        "queue": author_queue(record.queue),
         "status": record.status.value,
         "status_text": status_text(view),
         "percent": record.progress.percent,
@@ -85,12 +86,15 @@ def _ending(view: TaskView) -> dict[str, Any]:
 def event_json(event: Event, *, to_operator: bool = False) -> dict[str, Any]:
     """One event: `status` is the state it led to, None where the state stayed; `facts` are what changed."""
     target = LEGAL_MOVES[event.move][1]
+    facts = {name: value for name, value in event.facts.items() if to_operator or name not in _PRIVATE}
+    if "queue" in facts:
+        facts["queue"] = author_queue(str(facts["queue"]))
     return {
         "event": event.seq,
         "move": event.move.value,
         "status": None if target is None else target.value,
         "at": iso(event.at_ms),
-        "facts": {name: value for name, value in event.facts.items() if to_operator or name not in _PRIVATE},
+        "facts": facts,
     }
 
 

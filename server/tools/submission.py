@@ -96,7 +96,7 @@ class Submission:
             principal=owner(ctx),
             listed_for=list_owner(ctx),
             payload=store.pack(task_id, payload),
-            queue=policy.queue,
+            queue=self._runtime.settings.qualified(policy.queue),
             retention=policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP)),
             poll_interval=policy.polled_every,
             retries=policy.retries,

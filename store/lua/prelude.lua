@@ -140,7 +140,8 @@ local function settle(id, task, at, move, facts, succeeded)
   if TO[move] ~= TO.cancel and reason ~= '' and reason ~= 'tool_error' then
     redis.call('ZADD', K.dead, at, id)
   end
-  local kind = TO[move] .. ' ' .. task.queue
+  -- Without the stack of a `taskmill call`: each has one of its own, and the counts are kept for ever.
+  local kind = TO[move] .. ' ' .. task.queue:gsub('%+[^/]*', '', 1)
   ended_counts[kind] = (ended_counts[kind] or 0) + 1
   expiring[#expiring + 1] = digits(at + kept)
   expiring[#expiring + 1] = task.listed_for and id .. ' ' .. task.listed_for or id

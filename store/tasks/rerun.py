@@ -7,6 +7,7 @@ from datetime import timedelta
 from taskmill.engine.errors import NotRepeatable
 from taskmill.engine.principal import as_task_id
 from taskmill.engine.record import Lane, NewTask, TaskRecord
+from taskmill.store.formats.queue_names import app_of, author_queue, qualified_queue, shared_app
 
 __all__ = ["check_rerunnable", "rerun_id", "rerun_task"]
 
@@ -31,7 +32,7 @@ def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: 
         tool=record.tool,
         principal=record.principal,
         payload=payload,
-        queue=record.queue,
+        queue=qualified_queue(shared_app(app_of(record.queue)), author_queue(record.queue)),
         retention=timedelta(milliseconds=record.retention_ms),
         poll_interval=timedelta(milliseconds=record.poll_ms),
         retries=record.retries,

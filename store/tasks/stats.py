@@ -89,8 +89,9 @@ def _queue(row: Sequence[Any]) -> QueueCount:
 
 
 def queues_of(worker: Mapping[str, Any]) -> list[str]:
-    """The queues a live worker serves."""
-    return str(worker["queue"]).split(",")
+    """The queues a live worker serves, as Redis has them."""
+    qualified: list[str] | None = worker.get("queues")
+    return str(worker["queue"]).split(",") if qualified is None else qualified
 
 
 async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:

@@ -6,11 +6,14 @@ from time import monotonic
 from typing import Any
 
 from taskmill.engine.record import TaskView
+from taskmill.store.tasks.stats import queues_of
 
 __all__ = ["WaitEstimate"]
 
 _FRESH = 5.0
 """Seconds for which the workers' reports are used; many readers share one reading."""
+_FRESH_WITHOUT_WORKER = 0.25
+"""The same for a queue that none of them serves: a worker may have started since."""
 
 ReadWorkers = Callable[[], Awaitable[list[dict[str, Any]]]]
 
@@ -21,18 +24,13 @@ class WaitEstimate:
     def __init__(self, read_workers: ReadWorkers) -> None:
         self._read = read_workers
         self._workers: list[dict[str, Any]] = []
-        self._until = 0.0
+        self._read_at = float("-inf")
 
     async def apply_to(self, view: TaskView) -> TaskView:
         """The view; of a queued task with how long it will wait, or with the fact that no worker serves its queue."""
         if view.ahead is None:
             return view
-        if monotonic() >= self._until:
-            self._until = monotonic() + _FRESH
-            self._workers = [worker for worker in await self._read() if not worker.get("leaving")]
-        serving = [
-            worker for worker in self._workers if view.record.queue in _queues(worker) and not worker.get("leaving")
-        ]
+        serving = await self._serving(view.record.queue)
         rates = [(worker["concurrency"], worker.get("mean_seconds")) for worker in serving]
         known = [(slots, mean) for slots, mean in rates if mean is not None]
         if not known:
@@ -40,7 +38,12 @@ class WaitEstimate:
         a_second = sum(slots / max(0.001, mean) for slots, mean in known)
         return replace(view, wait_ms=int(1000 * view.ahead / a_second))
 
-
-def _queues(worker: dict[str, Any]) -> list[str]:
-    several: list[str] | None = worker.get("queues")
-    return several if several is not None else [worker["queue"]]
+    async def _serving(self, queue: str) -> list[dict[str, Any]]:
+        """The live workers that serve a queue."""
+        for fresh in (_FRESH, _FRESH_WITHOUT_WORKER):
+            if monotonic() >= self._read_at + fresh:
+                self._read_at = monotonic()
+                self._workers = [worker for worker in await self._read() if not worker.get("leaving")]
+            if serving := [worker for worker in self._workers if queue in queues_of(worker)]:
+                return serving
+        return []

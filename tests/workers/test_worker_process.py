@@ -30,6 +30,8 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(deployment: Deplo
         "worker": first.said("worker.started")[0]["worker"],
         "since": busy["since"],
         "queue": "default",
+        "queues": ["default"],
+        "app": "",
         "concurrency": 3,
         "running": 1,
         "settled": 0,

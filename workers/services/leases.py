@@ -38,11 +38,16 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="taskmill.leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
+        self._registered = asyncio.Event()
 
     def start(self) -> None:
         """Start renewing; call from the event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+
+    async def wait_until_registered(self) -> None:
+        """Return when the health key is written: from then on everyone sees that this worker serves its queues."""
+        await self._registered.wait()
 
     def renew_now(self) -> None:
         """Renew at once, because the health has changed."""
@@ -60,8 +65,7 @@ class LeaseKeeper:
             self._renew_until_stopped()
             self._heartbeat.leave()
         finally:
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._ended.set)
+            self._set(self._ended)
 
     def _renew_until_stopped(self) -> None:
         down = False
@@ -77,6 +81,7 @@ class LeaseKeeper:
                 down = True
                 self._stopping.wait(min(_OUTAGE_PAUSE, self._every))
                 continue
+            self._set(self._registered)
             if down:
                 log.info("store.back", held=len(active))
                 down = False
@@ -84,6 +89,10 @@ class LeaseKeeper:
                 self._pass_on(lost, dict(active))
             self._active.renewed([one for one in active if one[0] not in lost], began)
             self._renew_soon.wait(self._every)
+
+    def _set(self, event: asyncio.Event) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(event.set)
 
     def _pass_on(self, lost: list[str], fences: dict[str, int]) -> None:
         if self._loop is not None and not self._loop.is_closed():

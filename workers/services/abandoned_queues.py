@@ -1,0 +1,71 @@
+"""While a file is developed: serves the queues of this file that have tasks and no worker of their own any more.
+
+A `taskmill call` that was killed leaves such a queue, and a worker that was left behind and then killed. Never a queue
+of another file, and never one whose own worker lives: that worker may have another version of the file.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from taskmill.engine.errors import StoreUnavailable
+from taskmill.store.claims.claims import ClaimStore
+from taskmill.store.formats.queue_names import app_of, shared_app
+from taskmill.workers.health import WorkerHealth, is_killed
+from taskmill.workers.settings import WorkerSettings
+
+__all__ = ["AbandonedQueues"]
+
+log = structlog.get_logger()
+_CHECK_EVERY = 2.0
+"""Seconds."""
+
+
+class AbandonedQueues:
+    """A background service: start, stop. It changes which queues the worker claims from."""
+
+    def __init__(self, store: ClaimStore, settings: WorkerSettings, health: WorkerHealth) -> None:
+        self._store = store
+        self._app = settings.app or ""
+        self._own = health.queues
+        self._health = health
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start to look for them."""
+        self._task = asyncio.create_task(self._run(), name="taskmill.abandoned_queues")
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                found = await self._find()
+                if new := sorted(set(found) - set(self._health.queues)):
+                    log.info("queues.taken_over", queues=new)
+                self._health.queues = (*self._own, *found)
+            await asyncio.sleep(_CHECK_EVERY)
+
+    async def _find(self) -> list[str]:
+        """The abandoned queues of this file."""
+        # First the queues: a worker that registers in between is seen, so a queue whose worker starts is left to it.
+        queues = await self._store.queues_of_open_tasks()
+        return _abandoned(queues, self._app, await self._store.workers())
+
+
+def _abandoned(queues: Iterable[str], app: str, workers: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Of `queues` those of the same file as `app`, whose own workers are dead."""
+    alive = {worker.get("app", "") for worker in workers if not is_killed(worker)}
+    return sorted(
+        queue
+        for queue in set(queues)
+        if shared_app(app_of(queue)) == shared_app(app) and app_of(queue) != app and app_of(queue) not in alive
+    )
