@@ -26,6 +26,8 @@ class Fault(StrEnum):
     """An isolated tool used more memory than its limit."""
     POISONED = "poisoned"
     """Every worker that claimed the task died while running it."""
+    DRAINED = "drained"
+    """Workers that ran the task were stopped, again and again."""
     TOO_LARGE = "too_large"
     """The result is larger than the store accepts."""
     NOT_JSON = "not_json"

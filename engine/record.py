@@ -102,6 +102,8 @@ class TaskRecord:
     """How often a worker has started it."""
     crashes: int = 0
     """How often its worker died."""
+    drains: int = 0
+    """How often a worker that was stopped gave it back."""
     failures: int = 0
     """How often an attempt failed and was retried."""
     retries: int = 0

@@ -41,6 +41,8 @@ class StoreSettings(BaseSettings):
     """Seconds after which a silent worker's task is given to another."""
     crash_limit: int = Field(3, ge=0)
     """How many workers a task may lose before it is given up."""
+    drain_limit: int = Field(100, ge=0)
+    """How often drains may interrupt a task before it is given up, 0 = no limit."""
     open_limit: int = Field(10_000, ge=0)
     """Open tasks of one principal, 0 = no limit."""
     open_limit_total: int = Field(1_000_000, ge=0)

@@ -18,6 +18,7 @@ from taskmill.store.formats.keys import Keys
 from taskmill.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.endings import Ending
+from taskmill.workers.process_signals import keep_signals_from_children
 from taskmill.workers.runtime import WorkerRuntime, open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
@@ -59,6 +60,7 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
     settings = settings.at_own_shard()
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
+        keep_signals_from_children()  # arq handles them
         stack = ctx[_STACK] = AsyncExitStack()
         ctx[_RUNTIME] = await stack.enter_async_context(open_worker_runtime(load(), settings))
 

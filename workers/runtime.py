@@ -137,6 +137,11 @@ class WorkerRuntime:
         if isinstance(ending, Park):
             log.info("task.parked", answered=reply == b"released", **facts)
             return False
+        if reply == b"drained":
+            log.error("task.drained_too_often", limit=self.settings.drain_limit, **facts)
+            return True
+        if reply == b"released again":
+            log.warning("task.drained_often", hint="something stops its workers again and again", **facts)
         if isinstance(ending, Release):
             log.info("task.released", reason=ending.reason, delay=ending.delay.total_seconds(), **facts)
             return False

@@ -11,7 +11,9 @@ import structlog
 from taskmill.engine.ports import ToolSource
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.arq_worker import arq_arguments
+from taskmill.workers.child_processes import end_child_processes
 from taskmill.workers.loop import WorkerLoop
+from taskmill.workers.process_signals import handle_signal
 from taskmill.workers.runtime import open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
@@ -68,6 +70,7 @@ class Worker(arq.worker.Worker):
                 self.loop.run_until_complete(self.main_task)
             except (SystemExit, KeyboardInterrupt) as exc:
                 log.error("tool.exited_in_background", error=type(exc).__name__)
+        end_child_processes()
         self.main_task.result()
 
     async def main(self) -> None:
@@ -76,7 +79,7 @@ class Worker(arq.worker.Worker):
             wakeup = QueueWakeup(self._settings, runtime.store.keys, runtime.queues)
             loop = WorkerLoop(runtime, wakeup, idle_exit=self._idle_exit)
             for number in (signal.SIGTERM, signal.SIGINT):
-                self.loop.add_signal_handler(number, self._drain, loop)
+                handle_signal(number, self._drain, loop)
             # What the start has created lives as long as the process: the collector need not scan it again and again.
             gc.collect()
             gc.freeze()

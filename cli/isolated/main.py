@@ -27,7 +27,9 @@ from taskmill.engine.errors import TaskmillError
 from taskmill.engine.outcome import Outcome, outcome_to_json
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.threads import running_in_threads
+from taskmill.workers.child_processes import child_processes
 from taskmill.workers.isolation.messages import Message, encoded, exception_to_json, messages_from
+from taskmill.workers.process_signals import keep_signals_from_children
 
 __all__ = ["main"]
 
@@ -54,6 +56,7 @@ def main() -> None:
 
 
 async def _serve(server: Any, socket_: socket.socket) -> None:
+    keep_signals_from_children()
     async with server.toolbox() as toolbox:
         runner = _AttemptRunner(toolbox, WorkerChannel(socket_), asyncio.get_running_loop())
         threading.Thread(target=runner.read, args=(socket_,), name="taskmill.line", daemon=True).start()
@@ -105,6 +108,7 @@ class _AttemptRunner:
             output=None if run["inline_limit"] is None else RemoteOutput(self.channel, run["inline_limit"]),
             journal=RemoteJournal(self.channel, run["state"]),
         )
+        children_before = child_processes()
         limits_before = _limit_memory(run["memory_limit"])
         try:
             outcome: Outcome = await self._toolbox.run(run["tool"], run["payload"], context)
@@ -114,7 +118,8 @@ class _AttemptRunner:
         finally:
             context.end()
             resource.setrlimit(resource.RLIMIT_AS, limits_before)
-        reply["stuck"] = running_in_threads() > 0  # a thread still runs: this process must not be used again
+        # Something of the tool still runs: this process must not be used again, and ends with all its children.
+        reply["stuck"] = running_in_threads() > 0 or not child_processes() <= children_before
         self._context = None
         structlog.contextvars.clear_contextvars()
         self.channel.send(reply)

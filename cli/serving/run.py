@@ -15,6 +15,7 @@ from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line
 from taskmill.server.settings import ServerSettings
 from taskmill.store.settings import StoreSettings
+from taskmill.workers.process_signals import handle_signal
 
 __all__ = ["check_address", "run_until_stopped"]
 
@@ -131,9 +132,7 @@ class _StopSignals:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # `nohup` makes the process ignore SIGHUP: keep it so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                asyncio.get_running_loop().add_signal_handler(number, self._receive)
+            handle_signal(number, self._receive)
 
     def _receive(self) -> None:
         (self.second if self.first.is_set() else self.first).set()

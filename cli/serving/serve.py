@@ -20,6 +20,8 @@ from taskmill.cli.settings import redis_for, settings_for
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
+from taskmill.workers.child_processes import end_child_processes
+from taskmill.workers.process_signals import handle_signal
 
 __all__ = ["serve_http"]
 
@@ -66,6 +68,7 @@ def serve_http(
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
+    end_child_processes()
 
 
 async def _serve(
@@ -78,9 +81,8 @@ async def _serve(
     async with app.router.lifespan_context(app):
         summary = await server_summary(server)
         replica = _Replica(config, lambda: on_ready(summary))
-        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, replica.handle_exit, number, None)
+            handle_signal(number, replica.handle_exit, number, None)
         await replica.serve(sockets=[listener])
 
 

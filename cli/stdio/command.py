@@ -25,6 +25,7 @@ from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
 from taskmill.store.formats.queue_names import source_of
 from taskmill.store.settings import StoreSettings
+from taskmill.workers.process_signals import handle_signal
 
 __all__ = ["serve_stdio"]
 
@@ -79,7 +80,7 @@ async def _serve(server: ToolHost, pipes: ProtocolPipes, needs: list[WorkerNeed]
     protocol_input = ProtocolInput(pipes.input_descriptor, wake_workers, ended.set)
     protocol_output = ProtocolOutput(pipes.output_descriptor, protocol_input.end)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, protocol_input.end_soon)
+        handle_signal(number, protocol_input.end_soon)
     if os.isatty(pipes.input_descriptor):
         print(
             f"taskmill: This command is for hosts and reads JSON-RPC. To call a tool yourself: {_CALL_USAGE}",

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import anyio
 
+from taskmill.workers.process_signals import handle_signal
+
 __all__ = ["InterruptHandler", "is_interactive", "read_line"]
 
 
@@ -44,12 +46,9 @@ class InterruptHandler:
         self._scope: anyio.CancelScope | None = None
         self.ended_by_signal: signal.Signals | None = None
         """The signal that ended the command, None if none did."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        handle_signal(signal.SIGINT, self._interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP):
-            # `nohup` makes the process ignore SIGHUP: keep it so.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._end, number)
+            handle_signal(number, self._end, number)
 
     @contextmanager
     def interruptible(self) -> Iterator[anyio.CancelScope]:

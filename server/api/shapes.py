@@ -51,6 +51,7 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
         "failures": record.failures,
         "retries": record.retries,
         "crashes": record.crashes,
+        "drains": record.drains,
         "reason": record.reason,
         "created_at": iso(record.created_ms),
         "started_at": _iso_or_none(record.started_ms),

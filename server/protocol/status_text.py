@@ -68,6 +68,8 @@ def _pending(view: TaskView) -> str:
     if reason in _TRIED_AGAIN:
         seconds = ceil(max(0.0, (record.due_ms or 0) / 1000 - time()))
         return f"{_attempt(record)}{f' in {seconds} s' if seconds else ', queued'}: {_TRIED_AGAIN[reason]}"
+    if reason == "drain" and record.drains > 1:
+        return f"its worker was stopped, for the {_ordinal(record.drains)} time, queued again"
     if reason in _BACK_IN_QUEUE:
         return _BACK_IN_QUEUE[reason]
     place = f"queued behind {view.ahead}" if view.ahead else "queued, next in line"
@@ -83,6 +85,11 @@ def _roughly(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
 
 
 def _attempt(record: TaskRecord) -> str:

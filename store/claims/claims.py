@@ -127,9 +127,20 @@ class ClaimStore:
         return "finish", [], [task_id, fence, move, stored, _reason(outcome) if reason is None else reason]
 
     def release_call(self, task_id: str, fence: int, *, delay: timedelta, failures: int, reason: str) -> Call:
-        """Give a task back, to be run after `delay`."""
+        """Give a task back, to be run after `delay`. One that too many drains gave back fails instead."""
         wait = int(delay.total_seconds() * 1000)
-        return "release", [self.keys.record(task_id)], [task_id, fence, wait, failures, reason]
+        return (
+            "release",
+            [self.keys.record(task_id)],
+            [
+                task_id,
+                fence,
+                wait,
+                failures,
+                reason,
+                self._settings.drain_limit,
+            ],
+        )
 
     def park_call(self, task_id: str, fence: int) -> Call:
         """Let go of a task that only waits for answers; the last answer queues it again."""

@@ -12,7 +12,9 @@ from taskmill.engine.status import Move, Status
 
 __all__ = ["artifact_of", "dict_of", "event_of", "format_errors", "parse_count", "record_of"]
 
-_NUMBERS = frozenset({"fence", "attempt", "crashes", "failures", "retries", "questions", "priority", "lane_limit"})
+_NUMBERS = frozenset(
+    {"fence", "attempt", "crashes", "drains", "failures", "retries", "questions", "priority", "lane_limit"}
+)
 _TIMES = ("created_ms", "updated_ms", "started_ms", "ended_ms", "due_ms", "deadline_ms", "retention_ms", "poll_ms")
 _FIGURES = (*_NUMBERS, *_TIMES)
 """Of a record."""
@@ -89,6 +91,7 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
             fence=number["fence"],
             attempt=number["attempt"],
             crashes=number.get("crashes", 0),
+            drains=number.get("drains", 0),
             failures=number.get("failures", 0),
             retries=number.get("retries", 0),
             deadline_ms=number.get("deadline_ms"),

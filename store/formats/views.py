@@ -52,6 +52,8 @@ def slice_of(reply: Sequence[Any], sealer: Sealer) -> Slice:
 def _outcome(record: TaskRecord, stored: bytes | None, sealer: Sealer) -> Outcome | None:
     if record.reason == "poisoned":
         return Failed(Fault.POISONED, f"Every worker that ran this task died ({record.crashes} times).")
+    if record.reason == "drained":
+        return Failed(Fault.DRAINED, f"Every worker that ran this task was stopped meanwhile ({record.drains} times).")
     if record.reason == "deadline" and stored is None:
         return Failed(Fault.DEADLINE, "The task had not ended at its deadline.")
     if stored is None:

@@ -57,6 +57,7 @@ def test_the_name_of_every_fault_stays() -> None:
         "died",
         "memory",
         "poisoned",
+        "drained",
         "too_large",
         "not_json",
         "unreadable",

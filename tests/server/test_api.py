@@ -52,6 +52,7 @@ class TestOneTask:
             "failures": 0,
             "retries": 0,
             "crashes": 0,
+            "drains": 0,
             "reason": None,
             **{name: task[name] for name in ("created_at", "started_at", "updated_at", "ended_at", "expires_at")},
             "due_at": None,

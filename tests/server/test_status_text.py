@@ -45,6 +45,13 @@ def test_a_task_that_waits_for_its_next_attempt_says_which_when_and_why(reason: 
     assert said == f"attempt 2 of 4 in 8 s: {why}"
 
 
+@pytest.mark.parametrize(
+    ("drains", "words"), [(1, ""), (2, " for the 2nd time,"), (11, " for the 11th time,"), (23, " for the 23rd time,")]
+)
+def test_a_task_whose_workers_are_stopped_again_and_again_says_how_often(drains: int, words: str) -> None:
+    assert text(reason="drain", drains=drains) == f"its worker was stopped,{words} queued again"
+
+
 def test_an_attempt_whose_time_has_come_is_queued() -> None:
     said = text(reason="timed_out", failures=1, retries=3, due_ms=in_seconds(-1))
 

@@ -8,6 +8,8 @@ import pytest
 from anyio import fail_after, sleep
 
 from taskmill.engine.events import Event
+from taskmill.engine.lifecycle import fold
+from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Move, Status
 from tests.support.store_fixture import OWNER, StoreFixture, question
@@ -24,10 +26,11 @@ async def test_a_released_task_is_pending_again_and_shows_why_and_since_when(sto
     released = replace(
         before, status=Status.PENDING, updated_ms=now, seq=3, worker=None, due_ms=after.record.due_ms, reason="drain"
     )
+    released = replace(released, drains=1)
     assert after == TaskView(released, ahead=0)
     assert after.record.due_ms == pytest.approx(now, abs=1)
     assert (await stores.store.history(claimed.id, after=2)) == [
-        Event(3, Move.RELEASE, now, {"failures": 0, "due_ms": after.record.due_ms, "reason": "drain"})
+        Event(3, Move.RELEASE, now, {"failures": 0, "due_ms": after.record.due_ms, "reason": "drain", "drains": 1})
     ]
     assert await stores.redis.exists(stores.keys.in_progress(claimed.id)) == 0
 
@@ -64,6 +67,42 @@ async def test_tasks_released_together_are_claimed_in_the_order_of_their_release
     await stores.run(*(stores.ann.release_call(task.id, task.fence, **drain) for task in order))
 
     assert [task.id for task in (await stores.claim(room=100)).tasks] == [task.id for task in order]
+
+
+async def test_a_task_that_drains_interrupt_without_end_fails_and_counts_no_crash(stores: StoreFixture) -> None:
+    strict = stores.with_settings(drain_limit=20)
+    claimed = await strict.start()
+    replies = []
+    for _ in range(20):
+        replies.append(await strict.release(claimed, reason="drain"))
+        claimed = await strict.take(claimed.id)
+    assert [number for number, reply in enumerate(replies, 1) if reply == "released again"] == [10, 20]
+    assert set(replies) == {"released", "released again"}
+    assert (await strict.record(claimed.id)).drains == 20
+
+    assert await strict.release(claimed, reason="drain") == "drained"
+
+    after = await strict.read(claimed.id)
+    assert (after.record.status, after.record.reason, after.record.crashes) == (Status.FAILED, "drained", 0)
+    text = "Every worker that ran this task was stopped meanwhile (21 times)."
+    assert after.outcome == Failed(Fault.DRAINED, text)
+    history = await strict.store.history(claimed.id)
+    assert (history[-1].move, history[-1].facts) == (Move.FAIL, {"drains": 21, "reason": "drained"})
+    assert fold(history).drains == 21
+    assert (await strict.claim()).tasks == []
+    assert await strict.release(claimed, reason="drain") == "lost"
+
+
+async def test_without_a_limit_drains_are_only_counted(stores: StoreFixture) -> None:
+    free = stores.with_settings(drain_limit=0)
+    claimed = await free.start()
+    for _ in range(3):
+        await free.release(claimed, reason="drain")
+        claimed = await free.take(claimed.id)
+    await free.release(claimed, reason="crashed", failures=1)
+
+    record = await free.record(claimed.id)
+    assert (record.status, record.drains, record.failures) == (Status.PENDING, 3, 1)
 
 
 async def test_a_release_wakes_a_worker(stores: StoreFixture) -> None:
