@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from taskmill.cli.errors import UsageError
-from taskmill.cli.install.config_file import ConfigFile, read_config
+from taskmill.cli.install.config_file import ConfigFile, ConfigSyntaxError, read_config
 from taskmill.cli.install.hosts import HOSTS, Host, HostName, config_path_of
 from taskmill.cli.install.json_editor import remove_member, set_member, value_at
-from taskmill.cli.install.json_parser import JsonError
+from taskmill.cli.install.toml_editor import remove_table, set_table, table_at, toml_of
 from taskmill.cli.loading import file_or_module, load_server
 from taskmill.cli.terminal.escaping import printable
 from taskmill.cli.terminal.input import is_interactive
@@ -102,11 +102,10 @@ def _with_entry(host: Host, config: ConfigFile, request: InstallRequest) -> tupl
         servers = _servers(host, config)
         name = request.name or _name_of(target, servers) or _default_name(server, request.target)
         if name not in servers:
-            text = config.text if config.text.strip() else "{}\n"
-            return name, set_member(text, (host.key, name), entry, allow_comments=host.allows_comments)
+            return name, _with_value(host, config.text, (host.key, name), entry)
         return name, _with_updated_entry(host, config, name, servers[name], entry)
-    except JsonError as exc:
-        snippet = json.dumps({host.key: {request.name or _default_name(server, request.target): entry}}, indent=2)
+    except ConfigSyntaxError as exc:
+        snippet = _snippet(host, request.name or _default_name(server, request.target), entry)
         raise UsageError(
             f"{_unreadable_message(host, config, exc)} Correct it, or add this by hand:\n{snippet}"
         ) from None
@@ -120,12 +119,14 @@ def _without_entry(host: Host, config: ConfigFile, name: str) -> str:
             raise UsageError(f"{config.path} has no server {name!r}. Servers of Taskmill in it: {known or 'none'}.")
         if _target_of(servers[name]) is None:
             raise UsageError(f"{name!r} in {config.path} is no server of Taskmill: remove it by hand.")
+        if host.is_toml:
+            return remove_table(config.text, (host.key, name))
         return remove_member(config.text, (host.key, name), allow_comments=host.allows_comments)
-    except JsonError as exc:
+    except ConfigSyntaxError as exc:
         raise UsageError(_unreadable_message(host, config, exc)) from None
 
 
-def _unreadable_message(host: Host, config: ConfigFile, exc: JsonError) -> str:
+def _unreadable_message(host: Host, config: ConfigFile, exc: ConfigSyntaxError) -> str:
     return f"{config.path} is not what {host.title} reads, so it is left alone: {exc}."
 
 
@@ -133,13 +134,15 @@ def _servers(host: Host, config: ConfigFile) -> dict[str, Any]:
     """The entries in the file.
 
     Raises:
-        JsonError: the text is not valid.
+        ConfigSyntaxError: the text is not valid.
     """
-    servers = value_at(
-        config.text if config.text.strip() else "{}", (host.key,), {}, allow_comments=host.allows_comments
-    )
+    if host.is_toml:
+        servers = table_at(config.text, (host.key,), {})
+    else:
+        text = config.text if config.text.strip() else "{}"
+        servers = value_at(text, (host.key,), {}, allow_comments=host.allows_comments)
     if not isinstance(servers, dict):
-        raise JsonError(f'"{host.key}" is not an object')
+        raise ConfigSyntaxError(f'"{host.key}" is not an object')
     return servers
 
 
@@ -153,18 +156,33 @@ def _with_updated_entry(host: Host, config: ConfigFile, name: str, present: Any,
         raise UsageError(f"{name!r} in {config.path} starts something else already. Choose another name: --name NAME.")
     text = config.text
     for key, value in entry.items():
-        present_value = present.get(key) if key == "env" else None
+        if key in host.extra and key in present:
+            continue
+        present_value = present.get(key) if key == host.env_key else None
         merged = {**present_value, **value} if isinstance(present_value, dict) else value
-        text = set_member(text, (host.key, name, key), merged, allow_comments=host.allows_comments)
+        text = _with_value(host, text, (host.key, name, key), merged)
     return text
 
 
+def _with_value(host: Host, text: str, path: Sequence[str], value: Any) -> str:
+    """The text with a value at `path`, in the host's format."""
+    if host.is_toml:
+        return set_table(text, path, value)
+    return set_member(text if text.strip() else "{}\n", path, value, allow_comments=host.allows_comments)
+
+
+def _snippet(host: Host, name: str, entry: dict[str, Any]) -> str:
+    """The entry as text, to be pasted."""
+    return toml_of((host.key, name), entry) if host.is_toml else json.dumps({host.key: {name: entry}}, indent=2)
+
+
 def _entry(host: Host, target: str, env: Mapping[str, str]) -> dict[str, Any]:
-    command, *arguments = [*_command(), "stdio", target]
-    if host.variable is not None and any(host.variable in word for word in (command, *arguments)):
+    command, *arguments = words = [*_command(), "stdio", target]
+    if host.variable is not None and any(host.variable in word for word in words):
         raise UsageError(f"{host.title} takes {host.variable} in a path for a variable: move {target} elsewhere.")
-    type_ = {"type": "stdio"} if host.has_type else {}
-    return {**type_, "command": command, "args": arguments, **({"env": dict(env)} if env else {})}
+    type_ = {"type": host.type} if host.type else {}
+    start: dict[str, Any] = {"command": words} if host.has_one_command else {"command": command, "args": arguments}
+    return {**type_, **start, **({host.env_key: dict(env)} if env else {}), **host.extra}
 
 
 def _command() -> list[str]:
@@ -176,7 +194,8 @@ def _command() -> list[str]:
 def _target_of(entry: Any) -> str | None:
     """The server that an entry starts with `taskmill stdio`, None if it starts something else."""
     try:
-        arguments = [entry["command"], *entry["args"]]
+        command = entry["command"]
+        arguments = command if isinstance(command, list) else [command, *entry["args"]]
         at = arguments.index("stdio")
         is_ours = Path(arguments[0]).stem == "taskmill" or _MODULE in arguments[:at]
         return str(arguments[at + 1]) if is_ours else None

@@ -15,10 +15,14 @@ from pathlib import Path
 from taskmill.cli.errors import UsageError
 from taskmill.engine.errors import OperatorError
 
-__all__ = ["ConfigFile", "read_config"]
+__all__ = ["ConfigFile", "ConfigSyntaxError", "read_config"]
 
 _BYTE_ORDER_MARK = "\ufeff"
 """Some editors write it first; it is kept."""
+
+
+class ConfigSyntaxError(ValueError):
+    """The text is not what its program reads; `str()` says what is wrong, and where if that is known."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,22 @@ From the hosts' own documentation:
     claude-code     https://code.claude.com/docs/en/mcp
     vscode          https://code.visualstudio.com/docs/copilot/reference/mcp-configuration
     cursor          https://cursor.com/docs/context/mcp
+    codex           https://developers.openai.com/codex/mcp
+    gemini          https://google-gemini.github.io/gemini-cli/docs/tools/mcp-server.html
+    copilot         https://docs.github.com/en/copilot/how-tos/copilot-cli
+    opencode        https://opencode.ai/docs/mcp-servers
+    cline           https://docs.cline.bot/mcp/configuring-mcp-servers
+    qwen            https://qwenlm.github.io/qwen-code-docs/en/users/features/mcp
 
 Nothing here reads or writes a file.
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 __all__ = ["HOSTS", "Host", "HostName", "config_path_of"]
 
@@ -26,6 +33,12 @@ class HostName(StrEnum):
     CLAUDE_CODE = "claude-code"
     VSCODE = "vscode"
     CURSOR = "cursor"
+    CODEX = "codex"
+    GEMINI = "gemini"
+    COPILOT = "copilot"
+    OPENCODE = "opencode"
+    CLINE = "cline"
+    QWEN = "qwen"
 
 
 @dataclass(frozen=True)
@@ -39,9 +52,20 @@ class Host:
     project_file: str | None
     """Its file in a project, None if it has none."""
     user_file: str
-    """Its file for all projects: below the home directory, or below `{settings}`, where the platform keeps settings."""
-    has_type: bool = True
-    """Whether an entry has the member `type`, with the value stdio."""
+    """Its file for all projects: below the home directory, or below `{settings}`, where the platform keeps settings, or
+    below `{config}`, where programs for Linux keep them on every platform."""
+    type: str | None = "stdio"
+    """The value of the member `type` of an entry, None if there is no such member."""
+    has_one_command: bool = False
+    """Whether `command` is the program with its arguments, in one list; else those are in `args`."""
+    env_key: str = "env"
+    """The member of an entry that has its variables."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What a new entry has besides."""
+    home_variable: str | None = None
+    """The environment variable that names another folder for its file for all projects."""
+    is_toml: bool = False
+    """Whether its file is TOML; else it is JSON."""
     allows_comments: bool = False
     """Whether its file may have comments and trailing commas."""
     variable: str | None = "${"
@@ -56,7 +80,7 @@ HOSTS: Mapping[HostName, Host] = {
         key="mcpServers",
         project_file=None,
         user_file="{settings}/Claude/claude_desktop_config.json",
-        has_type=False,
+        type=None,
         variable=None,
         next_step="Quit Claude Desktop and start it again.",
     ),
@@ -82,6 +106,68 @@ HOSTS: Mapping[HostName, Host] = {
         user_file=".cursor/mcp.json",
         next_step="In Cursor, switch the server on under Settings, MCP.",
     ),
+    HostName.CODEX: Host(
+        title="Codex",
+        key="mcp_servers",
+        project_file=None,
+        user_file=".codex/config.toml",
+        type=None,
+        variable=None,
+        home_variable="CODEX_HOME",
+        is_toml=True,
+        next_step="Start Codex again; /mcp shows the server.",
+    ),
+    HostName.GEMINI: Host(
+        title="Gemini CLI",
+        key="mcpServers",
+        project_file=".gemini/settings.json",
+        user_file=".gemini/settings.json",
+        type=None,
+        allows_comments=True,
+        variable="$",
+        next_step="Start Gemini CLI again in this folder; /mcp shows the server.",
+    ),
+    HostName.COPILOT: Host(
+        title="Copilot CLI",
+        key="mcpServers",
+        project_file=None,
+        user_file=".copilot/mcp-config.json",
+        type="local",
+        extra={"tools": ["*"]},
+        variable="$",
+        next_step="Start Copilot CLI again; /mcp show shows the server.",
+    ),
+    HostName.OPENCODE: Host(
+        title="opencode",
+        key="mcp",
+        project_file="opencode.json",
+        user_file="{config}/opencode/opencode.json",
+        type="local",
+        has_one_command=True,
+        env_key="environment",
+        extra={"enabled": True},
+        allows_comments=True,
+        variable="{env:",
+        next_step="Start opencode again in this folder; `opencode mcp list` shows the server.",
+    ),
+    HostName.CLINE: Host(
+        title="Cline",
+        key="mcpServers",
+        project_file=None,
+        user_file="{settings}/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+        type=None,
+        next_step="In VS Code, open Cline's MCP servers and switch the server on.",
+    ),
+    HostName.QWEN: Host(
+        title="Qwen Code",
+        key="mcpServers",
+        project_file=".qwen/settings.json",
+        user_file=".qwen/settings.json",
+        type=None,
+        allows_comments=True,
+        variable="$",
+        next_step="Start Qwen Code again in this folder; /mcp shows the server.",
+    ),
 }
 
 
@@ -93,7 +179,10 @@ def config_path_of(
         return folder / host.project_file
     if host.user_file.startswith("{settings}/"):
         return _settings_of_user(home, environment, platform) / host.user_file.removeprefix("{settings}/")
-    return home / host.user_file
+    if host.user_file.startswith("{config}/"):
+        return _config_folder(home, environment) / host.user_file.removeprefix("{config}/")
+    other = environment.get(host.home_variable or "", "")
+    return Path(other) / Path(host.user_file).name if Path(other).is_absolute() else home / host.user_file
 
 
 def _settings_of_user(home: Path, environment: Mapping[str, str], platform: str) -> Path:
@@ -101,5 +190,9 @@ def _settings_of_user(home: Path, environment: Mapping[str, str], platform: str)
         return home / "Library" / "Application Support"
     if platform == "win32":
         return Path(environment.get("APPDATA") or home / "AppData" / "Roaming")
+    return _config_folder(home, environment)
+
+
+def _config_folder(home: Path, environment: Mapping[str, str]) -> Path:
     configured = Path(environment.get("XDG_CONFIG_HOME", ""))
     return configured if configured.is_absolute() else home / ".config"

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from taskmill.cli.install.config_file import ConfigSyntaxError
+
 __all__ = ["JsonError", "Member", "Node", "parse_json"]
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _SPACE_AND_COMMENTS = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
 
 
-class JsonError(ValueError):
+class JsonError(ConfigSyntaxError):
     """The text is not JSON, or has another shape than expected; `str()` says what is wrong and where."""
 
 

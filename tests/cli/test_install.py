@@ -4,6 +4,7 @@ import json
 import resource
 import stat
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -76,6 +77,18 @@ class TestHosts:
             ("vscode", True, ".config/Code/User/mcp.json", "servers", {"type": "stdio"}),
             ("cursor", False, "project/.cursor/mcp.json", "mcpServers", {"type": "stdio"}),
             ("cursor", True, ".cursor/mcp.json", "mcpServers", {"type": "stdio"}),
+            ("gemini", False, "project/.gemini/settings.json", "mcpServers", {}),
+            ("gemini", True, ".gemini/settings.json", "mcpServers", {}),
+            ("copilot", False, ".copilot/mcp-config.json", "mcpServers", {"type": "local", "tools": ["*"]}),
+            (
+                "cline",
+                False,
+                ".config/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
+                "mcpServers",
+                {},
+            ),
+            ("qwen", False, "project/.qwen/settings.json", "mcpServers", {}),
+            ("qwen", True, ".qwen/settings.json", "mcpServers", {}),
         ],
     )
     def test_each_gets_its_entry_where_it_looks_for_it(
@@ -105,6 +118,47 @@ class TestHosts:
         home = Path("/home/ada")
         found = config_path_of(HOSTS[HostName(host)], None, home, environment, platform)
         assert found == home / expected
+
+    @pytest.mark.parametrize("for_user", [False, True])
+    def test_opencode_has_one_list_for_the_command(self, home: Path, for_user: bool) -> None:
+        request = replace(REQUEST, host=HostName.OPENCODE, for_user=for_user, env=("A=1",))
+        install_server(request)
+        file = home / (".config/opencode/opencode.json" if for_user else "project/opencode.json")
+        entry = entry_of(home)
+        command = [entry["command"], *entry["args"]]
+        expected = {"type": "local", "command": command, "environment": {"A": "1"}, "enabled": True}
+        assert json.loads(file.read_text()) == {"mcp": {"my-tools": expected}}
+        written(file, json.dumps({"mcp": {"mine": expected | {"enabled": False}}}))
+        install_server(replace(request, env=("B=2",)))
+        both = expected | {"enabled": False, "environment": {"A": "1", "B": "2"}}
+        assert json.loads(file.read_text()) == {"mcp": {"mine": both}}, "what the user has switched off stays so"
+        install_server(replace(request, target=None, env=(), remove="mine"))
+        assert json.loads(file.read_text()) == {"mcp": {}}
+
+    def test_codex_keeps_its_servers_in_toml(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = 'model = "gpt-5" # the best\n\n[mcp_servers.other]\ncommand = "x"\n'
+        file = written(home / ".codex" / "config.toml", text)
+        request = replace(REQUEST, host=HostName.CODEX, env=("A=1",))
+        install_server(request)
+        assert file.read_text().startswith(text), "every other character stays"
+        ours = tomllib.loads(file.read_text())["mcp_servers"]["my-tools"]
+        assert ours == entry_of(home, env={"A": "1"})
+        install_server(replace(request, env=("A=2", "B=3")))
+        assert tomllib.loads(file.read_text())["mcp_servers"]["my-tools"]["env"] == {"A": "2", "B": "3"}
+        install_server(replace(request, target=None, env=(), remove="my-tools"))
+        assert file.read_text() == text
+        monkeypatch.setenv("CODEX_HOME", str(home / "elsewhere"))
+        install_server(request)
+        assert "my-tools" in (home / "elsewhere" / "config.toml").read_text()
+
+    @pytest.mark.parametrize("text", ["model = ", 'mcp_servers = { other = { command = "x" } }'])
+    def test_a_toml_file_that_cannot_be_changed_is_left_alone(self, home: Path, text: str) -> None:
+        file = written(home / ".codex" / "config.toml", text)
+        with pytest.raises(UsageError) as caught:
+            install_server(replace(REQUEST, host=HostName.CODEX))
+        assert "left alone" in str(caught.value)
+        assert tomllib.loads(str(caught.value).partition("by hand:\n")[2])["mcp_servers"], "to be pasted"
+        assert file.read_text() == text
 
     def test_a_host_can_start_what_was_installed(self, tmp_path: Path) -> None:
         """Only from its file: the working directory and the environment are the host's."""
