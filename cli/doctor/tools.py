@@ -48,8 +48,7 @@ def worker_findings(
         return
     for one in workers:
         load = f"{one['running']} of {one['concurrency']} running, {one['settled']} settled"
-        whose = f" of {one['app']}" if one.get("app") else ""
-        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}{whose}, {load}")
+        yield Finding(f"worker {one['worker']}", "ok", f"queue {one['queue']}, {load}")
     if apps is None:
         return
     queues = [
