@@ -15,6 +15,7 @@ import typer
 
 from taskmill.cli import options
 from taskmill.cli.errors import UsageError, failure_of, print_failure
+from taskmill.cli.imports import without_collection
 from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
@@ -162,7 +163,8 @@ def serve(
 
     parent_link = Parent(parent)
     with parent_link.reporting_errors():
-        from taskmill.cli.serving.serve import serve_http
+        with without_collection():
+            from taskmill.cli.serving.serve import serve_http
 
         where = {"redis_url": redis_url, "host": host, "port": port}
         flags = {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
@@ -191,7 +193,8 @@ def worker(
 
     parent_link = Parent(parent)
     with parent_link.reporting_errors():
-        from taskmill.cli.serving.worker import run_worker
+        with without_collection():
+            from taskmill.cli.serving.worker import run_worker
 
         flags = {
             "redis_url": redis_url,
@@ -245,7 +248,8 @@ def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: opt
 
     pipes = reserve_pipes()
     configure(log_level)
-    from taskmill.cli.stdio.command import serve_stdio
+    with without_collection():
+        from taskmill.cli.stdio.command import serve_stdio
 
     serve_stdio(file, pipes, redis_url, log_level)
 
@@ -283,7 +287,8 @@ def doctor(
 ) -> None:
     """Check Redis, the settings and FILE, and say how to correct what is wrong. Exit code 1 if something is unfit."""
     configure(log_level)
-    from taskmill.cli.doctor.command import run_checks
+    with without_collection():
+        from taskmill.cli.doctor.command import run_checks
 
     sys.exit(run_checks(file, redis_url, as_json=as_json))
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskmill.server.tool_host import ToolHost
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.settings import StoreSettings, read_settings
+
+if TYPE_CHECKING:
+    from taskmill.server.tool_host import ToolHost
 
 __all__ = ["redis_for", "settings_for"]
 
 S = TypeVar("S", bound=StoreSettings)
 
 
-def settings_for(kind: type[S], server: ToolHost, source: str | None = None, **flags: Any) -> S:
+def settings_for(kind: type[S], server: "ToolHost", source: str | None = None, **flags: Any) -> S:
     """Settings of a process. Flags come first (None = not given), then the author's `store=`, then the environment.
 
     `source`: see `cli/source.py`; None = the server is not under development.

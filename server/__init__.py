@@ -1,8 +1,32 @@
-"""The author's interface: an MCP server whose slow tools run as tasks."""
+"""The author's interface: an MCP server whose slow tools run as tasks.
+
+`TaskServer` and `Context` are imported when they are first used: `taskmill tasks` uses modules of this package,
+and needs no server, whose imports take two seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.retrying import Retry
-from taskmill.server.context.context import Context
-from taskmill.server.task_server import TaskServer
+
+if TYPE_CHECKING:
+    from taskmill.server.context.context import Context
+    from taskmill.server.task_server import TaskServer
 
 __all__ = ["Context", "Retry", "TaskConfig", "TaskServer"]
+
+_MODULES = {"Context": "taskmill.server.context.context", "TaskServer": "taskmill.server.task_server"}
+
+
+def __getattr__(name: str) -> Any:
+    """The class of this name.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = found
+    return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from taskmill.cli.client.local_stack import LocalStack, local_stack
 from taskmill.cli.errors import Failure, print_failure
+from taskmill.cli.imports import without_collection
 from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.terminal.input import InterruptHandler
 from taskmill.cli.terminal.progress import display_for
@@ -63,7 +64,7 @@ async def call_tool(options: CallOptions, settings: WorkerSettings) -> int:
         async with AsyncExitStack() as exit_stack:
             exit_stack.callback(display.close)
             # Imported while the server starts: the protocol's library alone takes a second.
-            importing = asyncio.create_task(asyncio.to_thread(import_module, "taskmill.cli.client.tool_call"))
+            importing = asyncio.create_task(asyncio.to_thread(_import_client))
             local = await _stack_for(exit_stack, options, settings, display.print_line)
             await importing
             from taskmill.cli.client.tool_call import CallRequest, ToolCall
@@ -82,6 +83,11 @@ async def call_tool(options: CallOptions, settings: WorkerSettings) -> int:
         if interrupts.ended_by_signal is None:
             raise
         return 128 + interrupts.ended_by_signal
+
+
+def _import_client() -> None:
+    with without_collection():
+        import_module("taskmill.cli.client.tool_call")
 
 
 def _report(outcome: "CallOutcome", options: CallOptions) -> None:

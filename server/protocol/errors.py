@@ -1,12 +1,14 @@
-"""The one table from our errors to JSON-RPC errors. Nothing else in the project knows a wire code."""
+"""The one table from our errors to JSON-RPC errors. Nothing else in the project knows a wire code.
+
+`taskmill tasks` shows these errors without a server, so the SDK, whose import takes a second, is
+imported only where one is raised.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from mcp.shared.exceptions import MCPError
-from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND
 
 from taskmill.engine.errors import (
     BadArguments,
@@ -21,6 +23,9 @@ from taskmill.engine.errors import (
 )
 from taskmill.engine.outcome import Failed, Refused
 
+if TYPE_CHECKING:
+    from mcp.shared.exceptions import MCPError
+
 __all__ = [
     "INTERNAL",
     "error_of",
@@ -33,6 +38,12 @@ __all__ = [
 
 log = structlog.get_logger()
 
+# The SDK's constants; a test holds that they are the same.
+HEADER_MISMATCH = -32020
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
 INTERNAL = "The server could not do this. Its log says why."
 """All that a client reads of an error that is neither its own nor an outage."""
 _CODES: dict[type[TaskmillError], tuple[int, dict[str, Any] | None]] = {
@@ -61,6 +72,8 @@ def wire_errors() -> Iterator[None]:
     try:
         yield
     except TaskmillError as exc:
+        from mcp.shared.exceptions import MCPError
+
         code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
         raise MCPError(code, text_for_client(exc), scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
 
@@ -88,11 +101,15 @@ def error_of(outcome: Refused | Failed) -> dict[str, Any]:
     return {"code": INTERNAL_ERROR, "message": outcome.text, "data": data}
 
 
-def header_mismatch(text: str) -> MCPError:
+def header_mismatch(text: str) -> "MCPError":
     """-32020: a routing header contradicts the body (streamable HTTP, routing headers)."""
+    from mcp.shared.exceptions import MCPError
+
     return MCPError(HEADER_MISMATCH, text)
 
 
-def method_not_found(text: str) -> MCPError:
+def method_not_found(text: str) -> "MCPError":
     """-32601: not available to this client."""
+    from mcp.shared.exceptions import MCPError
+
     return MCPError(METHOD_NOT_FOUND, text)

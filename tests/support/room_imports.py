@@ -79,6 +79,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
     },
     "cli": {
         "terminal": "",
+        "imports.py": "",
         "errors.py": "terminal",
         "loading.py": "",
         "spawned": "",
@@ -87,15 +88,15 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "settings.py": "",
         "source.py": "",
         "processes": "errors.py",
-        "client": "terminal errors.py logs.py source.py processes",
+        "client": "terminal imports.py errors.py logs.py source.py processes",
         "doctor": "terminal loading.py settings.py source.py",
         "install": "terminal errors.py loading.py",
         "isolated": "errors.py loading.py logs.py processes",
         "serving": "errors.py loading.py settings.py processes",
         "stdio": "errors.py loading.py logs.py settings.py processes",
         "tasks": "terminal errors.py logs.py options.py settings.py",
-        ".": "errors.py loading.py logs.py options.py settings.py source.py processes client doctor install serving "
-        "stdio tasks",
+        ".": "errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
+        "serving stdio tasks imports.py",
     },
 }
 # Imports against the direction, "room: importer -> imported", each with what would let it go.
