@@ -242,6 +242,8 @@ class TaskServer(MCPServer[LifespanContextT]):
         function, known = author_function(fn, name)
         if registered_tool(self, known) is not None:
             raise duplicate_tool(known)
+        if task:
+            self._runtime.require_closed(known)
         returns_object = returns_bare_dict(function)
         structured = None if returns_object and structured_output else structured_output
         with readable_refusals(function, known):
@@ -294,8 +296,11 @@ class TaskServer(MCPServer[LifespanContextT]):
         self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool in this process, as a foreground call does."""
+        own = self._own_context(context)
+        if self._runtime.tools.find(name) is not None:
+            own.keep_state()
         try:
-            return await super().call_tool(name, arguments, self._own_context(context))
+            return await super().call_tool(name, arguments, own)
         except ToolError as exc:
             if isinstance(exc.__cause__, ValidationError) and not isinstance(exc, UnexpectedToolError):
                 raise ToolError(refused_arguments(name, exc.__cause__)) from exc.__cause__

@@ -7,13 +7,17 @@ directory or bucket of artifacts it writes one and deletes it.
 import asyncio
 import json
 import platform
+import re
 import resource
 import sys
+import sysconfig
 import time
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +32,7 @@ from taskmill.cli.terminal.escaping import printable
 from taskmill.engine.errors import ArtifactsUnavailable, NoRedisServer, RedisUnfit, SettingsError, TaskmillError
 from taskmill.engine.principal import new_task_id
 from taskmill.server.tool_host import ToolHost
+from taskmill.server.tools.author_function import ContextWarning
 from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, redacted_url, store_errors
@@ -43,6 +48,10 @@ __all__ = ["run_checks"]
 
 _LIBRARIES = ("taskmill", "mcp", "arq", "redis")
 _STYLES = {"ok": "green", "warning": "yellow", "unfit": "bold red"}
+_FRAME = re.compile(r'  File "(.+)", line (\d+)')
+_FURTHER = "For further information visit"
+"""How pydantic ends each of its errors, with an address."""
+_PACKAGE = Path(__file__).parents[2]
 _PROBE = b"taskmill doctor was here"
 _MIB = 1024 * 1024
 _ARTIFACTS_REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be the same on every server and worker"
@@ -63,10 +72,16 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     server: ToolHost | None = None
     if file is not None:
         try:
-            server = load_server(file)
+            with warnings.catch_warnings(record=True) as hints:
+                warnings.simplefilter("always", ContextWarning)
+                server = load_server(file)
         except TaskmillError as exc:
             yield _failed("file", exc, "correct the file")
         else:
+            for hint in hints:
+                if issubclass(hint.category, ContextWarning):
+                    where = f"{Path(hint.filename).name}, line {hint.lineno}: "
+                    yield Finding("file", "warning", where + str(hint.message), "write the annotation")
             yield from _file_findings(server, file)
     try:
         settings = _settings(server, redis_url)
@@ -192,8 +207,25 @@ async def _try_out(backend: BlobBackend) -> None:
 
 def _failed(name: str, exc: TaskmillError, remedy: str) -> Finding:
     trace = str(exc.facts.get("trace", ""))
-    detail = trace.strip().splitlines()[-1] if trace else str(exc)
+    detail = _words_of(trace) if trace else str(exc)
     return Finding(name, "unfit", detail, "" if isinstance(exc, RedisUnfit) else remedy)
+
+
+def _words_of(trace: str) -> str:
+    """The author's line of a traceback, and all that the exception says, on one line."""
+    last = trace.rpartition("Traceback (most recent call last):")[2].strip("\n").splitlines()
+    frames = [(at, found) for at, line in enumerate(last) if (found := _FRAME.match(line))]
+    after = frames[-1][0] + 1 if frames else 0
+    start = next((at for at in range(after, len(last)) if not last[at].startswith(" ")), len(last) - 1)
+    words = [line.strip() for line in last[start:] if line.strip() and not line.strip().startswith(_FURTHER)]
+    where = [f"{Path(found[1]).name}, line {found[2]}: " for _, found in frames if _is_author_file(found[1])]
+    return (where[-1] if where else "") + "; ".join(words)
+
+
+def _is_author_file(path: str) -> bool:
+    if path.startswith(("<", sysconfig.get_path("stdlib"))) or "site-packages" in path:
+        return False
+    return Path(path).parent.parent.parent != _PACKAGE and Path(path).parent.parent != _PACKAGE
 
 
 def _print_table(findings: list[Finding]) -> None:

@@ -47,7 +47,7 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
     _task: TaskContext | None = PrivateAttr(default=None)
     _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
-    _state: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _state: dict[str, Any] | None = PrivateAttr(default=None)
     _last_progress: float = PrivateAttr(default=0)
 
     def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
@@ -189,8 +189,23 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
 
     @property
     def state(self) -> dict[str, Any]:
-        """Small JSON, saved with each step and question, and by `save`; later attempts begin with what was saved."""
-        return self._task.journal.state if self._task is not None else self._state
+        """Small JSON, saved with each step and question, and by `save`; later attempts begin with what was saved.
+
+        Raises:
+            NotInTask: the tool is no task tool, so the next call would not find what this one put there.
+        """
+        if self._task is not None:
+            return self._task.journal.state
+        if self._state is None:
+            raise NotInTask(
+                "ctx.state belongs to one task and its attempts, and this is no task: write @mcp.tool(task=True), or "
+                "keep what several calls share in ctx.lifespan or a store of your own."
+            )
+        return self._state
+
+    def keep_state(self) -> None:
+        """Have `state` for this call: a task tool is called in the foreground, where there is one attempt."""
+        self._state = {}
 
     async def save(self) -> None:
         """Save `state` now, if it has changed.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from taskmill.engine.errors import PolicyError, StoreUnavailable
+from taskmill.engine.errors import PolicyError, StoreUnavailable, ToolUnfit
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
 from taskmill.server.tools.client_log import ClientLog
@@ -47,6 +47,8 @@ class ServerRuntime:
         """Tasks of held calls whose clients disconnected, while the server is serving."""
         self.settings = ServerSettings.model_construct()
         """Those of the process, while the server is serving."""
+        self.is_open = False
+        """Whether requests are served: the author's lifespan has begun."""
         self.lifespan_state: Any = None
         """What the author's lifespan yielded, while the server is serving."""
 
@@ -73,6 +75,19 @@ class ServerRuntime:
                 self.abandoned_calls.close()
                 self._store = None
 
+    def require_closed(self, tool: str) -> None:
+        """Refuse a task tool that comes too late.
+
+        Raises:
+            ToolUnfit: requests are served already.
+        """
+        if self.is_open:
+            raise ToolUnfit(
+                f"Tool {tool!r}: it is registered after the server has started, and workers, which are other "
+                "processes, would never have it: its tasks would wait without end. Register it at the top level of the "
+                "file, or in the lifespan."
+            )
+
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Have `close` called when the server stops serving."""
         self._closing.append(close)
@@ -80,9 +95,10 @@ class ServerRuntime:
     @asynccontextmanager
     async def open_with(self, lifespan_state: Any) -> AsyncIterator[None]:
         """Serve requests, with what the author's lifespan yielded."""
-        self.lifespan_state = lifespan_state
+        self.lifespan_state, self.is_open = lifespan_state, True
         try:
             yield
         finally:
+            self.is_open = False
             for close in self._closing:
                 await close()

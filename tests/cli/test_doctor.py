@@ -161,7 +161,7 @@ def test_a_file_that_cannot_be_loaded_is_unfit_and_the_rest_is_still_checked(cli
     found = findings(cli, "broken.py", code=1)
     assert found["file"] == {
         "level": "unfit",
-        "detail": "ZeroDivisionError: division by zero",
+        "detail": "broken.py, line 1: ZeroDivisionError: division by zero",
         "remedy": "correct the file",
     }
     assert found["redis"]["level"] == "ok"
@@ -170,3 +170,40 @@ def test_a_file_that_cannot_be_loaded_is_unfit_and_the_rest_is_still_checked(cli
 def test_settings_that_cannot_work_are_unfit(cli: CommandLine) -> None:
     found = findings(cli, code=1, TASKMILL_LEASE="soon")
     assert "TASKMILL_LEASE" in found["settings"]["detail"]
+
+
+BROKEN = """
+from pydantic import BaseModel
+
+class Settings(BaseModel):
+    workers: int
+
+def read(text: str) -> Settings:
+    return Settings(workers=text)
+
+settings = read("many")
+"""
+
+
+def test_what_pydantic_refused_while_the_file_was_loaded_is_a_line_and_words(cli: CommandLine) -> None:
+    found = findings(cli, cli.write("broken.py", BROKEN).name, code=1)
+
+    detail = found["file"]["detail"]
+    assert detail.startswith("broken.py, line 8: ")
+    assert "1 validation error for Settings; workers; Input should be a valid integer" in detail
+    assert "https://" not in detail
+
+
+def test_a_context_without_annotation_and_a_tool_that_cannot_be_one_are_found_with_their_lines(
+    cli: CommandLine,
+) -> None:
+    bare = f"{SERVER}\n\n@mcp.tool(task=True)\ndef bare(ctx): ...\n"
+    done = cli.run("doctor", "--json", cli.write("bare.py", bare).name)
+    (hint,) = [one for one in json.loads(done.stdout) if one["name"] == "file" and one["level"] == "warning"]
+    assert "Tool 'bare': ctx gets the context because of its name. Write `ctx: Context`" in hint["detail"]
+    assert hint["detail"].startswith("bare.py, line ")
+
+    stars = f"{SERVER}\n\n@mcp.tool(task=True)\ndef bare(*paths): ...\n"
+    found = findings(cli, cli.write("stars.py", stars).name, code=1)
+    assert "Tool 'bare': it takes *paths, and clients send arguments by name" in found["file"]["detail"]
+    assert "(stars.py, line " in found["file"]["detail"]

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
+from mcp import Client
+from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from taskmill.engine.errors import ToolUnfit
 from taskmill.server import Context, TaskServer
 from taskmill.server.tools.author_function import ContextWarning
+from taskmill.store.settings import StoreSettings
 from taskmill.testing import Eager
 
 
@@ -221,3 +224,31 @@ async def test_in_the_foreground_progress_is_reported_by_either_name_or_in_words
     assert sent == [(1, 2, "one"), (2, 2, None), (2, None, "only words")]
     with pytest.raises(TypeError, match="report_progress needs how far the work is"):
         ctx.report_progress()
+
+
+async def test_state_is_refused_where_the_next_call_would_not_find_it() -> None:
+    def count(ctx: Context[Any, Any]) -> str:
+        ctx.state["count"] = ctx.state.get("count", 0) + 1
+        return str(ctx.state["count"])
+
+    mcp = both(count)
+
+    with pytest.raises(ToolError) as refused:
+        await mcp.call_tool("now", {})
+    assert "ctx.state belongs to one task and its attempts, and this is no task" in str(refused.value.__cause__)
+    late: Any = await mcp.call_tool("late", {})
+    assert late.content[0].text == "1"
+
+
+async def test_a_task_tool_that_no_worker_could_have_is_refused(redis_url: str) -> None:
+    mcp: TaskServer[Any] = TaskServer("Authors", store=StoreSettings(redis_url=redis_url))
+
+    def scan() -> str:
+        return "scanned"
+
+    async with Client(mcp):
+        with pytest.raises(ToolUnfit, match="Tool 'scan': it is registered after the server has started"):
+            mcp.add_tool(scan, task=True)
+        mcp.add_tool(scan, "scan_now")
+
+    assert await mcp.tool_names() == ["scan_now"]
