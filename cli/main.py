@@ -14,11 +14,12 @@ import structlog
 import typer
 
 from taskmill.cli import options
-from taskmill.cli.errors import UsageError, failure_of, print_failure
+from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
+from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
 from taskmill.engine.errors import TaskmillError
 
 __all__ = ["app", "main"]
@@ -35,8 +36,13 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; ends the process with the command's exit code."""
+    open_missing()
     try:
-        app()
+        with checked_output():
+            app()
+    except OutputFailed as exc:
+        print_failure(Failure(str(exc), 1))
+        sys.exit(1)
     except TaskmillError as exc:
         structlog.get_logger().debug("command.failed", exc_info=exc)
         failure = failure_of(exc)

@@ -15,6 +15,8 @@ from io import TextIOWrapper
 import anyio
 import anyio.to_thread
 
+from taskmill.cli.terminal.output import open_missing
+
 __all__ = ["ProtocolInput", "ProtocolOutput", "ProtocolPipes", "reserve_pipes"]
 
 _LAST_WORDS_TIMEOUT = 0.4
@@ -34,7 +36,7 @@ def reserve_pipes() -> ProtocolPipes:
 
     Call it before any code of the author, or of a library, runs.
     """
-    _open_missing()
+    open_missing()
     pipes = ProtocolPipes(_private_duplicate(0), _private_duplicate(1))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -44,16 +46,6 @@ def reserve_pipes() -> ProtocolPipes:
         # Printed text is read as a log: each line must appear when it is written.
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     return pipes
-
-
-def _open_missing() -> None:
-    """A host may start this process without standard error; the next opened file would then get its number."""
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor <= 2:
-        descriptor = os.dup(descriptor)
-    os.close(descriptor)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _private_duplicate(descriptor: int) -> int:

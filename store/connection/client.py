@@ -34,7 +34,15 @@ from taskmill.store.connection.retry import retrying
 from taskmill.store.connection.sentinel import sentinel_target_of
 from taskmill.store.settings import StoreSettings
 
-__all__ = ["TRANSIENT_ERRORS", "connect", "connect_blocking", "open_redis", "redacted_url", "store_errors"]
+__all__ = [
+    "TRANSIENT_ERRORS",
+    "address_errors",
+    "connect",
+    "connect_blocking",
+    "open_redis",
+    "redacted_url",
+    "store_errors",
+]
 
 log = structlog.get_logger()
 
@@ -62,7 +70,7 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
     """
     url = _url(settings)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    with _address_errors():
+    with address_errors():
         # The pool whose callers wait for a free connection: redis-py's other pool raises when many callers come at
         # once, and connects one at a time, so that callers of a silent Redis would wait for each other's timeouts.
         pool = _pool(
@@ -89,10 +97,15 @@ def _pool(url: str, **options: Any) -> BlockingConnectionPool:
 
 
 @contextmanager
-def _address_errors() -> Iterator[None]:
+def address_errors() -> Iterator[None]:
+    """Errors of libraries that read the address, as ours.
+
+    Raises:
+        SettingsError: it is no address of a Redis.
+    """
     try:
         yield
-    except ValueError:  # its text may quote a piece of the password
+    except (ValueError, RuntimeError):  # arq raises the second; the text may quote a piece of the password
         raise SettingsError(
             "TASKMILL_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
             "unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and '@' in a "
@@ -129,7 +142,7 @@ def connect_blocking(settings: StoreSettings) -> Any:
         "socket_timeout": settings.command_timeout,
         "socket_connect_timeout": min(2.0, settings.command_timeout),
     }
-    with _address_errors():
+    with address_errors():
         target = sentinel_target_of(url)
         if target is not None:
             return target.blocking_client(**limits)

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from arq.connections import RedisSettings
 
+from taskmill.store.connection.client import address_errors
 from taskmill.store.connection.sentinel import sentinel_target_of
 from taskmill.store.settings import StoreSettings
 
@@ -36,7 +37,11 @@ def job_from_json(stored: bytes) -> dict[str, Any]:
 
 
 def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
-    """Our address as arq wants it."""
+    """Our address as arq wants it.
+
+    Raises:
+        SettingsError: it is no address of a Redis.
+    """
     url = settings.redis_url or ""
     target = sentinel_target_of(url)
     if target is not None:
@@ -50,7 +55,8 @@ def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
             ssl=target.is_tls,
             conn_retries=10,
         )
-    arq = RedisSettings.from_dsn(url)
+    with address_errors():
+        arq = RedisSettings.from_dsn(url)
     parts = urlsplit(url)
     if parts.password:
         arq.password = unquote(parts.password)

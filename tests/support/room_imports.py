@@ -93,9 +93,9 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "install": "terminal errors.py loading.py",
         "isolated": "errors.py loading.py logs.py processes",
         "serving": "errors.py loading.py settings.py processes",
-        "stdio": "errors.py loading.py logs.py settings.py processes",
+        "stdio": "terminal errors.py loading.py logs.py settings.py processes",
         "tasks": "terminal errors.py logs.py options.py settings.py",
-        ".": "errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
+        ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
         "serving stdio tasks imports.py",
     },
 }
