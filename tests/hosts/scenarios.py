@@ -47,6 +47,8 @@ def _judge_long_call(run: Run, seconds: float, _state: str) -> Judgement:
     wanted = f"{int(seconds) * 7} jars"
     seen = run.model.last_words if run.model.turns else run.output
     calls = sum(body.get("method") == "tools/call" for body in run.bodies("request"))
+    if not run.model.turns and '"task_id' in seen.replace("\\", "") and "task_wait" in seen:
+        return Judgement(True, f"handed off in {run.seconds:.0f} s, in words: no model is there to follow them")
     if wanted in seen:
         return Judgement(True, f"result in {run.seconds:.0f} s, {calls} call{'s' if calls != 1 else ''}")
     return Judgement(False, f"no result: {(seen or run.output)[-300:]!r}")
@@ -64,7 +66,15 @@ def _judge_question(run: Run, _seconds: float, _state: str) -> Judgement:
 
 
 def _judge_interrupt(run: Run, _seconds: float, state: str) -> Judgement:
-    """Ctrl-C in the host: the task must not go on for no one."""
+    """Ctrl-C in the host: its task must end, if the host lets the server know.
+
+    It does by `notifications/cancelled`, or from 2026 on over HTTP by a disconnect. Before, a disconnect is a lost
+    connection (transports 2025-11-25), and over stdio a signal is the end of the host: the task outlives both.
+    """
+    tells = any(body.get("method") == "notifications/cancelled" for body in run.bodies("request"))
+    tells = tells or (run.transport == "http" and run.revision >= "2026")
+    if state == "running" and not tells:
+        return Judgement(True, "task goes on: the host sends no cancel, and a lost connection is none")
     return Judgement(state == "cancelled", f"task {state or 'unknown'}, host's exit {run.code}")
 
 
@@ -76,7 +86,7 @@ SCENARIOS = {
             lambda seconds, _: [{"tool": "survey", "args": {"seconds": int(seconds)}, "retry": 2}],
             _judge_long_call,
         ),
-        Scenario("question", lambda _, __: [{"tool": "ask_me"}], _judge_question),
+        Scenario("question", lambda _, __: [{"tool": "ask_me", "retry": 2}], _judge_question),
         Scenario(
             "interrupt",
             lambda _, name: [{"tool": "wait_here", "args": {"label": f"{name}.task"}}],

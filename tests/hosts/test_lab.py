@@ -7,7 +7,7 @@ import pytest
 
 from tests.hosts.launchers import LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog
-from tests.hosts.run import Run
+from tests.hosts.run import Run, Transport
 from tests.hosts.scenarios import SCENARIOS
 from tests.hosts.scripted_model import DONE, Call, Item, Say, next_turn, prompt_of, steps_in
 
@@ -80,6 +80,33 @@ class TestJudges:
     )
     def test_it_tells_right_from_wrong(self, scenario: str, text: str, state: str, is_right: bool) -> None:
         assert SCENARIOS[scenario].judge(run_that_ends_with(text), 5, state).is_right is is_right
+
+    @pytest.mark.parametrize(
+        ("transport", "revision", "method", "is_right"),
+        [
+            ("http", "2025-06-18", "tools/call", True),
+            ("stdio", "2026-07-28", "tools/call", True),
+            ("http", "2026-07-28", "tools/call", False),
+            ("http", "2025-06-18", "notifications/cancelled", False),
+            ("stdio", "2025-06-18", "notifications/cancelled", False),
+        ],
+    )
+    def test_a_task_may_go_on_only_if_the_host_sent_no_cancel(
+        self, transport: Transport, revision: str, method: str, is_right: bool
+    ) -> None:
+        run = Run("gemini", transport)
+        run.records = [
+            {"what": "request", "body": {"method": method}},
+            {"what": "answer", "body": {"result": {"protocolVersion": revision}}},
+        ]
+        assert SCENARIOS["interrupt"].judge(run, 5, "running").is_right is is_right
+
+    def test_a_host_without_a_model_may_be_handed_off_in_words(self) -> None:
+        words = r'{"text": "call the tool task_wait with {\"task_id\": \"4f\"}"}'
+        judge = SCENARIOS["long call"].judge
+        assert judge(Run("inspector", "http", output=words), 70, "").is_right
+        assert not judge(Run("inspector", "http", output="Request timed out"), 70, "").is_right
+        assert not judge(run_that_ends_with(words), 70, "").is_right, "its model must follow"
 
     def test_a_long_call_counts_its_calls(self) -> None:
         words = SCENARIOS["long call"].judge(run_that_ends_with("35 jars", calls=3), 5, "").words

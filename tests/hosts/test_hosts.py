@@ -1,0 +1,44 @@
+"""Three real hosts, unmodified: a call of some seconds, a question, Ctrl-C. All of them: `scripts/hosts`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.hosts.installation import CannotInstall, install
+from tests.hosts.launchers import LAUNCHERS
+from tests.hosts.run import Transport
+from tests.hosts.table import Row, Wanted, run_hosts
+
+HTTP_AND_STDIO: tuple[Transport, ...] = ("http", "stdio")
+WANTED = [
+    *(Wanted("claude", transport, "long call") for transport in HTTP_AND_STDIO),
+    *(Wanted("claude", transport, "interrupt") for transport in HTTP_AND_STDIO),
+    Wanted("claude", "http", "question"),
+    *(Wanted(host, "http", name) for host in ("inspector", "inspector-2026") for name in ("long call", "question")),
+    *(Wanted("openai-agents", "http", name) for name in ("long call", "question")),
+]
+SECONDS = 6
+"""Longer than the five after which the OpenAI Agents SDK gives a call up."""
+
+
+def programs() -> dict[str, list[str]]:
+    """How each host is started. Where one cannot be had the test is skipped, and in CI it fails."""
+    found = {}
+    for host in sorted({wanted.host for wanted in WANTED}):
+        try:
+            found[host] = install(LAUNCHERS[host][0])
+        except CannotInstall as exc:
+            if os.environ.get("CI"):
+                pytest.fail(f"{host} must run in CI, and could not be installed: {exc}")
+            pytest.skip(f"{host.upper()} DID NOT RUN: {exc}")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_real_hosts_get_their_results(tmp_path: Path) -> None:
+    """Installing them the first time takes longer than the runs."""
+    rows: list[Row] = await run_hosts(programs(), WANTED, SECONDS, tmp_path, on_row=print)
+    assert [str(row) for row in rows if not row.is_right] == []
+    assert len(rows) == len(WANTED)
