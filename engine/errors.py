@@ -63,7 +63,7 @@ class CallerError(TaskmillError):
 
 
 class TaskNotFound(CallerError):
-    """Task not found: it never existed, has expired, or belongs to somebody else."""
+    """Task not found: it never existed, has expired, or belongs to another caller."""
 
 
 class QuotaExceeded(CallerError):

@@ -36,7 +36,7 @@ class StoreSettings(BaseSettings):
     prefix: str = Field("taskmill", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """Keeps several deployments in one Redis apart."""
     app: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{0,64}$")
-    """Whose tasks these are: only workers of the same app run them. None = the server's name; empty = everybody's."""
+    """Whose tasks these are: only workers of the same app run them. None = the server's name; empty = any worker."""
     lease: float = Field(15.0, ge=0.3, le=3600)
     """Seconds after which a silent worker's task is given to another."""
     crash_limit: int = Field(3, ge=0)

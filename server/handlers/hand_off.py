@@ -29,7 +29,7 @@ _Context = ServerRequestContext[Any, Any]
 _SHARE = 0.8
 """Of a learned call timeout: when a call is handed off."""
 _SHORTEST = 2.0
-"""Seconds. Whoever leaves sooner has pressed Ctrl-C; no host has such a call timeout."""
+"""Seconds. A client that leaves sooner was ended by Ctrl-C; no host has such a call timeout."""
 _TIMEOUT_TTL = 24 * 3600 * 1000
 _DISCONNECT_TTL = 3600 * 1000
 """Shorter: a person may have ended the host."""

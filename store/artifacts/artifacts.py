@@ -128,7 +128,7 @@ class ArtifactStore(ArtifactReader):
             field = await self._redis.hgetall(self._keys.artifact(artifact_id))
         artifact = artifact_of(artifact_id, field) if field else None
         if artifact is None or principal not in (_OPERATOR, artifact.principal):
-            raise TaskNotFound("Artifact not found: it never existed, has expired, or belongs to somebody else.")
+            raise TaskNotFound("Artifact not found: it never existed, has expired, or belongs to another caller.")
         return artifact
 
     async def read(self, artifact: Artifact, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:

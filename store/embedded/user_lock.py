@@ -13,8 +13,8 @@ from taskmill.store.embedded.supervisor import SUPERVISOR_LOCK, USERS_LOCK, is_s
 
 __all__ = ["UserLock", "is_supervised"]
 
-# Kept by whoever opens a lock until it is closed or has an owner, and by a fork: a child that copied one in between
-# would hold that lock for as long as it lives, and nothing would show it.
+# Kept by the process that opens a lock until it is closed or has an owner, and by a fork: a child that copied one in
+# between would hold that lock for as long as it lives, and nothing would show it.
 _no_fork = threading.Lock()
 
 

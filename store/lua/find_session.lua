@@ -1,4 +1,4 @@
--- Finds a session, whose idle time begins anew; another principal's session is not touched.
+-- Finds a session, whose idle time starts again; another principal's session is not touched.
 -- KEYS: 1 session
 -- ARGV: 1 id, 2 principal, 3 idle ms, 4 when it ends if idle, ms
 -- Returns: false, also for another principal's session | {revision, client}

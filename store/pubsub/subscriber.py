@@ -39,7 +39,7 @@ class Subscriber:
         """All channels that should be subscribed right now; at least one."""
         self._on_message = on_message
         self._connection: Any = None
-        """redis-py's, while it is open; it is only written to, because its own commands would open it anew."""
+        """redis-py's, while it is open; it is only written to, because its own commands would open it again."""
         self._lost: asyncio.Future[Exception]
         """Why the connection is of no use any more."""
         self._has_received = self._is_alive = False

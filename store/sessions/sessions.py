@@ -78,7 +78,7 @@ class SessionStore:
                 await pipe.execute()
 
     async def find(self, session_id: str, principal: str) -> Session | None:
-        """The session, whose idle time begins anew; None if there is none or it is another principal's."""
+        """The session, whose idle time starts again; None if there is none or it is another principal's."""
         args = [session_id, principal, self._idle_ms, int(time() * 1000) + self._idle_ms]
         with store_errors():
             found = await self._scripts.run(self._redis, "find_session", [self._keys.session(session_id)], args)

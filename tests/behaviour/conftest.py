@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from tests.behaviour.clients import Client, Plain, Tasks2025, Tasks2026
 from tests.behaviour.transports import CAPABILITIES, TASKS, Http, ModernHttp, ModernPipes, Pipes
+from tests.support.processes import taskmill
 from tests.support.redis_server import PrivateRedis, free_port
 
 HERE = Path(__file__).parent
@@ -46,10 +46,6 @@ class Deployment:
         finally:
             process.terminate()
             process.wait(20)
-
-
-def taskmill() -> str:
-    return str(Path(sys.executable).with_name("taskmill"))
 
 
 @pytest.fixture(scope="package")

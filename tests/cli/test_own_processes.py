@@ -7,9 +7,9 @@ import urllib.request
 import pytest
 
 from tests.support.command_line import SERVER, CommandLine
+from tests.support.processes import lives
 from tests.support.raw_stdio import RawHost
 from tests.support.results import text_of
-from tests.workers.test_isolation import lives
 
 FORKING = '''
 import multiprocessing, time

@@ -186,7 +186,7 @@ class TestLooking:
     def test_an_unknown_task_is_one_line_and_exit_code_1(self, cli: CommandLine, place: list[str]) -> None:
         for word in ("show", "watch", "cancel", "rerun") if place else ("show", "watch"):
             output = tasks(cli, word, "never-seen", *place, code=1)
-            assert output == "taskmill: Task not found: it never existed, has expired, or belongs to someone else.\n"
+            assert output == "taskmill: Task not found: it never existed, has expired, or belongs to another caller.\n"
 
     def test_a_wrong_state_or_cursor_is_an_error(self, cli: CommandLine, at_url: list[str]) -> None:
         assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", *at_url, code=1)

@@ -23,8 +23,9 @@ from tests.hosts.launchers import LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog, model_app
 from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.scripted_model import prompt_of
+from tests.support.processes import taskmill
 
-__all__ = ["OPERATOR", "Run", "Transport", "run_host", "served", "taskmill"]
+__all__ = ["OPERATOR", "Run", "Transport", "run_host", "served"]
 
 Transport = Literal["http", "stdio"]
 _HERE = Path(__file__).parent
@@ -87,11 +88,6 @@ class Run:
             if named and named not in found:
                 found.append(named)
         return found
-
-
-def taskmill() -> str:
-    """The command of the environment that runs the tests."""
-    return str(Path(sys.executable).with_name("taskmill"))
 
 
 @asynccontextmanager

@@ -13,7 +13,8 @@ from typing import Any
 
 import httpx2
 
-from tests.hosts.run import OPERATOR, Run, run_host, taskmill
+from tests.hosts.run import OPERATOR, Run, run_host
+from tests.support.processes import taskmill
 
 __all__ = ["SCENARIOS", "Judgement", "Scenario", "play"]
 

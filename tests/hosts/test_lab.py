@@ -74,7 +74,6 @@ class TestJudges:
             ("question", r"{\"action\": \"accept\"}", "", True),
             ("question", "still waits for an answer", "", False),
             ("interrupt", "", "cancelled", True),
-            ("interrupt", "", "running", False),
             ("interrupt", "", "", False),
         ],
     )

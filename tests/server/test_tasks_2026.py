@@ -233,7 +233,7 @@ async def test_unknown_expired_and_foreign_ids_get_one_answer(
     ]
     assert {reply.status_code for reply in replies} == {400}
     assert [reply.json()["error"] for reply in replies] == [
-        {"code": -32602, "message": "Task not found: it never existed, has expired, or belongs to somebody else."}
+        {"code": -32602, "message": "Task not found: it never existed, has expired, or belongs to another caller."}
     ] * 3
     assert await redis.hget(keys.record(foreign), "status") == b"running"
 

@@ -3,13 +3,13 @@
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.processes import lives
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment, WorkerProcess
@@ -24,14 +24,6 @@ ANSWERS = {
 
 async def isolating_worker(deployment: Deployment, **settings: object) -> WorkerProcess:
     return await deployment.worker(server="isolated_tools", poll=60, **settings)  # type: ignore[arg-type]
-
-
-def lives(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("tool", ["spin", "spin_on_the_loop"])

@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
+from tests.support.processes import lives
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment, WorkerProcess
-from tests.workers.test_isolation import lives
 
 
 async def worker_of(deployment: Deployment, **settings: object) -> WorkerProcess:
