@@ -218,6 +218,7 @@ def call(
     arguments: Annotated[str | None, typer.Option("--args", help="Arguments as JSON; @file reads a file.")] = None,
     url: Annotated[str | None, typer.Option(help="Endpoint of a running server, instead of FILE.")] = None,
     attach: Annotated[str | None, typer.Option(metavar="ID", help="Follow this task instead of calling.")] = None,
+    answer: options.Answer = None,
     detach: Annotated[bool, options.flag("--detach", "Print the task's id and leave it running.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for the result.")] = None,
     as_json: Annotated[bool, options.flag("--json", "Print the whole result as JSON.")] = False,
@@ -238,8 +239,21 @@ def call(
         raise UsageError("Give either --attach or --detach: --attach follows a task that already runs.")
     file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
     settings = read_settings(WorkerSettings, redis_url=redis_url)
+    answers = tuple(answer or ())
     request = CallOptions(
-        file, url, tool, tuple(pairs), arguments, attach, detach, timeout, as_json, redis_url, log_level, log_form
+        file,
+        url,
+        tool,
+        tuple(pairs),
+        arguments,
+        attach,
+        detach,
+        timeout,
+        as_json,
+        redis_url,
+        log_level,
+        log_form,
+        answers,
     )
     sys.exit(asyncio.run(call_tool(request, settings)))
 

@@ -8,6 +8,7 @@ from taskmill.cli.logs import LogForm, LogLevel
 
 __all__ = [
     "AllowedHosts",
+    "Answer",
     "AuthorsLevel",
     "CallWords",
     "Concurrency",
@@ -47,6 +48,10 @@ OptionalFile = Annotated[str | None, typer.Argument(metavar="[FILE]", help=_FILE
 CallWords = Annotated[
     list[str] | None,
     typer.Argument(metavar="FILE TOOL [KEY=VALUE]...", help="Server, tool and arguments.", show_default=False),
+]
+Answer = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Answer to a question of the tool; repeated for more. Or: decline."),
 ]
 RedisUrl = Annotated[
     str | None,

@@ -45,6 +45,7 @@ class CallOptions:
     level: LogLevel | None
     """None: warnings of Taskmill and of libraries, and what the author's own loggers write from INFO on."""
     form: LogForm = LogForm.AUTO
+    answers: tuple[str, ...] = ()
 
     @property
     def server_words(self) -> str:
@@ -70,7 +71,13 @@ async def call_tool(options: CallOptions, settings: WorkerSettings) -> int:
             from taskmill.cli.client.tool_call import CallRequest, ToolCall
 
             request = CallRequest(
-                options.tool, options.words, options.arguments, options.attach, options.detach, options.timeout
+                options.tool,
+                options.words,
+                options.arguments,
+                options.attach,
+                options.answers,
+                options.detach,
+                options.timeout,
             )
             outcome = await ToolCall(local.url, request, display, interrupts).run()
             display.close()

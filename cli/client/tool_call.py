@@ -18,6 +18,7 @@ from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Impleme
 
 from taskmill.cli.client.arguments import check_arguments, parse_arguments, parse_object, split_pairs
 from taskmill.cli.client.elicitation import ask_person
+from taskmill.cli.client.given_answers import answer_from
 from taskmill.cli.client.task_follower import TaskFollower, is_temporary
 from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task, get_task
 from taskmill.cli.errors import INTERRUPTED, ServerUnreachable, UsageError, unwrap_group
@@ -44,6 +45,8 @@ class CallRequest:
     """Arguments as JSON."""
     attach: str | None = None
     """Id of a task to follow instead of a call."""
+    answers: Sequence[str] = ()
+    """Answers to the tool's questions as `key=value`; empty = a person is asked, if there is one."""
     detach: bool = False
     """Return as soon as the task exists, and leave it running."""
     timeout: float | None = None
@@ -79,7 +82,8 @@ class ToolCall:
         self._display = display
         self._interrupts = interrupts
         self._is_interactive = is_interactive()
-        self._follower = TaskFollower(display, ask_person if self._is_interactive else None)
+        self._ask = self._give_answer if request.answers else (ask_person if self._is_interactive else None)
+        self._follower = TaskFollower(display, self._ask)
         self._task_id = request.attach
         self._deadline = anyio.current_time() + (request.timeout or float("inf"))
         self._connected_at = float("-inf")
@@ -120,7 +124,7 @@ class ToolCall:
         return Client(
             self._url,
             client_info=Implementation(name="taskmill", version=version("taskmill")),
-            elicitation_callback=self._elicit if self._is_interactive else None,
+            elicitation_callback=None if self._ask is None else self._elicit,
             extensions=[TasksExtension(self._follow, self._follower.task_changed)],
             cache=None,
         )
@@ -161,8 +165,13 @@ class ToolCall:
         self._display.show(f"{words} ({int(100 * progress / total)}%)" if total else words)
 
     async def _elicit(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        assert self._ask is not None
         self._display.pause()
-        return await ask_person(params)
+        return await self._ask(params)
+
+    async def _give_answer(self, params: ElicitRequestParams) -> ElicitResult:
+        question = params.model_dump(by_alias=True, mode="json", exclude_none=True)
+        return ElicitResult.model_validate(answer_from(self._request.answers, question))
 
     async def _interrupted(self, client: Client) -> CallOutcome:
         """Ctrl-C: ask what to do with the task. A second one, or no answer, leaves it running."""

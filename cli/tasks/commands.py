@@ -146,6 +146,31 @@ def rerun(
     _run(work, url, token, redis_url)
 
 
+@app.command()
+def answer(
+    task_id: options.TaskId,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE...", help="Fields of the answer. Or: decline, cancel.", show_default=False),
+    ] = None,
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Answer the questions that a task waits for; without KEY=VALUE, they are asked in the terminal."""
+
+    async def work(source: "TaskSource") -> int:
+        from taskmill.cli.tasks.answer import answer_task
+        from taskmill.cli.tasks.tables import print_done
+        from taskmill.cli.tasks.task_ids import full_id
+
+        print_done(await answer_task(source, await full_id(source, task_id), words or ()), "answered", as_json=as_json)
+        return 0
+
+    _run(work, url, token, redis_url)
+
+
 def _run(
     work: Callable[["TaskSource"], Awaitable[int]], url: str | None, token: str | None, redis_url: str | None
 ) -> None:

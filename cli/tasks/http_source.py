@@ -21,6 +21,10 @@ _READ_TIMEOUT = 60.0
 """Seconds without data after which a stream counts as broken; it sends a heartbeat every 15."""
 _MAX_PAGE = 200
 _UNAVAILABLE = 503
+_REVISION = "2026-07-28"
+_CAPABILITIES: Json = {
+    "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+}
 
 
 async def run_over_http(work: Callable[[TaskSource], Awaitable[int]], url: str, token: str | None) -> int:
@@ -34,7 +38,7 @@ async def run_over_http(work: Callable[[TaskSource], Awaitable[int]], url: str, 
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     timeout = httpx2.Timeout(30.0, connect=5.0)
     async with httpx2.AsyncClient(base_url=api_url(url), headers=headers, timeout=timeout) as http:
-        return await work(_HttpSource(http))
+        return await work(_HttpSource(http, _endpoint_of(url)))
 
 
 def api_url(url: str) -> str:
@@ -50,9 +54,17 @@ def api_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{path}/api", "", ""))
 
 
+def _endpoint_of(url: str) -> str:
+    """The MCP endpoint, where questions are answered: `url` itself, if it is more than a server's address."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/").removesuffix("/api")
+    return urlunsplit((parts.scheme, parts.netloc, path or "/mcp", "", ""))
+
+
 class _HttpSource:
-    def __init__(self, http: httpx2.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient, endpoint: str) -> None:
         self._http = http
+        self._endpoint = endpoint
 
     async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
         query = {"status": ",".join(statuses) or None, "tool": tool}
@@ -82,6 +94,20 @@ class _HttpSource:
 
     async def cancel(self, task_id: str) -> Json:
         return await self._request("POST", _path(task_id, "/cancel"))
+
+    async def answer(self, task_id: str, answers: Json) -> None:
+        meta = {"io.modelcontextprotocol/protocolVersion": _REVISION, **_CAPABILITIES}
+        params = {"taskId": task_id, "inputResponses": answers, "_meta": meta}
+        request = {"jsonrpc": "2.0", "id": 1, "method": "tasks/update", "params": params}
+        headers = {"mcp-protocol-version": _REVISION, "mcp-method": "tasks/update", "mcp-name": task_id}
+        headers["accept"] = "application/json, text/event-stream"
+        try:
+            reply = await self._http.post(self._endpoint, json=request, headers=headers)
+        except httpx2.TransportError as exc:
+            raise ServerUnreachable(f"No answer from {self._endpoint}: {exc}") from exc
+        error = _reply_of(reply).get("error")
+        if error is not None:
+            raise CommandFailed(Failure(str(error.get("message")), 1))
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         # Without a key, a fresh one: a retry after a lost reply must not make a second task.
@@ -134,6 +160,18 @@ async def _events_in(reply: httpx2.Response) -> AsyncIterator[Json]:
     async for line in reply.aiter_lines():
         if line.startswith("data:"):
             yield json.loads(line.removeprefix("data:"))
+
+
+def _reply_of(reply: httpx2.Response) -> Json:
+    """The message of the protocol in a reply, which may be a stream of one event."""
+    lines = [line.removeprefix("data:") for line in reply.text.splitlines() if line.startswith("data:")]
+    try:
+        message: Any = json.loads(lines[-1] if lines else reply.text)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise CommandFailed(Failure(f"{reply.url} answers {reply.status_code}: is it a Taskmill endpoint?", 1))
+    return message
 
 
 def _path(task_id: str, tail: str = "") -> str:

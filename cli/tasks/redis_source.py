@@ -7,6 +7,7 @@ from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.engine.status import Status
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
+from taskmill.server.tools.answers import take_answers
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
@@ -49,6 +50,11 @@ class _RedisSource:
         if not cancelled and view.record.status is not Status.CANCELLED:
             raise CommandFailed(Failure(f"The task has already ended: {view.record.status}.", 1))
         return task_json(view, to_operator=True)
+
+    async def answer(self, task_id: str, answers: Json) -> None:
+        # An operator may read every task; an answer is stored as its owner's.
+        owner = (await self._store.read(task_id, OPERATOR)).record.principal
+        await take_answers(self._store, task_id, owner, answers)
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         return task_json(await self._store.rerun(task_id, OPERATOR, once=key), to_operator=True)

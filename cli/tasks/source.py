@@ -23,6 +23,9 @@ class TaskSource(Protocol):
     async def cancel(self, task_id: str) -> Json:
         """Cancel the task; the cancelled task."""
 
+    async def answer(self, task_id: str, answers: Json) -> None:
+        """Answer open questions: a result of the protocol by the question's key."""
+
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         """Run the task again; the new task. `key`: idempotency key, None = a fresh one."""
 

@@ -91,6 +91,12 @@ class TestToARunningServer:
         assert done.stderr.startswith(f"taskmill: Error executing tool {tool}: {says}")
         assert "pydantic" not in done.stderr
 
+    def test_a_question_is_answered_by_words_of_the_command(self, shared: CommandLine, url: str) -> None:
+        done = shared.run("call", "--url", url, "greet", "--answer", "name=Ada", "--answer", "vip=true")
+        assert (done.returncode, done.stdout) == (0, "accept name='Ada' age=30 vip=True\n")
+        done = shared.run("call", "--url", url, "greet", "--answer", "decline")
+        assert (done.returncode, done.stdout) == (0, "decline None\n")
+
     def test_a_question_fails_the_tool_when_no_person_can_be_asked(self, shared: CommandLine, url: str) -> None:
         """Standard input is no terminal, so the client does not declare elicitation."""
         done = shared.run("call", "--url", url, "greet")

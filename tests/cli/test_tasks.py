@@ -85,7 +85,10 @@ def call(cli: CommandLine, tool: str, **arguments: str) -> str:
     """Start a task; its id."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+        "io.modelcontextprotocol/clientCapabilities": {
+            "elicitation": {"form": {}},
+            "extensions": {"io.modelcontextprotocol/tasks": {}},
+        },
     }
     params = {"name": tool, "arguments": arguments, "_meta": meta}
     headers = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": tool}
@@ -250,6 +253,31 @@ class TestDoing:
     def test_a_caller_who_is_no_operator_learns_what_to_send(self, cli: CommandLine, at_url: list[str]) -> None:
         done = cli.run("tasks", "list", "--dead", *at_url, TASKMILL_API_OPERATOR_TOKEN="")
         assert (done.returncode, "TASKMILL_API_OPERATOR_TOKEN" in done.stderr) == (1, True)
+
+
+class TestAnswering:
+    def test_words_answer_what_a_task_asks(self, cli: CommandLine, place: list[str]) -> None:
+        task_id = call(cli, "greet")
+        until(cli, task_id, "input_required")
+
+        assert tasks(cli, "answer", task_id[:8], "name=Ada", "vip=true", *place).strip() == task_id
+
+        text = until(cli, task_id, "completed")["result"]["content"][0]["text"]
+        assert text == "accept name='Ada' age=30 vip=True"
+
+    def test_a_missing_field_is_named_and_nothing_is_answered(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "greet")
+        until(cli, task_id, "input_required")
+
+        output = tasks(cli, "answer", task_id, "name=Ada", *at_url, code=2)
+
+        assert output.startswith("taskmill: The question 'Who is there?' needs vip as key=value. Its fields:")
+        assert shown(cli, task_id)["status"] == "input_required"
+        cancelled(cli, task_id)
+
+    def test_a_task_that_asks_nothing_says_so(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "refuse")
+        assert tasks(cli, "answer", task_id, "a=b", *at_url, code=1) == "taskmill: The task asks nothing now.\n"
 
 
 class TestIds:

@@ -94,7 +94,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "isolated": "errors.py loading.py logs.py processes",
         "serving": "errors.py loading.py settings.py processes",
         "stdio": "terminal errors.py loading.py logs.py settings.py processes",
-        "tasks": "terminal errors.py logs.py options.py settings.py",
+        "tasks": "client terminal errors.py logs.py options.py settings.py",
         ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
         "serving stdio tasks imports.py",
     },
