@@ -27,6 +27,8 @@ from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("engine", "store", "workers", "server", "cli", "testing")
+PACKAGE = "package"
+"""The folder of `taskmill` itself, which is no room."""
 STARTS_WITHIN = 20.0
 STOPS_WITHIN = 15.0
 
@@ -79,7 +81,7 @@ def test_the_image_holds_every_room_and_runs_without_root() -> None:
     copied = {
         source for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()
     }
-    assert set(ROOMS) | {"examples", "constraints/runtime.txt"} <= copied
+    assert {*ROOMS, PACKAGE, "examples", "constraints/runtime.txt"} <= copied
     assert [source for source in sorted(copied) if not (ROOT / source).exists()] == []
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
     assert {source.split("/", 1)[0] for source in copied} == set(allowed)
