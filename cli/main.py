@@ -24,7 +24,7 @@ from taskmill.engine.errors import TaskmillError
 
 __all__ = ["app", "main"]
 
-_READ_SETTINGS = ("run", "serve", "worker", "call", "stdio", "doctor")
+_READ_SETTINGS = ("run", "dev", "serve", "worker", "call", "stdio", "doctor")
 
 app = typer.Typer(
     name="taskmill",

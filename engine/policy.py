@@ -51,7 +51,7 @@ class TaskConfig:
     timeout: Duration | None = None
     """Longest run of one attempt; None = no limit."""
     retries: int = 0
-    """How often a crashed or timed-out attempt is tried again. Never after a `ToolError` or `MCPError`: those
+    """How often an attempt that raised or timed out is tried again. Never after a `ToolError` or `MCPError`: those
     are answers."""
     backoff: Backoff = 2
     """Wait before the first retry, doubled each time; or a function of the attempt, or a tenacity wait strategy.
