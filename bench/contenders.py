@@ -65,7 +65,7 @@ TASKMILL = Contender(
     redis_variable="TASKMILL_REDIS_URL",
     slots_variable="TASKMILL_CONCURRENCY",
     # The checks stay, the numbers are out of the way.
-    environment={"TASKMILL_OPEN_LIMIT": "1000000000", "TASKMILL_OPEN_LIMIT_TOTAL": "1000000000"},
+    environment={"TASKMILL_APP": "", "TASKMILL_OPEN_LIMIT": "1000000000", "TASKMILL_OPEN_LIMIT_TOTAL": "1000000000"},
     unfinished=(("ZCARD", "{taskmill}:live"),),
 )
 SDK = Contender("sdk", "bare SDK", _PROGRAMS / "sdk_program.py")

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mcp_types import ElicitRequest
-
-from taskmill.cli.client.elicitation import ask_person
 from taskmill.cli.client.given_answers import answer_from
 from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
@@ -36,5 +33,10 @@ async def _answer(request: Json, words: Sequence[str]) -> dict[str, Any]:
         return answer_from(words, request.get("params") or {})
     if not is_interactive():
         raise UsageError("Give the answer as key=value; `taskmill tasks show ID` shows the question.")
+    # The protocol's types take half a second to import, and only a person at a terminal needs them here.
+    from mcp_types import ElicitRequest
+
+    from taskmill.cli.client.elicitation import ask_person
+
     answer = await ask_person(ElicitRequest.model_validate(request, by_name=False).params)
     return answer.model_dump(by_alias=True, mode="json", exclude_none=True)

@@ -7,7 +7,6 @@ from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.engine.status import Status
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
-from taskmill.server.tools.answers import take_answers
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
@@ -54,6 +53,9 @@ class _RedisSource:
     async def answer(self, task_id: str, answers: Json) -> None:
         # An operator may read every task; an answer is stored as its owner's.
         owner = (await self._store.read(task_id, OPERATOR)).record.principal
+        # Only this needs the protocol's types, which take long to import.
+        from taskmill.server.tools.answers import take_answers
+
         await take_answers(self._store, task_id, owner, answers)
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
