@@ -27,9 +27,9 @@ from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
+from taskmill.server.protocol.request_params import TaskIdParams
 from taskmill.server.protocol.sdk_private import connection_of
 from taskmill.server.protocol.shapes_2025 import created, related_task, task_of
-from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
 from taskmill.server.sessions.dispatch import dispatch_of
 from taskmill.server.streams.notifications_2025 import task_notifications
 from taskmill.server.tools.runtime import ServerRuntime
@@ -42,10 +42,6 @@ Request = ServerRequestContext[Any, Any]
 _LONGEST_CURSOR = 1024
 _LONGEST_TTL = 2**53
 CAPABILITY: dict[str, Any] = {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
-
-
-class _TaskIdParams(RequestParams):
-    task_id: str = Field(max_length=LONGEST_TASK_ID)
 
 
 class _ListParams(RequestParams):
@@ -118,13 +114,13 @@ class Tasks2025:
         return created(submitted)
 
     async def _get(self, ctx: Request) -> HandlerResult:
-        params = _TaskIdParams.model_validate(ctx.params or {}, by_name=False)
+        params = TaskIdParams.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             return task_of(await self._runtime.store.read(params.task_id, owner(ctx)))
 
     async def _result(self, ctx: Request) -> HandlerResult:
         """Wait for the end, and ask the task's questions meanwhile ("Input Required Status")."""
-        params = _TaskIdParams.model_validate(ctx.params or {}, by_name=False)
+        params = TaskIdParams.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             view = await self._runtime.store.read(params.task_id, owner(ctx))
         held = await self._plain.hold(view, ctx, None, kind=CallKind.RESULT)
@@ -147,7 +143,7 @@ class Tasks2025:
 
     async def _cancel(self, ctx: Request) -> HandlerResult:
         """Cancelled before the reply; an ended task cannot be ("Task Cancellation")."""
-        params = _TaskIdParams.model_validate(ctx.params or {}, by_name=False)
+        params = TaskIdParams.model_validate(ctx.params or {}, by_name=False)
         with wire_errors():
             cancelled = await self._runtime.store.cancel(params.task_id, owner(ctx), reason="client")
             view = await self._runtime.store.read(params.task_id, owner(ctx))

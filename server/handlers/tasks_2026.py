@@ -11,16 +11,16 @@ from typing import Any
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
-from mcp_types import CallToolRequestParams, RequestParams
+from mcp_types import CallToolRequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from pydantic import Field
 
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.protocol.client_class import ClientClass, client_class_of, require_tasks
 from taskmill.server.protocol.errors import header_mismatch, method_not_found, wire_errors
-from taskmill.server.protocol.shapes_2026 import EXTENSION, LONGEST_TASK_ID, create_result, detailed_task
+from taskmill.server.protocol.request_params import TaskIdParams
+from taskmill.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
@@ -30,11 +30,7 @@ __all__ = ["Tasks2026"]
 _VERSIONS = frozenset(MODERN_PROTOCOL_VERSIONS)
 
 
-class _TaskIdParams(RequestParams):
-    task_id: str = Field(max_length=LONGEST_TASK_ID)
-
-
-class _UpdateParams(_TaskIdParams):
+class _UpdateParams(TaskIdParams):
     input_responses: dict[str, Any]
 
 
@@ -51,9 +47,9 @@ class Tasks2026(Extension):
     def methods(self) -> Sequence[MethodBinding]:
         """The three methods; `tasks/result` and `tasks/list` are not part of this revision."""
         return (
-            MethodBinding("tasks/get", _TaskIdParams, self._get, _VERSIONS),
+            MethodBinding("tasks/get", TaskIdParams, self._get, _VERSIONS),
             MethodBinding("tasks/update", _UpdateParams, self._update, _VERSIONS),
-            MethodBinding("tasks/cancel", _TaskIdParams, self._cancel, _VERSIONS),
+            MethodBinding("tasks/cancel", TaskIdParams, self._cancel, _VERSIONS),
         )
 
     async def intercept_tool_call(
@@ -72,7 +68,7 @@ class Tasks2026(Extension):
             raise method_not_found(f"{params.name} runs only as a task: call it with `task`.")
         return await self._plain.call(tool, params, ctx)
 
-    async def _get(self, ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> HandlerResult:
+    async def _get(self, ctx: ServerRequestContext[Any, Any], params: TaskIdParams) -> HandlerResult:
         _check(ctx, params)
         with wire_errors():
             return detailed_task(await self._runtime.store.read(params.task_id, owner(ctx)))
@@ -84,7 +80,7 @@ class Tasks2026(Extension):
             await take_answers(self._runtime.store, params.task_id, owner(ctx), params.input_responses)
         return {}
 
-    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> HandlerResult:
+    async def _cancel(self, ctx: ServerRequestContext[Any, Any], params: TaskIdParams) -> HandlerResult:
         # "Task Cancellation": an empty acknowledgement, also when the task has already ended.
         _check(ctx, params)
         with wire_errors():
@@ -92,7 +88,7 @@ class Tasks2026(Extension):
         return {}
 
 
-def _check(ctx: ServerRequestContext[Any, Any], params: _TaskIdParams) -> None:
+def _check(ctx: ServerRequestContext[Any, Any], params: TaskIdParams) -> None:
     """Check the capability, then the headers; only after that the id is looked up.
 
     Raises:

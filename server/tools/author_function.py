@@ -187,10 +187,7 @@ def _with_signature(function: Callable[..., Any], signature: inspect.Signature) 
     functools.update_wrapper(made, inner)
     made.__name__ = _name_of(function)
     made.__doc__ = inner.__doc__ or (None if isinstance(function, functools.partial) else function.__doc__)
-    parameters = [
-        one.replace(kind=inspect.Parameter.KEYWORD_ONLY) if positional or one.kind is not _POSITIONAL else one
-        for one in signature.parameters.values()
-    ]
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in signature.parameters.values()]
     made.__signature__ = signature.replace(parameters=parameters)
     made.__annotations__ = {one.name: one.annotation for one in parameters if one.annotation is not _MISSING}
     if signature.return_annotation is not inspect.Signature.empty:
