@@ -150,6 +150,8 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from joblib import Parallel, delayed
+
 from taskmill import TaskServer
 
 mcp = TaskServer("Pools")
@@ -162,6 +164,8 @@ def double(box: Box) -> Box:
     return Box(box.n * 2)
 
 def run(kind: str) -> int:
+    if kind == "joblib":
+        return Parallel(n_jobs=2)(delayed(double)(Box(n)) for n in (1, 2, 4))[2].n
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(kind)) as pool:
         return pool.submit(double, Box(4)).result().n
 
@@ -175,7 +179,7 @@ def later(kind: str) -> int:
 """
 
 
-@pytest.mark.parametrize("kind", ["spawn", "forkserver"])
+@pytest.mark.parametrize("kind", ["spawn", "forkserver", "joblib"])
 @pytest.mark.parametrize("tool", ["now", "later"])
 @pytest.mark.parametrize("file", ["my-tools.py", "shop/tools.py"])
 def test_processes_that_a_tool_starts_find_the_files_functions(

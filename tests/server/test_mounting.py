@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -60,6 +61,30 @@ def inside_the_authors_own(mcp: TaskServer[Any]) -> Starlette:
     return Starlette(routes=[Mount("/", mcp.http_app())], lifespan=lifespan)
 
 
+def in_fastapi(mcp: TaskServer[Any]) -> FastAPI:
+    app = FastAPI(lifespan=mcp.lifespan)
+    app.add_api_route("/own", lambda: "own")
+    app.mount("/", mcp)
+    return app
+
+
+def its_app_in_fastapi_with_its_lifespan(mcp: TaskServer[Any]) -> FastAPI:
+    tools = mcp.http_app()
+    app = FastAPI(lifespan=tools.lifespan)
+    app.mount("/", tools)
+    return app
+
+
+WAYS = [
+    itself,
+    its_app,
+    its_app_with_its_lifespan,
+    inside_the_authors_own,
+    in_fastapi,
+    its_app_in_fastapi_with_its_lifespan,
+]
+
+
 async def works_at(url: str) -> None:
     """Both eras of the protocol, and tasks; no redirect."""
     async with httpx2.AsyncClient(timeout=10) as http:
@@ -71,11 +96,18 @@ async def works_at(url: str) -> None:
         assert (response.status_code, "mcp-session-id" in response.headers) == (200, True)
 
 
-@pytest.mark.parametrize("made", [itself, its_app, its_app_with_its_lifespan, inside_the_authors_own])
+@pytest.mark.parametrize("made", WAYS)
 async def test_each_way_to_mount_it_serves(
     redis: Redis, settings: StoreSettings, made: Callable[[TaskServer[Any]], Starlette]
 ) -> None:
     async with serving(made(new_server(settings))) as address:
+        await works_at(f"{address}/mcp")
+
+
+async def test_fastapi_keeps_its_own_routes_beside_a_mounted_server(redis: Redis, settings: StoreSettings) -> None:
+    async with serving(in_fastapi(new_server(settings))) as address, httpx2.AsyncClient() as http:
+        assert (await http.get(f"{address}/own")).json() == "own"
+        assert (await http.get(f"{address}/docs")).status_code == 200
         await works_at(f"{address}/mcp")
 
 
