@@ -55,6 +55,7 @@ class Worker(arq.worker.Worker):
         self._outdated = outdated
         self._on_ready = on_ready
         self._on_drain = on_drain
+        self._work_loop: WorkerLoop | None = None
 
     def run(self) -> None:
         """Work until drained, in this thread. A tool's `sys.exit()` in a task of its own does not end it.
@@ -68,18 +69,21 @@ class Worker(arq.worker.Worker):
         while not self.main_task.done():
             try:
                 self.loop.run_until_complete(self.main_task)
+            except asyncio.CancelledError:
+                log.info("worker.stopped_at_start")
             except (SystemExit, KeyboardInterrupt) as exc:
                 log.error("tool.exited_in_background", error=type(exc).__name__)
         end_child_processes()
-        self.main_task.result()
+        if not self.main_task.cancelled():  # by a signal at the start
+            self.main_task.result()
 
     async def main(self) -> None:
         """Open the runtime, run the loop, close."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handle_signal(number, self._drain)
         async with open_worker_runtime(self._source, self._settings) as runtime:
             wakeup = QueueWakeup(self._settings, runtime.store.keys, runtime.queues)
-            loop = WorkerLoop(runtime, wakeup, idle_exit=self._idle_exit)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                handle_signal(number, self._drain, loop)
+            self._work_loop = loop = WorkerLoop(runtime, wakeup, idle_exit=self._idle_exit)
             # What the start has created lives as long as the process: the collector need not scan it again and again.
             gc.collect()
             gc.freeze()
@@ -91,9 +95,13 @@ class Worker(arq.worker.Worker):
                 watching.cancel()
                 await wakeup.close()
 
-    def _drain(self, loop: WorkerLoop) -> None:
-        self._on_drain(loop.running)
-        loop.drain()
+    def _drain(self) -> None:
+        if self._work_loop is None:
+            # Nothing was claimed yet, so nothing is left to finish. What is open is closed, whatever hangs.
+            self.main_task.cancel()
+            return
+        self._on_drain(self._work_loop.running)
+        self._work_loop.drain()
 
     async def _watch(self, loop: WorkerLoop) -> None:
         if self._outdated is not None:

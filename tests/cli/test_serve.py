@@ -77,6 +77,16 @@ class TestWorker:
             assert worker.end() == 0
         assert "worker.stopped" in worker.log.read_text()
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_while_it_starts_ends_it_in_order(self, cli: CommandLine, number: int) -> None:
+        """Whoever restarts a deployment twice in a row sends it: what is open is closed, and it is no failure."""
+        cli.write("server.py", HANGS_AT_START)
+        with cli.started("worker", "server.py") as worker:
+            eventually(lambda: (cli.folder / "lifespan").exists())
+            assert worker.end(number) == 0
+        assert (cli.folder / "lifespan").read_text() == "in out "
+        assert "Traceback" not in worker.log.read_text()
+
     def test_it_ends_by_itself_when_it_is_idle(self, cli: CommandLine) -> None:
         assert cli.run("worker", "server.py", "--idle-exit", "0.2").returncode == 0
 
@@ -165,6 +175,12 @@ async def lifespan(server):
 
 mcp = TaskServer("Tests", lifespan=lifespan)
 """
+
+HANGS_AT_START = (
+    LIFESPAN.replace("from contextlib", "import asyncio\nfrom contextlib")
+    .replace("# here", "try:\n        await asyncio.Event().wait()\n    finally:\n        note('out ')")
+    .replace('    note("out ")\n', "")
+)
 
 AUTHORED = """
 from taskmill.server import TaskServer

@@ -17,7 +17,7 @@ RESULT = "swordfish-result"
 """In every result and artifact: it may be in an answer, never in a log."""
 CRASH = "swordfish-crash"
 """In every crash: it may be in a log, never in an answer."""
-QUICK: dict[str, Any] = {"poll_interval": 0.05, "retention": 600, "retries": 0}
+QUICK: dict[str, Any] = {"poll_interval": 0.05, "retention": 600, "retries": 0, "park_after": None}
 
 
 class Person(BaseModel):

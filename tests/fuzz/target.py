@@ -108,6 +108,8 @@ class Target:
         await self.until(app, token, owner.done, "completed")
         await self.until(app, token, owner.failed, *_ENDED)
         owner.question = next(iter((await self.until(app, token, owner.asking, "input_required"))["inputRequests"]))
+        while "settling in" not in str(await self.until(app, token, owner.stays, "working")):
+            await asyncio.sleep(0.01)  # it does not move by itself from here on, nor does the one that asks
         owner.artifact = (await self.redis.smembers("{taskmill}:artifacts:" + owner.done)).pop().decode()  # type: ignore[misc]
         owner.open_call = await self._open_call(app, owner)
         if token is not None:
