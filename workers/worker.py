@@ -97,6 +97,7 @@ class Worker(arq.worker.Worker):
 
     def _drain(self) -> None:
         if self._work_loop is None:
+            assert self.main_task is not None, "it set this handler"
             # Nothing was claimed yet, so nothing is left to finish. What is open is closed, whatever hangs.
             self.main_task.cancel()
             return
