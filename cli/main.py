@@ -7,8 +7,9 @@ alone takes a second. `taskmill tasks` has commands of its own, in `tasks/comman
 import asyncio
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -21,6 +22,9 @@ from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
 from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
 from taskmill.engine.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from taskmill.cli.processes.prepared import PreparedProcess
 
 __all__ = ["app", "main"]
 
@@ -255,7 +259,21 @@ def call(
         log_form,
         answers,
     )
-    sys.exit(asyncio.run(call_tool(request, settings)))
+    prepared = _prepare_stack() if url is None else []
+    sys.exit(asyncio.run(call_tool(request, settings, prepared)))
+
+
+def _prepare_stack() -> "list[PreparedProcess]":
+    """Import what a server and a worker need, and fork a process for each."""
+    from taskmill.cli.processes.prepared import ending_at_interrupt, prepare
+
+    # What is imported here, the processes have: no file beside the command, or in the current directory, may hide it.
+    if not sys.flags.safe_path:
+        del sys.path[0]
+    with ending_at_interrupt(), without_collection():
+        import_module("taskmill.cli.serving.serve")
+        import_module("taskmill.cli.serving.worker")
+    return prepare(2, app)
 
 
 @app.command()

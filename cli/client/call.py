@@ -6,7 +6,7 @@ Standard output has the result and nothing else: text as the tool wrote it, or J
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +16,7 @@ from taskmill.cli.client.local_stack import LocalStack, local_stack
 from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.logs import LogForm, LogLevel
+from taskmill.cli.processes.prepared import PreparedProcess
 from taskmill.cli.terminal.input import InterruptHandler
 from taskmill.cli.terminal.progress import display_for
 from taskmill.workers.settings import WorkerSettings
@@ -53,8 +54,8 @@ class CallOptions:
         return f"--url {self.url}" if self.url else str(self.file)
 
 
-async def call_tool(options: CallOptions, settings: WorkerSettings) -> int:
-    """Call the tool, or follow a task; returns the exit code.
+async def call_tool(options: CallOptions, settings: WorkerSettings, prepared: Sequence[PreparedProcess] = ()) -> int:
+    """Call the tool, or follow a task; returns the exit code. `prepared`: processes for the server and the worker.
 
     Raises:
         TaskmillError: the tool could not be called.
@@ -66,7 +67,7 @@ async def call_tool(options: CallOptions, settings: WorkerSettings) -> int:
             exit_stack.callback(display.close)
             # Imported while the server starts: the protocol's library alone takes a second.
             importing = asyncio.create_task(asyncio.to_thread(_import_client))
-            local = await _stack_for(exit_stack, options, settings, display.print_line)
+            local = await _stack_for(exit_stack, options, settings, prepared, display.print_line)
             await importing
             from taskmill.cli.client.tool_call import CallRequest, ToolCall
 
@@ -111,13 +112,25 @@ def _report(outcome: "CallOutcome", options: CallOptions) -> None:
 
 
 async def _stack_for(
-    exit_stack: AsyncExitStack, options: CallOptions, settings: WorkerSettings, on_line: Callable[[str], None]
+    exit_stack: AsyncExitStack,
+    options: CallOptions,
+    settings: WorkerSettings,
+    prepared: Sequence[PreparedProcess],
+    on_line: Callable[[str], None],
 ) -> LocalStack:
     if options.url is not None:
         return LocalStack(options.url)
     assert options.file is not None
     return await exit_stack.enter_async_context(
-        local_stack(options.file, settings, options.redis_url, on_line, level=options.level, form=options.form)
+        local_stack(
+            options.file,
+            settings,
+            options.redis_url,
+            on_line,
+            level=options.level,
+            form=options.form,
+            prepared=prepared,
+        )
     )
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskmill.cli.logs import LogForm, LogLevel
+from taskmill.cli.processes.prepared import PreparedProcess
 from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
 from taskmill.cli.processes.worker_log import worker_log_in
 from taskmill.cli.source import source_of_stack
@@ -49,8 +50,11 @@ async def local_stack(
     *,
     level: LogLevel | None = None,
     form: LogForm = LogForm.AUTO,
+    prepared: Sequence[PreparedProcess] = (),
 ) -> AsyncIterator[LocalStack]:
     """A server on a free port and a worker, stopped at the end of the block. `on_line` gets each line that they print.
+
+    `prepared`: processes that become the server and the worker.
 
     Raises:
         CommandFailed: one of them could not start.
@@ -67,7 +71,7 @@ async def local_stack(
             grace=settings.grace,
             output=output,
         )
-        supervisor = Supervisor(plan)
+        supervisor = Supervisor(plan, prepared)
         facts = await supervisor.start()
         stack = LocalStack(facts["url"], supervisor)
         try:

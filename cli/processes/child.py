@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from taskmill.cli.errors import CommandFailed, Failure
+from taskmill.cli.processes.prepared import PreparedProcess
 
 __all__ = ["Child"]
 
@@ -23,12 +24,23 @@ _MAX_MESSAGE = 16 * 1024 * 1024
 class Child:
     """One child process: `role` is the command that it runs, `arguments` are that command's words."""
 
-    def __init__(self, role: str, arguments: Sequence[str], *, output: IO[Any] | int | None = None) -> None:
-        """`output`: where its standard output and error go; None = to this process's standard error."""
+    def __init__(
+        self,
+        role: str,
+        arguments: Sequence[str],
+        *,
+        output: IO[Any] | int | None = None,
+        prepared: PreparedProcess | None = None,
+    ) -> None:
+        """`output`: where its standard output and error go; None = to this process's standard error.
+
+        `prepared`: the process that becomes it; None = a program is executed.
+        """
         self.role = role
         self._arguments = arguments
-        self._output = output
-        self._process: asyncio.subprocess.Process | None = None
+        self._output = sys.stderr if output is None else output
+        self._prepared = prepared
+        self._process: asyncio.subprocess.Process | PreparedProcess | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -40,21 +52,7 @@ class Child:
         Raises:
             CommandFailed: it ended before it was ready; the failure is its report.
         """
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # -P: no file in the current directory may hide a library. A session of its own: Ctrl-C goes to the
-            # command only, which stops its children in order.
-            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *self._arguments]
-            self._process = await asyncio.create_subprocess_exec(
-                *program,
-                "--parent",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=sys.stderr if self._output is None else self._output,
-                stderr=sys.stderr if self._output is None else self._output,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+        ours = self._begin_prepared() or await self._execute()
         self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=_MAX_MESSAGE)
         message = await self._read_message()
         if "loaded" in message:
@@ -69,6 +67,34 @@ class Child:
         raise CommandFailed(
             Failure(**failure) if failure else Failure(f"The {self.role} process {_exit_text(code)}.", max(code, 1))
         )
+
+    def _begin_prepared(self) -> socket.socket | None:
+        """Let the prepared process become this child; the socket to it, None = there is none that lives."""
+        prepared, self._prepared = self._prepared, None
+        output = self._output if isinstance(self._output, int) else self._output.fileno()
+        if prepared is None or not prepared.begin([self.role, *self._arguments], output):
+            return None
+        self._process = prepared
+        return prepared.link
+
+    async def _execute(self) -> socket.socket:
+        """Execute the program of this child; the socket to it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # -P: no file in the current directory may hide a library. A session of its own: Ctrl-C goes to the
+            # command only, which stops its children in order.
+            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *self._arguments]
+            self._process = await asyncio.create_subprocess_exec(
+                *program,
+                "--parent",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        return ours
 
     @property
     def pid(self) -> int | None:

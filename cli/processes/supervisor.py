@@ -16,6 +16,7 @@ import structlog
 
 from taskmill.cli.errors import CommandFailed
 from taskmill.cli.processes.child import Child
+from taskmill.cli.processes.prepared import PreparedProcess
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.settings import StoreSettings
 
@@ -133,8 +134,10 @@ class SupervisedChild:
 class Supervisor:
     """A server and its workers."""
 
-    def __init__(self, plan: ProcessPlan) -> None:
+    def __init__(self, plan: ProcessPlan, prepared: Sequence[PreparedProcess] = ()) -> None:
+        """`prepared`: processes that become the first children."""
         self._plan = plan
+        self._prepared = list(prepared)
         self._port = plan.port
         self._server = SupervisedChild(self._new_server)
         self._workers = [SupervisedChild(self._new_worker) for _ in range(plan.workers)]
@@ -234,9 +237,12 @@ class Supervisor:
         port = () if self._port is None else ("--port", str(self._port))
         plan = self._plan
         more = (*port, "--takes-over") if takes_over else port
-        return Child("serve", [plan.file, *plan.server, *plan.both, *more], output=plan.output)
+        return self._new_child("serve", [plan.file, *plan.server, *plan.both, *more])
 
     def _new_worker(self, queue: str | None = None) -> Child:
         chosen = () if queue is None else ("--queue", queue)
         plan = self._plan
-        return Child("worker", [plan.file, *plan.worker, *plan.both, *chosen], output=plan.output)
+        return self._new_child("worker", [plan.file, *plan.worker, *plan.both, *chosen])
+
+    def _new_child(self, role: str, words: Sequence[str]) -> Child:
+        return Child(role, words, output=self._plan.output, prepared=self._prepared.pop() if self._prepared else None)
