@@ -2,6 +2,7 @@
 
 Each host of `installation.py` is installed in its exact version, started as its users start it, and asked to make a
 long call, to answer a question, and to end a call by Ctrl-C, over HTTP and over stdio. Nothing leaves this machine.
+"host's limit": the host itself does not do what is asked, which its messages prove, and the server did right then.
 Exit 0: all are right. 1: one is not. 77: a host could not be installed, the others are right.
 """
 
@@ -9,13 +10,14 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 from tests.hosts.installation import CannotInstall, install
 from tests.hosts.launchers import LAUNCHERS
-from tests.hosts.scenarios import SCENARIOS
-from tests.hosts.table import TRANSPORTS, Wanted, print_table, run_hosts
+from tests.hosts.scenarios import SCENARIOS, Verdict
+from tests.hosts.table import TRANSPORTS, Wanted, markdown_of, print_table, run_hosts
 
 CANNOT_RUN = 77
 
@@ -30,6 +32,7 @@ def main() -> int:
     options.add_argument("--scenario", choices=list(SCENARIOS), action="append", help="all unless given")
     options.add_argument("--seconds", type=int, default=70, help="what the long call takes")
     options.add_argument("--keep", type=Path, help="keep what was sent and written in this folder")
+    options.add_argument("--markdown", action="store_true", help="print the table as a page has it")
     given = options.parse_args()
     if unknown := set(given.hosts) - set(LAUNCHERS):
         options.error(f"no such host: {', '.join(sorted(unknown))}; choose from {', '.join(LAUNCHERS)}")
@@ -43,10 +46,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
         rows = asyncio.run(run_hosts(programs, wanted, given.seconds, folder, on_row=partial(print, flush=True)))
-    print_table(rows)
-    wrong = [row for row in rows if not row.is_right]
-    print(f"{len(rows) - len(wrong)} right, {len(wrong)} wrong, {len(missing)} hosts could not be installed")
-    return 1 if wrong else CANNOT_RUN if missing else 0
+    if given.markdown:
+        print(markdown_of(rows))
+    else:
+        print_table(rows)
+    found = Counter(row.verdict for row in rows)
+    counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict)
+    print(f"{counts}, {len(missing)} hosts could not be installed")
+    return 1 if found[Verdict.WRONG] else CANNOT_RUN if missing else 0
 
 
 def _installed(hosts: list[str]) -> tuple[dict[str, list[str]], list[str]]:

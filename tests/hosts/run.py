@@ -31,6 +31,7 @@ Transport = Literal["http", "stdio"]
 _HERE = Path(__file__).parent
 _SERVER = _HERE / "server.py"
 _TOKEN = "operator-token-of-the-host-runs"
+_TASKS = "io.modelcontextprotocol/tasks"
 OPERATOR = {"Authorization": f"Bearer {_TOKEN}"}
 """The header by which the served API shows all tasks."""
 
@@ -55,16 +56,18 @@ class Run:
         found = [record.get("body") for record in self.records if record["what"] == what]
         return [one for body in found for one in (body if isinstance(body, list) else [body]) if isinstance(one, dict)]
 
+    def sent(self, method: str) -> int:
+        """How many messages of a method the host has sent."""
+        return sum(body.get("method") == method for body in self.bodies("request"))
+
+    def calls(self, tool: str) -> int:
+        """How often the host has called a tool."""
+        return sum((body.get("params") or {}).get("name") == tool for body in self.bodies("request"))
+
     @property
     def client(self) -> dict[str, str]:
         """`name` and `version` by which the host calls itself; {} if it never did."""
-        for body in self.bodies("request"):
-            params = body.get("params") or {}
-            if info := params.get("clientInfo") or (params.get("_meta") or {}).get(
-                "io.modelcontextprotocol/clientInfo"
-            ):
-                return dict(info)
-        return {}
+        return next((dict(info) for info in self._given("clientInfo")), {})
 
     @property
     def revision(self) -> str:
@@ -72,22 +75,35 @@ class Run:
         for body in self.bodies("answer"):
             if version := (body.get("result") or {}).get("protocolVersion"):
                 return str(version)
-        versions = [
-            (body.get("params") or {}).get("_meta", {}).get("io.modelcontextprotocol/protocolVersion")
-            for body in self.bodies("request")
-        ]
-        return next((str(version) for version in versions if version), "")
+        return next((str(version) for params in self._params if (version := _meta(params).get("protocolVersion"))), "")
 
     @property
-    def task_ids(self) -> list[str]:
-        """The tasks that answers and notifications have named, in order."""
-        found = []
-        for body in self.bodies("answer"):
-            result = body.get("result") or {}
-            named = result.get("taskId") or (result.get("task") or {}).get("taskId")
-            if named and named not in found:
-                found.append(named)
-        return found
+    def dialect(self) -> str:
+        """How the host speaks: the revision, and whether it makes tasks of its calls."""
+        tasks = any("task" in params for params in self._params)
+        tasks = tasks or any(_TASKS in found.get("extensions", {}) for found in self._given("clientCapabilities"))
+        return f"{self.revision or '?'}, {'tasks' if tasks else 'plain calls'}"
+
+    def declares(self, capability: str) -> bool:
+        """Whether the host says that it has a capability."""
+        found = [*self._given("capabilities"), *self._given("clientCapabilities")]
+        return any(capability in capabilities for capabilities in found)
+
+    @property
+    def _params(self) -> list[dict[str, Any]]:
+        return [body.get("params") or {} for body in self.bodies("request")]
+
+    def _given(self, name: str) -> list[dict[str, Any]]:
+        """What the host says of itself, in either era: with `initialize`, or with every request."""
+        found = [params.get(name) or _meta(params).get(name) for params in self._params]
+        return [given for given in found if isinstance(given, dict)]
+
+
+def _meta(params: dict[str, Any]) -> dict[str, Any]:
+    """What stands in the `_meta` of a request for the protocol itself."""
+    prefix = "io.modelcontextprotocol/"
+    meta = params.get("_meta") or {}
+    return {name.removeprefix(prefix): value for name, value in meta.items() if name.startswith(prefix)}
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,26 @@ import httpx2
 from tests.hosts.run import OPERATOR, Run, run_host
 from tests.support.processes import taskmill
 
-__all__ = ["SCENARIOS", "Judgement", "Scenario", "play"]
+__all__ = ["SCENARIOS", "Judgement", "Scenario", "Verdict", "play"]
 
 _GRACE = 60
 """Seconds in which a task must have ended whose host has gone."""
+
+
+class Verdict(StrEnum):
+    """Whether what came of a run is right."""
+
+    RIGHT = "right"
+    HOSTS_LIMIT = "host's limit"
+    """The host does not do what the scenario takes, which its messages prove, and the server did what is right then."""
+    WRONG = "WRONG"
 
 
 @dataclass(frozen=True)
 class Judgement:
     """What came of a run."""
 
-    is_right: bool
+    verdict: Verdict
     words: str
     """What the user of the host would have seen, or what was wrong."""
 
@@ -47,12 +57,14 @@ class Scenario:
 def _judge_long_call(run: Run, seconds: float, _state: str) -> Judgement:
     wanted = f"{int(seconds) * 7} jars"
     seen = run.model.last_words if run.model.turns else run.output
-    calls = sum(body.get("method") == "tools/call" for body in run.bodies("request"))
-    if not run.model.turns and '"task_id' in seen.replace("\\", "") and "task_wait" in seen:
-        return Judgement(True, f"handed off in {run.seconds:.0f} s, in words: no model is there to follow them")
+    calls = run.sent("tools/call")
     if wanted in seen:
-        return Judgement(True, f"result in {run.seconds:.0f} s, {calls} call{'s' if calls != 1 else ''}")
-    return Judgement(False, f"no result: {(seen or run.output)[-300:]!r}")
+        return Judgement(Verdict.RIGHT, f"result in {run.seconds:.0f} s, {calls} call{'s' if calls != 1 else ''}")
+    names_the_tool = '"task_id' in seen.replace("\\", "") and "task_wait" in seen
+    if names_the_tool and not run.model.turns:
+        words = f"it has no model that could follow the hand-off, which it showed after {run.seconds:.0f} s"
+        return Judgement(Verdict.HOSTS_LIMIT, words)
+    return Judgement(Verdict.WRONG, f"no result: {(seen or run.output)[-300:]!r}")
 
 
 def _judge_question(run: Run, _seconds: float, _state: str) -> Judgement:
@@ -60,23 +72,28 @@ def _judge_question(run: Run, _seconds: float, _state: str) -> Judgement:
     seen = re.sub(r"[\\\s]", "", run.model.last_words if run.model.turns else run.output)
     found = re.search(r'"action":"(accept|decline|cancel)"', seen)
     if found:
-        return Judgement(True, f"answered: {found[1]}")
-    if "didnotdeclaretheelicitationcapability" in seen:
-        return Judgement(True, "refused in words: the host did not declare that it can be asked")
-    return Judgement(False, f"no answer reached the tool: {seen[-300:]!r}")
+        return Judgement(Verdict.RIGHT, f"answered: {found[1]}")
+    is_refused = "didnotdeclaretheelicitationcapability" in seen
+    if is_refused and not run.declares("elicitation") and not run.model.turns:
+        words = "it has no model, and declares no elicitation; it was refused in words that say so"
+        return Judgement(Verdict.HOSTS_LIMIT, words)
+    return Judgement(Verdict.WRONG, f"no answer reached the tool: {seen[-300:]!r}")
 
 
 def _judge_interrupt(run: Run, _seconds: float, state: str) -> Judgement:
     """Ctrl-C in the host: its task must end, if the host lets the server know.
 
-    It does by `notifications/cancelled`, or from 2026 on over HTTP by a disconnect. Before, a disconnect is a lost
-    connection (transports 2025-11-25), and over stdio a signal is the end of the host: the task outlives both.
+    It does by `notifications/cancelled`, by `tasks/cancel` or the tool task_cancel, or from 2026 on over HTTP by a
+    disconnect. Before, a disconnect is a lost connection (transports 2025-11-25), and over stdio a signal is the end of
+    the host: the task outlives both.
     """
-    tells = any(body.get("method") == "notifications/cancelled" for body in run.bodies("request"))
-    tells = tells or (run.transport == "http" and run.revision >= "2026")
-    if state == "running" and not tells:
-        return Judgement(True, "task goes on: the host sends no cancel, and a lost connection is none")
-    return Judgement(state == "cancelled", f"task {state or 'unknown'}, host's exit {run.code}")
+    told = run.sent("notifications/cancelled") or run.sent("tasks/cancel") or run.calls("task_cancel")
+    leaves_as_in_2026 = run.transport == "http" and run.revision >= "2026"
+    if state == "running" and run.calls("wait_here") and not told and not leaves_as_in_2026:
+        words = "it sends no cancel, and a lost connection is none: the task goes on"
+        return Judgement(Verdict.HOSTS_LIMIT, words)
+    verdict = Verdict.RIGHT if state == "cancelled" else Verdict.WRONG
+    return Judgement(verdict, f"task {state or 'unknown'}, host's exit {run.code}")
 
 
 SCENARIOS = {

@@ -1,6 +1,7 @@
 """All runs of the chosen hosts, and the table of what came of them."""
 
 import asyncio
+import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,11 @@ from rich.table import Table
 from tests.hosts.installation import PACKAGES
 from tests.hosts.launchers import LAUNCHERS
 from tests.hosts.run import Transport, served
-from tests.hosts.scenarios import SCENARIOS, play
+from tests.hosts.scenarios import SCENARIOS, Verdict, play
 
-__all__ = ["TRANSPORTS", "Row", "Wanted", "print_table", "run_hosts"]
+__all__ = ["TRANSPORTS", "Row", "Wanted", "markdown_of", "print_table", "run_hosts"]
+
+COLUMNS = ("host", "version", "calls itself", "transport", "dialect", "scenario", "result")
 
 TRANSPORTS: Sequence[Transport] = ("http", "stdio")
 NOT_THERE = {("openai-agents", "interrupt"), ("inspector", "interrupt"), ("inspector-2026", "interrupt")}
@@ -42,22 +45,28 @@ class Row:
 
     host: str
     version: str
+    transport: str
+    scenario: str
     client: str
     """The name by which the host calls itself."""
-    transport: str
-    revision: str
-    scenario: str
-    is_right: bool
+    dialect: str
+    verdict: Verdict
     words: str
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the server, or the lab, has done something wrong."""
+        return self.verdict is Verdict.WRONG
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as a table shows it; its columns are `COLUMNS`."""
+        result = f"{self.verdict}: {self.words}"
+        return (self.host, self.version, self.client, self.transport, self.dialect, self.scenario, result)
 
     def __str__(self) -> str:
         """The row as one line."""
-        return "  ".join(self._cells)
-
-    @property
-    def _cells(self) -> tuple[str, ...]:
-        result = f"{'right' if self.is_right else 'WRONG'}: {self.words}"
-        return (self.host, self.version, self.client, self.transport, self.revision, self.scenario, result)
+        return "  ".join(self.cells)
 
 
 async def run_hosts(
@@ -95,14 +104,29 @@ async def _run_one(wanted: Wanted, program: list[str], folder: Path, server: str
     name = f"{wanted.host}-{wanted.transport}-{wanted.scenario.replace(' ', '-')}"
     run, judgement = await play(SCENARIOS[wanted.scenario], wanted.host, program, folder / name, server, seconds)
     version = PACKAGES[LAUNCHERS[wanted.host][0]].version
-    client, revision = run.client.get("name", "?"), run.revision or "?"
-    is_right, words = judgement.is_right, judgement.words
-    return Row(wanted.host, version, client, run.transport, revision, wanted.scenario, is_right, words)
+    client = run.client.get("name", "?")
+    verdict, words = judgement.verdict, judgement.words
+    return Row(wanted.host, version, run.transport, wanted.scenario, client, run.dialect, verdict, words)
 
 
 def print_table(rows: Sequence[Row]) -> None:
     """Print the rows for a person; as wide as it takes where no person reads."""
-    table = Table("host", "version", "calls itself", "transport", "revision", "scenario", "result")
+    table = Table(*COLUMNS)
     for row in rows:
-        table.add_row(*row._cells)
+        table.add_row(*row.cells)
     Console(width=180 if not sys.stdout.isatty() else None).print(table)
+
+
+def markdown_of(rows: Sequence[Row]) -> str:
+    """The rows as the table of a page: one line for a host and a transport, one column for a scenario."""
+    scenarios = [name for name in SCENARIOS if any(row.scenario == name for row in rows)]
+    header = [*COLUMNS[:5], *scenarios]
+    lines = [header, ["---"] * len(header)]
+    for _, group in itertools.groupby(sorted(rows), lambda row: (row.host, row.version, row.transport)):
+        of_host = list(group)
+        first = of_host[0]
+        dialects = " or ".join(sorted({row.dialect for row in of_host}))
+        results = {row.scenario: f"{row.verdict}: {row.words}" for row in of_host}
+        cells = (first.host, first.version, f"`{first.client}`", first.transport, dialects)
+        lines.append([*cells, *(results.get(name, "") for name in scenarios)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

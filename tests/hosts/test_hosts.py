@@ -40,5 +40,5 @@ def programs() -> dict[str, list[str]]:
 async def test_real_hosts_get_their_results(tmp_path: Path) -> None:
     """Installing them the first time takes longer than the runs."""
     rows: list[Row] = await run_hosts(programs(), WANTED, SECONDS, tmp_path, on_row=print)
-    assert [str(row) for row in rows if not row.is_right] == []
+    assert [str(row) for row in rows if row.is_wrong] == []
     assert len(rows) == len(WANTED)

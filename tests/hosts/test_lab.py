@@ -8,8 +8,9 @@ import pytest
 from tests.hosts.launchers import LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog
 from tests.hosts.run import Run, Transport
-from tests.hosts.scenarios import SCENARIOS
+from tests.hosts.scenarios import SCENARIOS, Verdict
 from tests.hosts.scripted_model import DONE, Call, Item, Say, next_turn, prompt_of, steps_in
+from tests.hosts.table import Row, markdown_of
 
 SURVEY = [{"tool": "survey", "args": {"seconds": 5}, "retry": 1}]
 TOOLS = ["mcp__tests__survey", "mcp__tests__task_wait", "mcp__tests__task_answer"]
@@ -63,49 +64,68 @@ class TestModel:
         assert steps_in("hello") is None
 
 
+RIGHT, LIMIT, WRONG = Verdict.RIGHT, Verdict.HOSTS_LIMIT, Verdict.WRONG
+
+
+def sent(method: str, **params: Any) -> dict[str, Any]:
+    return {"what": "request", "body": {"method": method, "params": params}}
+
+
 class TestJudges:
     @pytest.mark.parametrize(
-        ("scenario", "text", "state", "is_right"),
+        ("scenario", "text", "state", "verdict"),
         [
-            ("long call", "{'found': '35 jars'}", "", True),
-            ("long call", "Request timed out", "", False),
-            ("long call", "{'found': '42 jars'}", "", False),
-            ("question", '{"action": "decline", "yes": null}', "", True),
-            ("question", r"{\"action\": \"accept\"}", "", True),
-            ("question", "still waits for an answer", "", False),
-            ("interrupt", "", "cancelled", True),
-            ("interrupt", "", "", False),
+            ("long call", "{'found': '35 jars'}", "", RIGHT),
+            ("long call", "Request timed out", "", WRONG),
+            ("long call", "{'found': '42 jars'}", "", WRONG),
+            ("question", '{"action": "decline", "yes": null}', "", RIGHT),
+            ("question", r"{\"action\": \"accept\"}", "", RIGHT),
+            ("question", "still waits for an answer", "", WRONG),
+            ("interrupt", "", "cancelled", RIGHT),
+            ("interrupt", "", "", WRONG),
         ],
     )
-    def test_it_tells_right_from_wrong(self, scenario: str, text: str, state: str, is_right: bool) -> None:
-        assert SCENARIOS[scenario].judge(run_that_ends_with(text), 5, state).is_right is is_right
+    def test_it_tells_right_from_wrong(self, scenario: str, text: str, state: str, verdict: Verdict) -> None:
+        assert SCENARIOS[scenario].judge(run_that_ends_with(text), 5, state).verdict is verdict
 
     @pytest.mark.parametrize(
-        ("transport", "revision", "method", "is_right"),
+        ("transport", "revision", "methods", "state", "verdict"),
         [
-            ("http", "2025-06-18", "tools/call", True),
-            ("stdio", "2026-07-28", "tools/call", True),
-            ("http", "2026-07-28", "tools/call", False),
-            ("http", "2025-06-18", "notifications/cancelled", False),
-            ("stdio", "2025-06-18", "notifications/cancelled", False),
+            ("http", "2025-06-18", [], "running", LIMIT),
+            ("stdio", "2026-07-28", [], "running", LIMIT),
+            ("http", "2025-06-18", [], "completed", WRONG),
+            ("http", "2026-07-28", [], "running", WRONG),
+            ("http", "2025-06-18", ["notifications/cancelled"], "running", WRONG),
+            ("stdio", "2025-06-18", ["notifications/cancelled"], "running", WRONG),
+            ("http", "2026-07-28", ["tasks/cancel"], "running", WRONG),
+            ("http", "2025-06-18", ["tasks/cancel"], "running", WRONG),
         ],
     )
-    def test_a_task_may_go_on_only_if_the_host_sent_no_cancel(
-        self, transport: Transport, revision: str, method: str, is_right: bool
+    def test_a_task_that_goes_on_is_the_hosts_limit_only_if_the_host_sent_no_cancel(
+        self, transport: Transport, revision: str, methods: list[str], state: str, verdict: Verdict
     ) -> None:
         run = Run("gemini", transport)
-        run.records = [
-            {"what": "request", "body": {"method": method}},
-            {"what": "answer", "body": {"result": {"protocolVersion": revision}}},
-        ]
-        assert SCENARIOS["interrupt"].judge(run, 5, "running").is_right is is_right
+        run.records = [sent("tools/call", name="wait_here"), *(sent(method) for method in methods)]
+        run.records.append({"what": "answer", "body": {"result": {"protocolVersion": revision}}})
+        assert SCENARIOS["interrupt"].judge(run, 5, state).verdict is verdict
+
+    def test_a_host_whose_messages_were_not_seen_has_no_limit(self) -> None:
+        assert SCENARIOS["interrupt"].judge(Run("gemini", "stdio"), 5, "running").verdict is WRONG
 
     def test_a_host_without_a_model_may_be_handed_off_in_words(self) -> None:
         words = r'{"text": "call the tool task_wait with {\"task_id\": \"4f\"}"}'
         judge = SCENARIOS["long call"].judge
-        assert judge(Run("inspector", "http", output=words), 70, "").is_right
-        assert not judge(Run("inspector", "http", output="Request timed out"), 70, "").is_right
-        assert not judge(run_that_ends_with(words), 70, "").is_right, "its model must follow"
+        assert judge(Run("inspector", "http", output=words), 70, "").verdict is LIMIT
+        assert judge(Run("inspector", "http", output="Request timed out"), 70, "").verdict is WRONG
+        assert judge(run_that_ends_with(words), 70, "").verdict is WRONG, "its model must follow"
+
+    @pytest.mark.parametrize(("capabilities", "verdict"), [({}, LIMIT), ({"elicitation": {"form": {}}}, WRONG)])
+    def test_a_host_that_is_refused_must_not_have_declared_that_it_can_be_asked(
+        self, capabilities: dict[str, Any], verdict: Verdict
+    ) -> None:
+        run = Run("inspector-2026", "http", output="client did not declare the elicitation capability")
+        run.records = [sent("tools/call", _meta={"io.modelcontextprotocol/clientCapabilities": capabilities})]
+        assert SCENARIOS["question"].judge(run, 5, "").verdict is verdict
 
     def test_a_long_call_counts_its_calls(self) -> None:
         words = SCENARIOS["long call"].judge(run_that_ends_with("35 jars", calls=3), 5, "").words
@@ -123,6 +143,33 @@ class TestRun:
     def test_the_revision_is_the_one_that_was_agreed_on(self) -> None:
         run = Run("a", "http", records=[{"what": "answer", "body": {"result": {"protocolVersion": "2025-06-18"}}}])
         assert (run.revision, Run("a", "http").revision) == ("2025-06-18", "")
+
+    def test_the_dialect_says_whether_calls_are_made_tasks(self) -> None:
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
+        }
+        new = Run("a", "http", records=[sent("tools/call", name="survey", _meta=meta)])
+        agreed = {"what": "answer", "body": {"result": {"protocolVersion": "2025-11-25"}}}
+        old = Run("a", "http", records=[agreed, sent("tools/call", name="survey", task={"ttl": 1})])
+        plain = Run("a", "http", records=[agreed, sent("tools/call", name="survey")])
+        dialects = [run.dialect for run in (new, old, plain)]
+        assert dialects == ["2026-07-28, tasks", "2025-11-25, tasks", "2025-11-25, plain calls"]
+
+
+def test_a_page_has_one_line_for_a_host_and_a_transport() -> None:
+    told = ("gemini", "0.61.0", "http")
+    rows = [
+        Row(*told, "long call", "gemini-cli", "2025-06-18, plain calls", RIGHT, "result in 72 s"),
+        Row(*told, "interrupt", "gemini-cli", "2025-06-18, plain calls", LIMIT, "no cancel"),
+        Row("codex", "0.171.0", "stdio", "long call", "codex", "2025-06-18, plain calls", RIGHT, "result in 70 s"),
+    ]
+    assert markdown_of(rows).splitlines() == [
+        "| host | version | calls itself | transport | dialect | long call | interrupt |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| codex | 0.171.0 | `codex` | stdio | 2025-06-18, plain calls | right: result in 70 s |  |",
+        "| gemini | 0.61.0 | `gemini-cli` | http | 2025-06-18, plain calls | right: result in 72 s | host's limit: no cancel |",
+    ]
 
 
 @pytest.mark.parametrize("host", LAUNCHERS)
