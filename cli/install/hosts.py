@@ -113,9 +113,12 @@ HOSTS: Mapping[HostName, Host] = {
         user_file=".codex/config.toml",
         type=None,
         variable=None,
+        # Its first turn gives any other server one second, and then goes on without its tools and without a word:
+        # openai/codex 31641. 10 seconds to start are its default, and a server it requires must not miss them.
+        extra={"required": True, "startup_timeout_sec": 60},
         home_variable="CODEX_HOME",
         is_toml=True,
-        next_step="Start Codex again; /mcp shows the server.",
+        next_step="Start Codex again; /mcp shows the server. It waits for the server, and does not start without it.",
     ),
     HostName.GEMINI: Host(
         title="Gemini CLI",

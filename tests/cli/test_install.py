@@ -142,7 +142,7 @@ class TestHosts:
         install_server(request)
         assert file.read_text().startswith(text), "every other character stays"
         ours = tomllib.loads(file.read_text())["mcp_servers"]["my-tools"]
-        assert ours == entry_of(home, env={"A": "1"})
+        assert ours == entry_of(home, env={"A": "1"}, required=True, startup_timeout_sec=60)
         install_server(replace(request, env=("A=2", "B=3")))
         assert tomllib.loads(file.read_text())["mcp_servers"]["my-tools"]["env"] == {"A": "2", "B": "3"}
         install_server(replace(request, target=None, env=(), remove="my-tools"))
@@ -150,6 +150,16 @@ class TestHosts:
         monkeypatch.setenv("CODEX_HOME", str(home / "elsewhere"))
         install_server(request)
         assert "my-tools" in (home / "elsewhere" / "config.toml").read_text()
+
+    def test_codex_waits_for_the_server_unless_its_user_has_said_otherwise(self, home: Path) -> None:
+        """Its first turn waits a second for a server that is not required, and then goes on without its tools."""
+        file = written(home / ".codex" / "config.toml", "")
+        request = replace(REQUEST, host=HostName.CODEX)
+        install_server(request)
+        file.write_text(file.read_text().replace("required = true", "required = false"))
+        install_server(replace(request, env=("A=1",)))
+        ours = tomllib.loads(file.read_text())["mcp_servers"]["my-tools"]
+        assert (ours["required"], ours["startup_timeout_sec"], ours["env"]) == (False, 60, {"A": "1"})
 
     @pytest.mark.parametrize("text", ["model = ", 'mcp_servers = { other = { command = "x" } }'])
     def test_a_toml_file_that_cannot_be_changed_is_left_alone(self, home: Path, text: str) -> None:

@@ -28,7 +28,11 @@ def main() -> int:
     options.add_argument(
         "hosts", nargs="*", metavar="HOST", help=f"of {', '.join(LAUNCHERS)}; all of them unless given"
     )
-    options.add_argument("--transport", choices=TRANSPORTS, action="append", help="both unless given")
+    options.add_argument("--transport", choices=TRANSPORTS, action="append", help="all unless given")
+    options.add_argument(
+        "--installed", action="append_const", dest="transport", const="installed",
+        help="with the server from `taskmill install`; short for --transport installed",
+    )  # fmt: skip
     options.add_argument("--scenario", choices=list(SCENARIOS), action="append", help="all unless given")
     options.add_argument("--seconds", type=int, default=70, help="what the long call takes")
     options.add_argument("--keep", type=Path, help="keep what was sent and written in this folder")

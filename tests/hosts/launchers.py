@@ -8,9 +8,19 @@ from typing import Any
 
 from tests.hosts.scripted_model import steps_in
 
-__all__ = ["LAUNCHERS", "Launch", "Setting"]
+__all__ = ["INSTALL_NAMES", "LAUNCHERS", "Launch", "Setting"]
 
 Json = dict[str, Any]
+NAME = "hosts"
+"""What every host calls the server: the name that `taskmill install` makes of the server's own."""
+INSTALL_NAMES = {
+    "claude": "claude-code",
+    "codex": "codex",
+    "gemini": "gemini",
+    "opencode": "opencode",
+    "copilot": "copilot",
+}
+"""The hosts that `taskmill install` knows, by the names it has for them."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Setting:
     url: str | None
     """The server over HTTP; None = over stdio."""
     stdio: list[str]
-    """The command that serves over stdio."""
+    """The command that serves over stdio, [] = `taskmill install` has given the host its server."""
     server_env: Mapping[str, str]
 
     def write(self, path: str, content: str | Json) -> Path:
@@ -35,6 +45,11 @@ class Setting:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content if isinstance(content, str) else json.dumps(content, indent=2))
         return file
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether `taskmill install` writes what the host reads of its server, and nothing else does."""
+        return not self.url and not self.stdio
 
     @property
     def entry(self) -> Json:
@@ -53,9 +68,13 @@ class Launch:
 
 
 def _claude(given: Setting) -> Launch:
-    config = given.write("mcp.json", {"mcpServers": {"tests": given.entry}})
-    words = ["--mcp-config", str(config), "--strict-mcp-config", "--allowedTools", "mcp__tests"]
-    words += ["--output-format", "stream-json", "--verbose", "--model", "claude-sonnet-4-5"]
+    words = ["--allowedTools", f"mcp__{NAME}", "--output-format", "stream-json", "--verbose"]
+    words += ["--model", "claude-sonnet-4-5"]
+    if given.is_installed:  # What a person answers when Claude Code asks whether to trust the server.
+        given.write(".claude/settings.json", {"enableAllProjectMcpServers": True})
+    else:
+        config = given.write("mcp.json", {"mcpServers": {NAME: given.entry}})
+        words += ["--mcp-config", str(config), "--strict-mcp-config"]
     env = {"CLAUDE_CONFIG_DIR": str(given.home / ".claude"), "ANTHROPIC_BASE_URL": given.model}
     env |= {"ANTHROPIC_API_KEY": "none", "DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1"}
     env |= {"DISABLE_ERROR_REPORTING": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
@@ -67,26 +86,31 @@ def _codex(given: Setting) -> Launch:
         'model = "gpt-5"', 'model_provider = "tests"', 'approval_policy = "never"', 'sandbox_mode = "read-only"',
         "check_for_update_on_startup = false", "[analytics]", "enabled = false", "[model_providers.tests]",
         'name = "tests"', f'base_url = "{given.model}/v1"', 'env_key = "TESTS_KEY"', 'wire_api = "responses"',
-        "[mcp_servers.tests]", "required = true", "startup_timeout_sec = 60", 'default_tools_approval_mode = "approve"',
     ]  # fmt: skip
+    server = ["required = true", "startup_timeout_sec = 60"]
     if given.url:
-        lines.append(f'url = "{given.url}"')
-    else:
-        lines += [f"command = {json.dumps(given.stdio[0])}", f"args = {json.dumps(given.stdio[1:])}"]
-        lines += ["[mcp_servers.tests.env]", *(f"{k} = {json.dumps(v)}" for k, v in given.server_env.items())]
+        server.append(f'url = "{given.url}"')
+    elif given.stdio:
+        server += [f"command = {json.dumps(given.stdio[0])}", f"args = {json.dumps(given.stdio[1:])}"]
+        server += [f"[mcp_servers.{NAME}.env]", *(f"{k} = {json.dumps(v)}" for k, v in given.server_env.items())]
+    if not given.is_installed:
+        lines += [f"[mcp_servers.{NAME}]", *server]
     given.write(".codex/config.toml", "\n".join(lines) + "\n")
-    command = [*given.program, "exec", "--json", "--skip-git-repo-check", given.prompt]
+    # No person is there to approve a call.
+    approved = ["-c", f'mcp_servers.{NAME}.default_tools_approval_mode="approve"']
+    command = [*given.program, "exec", "--json", "--skip-git-repo-check", *approved, given.prompt]
     return Launch(command, {"CODEX_HOME": str(given.home / ".codex"), "TESTS_KEY": "none"})
 
 
 def _gemini(given: Setting) -> Launch:
-    entry = {"httpUrl": given.url} if given.url else {k: v for k, v in given.entry.items() if k != "type"}
-    settings = {
+    settings: Json = {
         "security": {"auth": {"selectedType": "gemini-api-key"}, "folderTrust": {"enabled": False}},
         "privacy": {"usageStatisticsEnabled": False}, "telemetry": {"enabled": False},
         "general": {"disableAutoUpdate": True, "enableAutoUpdate": False},
-        "mcpServers": {"tests": {**entry, "trust": True}},
     }  # fmt: skip
+    if not given.is_installed:
+        entry = {"httpUrl": given.url} if given.url else {k: v for k, v in given.entry.items() if k != "type"}
+        settings["mcpServers"] = {NAME: {**entry, "trust": True}}
     given.write(".gemini/settings.json", settings)
     words = ["-p", given.prompt, "--output-format", "stream-json", "--yolo", "-m", "gemini-2.5-flash"]
     env = {"GEMINI_API_KEY": "none", "GOOGLE_GEMINI_BASE_URL": given.model, "GEMINI_CLI_TRUST_WORKSPACE": "true"}
@@ -100,10 +124,12 @@ def _opencode(given: Setting) -> Launch:
     model = {"npm": "@ai-sdk/openai-compatible", "name": "tests",
              "models": {"scripted": {"name": "scripted", "tool_call": True}},
              "options": {"baseURL": f"{given.model}/v1", "apiKey": "none"}}  # fmt: skip
-    settings = {
+    settings: Json = {
         "autoupdate": False, "share": "disabled", "model": "tests/scripted", "small_model": "tests/scripted",
-        "permission": "allow", "provider": {"tests": model}, "mcp": {"tests": entry},
+        "permission": "allow", "provider": {"tests": model},
     }  # fmt: skip
+    if not given.is_installed:
+        settings["mcp"] = {NAME: entry}
     given.write(".config/opencode/opencode.json", settings)
     home = given.home
     env = {"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_MODELS_FETCH": "1"}
@@ -113,10 +139,12 @@ def _opencode(given: Setting) -> Launch:
 
 
 def _copilot(given: Setting) -> Launch:
-    kind = {} if given.url else {"type": "local"}
-    config = given.write("mcp.json", {"mcpServers": {"tests": {**given.entry, **kind, "tools": ["*"]}}})
-    words = ["-p", given.prompt, "--allow-all-tools", "--additional-mcp-config", f"@{config}", "--no-color"]
-    words += ["--disable-builtin-mcps", "--log-level", "all", "--log-dir", str(given.home / "logs")]
+    words = ["-p", given.prompt, "--allow-all-tools", "--no-color", "--disable-builtin-mcps"]
+    words += ["--log-level", "all", "--log-dir", str(given.home / "logs")]
+    if not given.is_installed:
+        kind = {} if given.url else {"type": "local"}
+        config = given.write("mcp.json", {"mcpServers": {NAME: {**given.entry, **kind, "tools": ["*"]}}})
+        words += ["--additional-mcp-config", f"@{config}"]
     env = {"COPILOT_PROVIDER_BASE_URL": f"{given.model}/v1", "COPILOT_PROVIDER_TYPE": "openai"}
     env |= {"COPILOT_PROVIDER_API_KEY": "none", "COPILOT_MODEL": "scripted", "COPILOT_OFFLINE": "true"}
     return Launch([*given.program, *words], env | {"COPILOT_AUTO_UPDATE": "false"})

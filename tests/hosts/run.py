@@ -1,6 +1,7 @@
 """One run of one host: the scripted model, the recording, the host as a process, and what was seen.
 
-`taskmill run` is started once for all runs over HTTP; over stdio each host starts `taskmill stdio` itself.
+`taskmill run` is started once for all runs over HTTP; over stdio each host starts `taskmill stdio` itself. How a host
+comes to its server by `taskmill install` is in `installed_server.py`.
 """
 
 import asyncio
@@ -8,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -19,7 +19,8 @@ from typing import Any, Literal
 import uvicorn
 from starlette.types import ASGIApp
 
-from tests.hosts.launchers import LAUNCHERS, Setting
+from tests.hosts.installed_server import SERVER, install_server, recording
+from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog, model_app
 from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.scripted_model import prompt_of
@@ -27,9 +28,8 @@ from tests.support.processes import taskmill
 
 __all__ = ["OPERATOR", "Run", "Transport", "run_host", "served"]
 
-Transport = Literal["http", "stdio"]
-_HERE = Path(__file__).parent
-_SERVER = _HERE / "server.py"
+Transport = Literal["http", "stdio", "installed"]
+"""`installed` is stdio, with the entry that `taskmill install` writes into the host's own file and nothing besides."""
 _TOKEN = "operator-token-of-the-host-runs"
 _TASKS = "io.modelcontextprotocol/tasks"
 OPERATOR = {"Authorization": f"Bearer {_TOKEN}"}
@@ -111,7 +111,7 @@ async def served(folder: Path) -> AsyncIterator[str]:
     """`taskmill run` with the tests' server on a free port; gives its base address."""
     port = _free_port()
     log = (folder / "taskmill.log").open("wb")
-    words = ["run", str(_SERVER), "--port", str(port)]
+    words = ["run", str(SERVER), "--port", str(port)]
     process = await asyncio.create_subprocess_exec(
         taskmill(), *words, env=_taskmill_env(folder), stdout=log, stderr=log
     )
@@ -128,33 +128,37 @@ async def run_host(
     host: str,
     program: list[str],
     folder: Path,
-    server: str | None,
+    transport: Transport,
+    server: str,
     steps: list[dict[str, Any]],
     *,
     within: float,
     interrupt_when: Callable[[], bool] | None = None,
 ) -> Run:
-    """Run a host once through the steps; `server` is a base address, None = over stdio.
+    """Run a host once through the steps.
 
     Args:
+        server: the base address of the server that counts over HTTP.
         interrupt_when: the host gets SIGINT, as by Ctrl-C in a terminal, once this is so.
     """
-    run = Run(host, "http" if server else "stdio")
+    run = Run(host, transport)
     home, work = folder / "home", folder / "work"
     for each in (home, work / ".git"):
         each.mkdir(parents=True, exist_ok=True)
     wire = folder / "wire.jsonl"
-    recorder = [sys.executable, str(_HERE / "recording_pipe.py"), str(wire), taskmill(), "stdio", str(_SERVER)]
+    recorder = [*recording(wire), taskmill(), "stdio", str(SERVER)]
+    own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
     async with _listening(model_app(run.model)) as model:
-        proxy = RecordingProxy(server or "http://127.0.0.1:1")
+        proxy = RecordingProxy(server)
         run.records = proxy.records
         async with _listening(proxy.app) as address:
-            url = f"{address}/mcp" if server else None
-            prompt = prompt_of(steps)
-            setting = Setting(program, home, model, prompt, url, recorder, _taskmill_env(folder, home))
+            url = f"{address}/mcp" if transport == "http" else None
+            words = recorder if transport == "stdio" else []
+            setting = Setting(program, home, model, prompt_of(steps), url, words, _taskmill_env(folder, home))
             launch = LAUNCHERS[host][1](setting)
-            own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
             env = own | {"NO_PROXY": "127.0.0.1,localhost"} | launch.env
+            if transport == "installed":
+                await install_server(INSTALL_NAMES[host], folder, work, env, wire)
             await _watch(run, launch.command, work, env, within=within, interrupt_when=interrupt_when)
     _read_wire(run, wire)
     return run

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx2
 
-from tests.hosts.run import OPERATOR, Run, run_host
-from tests.support.processes import taskmill
+from tests.hosts.run import OPERATOR, Run, Transport, run_host
+from tests.support.processes import kill, processes_with, taskmill
 
 __all__ = ["SCENARIOS", "Judgement", "Scenario", "Verdict", "play"]
 
@@ -117,20 +117,31 @@ SCENARIOS = {
 
 
 async def play(
-    scenario: Scenario, host: str, program: list[str], folder: Path, server: str | None, seconds: float
+    scenario: Scenario,
+    host: str,
+    program: list[str],
+    folder: Path,
+    transport: Transport,
+    server: str,
+    seconds: float,
 ) -> tuple[Run, Judgement]:
-    """Run a host through a scenario and judge it; `server` is a base address, None = over stdio."""
+    """Run a host through a scenario and judge it; `server` is the base address that counts over HTTP."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = await run_host(
-        host,
-        program,
-        folder,
-        server,
-        scenario.steps(seconds, folder.name),
-        within=3 * seconds + 90,
-        interrupt_when=_task_file(folder).exists if scenario.interrupts else None,
-    )
-    state = await _state_after(folder, server) if scenario.interrupts else ""
+    try:
+        run = await run_host(
+            host,
+            program,
+            folder,
+            transport,
+            server,
+            scenario.steps(seconds, folder.name),
+            within=3 * seconds + 90,
+            interrupt_when=_task_file(folder).exists if scenario.interrupts else None,
+        )
+        state = await _state_after(folder, server if transport == "http" else None) if scenario.interrupts else ""
+    finally:
+        # The worker and the Redis of a stdio server stay for two minutes.
+        kill(processes_with("HOME", str(folder / "home")))
     (folder / "wire.json").write_text(json.dumps(run.records, indent=1, ensure_ascii=False))
     return run, scenario.judge(run, seconds, state)
 

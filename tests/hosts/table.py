@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.hosts.installation import PACKAGES
-from tests.hosts.launchers import LAUNCHERS
+from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS
 from tests.hosts.run import Transport, served
 from tests.hosts.scenarios import SCENARIOS, Verdict, play
 
@@ -20,7 +20,7 @@ __all__ = ["TRANSPORTS", "Row", "Wanted", "markdown_of", "print_table", "run_hos
 
 COLUMNS = ("host", "version", "calls itself", "transport", "dialect", "scenario", "result")
 
-TRANSPORTS: Sequence[Transport] = ("http", "stdio")
+TRANSPORTS: Sequence[Transport] = ("http", "stdio", "installed")
 NOT_THERE = {("openai-agents", "interrupt"), ("inspector", "interrupt"), ("inspector-2026", "interrupt")}
 """Libraries and one-shot commands: no one presses Ctrl-C in them."""
 
@@ -36,6 +36,8 @@ class Wanted:
     @property
     def exists(self) -> bool:
         """Whether the host can be asked to do that."""
+        if self.transport == "installed" and (self.host not in INSTALL_NAMES or self.scenario != "long call"):
+            return False
         return (self.host, self.scenario) not in NOT_THERE
 
 
@@ -92,17 +94,17 @@ async def run_hosts(
 
         async def run_each(runs: list[Wanted]) -> None:
             for run in runs:
-                base = server if run.transport == "http" else None
-                rows.append(await _run_one(run, programs[run.host], folder, base, seconds))
+                rows.append(await _run_one(run, programs[run.host], folder, server, seconds))
                 on_row(rows[-1])
 
         await asyncio.gather(*(run_each(runs) for runs in by_package.values()))
     return sorted(rows)
 
 
-async def _run_one(wanted: Wanted, program: list[str], folder: Path, server: str | None, seconds: int) -> Row:
+async def _run_one(wanted: Wanted, program: list[str], folder: Path, server: str, seconds: int) -> Row:
     name = f"{wanted.host}-{wanted.transport}-{wanted.scenario.replace(' ', '-')}"
-    run, judgement = await play(SCENARIOS[wanted.scenario], wanted.host, program, folder / name, server, seconds)
+    scenario, host = SCENARIOS[wanted.scenario], wanted.host
+    run, judgement = await play(scenario, host, program, folder / name, wanted.transport, server, seconds)
     version = PACKAGES[LAUNCHERS[wanted.host][0]].version
     client = run.client.get("name", "?")
     verdict, words = judgement.verdict, judgement.words

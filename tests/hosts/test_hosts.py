@@ -1,4 +1,4 @@
-"""Three real hosts, unmodified: a call of some seconds, a question, Ctrl-C. All of them: `scripts/hosts`."""
+"""Real hosts, unmodified: a call of some seconds, a question, Ctrl-C, `taskmill install`. All of it: `scripts/hosts`."""
 
 import os
 from pathlib import Path
@@ -17,6 +17,7 @@ WANTED = [
     Wanted("claude", "http", "question"),
     *(Wanted(host, "http", name) for host in ("inspector", "inspector-2026") for name in ("long call", "question")),
     *(Wanted("openai-agents", "http", name) for name in ("long call", "question")),
+    *(Wanted(host, "installed", "long call") for host in ("codex", "gemini")),
 ]
 SECONDS = 6
 """Longer than the five after which the OpenAI Agents SDK gives a call up."""

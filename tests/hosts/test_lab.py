@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.hosts.launchers import LAUNCHERS, Setting
+from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog
 from tests.hosts.run import Run, Transport
 from tests.hosts.scenarios import SCENARIOS, Verdict
@@ -160,15 +160,15 @@ class TestRun:
 def test_a_page_has_one_line_for_a_host_and_a_transport() -> None:
     told = ("gemini", "0.61.0", "http")
     rows = [
-        Row(*told, "long call", "gemini-cli", "2025-06-18, plain calls", RIGHT, "result in 72 s"),
-        Row(*told, "interrupt", "gemini-cli", "2025-06-18, plain calls", LIMIT, "no cancel"),
+        Row(*told, "long call", "gemini-cli", "2025-06-18", RIGHT, "result in 72 s"),
+        Row(*told, "interrupt", "gemini-cli", "2025-06-18", LIMIT, "no cancel"),
         Row("codex", "0.171.0", "stdio", "long call", "codex", "2025-06-18, plain calls", RIGHT, "result in 70 s"),
     ]
     assert markdown_of(rows).splitlines() == [
         "| host | version | calls itself | transport | dialect | long call | interrupt |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| codex | 0.171.0 | `codex` | stdio | 2025-06-18, plain calls | right: result in 70 s |  |",
-        "| gemini | 0.61.0 | `gemini-cli` | http | 2025-06-18, plain calls | right: result in 72 s | host's limit: no cancel |",
+        "| gemini | 0.61.0 | `gemini-cli` | http | 2025-06-18 | right: result in 72 s | host's limit: no cancel |",
     ]
 
 
@@ -183,3 +183,11 @@ def test_every_host_is_pointed_at_the_server_and_writes_below_its_home_only(
     written = "\n".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     everything = written + " ".join(launch.command)
     assert (url or "server.py") in everything
+
+
+@pytest.mark.parametrize("host", INSTALL_NAMES)
+def test_a_host_with_an_installed_server_is_given_nothing_of_it_besides(host: str, tmp_path: Path) -> None:
+    setting = Setting(["host"], tmp_path, "http://127.0.0.1:2", prompt_of(SURVEY), None, [], {"A": "b"})
+    launch = LAUNCHERS[host][1](setting)
+    written = "\n".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "stdio" not in written + " ".join(launch.command)

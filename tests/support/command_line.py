@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.processes import kill, processes_with
 from tests.support.waiting import WAIT_SECONDS
 
 __all__ = ["SERVER", "CommandLine", "Screen", "is_ready", "port_of"]
@@ -189,21 +190,13 @@ class CommandLine:
 
     def processes(self, part: str = "") -> dict[int, str]:
         """Command lines by process id: all processes started here that have `part` in their command line."""
-        wanted = f"TEST_FOLDER={self.folder}".encode()
-        found = {}
-        for place in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if wanted in (place / "environ").read_bytes().split(b"\0") and line and part in line:
-                    found[int(place.name)] = line
-        return found
+        found = processes_with("TEST_FOLDER", str(self.folder))
+        return {pid: line for pid, line in found.items() if part in line}
 
     def clear(self) -> dict[int, str]:
         """Kill the processes that are left; their command lines by id."""
         left = self.processes()
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(left)
         return left
 
 

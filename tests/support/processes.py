@@ -1,9 +1,13 @@
-"""Processes of the tests: the `taskmill` command of this environment, and whether a process is still there."""
+"""Processes of the tests: the `taskmill` command of this environment, which processes are there, and ending them."""
 
+import contextlib
+import os
+import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["lives", "taskmill"]
+__all__ = ["kill", "lives", "processes_with", "taskmill"]
 
 
 def taskmill() -> str:
@@ -17,3 +21,22 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def processes_with(variable: str, value: str) -> dict[int, str]:
+    """Command lines by process id, of all processes that were started with this variable."""
+    wanted = f"{variable}={value}".encode()
+    found = {}
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if line and wanted in (place / "environ").read_bytes().split(b"\0"):
+                found[int(place.name)] = line
+    return found
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes, those that have ended in the meantime excepted."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
