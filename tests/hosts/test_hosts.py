@@ -1,4 +1,4 @@
-"""Real hosts, unmodified: a call of some seconds, a question, Ctrl-C, `taskmill install`. All of it: `scripts/hosts`."""
+"""Real hosts, unmodified: a long call, a question, Ctrl-C, `taskmill install`. All of them: `scripts/hosts`."""
 
 import os
 from pathlib import Path
