@@ -4,12 +4,13 @@ Text in a terminal, JSON lines otherwise. Libraries log at WARNING or above, and
 library writes there holds arguments and results, which must not be logged. All other loggers are the author's.
 """
 
+import io
 import logging
 import os
 import sys
 from collections.abc import MutableMapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -81,12 +82,22 @@ class LogForm(StrEnum):
     JSON = "json"
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error as it is when a line is written: a progress bar takes its place, and puts lines above itself."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure(level: LogLevel, form: LogForm = LogForm.AUTO, *, authors: LogLevel | None = None) -> None:
     """Send all logs of this process to standard error from now on.
 
     `authors`: the lowest level of the author's own loggers, None = `level`.
     """
-    authors = authors or level
+    authors, output = authors or level, _StandardError()
     os.environ[_INHERITED] = f"{level.value} {form.value} {authors.value}"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -97,10 +108,10 @@ def configure(level: LogLevel, form: LogForm = LogForm.AUTO, *, authors: LogLeve
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level.number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, output)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -1,5 +1,6 @@
 """`taskmill call` at a terminal: the progress bar, questions of the tool, and the question after Ctrl-C."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -154,3 +155,16 @@ def test_a_task_that_completes_while_ctrl_c_asks_gives_its_result(cli: CommandLi
     screen.wait_for("dug")
     assert screen.end() == 0
     assert "cancelled" not in screen.shown
+
+
+def test_a_log_line_of_the_command_takes_the_place_of_the_bar(tmp_path: Path) -> None:
+    """The bar is erased first, and drawn again below the line."""
+    with (
+        CommandLine(tmp_path) as command_line,
+        closing(Screen(command_line, ["call", "server.py", "dig", "gate=gate"])) as screen,
+    ):
+        screen.wait_for("50% half of the hole")
+        command_line.kill("taskmill.cli.main worker")
+        screen.wait_for("child.ended")
+        line = re.split(r"[\r\n]", screen.shown.partition("child.ended")[0])[-1]
+        assert "half of the hole" not in line

@@ -123,6 +123,7 @@ class TestEveryExample:
             ("code_survey", {"survey", "languages"}),
             ("near_duplicates", {"near_duplicates"}),
             ("approve_cleanup", {"approve_cleanup"}),
+            ("fetch_pages", {"fetch_pages"}),
         ],
     )
     async def test_loads_and_offers_its_tools_with_a_description(self, name: str, tools: set[str]) -> None:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.processes import kill, processes_with
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 __all__ = ["SERVER", "CommandLine", "Screen", "is_ready", "port_of"]
 
@@ -193,6 +193,13 @@ class CommandLine:
         found = processes_with("TEST_FOLDER", str(self.folder))
         return {pid: line for pid, line in found.items() if part in line}
 
+    def kill(self, part: str) -> list[int]:
+        """Kill the processes that have `part` in their command line, at least one, as `kill -9` does; their ids."""
+        found = list(eventually(lambda: self.processes(part)))
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        return found
+
     def clear(self) -> dict[int, str]:
         """Kill the processes that are left; their command lines by id."""
         left = self.processes()
@@ -227,14 +234,16 @@ class Started:
 class Screen:
     """A command in a terminal of its own: reads what it shows, types, and presses Ctrl-C."""
 
-    def __init__(self, cli: CommandLine, words: Sequence[str]) -> None:
+    def __init__(self, cli: CommandLine, words: Sequence[str], term: str = "xterm") -> None:
         command = cli.command(*words)
-        environment = cli.environment | {"TERM": "xterm"}
+        environment = cli.environment | {"TERM": term}
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.chdir(cli.folder)
             os.execve(command[0], command, environment)
         self.shown = ""
+        self.raw = ""
+        """The same with its colours."""
         self._read_to = 0
         self._code: int | None = None
 
@@ -275,5 +284,6 @@ class Screen:
             data = os.read(self._terminal, 65536)
         except OSError:
             return False  # the other side is closed
+        self.raw += data.decode(errors="replace")
         self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace"))
         return bool(data)
