@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["HOME", "PACKAGES", "CannotInstall", "Package", "install", "node"]
+__all__ = ["HOME", "PACKAGES", "ROOT", "CannotInstall", "Package", "install", "node", "version_in"]
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".hosts"
@@ -29,7 +29,7 @@ class Package:
     name: str
     version: str
     program: str
-    """The file to start, below the folder of the package; for Python the program beside this module."""
+    """The file to start, below the folder of the package; for Python below this one."""
     is_python: bool = False
     is_script: bool = True
     """JavaScript that Node runs; else a program of its own."""
@@ -51,9 +51,11 @@ PACKAGES = {
     ),
     "copilot": Package("@github/copilot", _COPILOT, "npm-loader.js"),
     "inspector": Package("@modelcontextprotocol/inspector", "2.12.0", ""),
+    "inspector-page": Package("@modelcontextprotocol/inspector-client", "1.0.3", "dist/index.html"),
     "openai-agents": Package("openai-agents", "0.24.0", "openai_agents_program.py", is_python=True),
+    "playwright": Package("playwright", "1.65.2", "browser/driver.py", is_python=True),
 }  # fmt: skip
-"""By the name that `scripts/hosts` takes."""
+"""By the name of the host, where it is one."""
 
 
 def node() -> str:
@@ -85,7 +87,7 @@ def install(host: str) -> list[str]:
 
 def _install_npm(folder: Path, package: Package) -> list[str]:
     installed = folder / "node_modules" / package.name
-    if _version_in(installed) != package.version:
+    if version_in(installed) != package.version:
         npm = shutil.which("npm")
         if npm is None:
             raise CannotInstall("npm is not on PATH. Install Node.js, which brings it.")
@@ -100,10 +102,10 @@ def _install_npm(folder: Path, package: Package) -> list[str]:
 def _install_python(package: Package) -> list[str]:
     folder = f".venv-{package.name}"
     _run([str(ROOT / "scripts" / "aside"), folder, f"constraints/{package.name}.txt"])
-    return [str(ROOT / folder / "bin" / "python"), str(Path(__file__).with_name(package.program))]
+    return [str(ROOT / folder / "bin" / "python"), str(Path(__file__).parent / package.program)]
 
 
-def _version_in(folder: Path) -> str | None:
+def version_in(folder: Path) -> str | None:
     try:
         return str(json.loads((folder / "package.json").read_text())["version"])
     except FileNotFoundError:

@@ -26,7 +26,7 @@ from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.scripted_model import prompt_of
 from tests.support.processes import taskmill
 
-__all__ = ["OPERATOR", "Run", "Transport", "run_host", "served"]
+__all__ = ["OPERATOR", "Run", "Transport", "listening", "run_host", "served"]
 
 Transport = Literal["http", "stdio", "installed"]
 """`installed` is stdio, with the entry that `taskmill install` writes into the host's own file and nothing besides."""
@@ -75,7 +75,9 @@ class Run:
         for body in self.bodies("answer"):
             if version := (body.get("result") or {}).get("protocolVersion"):
                 return str(version)
-        return next((str(version) for params in self._params if (version := _meta(params).get("protocolVersion"))), "")
+        sent = [_meta(params).get("protocolVersion") for params in self._params]
+        sent += [(record.get("headers") or {}).get("mcp-protocol-version") for record in self.records]
+        return next((str(version) for version in sent if version), "")
 
     @property
     def dialect(self) -> str:
@@ -107,11 +109,11 @@ def _meta(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[str]:
-    """`taskmill run` with the tests' server on a free port; gives its base address."""
+async def served(folder: Path, *options: str) -> AsyncIterator[str]:
+    """`taskmill run` with the tests' server on a free port, and further options; gives its base address."""
     port = _free_port()
     log = (folder / "taskmill.log").open("wb")
-    words = ["run", str(SERVER), "--port", str(port)]
+    words = ["run", str(SERVER), "--port", str(port), *options]
     process = await asyncio.create_subprocess_exec(
         taskmill(), *words, env=_taskmill_env(folder), stdout=log, stderr=log
     )
@@ -148,10 +150,10 @@ async def run_host(
     wire = folder / "wire.jsonl"
     recorder = [*recording(wire), taskmill(), "stdio", str(SERVER)]
     own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
-    async with _listening(model_app(run.model)) as model:
+    async with listening(model_app(run.model)) as model:
         proxy = RecordingProxy(server)
         run.records = proxy.records
-        async with _listening(proxy.app) as address:
+        async with listening(proxy.app) as address:
             url = f"{address}/mcp" if transport == "http" else None
             words = recorder if transport == "stdio" else []
             setting = Setting(program, home, model, prompt_of(steps), url, words, _taskmill_env(folder, home))
@@ -219,7 +221,7 @@ def _taskmill_env(folder: Path, home: Path | None = None) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _listening(app: ASGIApp) -> AsyncIterator[str]:
+async def listening(app: ASGIApp) -> AsyncIterator[str]:
     """An application on a port of its own in this loop; gives its base address."""
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

@@ -119,9 +119,14 @@ def print_table(rows: Sequence[Row]) -> None:
     Console(width=180 if not sys.stdout.isatty() else None).print(table)
 
 
+def _order(row: Row) -> int:
+    """Scenarios as `SCENARIOS` has them, others first."""
+    return [*SCENARIOS].index(row.scenario) if row.scenario in SCENARIOS else -1
+
+
 def markdown_of(rows: Sequence[Row]) -> str:
     """The rows as the table of a page: one line for a host and a transport, one column for a scenario."""
-    scenarios = [name for name in SCENARIOS if any(row.scenario == name for row in rows)]
+    scenarios = list(dict.fromkeys(row.scenario for row in sorted(rows, key=_order)))
     header = [*COLUMNS[:5], *scenarios]
     lines = [header, ["---"] * len(header)]
     for _, group in itertools.groupby(sorted(rows), lambda row: (row.host, row.version, row.transport)):
