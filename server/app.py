@@ -22,6 +22,7 @@ from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
 from taskmill.server.http.application import EndpointPath, HttpApp, LifespanRequired
 from taskmill.server.http.cors import Cors, check_any_origin
 from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
+from taskmill.server.http.request_limits import HeaderLimits
 from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.transport_security import TrimmedHeaders, checks_of_sdk
 from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
@@ -130,4 +131,5 @@ def add_http_api(
     made.add_middleware(EndpointPath, path=mcp_path)
     if access.cors_origins:
         made.add_middleware(Cors, origins=access.cors_origins)
+    made.add_middleware(HeaderLimits)
     return made

@@ -31,6 +31,10 @@ class ServerSettings(StoreSettings):
     """Seconds that a held call's task goes on after its client disconnected, so that the same call finds it again."""
     stream_limit: float = Field(0.0, ge=0, le=LONGEST)
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
+    request_timeout: float = Field(30.0, gt=0, le=LONGEST)
+    """Seconds that a client has to send the headers of a request, and as many again for its body."""
+    unfinished_requests: int = Field(256, ge=0)
+    """Connections of one address that may wait for the rest of a request at the same time; 0 = any number."""
 
     @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,7 @@ from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import load_server, main_file
 from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
+from taskmill.cli.serving.connections import ConnectionLimits, LimitedConnection
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import redis_for, settings_for
@@ -58,8 +60,13 @@ def serve_http(
         server.store_settings = ready
         port = listener.getsockname()[1]
         facts |= {"url": _url(settings, port), "port": port}
+        limits = ConnectionLimits(
+            request_timeout=settings.request_timeout, unfinished_requests=settings.unfinished_requests
+        )
         config = uvicorn.Config(
             app,
+            http=partial(LimitedConnection, limits=limits),  # type: ignore[arg-type]  # called, never subclassed
+            ws="none",
             lifespan="off",  # run here, so that its errors are reported as ours
             log_config=None,
             access_log=False,
