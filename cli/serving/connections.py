@@ -1,7 +1,7 @@
 """HTTP connections of a replica: what a client may take before its request is whole.
 
-uvicorn has no limit for the time that a request takes to arrive, and none for headers: whoever opens connections and
-sends half a request keeps them. Here such a connection is closed, cheaply and before the application knows of it.
+uvicorn has no limit for the time that a request takes to arrive, and none for headers: a client that opens connections
+and sends half a request keeps them. Here such a connection is closed, cheaply and before the application knows of it.
 """
 
 import asyncio

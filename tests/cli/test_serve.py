@@ -79,7 +79,7 @@ class TestWorker:
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_while_it_starts_ends_it_in_order(self, cli: CommandLine, number: int) -> None:
-        """Whoever restarts a deployment twice in a row sends it: what is open is closed, and it is no failure."""
+        """A deployment that is restarted twice in a row sends it: what is open is closed, and it is no failure."""
         cli.write("server.py", HANGS_AT_START)
         with cli.started("worker", "server.py") as worker:
             eventually(lambda: (cli.folder / "lifespan").exists())
