@@ -216,6 +216,31 @@ class TestWorkers:
             host.kill()
         return task_id, worker
 
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "end of input"])
+    def test_a_host_that_is_started_again_finds_its_task_by_the_same_call(
+        self, cli: CommandLine, how: str | int
+    ) -> None:
+        """Its model has lost everything but what its user asked for."""
+        gate = cli.folder / "gate"
+        arguments = {"name": "dig", "arguments": {"gate": str(gate)}}
+        log = cli.folder / "stdio.log"
+        with raw_host(cli) as host:
+            host.initialize()
+            host.send("tools/call", arguments)
+            eventually(lambda: "task.created" in log.read_text())
+            if isinstance(how, int):
+                host.process.send_signal(how)
+            else:
+                host.close_input()
+            assert host.process.wait(10) == 0
+        with raw_host(cli) as host:
+            host.initialize()
+            call = host.send("tools/call", arguments)
+            eventually(lambda: log.read_text().count("client.connected") == 2)
+            gate.touch()
+            assert host.answer(call)["content"][0]["text"] == "dug"
+        assert log.read_text().count("task.created") == 1
+
     def test_two_servers_share_one_worker(self, cli: CommandLine) -> None:
         gate = cli.folder / "gate"
         with raw_host(cli) as one, raw_host(cli) as other:

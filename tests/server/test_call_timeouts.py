@@ -57,6 +57,15 @@ async def running(redis: Redis) -> None:
     await eventually_async(lambda: _are(redis, [Status.RUNNING]))
 
 
+async def has_running(redis: Redis, count: int) -> None:
+    """Wait until so many tasks run."""
+    await eventually_async(lambda: _run(redis, count))
+
+
+async def _run(redis: Redis, count: int) -> bool:
+    return (await tasks_of(redis)).count(Status.RUNNING) == count
+
+
 async def _are(redis: Redis, states: list[str]) -> bool:
     return await tasks_of(redis) == states
 
@@ -92,11 +101,66 @@ async def test_the_next_call_of_a_host_that_left_is_handed_off_before_its_limit(
 ) -> None:
     """It is the same call, which joins the task, and so is every `task_wait` after it."""
     rpc = Rpc(http, url, {})
-    await given_up(rpc, gate)
-    await has_keys(redis, Keys().call_timeout("*"))
+    with capture_logs() as logs:
+        await given_up(rpc, gate)
+        await has_keys(redis, Keys().call_timeout("*"))
     with anyio.fail_after(10):
         assert "task_wait" in texts(await rpc.call("until_exists", path=gate))
     assert len(await tasks_of(redis)) == 1
+    Path(gate).touch()
+    (line,) = [line for line in logs if line["event"] == "client.gave_up"]
+    assert line["how"] == "disconnected"
+    assert 0.5 < line["held_for"] < 10
+
+
+async def test_what_one_client_taught_counts_for_no_other(
+    url: str, http: httpx2.AsyncClient, redis: Redis, gate: str
+) -> None:
+    """Neither for another session of a host of the same name, nor for another host."""
+    one, other = await open_session(http, url, name="some host"), await open_session(http, url, name="some host")
+    async with one.streaming("tools/call", name="until_exists", arguments={"path": gate}) as frames:
+        await running(redis)
+        await eventually_async(lambda: _is_followed(redis, one.id))
+        await one.notify("notifications/cancelled", requestId=one._number, reason=TIMED_OUT)
+        assert "error" in await next_message(frames)
+    await has_keys(redis, Keys().call_timeout("*"))
+    for number, session in enumerate((other, await open_session(http, url, name="other host")), 1):
+        its_gate = f"{gate}-{number}"
+        async with session.streaming("tools/call", name="until_exists", arguments={"path": its_gate}) as frames:
+            await has_running(redis, 2)
+            Path(its_gate).touch()
+            assert (await rest(frames))[-1].message["result"]["content"][0]["text"] == "there"
+    Path(gate).touch()
+
+
+async def test_a_reason_is_remembered_longer_than_a_disconnect(
+    url: str, http: httpx2.AsyncClient, redis: Redis, gate: str
+) -> None:
+    """A day and an hour: a person may have ended the host that disconnected."""
+    await given_up(Rpc(http, url, {}), gate)
+    await has_keys(redis, Keys().call_timeout("*"))
+    (by_disconnect,) = await redis.keys(Keys().call_timeout("*"))
+    session = await open_session(http, url)
+    async with session.streaming("tools/call", name="until_exists", arguments={"path": gate}) as frames:
+        await has_running(redis, 2)
+        await eventually_async(lambda: _is_followed(redis, session.id))
+        await session.notify("notifications/cancelled", requestId=session._number, reason=TIMED_OUT)
+        assert "error" in await next_message(frames)
+    await has_keys(redis, Keys().call_timeout("*"), 2)
+    (by_reason,) = set(await redis.keys(Keys().call_timeout("*"))) - {by_disconnect}
+    hours = [await redis.ttl(key) / 3600 for key in (by_disconnect, by_reason)]
+    assert hours == [pytest.approx(1, abs=0.1), pytest.approx(24, abs=0.1)]
+    Path(gate).touch()
+
+
+async def test_a_client_that_leaves_at_once_teaches_nothing(
+    url: str, http: httpx2.AsyncClient, redis: Redis, gate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No host has a call timeout of two seconds: a person pressed Ctrl-C."""
+    monkeypatch.undo()
+    await given_up(Rpc(http, url, {}), gate)
+    await has_keys(redis, Keys().left("*"))
+    assert await redis.keys(Keys().call_timeout("*")) == []
     Path(gate).touch()
 
 
