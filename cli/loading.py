@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mcp.server.mcpserver import MCPServer
 
+from taskmill.adapters.foreign_servers import host_of, is_foreign_server, make_absent_packages_importable
 from taskmill.engine.errors import ServerLoadError, TaskmillError
 from taskmill.server import TaskServer
 from taskmill.server.tool_host import ToolHost
@@ -165,6 +166,7 @@ def _execute(location: str, run: Callable[[], T]) -> T:
         ServerLoadError: the code did not run to its end.
     """
     try:
+        make_absent_packages_importable()
         with _marked_as_loading():
             return run()
     except ModuleNotFoundError as exc:
@@ -209,18 +211,18 @@ def _select_server(module: ModuleType, location: str, name: str | None) -> ToolH
     Raises:
         ServerLoadError: there is none, or there are several; the message says what to write.
     """
-    servers = {key: value for key, value in vars(module).items() if isinstance(value, TaskServer)}
+    servers = {key: value for key, value in vars(module).items() if _is_server(value)}
     if name is not None:
         if name in servers:
-            return servers[name]
+            return _host_of(servers[name], f"{location}:{name}")
         if inspect.isroutine(vars(module).get(name)):
             return _made_by(vars(module)[name], location, name)
         raise ServerLoadError(_no_server_message(module, location, name, list(servers)))
     for name_ in _USUAL_NAMES:
         if name_ in servers:
-            return servers[name_]
+            return _host_of(servers[name_], f"{location}:{name_}")
     if len({id(value) for value in servers.values()}) == 1:
-        return next(iter(servers.values()))
+        return _host_of(next(iter(servers.values())), location)
     if servers:
         choices = " or ".join(f"{location}:{key}" for key in servers)
         raise ServerLoadError(f"{location} has several servers: write {choices}.")
@@ -251,9 +253,24 @@ def _made_by(factory: Callable[..., object], location: str, name: str) -> ToolHo
     if inspect.iscoroutine(value):
         value.close()
         raise ServerLoadError(f"{location}:{name} is an async function: write it with `def`, without `async`.")
-    if not isinstance(value, TaskServer):
-        raise ServerLoadError(f"{location}:{name} returned a {type(value).__name__}, not a TaskServer.")
-    return value
+    if not _is_server(value):
+        raise ServerLoadError(
+            f"{location}:{name} returned a {type(value).__name__}, not a TaskServer or a FastMCP server."
+        )
+    return _host_of(value, f"{location}:{name}")
+
+
+def _is_server(value: object) -> bool:
+    return isinstance(value, TaskServer) or is_foreign_server(value)
+
+
+def _host_of(server: Any, location: str) -> ToolHost:
+    """What commands take of a server object.
+
+    Raises:
+        ServerLoadError: it is of another framework, and cannot be served as it is.
+    """
+    return server if isinstance(server, TaskServer) else _execute(location, lambda: host_of(server))
 
 
 def _no_server_message(module: ModuleType, location: str, name: str, servers: list[str]) -> str:
@@ -263,7 +280,7 @@ def _no_server_message(module: ModuleType, location: str, name: str, servers: li
     value = vars(module)[name]
     if isinstance(value, MCPServer):
         return _plain_server_message(location, name)
-    return f"{location}:{name} is of type {type(value).__name__}, not a TaskServer."
+    return f"{location}:{name} is of type {type(value).__name__}, not a TaskServer or a FastMCP server."
 
 
 def _plain_server_message(location: str, name: str) -> str:

@@ -27,6 +27,7 @@ from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.transport_security import TrimmedHeaders, checks_of_sdk
 from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
 from taskmill.server.sessions.endpoint import SessionEndpoint
+from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 
@@ -36,6 +37,7 @@ __all__ = ["add_http_api", "both_eras", "build_app"]
 def build_app(
     server: MCPServer[Any],
     runtime: ServerRuntime,
+    tools: ToolRegistry,
     *,
     path: str,
     host: str,
@@ -72,13 +74,13 @@ def build_app(
     access = Access(hosts, auth, operator_token is not None, tuple(cors_origins))
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
-        fast = partial(FastPath, runtime=runtime, hosts=hosts, server=lowlevel, submission=fast_paths)
+        fast = partial(FastPath, runtime=runtime, tools=tools, hosts=hosts, server=lowlevel, submission=fast_paths)
         if auth:
             endpoint = fast(endpoint)
         else:
-            router = partial(FastPathRouter, registry=runtime.tools, path=path, has_operator=access.has_operator)
+            router = partial(FastPathRouter, tools=tools, path=path, has_operator=access.has_operator)
             front = partial(router, fast_path=fast)
-    manager.asgi_app = ScopeChallenge(endpoint, runtime.tools, server.settings.auth)
+    manager.asgi_app = ScopeChallenge(endpoint, tools, server.settings.auth)
     return add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
 
 

@@ -30,7 +30,7 @@ from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.app import build_app
 from taskmill.server.auth.principal import owner
-from taskmill.server.auth.request_state import SharedStateCodec
+from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec
 from taskmill.server.context.context import Context
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
@@ -50,7 +50,7 @@ from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
 from taskmill.server.tools.author_function import author_function, make_callable, readable_refusals
 from taskmill.server.tools.import_path import import_path_of
-from taskmill.server.tools.registry import TaskTool
+from taskmill.server.tools.registry import TaskTool, ToolRegistry
 from taskmill.server.tools.result_conversion import convert_results, returns_bare_dict
 from taskmill.server.tools.runner import ToolRunner
 from taskmill.server.tools.runtime import ServerRuntime
@@ -63,8 +63,6 @@ __all__ = ["TaskServer"]
 
 _RUNNERS = "taskmill.runner"
 """Group of the entry point that starts a server from its own file: the command line, which no room may import."""
-_ROUND_TTL = 24 * 3600.0
-"""Seconds a client may take to answer a call's questions."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[[Any], AbstractAsyncContextManager[LifespanContextT]]
@@ -79,6 +77,8 @@ class TaskServer(MCPServer[LifespanContextT]):
     `*` matches any rest. These entries override the table of known hosts.
     `follow_up_tools`: offer `task_wait` and its like to clients without tasks.
     """
+
+    _app: HttpApp | None = None
 
     def __init__(
         self,
@@ -95,20 +95,20 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> None:
         self.store_settings = store
         self._import_path: str | None = None
-        self._runtime = ServerRuntime(visible_claims)
+        self._task_tools = ToolRegistry()
+        self._runtime = ServerRuntime(visible_claims, self._task_tools)
         known = HostTable(hosts)
         self._submission = Submission(self._runtime, self)
         self._plain = CallsWithoutTasks(self._runtime, self._submission, known, has_follow_ups=follow_up_tools)
         self._author_lifespan: Lifespan[Any] = lifespan or _no_lifespan
         self._state_codec = SharedStateCodec()
-        self._app: HttpApp | None = None
         super().__init__(
             name,
             *args,
             lifespan=self._serving,
             extensions=[Tasks2026(self._runtime, self._submission, self._plain), *(extensions or ())],
             request_state_security=request_state_security
-            or RequestStateSecurity(codec=self._state_codec, audience=name or "taskmill", ttl=_ROUND_TTL),
+            or RequestStateSecurity(codec=self._state_codec, audience=name or "taskmill", ttl=ROUND_TTL),
             **kwargs,
         )
         # Around the author's own middleware: the answers are the protocol's, not the tools'.
@@ -164,7 +164,7 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     async def resolve(self, name: str, version: str | None = None) -> TaskTool | None:
         """See `ToolHost`; tools of the SDK have no versions."""
-        return self._runtime.tools.find(name)
+        return self._task_tools.find(name)
 
     async def validate(
         self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], *, resolves: bool
@@ -254,7 +254,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         convert_results(tool, returns_object=returns_object, is_structured=structured_output)
         if task:
             try:
-                self._runtime.tools.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
+                self._task_tools.add(tool, task if isinstance(task, TaskConfig) else TaskConfig())
             except PolicyError:
                 super().remove_tool(known)
                 raise
@@ -290,14 +290,14 @@ class TaskServer(MCPServer[LifespanContextT]):
     def remove_tool(self, name: str) -> None:
         """Remove a tool. Tasks of it that are queued wait for a worker that still has it."""
         super().remove_tool(name)
-        self._runtime.tools.remove(name)
+        self._task_tools.remove(name)
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: SdkContext[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
         """Call a tool in this process, as a foreground call does."""
         own = self._own_context(context)
-        if self._runtime.tools.find(name) is not None:
+        if self._task_tools.find(name) is not None:
             own.keep_state()
         try:
             return await super().call_tool(name, arguments, own)
@@ -352,6 +352,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         self._app = build_app(
             self,
             self._runtime,
+            self._task_tools,
             path=path,
             hosts=transport_security(host, allowed_hosts, origins),
             cors_origins=origins,
@@ -392,7 +393,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     async def toolbox(self) -> AsyncIterator[ToolRunner]:
         """The task tools, inside the author's lifespan, for a worker."""
         async with self._author_lifespan(self) as state:
-            yield ToolRunner(self, self._runtime.tools, state)
+            yield ToolRunner(self, self._task_tools, state)
 
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:

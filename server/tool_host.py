@@ -19,7 +19,7 @@ from taskmill.engine.ports import ToolSource
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["HostTool", "ToolHost"]
+__all__ = ["CallHost", "HostTool", "TaskTools", "ToolHost"]
 
 
 class HostTool(Protocol):
@@ -34,7 +34,50 @@ class HostTool(Protocol):
         """How its tasks run. It must not change while a call of the tool is submitted."""
 
 
-class ToolHost(ToolSource, Protocol):
+class TaskTools(Protocol):
+    """The task tools of one server as far as they are known without a caller: for lists, scopes and queues."""
+
+    def find(self, name: str) -> HostTool | None:
+        """The task tool of that name, None if there is none."""
+
+    @property
+    def has_scoped(self) -> bool:
+        """Whether any task tool requires scopes."""
+
+    def policies(self) -> Mapping[str, TaskConfig]:
+        """Policy by tool name."""
+
+
+class CallHost(Protocol):
+    """What the creation of a task asks of a server: which tool a call names, and whether it may become a task."""
+
+    async def resolve(self, name: str, version: str | None = None) -> HostTool | None:
+        """The task tool that this caller gets by that name; None = it has none, and the call is the host's own.
+
+        `version`: for hosts whose tools have versions, None = the newest. What a caller may not see does not exist.
+        """
+
+    async def validate(
+        self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], *, resolves: bool
+    ) -> Mapping[str, Any] | CallToolResult | InputRequiredResult:
+        """The validated arguments of a call by name; or the result that a foreground call would have had instead.
+
+        `resolves`: ask now what has to be asked before the tool runs. Arguments that do not fit are a `CallToolResult`
+        with `is_error`; a host whose middleware expects an exception raises its own.
+
+        Raises:
+            MCPError: what must be asked needs a capability that the client lacks.
+        """
+
+    def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
+        """What a worker must know of this call besides its arguments, answers, client, trace and caller, as JSON.
+
+        It becomes part of the payload that the host's toolbox gets. Choose names of your own; the ones named above win.
+        Never a token or another credential: a payload is stored, and sealed only where the operator has set a key.
+        """
+
+
+class ToolHost(CallHost, ToolSource, Protocol):
     """A loaded server object, and the toolbox of its workers (`ToolSource.toolbox`).
 
     The toolbox opens in worker processes, where none of the rest is served: enter the lifespan of the author there,
@@ -80,31 +123,6 @@ class ToolHost(ToolSource, Protocol):
         """Every tool of the author's, tasks or not, in the order that a client lists them.
 
         Also those that only some callers may call: a command asks, not a caller.
-        """
-
-    async def resolve(self, name: str, version: str | None = None) -> HostTool | None:
-        """The task tool that this caller gets by that name; None = it has none, and the call is the host's own.
-
-        `version`: for hosts whose tools have versions, None = the newest. What a caller may not see does not exist.
-        """
-
-    async def validate(
-        self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], *, resolves: bool
-    ) -> Mapping[str, Any] | CallToolResult | InputRequiredResult:
-        """The validated arguments of a call by name; or the result that a foreground call would have had instead.
-
-        `resolves`: ask now what has to be asked before the tool runs. Arguments that do not fit are a `CallToolResult`
-        with `is_error`; a host whose middleware expects an exception raises its own.
-
-        Raises:
-            MCPError: what must be asked needs a capability that the client lacks.
-        """
-
-    def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
-        """What a worker must know of this call besides its arguments, answers, client, trace and caller, as JSON.
-
-        It becomes part of the payload that the host's toolbox gets. Choose names of your own; the ones named above win.
-        Never a token or another credential: a payload is stored, and sealed only where the operator has set a key.
         """
 
     def http_app(

@@ -14,6 +14,7 @@ from typing import Any, Self
 import anyio
 import uvicorn
 
+from taskmill.adapters.foreign_servers import host_of, is_foreign_server
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.protocol.status_text import status_text
@@ -39,6 +40,7 @@ _LOOK_EVERY = 0.01
 class TestBed:
     """`async with TestBed(mcp) as bed`: serve the tools of a server, and run their tasks.
 
+    `server`: a `TaskServer`, or a FastMCP server.
     `redis_url`: a Redis of yours instead of one that starts and ends with the bed. `handoff_after`: seconds until a
     client of kind `handed-off` is handed off. Other settings go to server and worker: `lease=1`, `concurrency=1`, ...
     """
@@ -46,9 +48,9 @@ class TestBed:
     __test__ = False  # pytest takes every class of this name for tests
 
     def __init__(
-        self, server: ToolHost, *, redis_url: str | None = None, handoff_after: float = 0.2, **settings: Any
+        self, server: Any, *, redis_url: str | None = None, handoff_after: float = 0.2, **settings: Any
     ) -> None:
-        self._server = server
+        self._server: ToolHost = host_of(server) if is_foreign_server(server) else server
         self._redis_url = redis_url
         self._given = {"grace": 0.0, **settings}
         self._handoff_after = handoff_after

@@ -9,9 +9,9 @@ from tests.support.fast_tests import CORE, LONG, PARTS, ROOMS, ROOT, RULES, choo
 
 def test_a_change_in_the_engine_runs_its_tests_and_the_core_of_all_rooms_on_it() -> None:
     choice = choose(["engine/policy.py"])
-    assert rooms_above("engine") == ["store", "workers", "server", "cli", "testing"]
+    assert rooms_above("engine") == ["store", "workers", "server", "adapters", "cli", "testing"]
     assert choice.reasons["tests/engine"] == "engine/ changed"
-    for room in ("store", "workers", "server"):
+    for room in ("store", "workers", "server", "adapters"):
         assert f"tests/{room}" not in choice.reasons
         assert f"tests/{room}/test_{CORE[room][0]}.py" in choice.paths()
     assert "test_policy.py" not in {Path(path).name for path in choice.paths()}, "its folder runs as a whole"

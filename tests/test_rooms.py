@@ -59,6 +59,7 @@ BROAD_HANDLERS: dict[str, str] = {
 PRIVATE_NAMES: dict[str, str] = {
     "server/protocol/sdk_private.py": "the private names of the mcp SDK",
     "store/connection/redis_private.py": "the private names of redis-py",
+    "adapters/fastmcp/fastmcp_private.py": "the private names of FastMCP",
 }
 
 # Public in spite of the underscore: the standard library documents them.

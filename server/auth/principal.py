@@ -3,12 +3,12 @@
 from typing import Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.auth.provider import principal_components
+from mcp.server.auth.provider import AccessToken, principal_components
 from mcp.server.context import ServerRequestContext
 
 from taskmill.engine.principal import ANONYMOUS, LOCAL, principal_of
 
-__all__ = ["list_owner", "owner"]
+__all__ = ["identity_of", "list_owner", "owner"]
 
 _Request = ServerRequestContext[Any, Any]
 
@@ -16,15 +16,26 @@ _Request = ServerRequestContext[Any, Any]
 def owner(ctx: _Request | None = None) -> str:
     """Digest of the access token's issuer, client and subject; `anonymous` without one.
 
-    `ctx`: the protocol request, None for a plain HTTP request. Over stdio the owner is the user of this machine.
+    `ctx`: the protocol request, None for a plain HTTP request. Without HTTP and without a token, as over stdio, the
+    owner is the user of this machine.
     """
-    if ctx is not None and ctx.request is None:
-        return LOCAL
     token = get_access_token()
     if token is None:
-        return ANONYMOUS
-    client_id, issuer, subject = principal_components(token)
+        return LOCAL if ctx is not None and ctx.request is None else ANONYMOUS
+    client_id, issuer, subject = identity_of(token)
     return principal_of(issuer, client_id, subject)
+
+
+def identity_of(token: AccessToken) -> tuple[str, str | None, str | None]:
+    """Client, issuer and subject of a token.
+
+    Verifiers may leave `subject` empty and name the user in the claim `sub` only; then the users of one client would
+    be one owner, and see each other's tasks.
+    """
+    client_id, issuer, subject = principal_components(token)
+    if subject is None and (claimed := (token.claims or {}).get("sub")) is not None:
+        subject = str(claimed)
+    return client_id, issuer, subject
 
 
 def list_owner(ctx: _Request | None = None) -> str:

@@ -8,7 +8,10 @@ import secrets
 
 from mcp.server.request_state import AESGCMRequestStateCodec, InvalidRequestState
 
-__all__ = ["SharedStateCodec"]
+__all__ = ["ROUND_TTL", "SharedStateCodec"]
+
+ROUND_TTL = 24 * 3600.0
+"""Seconds a client may take to answer a call's questions."""
 
 
 class SharedStateCodec:

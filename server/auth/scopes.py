@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.auth.provider import AccessToken, principal_components
+from mcp.server.auth.provider import AccessToken
 
 from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.policy import TaskConfig
+from taskmill.server.auth.principal import identity_of
 
 __all__ = ["caller_record", "claims_of", "require_scopes"]
 
@@ -28,7 +29,7 @@ def claims_of(token: AccessToken | None, visible: Collection[str]) -> dict[str, 
     """The claims of a token that an author may see: those the verifier gave, and `client_id`, `iss` and `sub`."""
     if token is None or not visible:
         return {}
-    client_id, issuer, subject = principal_components(token)
+    client_id, issuer, subject = identity_of(token)
     named = {"client_id": client_id, "iss": issuer, "sub": subject, **(token.claims or {})}
     return {name: named[name] for name in visible if named.get(name) is not None}
 

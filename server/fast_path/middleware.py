@@ -35,6 +35,7 @@ from taskmill.server.http.scope_challenge import may_lack_scope
 from taskmill.server.http.transport_security import trimmed
 from taskmill.server.protocol.sdk_private import OpenTelemetryMiddleware
 from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
+from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.registry import TaskTool, ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
@@ -58,6 +59,7 @@ class FastPath:
         self,
         app: ASGIApp,
         runtime: ServerRuntime,
+        tools: ToolRegistry,
         hosts: TransportSecuritySettings,
         server: Server[Any],
         submission: Submission,
@@ -65,6 +67,7 @@ class FastPath:
         """While the author's own middleware is around the methods of `server`, no request takes a fast path."""
         self._app = app
         self._runtime = runtime
+        self._tools = tools
         self._hosts = HostCheck(hosts)
         self._server = server
         self._without_effect: list[Any] = []
@@ -140,7 +143,7 @@ class FastPath:
 
     async def _call(self, call: FastRequest, scope: Scope) -> _Answer | None:
         """Create the task of a call; None for a call that makes no task: the SDK finds the same reason."""
-        entry = self._runtime.tools.find(call.params["name"])
+        entry = self._tools.find(call.params["name"])
         if entry is None or not self._is_plain(entry):
             return None
         params = CallToolRequestParams.model_validate(call.params, by_name=False)
@@ -185,7 +188,7 @@ class FastPathRouter:
         self,
         app: ASGIApp,
         fast_path: Callable[[ASGIApp], ASGIApp],
-        registry: ToolRegistry,
+        tools: TaskTools,
         *,
         path: str,
         has_operator: bool,
@@ -193,7 +196,7 @@ class FastPathRouter:
         """`fast_path`: puts the fast paths before an application; `path`: the endpoint's."""
         self._app = app
         self._fast = fast_path(app)
-        self._registry = registry
+        self._tools = tools
         self._path = path
         self._has_operator = has_operator
 
@@ -205,7 +208,7 @@ class FastPathRouter:
         if scope["type"] != "http" or path_of(scope) != self._path:
             return False
         # An author's own middleware may have set the user. And only the operator's check may see an operator's token.
-        return not may_lack_scope(scope, self._registry) and not (self._has_operator and _has_token(scope))
+        return not may_lack_scope(scope, self._tools) and not (self._has_operator and _has_token(scope))
 
 
 def _has_token(scope: Scope) -> bool:

@@ -36,7 +36,7 @@ from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 from taskmill.store.sessions.open_calls import CallKind
 
-__all__ = ["Tasks2025"]
+__all__ = ["Tasks2025", "keep_ms", "not_created"]
 
 Request = ServerRequestContext[Any, Any]
 _LONGEST_CURSOR = 1024
@@ -82,7 +82,7 @@ class Tasks2025:
             return await call_next(ctx)
         match ctx.method:
             case "tools/call" if client_class_of(ctx) is ClientClass.TASKS_2025:
-                return await self._create(ctx)
+                return await self.create(ctx, call_next)
             case "tasks/get":
                 return await self._get(ctx)
             case "tasks/result":
@@ -100,18 +100,22 @@ class Tasks2025:
             return result
         return {**result, "capabilities": {**result["capabilities"], "tasks": CAPABILITY}}
 
-    async def _create(self, ctx: Request) -> HandlerResult:
+    async def create(self, ctx: Request, call_next: CallNext) -> HandlerResult:
+        """Answer a call with the handle of its task, once any replica can read it."""
         params = CallToolRequestParams.model_validate(ctx.params or {}, by_name=False)
         tool = await self._submission.resolve(params)
         if tool is None:
             # "Tool-Level Negotiation": not for a tool that does not support tasks.
             raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
-        augmentation = _TaskCallParams.model_validate(ctx.params or {}).task
-        submitted = await self._submission.submit(tool, params, ctx, keep_ms=augmentation.ttl)
+        submitted = await self._submission.submit(tool, params, ctx, keep_ms=keep_ms(ctx))
         if not isinstance(submitted, TaskView):
-            raise _not_created(submitted)
-        await self._start_notifications(submitted, ctx)
-        return created(submitted)
+            raise not_created(submitted)
+        return await self.handle_of(submitted, ctx)
+
+    async def handle_of(self, view: TaskView, ctx: Request) -> HandlerResult:
+        """The handle of a task that a call has created; its notifications begin."""
+        await self._start_notifications(view, ctx)
+        return created(view)
 
     async def _get(self, ctx: Request) -> HandlerResult:
         params = TaskIdParams.model_validate(ctx.params or {}, by_name=False)
@@ -174,7 +178,12 @@ class Tasks2025:
                     await outbound.notify(message["method"], message["params"])
 
 
-def _not_created(result: CallToolResult | InputRequiredResult) -> MCPError:
+def keep_ms(ctx: Request) -> float | None:
+    """Milliseconds for which the client of a call as a task wants it kept, None = the tool's policy says it."""
+    return _TaskCallParams.model_validate(ctx.params or {}).task.ttl
+
+
+def not_created(result: CallToolResult | InputRequiredResult) -> MCPError:
     """The error of a call that makes no task, because its arguments cannot work; there is nothing to poll."""
     texts = [part.text for part in getattr(result, "content", ()) if part.type == "text"]
     return MCPError(INVALID_PARAMS, "\n".join(texts) or "The call cannot be made as it is.")

@@ -8,7 +8,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.server.handlers.known_hosts import HostTable
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, client_info
-from taskmill.server.tools.registry import ToolRegistry
+from taskmill.server.tool_host import TaskTools
 
 __all__ = ["ToolListing"]
 
@@ -16,8 +16,8 @@ __all__ = ["ToolListing"]
 class ToolListing:
     """Server middleware."""
 
-    def __init__(self, registry: ToolRegistry, hosts: HostTable) -> None:
-        self._registry = registry
+    def __init__(self, tools: TaskTools, hosts: HostTable) -> None:
+        self._tools = tools
         self._hosts = hosts
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -28,7 +28,7 @@ class ToolListing:
         plain = self._is_plain(ctx)
         tools = [self._shaped(tool, ctx.protocol_version, plain=plain) for tool in result["tools"]]
         shown = [tool for tool in tools if tool["name"] not in FOLLOW_UP_TOOLS]
-        if plain and self._registry.policies():
+        if plain and self._tools.policies():
             shown += [tool for tool in tools if tool["name"] in FOLLOW_UP_TOOLS]
         if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
             # The list depends on what this client declared, so no cache may serve it to others.
@@ -43,7 +43,7 @@ class ToolListing:
         return ctx.protocol_version != TASKS_2025 or host is None or not host.follows_tasks
 
     def _shaped(self, tool: dict[str, Any], version: str, *, plain: bool) -> dict[str, Any]:
-        entry = self._registry.find(tool["name"])
+        entry = self._tools.find(tool["name"])
         if entry is None:
             return tool
         shaped = dict(tool)

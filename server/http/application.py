@@ -39,6 +39,7 @@ class HttpApp(Starlette):
                 yield state
 
         made = cls(debug=app.debug, routes=app.routes, middleware=app.user_middleware, lifespan=lifespan)
+        made.state = app.state
         return made
 
     @property

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import ScopeMissing
 from taskmill.server.auth.scopes import require_scopes
-from taskmill.server.tools.registry import ToolRegistry
+from taskmill.server.tool_host import TaskTools
 
 __all__ = ["ScopeChallenge", "may_lack_scope", "metadata_url_of"]
 
@@ -23,9 +23,9 @@ _LONGEST_READ = 1024 * 1024
 """Bytes of a body that are read ahead; a call with a longer one is refused later, inside its reply."""
 
 
-def may_lack_scope(scope: Scope, registry: ToolRegistry) -> bool:
+def may_lack_scope(scope: Scope, tools: TaskTools) -> bool:
     """Whether a request may lack a scope: it has a user, and a tool of the server needs scopes."""
-    return isinstance(scope.get("user"), AuthenticatedUser) and registry.has_scoped
+    return isinstance(scope.get("user"), AuthenticatedUser) and tools.has_scoped
 
 
 def metadata_url_of(auth: AuthSettings | None) -> AnyHttpUrl | None:
@@ -36,14 +36,14 @@ def metadata_url_of(auth: AuthSettings | None) -> AnyHttpUrl | None:
 class ScopeChallenge:
     """ASGI wrapper of the MCP endpoint, behind the check of tokens."""
 
-    def __init__(self, app: ASGIApp, registry: ToolRegistry, auth: AuthSettings | None) -> None:
+    def __init__(self, app: ASGIApp, tools: TaskTools, auth: AuthSettings | None) -> None:
         self._app = app
-        self._registry = registry
+        self._tools = tools
         self._metadata_url = metadata_url_of(auth)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
-        if scope.get("method") != "POST" or not may_lack_scope(scope, self._registry):
+        if scope.get("method") != "POST" or not may_lack_scope(scope, self._tools):
             await self._app(scope, receive, send)
             return
         messages, body = await _read_ahead(receive)
@@ -60,7 +60,7 @@ class ScopeChallenge:
 
     def _check(self, body: bytes, granted: list[str]) -> None:
         name = _called_tool(body)
-        if name is not None and (entry := self._registry.find(name)) is not None:
+        if name is not None and (entry := self._tools.find(name)) is not None:
             require_scopes(name, entry.policy, {"scopes": granted})
 
     def _refusal(self, missing: ScopeMissing) -> JSONResponse:

@@ -15,10 +15,26 @@ from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2025 import related_task
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["call_response", "error_result", "hand_off_response", "hand_off_result", "tool_result"]
+__all__ = [
+    "HandOffBody",
+    "HandOffResult",
+    "call_response",
+    "error_result",
+    "hand_off_response",
+    "hand_off_result",
+    "tool_result",
+]
 
 _CANCELLED = "The task was cancelled."
 _DECLINED = '{"action": "decline"}'
+
+
+class HandOffResult(CallToolResult):
+    """A result that names a task in the place of its tool's result: nothing may keep it as the tool's."""
+
+
+class HandOffBody(dict[str, Any]):
+    """The same as JSON."""
 
 
 def tool_result(view: TaskView) -> CallToolResult:
@@ -56,12 +72,12 @@ def call_response(view: TaskView, version: str, *, related_to: str | None = None
 
 def hand_off_response(view: TaskView, version: str) -> dict[str, Any]:
     """`{"result": ...}` of a call that ends before its task does."""
-    return {"result": _shaped(hand_off_result(view), version)}
+    return {"result": HandOffBody(_shaped(hand_off_result(view), version))}
 
 
-def hand_off_result(view: TaskView) -> CallToolResult:
+def hand_off_result(view: TaskView) -> HandOffResult:
     """A normal result whose words make a model follow the task instead of starting it again."""
-    return CallToolResult(content=[TextContent(type="text", text=_hand_off_text(view))])
+    return HandOffResult(content=[TextContent(type="text", text=_hand_off_text(view))])
 
 
 def error_result(text: str) -> CallToolResult:

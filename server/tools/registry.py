@@ -13,7 +13,7 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.server.protocol.sdk_private import cache_output_adapter
 from taskmill.server.tools.import_path import require_importable
 
-__all__ = ["TaskTool", "ToolRegistry"]
+__all__ = ["TaskTool", "ToolRegistry", "without_tenacity"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ToolRegistry:
         if tool.name in self._tools:
             raise DuplicateTool(f"Two task tools are named {tool.name!r}. Give one another name.")
         try:
-            policy = _without_tenacity(policy)
+            policy = without_tenacity(policy)
             policy.check_against(list(tool.parameters.get("properties", {})))
             if policy.isolation == "process":
                 require_importable(tool.fn)
@@ -72,8 +72,11 @@ class ToolRegistry:
         return {name: entry.policy for name, entry in self._tools.items()}
 
 
-def _without_tenacity(policy: TaskConfig) -> TaskConfig:
+def without_tenacity(policy: TaskConfig) -> TaskConfig:
     """The same policy, with a backoff that is a plain function of how many attempts have failed.
+
+    Raises:
+        PolicyError: the wait strategy looks at the error.
 
     The engine knows nothing else: a wait strategy of tenacity becomes such a function.
     """

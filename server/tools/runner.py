@@ -8,15 +8,14 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams
 
 from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import ArtifactTooLarge, ScopeMissing
-from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
+from taskmill.engine.errors import ScopeMissing
+from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
-from taskmill.server.protocol.results import error_result
 from taskmill.server.tools.registry import ToolRegistry
-from taskmill.server.tools.result_offload import offload_large_parts
+from taskmill.server.tools.run_outcomes import ask, failure, returned
 from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["ToolRunner"]
@@ -55,7 +54,7 @@ class ToolRunner:
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash - the tool's name, not the error's text - and the log's reference."""
-        return _failure(f"Error executing tool {tool} (reference {reference})")
+        return failure(f"Error executing tool {tool} (reference {reference})")
 
     async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         inputs = _NO_INPUTS
@@ -72,10 +71,10 @@ class ToolRunner:
             except (UnexpectedToolError, UnexpectedResourceError) as exc:
                 raise _root_of(exc) from None
             except ToolError as exc:
-                return _failure(str(exc))
+                return failure(str(exc))
             if isinstance(result, CallToolResult):
-                return await _returned(result, context)
-            inputs = await _ask(context, result)
+                return await returned(result, context)
+            inputs = await ask(context, result)
 
     def _check_scopes(self, tool: str, payload: Mapping[str, Any]) -> None:
         """Check again: the version that runs the tool may require more scopes than the version that was called."""
@@ -99,27 +98,8 @@ class ToolRunner:
                 assert_never(result)
 
 
-async def _returned(result: CallToolResult, context: TaskContext) -> Outcome:
-    try:
-        return Returned(await offload_large_parts(result, context), result.is_error)
-    except ArtifactTooLarge as exc:
-        return Failed(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
-
-
-async def _ask(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:
-    requests = asked.input_requests or {}
-    wire = [request.model_dump(by_alias=True, mode="json", exclude_none=True) for request in requests.values()]
-    answers = await context.ask(wire) if wire else []
-    given = {"inputResponses": dict(zip(requests, answers, strict=True)), "requestState": asked.request_state}
-    return InputResponseRequestParams.model_validate(given, by_name=False)
-
-
 def _root_of(exc: BaseException) -> BaseException:
     """What the tool raised, inside the SDK's wrappers."""
     while isinstance(exc, UnexpectedToolError | UnexpectedResourceError) and exc.__cause__ is not None:
         exc = exc.__cause__
     return exc
-
-
-def _failure(text: str) -> Returned:
-    return Returned(error_result(text).model_dump(by_alias=True, mode="json", exclude_none=True), is_error=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from taskmill.engine.errors import PolicyError, StoreUnavailable, ToolUnfit
 from taskmill.server.settings import ServerSettings
+from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
 from taskmill.server.tools.client_log import ClientLog
 from taskmill.server.tools.registry import ToolRegistry
@@ -26,8 +27,10 @@ LIFESPAN_MISSING = (
 class ServerRuntime:
     """The task tools of one server, and its store while it is serving."""
 
-    def __init__(self, visible_claims: Sequence[str] = ()) -> None:
+    def __init__(self, visible_claims: Sequence[str] = (), tools: TaskTools | None = None) -> None:
         """`visible_claims`: names of the claims in a caller's token that its tasks may see.
+
+        `tools`: the task tools; None = there are none.
 
         Raises:
             PolicyError: a name instead of a list of names.
@@ -35,7 +38,7 @@ class ServerRuntime:
         if isinstance(visible_claims, str):
             raise PolicyError(f"visible_claims must be a list of names, such as [{visible_claims!r}]")
         self.visible_claims = tuple(visible_claims)
-        self.tools = ToolRegistry()
+        self.tools: TaskTools = ToolRegistry() if tools is None else tools
         self.clients = ClientLog()
         self.serves_http = False
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""

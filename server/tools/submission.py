@@ -19,7 +19,7 @@ from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
-from taskmill.server.tool_host import HostTool, ToolHost
+from taskmill.server.tool_host import CallHost, HostTool
 from taskmill.server.tools.call_keys import CallKeys, keys_of_call
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import trace_of_call
@@ -37,7 +37,7 @@ _LONGEST_KEEP = 10 * 365 * 24 * 3600 * 1000
 class Submission:
     """Creates the tasks of one server."""
 
-    def __init__(self, runtime: ServerRuntime, tool_host: ToolHost) -> None:
+    def __init__(self, runtime: ServerRuntime, tool_host: CallHost) -> None:
         self._runtime = runtime
         self._tool_host = tool_host
 

@@ -16,13 +16,14 @@ from pathlib import Path
 __all__ = ["Choice", "choose", "main"]
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("engine", "store", "workers", "server", "cli", "testing")
+ROOMS = ("engine", "store", "workers", "server", "adapters", "cli", "testing")
 LONG = ("behaviour", "bench", "chaos", "clients", "conformance", "fuzz", "model", "promises", "stateful")
 """Folders of tests that are left out, but for a file that changed itself."""
 CORE = {
     "store": ("claim", "create", "finish", "release", "cancel", "reconcile"),
     "workers": ("starting", "retries", "failures", "cancelling", "questions"),
     "server": ("tasks_2025", "tasks_2026", "calls_without_tasks", "sessions"),
+    "adapters": ("fastmcp_clients",),
     "cli": ("arguments", "loading", "run"),
     "testing": ("bed",),
 }

@@ -26,13 +26,19 @@ class Room:
 
 WEB = frozenset({"starlette", "uvicorn", "sse_starlette"})
 TERMINAL = frozenset({"typer", "click", "rich"})
+FRAMEWORKS = frozenset({"fastmcp"})
 ROOMS = {
     "engine": Room(frozenset({"engine"}), only=frozenset({"pydantic", "anyio"})),
-    "store": Room(frozenset({"engine", "store"}), banned=WEB | TERMINAL | {"mcp", "mcp_types"}),
-    "workers": Room(frozenset({"engine", "store", "workers"}), banned=WEB | TERMINAL | {"redis"}),
-    "server": Room(frozenset({"engine", "store", "server"}), banned=TERMINAL | {"redis", "arq"}),
-    "cli": Room(frozenset({"engine", "store", "workers", "server", "cli"})),
-    "testing": Room(frozenset({"engine", "store", "workers", "server", "cli", "testing"})),
+    "store": Room(frozenset({"engine", "store"}), banned=WEB | TERMINAL | FRAMEWORKS | {"mcp", "mcp_types"}),
+    "workers": Room(frozenset({"engine", "store", "workers"}), banned=WEB | TERMINAL | FRAMEWORKS | {"redis"}),
+    "server": Room(frozenset({"engine", "store", "server"}), banned=TERMINAL | FRAMEWORKS | {"redis", "arq"}),
+    "adapters": Room(
+        frozenset({"engine", "store", "workers", "server", "adapters"}), banned=TERMINAL | {"redis", "arq"}
+    ),
+    "cli": Room(frozenset({"engine", "store", "workers", "server", "adapters", "cli"}), banned=FRAMEWORKS),
+    "testing": Room(
+        frozenset({"engine", "store", "workers", "server", "adapters", "cli", "testing"}), banned=FRAMEWORKS
+    ),
 }
 # What each sub-room imports of its own room, one row each: another sub-room (`formats`) or a module that stands beside
 # the sub-rooms and is imported by them (`settings.py`). `.` stands for the modules beside the sub-rooms that have no
@@ -69,13 +75,17 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "protocol": "",
         "tool_host.py": "",
         "tools": "settings.py auth context protocol tool_host.py",
-        "http": "auth tools",
+        "http": "auth tool_host.py tools",
         "api": "auth protocol tools http",
         "streams": "protocol tools",
         "sessions": "auth protocol http tools streams",
         "handlers": "auth context protocol tool_host.py tools streams sessions",
-        "fast_path": "auth context protocol tools http handlers",
+        "fast_path": "auth context protocol tool_host.py tools http handlers",
         ".": "settings.py auth context protocol tool_host.py tools http api sessions handlers fast_path",
+    },
+    "adapters": {
+        "fastmcp": "",
+        ".": "fastmcp",
     },
     "cli": {
         "terminal": "",

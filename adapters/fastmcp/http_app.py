@@ -1,0 +1,80 @@
+"""FastMCP's ASGI application with Taskmill's parts: sessions in the store, the HTTP API, metrics and health.
+
+Authentication, routes and middleware of the author's stay FastMCP's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastmcp.server.auth import AuthProvider
+from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
+from mcp.server.auth.routes import build_resource_metadata_url
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.lowlevel import Server
+from mcp.server.transport_security import TransportSecuritySettings
+from pydantic import AnyHttpUrl
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from taskmill.adapters.fastmcp.fastmcp_private import resource_url_of
+from taskmill.server.api.access import Access
+from taskmill.server.app import add_http_api, both_eras
+from taskmill.server.http.application import HttpApp
+from taskmill.server.http.scope_challenge import ScopeChallenge
+from taskmill.server.tools.runtime import ServerRuntime
+
+__all__ = ["auth_settings", "with_tasks"]
+
+_MAX_BODY = 4 * 1024 * 1024
+"""Bytes of a request of a revision before 2026."""
+_NO_ISSUER = AnyHttpUrl("http://localhost")
+
+
+def with_tasks(
+    app: Starlette,
+    lowlevel: Server[Any],
+    runtime: ServerRuntime,
+    *,
+    auth: AuthProvider | None,
+    path: str,
+    hosts: TransportSecuritySettings,
+    cors_origins: Sequence[str] = (),
+    operator_token: str | None = None,
+    json_only: bool = False,
+) -> HttpApp:
+    """`app`: FastMCP's, with its endpoint at `path`. `hosts`: the names that requests may be sent to."""
+    runtime.serves_http = True
+    settings = None if auth is None else auth_settings(auth, app.routes, path)
+
+    def endpoint(modern: ASGIApp) -> ASGIApp:
+        both = both_eras(lowlevel, runtime, modern=modern, hosts=hosts, json_only=json_only, max_body=_MAX_BODY)
+        return ScopeChallenge(both, runtime.tools, settings)
+
+    for route in app.routes:
+        if isinstance(route, Route) and route.path == path:
+            gate = route.app
+            if isinstance(gate, RequireAuthMiddleware):
+                gate.app = endpoint(gate.app)  # the check of tokens stays before it
+            else:
+                route.app = endpoint(gate)
+    access = Access(hosts, settings, operator_token is not None, tuple(cors_origins))
+    return add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token)
+
+
+def auth_settings(auth: AuthProvider, routes: Sequence[BaseRoute], path: str) -> AuthSettings:
+    """What the HTTP API checks and tells about tokens, from FastMCP's provider.
+
+    The resource is named only if the provider serves its metadata: a challenge must not lead to nothing.
+    """
+    resource = resource_url_of(auth, path)
+    is_served = False
+    if resource is not None:
+        metadata = urlsplit(str(build_resource_metadata_url(resource))).path
+        is_served = any(isinstance(route, Route) and route.path == metadata for route in routes)
+    return AuthSettings(
+        issuer_url=resource or _NO_ISSUER,
+        resource_server_url=resource if is_served else None,
+        required_scopes=list(auth.required_scopes or []),
+    )

@@ -1,0 +1,149 @@
+"""The task tools of a FastMCP server: found by name and version as its callers find them, and what a call must pass.
+
+FastMCP's tools come and go, and depend on the caller. What is known without one, for lists and queues, is what was
+there when the server was loaded or when an unknown name was last met.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fastmcp import FastMCP
+from fastmcp.exceptions import NotFoundError, ValidationError
+from fastmcp.tools.base import Tool
+from fastmcp.tools.function_tool import FunctionTool
+from fastmcp.utilities.tasks import TaskConfig as FastMCPTaskConfig
+from fastmcp.utilities.versions import VersionSpec, dedupe_with_versions
+from mcp.server.context import ServerRequestContext
+from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
+from pydantic import ValidationError as PydanticValidationError
+
+from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, as_operator, caller_of_call
+from taskmill.adapters.fastmcp.config import policy_of
+from taskmill.adapters.fastmcp.fastmcp_private import validate_arguments
+from taskmill.engine.errors import PolicyError
+from taskmill.engine.policy import TaskConfig as Policy
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS, duplicate_tool
+from taskmill.server.tool_host import HostTool
+
+__all__ = ["FastMCPTaskTool", "FastMCPTools"]
+
+
+@dataclass(frozen=True, slots=True)
+class FastMCPTaskTool:
+    """A task tool of a FastMCP server, in one version."""
+
+    name: str
+    policy: Policy
+    tool: Tool
+
+
+class FastMCPTools:
+    """The task tools of one server."""
+
+    def __init__(self, also: Mapping[str, FastMCPTaskConfig], *, carries_token: bool) -> None:
+        """`also`: by a pattern of names, tools that FastMCP itself cannot mark as tasks."""
+        self._also = dict(also)
+        self._carries_token = carries_token
+        self._server: FastMCP[Any] | None = None
+        self._known: dict[str, FastMCPTaskTool] = {}
+        self._names: frozenset[str] = frozenset()
+
+    @property
+    def server(self) -> FastMCP[Any]:
+        """The server, once it has the extension."""
+        assert self._server is not None, "add the extension to a server first: mcp.add_extension(Tasks())"
+        return self._server
+
+    def bind(self, server: FastMCP[Any]) -> None:
+        """Know the server."""
+        self._server = server
+
+    def find(self, name: str) -> FastMCPTaskTool | None:
+        """The task tool of that name, None if none is known."""
+        return self._known.get(name)
+
+    @property
+    def has_scoped(self) -> bool:
+        """Whether any task tool requires scopes."""
+        return any(tool.policy.scopes for tool in self._known.values())
+
+    def policies(self) -> Mapping[str, Policy]:
+        """Policy by tool name."""
+        return {name: tool.policy for name, tool in self._known.items()}
+
+    async def collect(self) -> None:
+        """Learn which task tools there are now, for any caller.
+
+        Raises:
+            PolicyError: a policy does not fit its tool.
+            DuplicateTool: a tool has the name of a follow-up tool.
+        """
+        with as_operator():
+            tools = [one for one in await self.server.get_tasks() if isinstance(one, Tool)]
+            if self._also:
+                tools += await self.server.list_tools(run_middleware=False)
+        newest = dedupe_with_versions(tools, lambda tool: tool.name)
+        found = {tool.name: made for tool in newest if (made := self._made_of(tool)) is not None}
+        for name, made in found.items():
+            _check(name, made)
+        self._known = found
+        self._names = frozenset(tool.name for tool in tools)
+
+    async def collect_unknown(self, names: Sequence[str]) -> None:
+        """Learn again if one of these names has not been met: the server has got new tools."""
+        if not self._names.issuperset(names):
+            await self.collect()
+            self._names = self._names.union(names)
+
+    async def resolve(self, name: str, version: str | None = None) -> FastMCPTaskTool | None:
+        """See `CallHost`."""
+        try:
+            tool = await self.server.get_tool(name, VersionSpec(eq=version) if version else None)
+        except NotFoundError:
+            return None
+        made = None if tool is None else self._made_of(tool)
+        if made is not None and name not in self._known:
+            self._known[name] = made
+        return made
+
+    async def validate(
+        self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], *, resolves: bool
+    ) -> Mapping[str, Any] | CallToolResult | InputRequiredResult:
+        """See `CallHost`. Arguments of tools that are no function are checked by the tool itself, in the worker.
+
+        Raises:
+            ValidationError: they do not fit; FastMCP's middleware expects it.
+        """
+        assert isinstance(tool, FastMCPTaskTool), "a tool of this server's"
+        arguments = params.arguments or {}
+        if isinstance(tool.tool, FunctionTool):
+            try:
+                validate_arguments(tool.tool, arguments)
+            except PydanticValidationError as exc:
+                raise ValidationError(str(exc), log_level=logging.WARNING) from exc
+        return arguments
+
+    def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
+        """See `CallHost`: who called, over what, in which session, and which version."""
+        kept = caller_of_call(params, with_token=self._carries_token)
+        return {PAYLOAD_KEY: {**kept, "protocol": ctx.protocol_version}}
+
+    def _made_of(self, tool: Tool) -> FastMCPTaskTool | None:
+        config = tool.task_config
+        if not config.supports_tasks():
+            patterns = (one for pattern, one in self._also.items() if fnmatchcase(tool.name, pattern))
+            config = next(patterns, config)
+        policy = policy_of(config)
+        return None if policy is None else FastMCPTaskTool(tool.name, policy, tool)
+
+
+def _check(name: str, made: FastMCPTaskTool) -> None:
+    if name in FOLLOW_UP_TOOLS:
+        raise duplicate_tool(name)
+    try:
+        made.policy.check_against(list(made.tool.parameters.get("properties", {})))
+    except PolicyError as exc:
+        raise PolicyError(f"Tool {name!r}: {exc}") from None

@@ -1,0 +1,58 @@
+"""Servers of other frameworks, by their class: a framework is imported only if the author's file has imported it."""
+
+import importlib.util
+import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskmill.server.tool_host import ToolHost
+
+__all__ = ["host_of", "is_foreign_server", "make_absent_packages_importable"]
+
+_STAND_INS = {"fastmcp_tasks": "taskmill.adapters.fastmcp.absent_tasks"}
+"""A package that an author's file may import although it is not installed -> the module in its place.
+
+FastMCP's own engine needs another redis-py than arq. A file that adds its extension runs here unchanged: the extension
+makes way for Taskmill's.
+"""
+
+
+def is_foreign_server(value: object) -> bool:
+    """Whether a server of another framework can be made a task server."""
+    framework = sys.modules.get("fastmcp.server.server")
+    return framework is not None and isinstance(value, framework.FastMCP)
+
+
+def host_of(server: Any) -> "ToolHost":
+    """The server as commands take it.
+
+    Raises:
+        PolicyError, DuplicateTool, ToolUnfit: it cannot be served as it is.
+    """
+    from taskmill.adapters.fastmcp.host import FastMCPHost
+
+    return FastMCPHost(server)
+
+
+def make_absent_packages_importable() -> None:
+    """Let an author's file import packages that are not installed and not needed."""
+    if not any(isinstance(finder, _StandIns) for finder in sys.meta_path):
+        sys.meta_path.append(_StandIns())
+
+
+class _StandIns(MetaPathFinder):
+    """Comes last: an installed package is found before."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """The module in the place of a package that no one else has found."""
+        package = fullname.partition(".")[0]
+        if package not in _STAND_INS or (path is None) != (fullname == package):
+            return None
+        found = importlib.util.find_spec(_STAND_INS[package])
+        assert found is not None
+        assert found.origin is not None
+        spec = importlib.util.spec_from_file_location(fullname, found.origin, submodule_search_locations=[])
+        assert spec is not None
+        return spec

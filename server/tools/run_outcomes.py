@@ -1,0 +1,33 @@
+"""How a run of a tool ends for its task, whatever framework ran it: a result, a failure, questions to the client."""
+
+from mcp_types import CallToolResult, InputRequiredResult, InputResponseRequestParams
+
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import ArtifactTooLarge
+from taskmill.engine.outcome import Failed, Fault, Outcome, Returned
+from taskmill.server.protocol.results import error_result
+from taskmill.server.tools.result_offload import offload_large_parts
+
+__all__ = ["ask", "failure", "returned"]
+
+
+async def returned(result: CallToolResult, context: TaskContext) -> Outcome:
+    """The outcome of a tool that returned; parts that are too large for a reply become artifacts."""
+    try:
+        return Returned(await offload_large_parts(result, context), result.is_error)
+    except ArtifactTooLarge as exc:
+        return Failed(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
+
+
+async def ask(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:
+    """Ask the client what a tool wants to know; returns what the tool is called with again."""
+    requests = asked.input_requests or {}
+    wire = [request.model_dump(by_alias=True, mode="json", exclude_none=True) for request in requests.values()]
+    answers = await context.ask(wire) if wire else []
+    given = {"inputResponses": dict(zip(requests, answers, strict=True)), "requestState": asked.request_state}
+    return InputResponseRequestParams.model_validate(given, by_name=False)
+
+
+def failure(text: str) -> Returned:
+    """The outcome of a tool that failed, in words for the model that called it."""
+    return Returned(error_result(text).model_dump(by_alias=True, mode="json", exclude_none=True), is_error=True)

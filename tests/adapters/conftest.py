@@ -1,0 +1,19 @@
+"""Fixtures for tests of servers of other frameworks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from taskmill.testing import TestBed
+
+
+@pytest.fixture
+def bed_of(redis: Redis, redis_url: str) -> Callable[..., TestBed]:
+    """Makes the whole engine around a server: `async with bed_of(mcp) as bed`."""
+
+    def make(server: Any, **settings: Any) -> TestBed:
+        return TestBed(server, redis_url=redis_url, **settings)
+
+    return make
