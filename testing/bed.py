@@ -20,18 +20,17 @@ from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.protocol.status_text import status_text
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
-from taskmill.store.embedded.server import EmbeddedRedis
-from taskmill.store.pubsub.wakeup import QueueWakeup
+from taskmill.store.embedded.server import embedded_redis
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from taskmill.testing.answers import Answers
 from taskmill.testing.client_types import ClientKind, VirtualClient
 from taskmill.testing.clients import client_of
 from taskmill.testing.timeline import StatusUpdate, timeline_of
+from taskmill.workers.in_process import running_worker
 from taskmill.workers.loop import WorkerLoop
-from taskmill.workers.runtime import open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
 
-__all__ = ["TestBed", "running_worker"]
+__all__ = ["TestBed"]
 
 _START = 20.0
 _LOOK_EVERY = 0.01
@@ -64,7 +63,7 @@ class TestBed:
         async with AsyncExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskmill-")))
             if self._redis_url is None:
-                self._redis_url = await _embedded(stack, home)
+                self._redis_url = await stack.enter_async_context(embedded_redis(home / "redis"))
             # Settings of shards in the environment must not reach a test.
             redis: dict[str, Any] = {"redis_url": self._redis_url, "shards": {}, "queue_shards": {}, "shard": None}
             common = {**redis, "home": home, "prefix": home.name, "app": "", **self._given}
@@ -149,13 +148,6 @@ class TestBed:
             await worker.__aexit__(None, None, None)
 
 
-async def _embedded(stack: AsyncExitStack, home: Path) -> str:
-    redis = EmbeddedRedis(home / "redis")
-    url = await asyncio.to_thread(redis.start)
-    stack.push_async_callback(asyncio.to_thread, redis.stop)
-    return url
-
-
 @asynccontextmanager
 async def _serving(server: ToolHost) -> AsyncIterator[str]:
     config = uvicorn.Config(
@@ -174,18 +166,3 @@ async def _serving(server: ToolHost) -> AsyncIterator[str]:
     finally:
         replica.should_exit = True
         await asyncio.wait([running])
-
-
-@asynccontextmanager
-async def running_worker(server: ToolHost, settings: WorkerSettings) -> AsyncIterator[WorkerLoop]:
-    """A worker that runs in this process; it drains at the end."""
-    async with open_worker_runtime(server, settings) as runtime:
-        wakeup = QueueWakeup(settings, runtime.store.keys, runtime.queues)
-        loop = WorkerLoop(runtime, wakeup)
-        running = asyncio.create_task(loop.work(), name="taskmill.testing.worker")
-        try:
-            yield loop
-        finally:
-            loop.drain()
-            await running
-            await wakeup.close()

@@ -21,19 +21,24 @@ from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import RequestStateSecurity
 from mcp.server.request_state import RequestStateBoundary
 from mcp.server.subscriptions import InMemorySubscriptionBus
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, SubscriptionsListenRequestParams
 from pydantic import BaseModel, model_serializer
+from starlette.applications import Starlette
 
-from taskmill.adapters.fastmcp.caller import version_of
+from taskmill.adapters.fastmcp.caller import as_operator, version_of
 from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.dialect_2025 import FastMCPTasks2025, leave_task
 from taskmill.adapters.fastmcp.fastmcp_private import (
     call_result,
     is_client_call,
     lowlevel_of,
+    replace_http_app,
     sdk_request,
     seals_request_state,
 )
+from taskmill.adapters.fastmcp.http_app import with_tasks
+from taskmill.adapters.fastmcp.own_worker import worker_of
 from taskmill.adapters.fastmcp.provider import TaskmillProvider
 from taskmill.adapters.fastmcp.tool_list import NewTools
 from taskmill.adapters.fastmcp.tools import FastMCPTaskTool, FastMCPTools
@@ -48,6 +53,7 @@ from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import keep_ms, not_created
 from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
+from taskmill.server.http.transport_security import ANY
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, require_tasks
 from taskmill.server.protocol.errors import method_not_found
 from taskmill.server.protocol.results import HandOffBody, HandOffResult
@@ -55,6 +61,7 @@ from taskmill.server.protocol.shapes_2026 import create_result
 from taskmill.server.settings import server_settings
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
+from taskmill.store.embedded.server import embedded_redis
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["Tasks", "for_worker"]
@@ -71,6 +78,7 @@ class Tasks(ServerExtension):
     `also`: by name or pattern, tools that FastMCP itself cannot mark as tasks: proxied, transformed, of an OpenAPI
     document, plain functions. `{"remote_*": TaskConfig(retries=3)}`.
     `visible_claims`, `hosts`, `follow_up_tools`: as for `TaskServer`.
+    `worker`: run a worker in the server's own process, as FastMCP's engine does; it serves all queues of the tools.
     `carry_token`: the caller's access token reaches the worker as well. Needs `TASKMILL_SEAL_KEYS`: it is stored.
     """
 
@@ -85,11 +93,13 @@ class Tasks(ServerExtension):
         hosts: Mapping[str, float | None] | None = None,
         follow_up_tools: bool = True,
         carry_token: bool = False,
+        worker: bool = False,
     ) -> None:
         self.store_settings = store
         self.tools = FastMCPTools(also or {}, carries_token=carry_token)
         self.runtime = ServerRuntime(visible_claims, self.tools)
         self._carries_token = carry_token
+        self._has_worker = worker
         self._hosts = HostTable(hosts)
         self._codec = SharedStateCodec()
         self._submission = Submission(self.runtime, self.tools)
@@ -124,6 +134,17 @@ class Tasks(ServerExtension):
             return
         async with self.serving():
             yield
+
+    async def collect(self) -> None:
+        """Learn which task tools the server has now.
+
+        Raises:
+            PolicyError: a policy does not fit its tool.
+            DuplicateTool: a tool has the name of a follow-up tool.
+        """
+        await self.tools.collect()
+        with as_operator():
+            await self._provider.check_names(self.server)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -188,15 +209,22 @@ class Tasks(ServerExtension):
             raise SettingsError(
                 "Tasks(carry_token=True) stores callers' tokens, so payloads must be sealed: set TASKMILL_SEAL_KEYS."
             )
-        async with self.runtime.serving(settings) as store:
+        async with AsyncExitStack() as stack:
+            if settings.redis_url is None:
+                url = await stack.enter_async_context(embedded_redis(settings.home))
+                settings = settings.model_copy(update={"redis_url": url})
+            store = await stack.enter_async_context(self.runtime.serving(settings))
             self._codec.use(await store.shared_secret())
-            await self.tools.collect()
-            async with self.runtime.open_with({}):
-                yield
+            await self.collect()
+            await stack.enter_async_context(self.runtime.open_with({}))
+            if self._has_worker:
+                await stack.enter_async_context(worker_of(self.server, self.tools, settings))
+            yield
 
     def _install(self, server: FastMCP[Any]) -> None:
         self._installed_on = server
         self.plain_http_app = server.http_app
+        replace_http_app(server, self._http_app)
         self.tools.bind(server)
         lowlevel = lowlevel_of(server)
         boundary = next(one for one in lowlevel.middleware if isinstance(one, RequestStateBoundary))
@@ -213,6 +241,25 @@ class Tasks(ServerExtension):
         listening = TaskListenHandler(InMemorySubscriptionBus(), self.runtime)
         lowlevel.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, listening)
         server.add_provider(self._provider)
+
+    def _http_app(self, make: Callable[..., StarletteWithLifespan], *args: Any, **options: Any) -> Starlette:
+        """FastMCP's application with Taskmill's parts, for those who start the server themselves.
+
+        Host and Origin are checked by FastMCP, as the author has set it.
+        """
+        app = make(*args, **options)
+        if app.state.transport_type != "streamable-http":
+            return app
+        anything = [ANY]
+        return with_tasks(
+            app,
+            lowlevel_of(self.server),
+            self.runtime,
+            auth=self.server.auth,
+            path=app.state.path,
+            hosts=TransportSecuritySettings(allowed_hosts=anything, allowed_origins=anything),
+            operator_token=server_settings(self.store_settings).api_operator_token,
+        )
 
 
 class Wire(BaseModel):

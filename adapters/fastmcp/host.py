@@ -16,21 +16,18 @@ from mcp.server.stdio import stdio_server
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 
 from taskmill.adapters.fastmcp.caller import as_operator
-from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.extension import Tasks, for_worker
 from taskmill.adapters.fastmcp.fastmcp_private import (
     lifespan_of,
     load_state_store,
     lowlevel_of,
     replace_tasks_extension,
-    show_task_in_contexts,
     tasks_extension_of,
 )
 from taskmill.adapters.fastmcp.http_app import with_tasks
-from taskmill.adapters.fastmcp.logs import leave_crashes_to_worker
-from taskmill.adapters.fastmcp.progress import TaskProgress
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
 from taskmill.adapters.fastmcp.tools import FastMCPTaskTool
+from taskmill.adapters.fastmcp.worker_process import prepare_process
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.server.http.application import HttpApp
@@ -63,7 +60,7 @@ class FastMCPHost:
             self.tasks = Tasks()
             replace_tasks_extension(server, self.tasks)
         self._import_path: str | None = None
-        _run(self.tasks.tools.collect())
+        _run(self.tasks.collect())
 
     @property
     def name(self) -> str:
@@ -163,8 +160,7 @@ class FastMCPHost:
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[FastMCPToolbox]:
         """See `ToolSource`."""
-        show_task_in_contexts(_task_id, TaskProgress)
-        leave_crashes_to_worker()
+        prepare_process()
         lifespan = lifespan_of(self.server)
         token = for_worker.set(True)
         try:
@@ -173,15 +169,10 @@ class FastMCPHost:
             for_worker.reset(token)
         try:
             load_state_store(self.server)
-            await self.tasks.tools.collect()
+            await self.tasks.collect()
             yield FastMCPToolbox(self.server, self.tasks.tools)
         finally:
             await lifespan.__aexit__(None, None, None)
-
-
-def _task_id() -> str | None:
-    attempt = current_attempt.get()
-    return None if attempt is None else attempt.task_id
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

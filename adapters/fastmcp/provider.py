@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
 from fastmcp.resources.base import Resource, ResourceContent, ResourceResult
 from fastmcp.server.context import Context
 from fastmcp.server.dependencies import get_context
 from fastmcp.server.providers.base import Provider
 from fastmcp.tools.base import Tool, ToolResult
+from fastmcp.tools.function_tool import FunctionTool
 from fastmcp.utilities.versions import VersionSpec
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver.exceptions import ToolError as SdkToolError
@@ -22,7 +24,7 @@ from pydantic import AnyUrl, PrivateAttr
 
 from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.server.auth.principal import owner
-from taskmill.server.handlers.follow_up_tools import FollowUpTools
+from taskmill.server.handlers.follow_up_tools import FollowUpTools, duplicate_tool
 from taskmill.server.handlers.resources import base_of, is_own, read_own
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.tools.runtime import ServerRuntime
@@ -50,6 +52,17 @@ class TaskmillProvider(Provider):
     def has_tool(self, name: str) -> bool:
         """Whether the tool of that name is one of these."""
         return any(tool.name == name for tool in self._tools)
+
+    async def check_names(self, server: FastMCP[Any]) -> None:
+        """Refuse a tool of the author's with the name of one of these.
+
+        Raises:
+            DuplicateTool: there is one.
+        """
+        for own in self._tools:
+            found = await server.get_tool(own.name)
+            if isinstance(found, FunctionTool) and found.fn is not own.fn:
+                raise duplicate_tool(own.name, "mcp.add_extension(Tasks(follow_up_tools=False))")
 
     async def _list_tools(self) -> Sequence[Tool]:
         return self._tools
@@ -84,7 +97,7 @@ class TaskResource(Resource):
         return ResourceResult([ResourceContent(one.content, mime_type=one.mime_type) for one in contents])
 
 
-def _tool_of(name: str, function: Callable[..., Any]) -> Tool:
+def _tool_of(name: str, function: Callable[..., Any]) -> FunctionTool:
     """A follow-up tool as FastMCP has tools."""
     shown = [parameter for key, parameter in inspect.signature(function).parameters.items() if key != "ctx"]
 

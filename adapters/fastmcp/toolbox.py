@@ -21,7 +21,12 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, kept_version, restored_caller
 from taskmill.adapters.fastmcp.current_task import current_attempt
-from taskmill.adapters.fastmcp.fastmcp_private import call_result, masks_errors, shared_dependencies, wait_until_started
+from taskmill.adapters.fastmcp.fastmcp_private import (
+    call_result,
+    masks_errors,
+    shared_dependencies,
+    wait_until_started,
+)
 from taskmill.adapters.fastmcp.tools import FastMCPTools
 from taskmill.adapters.fastmcp.worker_session import worker_request
 from taskmill.engine.context import TaskContext

@@ -25,7 +25,7 @@ from taskmill.adapters.fastmcp.config import policy_of
 from taskmill.adapters.fastmcp.fastmcp_private import validate_arguments
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
-from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS, duplicate_tool
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.server.tool_host import HostTool
 
 __all__ = ["FastMCPTaskTool", "FastMCPTools"]
@@ -79,7 +79,6 @@ class FastMCPTools:
 
         Raises:
             PolicyError: a policy does not fit its tool.
-            DuplicateTool: a tool has the name of a follow-up tool.
         """
         with as_operator():
             tools = [one for one in await self.server.get_tasks() if isinstance(one, Tool)]
@@ -133,7 +132,7 @@ class FastMCPTools:
 
     def _made_of(self, tool: Tool) -> FastMCPTaskTool | None:
         config = tool.task_config
-        if not config.supports_tasks():
+        if not config.supports_tasks() and tool.name not in FOLLOW_UP_TOOLS:
             patterns = (one for pattern, one in self._also.items() if fnmatchcase(tool.name, pattern))
             config = next(patterns, config)
         policy = policy_of(config)
@@ -141,8 +140,6 @@ class FastMCPTools:
 
 
 def _check(name: str, made: FastMCPTaskTool) -> None:
-    if name in FOLLOW_UP_TOOLS:
-        raise duplicate_tool(name)
     try:
         made.policy.check_against(list(made.tool.parameters.get("properties", {})))
     except PolicyError as exc:

@@ -125,13 +125,13 @@ def _protocol_answer(method: str, answer: dict[str, Any]) -> dict[str, Any]:
             return answer
 
 
-def duplicate_tool(name: str) -> DuplicateTool:
-    """The error for a tool whose name is in use."""
+def duplicate_tool(name: str, without: str = "TaskServer(..., follow_up_tools=False)") -> DuplicateTool:
+    """The error for a tool whose name is in use. `without`: what an author writes to have no follow-up tools."""
     if name not in FOLLOW_UP_TOOLS:
         return DuplicateTool(f"Two tools are named {name!r}. Give one another name: @mcp.tool(name=...).")
     return DuplicateTool(
         f"{name!r} is one of the tools by which clients without tasks follow one. Give yours another name, or leave "
-        "those out: TaskServer(..., follow_up_tools=False)."
+        f"those out: {without}."
     )
 
 

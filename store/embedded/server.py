@@ -4,6 +4,7 @@ Here is the user's side: prepare the directory, see to it that a supervisor is t
 server up and ending it is the supervisor's (`supervisor.py`); a Redis of the operator's own is not our business at all.
 """
 
+import asyncio
 import contextlib
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,7 +26,7 @@ from taskmill.store.embedded.socket_path import socket_path
 from taskmill.store.embedded.stored_data import stored_data
 from taskmill.store.embedded.user_lock import UserLock, is_supervised
 
-__all__ = ["EmbeddedRedis", "ServerDidNotStart"]
+__all__ = ["EmbeddedRedis", "ServerDidNotStart", "embedded_redis"]
 
 _log = structlog.get_logger(__name__)
 
@@ -217,3 +219,18 @@ def _unusable(directory: Path, error: OSError) -> SettingsError:
         f"{directory} cannot hold the embedded Redis: {error.strerror or error}. Choose another data directory with "
         "TASKMILL_HOME, or set TASKMILL_REDIS_URL to a Redis of your own."
     )
+
+
+@contextlib.asynccontextmanager
+async def embedded_redis(directory: Path) -> AsyncIterator[str]:
+    """Use the server of a directory in an event loop; its URL.
+
+    Raises:
+        NoRedisServer, SettingsError, ServerDidNotStart: see `EmbeddedRedis.start`.
+    """
+    redis = EmbeddedRedis(directory)
+    url = await asyncio.to_thread(redis.start)
+    try:
+        yield url
+    finally:
+        await asyncio.to_thread(redis.stop)

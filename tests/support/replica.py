@@ -13,7 +13,7 @@ import uvicorn
 from taskmill.server import TaskServer
 from taskmill.server.tool_host import ToolHost
 from taskmill.store.settings import StoreSettings
-from taskmill.testing import bed
+from taskmill.workers.in_process import running_worker
 from taskmill.workers.loop import WorkerLoop
 from taskmill.workers.settings import WorkerSettings
 
@@ -136,7 +136,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
 def working(server: ToolHost, settings: StoreSettings, **more: Any) -> AbstractAsyncContextManager[WorkerLoop]:
     """A worker at work, that leaves without grace."""
     worker = WorkerSettings(**{**settings.model_dump(), "grace": 0.0, **more})
-    return bed.running_worker(server, worker.at_own_shard())
+    return running_worker(server, worker.at_own_shard())
 
 
 @asynccontextmanager
