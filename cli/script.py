@@ -49,9 +49,9 @@ def _serve_stdio(server: ToolHost, target: str, options: Mapping[str, Any], leve
     if options:
         raise UsageError(f"mcp.run() over standard input and output takes no {_listed(options)}.")
     from taskmill.cli.stdio.command import serve_stdio
-    from taskmill.cli.stdio.pipes import reserve_pipes
+    from taskmill.cli.stdio.early_start import started
 
-    serve_stdio(target, reserve_pipes(), None, level, loaded=server)
+    serve_stdio(target, started(), None, level, loaded=server)
 
 
 def _serve_http(target: str, options: Mapping[str, Any]) -> NoReturn:

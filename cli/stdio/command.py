@@ -5,22 +5,27 @@ process.
 """
 
 import asyncio
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import structlog
 
 from taskmill.cli.errors import unwrap_group
-from taskmill.cli.loading import load_server
+from taskmill.cli.loading import file_or_module, load_server
 from taskmill.cli.logs import LogLevel
 from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.settings import redis_for, settings_for
+from taskmill.cli.stdio.answer_recorder import AnswerRecorder
+from taskmill.cli.stdio.early_start import HostConnection
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
-from taskmill.cli.stdio.pipes import ProtocolInput, ProtocolOutput, ProtocolPipes
-from taskmill.cli.stdio.state_folder import server_path, state_folder
+from taskmill.cli.stdio.pipes import ProtocolInput, ProtocolOutput
+from taskmill.cli.stdio.state_folder import state_folder
+from taskmill.engine.errors import SettingsError
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
 from taskmill.store.formats.queue_names import source_of
@@ -37,7 +42,7 @@ _CALL_USAGE = "taskmill call FILE TOOL key=value ..."
 
 
 def serve_stdio(
-    target: str, pipes: ProtocolPipes, redis_url: str | None, level: LogLevel, loaded: ToolHost | None = None
+    target: str, host: HostConnection, redis_url: str | None, level: LogLevel, loaded: ToolHost | None = None
 ) -> NoReturn:
     """Serve until the host closes its side or a signal arrives. Ends this process.
 
@@ -46,20 +51,32 @@ def serve_stdio(
     Raises:
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit, NoRedisServer, OperatorError: at the start.
     """
-    # Until the server has a signal handler, a signal ends the process; that needs no traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # In the environment, so that the author's own settings and every child process use the same directory.
-    os.environ.setdefault("TASKMILL_HOME", str(state_folder(target)))
+    path = _server_path(target)
+    if (folder := os.environ.get("TASKMILL_HOME") or state_folder(str(path))) is None:
+        raise SettingsError("This user has no home directory: set TASKMILL_HOME to a directory for the data.")
+    os.environ["TASKMILL_HOME"] = folder
     server = load_server(target) if loaded is None else loaded
-    source = source_of(str(server_path(target)))
+    source = source_of(str(path))
     settings = settings_for(ServerSettings, server, source, redis_url=redis_url)
     redis_flags = () if redis_url is None else ("--redis-url", redis_url)
     worker_flags = ["--source", source, "--log-level", level.value, *redis_flags]
     with redis_for(settings) as ready, unwrap_group():
         server.store_settings = ready
         needs = list(_worker_needs(server, target, worker_flags))
-        asyncio.run(_serve(server, pipes, needs, ready))
+        asyncio.run(_serve(server, host, needs, ready))
     exit_now()
+
+
+def _server_path(target: str) -> Path:
+    """Where the file or module of `target` is: the same for each spelling of the path."""
+    location, is_module = file_or_module(target)
+    if not is_module:
+        return Path(location).resolve()
+    top, _, rest = location.partition(".")
+    spec = importlib.util.find_spec(top)
+    folders = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(folders or ()), top)).resolve() / rest
 
 
 def _worker_needs(server: ToolHost, target: str, worker_flags: list[str]) -> Iterator[WorkerNeed]:
@@ -69,7 +86,7 @@ def _worker_needs(server: ToolHost, target: str, worker_flags: list[str]) -> Ite
         yield WorkerNeed(target, queue, tools, worker_flags)
 
 
-async def _serve(server: ToolHost, pipes: ProtocolPipes, needs: list[WorkerNeed], settings: StoreSettings) -> None:
+async def _serve(server: ToolHost, host: HostConnection, needs: list[WorkerNeed], settings: StoreSettings) -> None:
     workers = [OnDemandWorker(need, settings) for need in needs]
     ended = asyncio.Event()
 
@@ -77,11 +94,12 @@ async def _serve(server: ToolHost, pipes: ProtocolPipes, needs: list[WorkerNeed]
         for worker in workers:
             worker.wake()
 
-    protocol_input = ProtocolInput(pipes.input_descriptor, wake_workers, ended.set)
-    protocol_output = ProtocolOutput(pipes.output_descriptor, protocol_input.end)
+    recorder = AnswerRecorder(host, server)
+    protocol_input = ProtocolInput(host.lines, wake_workers, ended.set)
+    protocol_output = ProtocolOutput(host.pipes.output_descriptor, recorder, protocol_input.end)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         handle_signal(number, protocol_input.end_soon)
-    if os.isatty(pipes.input_descriptor):
+    if os.isatty(host.pipes.input_descriptor):
         print(
             f"taskmill: This command is for hosts and reads JSON-RPC. To call a tool yourself: {_CALL_USAGE}",
             file=sys.stderr,

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from typer.main import get_command
 
 from bench.simulation import Costs, Deployment, predict
-from taskmill.cli.main import app
+from taskmill.cli.commands import app
 from taskmill.server.settings import ServerSettings
 from tests.support.replica import Rpc, client_of, working
 from tests.support.sample_server import make_server

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from taskmill.cli.main import app
+from taskmill.cli.commands import app
 from taskmill.cli.variables import known_variables, unknown_variables, warn_of_unknown_variables
 from tests.support.command_line import CommandLine
 

@@ -64,7 +64,7 @@ from taskmill.cli.processes.child import Child
 from taskmill.cli.processes.prepared import prepare
 
 def run(words):
-    from taskmill.cli.main import app
+    from taskmill.cli.commands import app
     app(words)
 """
 

@@ -414,7 +414,7 @@ class TestData:
         ],
     )
     def test_platforms_differ(self, platform: str, environment: dict[str, str], expected: str) -> None:
-        assert user_state_folder(platform, environment, Path("/home/ada")) == Path(expected)
+        assert user_state_folder(platform, environment, "/home/ada") == expected
 
 
 class TestEnd:

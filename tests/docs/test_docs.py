@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from taskmill.cli.commands import app
 from taskmill.cli.install.hosts import HOSTS
-from taskmill.cli.main import app
 from taskmill.engine.outcome import Fault
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.record import TaskRecord, TaskView

@@ -1,0 +1,358 @@
+"""All commands of `taskmill` with their options, and the exit code of an error.
+
+The work of a command is in a module of its own, imported when the command runs: the import of the protocol's library
+alone takes a second. `taskmill tasks` has commands of its own, in `tasks/commands.py`.
+"""
+
+import asyncio
+import os
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+
+from taskmill.cli import options
+from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
+from taskmill.cli.imports import without_collection
+from taskmill.cli.install.hosts import HostName
+from taskmill.cli.logs import LogForm, LogLevel, configure
+from taskmill.cli.tasks import commands as task_commands
+from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
+from taskmill.engine.errors import TaskmillError
+
+if TYPE_CHECKING:
+    from taskmill.cli.processes.prepared import PreparedProcess
+
+__all__ = ["app", "run_command_line"]
+
+_READ_SETTINGS = ("run", "dev", "serve", "worker", "call", "stdio", "doctor")
+
+app = typer.Typer(
+    name="taskmill",
+    help="Background tasks for MCP servers: slow tools that never time out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def run_command_line() -> None:
+    """Run the command that the process was started with; ends the process with the command's exit code."""
+    open_missing()
+    try:
+        with checked_output():
+            app()
+    except OutputFailed as exc:
+        print_failure(Failure(str(exc), 1))
+        sys.exit(1)
+    except TaskmillError as exc:
+        structlog.get_logger().debug("command.failed", exc_info=exc)
+        failure = failure_of(exc)
+        print_failure(failure)
+        sys.exit(failure.code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"taskmill {version('taskmill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main_options(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.", metavar="")
+    ] = False,
+) -> None:
+    # Not for child processes, whose command has warned, and not for `tasks`, which should start at once.
+    if context.invoked_subcommand in _READ_SETTINGS and "--parent" not in sys.argv:
+        from taskmill.cli.variables import warn_of_unknown_variables
+
+        warn_of_unknown_variables(os.environ)
+
+
+@app.command()
+def run(
+    file: options.File,
+    port: options.Port = None,
+    host: options.Host = None,
+    allowed_hosts: options.AllowedHosts = None,
+    cors_origin: options.CorsOrigin = None,
+    redis_url: options.RedisUrl = None,
+    concurrency: options.Concurrency = None,
+    workers: options.Workers = 1,
+    reload: Annotated[bool, options.flag("--reload", "Start again with the new code when a file changes.")] = False,
+    log_level: options.Level = LogLevel.INFO,
+    log_form: options.Form = LogForm.AUTO,
+) -> None:
+    """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origin": cors_origin}
+    _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=reload)
+
+
+@app.command()
+def dev(
+    file: options.File,
+    port: options.Port = None,
+    host: options.Host = None,
+    allowed_hosts: options.AllowedHosts = None,
+    cors_origin: options.CorsOrigin = None,
+    redis_url: options.RedisUrl = None,
+    concurrency: options.Concurrency = None,
+    workers: options.Workers = 1,
+    log_level: options.Level = LogLevel.DEBUG,
+    log_form: options.Form = LogForm.AUTO,
+) -> None:
+    """The same as `run --reload`, with the debug lines: for writing FILE. A change starts the new code."""
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origin": cors_origin}
+    _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=True)
+
+
+def _run(
+    file: str,
+    port: int | None,
+    server_flags: dict[str, str | None],
+    redis_url: str | None,
+    concurrency: int | None,
+    workers: int,
+    log_level: LogLevel,
+    log_form: LogForm,
+    *,
+    reload: bool,
+) -> None:
+    configure(log_level, log_form)
+    from taskmill.cli.processes.supervisor import ProcessPlan
+    from taskmill.cli.serving.run import check_address, run_until_stopped
+    from taskmill.cli.source import source_of_stack
+    from taskmill.server.settings import ServerSettings
+    from taskmill.store.settings import read_settings
+    from taskmill.workers.settings import WorkerSettings
+
+    settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
+    check_address(
+        read_settings(ServerSettings, port=port, host=server_flags["host"], allowed_hosts=server_flags["allowed_hosts"])
+    )
+    plan = ProcessPlan(
+        file,
+        server=as_flags(**server_flags),
+        worker=as_flags(concurrency=concurrency),
+        both=as_flags(
+            redis_url=redis_url,
+            log_level=log_level.value,
+            log_form=log_form.value,
+            source=source_of_stack(file),
+        ),
+        port=port,
+        workers=workers,
+        grace=settings.grace,
+    )
+    asyncio.run(run_until_stopped(plan, settings, reload=reload))
+
+
+@app.command()
+def serve(
+    file: options.File,
+    redis_url: options.RedisUrl = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    allowed_hosts: options.AllowedHosts = None,
+    cors_origin: options.CorsOrigin = None,
+    log_level: options.Level = LogLevel.INFO,
+    takes_over: Annotated[bool, typer.Option("--takes-over", hidden=True, metavar="")] = False,
+    log_form: options.Form = LogForm.AUTO,
+    source: options.Source = None,
+    parent: options.ParentSocket = None,
+    authors_log_level: options.AuthorsLevel = None,
+) -> None:
+    """Serve FILE over HTTP: one replica of its server. You can start as many as you like."""
+    configure(log_level, log_form, authors=authors_log_level)
+    from taskmill.cli.processes.parent import Parent
+
+    parent_link = Parent(parent)
+    with parent_link.reporting_errors():
+        with without_collection():
+            from taskmill.cli.serving.serve import serve_http
+
+        where = {"redis_url": redis_url, "host": host, "port": port}
+        flags = {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
+        serve_http(file, parent_link, flags, source=source, takes_over=takes_over)
+
+
+@app.command()
+def worker(
+    file: options.File,
+    redis_url: options.RedisUrl = None,
+    concurrency: options.Concurrency = None,
+    grace: options.Grace = None,
+    queue: options.Queue = None,
+    shard: options.Shard = None,
+    log_level: options.Level = LogLevel.INFO,
+    idle_exit: Annotated[float | None, typer.Option(hidden=True)] = None,
+    exit_when_changed: Annotated[bool, typer.Option("--exit-when-changed", hidden=True, metavar="")] = False,
+    log_form: options.Form = LogForm.AUTO,
+    source: options.Source = None,
+    parent: options.ParentSocket = None,
+    authors_log_level: options.AuthorsLevel = None,
+) -> None:
+    """Run the tasks of FILE's server. You can start as many workers as you like, on as many machines."""
+    configure(log_level, log_form, authors=authors_log_level)
+    from taskmill.cli.processes.parent import Parent
+
+    parent_link = Parent(parent)
+    with parent_link.reporting_errors():
+        with without_collection():
+            from taskmill.cli.serving.worker import run_worker
+
+        flags = {
+            "redis_url": redis_url,
+            "concurrency": concurrency,
+            "grace": grace,
+            "queue": ",".join(queue) if queue else None,
+            "shard": shard,
+        }
+        run_worker(file, parent_link, flags, source=source, idle_exit=idle_exit, exit_when_changed=exit_when_changed)
+
+
+@app.command()
+def call(
+    words: options.CallWords = None,
+    arguments: Annotated[str | None, typer.Option("--args", help="Arguments as JSON; @file reads a file.")] = None,
+    url: Annotated[str | None, typer.Option(help="Endpoint of a running server, instead of FILE.")] = None,
+    attach: Annotated[str | None, typer.Option(metavar="ID", help="Follow this task instead of calling.")] = None,
+    answer: options.Answer = None,
+    detach: Annotated[bool, options.flag("--detach", "Print the task's id and leave it running.")] = False,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for the result.")] = None,
+    as_json: Annotated[bool, options.flag("--json", "Print the whole result as JSON.")] = False,
+    redis_url: options.RedisUrl = None,
+    log_level: options.LevelOfCall = None,
+    log_form: options.Form = LogForm.AUTO,
+) -> None:
+    """Call a tool and wait for its result: Redis, server and worker start and end with the call.
+
+    Arguments of TOOL are KEY=VALUE. A value is text, or JSON if the argument is no text. KEY=@FILE reads a file.
+    """
+    configure(log_level or LogLevel.WARNING, log_form, authors=log_level or LogLevel.INFO)
+    from taskmill.cli.client.call import CallOptions, call_tool
+    from taskmill.store.settings import read_settings
+    from taskmill.workers.settings import WorkerSettings
+
+    if attach is not None and detach:
+        raise UsageError("Give either --attach or --detach: --attach follows a task that already runs.")
+    file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
+    settings = read_settings(WorkerSettings, redis_url=redis_url)
+    answers = tuple(answer or ())
+    request = CallOptions(
+        file,
+        url,
+        tool,
+        tuple(pairs),
+        arguments,
+        attach,
+        detach,
+        timeout,
+        as_json,
+        redis_url,
+        log_level,
+        log_form,
+        answers,
+    )
+    prepared = _prepare_stack() if url is None else []
+    sys.exit(asyncio.run(call_tool(request, settings, prepared)))
+
+
+def _prepare_stack() -> "list[PreparedProcess]":
+    """Import what a server and a worker need, and fork a process for each."""
+    from taskmill.cli.processes.prepared import ending_at_interrupt, prepare
+
+    # What is imported here, the processes have: no file beside the command, or in the current directory, may hide it.
+    if not sys.flags.safe_path:
+        del sys.path[0]
+    with ending_at_interrupt(), without_collection():
+        import_module("taskmill.cli.serving.serve")
+        import_module("taskmill.cli.serving.worker")
+    return prepare(2, app)
+
+
+@app.command()
+def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: options.Level = LogLevel.INFO) -> None:
+    """Serve FILE to a desktop host over standard input and output. Tasks continue when the host ends.
+
+    Hosts start this command; `taskmill install` configures them. Logs and printed text go to standard error.
+    """
+    from taskmill.cli.stdio.early_start import started
+
+    host = started()
+    configure(log_level)
+    with host.forgetting_answers_at_failure():
+        with without_collection():
+            from taskmill.cli.stdio.command import serve_stdio
+
+        serve_stdio(file, host, redis_url, log_level)
+
+
+@app.command()
+def install(
+    host: Annotated[HostName, typer.Argument(metavar="HOST", help=f"One of: {', '.join(HostName)}.")],
+    file: options.OptionalFile = None,
+    name: Annotated[str | None, typer.Option(help="What the host calls the server.")] = None,
+    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for the server.")] = None,
+    remove: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this server.")] = None,
+    user: Annotated[bool, options.flag("--user", "For all projects, not for this folder only.")] = False,
+    dry_run: Annotated[bool, options.flag("--dry-run", "Show the change and do not make it.")] = False,
+    yes: Annotated[bool, options.flag("--yes", "Do not ask.")] = False,
+) -> None:
+    """Configure a desktop host to start FILE's server: show the change of its configuration file, and make it.
+
+    Nothing else in the host's file changes, and a copy of the old file is kept beside it.
+    """
+    configure(LogLevel.WARNING)
+    from taskmill.cli.install.command import InstallRequest, install_server
+
+    install_server(InstallRequest(host, file, name, tuple(env or ()), remove, user, dry_run, yes))
+
+
+app.add_typer(task_commands.app, name="tasks")
+
+
+@app.command()
+def doctor(
+    file: options.OptionalFile = None,
+    redis_url: options.RedisUrl = None,
+    as_json: Annotated[bool, options.flag("--json", "Print the findings as JSON.")] = False,
+    log_level: options.Level = LogLevel.ERROR,
+) -> None:
+    """Check Redis, the settings and FILE, and say how to correct what is wrong. Exit code 1 if something is unfit."""
+    configure(log_level)
+    with without_collection():
+        from taskmill.cli.doctor.command import run_checks
+
+    sys.exit(run_checks(file, redis_url, as_json=as_json))
+
+
+def as_flags(**flags: str | float | None) -> tuple[str, ...]:
+    """Flags as words of a command line, without those that were not given."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return tuple(word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+
+
+def split_call_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
+    """The words of `taskmill call` as file, tool and arguments. With `--url` the file may be left out.
+
+    Raises:
+        UsageError: a word is missing, or there are too many.
+    """
+    if attaches:
+        if len(words) > 1:
+            raise UsageError("--attach takes no tool and no arguments: taskmill call --attach ID FILE")
+        if not words and not has_url:
+            raise UsageError("Name the server of the task: taskmill call --attach ID FILE, or --url URL.")
+        return (words[0] if words else None), "", []
+    starts_with_tool = has_url and (len(words) == 1 or (len(words) > 1 and "=" in words[1]))
+    if len(words) < (1 if starts_with_tool else 2):
+        raise UsageError("Name file and tool: taskmill call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
+    file, *rest = [None, *words] if starts_with_tool else words
+    assert rest[0] is not None
+    return file, rest[0], [word for word in rest[1:] if word is not None]

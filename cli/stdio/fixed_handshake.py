@@ -1,0 +1,174 @@
+"""Whether what a server answers first is written in the author's file, so that the same file always answers the same.
+
+Name, version, instructions may be computed: from the time, a file, a variable. Then only the loaded server knows them.
+Here the file is read, not run, and anything that is not plainly fixed counts as computed: the price is a slower start.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from taskmill.server import TaskServer
+from taskmill.server.tool_host import ToolHost
+
+__all__ = ["is_fixed"]
+
+_IMPORTED_FROM = ("taskmill", "taskmill.server")
+_CLASS = "TaskServer"
+_POLICY = "TaskConfig"
+_NOT_ANSWERED = frozenset({"store", "visible_claims", "hosts", "follow_up_tools", "lifespan", "auth", "token_verifier"})
+"""Arguments of `TaskServer` that change no answer to `server/discover` or `initialize`."""
+_USED = frozenset({"tool", "add_tool", "resource", "prompt", "custom_route", "run", "http_app"})
+"""What a file may use of its server without a change of these answers; of the first two see `_has_fixed_tasks`."""
+_TOOLS = frozenset({"tool", "add_tool"})
+_DYNAMIC = frozenset({"globals", "locals", "vars", "exec", "eval", "compile", "__import__", "import_module", "modules"})
+
+
+def is_fixed(server: ToolHost, main: str, authored: Iterable[ModuleType]) -> bool:
+    """Whether the server's first answers depend on nothing but the files that were loaded.
+
+    `main`: the file that has the server; `authored`: the loaded modules of the author, with that one.
+    """
+    if type(server) is not TaskServer:
+        return False
+    holders = [module for module in authored if any(value is server for value in vars(module).values())]
+    # Another module that has the server, or the module of the server, could change it.
+    if len(holders) != 1 or any(value is holders[0] for module in authored for value in vars(module).values()):
+        return False
+    names = [name for name, value in vars(holders[0]).items() if value is server]
+    try:
+        tree = ast.parse(Path(main).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return len(names) == 1 and _ServerFile(tree, names[0]).is_fixed()
+
+
+class _ServerFile:
+    """The author's file, and the name of its server there."""
+
+    def __init__(self, tree: ast.Module, server: str) -> None:
+        self._tree = tree
+        self._server = server
+        self._bound = list(_bound_names(tree))
+
+    def is_fixed(self) -> bool:
+        made = self._single(self._server)
+        loads = [node for node in ast.walk(self._tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+        # A star may bind any name.
+        if made is None or "*" in self._bound:
+            return False
+        attributes = [node for node in ast.walk(self._tree) if isinstance(node, ast.Attribute)]
+        used = [node for node in attributes if isinstance(node.value, ast.Name) and node.value.id == self._server]
+        # Each use is of a known attribute; the server itself goes nowhere.
+        if len(used) != sum(node.id == self._server for node in loads) or not {node.attr for node in used} <= _USED:
+            return False
+        names = {node.id for node in loads} | {node.attr for node in attributes}
+        if names & _DYNAMIC or not all(isinstance(node.ctx, ast.Load) for node in used):
+            return False
+        return self._is_plain_construction(made) and self._has_fixed_tasks(sum(node.attr in _TOOLS for node in used))
+
+    def _assignments(self) -> Iterator[tuple[str, ast.expr]]:
+        """Names that are assigned at the top level, on no condition, and their values."""
+        for node in self._tree.body:
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+                yield node.targets[0].id, node.value
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+                yield node.target.id, node.value
+
+    def _is_plain_construction(self, made: ast.expr) -> bool:
+        if not isinstance(made, ast.Call) or not isinstance(made.func, ast.Name) or len(made.args) > 1:
+            return False
+        if not self._is_imported(made.func, _CLASS):
+            return False
+        answered = [keyword for keyword in made.keywords if keyword.arg not in _NOT_ANSWERED]
+        values = [*made.args, *(keyword.value for keyword in answered)]
+        return all(keyword.arg is not None for keyword in answered) and all(
+            self._is_constant(value) for value in values
+        )
+
+    def _is_imported(self, value: ast.expr, name: str) -> bool:
+        """Whether it is this name of ours, imported at the top level on no condition, and nothing else."""
+        if not isinstance(value, ast.Name) or self._bound.count(value.id) != 1:
+            return False
+        imports = [node for node in self._tree.body if isinstance(node, ast.ImportFrom) and node.level == 0]
+        ours = [alias for node in imports if node.module in _IMPORTED_FROM for alias in node.names]
+        return any((alias.asname or alias.name) == value.id and alias.name == name for alias in ours)
+
+    def _single(self, name: str) -> ast.expr | None:
+        """The value of a name that is bound once in the file, at the top level and on no condition."""
+        found = [value for assigned, value in self._assignments() if assigned == name]
+        return found[0] if len(found) == 1 and self._bound.count(name) == 1 else None
+
+    def _is_constant(self, value: ast.expr, *, follows: bool = True) -> bool:
+        match value:
+            case ast.Constant():
+                return True
+            case ast.BinOp(op=ast.Add()):
+                return self._is_constant(value.left) and self._is_constant(value.right)
+            case ast.Name(id="__doc__"):
+                return "__doc__" not in self._bound
+            case ast.Name():
+                found = self._single(value.id)
+                return follows and found is not None and self._is_constant(found, follows=False)
+        return False
+
+    def _has_fixed_tasks(self, uses: int) -> bool:
+        """Whether there are task tools on any condition, or on no condition: revision 2025-11-25 answers it."""
+        decorators = [
+            decorator
+            for node in self._tree.body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            for decorator in node.decorator_list
+        ]
+        expressions = [node.value for node in self._tree.body if isinstance(node, ast.Expr)]
+        calls = [node for top in [*decorators, *expressions] for node in _outer_calls(top)]
+        registering = [call for call in calls if self._registers(call.func)]
+        plain = [node for node in decorators if self._registers(node)]
+        tasks = [word.value for call in registering for word in call.keywords if word.arg == "task"]
+        if any(self._is_task(task) for task in tasks):
+            return True
+        has_spread = any(word.arg is None for call in registering for word in call.keywords)
+        return len(registering) + len(plain) == uses and not tasks and not has_spread
+
+    def _is_task(self, value: ast.expr) -> bool:
+        """Whether a value of `task=` makes a task tool of every tool: True, or a policy."""
+        named = self._single(value.id) if isinstance(value, ast.Name) else value
+        if isinstance(named, ast.Constant):
+            return named.value is True
+        return isinstance(named, ast.Call) and self._is_imported(named.func, _POLICY)
+
+    def _registers(self, function: ast.expr) -> bool:
+        return (
+            isinstance(function, ast.Attribute)
+            and function.attr in _TOOLS
+            and isinstance(function.value, ast.Name)
+            and function.value.id == self._server
+        )
+
+
+def _outer_calls(expression: ast.expr) -> Iterator[ast.Call]:
+    """`f(...)`, and in `f(...)(...)` both calls."""
+    while isinstance(expression, ast.Call):
+        yield expression
+        expression = expression.func
+
+
+def _bound_names(tree: ast.Module) -> Iterator[str]:
+    """Every name that anything in the file binds, in whatever scope, once for each time."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(ctx=ast.Store() | ast.Del()):
+                yield node.id
+            case ast.arg():
+                yield node.arg
+            case ast.alias():
+                yield (node.asname or node.name).partition(".")[0]
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Global() | ast.Nonlocal():
+                yield from node.names
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield name
+            case ast.MatchMapping(rest=str(rest)):
+                yield rest
