@@ -196,8 +196,7 @@ class CommandLine:
     def kill(self, part: str) -> list[int]:
         """Kill the processes that have `part` in their command line, at least one, as `kill -9` does; their ids."""
         found = list(eventually(lambda: self.processes(part)))
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
+        kill(found)
         return found
 
     def clear(self) -> dict[int, str]:
