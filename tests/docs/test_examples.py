@@ -124,6 +124,9 @@ class TestEveryExample:
             ("near_duplicates", {"near_duplicates"}),
             ("approve_cleanup", {"approve_cleanup"}),
             ("fetch_pages", {"fetch_pages"}),
+            ("check_csv", {"check_csv"}),
+            ("run_tests", {"run_tests"}),
+            ("model_loop", {"ask_folder"}),
         ],
     )
     async def test_loads_and_offers_its_tools_with_a_description(self, name: str, tools: set[str]) -> None:

@@ -1,15 +1,19 @@
 """The examples used as their page says: `taskmill call` and `taskmill run`, real workers, real input, real deaths."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
 
-from tests.support.command_line import CommandLine
-from tests.support.page_site import PageSite
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.command_line import CommandLine, Screen
+from tests.support.holding_server import HoldingServer, Reply
+from tests.support.page_site import DOCS, PageSite
+from tests.support.processes import lives
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PAGES = ["quickstart", "tools", "questions", "steps", "failures", "isolation"]
@@ -62,3 +66,143 @@ class TestFetchPages:
         done = cli.run("call", str(EXAMPLES / "fetch_pages.py"), "fetch_pages", f"url={site.url}", "folder=pages")
         assert done.returncode == 1
         assert f"Cannot reach {site.url}" in done.stderr
+
+
+class TestCheckCsv:
+    COLUMNS = 'columns={"id": "filled", "price": "number", "day": "date", "mail": "email"}'
+
+    def write(self, cli: CommandLine, rows: int) -> list[str]:
+        """Orders, every hundredth with a bad price; the problems that must be found."""
+        lines = [f"{n},{'free' if n % 100 == 0 else n / 8},2026-01-{n % 31 + 1:02},a@b.org" for n in range(1, rows + 1)]
+        cli.write("orders.csv", "id,price,day,mail\n" + "\n".join(lines) + "\n")
+        return ["line,column,value,problem", *(f"{n + 1},price,free,no number" for n in range(100, rows + 1, 100))]
+
+    def test_a_killed_worker_leaves_each_problem_once_in_the_report(self, cli: CommandLine) -> None:
+        expected = self.write(cli, 300_000)
+        report = cli.folder / "orders.csv.problems.csv"
+        process = call(cli, "check_csv.py", "check_csv", "path=orders.csv", self.COLUMNS)
+        eventually(lambda: report.exists() and report.stat().st_size > 1000)
+        cli.kill(WORKER)
+        assert report.stat().st_size < sum(len(line) + 1 for line in expected), "it was killed too late"
+        assert "300,000 rows, 3,000 with problems" in printed(process)
+        assert report.read_text().splitlines() == expected
+
+    def test_odd_files_are_read_and_wrong_arguments_are_named(self, cli: CommandLine) -> None:
+        odd = 'id;price;day;mail\r\n;1,5;2026-02-30;a at b\r\n"two\r\nlines";1;2026-01-01;\xfc@b.org\r\n1;2\r\n'
+        (cli.folder / "orders.csv").write_bytes(b"\xef\xbb\xbf" + odd.encode("latin-1"))
+        words = ["call", str(EXAMPLES / "check_csv.py"), "check_csv", "path=orders.csv"]
+        assert cli.run(*words, self.COLUMNS).returncode == 0
+        assert (cli.folder / "orders.csv.problems.csv").read_text().splitlines()[1:] == [
+            "2,id,,empty",
+            '2,price,"1,5",no number',
+            "2,day,2026-02-30,no date like 2026-01-31",
+            "2,mail,a at b,no email",
+            "4,mail,\ufffd@b.org,not UTF-8",
+            '5,,,"2 fields, the header has 4"',
+        ]
+        done = cli.run(*words, 'columns={"cost": "number"}')
+        assert "orders.csv has no column cost. Its columns: id, price, day, mail." in done.stderr
+
+
+class TestRunTests:
+    TESTS = """
+import os, pathlib, subprocess, sys
+
+def test_adds(): assert 1 + 1 == 2
+def test_fails(): assert 1 + 1 == 3
+def test_waits():
+    if os.path.exists("wait"):
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        pathlib.Path("pids").write_text(f"{os.getpid()} {child.pid}")
+        child.wait()
+"""
+
+    @pytest.fixture
+    def project(self, cli: CommandLine) -> CommandLine:
+        cli.write("project/test_some.py", self.TESTS)
+        return cli
+
+    def waiting(self, project: CommandLine) -> list[int]:
+        """The processes of a test run that waits: pytest, and what a test has started."""
+        path = project.folder / "project" / "pids"
+        words = eventually(lambda: path.read_text().split() if path.exists() else [], lambda words: len(words) == 2)
+        return [int(word) for word in words]
+
+    def test_says_what_failed(self, project: CommandLine) -> None:
+        out = printed(call(project, "run_tests.py", "run_tests", "folder=project"))
+        assert out.startswith("some failed in ")
+        assert "FAILED test_some.py::test_fails" in out
+        chosen = 'select=["test_some.py::test_adds"]'
+        assert printed(call(project, "run_tests.py", "run_tests", "folder=project", chosen)).startswith(
+            "all passed in "
+        )
+
+    def test_a_cancel_ends_every_process_of_the_run(self, project: CommandLine) -> None:
+        project.write("project/wait", "")
+        words = ["call", str(EXAMPLES / "run_tests.py"), "run_tests", "folder=project"]
+        with closing(Screen(project, words)) as screen:
+            pids = self.waiting(project)
+            screen.wait_for("collected 3 items")
+            screen.type("\x03")
+            screen.wait_for("[c/d]")
+            screen.type("c\n")
+            screen.wait_for("The task was cancelled.")
+            assert screen.end() != 0
+        eventually(lambda: [pid for pid in pids if lives(pid)], lambda left: left == [])
+
+    def test_a_killed_worker_leaves_no_process_of_the_run(self, project: CommandLine) -> None:
+        project.write("project/wait", "")
+        process = call(project, "run_tests.py", "run_tests", "folder=project")
+        pids = self.waiting(project)
+        (project.folder / "project" / "wait").unlink()
+        project.kill(WORKER)
+        eventually(lambda: [pid for pid in pids if lives(pid)], lambda left: left == [])
+        assert printed(process).startswith("some failed in ")
+
+
+class Model(HoldingServer):
+    """Answers as a model would that follows a script: list, read, read, and say what was read."""
+
+    SCRIPT = (("list_files", {"pattern": "*.md"}), ("read_file", {"path": "steps.md"}), ("read_file", {"path": "../x"}))
+
+    def reply(self, path: str, body: str) -> Reply:
+        read = [message["content"] for message in json.loads(body)["messages"] if message["role"] == "tool"]
+        message: dict[str, object] = {"role": "assistant", "content": None}
+        if len(read) < len(self.SCRIPT):
+            name, arguments = self.SCRIPT[len(read)]
+            made = {"name": name, "arguments": json.dumps(arguments)}
+            message["tool_calls"] = [{"id": f"c{len(read)}", "type": "function", "function": made}]
+        else:
+            message["content"] = f"{len(read[0].split())} pages; {read[1].splitlines()[0]}; {read[2]}"
+        answer = {"choices": [{"message": message}], "usage": {"total_tokens": 100}}
+        return (200, "application/json", json.dumps(answer)) if path.endswith("/chat/completions") else (404, "", "")
+
+    def counted(self, path: str, body: str) -> str:
+        return f"{len(json.loads(body)['messages'])} messages"
+
+
+class TestModelLoop:
+    WORDS = ("ask_folder", "question=What are steps?", f"folder={DOCS}")
+
+    def test_a_killed_worker_pays_for_no_turn_twice(self, cli: CommandLine) -> None:
+        with Model() as model:
+            cli.environment["MODEL_URL"] = f"{model.url}v1"
+            model.hold_after(2)
+            process = call(cli, "model_loop.py", *self.WORDS)
+            held = model.until_held()
+            cli.kill(WORKER)
+            model.release()
+            out = printed(process)
+        pages = len(list(DOCS.glob("*.md")))
+        assert out == f"{pages} pages; # Steps that run once; Error: that is outside of the folder.\n"
+        asked = Counter(model.requests)
+        assert asked.pop(held) == 2  # on its way when the worker died
+        assert list(asked.values()) == [1, 1, 1]
+
+    def test_what_is_missing_is_named(self, cli: CommandLine) -> None:
+        cli.environment.pop("MODEL_URL", None)
+        words = ["call", str(EXAMPLES / "model_loop.py"), *self.WORDS]
+        assert "No model is set. Start the server with MODEL_URL" in cli.run(*words).stderr
+        with Model() as model:
+            pass
+        assert f"No model answers at {model.url}chat/completions" in cli.run(*words, MODEL_URL=model.url).stderr
