@@ -113,7 +113,7 @@ def test_no_lock_file_carries_addresses() -> None:
     assert not problems, f"pins live in constraints/ (scripts/lock); remove or clean: {problems}"
 
 
-@pytest.mark.parametrize("name", ["build", "runtime", "dev", "peers", "mcp1", "openai-agents", "redis62"])
+@pytest.mark.parametrize("name", ["build", "runtime", "dev", "peers", "mcp1", "docs", "openai-agents", "redis62"])
 def test_every_pin_has_a_hash_and_no_address(name: str) -> None:
     text = (ROOT / "constraints" / f"{name}.txt").read_text(encoding="utf-8")
     entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip())
@@ -140,6 +140,7 @@ def test_every_dependency_in_pyproject_is_pinned() -> None:
         "dev": [entry for entry in groups["dev"] if isinstance(entry, str)],
         "peers": groups["peers"],
         "mcp1": groups["mcp1"],
+        "docs": groups["docs"],
         "openai-agents": groups["openai-agents"],
         "redis62": groups["redis62"],
     }

@@ -50,6 +50,13 @@ def test_every_decision_has_a_number_of_its_own() -> None:
     assert sorted(set(numbers)) == sorted(numbers)
 
 
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    titles = {page.name: page.read_text().splitlines()[0].lstrip("# ") for page in PAGES if page.name[:2] == "00"}
+    rows = [f"- [{name[:4]}]({name}): {title}" for name, title in sorted(titles.items())]
+    assert [row for row in rows if row not in index.splitlines()] == [], "add these to docs/decisions/README.md"
+
+
 def test_every_setting_is_in_the_reference_with_its_default() -> None:
     said = dict(re.findall(r"^\| `TASKMILL_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
     fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
