@@ -54,7 +54,7 @@ from taskmill.server.handlers.tasks_2025 import keep_ms, not_created
 from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.transport_security import ANY
-from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, require_tasks
+from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, missing_tasks, require_tasks
 from taskmill.server.protocol.errors import method_not_found
 from taskmill.server.protocol.results import HandOffBody, HandOffResult
 from taskmill.server.protocol.shapes_2026 import create_result
@@ -166,8 +166,10 @@ class Tasks(ServerExtension):
     async def intercept_tool_call(self, params: CallToolRequestParams, context: Context, call_next: Any) -> Any:
         """Make a task of a call of a task tool, inside FastMCP's middleware; pass every other call on."""
         request = sdk_request(context)
-        if request is None or current_attempt.get() is not None:
+        if current_attempt.get() is not None:
             return await call_next()
+        if request is None:
+            return await self._without_client(params, call_next)
         if self._provider.has_tool(params.name):
             # Not as the result of a tool: the next answer is another one, so no middleware may keep it.
             return call_result(await call_next())
@@ -190,10 +192,19 @@ class Tasks(ServerExtension):
             _refuse_without_task(params.name, request)
         return _tool_result(await self._plain.call(tool, whole, request))
 
+    async def _without_client(self, params: CallToolRequestParams, call_next: Any) -> Any:
+        """A call of the server's own code, outside of any request."""
+        tool = await self.tools.resolve(params.name, version_of(params))
+        if tool is not None and tool.policy.mode == "required":
+            if is_client_call():
+                raise missing_tasks()
+            raise _only_as_task(tool)
+        return await call_next()
+
     async def _inner(self, tool: FastMCPTaskTool | None, call_next: Any) -> Any:
         """A call that a tool or middleware makes: it runs within that call."""
         if tool is not None and tool.policy.mode == "required":
-            raise ToolError(f"{tool.name} runs only as a task, which a client has to ask for by calling it itself.")
+            raise _only_as_task(tool)
         return await call_next()
 
     async def _handle_2025(self, tool: FastMCPTaskTool, params: CallToolRequestParams, request: Request) -> Any:
@@ -285,6 +296,10 @@ def _as_sent(params: CallToolRequestParams, request: Request) -> CallToolRequest
     """The call with its whole `_meta` and the answers of earlier rounds; middleware may have changed the rest."""
     sent = {**(request.params or {}), "name": params.name, "arguments": params.arguments or {}}
     return CallToolRequestParams.model_validate(sent, by_name=False)
+
+
+def _only_as_task(tool: FastMCPTaskTool) -> ToolError:
+    return ToolError(f"{tool.name} only runs as a background task: a client has to call it itself.")
 
 
 def _refuse_without_task(name: str, request: Request) -> None:

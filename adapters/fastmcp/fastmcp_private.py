@@ -22,6 +22,7 @@ from fastmcp.server.dependencies import (
 )
 from fastmcp.server.extensions import ServerExtension
 from fastmcp.server.mixins.mcp_operations import _normalize_call_tool_result
+from fastmcp.tools import base as tools_base
 from fastmcp.tools.base import ToolResult
 from fastmcp.tools.function_tool import (
     FunctionTool,
@@ -40,6 +41,7 @@ __all__ = [
     "call_result",
     "carried_caller",
     "is_client_call",
+    "is_raw_structured",
     "keep_session_id",
     "lifespan_of",
     "load_state_store",
@@ -124,6 +126,12 @@ def is_client_call() -> bool:
 def call_result(result: ToolResult) -> CallToolResult:
     """The protocol's form of a result. It can go when `to_mcp_result` returns one form only."""
     return _normalize_call_tool_result(result.to_mcp_result())
+
+
+def is_raw_structured(result: ToolResult) -> bool:
+    """Whether structured content of any kind is passed on as it is. It can go with FastMCP 4.1, which has none such."""
+    kind: Any = getattr(tools_base, "RawStructuredToolResult", None)
+    return kind is not None and isinstance(result, kind)
 
 
 def validate_arguments(tool: FunctionTool, arguments: Mapping[str, Any]) -> None:

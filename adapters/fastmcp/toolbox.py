@@ -13,7 +13,7 @@ import structlog
 from fastmcp import FastMCP
 from fastmcp.exceptions import DisabledError, FastMCPError, NotFoundError, ToolError
 from fastmcp.server.dependencies import bind_request_context
-from fastmcp.tools.base import InputRequiredToolResult, RawStructuredToolResult, ToolResult
+from fastmcp.tools.base import InputRequiredToolResult, ToolResult
 from fastmcp.utilities.versions import VersionSpec
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, InputRequiredResult
@@ -23,6 +23,7 @@ from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, kept_version, restored
 from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.fastmcp_private import (
     call_result,
+    is_raw_structured,
     masks_errors,
     shared_dependencies,
     wait_until_started,
@@ -43,7 +44,7 @@ __all__ = ["FastMCPToolbox"]
 log = structlog.get_logger()
 _SHOWN = "taskmill_shown"
 """Attribute of an error that a tool raised: what FastMCP would have answered with."""
-_NOTHING_ASKED = "The tool asked for input and named no question, so no answer can come."
+_NOTHING_ASKED = "The tool asked for input in a state-only round: it named no question, so no answer can come."
 
 
 class FastMCPToolbox:
@@ -159,7 +160,7 @@ def _ended(error: FastMCPError) -> Outcome | BaseException:
 def _for_client(result: ToolResult, payload: Mapping[str, Any]) -> ToolResult:
     """The result as the revision of the caller has it: before 2026 structured content is an object."""
     structured = result.structured_content
-    is_object = structured is None or (isinstance(structured, dict) and not isinstance(result, RawStructuredToolResult))
+    is_object = structured is None or (isinstance(structured, dict) and not is_raw_structured(result))
     if is_object or payload.get(PAYLOAD_KEY, {}).get("protocol") in MODERN_PROTOCOL_VERSIONS:
         return result
     meta = dict(result.meta or {})

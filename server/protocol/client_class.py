@@ -6,11 +6,17 @@ from typing import Any
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import require_client_extension
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    ClientCapabilities,
+    MissingRequiredClientCapabilityErrorData,
+)
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.server.protocol.shapes_2026 import EXTENSION
 
-__all__ = ["TASKS_2025", "ClientClass", "client_class_of", "client_info", "require_tasks"]
+__all__ = ["TASKS_2025", "ClientClass", "client_class_of", "client_info", "missing_tasks", "require_tasks"]
 
 TASKS_2025 = "2025-11-25"
 """The one revision before 2026 that has tasks."""
@@ -51,3 +57,14 @@ def require_tasks(ctx: ServerRequestContext[Any, Any]) -> None:
         MCPError: -32021 with `data.requiredCapabilities` (tasks extension, "Capability Negotiation").
     """
     require_client_extension(ctx, EXTENSION)
+
+
+def missing_tasks() -> MCPError:
+    """The same error, for a caller that has no session to look into."""
+    wanted = ClientCapabilities(extensions={EXTENSION: {}})
+    data = MissingRequiredClientCapabilityErrorData(required_capabilities=wanted)
+    return MCPError(
+        MISSING_REQUIRED_CLIENT_CAPABILITY,
+        f"The client did not declare the extension {EXTENSION}.",
+        data.model_dump(by_alias=True, mode="json", exclude_none=True),
+    )

@@ -9,6 +9,7 @@ import pytest
 from fastmcp import Context, FastMCP
 from fastmcp.dependencies import CurrentAccessToken, CurrentHeaders, TokenClaim
 from fastmcp.server.auth import AccessToken, AuthContext, require_scopes
+from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from redis.asyncio import Redis
 
@@ -72,6 +73,23 @@ async def test_a_worker_knows_the_caller_without_the_token(kind: ClientKind, bed
         "agent": True,
         "authorization": None,
     }
+
+
+async def test_a_token_that_is_part_of_its_callers_name_takes_nothing_of_the_identity_away(bed_of: BedOf) -> None:
+    """As tokens of development are: `dev` of the client `dev-tools`."""
+    mcp: FastMCP[Any] = FastMCP(
+        "Guarded", auth=StaticTokenVerifier({"a": {"client_id": "alice", "team": "ana", "raw": "a"}})
+    )
+
+    @mcp.tool(task=True)
+    async def who(token: AccessToken = CurrentAccessToken()) -> list[Any]:  # noqa: B008 - FastMCP's way
+        return [token.token, token.client_id, token.claims.get("team"), token.claims.get("raw")]
+
+    async with bed_of(mcp) as bed, bed.client(ClientKind.TASKS_2026, token="a") as client:
+        record = await client.call("who")
+
+    assert record.result is not None
+    assert record.result.structured_content == {"result": ["", "alice", "ana", None]}
 
 
 async def test_redis_never_has_the_token(bed_of: BedOf, redis: Redis) -> None:

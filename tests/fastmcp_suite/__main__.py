@@ -1,4 +1,3 @@
-# ruff: noqa: T201 - a program that prints to its terminal
 """`scripts/fastmcp-suite`: runs, compares, prints."""
 
 import argparse
@@ -44,9 +43,10 @@ def _as_json(comparison: Comparison) -> dict[str, object]:
 def _options() -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="scripts/fastmcp-suite",
-        description="FastMCP's own tests of tasks, on Taskmill and on docket side by side. Further arguments go to pytest.",
+        description="FastMCP's own tests of tasks, on Taskmill and on docket side by side.",
+        epilog="Further arguments go to pytest.",
     )
-    parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both", help="one engine alone, and no comparison")
+    parser.add_argument("--engine", choices=[*ENGINES, "both"], default="both", help="one engine alone")
     parser.add_argument("--lanes", type=int, default=2, metavar="N", help="processes that run tests at a time (2)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the comparison as JSON")
     return parser.parse_known_args()

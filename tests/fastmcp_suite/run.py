@@ -30,8 +30,8 @@ class Outcome:
 def run_suite(engine: Engine, folder: Path, python: Path, chosen: Sequence[str], *, lanes: int) -> dict[str, Outcome]:
     """Run FastMCP's tests. `chosen`: paths below its folder, and options for pytest.
 
-    Returns the outcome of each test by its id, as `tests/tasks/server/test_task_mount.py::TestX::test_y[z]`. A test that
-    was skipped is not in it.
+    Returns the outcome of each test by its id, as `tests/tasks/server/test_task_mount.py::TestX::test_y[z]`. A
+    test that was skipped is not in it.
     """
     with tempfile.TemporaryDirectory(prefix="taskmill-suite-") as scratch:
         report = Path(scratch) / "report.xml"

@@ -27,6 +27,7 @@ from fastmcp_tasks.settings import DocketSettings
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
+
 from taskmill.adapters.fastmcp import Tasks
 from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.extension import Wire
@@ -76,9 +77,8 @@ class EngineTasks(Tasks):
         common: dict[str, Any] = {"redis_url": self.redis_url, "shards": {}, "queue_shards": {}, "shard": None}
         common |= {"home": _HOME, "prefix": f"p{secrets.token_hex(4)}", "app": ""}
         self.store_settings = ServerSettings(**common)
-        async with super().lifespan():
-            async with running_worker(_Source(self), WorkerSettings(**common, grace=0.0)):
-                yield
+        async with super().lifespan(), running_worker(_Source(self), WorkerSettings(**common, grace=0.0)):
+            yield
 
 
 class _Source:
@@ -106,7 +106,10 @@ def _tasks_of(server: Any) -> EngineTasks:
 
 def _fields(value: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of fastmcp-tasks' models, from the wire's."""
-    return {"ttl_ms": None, **{re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", key): value[key] for key in value}}
+    return {
+        "ttl_ms": None,
+        **{re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", key): value[key] for key in value},
+    }
 
 
 async def _get(server: Any, task_id: str) -> GetTaskResult:
