@@ -6,6 +6,7 @@ the environment of FastMCP's tests and imports nothing of ours but the product.
 """
 
 import contextlib
+import importlib
 import logging
 import re
 import secrets
@@ -29,12 +30,9 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 
 from taskmill.adapters.fastmcp import Tasks
-from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.extension import Wire
-from taskmill.adapters.fastmcp.fastmcp_private import show_task_in_contexts
-from taskmill.adapters.fastmcp.logs import leave_crashes_to_worker
-from taskmill.adapters.fastmcp.progress import TaskProgress
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
+from taskmill.adapters.fastmcp.worker_process import prepare_process
 from taskmill.server.auth.principal import owner
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.shapes_2026 import detailed_task
@@ -94,8 +92,7 @@ class _Source:
 
     @contextlib.asynccontextmanager
     async def toolbox(self) -> AsyncIterator[FastMCPToolbox]:
-        show_task_in_contexts(lambda: getattr(current_attempt.get(), "task_id", None), TaskProgress)
-        leave_crashes_to_worker()
+        prepare_process()
         yield FastMCPToolbox(self._tasks.server, self._tasks.tools)
 
 
@@ -134,12 +131,15 @@ async def _cancel(server: Any, task_id: str) -> CancelTaskResult:
     return CancelTaskResult()
 
 
+def _helpers() -> Any:
+    """What FastMCP's tests share."""
+    return importlib.import_module("tests.tasks.task_helpers")
+
+
 @contextlib.contextmanager
 def _opted_in_request(name: str, arguments: Any, settings: Any) -> Iterator[None]:
     """A request as a client of 2026-07-28 sends it that declares the extension; the helper's own has no session."""
-    import tests.tasks.task_helpers as helpers
-
-    params = {"name": name, "arguments": arguments or {}, "_meta": helpers.opt_in_meta(settings)}
+    params = {"name": name, "arguments": arguments or {}, "_meta": _helpers().opt_in_meta(settings)}
     can = {"elicitation": {"form": {}}, "sampling": {}, "roots": {}, "extensions": {TASKS_EXTENSION_ID: settings or {}}}
     connection = Connection.from_envelope("2026-07-28", {"name": "tests", "version": "1"}, can)
     request = ServerRequestContext(
@@ -167,9 +167,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart() -> None:
     """Before test files import helpers by name."""
-    import tests.tasks.task_helpers as helpers
-
-    helpers._opted_in_request = _opted_in_request
+    _helpers()._opted_in_request = _opted_in_request
 
 
 @pytest.fixture(autouse=True)
