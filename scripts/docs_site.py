@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 def stage(root: Path, source: Path) -> None:
-    """Copy what the site is made of; the navigation has the pages in the order of the links on README.md."""
+    """Copy what the site is made of; the navigation has the pages in the order of README.md."""
     shutil.rmtree(source, ignore_errors=True)
     for pattern in COPIED:
         for path in root.glob(pattern):
@@ -53,7 +53,8 @@ def place(page: Path, placed: set[Path]) -> None:
     """Put the pages that a page is the first to name below it, and theirs below them, if it is an index."""
     placed.add(page.resolve())
     named = [(page.parent / target).resolve() for target in LINK.findall(page.read_text(encoding="utf-8"))]
-    children = [path for path in dict.fromkeys(named) if path.exists() and path not in placed]
+    last = [*dict.fromkeys(reversed(named))][::-1]  # the table at the end of README.md has them in order
+    children = [path for path in last if path.exists() and path not in placed]
     placed.update(children)
     for child in children:
         if child.name == FIRST:
