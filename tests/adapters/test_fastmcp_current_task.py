@@ -1,0 +1,98 @@
+"""`CurrentTask()`: what Taskmill gives a tool of a FastMCP server beside FastMCP's context; and `TaskConfig`."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import fields, replace
+from typing import Any
+
+import httpx2
+import pytest
+from fastmcp import FastMCP
+from mcp_types import ResourceLink
+
+from taskmill.adapters.fastmcp import CurrentTask, Task, TaskConfig
+from taskmill.engine.errors import NotInTask, PolicyError
+from taskmill.engine.policy import TaskConfig as Policy
+from taskmill.testing import TestBed
+from tests.support.replica import Rpc
+
+BedOf = Callable[..., TestBed]
+counted: list[int] = []
+
+
+def workshop(**options: Any) -> FastMCP[Any]:
+    mcp: FastMCP[Any] = FastMCP("Workshop", **options)
+
+    @mcp.tool(task=TaskConfig(retries=1, backoff=0.01))
+    async def press(task: Task = CurrentTask()) -> str:  # noqa: B008 - FastMCP's way
+        pages = await task.step("count", count)
+        task.state["pages"] = pages
+        await task.save()
+        await task.emit(f"{pages} pages")
+        if task.attempt == 1:
+            raise OSError("paper jam")
+        return f"{task.state['pages']} of {task.idempotency_key == task.id}"
+
+    @mcp.tool(task=True)
+    async def bind(task: Task = CurrentTask()) -> list[Any]:  # noqa: B008
+        return [await task.attach(book(), name="book.txt")]
+
+    @mcp.tool
+    async def loose(task: Task = CurrentTask()) -> str:  # noqa: B008
+        with pytest.raises(NotInTask):
+            await task.attach(book(), name="book.txt")
+        return f"{task.id} {await task.step('count', lambda: 7)}"
+
+    return mcp
+
+
+def count() -> int:
+    counted.append(1)
+    return 42
+
+
+async def book() -> AsyncIterator[bytes]:
+    yield b"a whole book"
+
+
+async def test_steps_state_and_output_outlive_an_attempt(bed_of: BedOf) -> None:
+    counted.clear()
+    async with bed_of(workshop()) as bed, bed.client() as client, httpx2.AsyncClient() as http:
+        record = await client.call("press")
+        assert record.text == "42 of True"
+        assert len(counted) == 1
+        rpc = Rpc(http, bed.url)
+        output = await read_output(rpc, record.task_id)
+    assert "42 pages" in output["result"]["contents"][0]["text"]
+
+
+async def test_an_artifact_is_read_as_a_resource(bed_of: BedOf) -> None:
+    async with bed_of(workshop()) as bed, bed.client() as client, httpx2.AsyncClient() as http:
+        (link,) = (await client.call("bind")).result.content  # type: ignore[union-attr]  # it has a result
+        assert isinstance(link, ResourceLink)
+        rpc = Rpc(http, bed.url)
+        read = await rpc.ask("resources/read", {"uri": link.uri}, name=link.uri)
+        unknown = await rpc.ask("resources/read", {"uri": link.uri + "x"}, name=link.uri + "x")
+    assert read["result"]["contents"][0]["text"] == "a whole book"
+    assert unknown["error"]["code"] == -32602
+
+
+async def test_outside_of_tasks_a_step_just_runs(bed_of: BedOf) -> None:
+    async with bed_of(workshop()) as bed, bed.client() as client:
+        assert (await client.call("loose")).text == "None 7"
+
+
+def test_fastmcps_configuration_has_every_field_of_the_policy() -> None:
+    theirs = {one.name: one.default for one in fields(TaskConfig)}
+    ours = {one.name: one.default for one in fields(Policy)}
+    assert theirs.keys() - ours.keys() == {"policy"}
+    assert replace(TaskConfig().policy, poll_interval=1) == Policy()
+
+
+def test_a_value_that_cannot_work_is_refused_where_it_is_written() -> None:
+    with pytest.raises(PolicyError, match="retries"):
+        TaskConfig(retries=-1)
+
+
+async def read_output(rpc: Rpc, task_id: str | None) -> dict[str, Any]:
+    uri = f"taskmill://task/{task_id}/output"
+    return await rpc.ask("resources/read", {"uri": uri}, name=uri)
