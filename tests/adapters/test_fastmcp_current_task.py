@@ -1,5 +1,6 @@
 """`CurrentTask()`: what Taskmill gives a tool of a FastMCP server beside FastMCP's context; and `TaskConfig`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastmcp import FastMCP
+from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from mcp_types import ResourceLink
 
 from taskmill.adapters.fastmcp import CurrentTask, Task, TaskConfig
@@ -14,6 +16,7 @@ from taskmill.engine.errors import NotInTask, PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.testing import TestBed
 from tests.support.replica import Rpc
+from tests.support.waiting import eventually_async
 
 BedOf = Callable[..., TestBed]
 counted: list[int] = []
@@ -74,6 +77,31 @@ async def test_an_artifact_is_read_as_a_resource(bed_of: BedOf) -> None:
         unknown = await rpc.ask("resources/read", {"uri": link.uri + "x"}, name=link.uri + "x")
     assert read["result"]["contents"][0]["text"] == "a whole book"
     assert unknown["error"]["code"] == -32602
+
+
+async def test_no_cache_answers_for_the_output_of_a_task(bed_of: BedOf) -> None:
+    mcp: FastMCP[Any] = FastMCP("Cached", middleware=[ResponseCachingMiddleware()])
+    gate = asyncio.Event()
+
+    @mcp.tool(task=True)
+    async def write(task: Task = CurrentTask()) -> str:  # noqa: B008
+        await task.emit("half")
+        await gate.wait()
+        await task.emit(" and half")
+        return "done"
+
+    async with bed_of(mcp) as bed, httpx2.AsyncClient() as http:
+        rpc = Rpc(http, bed.url)
+        task_id = await rpc.task("write")
+        first = await eventually_async(lambda: output_of(rpc, task_id))
+        gate.set()
+        await rpc.done(task_id)
+        assert (first, await output_of(rpc, task_id)) == ("half", "half and half")
+
+
+async def output_of(rpc: Rpc, task_id: str) -> str:
+    contents: list[dict[str, str]] = (await read_output(rpc, task_id))["result"]["contents"]
+    return contents[0]["text"]
 
 
 async def test_outside_of_tasks_a_step_just_runs(bed_of: BedOf) -> None:
