@@ -101,11 +101,11 @@ async def complete(messages: list[dict[str, Any]]) -> dict[str, Any]:
             f"the model's server is busy ({reply.status_code})", after=int(seconds) if seconds.isdecimal() else 10
         )
     try:
-        reply.raise_for_status()
         answer = reply.json()
         message = answer["choices"][0]["message"]
-    except (httpx2.HTTPStatusError, ValueError, LookupError, TypeError) as error:
-        raise ToolError(f"The model's server at {url} gave no turn: {error}. It said: {reply.text[:300]}") from None
+    except (ValueError, LookupError, TypeError):
+        said = f"HTTP status {reply.status_code}: {reply.text[:300]}"
+        raise ToolError(f"{url} gave no turn of a model. Check MODEL_URL, MODEL_NAME and MODEL_KEY. {said}") from None
     return {"message": message, "tokens": (answer.get("usage") or {}).get("total_tokens", 0)}
 
 

@@ -175,7 +175,8 @@ class Model(HoldingServer):
         else:
             message["content"] = f"{len(read[0].split())} pages; {read[1].splitlines()[0]}; {read[2]}"
         answer = {"choices": [{"message": message}], "usage": {"total_tokens": 100}}
-        return (200, "application/json", json.dumps(answer)) if path.endswith("/chat/completions") else (404, "", "")
+        is_there = path == "/v1/chat/completions"
+        return (200, "application/json", json.dumps(answer)) if is_there else (404, "text/plain", "no such place")
 
     def counted(self, path: str, body: str) -> str:
         return f"{len(json.loads(body)['messages'])} messages"
@@ -204,5 +205,6 @@ class TestModelLoop:
         words = ["call", str(EXAMPLES / "model_loop.py"), *self.WORDS]
         assert "No model is set. Start the server with MODEL_URL" in cli.run(*words).stderr
         with Model() as model:
-            pass
+            done = cli.run(*words, MODEL_URL=f"{model.url}v2")
+            assert "Check MODEL_URL, MODEL_NAME and MODEL_KEY. HTTP status 404: no such place" in done.stderr
         assert f"No model answers at {model.url}chat/completions" in cli.run(*words, MODEL_URL=model.url).stderr

@@ -90,7 +90,8 @@ def bar_at(screen: Screen, pages: int) -> str:
     percent = f"{pages * 100 // (len(PAGES) + 1)}% "
     screen.wait_for(percent)
     screen.wait_for("\r")  # the rest of the line
-    return next(frame for frame in reversed(screen.raw.split("\r")) if percent in plain(frame))
+    whole = screen.raw.split("\r")[:-1]
+    return next(frame for frame in reversed(whole) if percent in plain(frame))
 
 
 def logged(raw: str) -> str:
