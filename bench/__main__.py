@@ -25,6 +25,7 @@ from bench.cases.progress import PROGRESS
 from bench.cases.rescue import RESCUE
 from bench.cases.result import RESULT
 from bench.cases.start import START
+from bench.cases.start_up import START_UP
 from bench.contenders import ROOT, TASKMILL, Contender
 from bench.figures import Result, against_goal
 from bench.machine import facts
@@ -50,6 +51,7 @@ CASES = (
     IDLE,
     RESCUE,
     FOLLOWERS,
+    START_UP,
 )
 
 

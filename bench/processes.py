@@ -4,6 +4,7 @@ Every program leads a process group of its own, and only these groups are ever s
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -26,7 +27,10 @@ _leaders: set[int] = set()
 class Program:
     """One process under test, started at once; its output goes to a file that is shown when it dies."""
 
-    def __init__(self, command: Sequence[str | Path], *, environment: Mapping[str, str], output: Path) -> None:
+    def __init__(
+        self, command: Sequence[str | Path], *, environment: Mapping[str, str], output: Path, talks: bool = False
+    ) -> None:
+        """`talks`: lines go to its standard input and come from its standard output; see `ask`."""
         self._output = output
         self._name = " ".join(Path(word).name for word in command[:3])
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
@@ -36,8 +40,8 @@ class Program:
             self._process = subprocess.Popen(
                 command,
                 env=inherited | dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
+                stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else sink,
                 stderr=sink,
                 cwd=output.parent,
                 start_new_session=True,
@@ -53,6 +57,29 @@ class Program:
         if self._process.poll():
             tail = self._output.read_text(errors="replace")[-2000:]
             raise RuntimeError(f"{self._name} ended with {self._process.returncode}:\n{tail}")
+
+    def ask(self, line: str) -> str:
+        """Write a line, and read one.
+
+        Raises:
+            RuntimeError: it ended instead.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+        if not (answer := self._process.stdout.readline()):
+            self._process.wait()
+            self.check()
+            raise RuntimeError(f"{self._name} ended without an answer")
+        return answer.decode()
+
+    def end_input(self, *, seconds: float) -> None:
+        """Close its standard input, and wait for its end, but no longer than this."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
 
     def has_ended(self) -> bool:
         """True once it has ended well; raises like `check`."""

@@ -42,6 +42,11 @@ class AnswerRecorder:
             self._recording = asyncio.create_task(asyncio.to_thread(self._record))
         return passes
 
+    async def close(self) -> None:
+        """Wait until what is being kept is kept."""
+        if self._recording is not None:
+            await asyncio.wait([self._recording])
+
     def _record(self) -> None:
         # The answer to a probe may still be written when that to `initialize` comes.
         with self._lock:

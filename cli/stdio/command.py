@@ -114,7 +114,7 @@ async def _serve(server: ToolHost, host: HostConnection, needs: list[WorkerNeed]
     for task in (serving, *watching):
         if task.done():
             task.result()
-    closing = asyncio.gather(*(worker.close() for worker in workers))
+    closing = asyncio.gather(recorder.close(), *(worker.close() for worker in workers))
     await asyncio.wait([closing], timeout=_SHUTDOWN_TIMEOUT)
     # In the loop: its end would wait for what has not ended by now.
     exit_now()

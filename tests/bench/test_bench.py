@@ -218,3 +218,16 @@ def test_the_cases_that_need_a_client_over_mcp_measure_what_they_say(scratch: Pa
     assert figures["followers_rate"] > 10
     assert all(figures[key] > 0 for key in ("poll_over", "seen_p50", "pushed_p50", "cancel_p50", "cancel_mcp_p50"))
     assert "NOT JUDGED poll_over" in said
+
+
+@pytest.mark.timeout(180)
+def test_the_start_of_commands_is_measured_with_all_processes_of_each(scratch: Path) -> None:
+    """A second start: its first answer on stdio comes before the libraries are imported, a call imports them."""
+    status, said = bench(scratch, *SHORT, "--alone", "--only", "start_up", "--json", str(scratch / "out.json"))
+    assert status in (0, 1), said
+    report = json.loads((scratch / "out.json").read_text())
+
+    figures = {figure["figure"]: figure["medians"]["taskmill"] for figure in report["figures"]}
+    assert 0 < figures["start_up_first"] < figures["start_up_list"] < figures["start_up_call"], figures
+    assert figures["start_up_first"] < figures["start_up_call"] / 5, figures
+    assert [path.name for path in scratch.iterdir() if path.name.startswith("taskmill-bench")] == []
