@@ -17,11 +17,13 @@ from pathlib import Path
 
 from tests.hosts.browser.browsers import BrowserPrograms, run_browser
 from tests.hosts.installation import CannotInstall, install
+from tests.hosts.installed_server import SERVER
 from tests.hosts.launchers import LAUNCHERS
 from tests.hosts.scenarios import SCENARIOS, Verdict
 from tests.hosts.table import TRANSPORTS, Row, Wanted, markdown_of, print_table, run_hosts
 
 CANNOT_RUN = 77
+SERVERS = {"taskmill": SERVER, "fastmcp": SERVER.with_name("fastmcp_server.py")}
 BROWSER_SECONDS = 5
 """What a call of a page takes."""
 
@@ -39,7 +41,10 @@ def main() -> int:
     show = partial(print, flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.keep or Path(temporary)
-        tables = [asyncio.run(run_hosts(programs, wanted, given.seconds, folder, on_row=show))] if wanted else []
+        tables = []
+        if wanted:
+            running = run_hosts(programs, wanted, given.seconds, folder, on_row=show, file=SERVERS[given.server])
+            tables.append(asyncio.run(running))
         if given.browser or not (given.hosts or given.transport or given.scenario):
             tables.append(_browser_rows(folder / "browser", missing))
     for rows in tables:
@@ -66,6 +71,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--browser", action="store_true", help="pages in a browser, and no hosts")
     options.add_argument("--scenario", choices=list(SCENARIOS), action="append", help="all unless given")
     options.add_argument("--seconds", type=int, default=70, help="what the long call of a host takes")
+    options.add_argument("--server", choices=list(SERVERS), default="taskmill", help="who has made the hosts' server")
     options.add_argument("--keep", type=Path, help="keep what was sent and written in this folder")
     options.add_argument("--markdown", action="store_true", help="print the tables as a page has them")
     given = options.parse_args()

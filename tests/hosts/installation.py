@@ -45,6 +45,7 @@ PACKAGES = {
     ),
     "codex": Package("@openai/codex", _CODEX, "bin/codex.js"),
     "gemini": Package("@google/gemini-cli", "0.61.0", "bundle/gemini.js"),
+    "qwen": Package("@qwen-code/qwen-code", "0.24.4", "cli-entry.js"),
     "opencode": Package(
         "opencode-ai", _OPENCODE, "../opencode-linux-x64/bin/opencode", is_script=False,
         also=(f"opencode-linux-x64@{_OPENCODE}",),

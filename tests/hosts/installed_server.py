@@ -23,9 +23,10 @@ def recording(wire: Path) -> list[str]:
     return [sys.executable, str(Path(__file__).with_name("recording_pipe.py")), str(wire)]
 
 
-async def install_server(host: str, folder: Path, work: Path, env: Mapping[str, str], wire: Path) -> None:
+async def install_server(host: str, file: Path, work: Path, env: Mapping[str, str], wire: Path) -> None:
     """Run `taskmill install HOST server.py` in the folder `work` as its user would; messages will be kept in `wire`."""
-    shutil.copy(SERVER, work)
+    folder = work.parent
+    shutil.copy(file, work / "server.py")
     python = await asyncio.to_thread(_installation, folder / "taskmill", wire)
     words = [str(python), "-m", "taskmill", "install", host, "server.py", "--yes"]
     done = await asyncio.to_thread(

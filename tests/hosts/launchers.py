@@ -17,6 +17,7 @@ INSTALL_NAMES = {
     "claude": "claude-code",
     "codex": "codex",
     "gemini": "gemini",
+    "qwen": "qwen",
     "opencode": "opencode",
     "copilot": "copilot",
 }
@@ -103,18 +104,30 @@ def _codex(given: Setting) -> Launch:
 
 
 def _gemini(given: Setting) -> Launch:
+    _write_gemini_settings(given, ".gemini", "gemini-api-key")
+    words = ["-p", given.prompt, "--output-format", "stream-json", "--yolo", "-m", "gemini-2.5-flash"]
+    env = {"GEMINI_API_KEY": "none", "GOOGLE_GEMINI_BASE_URL": given.model, "GEMINI_CLI_TRUST_WORKSPACE": "true"}
+    return Launch([*given.program, *words], env)
+
+
+def _qwen(given: Setting) -> Launch:
+    """Made from Gemini CLI, for models behind OpenAI's API."""
+    _write_gemini_settings(given, ".qwen", "openai")
+    words = ["-p", given.prompt, "--output-format", "stream-json", "--yolo"]
+    env = {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"{given.model}/v1", "OPENAI_MODEL": "scripted"}
+    return Launch([*given.program, *words], env)
+
+
+def _write_gemini_settings(given: Setting, folder: str, auth: str) -> None:
     settings: Json = {
-        "security": {"auth": {"selectedType": "gemini-api-key"}, "folderTrust": {"enabled": False}},
+        "security": {"auth": {"selectedType": auth}, "folderTrust": {"enabled": False}},
         "privacy": {"usageStatisticsEnabled": False}, "telemetry": {"enabled": False},
         "general": {"disableAutoUpdate": True, "enableAutoUpdate": False},
     }  # fmt: skip
     if not given.is_installed:
         entry = {"httpUrl": given.url} if given.url else {k: v for k, v in given.entry.items() if k != "type"}
         settings["mcpServers"] = {NAME: {**entry, "trust": True}}
-    given.write(".gemini/settings.json", settings)
-    words = ["-p", given.prompt, "--output-format", "stream-json", "--yolo", "-m", "gemini-2.5-flash"]
-    env = {"GEMINI_API_KEY": "none", "GOOGLE_GEMINI_BASE_URL": given.model, "GEMINI_CLI_TRUST_WORKSPACE": "true"}
-    return Launch([*given.program, *words], env)
+    given.write(f"{folder}/settings.json", settings)
 
 
 def _opencode(given: Setting) -> Launch:
@@ -174,6 +187,7 @@ LAUNCHERS: Mapping[str, tuple[str, Callable[[Setting], Launch]]] = {
     "claude": ("claude", _claude),
     "codex": ("codex", _codex),
     "gemini": ("gemini", _gemini),
+    "qwen": ("qwen", _qwen),
     "opencode": ("opencode", _opencode),
     "copilot": ("copilot", _copilot),
     "inspector": ("inspector", _inspector),

@@ -26,7 +26,7 @@ from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.scripted_model import prompt_of
 from tests.support.processes import taskmill
 
-__all__ = ["OPERATOR", "Run", "Transport", "listening", "run_host", "served"]
+__all__ = ["OPERATOR", "Run", "Served", "Transport", "listening", "run_host", "served"]
 
 Transport = Literal["http", "stdio", "installed"]
 """`installed` is stdio, with the entry that `taskmill install` writes into the host's own file and nothing besides."""
@@ -34,6 +34,16 @@ _TOKEN = "operator-token-of-the-host-runs"
 _TASKS = "io.modelcontextprotocol/tasks"
 OPERATOR = {"Authorization": f"Bearer {_TOKEN}"}
 """The header by which the served API shows all tasks."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """The server that hosts use."""
+
+    file: Path
+    """Its module, which hosts start over stdio."""
+    address: str
+    """The base address of `taskmill run` with it."""
 
 
 @dataclass
@@ -109,17 +119,17 @@ def _meta(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(folder: Path, *options: str) -> AsyncIterator[str]:
-    """`taskmill run` with the tests' server on a free port, and further options; gives its base address."""
+async def served(folder: Path, file: Path = SERVER, *options: str) -> AsyncIterator[Served]:
+    """`taskmill run` with a server's file on a free port, and further options."""
     port = _free_port()
     log = (folder / "taskmill.log").open("wb")
-    words = ["run", str(SERVER), "--port", str(port), *options]
+    words = ["run", str(file), "--port", str(port), *options]
     process = await asyncio.create_subprocess_exec(
         taskmill(), *words, env=_taskmill_env(folder), stdout=log, stderr=log
     )
     try:
         await _until(lambda: _listens(port), 60)
-        yield f"http://127.0.0.1:{port}"
+        yield Served(file, f"http://127.0.0.1:{port}")
     finally:
         process.send_signal(signal.SIGTERM)
         await process.wait()
@@ -131,7 +141,7 @@ async def run_host(
     program: list[str],
     folder: Path,
     transport: Transport,
-    server: str,
+    server: Served,
     steps: list[dict[str, Any]],
     *,
     within: float,
@@ -140,7 +150,6 @@ async def run_host(
     """Run a host once through the steps.
 
     Args:
-        server: the base address of the server that counts over HTTP.
         interrupt_when: the host gets SIGINT, as by Ctrl-C in a terminal, once this is so.
     """
     run = Run(host, transport)
@@ -148,10 +157,10 @@ async def run_host(
     for each in (home, work / ".git"):
         each.mkdir(parents=True, exist_ok=True)
     wire = folder / "wire.jsonl"
-    recorder = [*recording(wire), taskmill(), "stdio", str(SERVER)]
+    recorder = [*recording(wire), taskmill(), "stdio", str(server.file)]
     own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
     async with listening(model_app(run.model)) as model:
-        proxy = RecordingProxy(server)
+        proxy = RecordingProxy(server.address)
         run.records = proxy.records
         async with listening(proxy.app) as address:
             url = f"{address}/mcp" if transport == "http" else None
@@ -160,7 +169,7 @@ async def run_host(
             launch = LAUNCHERS[host][1](setting)
             env = own | {"NO_PROXY": "127.0.0.1,localhost"} | launch.env
             if transport == "installed":
-                await install_server(INSTALL_NAMES[host], folder, work, env, wire)
+                await install_server(INSTALL_NAMES[host], server.file, work, env, wire)
             await _watch(run, launch.command, work, env, within=within, interrupt_when=interrupt_when)
     _read_wire(run, wire)
     return run

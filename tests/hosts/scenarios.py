@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from tests.hosts.run import OPERATOR, Run, Transport, run_host
+from tests.hosts.run import OPERATOR, Run, Served, Transport, run_host
 from tests.support.processes import kill, processes_with, taskmill
 
 __all__ = ["SCENARIOS", "Judgement", "Scenario", "Verdict", "play"]
@@ -122,10 +122,10 @@ async def play(
     program: list[str],
     folder: Path,
     transport: Transport,
-    server: str,
+    server: Served,
     seconds: float,
 ) -> tuple[Run, Judgement]:
-    """Run a host through a scenario and judge it; `server` is the base address that counts over HTTP."""
+    """Run a host through a scenario and judge it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         run = await run_host(
@@ -138,7 +138,9 @@ async def play(
             within=3 * seconds + 90,
             interrupt_when=_task_file(folder).exists if scenario.interrupts else None,
         )
-        state = await _state_after(folder, server if transport == "http" else None) if scenario.interrupts else ""
+        state = (
+            await _state_after(folder, server.address if transport == "http" else None) if scenario.interrupts else ""
+        )
     finally:
         # The worker and the Redis of a stdio server stay for two minutes.
         kill(processes_with("HOME", str(folder / "home")))
@@ -151,23 +153,23 @@ def _task_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.task")
 
 
-async def _state_after(folder: Path, server: str | None) -> str:
+async def _state_after(folder: Path, address: str | None) -> str:
     """The last state of the task that the tool `wait_here` has named, once it has ended or the grace is over."""
     state, deadline = "", time.monotonic() + _GRACE
     while time.monotonic() < deadline:
         named = _task_file(folder)
-        state = await _state_of(named.read_text(), folder, server) if named.exists() else ""
+        state = await _state_of(named.read_text(), folder, address) if named.exists() else ""
         if state in ("completed", "failed", "cancelled"):
             break
         await asyncio.sleep(0.1)
     return state
 
 
-async def _state_of(task_id: str, folder: Path, server: str | None) -> str:
+async def _state_of(task_id: str, folder: Path, address: str | None) -> str:
     """By the server's API, or over the data that `taskmill stdio` keeps in the run's folder."""
-    if server is not None:
+    if address is not None:
         async with httpx2.AsyncClient(headers=OPERATOR) as client:
-            return str((await client.get(f"{server}/api/tasks/{task_id}")).json().get("status", ""))
+            return str((await client.get(f"{address}/api/tasks/{task_id}")).json().get("status", ""))
     env = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "TASKMILL_HOME": str(folder / ".taskmill")}
     words = [taskmill(), "tasks", "show", task_id, "--json"]
     done = await asyncio.to_thread(subprocess.run, words, env=env, capture_output=True, text=True, check=False)

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.hosts.installation import PACKAGES
+from tests.hosts.installed_server import SERVER
 from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS
-from tests.hosts.run import Transport, served
+from tests.hosts.run import Served, Transport, served
 from tests.hosts.scenarios import SCENARIOS, Verdict, play
 
 __all__ = ["TRANSPORTS", "Row", "Wanted", "markdown_of", "print_table", "run_hosts"]
@@ -78,8 +79,11 @@ async def run_hosts(
     folder: Path,
     *,
     on_row: Callable[[Row], object],
+    file: Path = SERVER,
 ) -> list[Row]:
-    """Make the runs and keep what was sent and written in `folder`. `programs`: how each installed host is started.
+    """Make the runs and keep what was sent and written in `folder`.
+
+    `programs`: how each installed host is started. `file`: the server's module.
 
     Hosts run side by side, the runs of one package one after the other, because they share its settings.
     """
@@ -90,7 +94,7 @@ async def run_hosts(
         if run.exists and run.host in programs:
             by_package[LAUNCHERS[run.host][0]].append(run)
     rows: list[Row] = []
-    async with served(folder) as server:
+    async with served(folder, file) as server:
 
         async def run_each(runs: list[Wanted]) -> None:
             for run in runs:
@@ -101,7 +105,7 @@ async def run_hosts(
     return sorted(rows)
 
 
-async def _run_one(wanted: Wanted, program: list[str], folder: Path, server: str, seconds: int) -> Row:
+async def _run_one(wanted: Wanted, program: list[str], folder: Path, server: Served, seconds: int) -> Row:
     name = f"{wanted.host}-{wanted.transport}-{wanted.scenario.replace(' ', '-')}"
     scenario, host = SCENARIOS[wanted.scenario], wanted.host
     run, judgement = await play(scenario, host, program, folder / name, wanted.transport, server, seconds)

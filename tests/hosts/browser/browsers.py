@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tests.hosts.installation import HOME, PACKAGES, ROOT, CannotInstall, install, node, version_in
+from tests.hosts.installed_server import SERVER
 from tests.hosts.run import Run, listening, served
 from tests.hosts.scenarios import Verdict
 from tests.hosts.table import Row
@@ -94,8 +95,8 @@ async def run_browser(programs: BrowserPrograms, seconds: int, folder: Path) -> 
     async with listening(_pages(programs)) as address:
         port = address.rpartition(":")[2]
         page, other_page = f"http://localhost:{port}", f"http://127.0.0.1:{port}"
-        async with served(folder, "--cors-origin", page) as base:
-            server = f"{base}/mcp"
+        async with served(folder, SERVER, "--cors-origin", page) as base:
+            server = f"{base.address}/mcp"
             order = {"chromium": programs.chromium, "folder": str(folder), "server": server}
             file = folder / "order.json"
             file.write_text(json.dumps(order | {"parts": parts(page, other_page, server, seconds)}))
