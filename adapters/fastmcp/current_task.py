@@ -9,24 +9,28 @@ from os import PathLike
 from typing import Any
 
 from fastmcp.dependencies import Depends
-from mcp_types import ResourceLink
+from mcp_types import ClientCapabilities, ResourceLink
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import NotInTask
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.server.context.attachments import attach
+from taskmill.server.protocol.questions import check_can_ask
 
-__all__ = ["CurrentTask", "Task", "current_attempt"]
+__all__ = ["CurrentTask", "Task", "current_attempt", "current_client"]
 
 current_attempt: ContextVar[TaskContext | None] = ContextVar("taskmill_attempt", default=None)
 """The attempt that the code around runs in, None outside of workers."""
+current_client: ContextVar[ClientCapabilities | None] = ContextVar("taskmill_client", default=None)
+"""What the client of that attempt can be asked."""
 
 
 class Task:
     """The task of a call. In a call that is no task, its facts are None, and `step` just runs."""
 
-    def __init__(self, attempt: TaskContext | None) -> None:
+    def __init__(self, attempt: TaskContext | None, client: ClientCapabilities | None = None) -> None:
         self._attempt = attempt
+        self._client = client
         self._state: dict[str, Any] = {}
 
     @property
@@ -124,10 +128,12 @@ class Task:
 
         Raises:
             NotInTask: the tool was not called as a task.
+            MCPError: the client did not declare what a request needs (-32021).
             QuestionMismatch: an earlier attempt asked something else at this point.
         """
         if self._attempt is None:
             raise NotInTask("ask works in a task: here use ctx.elicit.")
+        check_can_ask(self._client, requests)
         return await self._attempt.ask(requests)
 
 
@@ -137,4 +143,4 @@ def CurrentTask() -> Task:
 
 
 def _current() -> Task:
-    return Task(current_attempt.get())
+    return Task(current_attempt.get(), current_client.get())

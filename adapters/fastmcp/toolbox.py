@@ -20,7 +20,7 @@ from mcp_types import INVALID_REQUEST, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, kept_version, restored_caller
-from taskmill.adapters.fastmcp.current_task import current_attempt
+from taskmill.adapters.fastmcp.current_task import current_attempt, current_client
 from taskmill.adapters.fastmcp.fastmcp_private import (
     call_result,
     is_raw_structured,
@@ -36,7 +36,7 @@ from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.protocol.errors import scope_data
-from taskmill.server.tools.run_outcomes import ask, failure, returned
+from taskmill.server.tools.run_outcomes import ask, capabilities_of, failure, returned
 from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["FastMCPToolbox"]
@@ -74,10 +74,12 @@ class FastMCPToolbox:
         await wait_until_started(self._server)
         with run_span(tool, payload.get("trace"), context) as span:
             token = current_attempt.set(context)
+            client = current_client.set(capabilities_of(payload))
             try:
                 with restored_caller(payload.get(PAYLOAD_KEY, {})), shared_dependencies(self._server):
                     outcome = await self._run(tool, payload, context)
             finally:
+                current_client.reset(client)
                 current_attempt.reset(token)
             record_outcome(span, outcome)
             return outcome
@@ -99,7 +101,10 @@ class FastMCPToolbox:
                 return ended
             if not ended.input_requests:
                 return failure(_NOTHING_ASKED)
-            answered = await ask(context, ended)
+            try:
+                answered = await ask(context, ended, payload)
+            except MCPError as exc:
+                return Refused(exc.code, exc.message, exc.data)
             inputs = answered.model_dump(by_alias=True, mode="json", exclude_none=True)
 
     async def _round(

@@ -14,11 +14,13 @@ from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.shared.transport_context import TransportContext
-from mcp_types import InitializeRequestParams
+from mcp_types import ClientCapabilities, InitializeRequestParams
 
 from taskmill.adapters.fastmcp.fastmcp_private import keep_session_id
 from taskmill.engine.context import TaskContext
 from taskmill.server.protocol.client_class import TASKS_2025
+from taskmill.server.protocol.questions import check_can_ask
+from taskmill.server.tools.run_outcomes import capabilities_of
 
 __all__ = ["worker_request"]
 
@@ -31,6 +33,7 @@ class TaskDispatch:
 
     task: TaskContext
     request_id: str
+    client: ClientCapabilities | None
     transport: TransportContext = field(default_factory=lambda: TransportContext(kind="task", can_send_request=True))
     can_send_request: bool = True
     message_metadata: None = None
@@ -38,6 +41,7 @@ class TaskDispatch:
 
     async def send_raw_request(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> dict[str, Any]:
         request = {"method": method} | ({} if params is None else {"params": dict(params)})
+        check_can_ask(self.client, [request])
         (answer,) = await self.task.ask([request])
         return answer
 
@@ -55,7 +59,7 @@ def worker_request(
     """The request of one round of a call. `inputs`: what the round answers, as `tools/call` has it."""
     kept = payload.get("fastmcp", {})
     client = payload.get("client", {})
-    dispatch = TaskDispatch(task, kept.get("request_id") or task.task_id)
+    dispatch = TaskDispatch(task, kept.get("request_id") or task.task_id, capabilities_of(payload))
     declared = {
         "protocolVersion": TASKS_2025,
         "capabilities": client.get("capabilities") or {},

@@ -17,9 +17,7 @@ from mcp.server.elicitation import (
 )
 from mcp.server.session import ServerSession
 from mcp.server.validation import validate_tool_use_result_messages
-from mcp.shared.exceptions import MCPError
 from mcp_types import (
-    MISSING_REQUIRED_CLIENT_CAPABILITY,
     ClientCapabilities,
     CreateMessageRequest,
     CreateMessageRequestParams,
@@ -31,7 +29,6 @@ from mcp_types import (
     ElicitResult,
     ListRootsRequest,
     ListRootsResult,
-    MissingRequiredClientCapabilityErrorData,
     SamplingMessage,
     TextContent,
 )
@@ -39,7 +36,7 @@ from pydantic import BaseModel
 
 from taskmill.engine.context import TaskContext
 from taskmill.server.context.forms import Form
-from taskmill.server.protocol.questions import can_ask, kind_of
+from taskmill.server.protocol.questions import check_can_ask
 
 __all__ = ["Prompt", "ask_form", "ask_form_now", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
 
@@ -145,15 +142,7 @@ def _answer_of(form: Form, answer: ElicitResult) -> ElicitationResult[Any]:
 
 async def _ask(task: TaskContext, client: ClientCapabilities | None, request: BaseModel, result: type[R]) -> R:
     question = request.model_dump(by_alias=True, mode="json", exclude_none=True)
-    if not can_ask(client, question):
-        kind = kind_of(question)
-        raise MCPError(
-            MISSING_REQUIRED_CLIENT_CAPABILITY,
-            f"This tool asks its client a question, and the client did not declare the {kind.capability} capability.",
-            MissingRequiredClientCapabilityErrorData(required_capabilities=kind.needs).model_dump(
-                by_alias=True, mode="json", exclude_none=True
-            ),
-        )
+    check_can_ask(client, [question])
     (answer,) = await task.ask([question])
     return result.model_validate(answer, by_name=False)
 

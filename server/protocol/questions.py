@@ -3,11 +3,13 @@
 A question is a request of the protocol as JSON: `method` and `params`. How it reaches a client is not known here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
     ClientCapabilities,
     CreateMessageRequest,
     CreateMessageResult,
@@ -17,6 +19,7 @@ from mcp_types import (
     ElicitResult,
     ListRootsRequest,
     ListRootsResult,
+    MissingRequiredClientCapabilityErrorData,
     RootsCapability,
     SamplingCapability,
     SamplingContextCapability,
@@ -25,7 +28,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
-__all__ = ["QuestionKind", "can_ask", "kind_of", "with_tool_answers"]
+__all__ = ["QuestionKind", "can_ask", "check_can_ask", "kind_of", "with_tool_answers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,25 @@ def can_ask(client: ClientCapabilities | None, question: Mapping[str, Any]) -> b
             and (needs.sampling.context is None or has.sampling.context is not None)
         )
     return has.roots is not None
+
+
+def check_can_ask(client: ClientCapabilities | None, questions: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse to ask what no answer could come to.
+
+    Raises:
+        MCPError: the client did not declare what a question needs (-32021).
+    """
+    for question in questions:
+        if not can_ask(client, question):
+            kind = kind_of(question)
+            raise MCPError(
+                MISSING_REQUIRED_CLIENT_CAPABILITY,
+                f"This tool asks its client a question, and the client did not declare the {kind.capability} "
+                "capability.",
+                MissingRequiredClientCapabilityErrorData(required_capabilities=kind.needs).model_dump(
+                    by_alias=True, mode="json", exclude_none=True
+                ),
+            )
 
 
 def with_tool_answers(declared: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """How a run of a tool ends for its task, whatever framework ran it: a result, a failure, questions to the client."""
 
-from mcp_types import CallToolResult, InputRequiredResult, InputResponseRequestParams
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_types import CallToolResult, ClientCapabilities, InputRequiredResult, InputResponseRequestParams
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ArtifactTooLarge
 from taskmill.engine.outcome import Failed, Fault, Outcome, Returned
+from taskmill.server.protocol.questions import check_can_ask
 from taskmill.server.protocol.results import error_result
 from taskmill.server.tools.result_offload import offload_large_parts
 
-__all__ = ["ask", "failure", "returned"]
+__all__ = ["ask", "capabilities_of", "failure", "returned"]
 
 
 async def returned(result: CallToolResult, context: TaskContext) -> Outcome:
@@ -19,13 +23,26 @@ async def returned(result: CallToolResult, context: TaskContext) -> Outcome:
         return Failed(Fault.TOO_LARGE, f"The tool's result is too large to be kept. {exc}")
 
 
-async def ask(context: TaskContext, asked: InputRequiredResult) -> InputResponseRequestParams:
-    """Ask the client what a tool wants to know; returns what the tool is called with again."""
+async def ask(
+    context: TaskContext, asked: InputRequiredResult, payload: Mapping[str, Any]
+) -> InputResponseRequestParams:
+    """Ask the client what a tool wants to know; returns what the tool is called with again.
+
+    Raises:
+        MCPError: the client did not declare that it can be asked this (-32021).
+    """
     requests = asked.input_requests or {}
     wire = [request.model_dump(by_alias=True, mode="json", exclude_none=True) for request in requests.values()]
+    check_can_ask(capabilities_of(payload), wire)
     answers = await context.ask(wire) if wire else []
     given = {"inputResponses": dict(zip(requests, answers, strict=True)), "requestState": asked.request_state}
     return InputResponseRequestParams.model_validate(given, by_name=False)
+
+
+def capabilities_of(payload: Mapping[str, Any]) -> ClientCapabilities | None:
+    """What the client of a task can be asked, by what was kept of its call; None = it declared nothing."""
+    declared = payload.get("client", {}).get("capabilities")
+    return None if declared is None else ClientCapabilities.model_validate(declared, by_name=False)
 
 
 def failure(text: str) -> Returned:

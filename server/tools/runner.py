@@ -64,6 +64,9 @@ class ToolRunner:
             try:
                 self._check_scopes(tool, payload)
                 result = await self._call(tool, payload, context, inputs)
+                if isinstance(result, InputRequiredResult):
+                    inputs = await ask(context, result, payload)
+                    continue
             except ScopeMissing as exc:
                 return Refused(INVALID_REQUEST, str(exc), scope_data(exc))
             except MCPError as exc:
@@ -72,9 +75,7 @@ class ToolRunner:
                 raise _root_of(exc) from None
             except ToolError as exc:
                 return failure(str(exc))
-            if isinstance(result, CallToolResult):
-                return await returned(result, context)
-            inputs = await ask(context, result)
+            return await returned(result, context)
 
     def _check_scopes(self, tool: str, payload: Mapping[str, Any]) -> None:
         """Check again: the version that runs the tool may require more scopes than the version that was called."""

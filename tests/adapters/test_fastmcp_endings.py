@@ -15,7 +15,7 @@ from mcp_types import ElicitResult, InputRequiredResult
 from taskmill.adapters.fastmcp import CurrentTask, Task, TaskConfig
 from taskmill.engine.outcome import Refused
 from taskmill.testing import ClientKind, TestBed
-from tests.support.replica import Rpc
+from tests.support.replica import TASKS, Rpc
 
 BedOf = Callable[..., TestBed]
 STRING = {"type": "string"}
@@ -160,6 +160,37 @@ async def test_questions_may_be_a_result_in_several_rounds(bed_of: BedOf) -> Non
         for kind in ClientKind:
             async with bed.client(kind, answers=[RED, RED]) as client:
                 assert (await client.call("choose")).text == "rr"
+
+
+def asking() -> FastMCP[Any]:
+    """A server whose tools ask in every way there is."""
+    mcp: FastMCP[Any] = FastMCP("Asking")
+    params = {"message": "Which?", "requestedSchema": {"type": "object", "properties": {"value": STRING}}}
+    form = {"method": "elicitation/create", "params": params}
+
+    @mcp.tool(task=True)
+    async def by_context(ctx: Context) -> str:
+        return (await ctx.elicit("Which?", response_type=str)).action
+
+    @mcp.tool(task=True)
+    async def by_task(task: Task = CurrentTask()) -> str:  # noqa: B008 - FastMCP's way
+        return str(await task.ask([form]))
+
+    @mcp.tool(task=True)
+    async def by_result() -> InputRequiredResult:
+        return InputRequiredResult.model_validate({"inputRequests": {"next": form}}, by_name=False)
+
+    return mcp
+
+
+@pytest.mark.parametrize("tool", ["by_context", "by_task", "by_result"])
+async def test_a_client_that_cannot_be_asked_gets_the_missing_capability(bed_of: BedOf, tool: str) -> None:
+    """Its task would wait for an answer for ever."""
+    async with bed_of(asking()) as bed, httpx2.AsyncClient(timeout=15) as http:
+        rpc = Rpc(http, bed.url, {"extensions": {TASKS: {}}})
+        done = await rpc.until(await rpc.task(tool), "completed", "failed", "input_required")
+    assert done["status"] == "failed", done
+    assert done["error"]["code"] == -32021, done
 
 
 async def test_a_crash_is_retried_as_the_policy_says(bed_of: BedOf) -> None:

@@ -171,6 +171,7 @@ async def test_an_answer_of_another_shape_is_refused_and_the_question_stays_open
         ("ask_model", {"elicitation": {}}, {"sampling": {}}),
         ("ask_model_with_tools", {"sampling": {}}, {"sampling": {"tools": {}}}),
         ("ask_roots", {"sampling": {}}, {"roots": {}}),
+        ("ask_in_rounds", {}, {"elicitation": {}}),
     ],
     ids=lambda value: value if isinstance(value, str) else json.dumps(value),
 )
