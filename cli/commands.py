@@ -9,10 +9,11 @@ import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
+from typer.core import TyperGroup
 
 from taskmill.cli import options
 from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
@@ -22,16 +23,33 @@ from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
 from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
 from taskmill.engine.errors import TaskmillError
+from taskmill.store.setting_names import flag_of, given_by_flag
 
 if TYPE_CHECKING:
     from taskmill.cli.processes.prepared import PreparedProcess
+    from taskmill.store.settings import StoreSettings
 
 __all__ = ["app", "run_command_line"]
 
 _READ_SETTINGS = ("run", "dev", "serve", "worker", "call", "stdio", "doctor")
 
+
+class _Commands(TyperGroup):
+    """Errors of single words without what pydantic, inside Typer, puts before and behind them."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # its own type is no public name
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as exc:
+            words = exc.message.removeprefix("Value error, ").removeprefix("Input ")
+            exc.message = words.partition(", unable to parse")[0]
+            raise
+
+
 app = typer.Typer(
     name="taskmill",
+    cls=_Commands,
     help="Background tasks for MCP servers: slow tools that never time out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -89,7 +107,7 @@ def run(
     log_form: options.Form = LogForm.AUTO,
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
-    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origin": cors_origin}
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
     _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=reload)
 
 
@@ -107,7 +125,7 @@ def dev(
     log_form: options.Form = LogForm.AUTO,
 ) -> None:
     """The same as `run --reload`, with the debug lines: for writing FILE. A change starts the new code."""
-    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origin": cors_origin}
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
     _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=True)
 
 
@@ -131,6 +149,7 @@ def _run(
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
+    given_by_flag({**server_flags, "port": port, "redis_url": redis_url, "concurrency": concurrency})
     settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
     check_address(
         read_settings(ServerSettings, port=port, host=server_flags["host"], allowed_hosts=server_flags["allowed_hosts"])
@@ -149,7 +168,7 @@ def _run(
         workers=workers,
         grace=settings.grace,
     )
-    asyncio.run(run_until_stopped(plan, settings, reload=reload))
+    asyncio.run(run_until_stopped(plan, reload=reload))
 
 
 @app.command()
@@ -220,8 +239,10 @@ def worker(
 def call(
     words: options.CallWords = None,
     arguments: Annotated[str | None, typer.Option("--args", help="Arguments as JSON; @file reads a file.")] = None,
-    url: Annotated[str | None, typer.Option(help="Endpoint of a running server, instead of FILE.")] = None,
-    attach: Annotated[str | None, typer.Option(metavar="ID", help="Follow this task instead of calling.")] = None,
+    url: options.UrlOfCall = None,
+    attach: Annotated[
+        str | None, typer.Option(metavar="ID", help="Follow this task, by the beginning of its id.")
+    ] = None,
     answer: options.Answer = None,
     detach: Annotated[bool, options.flag("--detach", "Print the task's id and leave it running.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for the result.")] = None,
@@ -242,25 +263,13 @@ def call(
     if attach is not None and detach:
         raise UsageError("Give either --attach or --detach: --attach follows a task that already runs.")
     file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
+    given_by_flag({"redis_url": redis_url})
     settings = read_settings(WorkerSettings, redis_url=redis_url)
     answers = tuple(answer or ())
-    request = CallOptions(
-        file,
-        url,
-        tool,
-        tuple(pairs),
-        arguments,
-        attach,
-        detach,
-        timeout,
-        as_json,
-        redis_url,
-        log_level,
-        log_form,
-        answers,
-    )
+    flags = (detach, timeout, as_json, redis_url, log_level, log_form, answers)
+    request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags)
     prepared = _prepare_stack() if url is None else []
-    sys.exit(asyncio.run(call_tool(request, settings, prepared)))
+    sys.exit(asyncio.run(call_tool(request, settings, _attached_id, prepared)))
 
 
 def _prepare_stack() -> "list[PreparedProcess]":
@@ -274,6 +283,12 @@ def _prepare_stack() -> "list[PreparedProcess]":
         import_module("taskmill.cli.serving.serve")
         import_module("taskmill.cli.serving.worker")
     return prepare(2, app)
+
+
+async def _attached_id(given: str, url: str | None, settings: "StoreSettings") -> str:
+    from taskmill.cli.tasks.attached_id import attached_id
+
+    return await attached_id(given, url, settings)
 
 
 @app.command()
@@ -333,9 +348,9 @@ def doctor(
 
 
 def as_flags(**flags: str | float | None) -> tuple[str, ...]:
-    """Flags as words of a command line, without those that were not given."""
+    """Flags as words of a command line, by the names of their settings, without those that were not given."""
     given = {name: value for name, value in flags.items() if value is not None}
-    return tuple(word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value)))
+    return tuple(word for name, value in given.items() for word in (flag_of(name), str(value)))
 
 
 def split_call_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:

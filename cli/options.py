@@ -31,6 +31,7 @@ __all__ = [
     "TaskIds",
     "Token",
     "Url",
+    "UrlOfCall",
     "Workers",
     "flag",
 ]
@@ -89,6 +90,9 @@ Shard = Annotated[
 ]
 Url = Annotated[
     str | None, typer.Option(help="A running server, as http://host:port or its endpoint. Without it: Redis itself.")
+]
+UrlOfCall = Annotated[
+    str | None, typer.Option(help="A running server, as http://host:port or its endpoint, instead of FILE.")
 ]
 Token = Annotated[
     str | None,

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.store.formats.queue_names import app_of_source
+from taskmill.store.setting_names import given_by_flag
 from taskmill.store.settings import StoreSettings, read_settings
 
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
-__all__ = ["redis_for", "settings_for"]
+__all__ = ["needs_embedded", "redis_for", "settings_for"]
 
 S = TypeVar("S", bound=StoreSettings)
 
@@ -24,6 +25,7 @@ def settings_for(kind: type[S], server: "ToolHost", source: str | None = None, *
     Raises:
         SettingsError: a value is not valid.
     """
+    given_by_flag(flags)
     author_settings = server.store_settings
     values = author_settings.model_dump(include=author_settings.model_fields_set) if author_settings is not None else {}
     settings = read_settings(kind, **values | {name: value for name, value in flags.items() if value is not None})
@@ -32,14 +34,21 @@ def settings_for(kind: type[S], server: "ToolHost", source: str | None = None, *
     return settings.model_copy(update={"app": app_of_source(settings.app or "", source)})
 
 
+def needs_embedded(settings: StoreSettings, server: "ToolHost") -> bool:
+    """Whether a server needs the embedded Redis: it needs one, and its settings name no other."""
+    return settings.redis_url is None and server.needs_store
+
+
 @contextmanager
-def redis_for(settings: S) -> Iterator[S]:
+def redis_for(settings: S, server: "ToolHost | None" = None) -> Iterator[S]:
     """The settings with the address of a Redis: the one that they name, else the embedded one of their directory.
+
+    They stay without an address where `server` needs no Redis.
 
     Raises:
         NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start; see `EmbeddedRedis.start`.
     """
-    if settings.redis_url is not None:
+    if settings.redis_url is not None or (server is not None and not needs_embedded(settings, server)):
         yield settings
         return
     with EmbeddedRedis(settings.home) as redis:

@@ -80,6 +80,8 @@ class NewTask:
     """Who may list it besides operators: a principal, or `session:<id>`; empty = no one."""
     rerun_of: str | None = None
     """The ended task that this one repeats."""
+    from_own_queue: bool = False
+    """Whether a task of the same queue has called it, and may wait for it. It is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,5 +161,7 @@ class TaskView:
     """How long a queued task will wait, as far as its queue's workers know; None = not known."""
     is_served: bool = field(default=True, compare=False)
     """False for a queued task whose queue no live worker serves."""
+    waits_for_caller: bool = field(default=False, compare=False)
+    """True for a queued task that a task of its own queue has called, while no slot of the queue is free."""
     rerun_as: str | None = None
     """The latest task that repeats this one."""

@@ -19,4 +19,8 @@ def __getattr__(name: str) -> Any:
         import taskmill.server
 
         return getattr(taskmill.server, name)
-    raise AttributeError(f"module 'taskmill' has no attribute {name!r}")
+    if name.startswith("_"):
+        raise AttributeError(f"module 'taskmill' has no attribute {name!r}")
+    from taskmill.server.names_elsewhere import error_for_name
+
+    raise error_for_name(__name__, name)

@@ -24,9 +24,12 @@ def __getattr__(name: str) -> Any:
 
     Raises:
         AttributeError: there is none.
+        ImportError: another module has it.
     """
     if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from taskmill.server.names_elsewhere import error_for_name
+
+        raise error_for_name(__name__, name)
     found = getattr(import_module(_MODULES[name]), name)
     globals()[name] = found
     return found

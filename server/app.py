@@ -95,11 +95,14 @@ def both_eras(
 ) -> ASGIApp:
     """An MCP endpoint: `modern` serves revisions from 2026 on, sessions in the store serve the earlier ones.
 
+    Without a store, `modern` serves all.
+
     `max_body`: bytes of a request of an earlier revision.
     """
     legacy = SessionEndpoint(server, runtime, hosts, json_only=json_only)
     runtime.on_close(legacy.close)
-    return EraRouter(legacy=RequestBodyLimitMiddleware(legacy, max_body), modern=EmptyRefusals(modern))
+    limited = RequestBodyLimitMiddleware(legacy, max_body)
+    return EraRouter(legacy=limited, modern=EmptyRefusals(modern), keeps_sessions=lambda: runtime.keeps_tasks)
 
 
 def add_http_api(

@@ -1,7 +1,8 @@
 """`TaskServer`: an `MCPServer` with `task=` on its tools. It only puts parts together; each has a file of its own."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 from typing import Any, TypeVar, overload
 
@@ -48,7 +49,13 @@ from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, regist
 from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
-from taskmill.server.tools.author_function import author_function, make_callable, readable_refusals
+from taskmill.server.tools.author_function import (
+    author_function,
+    foresee_result,
+    make_callable,
+    readable_refusals,
+    without_context,
+)
 from taskmill.server.tools.import_path import import_path_of
 from taskmill.server.tools.registry import TaskTool, ToolRegistry
 from taskmill.server.tools.result_conversion import convert_results, returns_bare_dict
@@ -63,6 +70,9 @@ __all__ = ["TaskServer"]
 
 _RUNNERS = "taskmill.runner"
 """Group of the entry point that starts a server from its own file: the command line, which no room may import."""
+
+_reading: ContextVar[Context[Any, Any]] = ContextVar("reading")
+"""The context of the resource that is being read."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 Lifespan = Callable[[Any], AbstractAsyncContextManager[LifespanContextT]]
@@ -132,6 +142,7 @@ class TaskServer(MCPServer[LifespanContextT]):
 
         Raises:
             StoreUnavailable: it is not serving.
+            TaskNotFound: it has no task tools, and no Redis is configured.
         """
         return self._runtime.store
 
@@ -148,6 +159,11 @@ class TaskServer(MCPServer[LifespanContextT]):
     def has_auth(self) -> bool:
         """See `ToolHost`."""
         return self.settings.auth is not None
+
+    @property
+    def needs_store(self) -> bool:
+        """See `ToolHost`."""
+        return bool(self.policies())
 
     @property
     def lowlevel(self) -> Server[Any]:
@@ -251,6 +267,7 @@ class TaskServer(MCPServer[LifespanContextT]):
         tool = registered_tool(self, known)
         assert tool is not None
         make_callable(tool, in_task=bool(task))
+        foresee_result(function, known)
         convert_results(tool, returns_object=returns_object, is_structured=structured_output)
         if task:
             try:
@@ -260,7 +277,7 @@ class TaskServer(MCPServer[LifespanContextT]):
                 raise
 
     def resource(self, uri: str, **options: Any) -> Callable[[F], F]:
-        """Register a resource or a template of resources; the options are the SDK's. A template may take a `Context`.
+        """Register a resource or a template of resources; the options are the SDK's. It may take a `Context`.
 
         Raises:
             ToolUnfit: the function cannot be one as it is written.
@@ -268,7 +285,10 @@ class TaskServer(MCPServer[LifespanContextT]):
         register = super().resource(uri, **options)
 
         def register_own(function: F) -> F:
-            register(author_function(function, None, kind="Resource")[0])
+            made, known = author_function(function, None, kind="Resource")
+            with readable_refusals(function, known, kind="Resource"):
+                # The SDK gives the context to templates only.
+                register(made if "{" in uri else without_context(made, _reading.get))
             return function
 
         return register_own
@@ -317,7 +337,9 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> Iterable[ReadResourceContents] | InputRequiredResult:
         """Read a resource: the author's, an artifact of a task, or the output of a task so far."""
         if not is_own(str(uri)):
-            return await super().read_resource(uri, self._own_context(context))
+            own = self._own_context(context)
+            _reading.set(own)
+            return await super().read_resource(uri, own)
         request = context.request_context if context is not None else None
         with wire_errors():
             store = self._runtime.store
@@ -397,11 +419,18 @@ class TaskServer(MCPServer[LifespanContextT]):
 
     @asynccontextmanager
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:
-        """The lifespan that the SDK runs once, over HTTP and stdio: the store, and inside it the author's."""
-        async with self._runtime.serving(server_settings(self.store_settings).for_app(self.name)) as store:
-            self._state_codec.use(await store.shared_secret())
-            async with self._author_lifespan(self) as state, self._runtime.open_with(state):
-                yield state
+        """The lifespan that the SDK runs once, over HTTP and stdio: the store if need be, and in it the author's."""
+        settings = server_settings(self.store_settings).for_app(self.name)
+        async with AsyncExitStack() as stack:
+            # A Redis that is configured keeps the sessions of earlier revisions, also without task tools.
+            if self.needs_store or settings.redis_url is not None:
+                store = await stack.enter_async_context(self._runtime.serving(settings))
+                self._state_codec.use(await store.shared_secret())
+            else:
+                self._runtime.serve_without_store(settings)
+            state = await stack.enter_async_context(self._author_lifespan(self))
+            await stack.enter_async_context(self._runtime.open_with(state))
+            yield state
 
     def _push_tasks(self) -> None:
         """Send task notifications to clients that listen: the SDK's constructor takes a bus but not the handler."""

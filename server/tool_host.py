@@ -51,6 +51,10 @@ class TaskTools(Protocol):
 class CallHost(Protocol):
     """What the creation of a task asks of a server: which tool a call names, and whether it may become a task."""
 
+    @property
+    def name(self) -> str:
+        """What the server is called, as clients see it."""
+
     async def resolve(self, name: str, version: str | None = None) -> HostTool | None:
         """The task tool that this caller gets by that name; None = it has none, and the call is the host's own.
 
@@ -93,8 +97,8 @@ class ToolHost(CallHost, ToolSource, Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """What the server is called, as clients see it."""
+    def needs_store(self) -> bool:
+        """Whether it has task tools, or may get some while it serves. If not, it is served without a Redis."""
 
     @property
     def has_auth(self) -> bool:
@@ -110,6 +114,7 @@ class ToolHost(CallHost, ToolSource, Protocol):
 
         Raises:
             StoreUnavailable: the server is not serving, so it is not open.
+            TaskNotFound: it has no task tools, and no Redis is configured: see `needs_store`.
         """
 
     def policies(self) -> Mapping[str, TaskConfig]:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
 from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
+from taskmill.store.setting_names import setting_name
 from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
 
 __all__ = ["LONGEST", "StoreSettings", "read_settings"]
@@ -144,15 +145,16 @@ def read_settings(kind: type[S], **overrides: Any) -> S:
     """Settings of `kind` from the environment; overrides that are not None win.
 
     Raises:
-        SettingsError: a value that cannot work; the message names each variable and never shows a secret.
+        SettingsError: a value that cannot work; the message names each setting (see `setting_names.py`) and never
+            shows a secret.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return kind(**given)
     except ValidationError as exc:
         faults = "; ".join(
-            f"TASKMILL_{'_'.join(str(part) for part in error['loc']).upper()}: "
-            f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}"
+            f"{setting_name('_'.join(str(part) for part in error['loc']))}: "
+            f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ').removeprefix('String ')}"
             for error in exc.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"Settings that cannot work: {faults}") from None

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 
+from taskmill.store.setting_names import setting_name
+
 __all__ = ["DEFAULT_SHARD", "id_on_same_shard", "id_on_shard", "parse_pairs", "shard_map_error", "shard_of_id"]
 
 DEFAULT_SHARD = "home"
@@ -51,7 +53,7 @@ def shard_map_error(home: str | None, shards: Mapping[str, str], queues: Mapping
     """What is wrong with a map of shards, None if nothing is."""
     for name in shards:
         if name == DEFAULT_SHARD:
-            return f"{DEFAULT_SHARD} is the Redis of TASKMILL_REDIS_URL; call another one something else"
+            return f"{DEFAULT_SHARD} is the Redis of {setting_name('redis_url')}; call another one something else"
         if not _NAME.fullmatch(name):
             return "a shard's name is 1 to 32 small letters, digits, '_' or '-'; callers see it in the ids of tasks"
     if len({home, *shards.values()}) <= len(shards):

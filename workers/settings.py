@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field
 
 from taskmill.engine.errors import SettingsError
+from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import LONGEST, StoreSettings
 from taskmill.store.shards import DEFAULT_SHARD
 
@@ -40,7 +41,7 @@ class WorkerSettings(StoreSettings):
         """
         if self.shard is not None and self.shard != DEFAULT_SHARD and self.shard not in self.shards:
             known = ", ".join([DEFAULT_SHARD, *self.shards])
-            raise SettingsError(f"TASKMILL_SHARD is {self.shard}, and TASKMILL_SHARDS knows only {known}.")
+            raise SettingsError(f"{setting_name('shard')} is {self.shard}, and TASKMILL_SHARDS knows only {known}.")
         places = {queue: self.shard or self.shard_of(queue) for queue in self.queues}
         if len(set(places.values())) > 1:
             where = ", ".join(f"{queue} is on {shard}" for queue, shard in places.items())

@@ -68,6 +68,11 @@ class FastMCPHost:
         return self.server.name
 
     @property
+    def needs_store(self) -> bool:
+        """See `ToolHost`: its tools come and go."""
+        return True
+
+    @property
     def has_auth(self) -> bool:
         """See `ToolHost`."""
         return self.server.auth is not None

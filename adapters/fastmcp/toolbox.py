@@ -36,6 +36,7 @@ from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.protocol.errors import scope_data
+from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
 from taskmill.server.tools.run_outcomes import ask, capabilities_of, failure, returned
 from taskmill.server.tools.tracing import record_outcome, run_span
 
@@ -53,6 +54,7 @@ class FastMCPToolbox:
     def __init__(self, server: FastMCP[Any], tools: FastMCPTools) -> None:
         self._server = server
         self._tools = tools
+        send_marks()
         self._learning: asyncio.Task[None] | None = None
 
     def policy(self, tool: str) -> TaskConfig | None:
@@ -72,7 +74,9 @@ class FastMCPToolbox:
         An `InputRequiredResult` becomes questions of the task, and the tool is called again with the answers.
         """
         await wait_until_started(self._server)
-        with run_span(tool, payload.get("trace"), context) as span:
+        known = self._tools.find(tool)
+        mark = caller_mark(self._server.name, known.policy.queue if known is not None else "")
+        with run_span(tool, payload.get("trace"), context) as span, marked_calls(mark):
             token = current_attempt.set(context)
             client = current_client.set(capabilities_of(payload))
             try:

@@ -57,6 +57,11 @@ class FastMCPTools:
         assert self._server is not None, "add the extension to a server first: mcp.add_extension(Tasks())"
         return self._server
 
+    @property
+    def name(self) -> str:
+        """See `CallHost`."""
+        return self.server.name
+
     def bind(self, server: FastMCP[Any]) -> None:
         """Know the server."""
         self._server = server

@@ -6,7 +6,7 @@ Standard output has the result and nothing else: text as the tool wrote it, or J
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +17,7 @@ from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.processes.prepared import PreparedProcess
+from taskmill.cli.server_address import endpoint_of
 from taskmill.cli.terminal.input import InterruptHandler
 from taskmill.cli.terminal.progress import display_for
 from taskmill.workers.settings import WorkerSettings
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from taskmill.cli.client.tool_call import CallOutcome
 
 __all__ = ["CallOptions", "call_tool"]
+
+
+WholeId = Callable[[str, str | None, WorkerSettings], Awaitable[str]]
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ class CallOptions:
         return f"--url {self.url}" if self.url else str(self.file)
 
 
-async def call_tool(options: CallOptions, settings: WorkerSettings, prepared: Sequence[PreparedProcess] = ()) -> int:
+async def call_tool(
+    options: CallOptions, settings: WorkerSettings, whole_id: WholeId, prepared: Sequence[PreparedProcess] = ()
+) -> int:
     """Call the tool, or follow a task; returns the exit code. `prepared`: processes for the server and the worker.
+
+    `whole_id`: finds the id of the task to follow, once its Redis is there.
 
     Raises:
         TaskmillError: the tool could not be called.
@@ -71,11 +79,12 @@ async def call_tool(options: CallOptions, settings: WorkerSettings, prepared: Se
             await importing
             from taskmill.cli.client.tool_call import CallRequest, ToolCall
 
+            attach = options.attach and await whole_id(options.attach, options.url, settings)
             request = CallRequest(
                 options.tool,
                 options.words,
                 options.arguments,
-                options.attach,
+                attach,
                 options.answers,
                 options.detach,
                 options.timeout,
@@ -119,7 +128,7 @@ async def _stack_for(
     on_line: Callable[[str], None],
 ) -> LocalStack:
     if options.url is not None:
-        return LocalStack(options.url)
+        return LocalStack(endpoint_of(options.url))
     assert options.file is not None
     return await exit_stack.enter_async_context(
         local_stack(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.processes.prepared import PreparedProcess
-from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
+from taskmill.cli.processes.supervisor import KeptRedis, ProcessPlan, Supervisor
 from taskmill.cli.processes.worker_log import worker_log_in
 from taskmill.cli.source import source_of_stack
 from taskmill.workers.settings import WorkerSettings
@@ -60,7 +60,7 @@ async def local_stack(
         CommandFailed: one of them could not start.
         NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start.
     """
-    async with embedded_redis(settings), _line_pipe(on_line) as output:
+    async with KeptRedis() as redis, _line_pipe(on_line) as output:
         redis_flags = () if redis_url is None else ("--redis-url", redis_url)
         plan = ProcessPlan(
             file,
@@ -71,7 +71,7 @@ async def local_stack(
             grace=settings.grace,
             output=output,
         )
-        supervisor = Supervisor(plan, prepared)
+        supervisor = Supervisor(plan, redis, prepared)
         facts = await supervisor.start()
         stack = LocalStack(facts["url"], supervisor)
         try:

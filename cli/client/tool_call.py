@@ -21,7 +21,7 @@ from taskmill.cli.client.elicitation import ask_person
 from taskmill.cli.client.given_answers import answer_from
 from taskmill.cli.client.task_follower import TaskFollower, is_temporary
 from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task, get_task
-from taskmill.cli.errors import INTERRUPTED, ServerUnreachable, UsageError, unwrap_group
+from taskmill.cli.errors import INTERRUPTED, CommandFailed, Failure, ServerUnreachable, UsageError, unwrap_group
 from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
 from taskmill.cli.terminal.progress import Display
 from taskmill.server.protocol.results import error_result
@@ -104,11 +104,20 @@ class ToolCall:
                         self._connected_at = anyio.current_time()
                         return await self._run_connected(client)
             except BaseExceptionGroup as group:
+                if (refusal := group.subgroup(MCPError)) is not None and self._connected_at == float("-inf"):
+                    raise self._no_endpoint(refusal) from group
                 if group.subgroup(httpx2.TransportError) is None:
                     raise
                 self._raise_if_lost(group)
             self._display.show("the connection broke, trying again")
             await anyio.sleep(_RECONNECT_DELAY)
+
+    def _no_endpoint(self, refusal: BaseException) -> CommandFailed:
+        while isinstance(refusal, BaseExceptionGroup):
+            refusal = refusal.exceptions[0]
+        return CommandFailed(
+            Failure(f"{self._url} answers, but not as an MCP endpoint: {refusal}. An endpoint often ends in /mcp.", 1)
+        )
 
     def _raise_if_lost(self, group: BaseExceptionGroup[Any]) -> None:
         if self._connected_at == float("-inf"):

@@ -32,13 +32,14 @@ from taskmill.cli.terminal.escaping import printable
 from taskmill.engine.errors import ArtifactsUnavailable, NoRedisServer, RedisUnfit, SettingsError, TaskmillError
 from taskmill.engine.principal import new_task_id
 from taskmill.server.tool_host import ToolHost
-from taskmill.server.tools.author_function import ContextWarning
+from taskmill.server.tools.author_function import AuthorWarning
 from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, redacted_url, store_errors
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of_source
+from taskmill.store.setting_names import given_by_flag, setting_name
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.stats import live_workers
@@ -59,6 +60,7 @@ _ARTIFACTS_REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be th
 
 def run_checks(file: str | None, redis_url: str | None, *, as_json: bool) -> int:
     """Print every finding; the exit code is 1 if something is unfit."""
+    given_by_flag({"redis_url": redis_url})
     findings = list(_findings(file, redis_url))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -73,15 +75,15 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     if file is not None:
         try:
             with warnings.catch_warnings(record=True) as hints:
-                warnings.simplefilter("always", ContextWarning)
+                warnings.simplefilter("always", AuthorWarning)
                 server = load_server(file)
         except TaskmillError as exc:
             yield _failed("file", exc, "correct the file")
         else:
             for hint in hints:
-                if issubclass(hint.category, ContextWarning):
+                if issubclass(hint.category, AuthorWarning):
                     where = f"{Path(hint.filename).name}, line {hint.lineno}: "
-                    yield Finding("file", "warning", where + str(hint.message), "write the annotation")
+                    yield Finding("file", "warning", where + str(hint.message), hint.category.remedy)
             yield from _file_findings(server, file)
     try:
         settings = _settings(server, redis_url)
@@ -89,10 +91,13 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
         yield _failed("settings", exc, "correct the variable it names")
         return
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
-    if settings.redis_url is None:
-        yield _server_program()
     policies = {} if server is None else server.policies()
     workers: list[list[dict[str, Any]]] = []
+    if settings.redis_url is None and server is not None and not server.needs_store:
+        yield Finding("redis", "ok", "not needed: the server has no task tools, and none is configured")
+        return
+    if settings.redis_url is None:
+        yield _server_program()
     for shard in (DEFAULT_SHARD, *settings.shards):
         yield from _redis_findings(
             settings.at_shard(shard), "redis" if shard == DEFAULT_SHARD else f"shard {shard}", workers
@@ -152,7 +157,7 @@ def _redis_findings(settings: StoreSettings, name: str, workers: list[list[dict[
             ready = stack.enter_context(redis_for(settings))
             findings, workers_ = asyncio.run(_inspect(ready))
         except TaskmillError as exc:
-            variable = "TASKMILL_REDIS_URL" if name == "redis" else "TASKMILL_SHARDS"
+            variable = setting_name("redis_url" if name == "redis" else "shards")
             yield _failed(name, exc, f"start it, or correct {variable}")
             return
         workers.append(workers_)

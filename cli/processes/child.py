@@ -143,8 +143,8 @@ class Child:
         self.close()
 
     def detach(self, log: Path) -> bool:
-        """Let it outlive this process; it then writes to the file `log`. False if it has not been started."""
-        if self._writer is None:
+        """Let it outlive this process; it then writes to the file `log`. False if it does not run."""
+        if self._writer is None or self._writer.is_closing():
             return False
         self._writer.write(json.dumps({"log": str(log)}).encode() + b"\n")
         return True

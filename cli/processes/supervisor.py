@@ -5,12 +5,11 @@ If the first start fails, that is final: the file or the settings are wrong. A l
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import structlog
 
@@ -18,9 +17,8 @@ from taskmill.cli.errors import CommandFailed
 from taskmill.cli.processes.child import Child
 from taskmill.cli.processes.prepared import PreparedProcess
 from taskmill.store.embedded.server import EmbeddedRedis
-from taskmill.store.settings import StoreSettings
 
-__all__ = ["ProcessPlan", "Supervisor", "embedded_redis"]
+__all__ = ["KeptRedis", "ProcessPlan", "Supervisor"]
 
 log = structlog.get_logger()
 
@@ -54,27 +52,38 @@ class ProcessPlan:
     """Where children write, None = standard error."""
 
 
-@asynccontextmanager
-async def embedded_redis(settings: StoreSettings) -> AsyncIterator[None]:
-    """Keep the embedded Redis running, if the settings name no other.
+class KeptRedis:
+    """The embedded Redis of the children, if they use it: kept running while none of them runs, until the block ends.
 
-    Each child uses it, too, and keeps it running; this use starts it early, and lasts while no child runs.
-
-    Raises:
-        NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start; see `EmbeddedRedis.start`.
+    Only they know whether they need it: a server without task tools does not.
     """
-    if settings.redis_url is not None:
-        yield
-        return
-    redis = EmbeddedRedis(settings.home)
-    starting = asyncio.create_task(asyncio.to_thread(redis.start))
-    try:
+
+    def __init__(self) -> None:
+        self._redis: EmbeddedRedis | None = None
+        self._starting: asyncio.Task[str] | None = None
+
+    async def keep(self, home: str | None) -> None:
+        """Keep the one with its data in `home`; None, and a second call, change nothing.
+
+        Raises:
+            NoRedisServer, SettingsError, OperatorError: it cannot start; see `EmbeddedRedis.start`.
+        """
+        if home is None or self._redis is not None:
+            return
+        self._redis = EmbeddedRedis(Path(home))
+        self._starting = asyncio.create_task(asyncio.to_thread(self._redis.start))
         # A start cannot be cancelled, and must not run at the same time as the stop.
-        await asyncio.shield(starting)
-        yield
-    finally:
-        await asyncio.wait([starting])
-        await asyncio.to_thread(redis.stop)
+        await asyncio.shield(self._starting)
+
+    async def __aenter__(self) -> Self:
+        """Nothing starts yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let it end."""
+        if self._redis is not None and self._starting is not None:
+            await asyncio.wait([self._starting])
+            await asyncio.to_thread(self._redis.stop)
 
 
 class SupervisedChild:
@@ -88,10 +97,16 @@ class SupervisedChild:
     async def start(self, on_loaded: Callable[[], Awaitable[None]] | None = None) -> dict[str, Any]:
         """Start the child; the facts that it reports when it is ready. `on_loaded`: see `Child.start`.
 
+        A worker that has no queue to serve ends by itself.
+
         Raises:
             CommandFailed: it could not start.
         """
         facts = await self.process.start(on_loaded)
+        if facts.get("queue") == "":
+            await self.process.wait()
+            self.process.close()
+            return facts
         self._restarting = asyncio.create_task(self._restart_on_exit())
         return facts
 
@@ -134,9 +149,10 @@ class SupervisedChild:
 class Supervisor:
     """A server and its workers."""
 
-    def __init__(self, plan: ProcessPlan, prepared: Sequence[PreparedProcess] = ()) -> None:
+    def __init__(self, plan: ProcessPlan, redis: KeptRedis, prepared: Sequence[PreparedProcess] = ()) -> None:
         """`prepared`: processes that become the first children."""
         self._plan = plan
+        self._redis = redis
         self._prepared = list(prepared)
         self._port = plan.port
         self._server = SupervisedChild(self._new_server)
@@ -155,6 +171,7 @@ class Supervisor:
             facts, *worker_facts = await asyncio.gather(*starts)
             # When the server is started again, it must have the same address.
             self._port = int(facts["port"])
+            await self._redis.keep(facts["embedded"])
             await self._add_missing_workers(facts, worker_facts)
         except BaseException:
             for starting in starts:
@@ -166,7 +183,8 @@ class Supervisor:
     async def _add_missing_workers(self, facts: Mapping[str, Any], worker_facts: Sequence[Mapping[str, Any]]) -> None:
         """Start workers for the queues that no worker serves yet."""
         missing = sorted(set(facts["queues"]) - {name for one in worker_facts for name in one["queue"].split(",")})
-        added = [SupervisedChild(partial(self._new_worker, queue)) for queue in missing for _ in self._workers]
+        queues = [queue for queue in missing for _ in range(self._plan.workers)]
+        added = [SupervisedChild(partial(self._new_worker, queue)) for queue in queues]
         self._workers += added
         await asyncio.gather(*(child.start() for child in added))
 
@@ -193,6 +211,7 @@ class Supervisor:
 
         try:
             facts = await server.start(replace_old)
+            await self._redis.keep(facts["embedded"])
             await self._add_missing_workers(facts, [start.result() for start in worker_starts])
         except BaseException:
             if self._server is not server:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taskmill.engine.errors import OperatorError
+from taskmill.store.setting_names import setting_choice
 
 __all__ = ["listening"]
 
@@ -28,7 +29,9 @@ def listening(host: str, port: int, *, waits: bool = False) -> Iterator[socket.s
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as exc:
-        raise OperatorError(f"Cannot listen on {host}: {exc.strerror}.") from exc
+        raise OperatorError(
+            f"Cannot listen on {host}: {exc.strerror}. Choose another address with {setting_choice('host')}."
+        ) from exc
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -37,7 +40,8 @@ def listening(host: str, port: int, *, waits: bool = False) -> Iterator[socket.s
                 time.sleep(_TAKE_OVER_POLL)
         except OSError as exc:
             raise OperatorError(
-                f"Cannot listen on {host} port {port}: {exc.strerror}. Choose another one with --port; 0 takes any."
+                f"Cannot listen on {host} port {port}: {exc.strerror}. "
+                f"Choose another one with {setting_choice('port')}; 0 takes any."
             ) from exc
         yield listener
 

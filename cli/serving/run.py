@@ -10,11 +10,10 @@ import structlog
 
 from taskmill.cli.errors import CommandFailed, print_failure
 from taskmill.cli.processes.file_changes import SourceFiles
-from taskmill.cli.processes.supervisor import ProcessPlan, Supervisor, embedded_redis
+from taskmill.cli.processes.supervisor import KeptRedis, ProcessPlan, Supervisor
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line
 from taskmill.server.settings import ServerSettings
-from taskmill.store.settings import StoreSettings
 from taskmill.workers.process_signals import handle_signal
 
 __all__ = ["check_address", "run_until_stopped"]
@@ -25,7 +24,7 @@ _EXPLAIN_AFTER = 1.0
 log = structlog.get_logger()
 
 
-async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings, *, reload: bool = False) -> None:
+async def run_until_stopped(plan: ProcessPlan, *, reload: bool = False) -> None:
     """Keep all running; returns after SIGTERM, SIGINT or SIGHUP, when all have stopped in order.
 
     `reload`: start the new code when the author's files change; without it, a change is only reported.
@@ -35,8 +34,8 @@ async def run_until_stopped(plan: ProcessPlan, settings: StoreSettings, *, reloa
         NoRedisServer, SettingsError, OperatorError: the embedded Redis cannot start.
     """
     signals = _StopSignals()
-    async with embedded_redis(settings):
-        supervisor = Supervisor(plan)
+    async with KeptRedis() as redis:
+        supervisor = Supervisor(plan, redis)
         starting = asyncio.create_task(supervisor.start())
         if not await signals.ends_before_first(starting):
             starting.cancel()

@@ -18,7 +18,7 @@ from taskmill.cli.processes.parent import Parent
 from taskmill.cli.serving.connections import ConnectionLimits, LimitedConnection
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
-from taskmill.cli.settings import redis_for, settings_for
+from taskmill.cli.settings import needs_embedded, redis_for, settings_for
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
@@ -56,10 +56,11 @@ def serve_http(
         parent.report_loaded()
     facts: dict[str, Any] = {"sources": SourceFiles.loaded(main_file(file)).as_json()}
     listener_of_settings = listening(settings.host, settings.port, waits=takes_over)
-    with listener_of_settings as listener, redis_for(settings) as ready, unwrap_group():
+    with listener_of_settings as listener, redis_for(settings, server) as ready, unwrap_group():
         server.store_settings = ready
         port = listener.getsockname()[1]
-        facts |= {"url": _url(settings, port), "port": port}
+        embedded = str(settings.home) if needs_embedded(settings, server) else None
+        facts |= {"url": _url(settings, port), "port": port, "embedded": embedded}
         limits = ConnectionLimits(
             request_timeout=settings.request_timeout, unfinished_requests=settings.unfinished_requests
         )

@@ -12,6 +12,7 @@ from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.settings import redis_for, settings_for
+from taskmill.engine.errors import OperatorError
 from taskmill.server.tool_host import ToolHost
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
@@ -34,11 +35,19 @@ def run_worker(
 
     `source`: see `cli/source.py`.
 
+    Started by a command for a server without task tools, it ends at once, and reports that it serves no queue.
+
     Raises:
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit: at the start.
+        OperatorError: there is nothing to run.
     """
     server = load_server(file)
     settings = settings_for(WorkerSettings, server, source, **flags)
+    if settings.redis_url is None and not server.needs_store:
+        if not parent.is_connected:
+            raise OperatorError(f"{file} has no task tools for a worker to run. @mcp.tool(task=True) makes one.")
+        parent.report_ready({"queue": ""})
+        return
     warn_of_unused_queues(settings, server)
     outdated = SourceFiles.loaded(main_file(file)).wait_for_change if exit_when_changed else None
     with redis_for(settings.at_own_shard()) as ready, unwrap_group():

@@ -61,7 +61,7 @@ def serve_stdio(
     settings = settings_for(ServerSettings, server, source, redis_url=redis_url)
     redis_flags = () if redis_url is None else ("--redis-url", redis_url)
     worker_flags = ["--source", source, "--log-level", level.value, *redis_flags]
-    with redis_for(settings) as ready, unwrap_group():
+    with redis_for(settings, server) as ready, unwrap_group():
         server.store_settings = ready
         needs = list(_worker_needs(server, target, worker_flags))
         asyncio.run(_serve(server, host, needs, ready))

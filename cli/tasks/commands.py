@@ -195,8 +195,10 @@ def _run_on_redis(work: Callable[["TaskSource"], Awaitable[int]], redis_url: str
     """
     from taskmill.store.embedded.stored_data import stored_data
     from taskmill.store.embedded.user_lock import is_supervised
+    from taskmill.store.setting_names import given_by_flag
     from taskmill.store.settings import StoreSettings, read_settings
 
+    given_by_flag({"redis_url": redis_url})
     settings = read_settings(StoreSettings, redis_url=redis_url)
     if settings.redis_url is None and not is_supervised(settings.home) and stored_data(settings.home) is None:
         raise UsageError(

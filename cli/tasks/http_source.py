@@ -4,15 +4,16 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import anyio
 import httpx2
 
-from taskmill.cli.errors import CommandFailed, Failure, ServerUnreachable, UsageError
+from taskmill.cli.errors import CommandFailed, Failure, ServerUnreachable
+from taskmill.cli.server_address import api_url, endpoint_of
 from taskmill.cli.tasks.source import Json, TaskSource
 
-__all__ = ["api_url", "run_over_http"]
+__all__ = ["run_over_http"]
 
 _ATTEMPTS = 3
 _RETRY_DELAY = 1.0
@@ -38,27 +39,7 @@ async def run_over_http(work: Callable[[TaskSource], Awaitable[int]], url: str, 
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     timeout = httpx2.Timeout(30.0, connect=5.0)
     async with httpx2.AsyncClient(base_url=api_url(url), headers=headers, timeout=timeout) as http:
-        return await work(_HttpSource(http, _endpoint_of(url)))
-
-
-def api_url(url: str) -> str:
-    """The API's address, from the address of a server or of its MCP endpoint.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--url must be an address such as http://127.0.0.1:8000, not {url!r}.")
-    path = parts.path.rstrip("/").removesuffix("/mcp").removesuffix("/api")
-    return urlunsplit((parts.scheme, parts.netloc, f"{path}/api", "", ""))
-
-
-def _endpoint_of(url: str) -> str:
-    """The MCP endpoint, where questions are answered: `url` itself, if it is more than a server's address."""
-    parts = urlsplit(url)
-    path = parts.path.rstrip("/").removesuffix("/api")
-    return urlunsplit((parts.scheme, parts.netloc, path or "/mcp", "", ""))
+        return await work(_HttpSource(http, endpoint_of(url.rstrip("/"))))
 
 
 class _HttpSource:

@@ -6,7 +6,7 @@ from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.cli.terminal.escaping import printable
 
-__all__ = ["SHORTEST_PREFIX", "full_id", "full_ids", "short_ids"]
+__all__ = ["SHORTEST_PREFIX", "full_id", "full_ids", "is_whole", "short_ids"]
 
 SHORTEST_PREFIX = 4
 """Characters of an id that a person must give at least: a slip of the finger must not cancel a task."""
@@ -32,7 +32,7 @@ async def full_id(source: TaskSource, given: str) -> str:
         UsageError: it is too short, or several tasks have such an id: the message lists them.
         CommandFailed: it is no whole id, and the server does not list tasks to this caller.
     """
-    if len(given) >= _WHOLE:
+    if is_whole(given):
         return given
     if len(given) < SHORTEST_PREFIX:
         raise UsageError(f"Give at least the first {SHORTEST_PREFIX} characters of the task's id, not {given!r}.")
@@ -44,6 +44,11 @@ async def full_id(source: TaskSource, given: str) -> str:
     if len(found) > 1:
         raise UsageError(f"{len(found)} tasks have an id that begins with {given!r}:{_lines(found)}")
     return str(found[0]["id"]) if found else given
+
+
+def is_whole(given: str) -> bool:
+    """Whether it is as long as an id; one of a task that a shard has is longer."""
+    return len(given) >= _WHOLE
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ __all__ = ["health_routes"]
 
 
 def health_routes(runtime: ServerRuntime) -> list[Route]:
-    """`/healthz`: the process answers. `/readyz`: its store answers too, else 503.
+    """`/healthz`: the process answers. `/readyz`: its store answers too, if it needs one, else 503.
 
     A shard that does not answer is only named: the tasks of the others are served.
     """
@@ -21,6 +21,8 @@ def health_routes(runtime: ServerRuntime) -> list[Route]:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_request: Request) -> JSONResponse:
+        if not runtime.keeps_tasks:
+            return JSONResponse({"status": "ready"})
         try:
             await runtime.store.ping()
             missing = await runtime.store.unreachable()

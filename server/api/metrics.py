@@ -77,6 +77,8 @@ def metrics_routes(runtime: ServerRuntime, access: Access, requests: RequestCoun
 
 
 async def _figures(runtime: ServerRuntime) -> list[Metric]:
+    if not runtime.keeps_tasks:
+        return []
     try:
         app = runtime.settings.app or ""
         # Of this server only: another one in the same Redis has workers and metrics of its own.

@@ -33,6 +33,7 @@ _PAGE = 50
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
+_EMPTY = Page((), None)
 _OPERATORS_ONLY = "Dead letters are of all callers: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
 
@@ -63,6 +64,8 @@ class _Api:
     async def list(self, request: Request) -> Response:
         """A page of the caller's tasks, newest first."""
         caller = caller_of(request)
+        if not self._runtime.keeps_tasks:
+            return _page(_EMPTY, to_operator=caller.is_operator)
         page = await self._runtime.store.page(caller.list_owner, **_page_args(request), statuses=_statuses(request))
         return _page(page, to_operator=caller.is_operator)
 
@@ -70,6 +73,8 @@ class _Api:
         """A page of the tasks that failed for good, newest first; for operators."""
         if not caller_of(request).is_operator:
             raise HTTPException(403, _OPERATORS_ONLY)
+        if not self._runtime.keeps_tasks:
+            return _page(_EMPTY, to_operator=True)
         return _page(await self._runtime.store.dead_letters(**_page_args(request)), to_operator=True)
 
     async def show(self, request: Request) -> Response:

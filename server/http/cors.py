@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from taskmill.engine.errors import UnsafeBinding
 from taskmill.server.http.transport_security import ANY
+from taskmill.store.setting_names import setting_example, setting_name
 
 __all__ = ["Cors", "check_any_origin"]
 
@@ -33,8 +34,8 @@ def check_any_origin(origins: Sequence[str], *, has_auth: bool) -> None:
     """
     if ANY in origins and not has_auth:
         raise UnsafeBinding(
-            "--cors-origin '*' on a server without authentication lets every page that a user opens run its tools. "
-            "Name the origins, such as --cors-origin http://localhost:6274 (or TASKMILL_CORS_ORIGINS)."
+            f"{setting_name('cors_origins')} '*' on a server without authentication lets every page that a user opens "
+            f"run its tools. Name the origins, such as {setting_example('cors_origins', 'http://localhost:6274')}."
         )
 
 

@@ -1,5 +1,7 @@
 """ASGI middleware of every request: which transport serves it, and clients that disconnect before it ends."""
 
+from collections.abc import Callable
+
 import anyio
 from mcp_types import INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -33,17 +35,22 @@ def path_of(scope: Scope) -> str:
 
 
 class EraRouter:
-    """Passes requests that name a revision before 2026, or none, to the session endpoint, all others to the SDK."""
+    """Passes requests that name a revision before 2026, or none, to the session endpoint, all others to the SDK.
 
-    def __init__(self, *, legacy: ASGIApp, modern: ASGIApp) -> None:
+    Without a store all go to the SDK, whose sessions are in the memory of this process.
+    """
+
+    def __init__(self, *, legacy: ASGIApp, modern: ASGIApp, keeps_sessions: Callable[[], bool]) -> None:
+        """`keeps_sessions`: whether there is a store for sessions; asked at each request."""
         self._legacy = legacy
         self._modern = modern
+        self._keeps_sessions = keeps_sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
         version = next((value.decode("latin-1") for name, value in scope["headers"] if name == _VERSION_HEADER), None)
         is_legacy = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
-        await (self._legacy if is_legacy else self._modern)(scope, receive, send)
+        await (self._legacy if is_legacy and self._keeps_sessions() else self._modern)(scope, receive, send)
 
 
 class EmptyRefusals:

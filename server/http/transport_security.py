@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskmill.engine.errors import SettingsError, UnsafeBinding
+from taskmill.store.setting_names import setting_example
 
 __all__ = [
     "ANY",
@@ -55,7 +56,7 @@ def transport_security(
     if not is_local(host) and not named:
         raise UnsafeBinding(
             f"Listening on {host} reaches beyond this machine. Say which host names clients use: "
-            "--allowed-hosts tools.example.com (or TASKMILL_ALLOWED_HOSTS)."
+            f"{setting_example('allowed_hosts', 'tools.example.com')}."
         )
     hosts = [pattern for name in (*(_LOCAL if is_local(host) else ()), *named) for pattern in _patterns(name)]
     origins = [f"{scheme}://{pattern}" for scheme in ("http", "https") for pattern in hosts]
@@ -182,8 +183,8 @@ def _host(name: str) -> str:
     if not _HOST.fullmatch(written):
         raise SettingsError(
             f"{name.strip()!r} is no host name. Say each name that clients have in their URL, without scheme and path: "
-            "--allowed-hosts tools.example.com,other.example.com (or TASKMILL_ALLOWED_HOSTS). There is no way to allow "
-            "all: a page could then reach this server under a name of its own (DNS rebinding)."
+            f"{setting_example('allowed_hosts', 'tools.example.com,other.example.com')}. There is no way to allow all: "
+            "a page could then reach this server under a name of its own (DNS rebinding)."
         )
     return written
 
@@ -198,7 +199,7 @@ def _origin(origin: str) -> str:
     if written not in (ANY, "null") and not _ORIGIN.fullmatch(written):
         raise SettingsError(
             f"{origin.strip()!r} is no origin. Write scheme and host, as the browser's address bar has them: "
-            "--cors-origin https://app.example.com,http://localhost:6274 (or TASKMILL_CORS_ORIGINS)."
+            f"{setting_example('cors_origins', 'https://app.example.com,http://localhost:6274')}."
         )
     return written
 

@@ -75,6 +75,8 @@ def _pending(view: TaskView) -> str:
     place = f"queued behind {view.ahead}" if view.ahead else "queued, next in line"
     if not view.is_served:
         return f"{place}; no worker serves its queue right now"
+    if view.waits_for_caller:
+        return f"{place}; called by a task of its own queue, which holds the slot that this one waits for"
     return place if view.wait_ms is None or not view.ahead else f"{place}, about {_roughly(view.wait_ms / 1000)}"
 
 

@@ -6,11 +6,12 @@ arguments and a `ctx` without annotation work. What could only fail later, at ev
 
 import functools
 import inspect
+import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context as SdkContext
@@ -23,16 +24,41 @@ from pydantic.errors import PydanticUserError
 from taskmill.engine.errors import ToolUnfit
 from taskmill.engine.threads import in_own_thread
 from taskmill.server.context.context import Context
+from taskmill.server.tools.result_conversion import is_without_words
 
-__all__ = ["ContextWarning", "author_function", "make_callable", "place_of", "readable_refusals"]
+__all__ = [
+    "AuthorWarning",
+    "ContextWarning",
+    "ResultWarning",
+    "author_function",
+    "foresee_result",
+    "make_callable",
+    "place_of",
+    "readable_refusals",
+    "without_context",
+]
 
 _CONTEXT_NAMES = ("ctx", "context")
 _POSITIONAL = inspect.Parameter.POSITIONAL_ONLY
 _MISSING = inspect.Parameter.empty
 
 
-class ContextWarning(UserWarning):
+class AuthorWarning(UserWarning):
+    """Something in an author's file works otherwise than it looks, or will fail; `remedy` is what to do."""
+
+    remedy = "correct it"
+
+
+class ContextWarning(AuthorWarning):
     """A parameter without annotation got the context because of its name."""
+
+    remedy = "write the annotation"
+
+
+class ResultWarning(AuthorWarning):
+    """A tool is annotated to return what has no JSON form."""
+
+    remedy = "return a dict, a dataclass or a pydantic model"
 
 
 def author_function(
@@ -55,17 +81,49 @@ def author_function(
 
 
 @contextmanager
-def readable_refusals(function: Callable[..., Any], name: str) -> Iterator[None]:
+def readable_refusals(function: Callable[..., Any], name: str, *, kind: str = "Tool") -> Iterator[None]:
     """Say in the author's words what the SDK, or pydantic inside it, refuses at a registration.
 
     Raises:
-        ToolUnfit: it refused the tool.
+        ToolUnfit: it refused the function.
     """
     try:
         yield
     except (InvalidSignature, PydanticUserError, TypeError, ValueError) as exc:
         reason = _schema_fault(function) or str(exc).splitlines()[0]
-        raise ToolUnfit(f"Tool {name!r}: {reason}{place_of(function)}") from exc
+        raise ToolUnfit(f"{kind} {name!r}: {reason}{place_of(function)}") from exc
+
+
+def without_context(function: Callable[..., Any], current: Callable[[], Context[Any, Any]]) -> Callable[..., Any]:
+    """A function that takes no context and passes `current()` on, if `function` takes one; else `function` itself."""
+    name = find_context_parameter(function)
+    if name is None:
+        return function
+    signature = inspect.signature(function)
+    kept = [one for one in signature.parameters.values() if one.name != name]
+    # Async, so that it reads the context before a plain function gets its thread.
+    called = function if inspect.iscoroutinefunction(function) else _as_async(function, in_task=False)
+
+    async def call(**given: Any) -> Any:
+        return await called(**{name: current()}, **given)
+
+    call.__name__, call.__doc__ = _name_of(function), function.__doc__
+    call.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in kept if one.annotation is not _MISSING}
+    return call
+
+
+def foresee_result(function: Callable[..., Any], name: str) -> None:
+    """Warn of a tool whose annotated result has no JSON form: its calls would fail, when their work is done."""
+    kind = _signature_of(function).return_annotation
+    if kind is _MISSING or not inspect.isclass(kind):
+        return
+    if is_without_words(kind) and not kind.__module__.startswith(("builtins", "mcp.")):
+        try:
+            TypeAdapter(kind)
+        except (PydanticUserError, TypeError, ValueError):
+            text = f"Tool {name!r}: it returns a {kind.__name__}, which has no JSON form, so its calls will fail."
+            _warn(function, text, ResultWarning)
 
 
 def make_callable(tool: Tool, *, in_task: bool) -> None:
@@ -144,10 +202,15 @@ def _is_context(annotation: Any) -> bool:
 
 
 def _warn_of_context(function: Callable[..., Any], what: str, name: str) -> None:
-    code = getattr(inspect.unwrap(_inner(function)), "__code__", None)
     text = f"{what}: {name} gets the context because of its name. Write `{name}: Context` (from taskmill.server)."
+    _warn(function, text, ContextWarning)
+
+
+def _warn(function: Callable[..., Any], text: str, category: type[AuthorWarning]) -> None:
+    """Warn with the line of the function."""
+    code = getattr(inspect.unwrap(_inner(function)), "__code__", None)
     file, line = (code.co_filename, code.co_firstlineno) if code else ("<unknown>", 0)
-    warnings.warn_explicit(text, ContextWarning, file, line)
+    warnings.warn_explicit(text, category, file, line)
 
 
 def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
@@ -233,20 +296,36 @@ def _renamed_arguments(tool: Tool) -> Mapping[str, str] | None:
 
 
 def _schema_fault(function: Callable[..., Any]) -> str | None:
-    """Which argument cannot be written as a JSON schema, in words; None = each can."""
+    """Which argument, or the result, cannot be written as a JSON schema, in words; None = all can."""
     context = find_context_parameter(function)
-    for name, parameter in _signature_of(function).parameters.items():
-        if name == context or parameter.annotation is _MISSING:
-            continue
-        try:
-            TypeAdapter(parameter.annotation).json_schema()
-        except (PydanticUserError, TypeError, ValueError):
-            kind = getattr(parameter.annotation, "__name__", parameter.annotation)
+    signature = _signature_of(function)
+    json = "JSON (str, int, list, dict, a dataclass or a pydantic model)"
+    for name, parameter in signature.parameters.items():
+        if name != context and not _has_schema(parameter.annotation):
             return (
-                f"its argument {name} is of type {kind}, which no client can send: take JSON (str, int, list, dict, a "
-                "dataclass or a pydantic model), or read it from ctx.lifespan"
+                f"its argument {name} is of type {_written(parameter.annotation)}, which no client can send: take "
+                f"{json}, or read it from ctx.lifespan"
             )
+    if not _has_schema(signature.return_annotation):
+        return f"its result is of type {_written(signature.return_annotation)}, which has no JSON form: return {json}"
     return None
+
+
+def _has_schema(annotation: Any) -> bool:
+    if annotation is _MISSING:
+        return True
+    try:
+        TypeAdapter(annotation).json_schema()
+    except (PydanticUserError, TypeError, ValueError):
+        return False
+    return True
+
+
+def _written(annotation: Any) -> str:
+    """The annotation as its author wrote it, without the modules of its classes."""
+    if inspect.isclass(annotation) and not get_args(annotation):
+        return annotation.__name__
+    return re.sub(r"\b(\w+\.)+(?=\w)", "", str(annotation))
 
 
 def _name_of(function: Any) -> str:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticSerializationError, to_json, to_jsonable_pytho
 
 from taskmill.server.protocol.sdk_private import replace_metadata
 
-__all__ = ["convert_results", "returns_bare_dict"]
+__all__ = ["convert_results", "is_without_words", "returns_bare_dict"]
 
 log = structlog.get_logger()
 _BARE_DICTS = (
@@ -44,6 +44,11 @@ def returns_bare_dict(function: Callable[..., Any]) -> bool:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return any(annotation is one for one in _BARE_DICTS)
+
+
+def is_without_words(kind: type) -> bool:
+    """Whether a class does not say how its objects are written: they would be written as their addresses."""
+    return not any("__str__" in vars(one) or "__repr__" in vars(one) for one in kind.__mro__[:-1])
 
 
 def convert_results(tool: Tool, *, returns_object: bool, is_structured: bool | None) -> None:
@@ -184,9 +189,7 @@ def _unfit_leaf(value: Any, where: str, *, is_strict: bool) -> str | None:
 
 def _has_words(value: Any) -> bool:
     """Whether the class has said how its objects are written; a function or a class shows an address."""
-    if callable(value):
-        return False
-    return any("__str__" in vars(kind) or "__repr__" in vars(kind) for kind in type(value).__mro__[:-1])
+    return not callable(value) and not is_without_words(type(value))
 
 
 def _is_text(value: bytes | bytearray | memoryview) -> bool:

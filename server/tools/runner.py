@@ -14,6 +14,7 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
+from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.run_outcomes import ask, failure, returned
 from taskmill.server.tools.tracing import record_outcome, run_span
@@ -30,6 +31,9 @@ class ToolRunner:
         self._server = server
         self._registry = registry
         self._lifespan = lifespan
+        send_marks()
+        self._marks: dict[str, str] = {}
+        """Mark of its queue by tool."""
         self._empty_context: Context[Any, Any] = Context(mcp_server=server)
         """For tools that take no context: to make one costs more than many tools do."""
 
@@ -47,7 +51,7 @@ class ToolRunner:
 
         An `InputRequiredResult` becomes questions of the task, and the tool is called again with the answers.
         """
-        with run_span(tool, payload.get("trace"), context) as span:
+        with run_span(tool, payload.get("trace"), context) as span, marked_calls(self._mark_of(tool)):
             outcome = await self._run(tool, payload, context)
             record_outcome(span, outcome)
             return outcome
@@ -76,6 +80,12 @@ class ToolRunner:
             except ToolError as exc:
                 return failure(str(exc))
             return await returned(result, context)
+
+    def _mark_of(self, tool: str) -> str:
+        if tool not in self._marks:
+            policy = self.policy(tool)
+            self._marks[tool] = caller_mark(self._server.name, policy.queue if policy is not None else "")
+        return self._marks[tool]
 
     def _check_scopes(self, tool: str, payload: Mapping[str, Any]) -> None:
         """Check again: the version that runs the tool may require more scopes than the version that was called."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from taskmill.engine.errors import PolicyError, StoreUnavailable, ToolUnfit
+from taskmill.engine.errors import PolicyError, StoreUnavailable, TaskNotFound, ToolUnfit
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
@@ -44,6 +44,8 @@ class ServerRuntime:
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
         self.was_opened = False
         """Whether the lifespan has been entered; the process may be stopping by now."""
+        self.keeps_tasks = True
+        """Whether there is a store; without one there are no task tools, and no task either."""
         self._store: TaskStore | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self.abandoned_calls: AbandonedCalls
@@ -61,7 +63,10 @@ class ServerRuntime:
 
         Raises:
             StoreUnavailable: the server is not serving (its lifespan has not been entered).
+            TaskNotFound: it serves without a store.
         """
+        if not self.keeps_tasks:
+            raise TaskNotFound("Task not found: this server has no task tools, so it has no tasks.")
         if self._store is None:
             raise StoreUnavailable("The server has stopped." if self.was_opened else LIFESPAN_MISSING)
         return self._store
@@ -78,12 +83,21 @@ class ServerRuntime:
                 self.abandoned_calls.close()
                 self._store = None
 
+    def serve_without_store(self, settings: ServerSettings) -> None:
+        """Serve without a store, for a server without task tools. A task tool is refused from now on."""
+        self.keeps_tasks, self.settings, self.was_opened = False, settings, True
+
     def require_closed(self, tool: str) -> None:
         """Refuse a task tool that comes too late.
 
         Raises:
             ToolUnfit: requests are served already.
         """
+        if not self.keeps_tasks:
+            raise ToolUnfit(
+                f"Tool {tool!r}: its server had no task tools when it started, and so has no Redis and no worker. "
+                "Register one task tool at the top level of the file, or set TASKMILL_REDIS_URL."
+            )
         if self.is_open:
             raise ToolUnfit(
                 f"Tool {tool!r}: it is registered after the server has started, and workers, which are other "

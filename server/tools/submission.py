@@ -21,6 +21,7 @@ from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
 from taskmill.server.tool_host import CallHost, HostTool
 from taskmill.server.tools.call_keys import CallKeys, keys_of_call
+from taskmill.server.tools.caller_mark import caller_mark, is_called_from
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import trace_of_call
 from taskmill.server.tools.validation import refused_call
@@ -30,6 +31,10 @@ __all__ = ["Submission"]
 Request = ServerRequestContext[Any, Any]
 
 log = structlog.get_logger()
+_HINT = (
+    "a task of this queue calls the tool: when such tasks hold all slots, they wait for each other without end. Give "
+    "the tool a queue of its own, TaskConfig(queue=...), or call the function itself"
+)
 _LONGEST_KEEP = 10 * 365 * 24 * 3600 * 1000
 """Milliseconds: the longest retention a client may ask for; the store's own limit is shorter."""
 
@@ -40,6 +45,8 @@ class Submission:
     def __init__(self, runtime: ServerRuntime, tool_host: CallHost) -> None:
         self._runtime = runtime
         self._tool_host = tool_host
+        self._warned: set[str] = set()
+        """Tools that a task of their own queue has called."""
 
     async def resolve(self, params: CallToolRequestParams) -> HostTool | None:
         """The task tool that a call names, None if there is none that runs as a task."""
@@ -105,9 +112,14 @@ class Submission:
             idempotency_of=keys.idempotency_of,
             priority=policy.priority,
             lane=keys.lane,
+            from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )
         view = await store.create(task)
         made = view.record.id == task_id
+        if task.from_own_queue and tool.name not in self._warned:
+            self._warned.add(tool.name)
+            facts = {"task_id": view.record.id, "tool": tool.name, "queue": policy.queue}
+            log.warning("task.waits_for_own_queue", **facts, hint=_HINT)
         log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=tool.name)
         return view
 

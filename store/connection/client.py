@@ -32,6 +32,7 @@ from taskmill.store.connection.checks import inspect, raise_unfit
 from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.connection.retry import retrying
 from taskmill.store.connection.sentinel import sentinel_target_of
+from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import StoreSettings
 
 __all__ = [
@@ -107,9 +108,9 @@ def address_errors() -> Iterator[None]:
         yield
     except (ValueError, RuntimeError):  # arq raises the second; the text may quote a piece of the password
         raise SettingsError(
-            "TASKMILL_REDIS_URL is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// for TLS, "
-            "unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and '@' in a "
-            "password."
+            f"{setting_name('redis_url')} is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// "
+            "for TLS, unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and "
+            "'@' in a password."
         ) from None
 
 
@@ -201,7 +202,7 @@ class store_errors:
 
 def _transient_error(exc: BaseException, place: str) -> OperatorError:
     if _is_refused(exc):
-        return RedisUnfit(f"Redis{place} refused the user name or password in TASKMILL_REDIS_URL.")
+        return RedisUnfit(f"Redis{place} refused the user name or password in {setting_name('redis_url')}.")
     return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")
 
 

@@ -76,6 +76,8 @@ class RedisTaskStore(TaskStore):
             return await self.read(reply[1].decode(), task.principal)
         if reply[0] != b"created":
             raise create_error(reply, self._settings)
+        if task.from_own_queue:
+            self._wait_estimate.note_own_queue(task.id)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
 
     async def read(self, task_id: str, principal: str) -> TaskView:

@@ -112,6 +112,15 @@ class TestToARunningServer:
         attached = shared.run("call", "--url", url, "--attach", task_id)
         assert (attached.returncode, attached.stdout) == (0, "dug\n")
 
+    def test_the_beginning_of_an_id_is_enough_to_attach(self, shared: CommandLine, url: str) -> None:
+        """To a file's tasks; over the API with the operator's token, since it lists tasks to no anonymous caller."""
+        ids = [shared.run("call", "--url", url, "dig", "gate=server.py", "--detach").stdout.strip() for _ in range(2)]
+        by_file = shared.run("call", "--attach", ids[0][:10], "server.py")
+        assert (by_file.returncode, by_file.stdout) == (0, "dug\n"), by_file.stderr
+        too_short = shared.run("call", "--attach", ids[0][:3], "server.py")
+        assert (too_short.returncode, too_short.stdout) == (2, "")
+        assert "Give at least the first 4 characters" in too_short.stderr
+
     def test_an_unknown_task_is_not_found(self, shared: CommandLine, url: str) -> None:
         done = shared.run("call", "--url", url, "--attach", "nothing")
         assert (done.returncode, done.stdout) == (1, "")
@@ -186,6 +195,23 @@ class TestTheCommandLine:
             url = f"http://127.0.0.1:{probe.getsockname()[1]}/mcp"
         done = cli.run("call", "--url", url, "add", "a=1")
         assert (done.returncode, done.stdout, done.stderr) == (69, "", f"taskmill: No MCP server answers at {url}.\n")
+
+    def test_the_address_of_a_server_is_enough(self, shared: CommandLine, url: str) -> None:
+        for address in (url.removesuffix("/mcp"), url + "/"):
+            assert shared.run("call", "--url", address, "add", "a=1", "b=2").stdout == "3\n"
+
+    @pytest.mark.parametrize("path", ["/", "/other", "/healthz"])
+    def test_an_address_that_is_no_endpoint_is_one_line(self, shared: CommandLine, url: str, path: str) -> None:
+        done = shared.run("call", "--url", url.removesuffix("/mcp") + path, "add", "a=1", "b=2")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "answers, but not as an MCP endpoint" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("text", ["localhost:8000", "ftp://x/mcp", "http://"])
+    def test_what_is_no_address_is_refused_with_an_example(self, cli: CommandLine, text: str) -> None:
+        done = cli.run("call", "--url", text, "add")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"--url must be an address such as http://127.0.0.1:8000, not {text!r}." in done.stderr
 
     @pytest.mark.parametrize(
         ("words", "expected_text"),

@@ -203,6 +203,13 @@ def test_a_context_without_annotation_and_a_tool_that_cannot_be_one_are_found_wi
     assert "Tool 'bare': ctx gets the context because of its name. Write `ctx: Context`" in hint["detail"]
     assert hint["detail"].startswith("bare.py, line ")
 
+    own = f"{SERVER}\n\nclass Box: ...\n\n@mcp.tool(task=True)\ndef boxed() -> Box: ...\n"
+    done = cli.run("doctor", "--json", cli.write("own.py", own).name)
+    (hint,) = [one for one in json.loads(done.stdout) if one["name"] == "file" and one["level"] == "warning"]
+    assert "Tool 'boxed': it returns a Box, which has no JSON form, so its calls will fail." in hint["detail"]
+    assert hint["detail"].startswith("own.py, line ")
+    assert hint["remedy"] == "return a dict, a dataclass or a pydantic model"
+
     stars = f"{SERVER}\n\n@mcp.tool(task=True)\ndef bare(*paths): ...\n"
     found = findings(cli, cli.write("stars.py", stars).name, code=1)
     assert "Tool 'bare': it takes *paths, and clients send arguments by name" in found["file"]["detail"]

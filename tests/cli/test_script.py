@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import CommandLine, Started
+from tests.support.command_line import CommandLine, PythonLine, Started
 from tests.support.raw_stdio import RawHost
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -28,18 +28,6 @@ async def double(n: int) -> int:
 """
 GUARDED = TOOLS + "if __name__ == '__main__':\n    mcp.run({})\n"
 UNGUARDED = TOOLS + "mcp.run({})\n"
-
-
-class PythonLine(CommandLine):
-    """Its commands are Python's."""
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, *words]
-
-
-@pytest.fixture
-def python(cli: CommandLine) -> PythonLine:
-    return PythonLine(cli.folder, cli.environment)
 
 
 def is_http_server(cli: CommandLine, command: Started) -> None:

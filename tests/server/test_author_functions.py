@@ -1,19 +1,22 @@
 """What an author writes as a tool, a prompt or a resource: it works, or is refused at once, with the line."""
 
 import functools
+import importlib
 import re
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import pytest
 from mcp import Client
+from mcp.server.mcpserver import Image
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from taskmill.engine.errors import ToolUnfit
 from taskmill.server import Context, TaskServer
-from taskmill.server.tools.author_function import ContextWarning
+from taskmill.server.tools.author_function import ContextWarning, ResultWarning
 from taskmill.store.settings import StoreSettings
 from taskmill.testing import Eager
 
@@ -252,3 +255,103 @@ async def test_a_task_tool_that_no_worker_could_have_is_refused(redis_url: str) 
         mcp.add_tool(scan, "scan_now")
 
     assert await mcp.tool_names() == ["scan_now"]
+
+
+async def test_a_resource_without_variables_gets_the_context_too() -> None:
+    """The SDK refuses it: only its templates get one."""
+    mcp: TaskServer[Any] = TaskServer("Authors")
+
+    @mcp.resource("notes://all")
+    def notes(ctx: Context[Any, Any]) -> str:
+        return f"{ctx.attempt} {ctx.principal}"
+
+    @mcp.resource("notes://later")
+    async def later(context: Context[Any, Any]) -> str:
+        return f"{context.attempt}"
+
+    def bare(ctx):  # type: ignore[no-untyped-def]
+        return f"{ctx.attempt} bare"
+
+    with pytest.warns(ContextWarning, match="Resource 'bare': ctx gets"):
+        mcp.resource("notes://bare")(bare)
+    async with Client(mcp) as client:
+        read = [await client.read_resource(f"notes://{name}") for name in ("all", "later", "bare")]
+
+    assert [result.contents[0].text for result in read] == ["1 local", "1", "1 bare"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("uri", ["notes://all", "notes://{id}", "notes://{name}/{?page}"])
+def test_a_resource_whose_arguments_are_not_those_of_its_uri_is_refused_with_the_line(uri: str) -> None:
+    mcp: TaskServer[Any] = TaskServer("Authors")
+
+    def notes(name: str, page: int) -> str:
+        return name
+
+    with pytest.raises(ToolUnfit, match=r"^Resource 'notes': .* \(test_author_functions.py, line \d+\)$"):
+        mcp.resource(uri)(notes)
+
+
+class Box:
+    pass
+
+
+class Labelled:
+    def __str__(self) -> str:
+        return "label"
+
+
+def test_a_result_of_an_own_class_without_words_is_foreseen() -> None:
+    def boxed() -> Box:
+        return Box()
+
+    def labelled() -> Labelled:
+        return Labelled()
+
+    def pictured() -> Image:
+        return Image(data=b"", format="png")
+
+    mcp: TaskServer[Any] = TaskServer("Authors")
+    with pytest.warns(ResultWarning, match="Tool 'boxed': it returns a Box, which has no JSON form") as hints:
+        mcp.add_tool(boxed, task=True)
+    assert hints[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mcp.add_tool(labelled)
+        mcp.add_tool(pictured)
+
+
+def test_a_result_type_that_no_schema_can_be_made_of_is_refused_in_words() -> None:
+    def boxes() -> list[Box]:
+        return []
+
+    assert refusal(boxes).startswith(
+        "Tool 'scan': its result is of type list[Box], which has no JSON form: return JSON (str, int, list, dict, a "
+        "dataclass or a pydantic model)"
+    )
+
+
+@pytest.mark.parametrize("module", ["taskmill", "taskmill.server"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("Image", "mcp.server.mcpserver"),
+        ("Audio", "mcp.server.mcpserver"),
+        ("MCPServer", "mcp.server.mcpserver"),
+        ("ToolError", "mcp.server.mcpserver.exceptions"),
+        ("TextContent", "mcp.types"),
+        ("TestBed", "taskmill.testing"),
+        ("StoreSettings", "taskmill.store.settings"),
+        ("ToolUnfit", "taskmill.engine.errors"),
+    ],
+)
+def test_a_name_that_is_elsewhere_is_an_error_that_says_where(module: str, name: str, place: str) -> None:
+    with pytest.raises(ImportError, match=f"{module} has no {name}. Write: from {place} import {name}"):
+        exec(f"from {module} import {name}")
+
+
+@pytest.mark.parametrize("module", ["taskmill", "taskmill.server"])
+def test_a_name_that_is_nowhere_is_pythons_own_error(module: str) -> None:
+    found = importlib.import_module(module)
+    assert not hasattr(found, "Imge")
+    with pytest.raises(ImportError, match="cannot import name 'Imge'"):
+        exec(f"from {module} import Imge")

@@ -22,7 +22,7 @@ from typing import Self
 from tests.support.processes import kill, processes_with
 from tests.support.waiting import WAIT_SECONDS, eventually
 
-__all__ = ["SERVER", "CommandLine", "Screen", "is_ready", "port_of"]
+__all__ = ["SERVER", "CommandLine", "PythonLine", "Screen", "is_ready", "port_of"]
 
 SERVER = '''
 """The server that these tests call."""
@@ -204,6 +204,14 @@ class CommandLine:
         left = self.processes()
         kill(left)
         return left
+
+
+class PythonLine(CommandLine):
+    """Its commands are Python's."""
+
+    def command(self, *words: str) -> list[str]:
+        """The command line of `python` with these words."""
+        return [sys.executable, *words]
 
 
 @dataclass
