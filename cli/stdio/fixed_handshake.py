@@ -5,7 +5,7 @@ Here the file is read, not run, and anything that is not plainly fixed counts as
 """
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +17,8 @@ __all__ = ["is_fixed"]
 _IMPORTED_FROM = ("taskmill", "taskmill.server")
 _CLASS = "TaskServer"
 _POLICY = "TaskConfig"
+_TEXT_FUNCTIONS = (("dedent", "textwrap"), ("cleandoc", "inspect"))
+"""Functions, and their modules, whose result depends on nothing but what they get."""
 _NOT_ANSWERED = frozenset({"store", "visible_claims", "hosts", "follow_up_tools", "lifespan", "auth", "token_verifier"})
 """Arguments of `TaskServer` that change no answer to `server/discover` or `initialize`."""
 _USED = frozenset({"tool", "add_tool", "resource", "prompt", "custom_route", "run", "http_app"})
@@ -25,7 +27,7 @@ _TOOLS = frozenset({"tool", "add_tool"})
 _DYNAMIC = frozenset({"globals", "locals", "vars", "exec", "eval", "compile", "__import__", "import_module", "modules"})
 
 
-def is_fixed(server: ToolHost, main: str, authored: Iterable[ModuleType]) -> bool:
+def is_fixed(server: ToolHost, main: str, authored: Collection[ModuleType]) -> bool:
     """Whether the server's first answers depend on nothing but the files that were loaded.
 
     `main`: the file that has the server; `authored`: the loaded modules of the author, with that one.
@@ -34,7 +36,7 @@ def is_fixed(server: ToolHost, main: str, authored: Iterable[ModuleType]) -> boo
         return False
     holders = [module for module in authored if any(value is server for value in vars(module).values())]
     # Another module that has the server, or the module of the server, could change it.
-    if len(holders) != 1 or any(value is holders[0] for module in authored for value in vars(module).values()):
+    if len(holders) != 1 or any(_may_use(module, holders[0]) for module in authored):
         return False
     names = [name for name, value in vars(holders[0]).items() if value is server]
     try:
@@ -42,6 +44,19 @@ def is_fixed(server: ToolHost, main: str, authored: Iterable[ModuleType]) -> boo
     except (OSError, SyntaxError, ValueError):
         return False
     return len(names) == 1 and _ServerFile(tree, names[0]).is_fixed()
+
+
+def _may_use(module: ModuleType, server_module: ModuleType) -> bool:
+    """Whether a module has the module of the server and may use it. A package has it without asking for it."""
+    if all(value is not server_module for value in vars(module).values()):
+        return False
+    package, _, name = server_module.__name__.rpartition(".")
+    if module.__name__ != package or module.__file__ is None:
+        return True
+    try:
+        return name.encode() in Path(module.__file__).read_bytes()
+    except OSError:
+        return True
 
 
 class _ServerFile:
@@ -87,12 +102,12 @@ class _ServerFile:
             self._is_constant(value) for value in values
         )
 
-    def _is_imported(self, value: ast.expr, name: str) -> bool:
+    def _is_imported(self, value: ast.expr, name: str, sources: Sequence[str] = _IMPORTED_FROM) -> bool:
         """Whether it is this name of ours, imported at the top level on no condition, and nothing else."""
         if not isinstance(value, ast.Name) or self._bound.count(value.id) != 1:
             return False
         imports = [node for node in self._tree.body if isinstance(node, ast.ImportFrom) and node.level == 0]
-        ours = [alias for node in imports if node.module in _IMPORTED_FROM for alias in node.names]
+        ours = [alias for node in imports if node.module in sources for alias in node.names]
         return any((alias.asname or alias.name) == value.id and alias.name == name for alias in ours)
 
     def _single(self, name: str) -> ast.expr | None:
@@ -105,7 +120,12 @@ class _ServerFile:
             case ast.Constant():
                 return True
             case ast.BinOp(op=ast.Add()):
-                return self._is_constant(value.left) and self._is_constant(value.right)
+                return all(self._is_constant(one, follows=follows) for one in (value.left, value.right))
+            case ast.Call(func=ast.Attribute(value=text), args=args, keywords=[]):
+                return all(self._is_constant(one, follows=follows) for one in (text, *args))  # "...".strip()
+            case ast.Call(func=function, args=args, keywords=[]):
+                is_known = any(self._is_imported(function, name, [source]) for name, source in _TEXT_FUNCTIONS)
+                return is_known and all(self._is_constant(one, follows=follows) for one in args)
             case ast.Name(id="__doc__"):
                 return "__doc__" not in self._bound
             case ast.Name():

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -122,6 +123,23 @@ class TestAnswersOfTheLastStart:
             host.process.send_signal(number)
             assert host.process.wait(WAIT_SECONDS) == 0
         assert "Traceback" not in (held.folder / "stdio.log").read_text()
+
+    def test_a_host_that_has_closed_its_side_ends_it_although_the_answer_is_known(self, held: CommandLine) -> None:
+        (key,) = [key for key in answers(held) if json.loads(key)[:2] == [[], "initialize"]]
+        request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": json.loads(key)[2]}
+        with subprocess.Popen(
+            held.command("stdio", str(held.folder / "server.py")),
+            env=held.environment,
+            cwd=held.folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdout.close()
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            assert process.wait(WAIT_SECONDS) == 0
 
     def test_help_and_wrong_words_are_answered_as_ever(self, held: CommandLine) -> None:
         assert "Usage: taskmill stdio" in held.run("stdio", "server.py", "--help").stdout
@@ -252,6 +270,7 @@ class TestWhichServersAnswerTheSame:
             "mcp = TaskServer()\n"
             + TASK
             + "if os.environ:\n    @mcp.tool(task=True)\n    def two() -> str:\n        return ''\n",
+            "from textwrap import dedent\nTEXT = dedent('  Ask.')\nmcp = TaskServer('x', instructions=TEXT.strip())\n",
             "mcp = TaskServer()\n" + TASK + "if __name__ == '__main__':\n    mcp.run()\n",
         ],
     )
@@ -279,10 +298,22 @@ class TestWhichServersAnswerTheSame:
             "mcp = TaskServer('x')\nif os.environ:\n    @mcp.tool(task=True)\n    def dig():\n        return ''\n",
             "mcp = TaskServer('x')\n@mcp.tool(task=bool(os.environ))\ndef dig() -> str:\n    return ''\n",
             "from taskmill.server import *\nmcp = TaskServer('x')\n",
+            "import os as text\nmcp = TaskServer('x', instructions=text.getcwd())\n",
+            "def dedent(text):\n    return str(os.getpid())\nmcp = TaskServer('x', instructions=dedent('A'))\n",
         ],
     )
     def test_these_may_not(self, text: str) -> None:
         assert not self.judge(text)
+
+    @pytest.mark.parametrize(("text", "expected"), [("VERSION = 1\n", True), ("from . import served\n", False)])
+    def test_a_server_in_a_package_may_if_the_package_does_not_use_it(self, text: str, *, expected: bool) -> None:
+        Path("tools").mkdir()
+        Path("tools/__init__.py").write_text(text)
+        Path("tools/served.py").write_text(HEAD + "mcp = TaskServer('x')\n" + TASK)
+        server = load_server("tools/served.py")
+        modules = [sys.modules["tools"], sys.modules["tools.served"]]
+
+        assert is_fixed(server, os.path.abspath("tools/served.py"), modules) is expected
 
     def test_a_server_that_another_module_has_may_not(self) -> None:
         Path("tools.py").write_text("from taskmill_app import s as app\n")
