@@ -19,6 +19,7 @@ __all__ = [
     "STREAQ",
     "TASKIQ",
     "TASKMILL",
+    "TASKMILL_FASTMCP",
     "Contender",
 ]
 
@@ -67,6 +68,12 @@ TASKMILL = Contender(
     # The checks stay, the numbers are out of the way.
     environment={"TASKMILL_APP": "", "TASKMILL_OPEN_LIMIT": "1000000000", "TASKMILL_OPEN_LIMIT_TOTAL": "1000000000"},
     unfinished=(("ZCARD", "{taskmill}:live"),),
+)
+TASKMILL_FASTMCP = replace(
+    TASKMILL,
+    name="taskmill_fastmcp",
+    label="Taskmill, of a FastMCP server",
+    environment={**TASKMILL.environment, "BENCH_FRAMEWORK": "fastmcp", "FASTMCP_CHECK_FOR_UPDATES": "off"},
 )
 SDK = Contender("sdk", "bare SDK", _PROGRAMS / "sdk_program.py")
 FASTMCP = Contender(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, FASTMCP_MEMORY, QUEUES, ROOT, SDK, TASKMILL
+from bench.contenders import ARQ, ARQ_TUNED, FASTMCP, FASTMCP_MEMORY, QUEUES, ROOT, SDK, TASKMILL, TASKMILL_FASTMCP
 from bench.figures import Result
 from bench.plan import Plan
 from bench.plot import as_svg
@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "performance.md"
 PLOTS = ROOT / "docs" / "performance"
 _PLOTTED = ("drain_10", "drain_100", "create_rate", "get_rate", "start_p50", "enqueue_rate")
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-_COLUMNS = (TASKMILL, FASTMCP, FASTMCP_MEMORY, *QUEUES, ARQ, ARQ_TUNED, SDK)
+_COLUMNS = (TASKMILL, TASKMILL_FASTMCP, FASTMCP, FASTMCP_MEMORY, *QUEUES, ARQ, ARQ_TUNED, SDK)
 _MET = {True: "yes", False: "no", None: ""}
 _NUMBERS = len(_COLUMNS) + 1
 

@@ -4,7 +4,7 @@ The bare SDK's plain call of the same tool, with no task behind it, is the floor
 """
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, FASTMCP_MEMORY, SDK, TASKMILL, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, SDK, TASKMILL, TASKMILL_FASTMCP, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import call_tool, run_client
 from bench.plan import Plan
@@ -33,7 +33,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
 
 CREATE = Case(
     "create",
-    (TASKMILL, FASTMCP, FASTMCP_MEMORY, SDK),
+    (TASKMILL, TASKMILL_FASTMCP, FASTMCP, FASTMCP_MEMORY, SDK),
     (
         Figure(
             "create_rate",

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from bench.cases.case import Case
-from bench.contenders import ARQ, ARQ_TUNED, CELERY, DRAMATIQ, FASTMCP, QUEUES, TASKMILL, Contender
+from bench.contenders import ARQ, ARQ_TUNED, CELERY, DRAMATIQ, FASTMCP, QUEUES, TASKMILL, TASKMILL_FASTMCP, Contender
 from bench.figures import Figure, Goal, Medians
 from bench.plan import Plan
 from bench.stage import Stage
@@ -16,7 +16,14 @@ from bench.stage import Stage
 __all__ = ["DRAIN"]
 
 # Enough for a second or more of work at each one's usual rate.
-_TASKS = {TASKMILL.name: 15_000, FASTMCP.name: 1500, ARQ.name: 6000, CELERY.name: 4000, DRAMATIQ.name: 4000}
+_TASKS = {
+    TASKMILL.name: 15_000,
+    TASKMILL_FASTMCP.name: 6000,
+    FASTMCP.name: 1500,
+    ARQ.name: 6000,
+    CELERY.name: 4000,
+    DRAMATIQ.name: 4000,
+}
 _OTHERS = 9000
 _EVERY = 0.004
 _PEERS = (FASTMCP, ARQ, ARQ_TUNED, *QUEUES)
@@ -70,7 +77,7 @@ def _goal(factor: int, key: str) -> Goal:
 
 DRAIN = Case(
     "drain",
-    (TASKMILL, *_PEERS),
+    (TASKMILL, TASKMILL_FASTMCP, *_PEERS),
     (
         *(
             Figure(

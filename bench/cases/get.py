@@ -1,7 +1,7 @@
 """Polling: tasks/get on one running task."""
 
 from bench.cases.case import Case
-from bench.contenders import FASTMCP, FASTMCP_MEMORY, TASKMILL, Contender
+from bench.contenders import FASTMCP, FASTMCP_MEMORY, TASKMILL, TASKMILL_FASTMCP, Contender
 from bench.figures import Figure, Goal
 from bench.mcp_client import call_tool, get_task, run_client
 from bench.plan import Plan
@@ -43,7 +43,7 @@ def _polled(contender: Contender, plan: Plan, *options: str) -> tuple[float, flo
 
 GET = Case(
     "get",
-    (TASKMILL, FASTMCP, FASTMCP_MEMORY),
+    (TASKMILL, TASKMILL_FASTMCP, FASTMCP, FASTMCP_MEMORY),
     (
         Figure(
             "get_rate",

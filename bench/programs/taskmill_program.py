@@ -1,12 +1,15 @@
 """Taskmill under test: `serve PORT`, `work`, `send TOOL COUNT GAP`, `await COUNT GAP`, `cancel COUNT`.
 
-`serve PORT through-the-sdk` takes no short way. Settings: TASKMILL_*.
+`serve PORT through-the-sdk` takes no short way. Settings: TASKMILL_*. BENCH_FRAMEWORK=fastmcp: the tools are those of
+a FastMCP server.
 """
 
 import asyncio
 import logging
+import os
 import sys
 import time
+from typing import Any
 
 import structlog
 import uvicorn
@@ -22,16 +25,29 @@ from taskmill.store.settings import StoreSettings
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
 
-mcp = TaskServer("bench")
-add_tools(mcp, Context)
 
-
-@mcp.tool(task=True)
 async def nap() -> str:
     """Wait 20 ms."""
     note_first("started")
     await asyncio.sleep(0.02)
     return "done"
+
+
+def made_server() -> Any:
+    """A server with the tools; each call makes another one."""
+    if os.environ.get("BENCH_FRAMEWORK") != "fastmcp":
+        server: Any = TaskServer("bench")
+        add_tools(server, Context)
+        server.tool(task=True)(nap)
+        return server
+    import fastmcp
+
+    from taskmill.adapters.fastmcp import FastMCPHost
+
+    framework: Any = fastmcp.FastMCP("bench")
+    add_tools(framework, fastmcp.Context)
+    framework.tool(task=True)(nap)
+    return FastMCPHost(framework)
 
 
 async def send(tool: str, count: int, gap: float) -> None:
@@ -82,10 +98,10 @@ def main(mode: str, *words: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), cache_logger_on_first_use=True
     )
     if mode == "serve":
-        app = mcp.http_app(fast_paths=not words[1:])
+        app = made_server().http_app(**({"fast_paths": False} if words[1:] else {}))
         uvicorn.run(app, host="127.0.0.1", port=int(words[0]), log_level="warning", access_log=False)
     elif mode == "work":
-        Worker(mcp, WorkerSettings()).run()
+        Worker(made_server(), WorkerSettings()).run()
     elif mode == "await":
         asyncio.run(await_results(int(words[0]), float(words[1])))
     elif mode == "cancel":
