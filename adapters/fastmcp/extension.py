@@ -53,6 +53,7 @@ from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import keep_ms, not_created
 from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
+from taskmill.server.http.application import HttpApp
 from taskmill.server.http.transport_security import ANY
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, missing_tasks, require_tasks
 from taskmill.server.protocol.errors import method_not_found
@@ -262,15 +263,16 @@ class Tasks(ServerExtension):
         if app.state.transport_type != "streamable-http":
             return app
         anything = [ANY]
-        return with_tasks(
+        return self.with_tasks(
             app,
-            lowlevel_of(self.server),
-            self.runtime,
-            auth=self.server.auth,
             path=app.state.path,
             hosts=TransportSecuritySettings(allowed_hosts=anything, allowed_origins=anything),
             operator_token=server_settings(self.store_settings).api_operator_token,
         )
+
+    def with_tasks(self, app: Starlette, **options: Any) -> HttpApp:
+        """FastMCP's application with Taskmill's parts; the options are those of `http_app.with_tasks`."""
+        return with_tasks(app, self.server, self.runtime, self._submission, **options)
 
 
 class Wire(BaseModel):

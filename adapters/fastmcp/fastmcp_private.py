@@ -155,6 +155,7 @@ def _probe_of(function: Callable[..., Any], run_in_thread: bool) -> TypeAdapter[
         return None
 
     hints = _resolve_param_hints(wrapped)
+    probe.__name__ = getattr(function, "__name__", probe.__name__)  # the error names it
     probe.__signature__ = signature  # type: ignore[attr-defined]  # what inspect reads
     probe.__annotations__ = {name: hint for name, hint in hints.items() if name in signature.parameters}
     return TypeAdapter(probe)  # type: ignore[arg-type]  # pydantic takes functions; its types do not say so

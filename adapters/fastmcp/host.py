@@ -24,7 +24,6 @@ from taskmill.adapters.fastmcp.fastmcp_private import (
     replace_tasks_extension,
     tasks_extension_of,
 )
-from taskmill.adapters.fastmcp.http_app import with_tasks
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
 from taskmill.adapters.fastmcp.tools import FastMCPTaskTool
 from taskmill.adapters.fastmcp.worker_process import prepare_process
@@ -141,11 +140,8 @@ class FastMCPHost:
         """See `ToolHost`. Host and Origin are checked by Taskmill, in FastMCP's place, so that one list allows."""
         origins = origins_of(cors_origins)
         check_any_origin(origins, has_auth=self.has_auth)
-        return with_tasks(
+        return self.tasks.with_tasks(
             self.tasks.plain_http_app(path=path, stateless_http=False, host_origin_protection=False),
-            self.lowlevel,
-            self.tasks.runtime,
-            auth=self.server.auth,
             path=path,
             hosts=transport_security(host, allowed_hosts, origins),
             cors_origins=origins,

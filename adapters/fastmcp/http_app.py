@@ -7,37 +7,44 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider
+from fastmcp.server.low_level import FastMCPServerMiddleware
+from fastmcp.server.middleware import Middleware
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.auth.routes import build_resource_metadata_url
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from taskmill.adapters.fastmcp.fastmcp_private import resource_url_of
+from taskmill.adapters.fastmcp.fastmcp_private import lowlevel_of, resource_url_of
+from taskmill.adapters.fastmcp.tool_list import NewTools
 from taskmill.server.api.access import Access
 from taskmill.server.app import add_http_api, both_eras
+from taskmill.server.fast_path.middleware import FastPath
 from taskmill.server.http.application import HttpApp
 from taskmill.server.http.scope_challenge import ScopeChallenge
+from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.server.tools.submission import Submission
 
 __all__ = ["auth_settings", "with_tasks"]
 
 _MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request of a revision before 2026."""
+_OF_ALL_REQUESTS = ("__call__", "on_message", "on_request")
 _NO_ISSUER = AnyHttpUrl("http://localhost")
 
 
 def with_tasks(
     app: Starlette,
-    lowlevel: Server[Any],
+    server: FastMCP[Any],
     runtime: ServerRuntime,
+    submission: Submission,
     *,
-    auth: AuthProvider | None,
     path: str,
     hosts: TransportSecuritySettings,
     cors_origins: Sequence[str] = (),
@@ -46,11 +53,22 @@ def with_tasks(
 ) -> HttpApp:
     """`app`: FastMCP's, with its endpoint at `path`. `hosts`: the names that requests may be sent to."""
     runtime.serves_http = True
-    settings = None if auth is None else auth_settings(auth, app.routes, path)
+    lowlevel = lowlevel_of(server)
+    settings = None if server.auth is None else auth_settings(server.auth, app.routes, path)
 
     def endpoint(modern: ASGIApp) -> ASGIApp:
         both = both_eras(lowlevel, runtime, modern=modern, hosts=hosts, json_only=json_only, max_body=_MAX_BODY)
-        return ScopeChallenge(both, runtime.tools, settings)
+        fast = FastPath(
+            both,
+            runtime,
+            ToolRegistry(),  # calls of tools always go through FastMCP
+            hosts,
+            lowlevel,
+            submission,
+            without_effect=(FastMCPServerMiddleware, NewTools),
+            is_open=lambda: not any(sees_all_requests(one) for one in server.middleware),
+        )
+        return ScopeChallenge(fast, runtime.tools, settings)
 
     for route in app.routes:
         if isinstance(route, Route) and route.path == path:
@@ -61,6 +79,12 @@ def with_tasks(
                 route.app = endpoint(gate)
     access = Access(hosts, settings, operator_token is not None, tuple(cors_origins))
     return add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token)
+
+
+def sees_all_requests(middleware: Middleware) -> bool:
+    """Whether FastMCP's middleware has a part in requests that are not about tools, resources or prompts."""
+    kind = type(middleware)
+    return any(getattr(kind, name) is not getattr(Middleware, name) for name in _OF_ALL_REQUESTS)
 
 
 def auth_settings(auth: AuthProvider, routes: Sequence[BaseRoute], path: str) -> AuthSettings:

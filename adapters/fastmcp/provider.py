@@ -65,7 +65,8 @@ class TaskmillProvider(Provider):
                 raise duplicate_tool(own.name, "mcp.add_extension(Tasks(follow_up_tools=False))")
 
     async def _list_tools(self) -> Sequence[Tool]:
-        return self._tools
+        # Only where calls are served: not on a server that is mounted in another, and not in a worker.
+        return self._tools if self._runtime.is_open else ()
 
     async def _get_resource(self, uri: str, version: VersionSpec | None = None) -> Resource | None:
         return TaskResource.at(uri, self._runtime) if is_own(uri) else None

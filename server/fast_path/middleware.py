@@ -63,13 +63,21 @@ class FastPath:
         hosts: TransportSecuritySettings,
         server: Server[Any],
         submission: Submission,
+        *,
+        without_effect: tuple[type, ...] = (),
+        is_open: Callable[[], bool] = lambda: True,
     ) -> None:
-        """While the author's own middleware is around the methods of `server`, no request takes a fast path."""
+        """While the author's own middleware is around the methods of `server`, no request takes a fast path.
+
+        `without_effect`: classes of server middleware that change nothing either while `is_open` is true.
+        """
         self._app = app
         self._runtime = runtime
         self._tools = tools
         self._hosts = HostCheck(hosts)
         self._server = server
+        self._classes = (*_WITHOUT_EFFECT, *without_effect)
+        self._is_open = is_open
         self._without_effect: list[Any] = []
         self._stamp: dict[str, Any] | None = None
         self._submission = submission
@@ -106,9 +114,9 @@ class FastPath:
     def _has_no_middleware(self) -> bool:
         """Whether no middleware of the author's is around the methods of the server."""
         middleware = self._server.middleware
-        if middleware != self._without_effect and all(isinstance(one, _WITHOUT_EFFECT) for one in middleware):
+        if middleware != self._without_effect and all(isinstance(one, self._classes) for one in middleware):
             self._without_effect = list(middleware)
-        return middleware == self._without_effect
+        return middleware == self._without_effect and self._is_open()
 
     async def _reply(self, message: Message, headers: Headers, scope: Scope) -> tuple[int, bytes] | None:
         """HTTP status and body."""

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.testing import TestBed
+from tests.support.fast_path_comparison import both_ways as both_ways
 
 
 @pytest.fixture

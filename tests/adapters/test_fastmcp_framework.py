@@ -18,6 +18,8 @@ from fastmcp.tools import Tool
 from taskmill.adapters.fastmcp import CurrentTask, Task, TaskConfig, Tasks
 from taskmill.adapters.fastmcp.host import FastMCPHost
 from taskmill.engine.errors import DuplicateTool, PolicyError
+from taskmill.server.fast_path.middleware import FastPath
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.testing import ClientKind, TestBed
 from tests.support.replica import Rpc
 
@@ -65,6 +67,46 @@ async def test_the_servers_middleware_runs_once_at_the_call_and_a_mounted_ones_i
     async with bed_of(parent) as bed, bed.client() as client:
         assert (await client.call("kid_whoami")).text == "Child"
     assert (outer.calls, inner.calls) == (["call"], ["worker"])
+
+
+class Watching(Middleware):
+    """Notes the methods of all requests."""
+
+    def __init__(self) -> None:
+        self.methods: set[str] = set()
+
+    async def on_request(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        self.methods.add(str(context.method))
+        return await call_next(context)
+
+
+@pytest.mark.parametrize("kind", [ClientKind.TASKS_2026, ClientKind.TASKS_2025])
+async def test_the_servers_middleware_sees_requests_about_tasks(kind: ClientKind, bed_of: BedOf) -> None:
+    watching = Watching()
+    parent, _ = family()
+    parent.add_middleware(watching)
+    async with bed_of(parent) as bed, bed.client(kind) as client:
+        await client.call("kid_whoami")
+    assert {"tools/call", "tasks/get"} <= watching.methods
+
+
+async def test_without_middleware_requests_about_tasks_take_the_fast_path(
+    bed_of: BedOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = []
+    monkeypatch.setattr(FastPath, "_task", noted(FastPath.__dict__["_task"], answered))
+    parent, _ = family()
+    async with bed_of(parent) as bed, bed.client() as client:
+        await client.call("kid_whoami")
+    assert "tasks/get" in answered
+
+
+def noted(task: Any, answered: list[str]) -> Any:
+    async def note(self: Any, request: Any) -> Any:
+        answered.append(request.method)
+        return await task(self, request)
+
+    return note
 
 
 @pytest.mark.parametrize("kind", [ClientKind.TASKS_2026, ClientKind.HELD])
@@ -189,6 +231,15 @@ def plain_tool() -> Tool:
         return n + 4
 
     return Tool.from_function(base)
+
+
+async def test_a_mounted_server_with_tasks_of_its_own_adds_no_follow_up_tools(bed_of: BedOf) -> None:
+    parent, child = family()
+    child.add_extension(Tasks())
+    async with bed_of(parent) as bed, bed.client("held") as client, httpx2.AsyncClient() as http:
+        assert (await client.call("kid_whoami")).text == "Child"
+        listed = (await Rpc(http, bed.url).without_tasks().ask("tools/list", {}))["result"]["tools"]
+    assert [tool["name"] for tool in listed] == ["kid_whoami", *FOLLOW_UP_TOOLS]
 
 
 async def test_a_tool_that_comes_while_the_server_runs_is_a_task(bed_of: BedOf) -> None:

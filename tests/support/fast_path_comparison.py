@@ -5,15 +5,24 @@ Such a request may be sent twice: a poll changes nothing, and a cancel or an ans
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from taskmill.server.fast_path.middleware import FastPath
 
-__all__ = ["compare_both_ways"]
+__all__ = ["both_ways"]
 
 _TRIES = 5
+
+
+@pytest.fixture(autouse=True)
+def both_ways(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where a `conftest.py` imports this: in every test, compare the answers of the fast paths with the SDK's."""
+    differences = compare_both_ways(monkeypatch)
+    yield
+    assert differences == []
 
 
 def compare_both_ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
