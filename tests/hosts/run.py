@@ -91,10 +91,12 @@ class Run:
 
     @property
     def dialect(self) -> str:
-        """How the host speaks: the revision, and whether it makes tasks of its calls."""
+        """How the host speaks: the revision, and whether it makes tasks of its calls; "?" if nothing was agreed on."""
+        if not self.revision:
+            return "?"
         tasks = any("task" in params for params in self._params)
         tasks = tasks or any(_TASKS in found.get("extensions", {}) for found in self._given("clientCapabilities"))
-        return f"{self.revision or '?'}, {'tasks' if tasks else 'plain calls'}"
+        return f"{self.revision}, {'tasks' if tasks else 'plain calls'}"
 
     def declares(self, capability: str) -> bool:
         """Whether the host says that it has a capability."""
