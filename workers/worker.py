@@ -63,6 +63,7 @@ class Worker(arq.worker.Worker):
         Raises:
             StoreUnavailable, RedisUnfit, SettingsError: at the start only; later outages are waited out.
         """
+        self.loop.close()  # arq's, which never ran: since Python 3.13 the end of an open one is a traceback
         self.loop = _fast_loop()
         asyncio.set_event_loop(self.loop)
         self.main_task = self.loop.create_task(self.main())
@@ -70,7 +71,7 @@ class Worker(arq.worker.Worker):
             try:
                 self.loop.run_until_complete(self.main_task)
             except asyncio.CancelledError:
-                log.info("worker.stopped_at_start")
+                log.debug("worker.stopped_at_start")  # `run` says in its own line why it stopped everything
             except (SystemExit, KeyboardInterrupt) as exc:
                 log.error("tool.exited_in_background", error=type(exc).__name__)
         end_child_processes()

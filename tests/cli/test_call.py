@@ -191,6 +191,13 @@ class TestWithAStackOfItsOwn:
         assert done.stderr.count("taskmill: empty.py has no server object at its top level.") == 1
         assert cli.processes() == {}
 
+    def test_no_event_loop_is_left_open(self, cli: CommandLine) -> None:
+        """Since Python 3.13 the end of an open one is a traceback on standard error."""
+        done = cli.run("call", "server.py", "dig", "gate=server.py", PYTHONWARNINGS="always::ResourceWarning")
+        assert (done.returncode, done.stdout) == (0, "dug\n")
+        assert "unclosed event loop" not in done.stderr
+        assert "Traceback" not in done.stderr
+
 
 class TestTheCommandLine:
     def test_a_url_that_does_not_answer_is_one_line_and_69(self, cli: CommandLine) -> None:
