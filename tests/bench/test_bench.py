@@ -79,8 +79,9 @@ def test_a_small_run_writes_every_figure_and_what_it_was_measured_on(scratch: Pa
     assert all(machine[fact] for fact in ("date", "processor", "system", "python", "redis", "versions"))
 
     assert [figure["figure"] for figure in report["figures"]] == ["get_rate", "get_sdk_rate", "get_commands"]
-    everybody = {"taskmill", "fastmcp", "fastmcp_memory"} if machine["peers"] else {"taskmill"}
-    absent = {"get_sdk_rate": {"fastmcp", "fastmcp_memory"}, "get_commands": {"fastmcp_memory"}}
+    ours = {"taskmill", "taskmill_fastmcp"}
+    everybody = ours | {"fastmcp", "fastmcp_memory"} if machine["peers"] else ours
+    absent = {"get_sdk_rate": everybody - {"taskmill"}, "get_commands": {"fastmcp_memory"}}
     for figure in report["figures"]:
         measured = everybody - absent.get(figure["figure"], set())
         assert measured == figure["rounds"].keys() == figure["medians"].keys()
