@@ -1,6 +1,7 @@
 """Servers of other frameworks, by their class: a framework is imported only if the author's file has imported it."""
 
 import importlib.util
+import logging
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
-__all__ = ["host_of", "is_foreign_server", "make_absent_packages_importable"]
+__all__ = ["host_of", "is_foreign_server", "log_as_command", "make_absent_packages_importable"]
 
 _STAND_INS = {"fastmcp_tasks": "taskmill.adapters.fastmcp.absent_tasks"}
 """A package that an author's file may import although it is not installed -> the module in its place.
@@ -34,6 +35,13 @@ def host_of(server: Any) -> "ToolHost":
     from taskmill.adapters.fastmcp.host import FastMCPHost
 
     return FastMCPHost(server)
+
+
+def log_as_command() -> None:
+    """Have the frameworks log in the form of the command that has loaded the server, not in one of their own."""
+    logger = logging.getLogger("fastmcp")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
 def make_absent_packages_importable() -> None:

@@ -21,7 +21,12 @@ from typing import Any, TypeVar
 
 from mcp.server.mcpserver import MCPServer
 
-from taskmill.adapters.foreign_servers import host_of, is_foreign_server, make_absent_packages_importable
+from taskmill.adapters.foreign_servers import (
+    host_of,
+    is_foreign_server,
+    log_as_command,
+    make_absent_packages_importable,
+)
 from taskmill.engine.errors import ServerLoadError, TaskmillError
 from taskmill.server import TaskServer
 from taskmill.server.tool_host import ToolHost
@@ -270,7 +275,10 @@ def _host_of(server: Any, location: str) -> ToolHost:
     Raises:
         ServerLoadError: it is of another framework, and cannot be served as it is.
     """
-    return server if isinstance(server, TaskServer) else _execute(location, lambda: host_of(server))
+    if isinstance(server, TaskServer):
+        return server
+    log_as_command()
+    return _execute(location, lambda: host_of(server))
 
 
 def _no_server_message(module: ModuleType, location: str, name: str, servers: list[str]) -> str:

@@ -1,5 +1,6 @@
 """How a command loads a file with a FastMCP server, and what it says of one that cannot be had."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,13 @@ def test_a_policy_that_does_not_fit_names_the_tool(write: Write) -> None:
     )
     with pytest.raises(ServerLoadError, match=r"Tool 'pay'.*order"):
         load_server(path)
+
+
+def test_the_framework_logs_in_the_form_of_the_command(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    load_server(write("from fastmcp import FastMCP\nmcp = FastMCP('One')\n"))
+    logging.getLogger("fastmcp.server").warning("here")
+    assert caplog.messages == ["here"]
+    assert logging.getLogger("fastmcp").handlers == []
 
 
 async def test_commands_name_tools_that_only_some_callers_may_call() -> None:

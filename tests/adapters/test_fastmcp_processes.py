@@ -93,6 +93,31 @@ def test_call_runs_a_tool_of_a_fastmcp_file(cli: CommandLine, file: str) -> None
     assert done.stdout == "it is dug\n", done.stderr
 
 
+ISOLATED = '''
+import os
+
+from fastmcp import Context, FastMCP
+from taskmill.adapters.fastmcp import CurrentTask, Task, TaskConfig
+
+mcp = FastMCP("Alone")
+
+
+@mcp.tool(task=TaskConfig(isolation="process"))
+async def alone(ctx: Context, task: Task = CurrentTask()) -> bool:
+    """Work in a process of its own, with steps and questions."""
+    pid = await task.step("pid", os.getpid)
+    answer = await ctx.elicit("Sure?", response_type=str)
+    return pid == os.getpid() and answer.action == "accept" and ctx.task_id == task.id
+'''
+
+
+@pytest.mark.slow
+def test_an_isolated_tool_of_a_fastmcp_file_has_all_that_others_have(cli: CommandLine) -> None:
+    cli.write("server.py", ISOLATED)
+    done = cli.run("call", "server.py", "alone", "--answer", "value=yes")
+    assert done.stdout == "true\n", done.stderr
+
+
 @pytest.mark.slow
 def test_doctor_and_install_take_a_fastmcp_file(cli: CommandLine) -> None:
     assert "server.py has 1 task tool" in cli.run("doctor", "server.py").stdout
