@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
+from mcp.server.auth.provider import AccessToken
 from redis.asyncio import Redis
 
 from taskmill.store.formats.keys import Keys
@@ -95,3 +96,20 @@ async def test_nobody_else_keeps_a_session_alive(guarded: str, redis: Redis) -> 
 
     assert "result" in await session.ask("ping")
     assert await redis.pttl(key) > 50_000
+
+
+class NamedByClaim:
+    """A verifier that leaves the subject empty, and names the user in a claim, as some do."""
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        return AccessToken(token=token, client_id="app", scopes=[], claims={"iss": "issuer", "sub": token})
+
+
+@pytest.mark.requirement("owner-only")
+async def test_users_whom_only_a_claim_names_are_not_one_owner(redis: Redis, settings: StoreSettings) -> None:
+    options = {**guarded_options(), "token_verifier": NamedByClaim()}
+    async with client_of(make_server(settings, **options)) as rpc, working(make_server(settings), settings):
+        owner = client(rpc.url, "ada")
+        task_id = await owner.task("steps", count=1)
+        assert (await client(rpc.url, "bob").get(task_id))["error"]["code"] == -32602
+        assert (await owner.done(task_id))["status"] == "completed"
