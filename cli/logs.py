@@ -4,6 +4,7 @@ Text in a terminal, JSON lines otherwise. Libraries log at WARNING or above, and
 library writes there holds arguments and results, which must not be logged. All other loggers are the author's.
 """
 
+import inspect
 import io
 import logging
 import os
@@ -107,7 +108,7 @@ def configure(level: LogLevel, form: LogForm = LogForm.AUTO, *, authors: LogLeve
     rendering: list[Processor] = [_format_exception, printable_event, _renderer(form)]
     structlog.configure(
         processors=[*shared, *rendering],
-        wrapper_class=structlog.make_filtering_bound_logger(level.number),
+        wrapper_class=_bound_logger(level, authors),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, output)),
         cache_logger_on_first_use=True,
     )
@@ -125,6 +126,26 @@ def configure(level: LogLevel, form: LogForm = LogForm.AUTO, *, authors: LogLeve
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(least)
     logging.captureWarnings(True)
+
+
+def _bound_logger(level: LogLevel, authors: LogLevel) -> Any:
+    """The class of structlog's loggers. Taskmill's own write from `level` on, the author's from `authors` on."""
+    if authors.number >= level.number:
+        return structlog.make_filtering_bound_logger(level.number)
+    base: Any = structlog.make_filtering_bound_logger(authors.number)
+
+    class ByCaller(base):  # type: ignore[misc]  # the base is made at run time
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, *args: Any, **facts: Any) -> Any:
+            """Write a line, unless Taskmill has written it and it is below its level."""
+            method = inspect.currentframe()
+            caller = method and method.f_back and method.f_back.f_back
+            name = str(caller.f_globals.get("__name__", "")) if caller else ""
+            below = logging.getLevelNamesMapping().get(method_name.upper(), level.number) < level.number
+            if below and (name == "taskmill" or name.startswith("taskmill.")):
+                return None
+            return super()._proxy_to_logger(method_name, event, *args, **facts)
+
+    return ByCaller
 
 
 def configure_as_parent() -> None:

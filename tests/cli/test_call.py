@@ -271,16 +271,19 @@ def test_tasks_of_the_embedded_redis_are_listed_without_a_server(cli: CommandLin
 def test_a_call_shows_what_its_tool_logs_and_the_traceback_from_the_tools_own_line(cli: CommandLine) -> None:
     cli.write(
         "shop.py",
-        "import logging\nfrom taskmill.server import TaskServer\nmcp = TaskServer('Shop')\n"
+        "import logging\nimport structlog\nfrom taskmill.server import TaskServer\nmcp = TaskServer('Shop')\n"
+        "log = structlog.get_logger()\n"
         "@mcp.tool(task=True)\nasync def sell(n: int) -> float:\n"
-        "    logging.getLogger(__name__).info('selling %s', n)\n    return 1 / n\n",
+        "    logging.getLogger(__name__).info('selling %s', n)\n    log.info('price.asked', n=n)\n    return 1 / n\n",
     )
 
     done = cli.run("call", "shop.py", "sell", "n=0", "--log-form", "text")
 
     lines = done.stderr.splitlines()
     assert any("selling 0" in line for line in lines)
+    assert any("price.asked" in line for line in lines)
+    assert "task.settled" not in done.stderr
     trace = lines.index("Traceback (most recent call last):")
-    assert lines[trace + 1].endswith('shop.py", line 7, in sell')
+    assert lines[trace + 1].endswith('shop.py", line 10, in sell')
     assert "ZeroDivisionError: division by zero" in lines
     assert done.returncode == 1

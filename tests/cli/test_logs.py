@@ -103,6 +103,36 @@ early.error("tool.crashed", exc_info=future.exception())
     assert lines[-1].startswith("json.decoder.JSONDecodeError: ")
 
 
+def test_a_librarys_error_that_only_wraps_the_authors_is_left_out() -> None:
+    code = """
+def parse(text):
+    raise ValueError(text)
+def wrapped():
+    try:
+        parse("mine")
+    except ValueError as exc:
+        error = RuntimeError("a library's")
+        error.__cause__ = exc
+        return error
+early.error("tool.crashed", exc_info=wrapped())
+"""
+    (event,) = events(code)
+    assert "a library's" not in event["exception"]
+    assert event["exception"].splitlines()[-1] == "ValueError: mine"
+
+
+def test_the_authors_structlog_lines_have_the_level_of_the_authors_loggers() -> None:
+    code = """
+configure(LogLevel.WARNING, LogForm.JSON, authors=LogLevel.INFO)
+own = structlog.get_logger()
+own.debug("d"); own.info("i"); own.bind(a=1).info("bound"); own.log(20, "by number"); own.warning("w")
+import taskmill.workers.worker as ours
+ours.log.info("called from here")
+exec(compile("log.info('from inside'); log.warning('warned')", "worker.py", "exec"), vars(ours))
+"""
+    assert [event["event"] for event in events(code)] == ["i", "bound", "by number", "w", "called from here", "warned"]
+
+
 def test_python_warnings_are_log_lines() -> None:
     (event,) = events("warnings.warn('old ways')")
     assert "old ways" in event["event"]
