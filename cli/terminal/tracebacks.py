@@ -28,8 +28,8 @@ def _has_own_line(error: BaseException) -> bool:
 def traceback_text(error: BaseException) -> str:
     """The traceback of an error and of its causes, each without the library lines before the author's first one.
 
-    An error without a line of the author's stays whole, since it is about a library; or, if its cause has such lines, is
-    left out, since it only wraps that.
+    An error without a line of the author's stays whole, since it is about a library; or, if its cause has such lines,
+    is left out, since it only wraps that.
     """
     whole = traceback.TracebackException.from_exception(_authors(error))
     seen: set[int] = set()
