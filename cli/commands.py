@@ -65,6 +65,12 @@ def run_command_line() -> None:
     except OutputFailed as exc:
         print_failure(Failure(str(exc), 1))
         sys.exit(1)
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        structlog.get_logger().debug("command.failed", exc_info=exc)
+        print_failure(Failure(f"{exc.filename}: {exc.strerror}.", 1))
+        sys.exit(1)
     except TaskmillError as exc:
         structlog.get_logger().debug("command.failed", exc_info=exc)
         failure = failure_of(exc)

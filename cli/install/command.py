@@ -59,7 +59,10 @@ def install_server(request: InstallRequest) -> None:
         OperatorError: the file cannot be read or written.
     """
     host = HOSTS[request.host]
-    config = read_config(config_path_of(host, None if request.for_user else Path.cwd(), Path.home(), os.environ))
+    home = Path.home()
+    if not home.is_absolute():
+        raise UsageError(f"HOME is {str(home)!r}, which is no absolute path: the host's configuration cannot be found.")
+    config = read_config(config_path_of(host, None if request.for_user else Path.cwd(), home, os.environ))
     if request.remove is not None:
         if request.target is not None or request.name is not None or request.env:
             raise UsageError("--remove takes a name and nothing else: taskmill install HOST --remove NAME")

@@ -80,12 +80,15 @@ def test_code_that_cannot_be_imported_is_reported_and_the_old_code_serves_until_
         assert who(edited, url) == "corrected\n"
 
 
-def test_a_file_that_vanishes_is_reported_and_the_old_code_goes_on(edited: CommandLine) -> None:
+def test_a_file_that_vanishes_is_reported_and_the_old_code_goes_on_until_it_comes_back(edited: CommandLine) -> None:
     with edited.started("run", "edited.py", "--port", "0", "--reload") as command:
         url = command.url()
         os.unlink(edited.folder / "edited.py")
         eventually(lambda: log_has(command, "source.missing"))
         assert who(edited, url) == "old\n"
+        edited.write("edited.py", SERVER.replace("return WORD", "return 'back with ' + WORD"))
+        assert command.url() == url
+        assert who(edited, url) == "back with old\n"
         assert command.end() == 0
 
 

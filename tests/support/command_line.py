@@ -275,6 +275,17 @@ class Screen:
             self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._code
 
+    def hang_up(self) -> None:
+        """Close the terminal, as a closed window does, and wait for the end of the command."""
+        os.close(self._terminal)
+        self._terminal = -1
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self._code is None:
+            assert time.monotonic() < deadline, "it does not end when its terminal is closed"
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+            select.select([], [], [], 0.05)
+
     def close(self) -> None:
         """Kill it if it still runs."""
         if self._code is None:
@@ -282,7 +293,8 @@ class Screen:
                 os.kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
-        os.close(self._terminal)
+        if self._terminal >= 0:
+            os.close(self._terminal)
 
     def _read(self) -> bool:
         if not select.select([self._terminal], [], [], 0.1)[0]:
