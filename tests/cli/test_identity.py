@@ -67,6 +67,25 @@ def test_servers_of_one_name_on_one_redis_are_told_apart_by_their_app(cli: Comma
     assert of_both(cli, redis_url, TASKMILL_APP="another-app") == ["one\n", "other\n"]
 
 
+def test_servers_of_one_name_on_one_redis_leave_a_task_to_the_worker_that_has_its_tool(
+    cli: CommandLine, redis_url: str
+) -> None:
+    """Two files whose authors chose the same name: a worker gives back what it does not know, and nothing is lost."""
+    write(cli, "one.py", "one")
+    cli.write("other.py", WHO.format(answer="other").replace("def who", "def whoever"))
+    place = ("--redis-url", redis_url)
+    with (
+        cli.started("worker", "one.py", *place),
+        cli.started("worker", "other.py", *place),
+        cli.started("serve", "one.py", "--port", "0", *place) as server,
+        cli.started("serve", "other.py", "--port", "0", *place) as other_server,
+    ):
+        urls = {"who": server.url(), "whoever": other_server.url()}
+        for _ in range(3):
+            answers = {tool: cli.run("call", "--url", url, tool).stdout for tool, url in urls.items()}
+            assert answers == {"who": "one\n", "whoever": "other\n"}
+
+
 def of_both(cli: CommandLine, redis_url: str, **of_other: str) -> list[str]:
     """What calls of both servers return, while a worker of each serves one Redis and the first server's is busy."""
     place = ("--redis-url", redis_url)

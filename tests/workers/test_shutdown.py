@@ -79,6 +79,33 @@ async def test_many_deploys_use_up_no_attempts(deployment: Deployment) -> None:
     assert (view.record.status, view.record.attempt, view.record.crashes) == ("completed", 7, 0)
 
 
+async def test_a_task_that_drains_interrupt_too_often_fails_in_the_log_and_in_words(deployment: Deployment) -> None:
+    """As when something sends SIGTERM to the workers that run it. What waits beside it is untouched."""
+    task_id = await deployment.create_noted("count", deployment.gate("never"), n=3)
+    for drains in range(1, 4):
+        worker = await deployment.worker(grace=0, drain_limit=2)
+        await deployment.noted("start", task_id, times=drains)
+        worker.send(signal.SIGTERM)
+        assert await worker.ended() == 0
+        assert len(worker.said("task.drained_too_often")) == (drains == 3)
+    (line,) = worker.said("task.drained_too_often")
+    assert (line["task_id"], line["tool"], line["limit"], line["level"]) == (task_id, "count", 2, "error")
+    view = await deployment.read(task_id)
+    assert (view.record.status, view.record.reason, view.record.drains) == ("failed", "drained", 3)
+    assert (view.record.crashes, view.record.attempt) == (0, 3)
+
+
+async def test_every_tenth_drain_of_a_task_is_in_the_log(deployment: Deployment) -> None:
+    task_id = await deployment.create_noted("count", deployment.gate("never"), n=3)
+    for drains in range(1, 11):
+        worker = await deployment.worker(grace=0, drain_limit=0)
+        await deployment.noted("start", task_id, times=drains)
+        worker.send(signal.SIGTERM)
+        assert await worker.ended() == 0
+        assert len(worker.said("task.drained_often")) == (drains == 10)
+    assert (await deployment.record(task_id)).drains == 10
+
+
 async def test_a_tool_that_will_not_stop_holds_the_worker_up_for_a_few_seconds_only(deployment: Deployment) -> None:
     worker = await deployment.worker(lease=60)
     task_id = await deployment.create_noted("mule", deployment.gate())
