@@ -39,13 +39,15 @@ class Shell(CommandLine):
         self.port = free_port()
         more = {"PATH": path, "HOME": f"{folder}/home", "TASKMILL_PORT": str(self.port), "PIP_NO_INDEX": "1"}
         self.environment |= more
+        self.screens: list[Screen] = []
 
     def command(self, *words: str) -> list[str]:
         return ["/bin/bash", "-c", re.sub(r"\b8000\b", str(self.port), " ".join(words))]
 
     def screen(self, line: str) -> closing[Screen]:
         """A terminal in which the line was typed."""
-        return closing(Screen(self, [line]))
+        self.screens.append(Screen(self, [line]))
+        return closing(self.screens[-1])
 
 
 def runs(shell: Shell, line: str) -> None:
@@ -66,6 +68,9 @@ def is_for_docker(shell: Shell, line: str) -> None:
 def gives_checksums(shell: Shell, line: str) -> None:
     digest = hashlib.sha256((shell.folder / "server.py").read_bytes()).hexdigest()
     assert json.loads(shell.run(line).stdout) == {"server.py": digest}
+    with shell.screen(line) as screen:
+        screen.wait_for(digest)
+        assert screen.end() == 0
 
 
 def counts_with_a_bar(shell: Shell, line: str) -> None:
@@ -150,6 +155,7 @@ def test_a_command_of_a_page_does_what_the_page_says(page: Path, line: str, tmp_
     assert check is not None, f"{page.name} has a command that no one has typed yet: {line}"
     with Shell(tmp_path, page) as shell:
         check(shell, line)
+        assert [screen.shown for screen in shell.screens if "Traceback" in screen.shown] == []
 
 
 def test_python_starts_the_server_of_the_quickstart_too(tmp_path: Path) -> None:
