@@ -18,6 +18,8 @@ __all__ = ["AnswerFile"]
 
 _FORMAT = 1
 _MAX_ANSWERS = 16
+_MAX_RECORDS = 8
+"""Of one server."""
 _VARIABLES = ("TASKMILL_", "PYTHON")
 _CODE = (".py", ".so", ".pyd")
 _CLOCK_TICK = 50_000_000
@@ -35,8 +37,6 @@ class AnswerFile:
         To be made before anything of the author is loaded: it keeps how the process was started.
         """
         self.location = os.path.realpath(location)
-        digest = hashlib.sha256(os.fsencode(f"{self.location}:{name}")).hexdigest()[:12]
-        self._path = os.path.join(folder, f"answers-{digest}.json")
         self._folder = folder
         self.started = time.time_ns()
         """When this process began: what changed later may be another file than it has loaded."""
@@ -48,6 +48,11 @@ class AnswerFile:
             "path": list(sys.path),
             "variables": {key: value for key, value in os.environ.items() if key.startswith(_VARIABLES)},
         }
+        # One for each way to start it: two hosts with other variables must not replace each other's.
+        started = hashlib.sha256(json.dumps(self._circumstances, sort_keys=True).encode()).hexdigest()[:12]
+        server = hashlib.sha256(os.fsencode(f"{self.location}:{name}")).hexdigest()[:12]
+        self._prefix = f"answers-{server}-"
+        self._path = os.path.join(folder, f"{self._prefix}{started}.json")
 
     def read(self) -> dict[str, Any]:
         """The answers by request; empty if there are none, or if anything that they depend on has changed."""
@@ -92,9 +97,16 @@ class AnswerFile:
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 json.dump(record, file)
             os.replace(new, self._path)
+            self._remove_oldest()
         except OSError:
             return False
         return True
+
+    def _remove_oldest(self) -> None:
+        with os.scandir(self._folder) as entries:
+            records = [entry for entry in entries if entry.name.startswith(self._prefix)]
+        for entry in sorted(records, key=lambda entry: entry.stat().st_mtime_ns)[:-_MAX_RECORDS]:
+            os.unlink(entry.path)
 
     def remove(self) -> None:
         """Forget the answers."""

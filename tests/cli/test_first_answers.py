@@ -199,6 +199,20 @@ class TestWhenTheyHold:
 
         assert self.answer_file(folder).read() == {}
 
+    def test_two_ways_to_start_a_server_do_not_replace_each_other(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.keep(folder)
+        for number in range(12):
+            with monkeypatch.context() as other:
+                other.setenv("TASKMILL_TTL", str(number))
+                assert self.keep(folder)
+                assert self.answer_file(folder).read() == {"question": "answer"}
+            if number == 2:
+                assert self.answer_file(folder).read() == {"question": "answer"}
+
+        assert len(list((folder / "data").iterdir())) == 8, "the oldest are removed"
+
     def test_not_with_another_python(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert self.keep(folder)
         monkeypatch.setattr(sys, "version", "4.0")
