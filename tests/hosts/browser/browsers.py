@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def _judge(shown: dict[str, Any], run: Run, seconds: int) -> tuple[Verdict, str]
         return Verdict.WRONG, str(broken)[-300:]
     if not name.startswith("inspector") and f"{seconds * 7} jars" not in str(lines[-1:]):
         return Verdict.WRONG, f"no result: {str(lines)[-300:]}"
+    if name.startswith("sdk") and [line["status"] for line in lines if line["saw"] == "api"] != [HTTPStatus.NOT_FOUND]:
+        return Verdict.WRONG, f"the page could not read the HTTP API: {str(lines)[-300:]}"
     is_task = name == "inspector-task" or name.startswith("ext-tasks")
     if is_task is not run.dialect.endswith(", tasks"):
         return Verdict.WRONG, f"the call was made in another way: {run.dialect}"

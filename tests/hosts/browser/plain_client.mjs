@@ -1,6 +1,7 @@
 // The official TypeScript SDK 2.x in a page: `plain_client.mjs URL ERA TOOL ARGUMENTS`, with ERA `legacy` or `modern`.
 //
-// Lists the tools, makes one plain call and prints what came, as one JSON object a line.
+// Lists the tools, asks the HTTP API for a task that is not there, makes one plain call and prints what came, as one JSON
+// object a line. The header is one that a browser asks leave for.
 
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 
@@ -14,6 +15,8 @@ const client = new Client(
 await client.connect(new StreamableHTTPClientTransport(new URL(url)));
 const { tools } = await client.listTools();
 say("tools", { names: tools.map(({ name }) => name) });
+const task = await fetch(new URL("/api/tasks/none", url), { headers: { "x-page": "1" } });
+say("api", { status: task.status, problem: await task.json() });
 const onprogress = ({ message }) => say("progress", { message });
 const result = await client.callTool({ name: tool, arguments: JSON.parse(words) }, { onprogress });
 say("result", { result });

@@ -30,6 +30,16 @@ async def test_pages_of_an_allowed_origin_use_the_server_and_others_cannot(tmp_p
     assert [row.host for row in rows] == list(PARTS)
 
 
+def test_a_machine_without_a_browser_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(CannotInstall, match="apt-get install chromium-headless-shell"):
+        BrowserPrograms()
+
+
+API = {"saw": "api", "status": 404}
+
+
 def shown(name: str, *lines: dict[str, Any], error: str | None = None) -> dict[str, Any]:
     return {"name": name, "requests": [REQUEST], "lines": list(lines), "error": error}
 
@@ -41,8 +51,9 @@ def shown(name: str, *lines: dict[str, Any], error: str | None = None) -> dict[s
         (shown("inspector-plain", error="Timeout 60000ms exceeded"), Verdict.WRONG),
         (shown("inspector-plain", {"saw": "result", "progress": 0}), Verdict.WRONG),
         (shown("inspector-task", {"saw": "result", "progress": 3}), Verdict.WRONG),
-        (shown("sdk-legacy", *[{"saw": "progress"}] * 3, {"saw": "result", "result": "21 jars"}), Verdict.RIGHT),
-        (shown("sdk-legacy", *[{"saw": "progress"}] * 3, {"saw": "result", "result": "no jars"}), Verdict.WRONG),
+        (shown("sdk-legacy", API, *[{"saw": "progress"}] * 3, {"saw": "result", "result": "21 jars"}), Verdict.RIGHT),
+        (shown("sdk-legacy", API, *[{"saw": "progress"}] * 3, {"saw": "result", "result": "no jars"}), Verdict.WRONG),
+        (shown("sdk-legacy", *[{"saw": "progress"}] * 3, {"saw": "result", "result": "21 jars"}), Verdict.WRONG),
         (shown("sdk-legacy", {"saw": "error", "error": "Failed to fetch"}), Verdict.WRONG),
         (shown("sdk-legacy"), Verdict.WRONG),
     ],
