@@ -55,7 +55,7 @@ def held(cli: CommandLine) -> CommandLine:
         known = len(answers(cli))
         with host_of(cli) as host:
             shake(host, probes=probes)
-            eventually(lambda known=known: len(answers(cli)) > known, within=WAIT_SECONDS)
+            eventually(lambda known=known: len(answers(cli)) > known)
     return cli
 
 
@@ -85,7 +85,7 @@ class TestAnswersOfTheLastStart:
         with host_of(held) as host:
             early = shake(host, probes=probes)
             call = host.send("tools/list", {})
-            eventually(lambda: held.folder.joinpath("stdio.log").read_text().endswith("loading\n"), within=WAIT_SECONDS)
+            eventually(lambda: held.folder.joinpath("stdio.log").read_text().endswith("loading\n"))
             (held.folder / "hold").unlink()
             assert host.answer(call)["tools"][0]["name"] == "nap"
             assert len(host.lines) == len(early) + 1, "each request has one answer"

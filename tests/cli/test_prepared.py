@@ -106,26 +106,20 @@ class TestTheProcessesOfACall:
         assert done.returncode == 0, done.stderr
         assert '"result": [\n      4,\n      9\n    ]' in done.stdout
 
-    def test_a_killed_worker_is_replaced_and_the_task_runs_again(self, cli: CommandLine) -> None:
+    @pytest.mark.parametrize(("victim", "attempt"), [("worker", 2), ("serve", 1)])
+    def test_one_that_is_killed_is_replaced_and_the_call_has_its_result(
+        self, cli: CommandLine, victim: str, attempt: int
+    ) -> None:
+        role = f"taskmill.cli.main {victim}"
         with cli.started("call", "server.py", "mark", "gate=gate") as call:
             eventually(lambda: "attempt 1" in call.log.read_text())
-            (worker,) = cli.processes("taskmill.cli.main worker")
-            os.kill(worker, signal.SIGKILL)
-            eventually(lambda: set(cli.processes("taskmill.cli.main worker")) - {worker})
+            (killed,) = cli.processes(role)
+            os.kill(killed, signal.SIGKILL)
+            eventually(lambda: set(cli.processes(role)) - {killed})
             (cli.folder / "gate").touch()
             assert call.process.wait(WAIT_SECONDS) == 0
             assert call.process.stdout is not None
-            assert call.process.stdout.read() == "attempt 2\n"
-        assert cli.processes() == {}
-
-    def test_a_killed_server_is_replaced_and_the_call_has_its_result(self, cli: CommandLine) -> None:
-        with cli.started("call", "server.py", "mark", "gate=gate") as call:
-            eventually(lambda: "attempt 1" in call.log.read_text())
-            (server,) = cli.processes("taskmill.cli.main serve")
-            os.kill(server, signal.SIGKILL)
-            eventually(lambda: set(cli.processes("taskmill.cli.main serve")) - {server})
-            (cli.folder / "gate").touch()
-            assert call.process.wait(WAIT_SECONDS) == 0
+            assert call.process.stdout.read() == f"attempt {attempt}\n"
         assert cli.processes() == {}
 
     def test_an_interrupt_while_it_imports_is_130_without_a_traceback(self, cli: CommandLine) -> None:
