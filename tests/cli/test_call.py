@@ -287,3 +287,44 @@ def test_a_call_shows_what_its_tool_logs_and_the_traceback_from_the_tools_own_li
     assert lines[trace + 1].endswith('shop.py", line 10, in sell')
     assert "ZeroDivisionError: division by zero" in lines
     assert done.returncode == 1
+
+
+SLOW_END = """
+import asyncio
+from contextlib import asynccontextmanager
+from taskmill import TaskServer
+
+@asynccontextmanager
+async def lifespan(server):
+    yield
+    await asyncio.sleep(2.5)
+
+mcp = TaskServer("Slow end", lifespan=lifespan)
+
+@mcp.tool(task=True)
+async def quick() -> str:
+    return "done"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_call_whose_stop_takes_long_speaks_of_no_other_task_where_there_is_none(cli: CommandLine) -> None:
+    cli.write("slow_end.py", SLOW_END)
+    done = cli.run("call", "slow_end.py", "quick")
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert "another task" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_call_whose_worker_has_taken_on_another_task_says_that_it_finishes_it(cli: CommandLine) -> None:
+    """A task that a killed call left: the next call of the file runs it, too."""
+    with cli.started("call", "server.py", "dig", "gate=never") as call:
+        eventually(lambda: "half of the hole" in call.log.read_text())
+        call.process.kill()
+        call.process.wait(WAIT_SECONDS)
+    eventually(lambda: not cli.processes())
+    done = cli.run("call", "server.py", "dig", "gate=server.py", TASKMILL_GRACE="5")
+    assert (done.returncode, done.stdout) == (0, "dug\n")
+    assert "The worker finishes another task first." in done.stderr

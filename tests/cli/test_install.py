@@ -428,6 +428,14 @@ class TestCommand:
         assert "--yes" in done.stderr
         assert not (cli.folder / ".cursor").exists()
 
+    def test_only_variables_of_the_shell_are_reported_as_not_passed_on(self, cli: CommandLine) -> None:
+        """Not those that the command itself has set while it looked into the file."""
+        words = ("install", "codex", "server.py", "--dry-run")
+        home = {"HOME": str(cli.folder)}
+        del cli.environment["TASKMILL_HOME"], cli.environment["TASKMILL_GRACE"]
+        assert "Hosts do not see" not in cli.run(*words, **home).stderr
+        assert "this shell's TASKMILL_LEASE" in cli.run(*words, TASKMILL_LEASE="20", **home).stderr
+
     def test_a_dry_run_shows_and_changes_nothing(self, cli: CommandLine) -> None:
         done = cli.run("install", "vscode", "server.py", "--dry-run", TASKMILL_REDIS_URL="redis://:secret@x")
         assert done.returncode == 0
