@@ -31,6 +31,8 @@ from pathlib import Path
 print("loading", file=sys.stderr, flush=True)
 while Path(__file__).with_name("hold").exists():
     time.sleep(0.01)
+if Path(__file__).with_name("broken").exists():
+    raise RuntimeError("This server is broken.")
 
 from taskmill.server import TaskServer
 
@@ -108,11 +110,15 @@ class TestAnswersOfTheLastStart:
             assert not file.exists()
         assert "stdio.answer_outdated" in (held.folder / "stdio.log").read_text()
 
-    def test_a_server_that_cannot_be_loaded_any_more_is_answered_for_once_at_most(self, held: CommandLine) -> None:
-        held.environment["TASKMILL_REDIS_URL"] = "redis://127.0.0.1:1"
-        held.environment["TASKMILL_REDIS_TIMEOUT"] = "0.2"
+    def test_a_server_that_cannot_be_loaded_any_more_is_answered_for_once(self, held: CommandLine) -> None:
+        (held.folder / "broken").touch()
         with host_of(held) as host:
-            assert host.process.wait(WAIT_SECONDS) == 69
+            host.initialize()
+            assert host.process.wait(WAIT_SECONDS) == 1
+        assert "This server is broken." in (held.folder / "stdio.log").read_text()
+        assert answers(held) == {}
+        with host_of(held) as host:
+            assert host.process.wait(WAIT_SECONDS) == 1
             assert host.lines == []
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
