@@ -70,6 +70,10 @@ __all__ = ["Tasks", "for_worker"]
 for_worker: ContextVar[bool] = ContextVar("taskmill_for_worker", default=False)
 """Whether the lifespans that are entered now are those of a worker, which creates no tasks."""
 Request = ServerRequestContext[Any, Any]
+_LIFESPAN_MISSING = (
+    "The application did not run this server's lifespan, so the task store is not open. Where it is mounted, write: "
+    "app = mcp.http_app(path='/mcp'), then FastAPI(lifespan=app.lifespan), or Starlette(...) likewise, and mount app."
+)
 
 
 class Tasks(ServerExtension):
@@ -99,6 +103,7 @@ class Tasks(ServerExtension):
         self.store_settings = store
         self.tools = FastMCPTools(also or {}, carries_token=carry_token)
         self.runtime = ServerRuntime(visible_claims, self.tools)
+        self.runtime.lifespan_missing = _LIFESPAN_MISSING
         self._carries_token = carry_token
         self._has_worker = worker
         self._hosts = HostTable(hosts)
@@ -268,6 +273,7 @@ class Tasks(ServerExtension):
             path=app.state.path,
             hosts=TransportSecuritySettings(allowed_hosts=anything, allowed_origins=anything),
             operator_token=server_settings(self.store_settings).api_operator_token,
+            json_only=bool(options.get("json_response")),
         )
 
     def with_tasks(self, app: Starlette, **options: Any) -> HttpApp:

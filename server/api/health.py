@@ -6,7 +6,7 @@ from starlette.routing import Route
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.shapes import unreachable_json
-from taskmill.server.tools.runtime import LIFESPAN_MISSING, ServerRuntime
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["health_routes"]
 
@@ -29,7 +29,7 @@ def health_routes(runtime: ServerRuntime) -> list[Route]:
         except TaskmillError as exc:
             body = {"status": "unavailable", "detail": type(exc).__name__}
             # The address of a Redis is not for everyone; what the application forgot is.
-            cause = {} if runtime.was_opened else {"cause": LIFESPAN_MISSING}
+            cause = {} if runtime.was_opened else {"cause": runtime.lifespan_missing}
             return JSONResponse({**body, **cause}, status_code=503)
         return JSONResponse({"status": "ready", **unreachable_json(missing)})
 

@@ -15,7 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskmill.server.http.middleware import path_of
-from taskmill.server.tools.runtime import LIFESPAN_MISSING, ServerRuntime
+from taskmill.server.tools.runtime import ServerRuntime
 
 __all__ = ["EndpointPath", "HttpApp", "LifespanRequired"]
 
@@ -79,9 +79,9 @@ class LifespanRequired:
             await self._app(scope, receive, send)
             return
         if not self._is_logged:
-            log.error("server.lifespan_missing", detail=LIFESPAN_MISSING)
+            log.error("server.lifespan_missing", detail=self._runtime.lifespan_missing)
             self._is_logged = True
-        error = {"code": _INTERNAL_ERROR, "message": LIFESPAN_MISSING}
+        error = {"code": _INTERNAL_ERROR, "message": self._runtime.lifespan_missing}
         body = {"jsonrpc": "2.0", "id": None, "error": error}
         await JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE)(scope, receive, send)
 

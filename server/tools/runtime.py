@@ -16,9 +16,9 @@ from taskmill.server.tools.registry import ToolRegistry
 from taskmill.store.opening import open_store
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["LIFESPAN_MISSING", "ServerRuntime"]
+__all__ = ["ServerRuntime"]
 
-LIFESPAN_MISSING = (
+_LIFESPAN_MISSING = (
     "The application did not run this server's lifespan, so the task store is not open. Where it is mounted, write: "
     "app = FastAPI(lifespan=mcp.lifespan), or Starlette(...) likewise, and app.mount('/', mcp.http_app())."
 )
@@ -42,6 +42,8 @@ class ServerRuntime:
         self.clients = ClientLog()
         self.serves_http = False
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
+        self.lifespan_missing = _LIFESPAN_MISSING
+        """What an author has to write who mounts the server and forgets its lifespan."""
         self.was_opened = False
         """Whether the lifespan has been entered; the process may be stopping by now."""
         self.keeps_tasks = True
@@ -68,7 +70,7 @@ class ServerRuntime:
         if not self.keeps_tasks:
             raise TaskNotFound("Task not found: this server has no task tools, so it has no tasks.")
         if self._store is None:
-            raise StoreUnavailable("The server has stopped." if self.was_opened else LIFESPAN_MISSING)
+            raise StoreUnavailable("The server has stopped." if self.was_opened else self.lifespan_missing)
         return self._store
 
     @asynccontextmanager

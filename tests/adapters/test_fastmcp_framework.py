@@ -9,11 +9,14 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from fastmcp import Context, FastMCP
+from fastmcp.dependencies import Shared
 from fastmcp.exceptions import ToolError
 from fastmcp.server import create_proxy
+from fastmcp.server.dependencies import get_http_request
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.tools import Tool
+from fastmcp.tools.base import ToolResult
 
 from taskmill.adapters.fastmcp import CurrentTask, Task, TaskConfig, Tasks
 from taskmill.adapters.fastmcp.host import FastMCPHost
@@ -187,6 +190,37 @@ async def test_state_of_a_session_and_the_lifespan_reach_the_worker(bed_of: BedO
     async with bed_of(mcp) as bed, bed.client("held") as client:
         await client.call("keep", value="this")
         assert (await client.call("tell")).text == "this red"
+
+
+class Doubling(Tool):
+    """A tool that is no function."""
+
+    async def run(self, arguments: dict[str, Any]) -> ToolResult:
+        return ToolResult(structured_content={"result": 2 * int(arguments["n"])})
+
+
+async def test_tools_of_ones_own_class_and_shared_dependencies_work_in_tasks(bed_of: BedOf) -> None:
+    mcp: Server = FastMCP("Own")
+    made: list[int] = []
+
+    def connection() -> int:
+        made.append(1)
+        return len(made)
+
+    @mcp.tool(task=True)
+    async def connected(number: int = Shared(connection)) -> int:
+        with pytest.raises(RuntimeError):
+            get_http_request()
+        return number
+
+    parameters = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    mcp.add_tool(Doubling(name="double", parameters=parameters, task_config=TaskConfig()))
+    async with bed_of(mcp) as bed, bed.client() as client:
+        doubled = await client.call("double", n=4)
+        numbers = [(await client.call("connected")).text for _ in range(2)]
+    assert doubled.result is not None
+    assert (doubled.result.structured_content, bool(doubled.task_id)) == ({"result": 8}, True)
+    assert numbers == ["1", "1"]
 
 
 async def test_what_fastmcp_cannot_mark_becomes_a_task_by_a_pattern(bed_of: BedOf) -> None:

@@ -75,6 +75,17 @@ def request(method: str, params: dict[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
 
 
+async def test_a_forgotten_lifespan_is_one_error_with_the_lines_to_write(redis: Redis, redis_url: str) -> None:
+    mcp = shop()
+    mcp.add_extension(Tasks(store=ServerSettings(redis_url=redis_url)))
+    outer = FastAPI()
+    outer.mount("/tools", mcp.http_app(path="/mcp"))
+    async with serving(outer) as address, httpx2.AsyncClient() as http:
+        refused = await http.post(f"{address}/tools/mcp", json={})
+    assert refused.status_code == 503
+    assert "FastAPI(lifespan=app.lifespan)" in refused.json()["error"]["message"]
+
+
 async def test_a_worker_that_a_server_brings_along_serves_all_queues_of_its_tools(redis: Redis, redis_url: str) -> None:
     mcp: FastMCP[Any] = FastMCP("Queues")
     mcp.add_extension(Tasks(worker=True, store=ServerSettings(redis_url=redis_url)))
