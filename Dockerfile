@@ -13,6 +13,7 @@ COPY engine engine
 COPY store store
 COPY workers workers
 COPY server server
+COPY adapters adapters
 COPY cli cli
 COPY testing testing
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir wheel . \

@@ -26,7 +26,7 @@ from tests.support.oldest_redis import oldest_redis
 from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("engine", "store", "workers", "server", "cli", "testing")
+ROOMS = ("engine", "store", "workers", "server", "adapters", "cli", "testing")
 PACKAGE = "package"
 """The folder of `taskmill` itself, which is no room."""
 STARTS_WITHIN = 20.0
