@@ -2,20 +2,36 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
+import uvicorn
 from fastmcp import Client, FastMCP
 from mcp_types import CallToolResult
 
 from taskmill.testing import TestBed
 from tests.support.replica import Rpc, serving
+from tests.support.waiting import eventually
 
-__all__ = ["PAGE", "Halves", "declared", "in_foreground", "in_halves", "logged", "section", "visible"]
+__all__ = [
+    "PAGE",
+    "Halves",
+    "blocks",
+    "declared",
+    "in_foreground",
+    "in_halves",
+    "logged",
+    "run",
+    "section",
+    "serving_aside",
+    "visible",
+]
 
 PAGE = Path(__file__).parents[2] / "docs" / "fastmcp-howto.md"
 Json = dict[str, Any]
@@ -39,11 +55,27 @@ def section(heading: str) -> str:
     return PAGE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
-def declared(heading: str, *, tasks: bool = True) -> Json:
-    """What the Python of a section declares; `tasks=False`: without a word of tasks, for FastMCP alone."""
-    code = "\n".join(re.findall(r"^```python\n(.*?)^```", section(heading), re.MULTILINE | re.DOTALL))
+def blocks(heading: str) -> list[str]:
+    """The Python of a section."""
+    return re.findall(r"^```python\n(.*?)^```", section(heading), re.MULTILINE | re.DOTALL)
+
+
+def declared(heading: str, *, tasks: bool = True, swap: Mapping[str, str] = MappingProxyType({})) -> Json:
+    """What the Python of a section declares.
+
+    `tasks=False`: without a word of tasks, for FastMCP alone. `swap`: what stands in the place of what.
+    """
+    code = "\n".join(blocks(heading))
     if not tasks:
         code = _TASKMILL.sub("", code.replace("task=True", "task=False"))
+    for old, new in swap.items():
+        assert old in code, f"{old} is not in the section {heading}"
+        code = code.replace(old, new)
+    return run(code, heading)
+
+
+def run(code: str, heading: str) -> Json:
+    """What some Python of a section declares."""
     names: Json = {"__name__": "server"}
     exec(compile(code, f"{PAGE.name}, {heading}", "exec"), names)
     return names
@@ -69,6 +101,23 @@ async def in_foreground(server: FastMCP[Any], tool: str, *, token: str | None = 
     """What FastMCP alone answers."""
     async with serving(server.http_app()) as address, Client(f"{address}/mcp", auth=token) as client:
         return visible(await client.call_tool_mcp(tool, arguments))
+
+
+@contextmanager
+def serving_aside(app: Any) -> Iterator[str]:
+    """An application on a free port, in a thread and a loop of its own; its address.
+
+    A server is asked for its tools when it is loaded, and the loop of the test waits for that.
+    """
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    eventually(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def visible(result: CallToolResult | Json) -> Json:
