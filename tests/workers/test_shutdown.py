@@ -9,7 +9,7 @@ import pytest
 from tests.support.redis_server import PrivateRedis
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
-from tests.workers.deployment import Deployment
+from tests.workers.deployment import Deployment, WorkerProcess
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -79,14 +79,20 @@ async def test_many_deploys_use_up_no_attempts(deployment: Deployment) -> None:
     assert (view.record.status, view.record.attempt, view.record.crashes) == ("completed", 7, 0)
 
 
+async def drained(deployment: Deployment, task_id: str, times: int, *, limit: int) -> WorkerProcess:
+    """A worker that has run the task, as the one of this number, and given it back at its drain."""
+    worker = await deployment.worker(grace=0, drain_limit=limit)
+    await deployment.noted("start", task_id, times=times)
+    worker.send(signal.SIGTERM)
+    assert await worker.ended() == 0
+    return worker
+
+
 async def test_a_task_that_drains_interrupt_too_often_fails_in_the_log_and_in_words(deployment: Deployment) -> None:
     """As when something sends SIGTERM to the workers that run it. What waits beside it is untouched."""
     task_id = await deployment.create_noted("count", deployment.gate("never"), n=3)
     for drains in range(1, 4):
-        worker = await deployment.worker(grace=0, drain_limit=2)
-        await deployment.noted("start", task_id, times=drains)
-        worker.send(signal.SIGTERM)
-        assert await worker.ended() == 0
+        worker = await drained(deployment, task_id, drains, limit=2)
         assert len(worker.said("task.drained_too_often")) == (drains == 3)
     (line,) = worker.said("task.drained_too_often")
     assert (line["task_id"], line["tool"], line["limit"], line["level"]) == (task_id, "count", 2, "error")
@@ -98,10 +104,7 @@ async def test_a_task_that_drains_interrupt_too_often_fails_in_the_log_and_in_wo
 async def test_every_tenth_drain_of_a_task_is_in_the_log(deployment: Deployment) -> None:
     task_id = await deployment.create_noted("count", deployment.gate("never"), n=3)
     for drains in range(1, 11):
-        worker = await deployment.worker(grace=0, drain_limit=0)
-        await deployment.noted("start", task_id, times=drains)
-        worker.send(signal.SIGTERM)
-        assert await worker.ended() == 0
+        worker = await drained(deployment, task_id, drains, limit=0)
         assert len(worker.said("task.drained_often")) == (drains == 10)
     assert (await deployment.record(task_id)).drains == 10
 
