@@ -5,9 +5,11 @@ interpreter's own exit would wait for those that are no daemons, for ever too.
 """
 
 import gc
+import inspect
 import multiprocessing
 import threading
 import time
+from concurrent.futures import Executor
 from multiprocessing.pool import Pool, ThreadPool
 from multiprocessing.process import BaseProcess
 
@@ -48,6 +50,11 @@ def end_child_processes() -> None:
 def _terminate_pools() -> None:
     # multiprocessing keeps no list of them; a worker has hidden from the collector what its start created.
     gc.unfreeze()
-    for pool in [found for found in gc.get_objects() if issubclass(type(found), Pool)]:
-        if not isinstance(pool, ThreadPool):
-            pool.terminate()
+    for found in gc.get_objects():
+        kind = type(found)
+        if issubclass(kind, Pool) and not issubclass(kind, ThreadPool):
+            found.terminate()
+        elif issubclass(kind, Executor) and "kill_workers" in inspect.signature(kind.shutdown).parameters:
+            # joblib keeps one for its next call. Left alone, it leaves semaphores and a folder in shared memory.
+            end = found.terminate if hasattr(found, "terminate") else found.shutdown
+            end(kill_workers=True)

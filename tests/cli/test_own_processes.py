@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import urllib.request
 
 import pytest
@@ -103,3 +104,13 @@ def test_a_tool_that_ends_its_helpers_is_answered_on_stdio(forking: CommandLine)
         except subprocess.TimeoutExpired:
             pytest.fail(log.read_text())
     assert [pid for pid in children if lives(pid)] == []
+
+
+def test_processes_of_joblib_leave_nothing_in_shared_memory() -> None:
+    """They stay for the next call. At the end their tracker would complain of what they have left."""
+    code = (
+        "import math; from joblib import Parallel, delayed; from taskmill.cli.processes.exit import exit_now;"
+        "Parallel(n_jobs=2)(delayed(math.sqrt)(n) for n in range(3)); exit_now()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
