@@ -76,7 +76,7 @@ class TestWhichObject:
         [
             ("def create(name): ...", "must be callable without arguments (missing a required argument: 'name')"),
             ("async def create(): ...", "is an async function: write it with `def`"),
-            ("def create(): return 3", "returned a int, not a TaskServer."),
+            ("def create(): return 3", "returned a int, not a TaskServer or a FastMCP server."),
         ],
     )
     def test_a_function_that_makes_none_is_one_line(self, function: str, expected_text: str) -> None:
@@ -108,7 +108,7 @@ class TestWhichObject:
 
     def test_another_kind_of_object_is_named_by_its_type(self) -> None:
         write("s.py", HEAD + "tools = 3\n")
-        assert str(refusal("s.py:tools")) == "s.py:tools is of type int, not a TaskServer."
+        assert str(refusal("s.py:tools")) == "s.py:tools is of type int, not a TaskServer or a FastMCP server."
 
 
 class TestWhichFile:
