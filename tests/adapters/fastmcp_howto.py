@@ -104,12 +104,14 @@ async def in_foreground(server: FastMCP[Any], tool: str, *, token: str | None = 
 
 
 @contextmanager
-def serving_aside(app: Any) -> Iterator[str]:
-    """An application on a free port, in a thread and a loop of its own; its address.
+def serving_aside(app: Any, port: int = 0) -> Iterator[str]:
+    """An application on a port, 0 = a free one, in a thread and a loop of its own; its address.
 
     A server is asked for its tools when it is loaded, and the loop of the test waits for that.
     """
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=port, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    )
     thread = Thread(target=server.run, daemon=True)
     thread.start()
     eventually(lambda: server.started)

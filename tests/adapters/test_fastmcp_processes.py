@@ -13,9 +13,9 @@ import pytest
 
 from taskmill.testing import ClientKind
 from taskmill.testing.clients import client_of
-from tests.support.command_line import CommandLine, is_ready
+from tests.adapters.fastmcp_command import served_by_fastmcp
+from tests.support.command_line import CommandLine
 from tests.support.raw_stdio import RawHost
-from tests.support.redis_server import free_port
 from tests.support.results import text_of
 from tests.support.waiting import eventually, eventually_async
 
@@ -141,21 +141,9 @@ async def test_fastmcps_own_command_serves_and_taskmills_worker_works(cli: Comma
     cli.write("server.py", FILE + "\n\nfrom taskmill.adapters.fastmcp import Tasks\n\nmcp.add_extension(Tasks())\n")
     cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "fastmcp-run"}
     (cli.folder / "gate").touch()
-    port = free_port()
-    command = [str(Path(sys.executable).with_name("fastmcp")), "run", "server.py", "--transport", "http"]
-    with ExitStack() as stack:
-        server = subprocess.Popen(
-            [*command, "--port", str(port), "--no-banner"],
-            cwd=cli.folder,
-            env=cli.environment,
-            stdin=subprocess.DEVNULL,
-        )
-        stack.callback(server.wait)
-        stack.callback(server.kill)
-        stack.enter_context(cli.started("worker", "server.py"))
-        await eventually_async(lambda: is_ready(port), within=60)
+    with served_by_fastmcp(cli, "server.py") as url, cli.started("worker", "server.py"):
         for kind in ClientKind:
-            assert await dug(kind, f"http://127.0.0.1:{port}/mcp") == f"{kind.name} is dug"
+            assert await dug(kind, url) == f"{kind.name} is dug"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Providers of task tools: files with reload, skills, proxies of other servers, OpenAPI documents and FastAPI."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from taskmill.adapters.fastmcp import TaskConfig, Tasks
 from taskmill.testing import ClientKind, TestBed
 from tests.adapters.fastmcp_auth import ANN, Verifier
 from tests.adapters.fastmcp_howto import blocks, declared, in_foreground, in_halves, run, serving_aside
+from tests.support.redis_server import free_port
 from tests.support.replica import Rpc, serving
+from tests.support.waiting import eventually_async
 
 BedOf = Callable[..., TestBed]
 Server = FastMCP[Any]
@@ -118,6 +121,25 @@ async def test_a_proxied_tool_calls_the_other_server_from_the_worker(bed_of: Bed
     assert (halves.at_call, halves.in_worker) == ([], ["far 2"])
     assert (halves.result, refused.result) == (alone, alone_refused)
     assert (progress.done, progress.total) == (2, 4)
+
+
+async def test_a_task_waits_while_the_other_server_is_away_from_a_worker_that_starts(bed_of: BedOf) -> None:
+    port = free_port()
+    with ExitStack() as stack:
+        mcp = gateway(stack.enter_context(serving_aside(remote([]).http_app(), port)))
+        async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+            rpc = Rpc(http, bed.url)
+            await bed.stop_worker()
+            task_id = await rpc.task("remote_far", n=2)
+            stack.close()
+            await bed.start_worker()
+            await eventually_async(
+                lambda: rpc.get(task_id), lambda reply: "has this tool" in reply["result"]["statusMessage"], within=30
+            )
+            with serving_aside(remote([]).http_app(), port):
+                await bed.until(task_id, within=30)
+                task = (await rpc.get(task_id))["result"]
+    assert task["result"]["content"][0]["text"] == "3"
 
 
 @pytest.mark.parametrize("kind", ClientKind)
