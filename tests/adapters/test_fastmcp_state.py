@@ -59,7 +59,9 @@ def cli(tmp_path: Path) -> Iterator[CommandLine]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-async def test_two_servers_and_a_worker_share_the_state_of_sessions(cli: CommandLine, redis_url: str) -> None:
+async def test_a_server_and_a_worker_of_two_processes_share_the_state_of_sessions(
+    cli: CommandLine, redis_url: str
+) -> None:
     cli.write("server.py", blocks(STATE)[0])
     cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "carts", "CARTS_REDIS": redis_url}
     with ExitStack() as stack:
