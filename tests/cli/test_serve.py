@@ -180,6 +180,7 @@ HANGS_AT_START = (
     LIFESPAN.replace("from contextlib", "import asyncio\nfrom contextlib")
     .replace("# here", "try:\n        await asyncio.Event().wait()\n    finally:\n        note('out ')")
     .replace('    note("out ")\n', "")
+    + "\n\n@mcp.tool(task=True)\ndef dig() -> None:\n    pass\n"
 )
 
 AUTHORED = """
