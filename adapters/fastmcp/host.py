@@ -1,8 +1,7 @@
 """`FastMCPHost`: a FastMCP server as commands, workers and tests take a server object (`server/tool_host.py`)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -50,6 +49,7 @@ class FastMCPHost:
         Raises:
             PolicyError: a policy does not fit its tool.
             DuplicateTool: a tool has the name of a follow-up tool.
+            Both, in a running event loop, when the server starts.
         """
         self.server = server
         found = tasks_extension_of(server)
@@ -59,7 +59,9 @@ class FastMCPHost:
             self.tasks = Tasks()
             replace_tasks_extension(server, self.tasks)
         self._import_path: str | None = None
-        _run(self.tasks.collect())
+        # In a loop the lifespan collects them: what a proxy of the server asks for may be served by that very loop.
+        if not _in_event_loop():
+            asyncio.run(self.tasks.collect())
 
     @property
     def name(self) -> str:
@@ -176,12 +178,9 @@ class FastMCPHost:
             await lifespan.__aexit__(None, None, None)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, also where this thread has an event loop already."""
+def _in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(work)
-        return
-    with ThreadPoolExecutor(1, "taskmill.tools") as threads:
-        threads.submit(asyncio.run, work).result()
+        return False
+    return True

@@ -34,7 +34,7 @@ async def nap() -> str:
 
 
 def made_server() -> Any:
-    """A server with the tools; each call makes another one."""
+    """A server with the tools."""
     if os.environ.get("BENCH_FRAMEWORK") != "fastmcp":
         server: Any = TaskServer("bench")
         add_tools(server, Context)
@@ -48,6 +48,9 @@ def made_server() -> Any:
     add_tools(framework, fastmcp.Context)
     framework.tool(task=True)(nap)
     return FastMCPHost(framework)
+
+
+mcp = made_server()
 
 
 async def send(tool: str, count: int, gap: float) -> None:
@@ -98,10 +101,10 @@ def main(mode: str, *words: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING), cache_logger_on_first_use=True
     )
     if mode == "serve":
-        app = made_server().http_app(**({"fast_paths": False} if words[1:] else {}))
+        app = mcp.http_app(**({"fast_paths": False} if words[1:] else {}))
         uvicorn.run(app, host="127.0.0.1", port=int(words[0]), log_level="warning", access_log=False)
     elif mode == "work":
-        Worker(made_server(), WorkerSettings()).run()
+        Worker(mcp, WorkerSettings()).run()
     elif mode == "await":
         asyncio.run(await_results(int(words[0]), float(words[1])))
     elif mode == "cancel":

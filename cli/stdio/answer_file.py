@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["AnswerFile"]
+__all__ = ["CLOCK_TICK", "AnswerFile"]
 
 _FORMAT = 1
 _MAX_ANSWERS = 16
@@ -22,7 +22,7 @@ _MAX_RECORDS = 8
 """Of one server."""
 _VARIABLES = ("TASKMILL_", "PYTHON")
 _CODE = (".py", ".so", ".pyd")
-_CLOCK_TICK = 50_000_000
+CLOCK_TICK = 50_000_000
 """Nanoseconds by which the times of files are behind the clock, at most."""
 
 Stamp = list[int]
@@ -80,7 +80,7 @@ class AnswerFile:
         `loaded`: the files of all modules; `authored`: folders with modules of the author.
         """
         files = {path: _stamp(path) for path in loaded}
-        limit = self.started - _CLOCK_TICK
+        limit = self.started - CLOCK_TICK
         if any(stamp is None or max(stamp[2:]) > limit for stamp in files.values()):
             return False
         folders = {path: _importable(path) for path in authored}

@@ -123,6 +123,19 @@ async def test_a_proxied_tool_calls_the_other_server_from_the_worker(bed_of: Bed
     assert (progress.done, progress.total) == (2, 4)
 
 
+async def test_a_bed_in_the_loop_that_serves_the_other_server_does_not_wait_for_itself(bed_of: BedOf) -> None:
+    """As a test of an author's has both: the tools of the proxy are first asked for when the loop can answer."""
+    async with (
+        serving(remote([]).http_app()) as address,
+        bed_of(gateway(address)) as bed,
+        bed.client(ClientKind.TASKS_2026) as client,
+    ):
+        record = await client.call("remote_far", n=2)
+
+    assert record.result is not None
+    assert record.result.structured_content == {"result": 3}
+
+
 async def test_a_task_waits_while_the_other_server_is_away_from_a_worker_that_starts(bed_of: BedOf) -> None:
     port = free_port()
     with ExitStack() as stack:

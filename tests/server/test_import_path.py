@@ -21,13 +21,16 @@ def test_a_server_at_the_top_of_a_file_is_found_by_the_file(monkeypatch: pytest.
 
 
 def test_a_server_of_a_package_is_found_by_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "__init__.py").touch()
-    (tmp_path / "shop" / "tools.py").write_text("from taskmill.server import TaskServer\nmcp = TaskServer('Shop')\n")
+    (tmp_path / "shop_of_tools").mkdir()
+    (tmp_path / "shop_of_tools" / "__init__.py").touch()
+    (tmp_path / "shop_of_tools" / "tools.py").write_text(
+        "from taskmill.server import TaskServer\nmcp = TaskServer('Shop')\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
-    import shop.tools  # type: ignore[import-not-found]  # it was just written
+    # A name that no other test has: the package stays imported in this process.
+    import shop_of_tools.tools  # type: ignore[import-not-found]  # it was just written
 
-    assert shop.tools.mcp.import_path == "shop.tools:mcp"
+    assert shop_of_tools.tools.mcp.import_path == "shop_of_tools.tools:mcp"
 
 
 def test_the_words_of_a_command_line_go_first() -> None:
