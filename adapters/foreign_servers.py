@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
-__all__ = ["host_of", "is_foreign_server", "log_as_command", "make_absent_packages_importable"]
+__all__ = ["collect_tools", "host_of", "is_foreign_server", "log_as_command", "make_absent_packages_importable"]
 
 _STAND_INS = {"fastmcp_tasks": "taskmill.adapters.fastmcp.absent_tasks"}
 """A package that an author's file may import although it is not installed -> the module in its place.
@@ -35,6 +35,17 @@ def host_of(server: Any) -> "ToolHost":
     from taskmill.adapters.fastmcp.host import FastMCPHost
 
     return FastMCPHost(server)
+
+
+async def collect_tools(server: "ToolHost") -> None:
+    """Learn the tools of a server that `host_of` was given in a running event loop; nothing to do for a `TaskServer`.
+
+    Raises:
+        PolicyError, DuplicateTool: it cannot be served as it is.
+    """
+    collect = getattr(server, "collect", None)
+    if collect is not None:
+        await collect()
 
 
 def log_as_command() -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 import uvicorn
 
-from taskmill.adapters.foreign_servers import host_of, is_foreign_server
+from taskmill.adapters.foreign_servers import collect_tools, host_of, is_foreign_server
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.protocol.status_text import status_text
@@ -60,6 +60,7 @@ class TestBed:
         """The URL of the MCP endpoint."""
 
     async def __aenter__(self) -> Self:
+        await collect_tools(self._server)
         async with AsyncExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="taskmill-")))
             if self._redis_url is None:

@@ -49,7 +49,7 @@ class FastMCPHost:
         Raises:
             PolicyError: a policy does not fit its tool.
             DuplicateTool: a tool has the name of a follow-up tool.
-            Both, in a running event loop, when the server starts.
+            Both, in a running event loop, not here but by `collect` or when the server starts.
         """
         self.server = server
         found = tasks_extension_of(server)
@@ -59,9 +59,17 @@ class FastMCPHost:
             self.tasks = Tasks()
             replace_tasks_extension(server, self.tasks)
         self._import_path: str | None = None
-        # In a loop the lifespan collects them: what a proxy of the server asks for may be served by that very loop.
+        # Not while a loop waits for it: what a proxy of the server asks for may be served by that very loop.
         if not _in_event_loop():
             asyncio.run(self.tasks.collect())
+
+    async def collect(self) -> None:
+        """Learn which tools there are, where that could not be done when this was made.
+
+        Raises:
+            PolicyError, DuplicateTool: as above.
+        """
+        await self.tasks.collect()
 
     @property
     def name(self) -> str:

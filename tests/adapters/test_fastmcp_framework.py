@@ -290,7 +290,7 @@ async def test_a_tool_that_comes_while_the_server_runs_is_a_task(bed_of: BedOf) 
     assert record.text == "late"
 
 
-async def test_a_tool_with_the_name_of_a_follow_up_tool_is_refused_with_words() -> None:
+def test_a_tool_with_the_name_of_a_follow_up_tool_is_refused_with_words() -> None:
     mcp: Server = FastMCP("Clash")
 
     @mcp.tool
@@ -301,12 +301,22 @@ async def test_a_tool_with_the_name_of_a_follow_up_tool_is_refused_with_words() 
         FastMCPHost(mcp)
 
 
-async def test_a_policy_that_does_not_fit_its_tool_is_refused_with_words() -> None:
+def unfit() -> Server:
     mcp: Server = FastMCP("Unfit")
 
     @mcp.tool(task=TaskConfig(idempotency="{order}"))
     async def pay(amount: int) -> str:
         return ""
 
+    return mcp
+
+
+def test_a_policy_that_does_not_fit_its_tool_is_refused_with_words() -> None:
     with pytest.raises(PolicyError, match=r"pay.*order"):
-        FastMCPHost(mcp)
+        FastMCPHost(unfit())
+
+
+async def test_in_a_running_loop_it_is_refused_when_the_server_starts(bed_of: BedOf) -> None:
+    with pytest.raises(PolicyError, match=r"pay.*order"):
+        async with bed_of(unfit()):
+            pass

@@ -1,5 +1,6 @@
 """How a command loads a file with a FastMCP server, and what it says of one that cannot be had."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_the_framework_logs_in_the_form_of_the_command(write: Write, caplog: pyt
     assert logging.getLogger("fastmcp").handlers == []
 
 
-async def test_commands_name_tools_that_only_some_callers_may_call() -> None:
+def test_commands_name_tools_that_only_some_callers_may_call() -> None:
     mcp: FastMCP[Any] = FastMCP("Guarded", auth=Verifier())
 
     def never(_context: AuthContext) -> bool:
@@ -90,7 +91,7 @@ async def test_commands_name_tools_that_only_some_callers_may_call() -> None:
         return ""
 
     host = FastMCPHost(mcp)
-    assert list(host.policies()) == await host.tool_names() == ["hidden"]
+    assert list(host.policies()) == asyncio.run(host.tool_names()) == ["hidden"]
     assert host.has_auth
 
 
