@@ -117,7 +117,7 @@ def _queue(name: str, label: str, unfinished: tuple[tuple[str, str], ...]) -> Co
 SAQ = _queue("saq", "saq", (("ZCARD", "saq:default:incomplete"),))
 # What a worker has taken from these lists is gone from them: up to its slots too few are counted as unfinished.
 TASKIQ = _queue("taskiq", "taskiq, lists", (("LLEN", "taskiq"),))
-STREAQ = _queue("streaq", "streaq", (("XLEN", "streaq:default:queues:default"),))
+STREAQ = _queue("streaq", "streaq", (("XLEN", "streaq:default:queues:normal"),))
 DRAMATIQ = _queue("dramatiq", "dramatiq", (("HLEN", "dramatiq:default.msgs"),))
 CELERY = _queue("celery", "celery, threads", (("LLEN", "celery"), ("HLEN", "unacked")))
 QUEUES = (SAQ, TASKIQ, STREAQ, DRAMATIQ, CELERY)

@@ -85,6 +85,21 @@ class Stage:
         """Have `count` tasks enqueued by a process of their own, `gap` seconds apart, and wait for its end."""
         self.drive("send", tool, count, gap, seconds=_START + count * (gap + 0.02))
 
+    def fill(self, tool: str, count: int) -> None:
+        """Have `count` tasks enqueued while nothing works on them.
+
+        Raises:
+            RuntimeError: they are not counted as unfinished, so their ends would not be seen.
+        """
+        before = self.unfinished()
+        self.send(tool, count)
+        counted = self.unfinished() - before
+        if counted != count:
+            raise RuntimeError(
+                f"{self.contender.label}: {counted} of {count} queued tasks are counted as unfinished; "
+                f"see whether {self.contender.unfinished} are still its keys"
+            )
+
     def warm_up(self) -> None:
         """Have some tasks run, so that a worker is up and has loaded what it needs."""
         self.send("stamp", WARM)

@@ -57,7 +57,7 @@ class _Queue:
 
     def fill(self, tasks: int) -> None:
         """Add so many tasks."""
-        self._stage.send("nop", tasks)
+        self._stage.fill("nop", tasks)
         self._left += tasks
 
     def drain(self, tasks: int) -> float:

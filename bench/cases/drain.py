@@ -50,7 +50,7 @@ class _Drained:
 def _drained(contender: Contender, concurrency: int, plan: Plan) -> _Drained:
     count = plan.count(_TASKS.get(contender.name, _OTHERS), least=50)
     with Stage(contender) as stage:
-        stage.send("nop", count)
+        stage.fill("nop", count)
         stage.work(concurrency)
         ((first_ns,),) = stage.await_note("started")
         cpu, before, queued = stage.cpu_seconds(), stage.redis.usage(), stage.unfinished()

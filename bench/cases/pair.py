@@ -38,7 +38,7 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
 def _gain(contender: Contender, plan: Plan, tool: str, queued: int) -> tuple[float, Busy]:
     """The rate of two workers divided by that of one, and how busy everything was with the two."""
     with Stage(contender) as stage:
-        stage.send(tool, max(1000, int(queued * plan.scale)))
+        stage.fill(tool, max(1000, int(queued * plan.scale)))
         workers = [stage.work(_SLOTS) for _ in range(2)]
         stage.await_note("started", len(workers))
         time.sleep(0.2)  # what a start leaves to be done

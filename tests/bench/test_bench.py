@@ -11,6 +11,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,15 @@ def test_a_busy_loop_of_the_bench_is_no_other_program(scratch: Path) -> None:
     ours = busy.cores - busy.others
     assert 0 < ours <= busy.cores <= 100
     assert 0 <= busy.redis < 50
+
+
+def test_a_queue_whose_tasks_are_not_counted_stops_the_measurement_and_names_its_keys() -> None:
+    """else a contender that has renamed a key would seem to have settled everything at once."""
+    renamed = replace(TASKMILL, unfinished=(("ZCARD", "{taskmill}:of-another-version"),))
+    with Stage(renamed) as stage, pytest.raises(RuntimeError, match=r"0 of 3 queued tasks .*of-another-version"):
+        stage.fill("nop", 3)
+    with Stage(TASKMILL) as stage:
+        stage.fill("nop", 3)
 
 
 @pytest.mark.timeout(180)
