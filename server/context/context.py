@@ -1,7 +1,6 @@
 """The author's `Context`: the SDK's, and what a task adds. The same class in a foreground call and in a worker."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from os import PathLike
+from collections.abc import Awaitable, Mapping
 from secrets import token_urlsafe
 from typing import Any, Generic, overload
 
@@ -15,16 +14,13 @@ from mcp_types import (
     CreateMessageResultWithTools,
     InputResponseRequestParams,
     ListRootsResult,
-    ResourceLink,
 )
 from pydantic import PrivateAttr
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import NotInTask
-from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.scopes import claims_of
-from taskmill.server.context.attachments import attach
 from taskmill.server.context.detached_request import detached_request
 from taskmill.server.context.elicitation import (
     Prompt,
@@ -37,12 +33,13 @@ from taskmill.server.context.elicitation import (
     sample_now,
 )
 from taskmill.server.context.forms import form_of
+from taskmill.server.context.task_members import TaskMembers
 from taskmill.server.protocol.sdk_private import context_parts, request_of, server_of, subscriptions_of
 
 __all__ = ["Context"]
 
 
-class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
+class Context(TaskMembers, SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
     """What a tool gets. Outside a task the facts of the task are None, and everything else is the SDK's."""
 
     _task: TaskContext | None = PrivateAttr(default=None)
@@ -103,26 +100,6 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
         return self._task.task_id if self._task else None
 
     @property
-    def idempotency_key(self) -> str | None:
-        """The same for every attempt of the task: give it to outside systems so that an effect counts once."""
-        return self.task_id
-
-    @property
-    def attempt(self) -> int:
-        """1 for the first start, also in a foreground call."""
-        return self._task.attempt if self._task else 1
-
-    @property
-    def fence(self) -> int | None:
-        """Rises with every attempt: an outside system that remembers the highest can refuse older ones."""
-        return self._task.fence if self._task else None
-
-    @property
-    def cancelled(self) -> bool:
-        """True once the tool should stop: a plain `def` tool has to read it, an async one is cancelled."""
-        return self._task.cancelled if self._task else False
-
-    @property
     def lifespan(self) -> LifespanContextT:
         """What the server's `lifespan` yielded in this process."""
         return self.request_context.lifespan_context
@@ -154,39 +131,6 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
             self._last_progress = done
         return super().report_progress(self._last_progress, total, message)
 
-    async def emit(self, chunk: Any) -> None:
-        """Put out a piece of the result - text, or any JSON value - that can be read while the task runs.
-
-        It is stored when this returns. In a foreground call no one could read it, so it is dropped.
-
-        Raises:
-            ChunkRefused: too large, or not JSON.
-            AttemptEnded: the tool has already returned.
-        """
-        if self._task is not None:
-            await self._task.emit(chunk)
-
-    async def attach(
-        self,
-        source: str | PathLike[str] | AsyncIterable[bytes],
-        *,
-        name: str | None = None,
-        mime_type: str | None = None,
-    ) -> ResourceLink:
-        """Keep a file, or a stream of bytes, for as long as the task is kept; return the link, or put it in a result.
-
-        `name` defaults to the path's last part, `mime_type` to what the name suggests. Any size is allowed.
-
-        Raises:
-            NotInTask: the tool was called in the foreground.
-            AttemptEnded: the tool has already returned.
-            ArtifactTooLarge: more bytes than the installation keeps.
-            ArtifactsUnavailable: the directory or bucket cannot be written.
-        """
-        if self._task is None:
-            raise NotInTask("attach works in a task: a foreground call has nobody to keep the file.")
-        return await attach(self._task, source, name, mime_type)
-
     @property
     def state(self) -> dict[str, Any]:
         """Small JSON, saved with each step and question, and by `save`; later attempts begin with what was saved.
@@ -206,31 +150,6 @@ class Context(SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, 
     def keep_state(self) -> None:
         """Have `state` for this call: a task tool is called in the foreground, where there is one attempt."""
         self._state = {}
-
-    async def save(self) -> None:
-        """Save `state` now, if it has changed.
-
-        Raises:
-            NotSerializable, TooLargeToStore: it cannot be saved.
-        """
-        if self._task is not None:
-            await self._task.journal.save()
-
-    async def step(self, name: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """The result of `call(*args, **kwargs)`, run once in a task: later attempts are given what it returned.
-
-        An async function runs on the loop, a plain one in a thread. The result must be JSON, and is returned as it
-        will be read back (a tuple is a list). A step that raises is not kept. In a foreground call it just runs.
-
-        Raises:
-            StepMismatch: the task's record has another step, or a question, at this point.
-            StepMisused: it is called inside another step.
-            NotSerializable, TooLargeToStore: the result cannot be kept.
-        """
-        if self._task is not None:
-            return await self._task.journal.step(name, call, *args, **kwargs)
-        not_inside(f"Step {name!r}")
-        return as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
 
     @overload
     async def elicit(self, message: str, schema: type[ElicitSchemaModelT]) -> ElicitationResult[ElicitSchemaModelT]: ...
