@@ -1,4 +1,7 @@
-"""Servers of other frameworks, by their class: a framework is imported only if the author's file has imported it."""
+"""Servers of other frameworks, by their class: a framework is imported only if the author's file has imported it.
+
+And servers that are no author's file at all, by their TARGET.
+"""
 
 import importlib.util
 import logging
@@ -7,10 +10,19 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
+from taskmill.engine.errors import ServerLoadError
+
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
-__all__ = ["collect_tools", "host_of", "is_foreign_server", "log_as_command", "make_absent_packages_importable"]
+__all__ = [
+    "collect_tools",
+    "host_of",
+    "is_foreign_server",
+    "log_as_command",
+    "make_absent_packages_importable",
+    "remote_host",
+]
 
 _STAND_INS = {"fastmcp_tasks": "taskmill.adapters.fastmcp.absent_tasks"}
 """A package that an author's file may import although it is not installed -> the module in its place.
@@ -35,6 +47,22 @@ def host_of(server: Any) -> "ToolHost":
     from taskmill.adapters.fastmcp.host import FastMCPHost
 
     return FastMCPHost(server)
+
+
+def remote_host(target: str) -> "ToolHost":
+    """The servers of a TARGET that is an address, a command or a file with `mcpServers`.
+
+    Raises:
+        ServerLoadError: FastMCP is not installed, or a server cannot be reached.
+        SettingsError: a setting for such servers cannot work.
+    """
+    if importlib.util.find_spec("fastmcp") is None:
+        raise ServerLoadError("Servers that are not Taskmill's own need FastMCP: pip install 'taskmill[fastmcp]'")
+    from taskmill.adapters.remote.host import RemoteHost
+    from taskmill.adapters.remote.settings import remote_settings
+
+    log_as_command()
+    return RemoteHost(target, remote_settings())
 
 
 async def collect_tools(server: "ToolHost") -> None:

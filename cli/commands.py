@@ -22,8 +22,9 @@ from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
 from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
+from taskmill.cli.words import as_flags, split_call_words
 from taskmill.engine.errors import TaskmillError
-from taskmill.store.setting_names import flag_of, given_by_flag
+from taskmill.store.setting_names import given_by_flag
 
 if TYPE_CHECKING:
     from taskmill.cli.processes.prepared import PreparedProcess
@@ -111,8 +112,12 @@ def run(
     reload: Annotated[bool, options.flag("--reload", "Start again with the new code when a file changes.")] = False,
     log_level: options.Level = LogLevel.INFO,
     log_form: options.Form = LogForm.AUTO,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
+    options.give_upstream_options(task, repeat, upstream_header)
     flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
     _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=reload)
 
@@ -129,8 +134,12 @@ def dev(
     workers: options.Workers = 1,
     log_level: options.Level = LogLevel.DEBUG,
     log_form: options.Form = LogForm.AUTO,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
 ) -> None:
     """The same as `run --reload`, with the debug lines: for writing FILE. A change starts the new code."""
+    options.give_upstream_options(task, repeat, upstream_header)
     flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
     _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=True)
 
@@ -191,8 +200,12 @@ def serve(
     source: options.Source = None,
     parent: options.ParentSocket = None,
     authors_log_level: options.AuthorsLevel = None,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
 ) -> None:
     """Serve FILE over HTTP: one replica of its server. You can start as many as you like."""
+    options.give_upstream_options(task, repeat, upstream_header)
     configure(log_level, log_form, authors=authors_log_level)
     from taskmill.cli.processes.parent import Parent
 
@@ -221,8 +234,12 @@ def worker(
     source: options.Source = None,
     parent: options.ParentSocket = None,
     authors_log_level: options.AuthorsLevel = None,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
 ) -> None:
     """Run the tasks of FILE's server. You can start as many workers as you like, on as many machines."""
+    options.give_upstream_options(task, repeat, upstream_header)
     configure(log_level, log_form, authors=authors_log_level)
     from taskmill.cli.processes.parent import Parent
 
@@ -256,11 +273,15 @@ def call(
     redis_url: options.RedisUrl = None,
     log_level: options.LevelOfCall = None,
     log_form: options.Form = LogForm.AUTO,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
 ) -> None:
     """Call a tool and wait for its result: Redis, server and worker start and end with the call.
 
     Arguments of TOOL are KEY=VALUE. A value is text, or JSON if the argument is no text. KEY=@FILE reads a file.
     """
+    options.give_upstream_options(task, repeat, upstream_header)
     configure(log_level or LogLevel.WARNING, log_form, authors=log_level or LogLevel.INFO)
     from taskmill.cli.client.call import CallOptions, call_tool
     from taskmill.store.settings import read_settings
@@ -298,11 +319,19 @@ async def _attached_id(given: str, url: str | None, settings: "StoreSettings") -
 
 
 @app.command()
-def stdio(file: options.File, redis_url: options.RedisUrl = None, log_level: options.Level = LogLevel.INFO) -> None:
+def stdio(
+    file: options.File,
+    redis_url: options.RedisUrl = None,
+    log_level: options.Level = LogLevel.INFO,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
+) -> None:
     """Serve FILE to a desktop host over standard input and output. Tasks continue when the host ends.
 
     Hosts start this command; `taskmill install` configures them. Logs and printed text go to standard error.
     """
+    options.give_upstream_options(task, repeat, upstream_header)
     from taskmill.cli.stdio.early_start import started
 
     host = started()
@@ -344,36 +373,14 @@ def doctor(
     redis_url: options.RedisUrl = None,
     as_json: Annotated[bool, options.flag("--json", "Print the findings as JSON.")] = False,
     log_level: options.Level = LogLevel.ERROR,
+    task: options.TaskPatterns = None,
+    repeat: options.Repeat = None,
+    upstream_header: options.UpstreamHeader = None,
 ) -> None:
     """Check Redis, the settings and FILE, and say how to correct what is wrong. Exit code 1 if something is unfit."""
+    options.give_upstream_options(task, repeat, upstream_header)
     configure(log_level)
     with without_collection():
         from taskmill.cli.doctor.command import run_checks
 
     sys.exit(run_checks(file, redis_url, as_json=as_json))
-
-
-def as_flags(**flags: str | float | None) -> tuple[str, ...]:
-    """Flags as words of a command line, by the names of their settings, without those that were not given."""
-    given = {name: value for name, value in flags.items() if value is not None}
-    return tuple(word for name, value in given.items() for word in (flag_of(name), str(value)))
-
-
-def split_call_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
-    """The words of `taskmill call` as file, tool and arguments. With `--url` the file may be left out.
-
-    Raises:
-        UsageError: a word is missing, or there are too many.
-    """
-    if attaches:
-        if len(words) > 1:
-            raise UsageError("--attach takes no tool and no arguments: taskmill call --attach ID FILE")
-        if not words and not has_url:
-            raise UsageError("Name the server of the task: taskmill call --attach ID FILE, or --url URL.")
-        return (words[0] if words else None), "", []
-    starts_with_tool = has_url and (len(words) == 1 or (len(words) > 1 and "=" in words[1]))
-    if len(words) < (1 if starts_with_tool else 2):
-        raise UsageError("Name file and tool: taskmill call FILE TOOL key=value ..., or --url URL TOOL key=value ...")
-    file, *rest = [None, *words] if starts_with_tool else words
-    assert rest[0] is not None
-    return file, rest[0], [word for word in rest[1:] if word is not None]

@@ -1,6 +1,7 @@
 """Finds the author's server object: `file.py`, `file.py:name`, `package.module` or `package.module:name`.
 
-`name` may also be a function without arguments that makes the server.
+`name` may also be a function without arguments that makes the server. A server that is not the author's is an address,
+a command, or a file with `mcpServers`.
 
 The author's code runs here and nowhere else in `cli/`. The commands decide what to do with the object.
 """
@@ -26,7 +27,9 @@ from taskmill.adapters.foreign_servers import (
     is_foreign_server,
     log_as_command,
     make_absent_packages_importable,
+    remote_host,
 )
+from taskmill.adapters.remote.target import is_remote
 from taskmill.engine.errors import ServerLoadError, TaskmillError
 from taskmill.server import TaskServer
 from taskmill.server.tool_host import ToolHost
@@ -52,6 +55,10 @@ def load_server(target: str) -> ToolHost:
     Raises:
         ServerLoadError: there is no server, or the module cannot be run; `facts["trace"]` is the author's traceback.
     """
+    if is_remote(target):
+        remote = remote_host(target)
+        remote.import_path = target
+        return remote
     location, name = _split(target)
     module = _load_module(location) if _is_module(location) else _load_file(_python_file(location))
     server = _select_server(module, location, name)
@@ -74,8 +81,10 @@ def file_or_module(target: str) -> tuple[str, bool]:
     return location, _is_module(location)
 
 
-def main_file(target: str) -> Path:
-    """The file of `target`, whose server is loaded."""
+def main_file(target: str) -> Path | None:
+    """The file of `target`, whose server is loaded; None = it is an address or a command."""
+    if is_remote(target):
+        return Path(target).resolve() if target.endswith(".json") else None
     location, is_module = file_or_module(target)
     return Path(sys.modules[location].__file__ or location if is_module else location).resolve()
 

@@ -10,6 +10,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; ends the process with the command's exit code."""
+    if "--" in sys.argv:
+        from taskmill.cli.words import with_command_joined
+
+        sys.argv[1:] = with_command_joined(sys.argv[1:])
     if sys.argv[1:2] == ["stdio"]:
         from taskmill.cli.stdio import early_start
 

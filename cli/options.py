@@ -1,5 +1,7 @@
 """Options that several commands share, each declared once: its name, type and help text."""
 
+import os
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -25,15 +27,19 @@ __all__ = [
     "Port",
     "Queue",
     "RedisUrl",
+    "Repeat",
     "Shard",
     "Source",
     "TaskId",
     "TaskIds",
+    "TaskPatterns",
     "Token",
+    "UpstreamHeader",
     "Url",
     "UrlOfCall",
     "Workers",
     "flag",
+    "give_upstream_options",
 ]
 
 
@@ -42,7 +48,23 @@ def flag(name: str, text: str) -> Any:
     return typer.Option(name, help=text, metavar="")
 
 
-_FILE_HELP = "The server: file.py, file.py:name, package.module or package.module:name. NAME may be a function too."
+def give_upstream_options(
+    task: Sequence[str] | None, repeat: Sequence[str] | None, headers: Sequence[str] | None
+) -> None:
+    """Put these options where child processes find them too: a header may be a secret, and command lines are public."""
+    for name, values, separator in (
+        ("TASKMILL_TASK", task, ","),
+        ("TASKMILL_REPEAT", repeat, ","),
+        ("TASKMILL_UPSTREAM_HEADERS", headers, "\n"),
+    ):
+        if values:
+            os.environ[name] = separator.join(values)
+
+
+_FILE_HELP = (
+    "The server: file.py, file.py:name, package.module or package.module:name; NAME may be a function too. Or one that "
+    "is not yours: https://host/mcp, a .json file with mcpServers, or, behind all options, -- COMMAND ARGS."
+)
 
 File = Annotated[str, typer.Argument(metavar="FILE", help=_FILE_HELP, show_default=False)]
 OptionalFile = Annotated[str | None, typer.Argument(metavar="[FILE]", help=_FILE_HELP, show_default=False)]
@@ -53,6 +75,32 @@ CallWords = Annotated[
 Answer = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUE", help="Answer to a question of the tool; repeated for more. Or: decline."),
+]
+TaskPatterns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        help="Tools of a server that is not ours that run as tasks; repeated (TASKMILL_TASK).",
+        metavar="PATTERN",
+        show_default="every tool",
+    ),
+]
+Repeat = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--repeat",
+        help="Tools of such a server that may be called again when their worker died; repeated (TASKMILL_REPEAT).",
+        metavar="PATTERN",
+        show_default="those annotated readOnlyHint or idempotentHint",
+    ),
+]
+UpstreamHeader = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--upstream-header",
+        help="Header for such a server; ${NAME} is a variable; repeated (TASKMILL_UPSTREAM_HEADERS).",
+        metavar='"NAME: VALUE"',
+    ),
 ]
 RedisUrl = Annotated[
     str | None,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.server.settings import ServerSettings
 from taskmill.workers.settings import WorkerSettings
 
@@ -35,5 +36,5 @@ def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> d
 
 def known_variables() -> set[str]:
     """Every variable that is read."""
-    fields = (*ServerSettings.model_fields, *WorkerSettings.model_fields)
+    fields = (*ServerSettings.model_fields, *WorkerSettings.model_fields, *RemoteSettings.model_fields)
     return {_PREFIX + name.upper() for name in (*fields, *_OTHERS)}

@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["flag_of", "given_by_flag", "setting_choice", "setting_example", "setting_name"]
 
 _PREFIX = "TASKMILL_"
-_OTHER_FLAGS = {"cors_origins": "--cors-origin"}
+_OTHER_FLAGS = {"cors_origins": "--cors-origin", "upstream_headers": "--upstream-header"}
 _flags: set[str] = set()
 
 

@@ -44,6 +44,7 @@ LONG_MODULES: dict[str, str] = {
 
 # Where a handler may swallow `Exception` or more. A handler that ends in a bare `raise` needs no entry.
 BROAD_HANDLERS: dict[str, str] = {
+    "adapters/remote/sessions.py": "a transport of FastMCP's may raise anything while it connects: it is told in words",
     "cli/loading.py": "a user's module may raise anything; its own traceback is shown, not ours",
     "server/tools/submission.py": "idempotency and concurrency_key may be the author's functions; a crash is logged",
     "server/tools/validation.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",

@@ -26,8 +26,13 @@ class SourceFiles:
         self.stamps = dict(stamps)
 
     @classmethod
-    def loaded(cls, main: Path) -> Self:
-        """The server's file and the modules beside and below it that are loaded here, without installed ones."""
+    def loaded(cls, main: Path | None) -> Self:
+        """The server's file and the modules beside and below it that are loaded here, without installed ones.
+
+        None = the server is none of the author's, so there are none.
+        """
+        if main is None:
+            return cls({})
         modules = [module for name, module in sys.modules.items() if not name.startswith(_OURS)]
         files = {Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))}
         authored = {path for path in files if path.is_relative_to(main.parent) and not _is_installed(path)}

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import quote
 
 import structlog
 
+from taskmill.adapters.remote.target import environment_digest, is_remote
 from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import file_or_module, load_server
 from taskmill.cli.logs import LogLevel
@@ -52,12 +54,13 @@ def serve_stdio(
         ServerLoadError, SettingsError, StoreUnavailable, RedisUnfit, NoRedisServer, OperatorError: at the start.
     """
     # In the environment, so that the author's own settings and every child process use the same directory.
-    path = _server_path(target)
-    if (folder := os.environ.get("TASKMILL_HOME") or state_folder(str(path))) is None:
+    place = _server_place(target)
+    if (folder := os.environ.get("TASKMILL_HOME") or state_folder(place)) is None:
         raise SettingsError("This user has no home directory: set TASKMILL_HOME to a directory for the data.")
     os.environ["TASKMILL_HOME"] = folder
     server = load_server(target) if loaded is None else loaded
-    source = source_of(str(path))
+    # A command gets what its host sets in the environment, so a worker of another environment is another worker.
+    source = source_of(f"{place} {environment_digest()}" if is_remote(target) else place)
     settings = settings_for(ServerSettings, server, source, redis_url=redis_url)
     redis_flags = () if redis_url is None else ("--redis-url", redis_url)
     worker_flags = ["--source", source, "--log-level", level.value, *redis_flags]
@@ -68,15 +71,19 @@ def serve_stdio(
     exit_now()
 
 
-def _server_path(target: str) -> Path:
-    """Where the file or module of `target` is: the same for each spelling of the path."""
+def _server_place(target: str) -> str:
+    """Where the file or module of `target` is, the same for each spelling of the path; of another server, its name."""
+    if is_remote(target):
+        if target.endswith(".json"):
+            return str(Path(target).resolve())
+        return ("" if target.startswith("http") else os.getcwd()) + f"/{quote(target, safe='')}"
     location, is_module = file_or_module(target)
     if not is_module:
-        return Path(location).resolve()
+        return str(Path(location).resolve())
     top, _, rest = location.partition(".")
     spec = importlib.util.find_spec(top)
     folders = spec.submodule_search_locations if spec is not None else None
-    return Path(next(iter(folders or ()), top)).resolve() / rest
+    return str(Path(next(iter(folders or ()), top)).resolve() / rest)
 
 
 def _worker_needs(server: ToolHost, target: str, worker_flags: list[str]) -> Iterator[WorkerNeed]:

@@ -26,6 +26,7 @@ __all__ = [
     "cache_output_adapter",
     "connection_of",
     "context_parts",
+    "is_closed",
     "lowlevel_of",
     "prompts_of",
     "registered_tool",
@@ -125,6 +126,11 @@ def was_cancelled_by_client(session: ServerSession) -> bool:
     """Whether the client sent `notifications/cancelled`. It can go when the SDK has a public way to ask."""
     cancelled = getattr(session._request_outbound, "cancel_requested", None)
     return cancelled is not None and bool(cancelled.is_set())
+
+
+def is_closed(session: ClientSession) -> bool:
+    """Whether the other end of a client's session has gone. It can go when a session tells it."""
+    return bool(getattr(session._dispatcher, "_closed", False))
 
 
 async def request_without_types(session: ClientSession, method: str, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """State of sessions in a store that server and worker share, and icons in the lists."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -49,12 +48,6 @@ async def test_a_task_reads_and_changes_the_state_of_its_session(bed_of: BedOf, 
     assert heard == ["ordered tea and milk", "ordered nothing", "ordered nothing"]
     assert any(b"__encrypted_data__" in text for text in texts)
     assert not any(b"marmalade" in text for text in texts)
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    with CommandLine(tmp_path) as made:
-        yield made
 
 
 @pytest.mark.slow

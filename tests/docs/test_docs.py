@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.cli.commands import app
 from taskmill.cli.install.hosts import HOSTS
 from taskmill.engine.outcome import Fault
@@ -60,6 +61,7 @@ def test_every_decision_is_in_the_list_of_decisions() -> None:
 def test_every_setting_is_in_the_reference_with_its_default() -> None:
     said = dict(re.findall(r"^\| `TASKMILL_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
     fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
+    fields |= RemoteSettings.model_fields
     assert said.keys() == {name.upper() for name in fields}
     for name, field in fields.items():
         if isinstance(field.default, int | float):

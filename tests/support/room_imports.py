@@ -86,7 +86,8 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
     },
     "adapters": {
         "fastmcp": "",
-        ".": "fastmcp",
+        "remote": "fastmcp",
+        ".": "fastmcp remote",
     },
     "cli": {
         "terminal": "",
@@ -95,6 +96,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "server_address.py": "errors.py",
         "loading.py": "",
         "spawned": "",
+        "words.py": "errors.py",
         "logs.py": "terminal",
         "options.py": "logs.py",
         "settings.py": "",
@@ -108,7 +110,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "stdio": "terminal errors.py loading.py logs.py settings.py processes",
         "tasks": "client terminal errors.py server_address.py logs.py options.py settings.py",
         ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
-        "serving stdio tasks imports.py",
+        "serving stdio tasks imports.py words.py",
     },
 }
 # Imports against the direction, "room: importer -> imported", each with what would let it go.

@@ -1,0 +1,135 @@
+"""One session of a server behind Taskmill: FastMCP's proxy client, shared by the calls of one caller.
+
+What the server sends in the middle of a call goes to that call: FastMCP's own handlers forward it, in the context in
+which the call was made.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
+from importlib.metadata import version
+from typing import Any, Self, TypeVar
+
+import anyio
+from fastmcp.client.transports import ClientTransport
+from fastmcp.server.providers.proxy import (
+    ProxyClient,
+    default_proxy_elicitation_handler,
+    default_proxy_log_handler,
+    default_proxy_progress_handler,
+    default_proxy_roots_handler,
+    default_proxy_sampling_handler,
+)
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_REQUEST,
+    Implementation,
+    PromptListChangedNotification,
+    ResourceListChangedNotification,
+    ToolListChangedNotification,
+)
+
+from taskmill.server.protocol.sdk_private import is_closed
+
+__all__ = ["UpstreamClient"]
+
+T = TypeVar("T")
+_CONNECT_TIMEOUT = 60.0
+"""Seconds that a server has for its first answer: one that npx installs first needs many."""
+_LIST_CHANGES = (ToolListChangedNotification, ResourceListChangedNotification, PromptListChangedNotification)
+
+
+class UpstreamClient(ProxyClient[ClientTransport]):
+    """A session that its pool opens and closes. `async with` only counts who uses it."""
+
+    def __init__(self, transport: ClientTransport, mode: str, on_list_changed: Callable[[], None]) -> None:
+        super().__init__(
+            transport,
+            mode=mode,
+            forward_incoming_headers=False,
+            client_info=Implementation(name="taskmill", version=version("taskmill")),
+            init_timeout=_CONNECT_TIMEOUT,
+            roots=self._roots,
+            sampling_handler=self._sample,
+            elicitation_handler=self._elicit,
+            log_handler=self._log,
+            progress_handler=self._progress,
+            message_handler=self._receive,
+        )
+        self._on_list_changed = on_list_changed
+        self._calls: list[tuple[asyncio.Task[Any] | None, Context]] = []
+        self.users = 0
+        self.used_at = 0.0
+        """Of the event loop's clock: when its last user left."""
+        self.is_lost = False
+        """Whether the server has forgotten the session, or it has been closed."""
+        self.on_unused: Callable[[UpstreamClient], None] | None = None
+        """Called when the last user has left."""
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether another session is needed."""
+        return self.is_lost or not self.is_connected() or is_closed(self.session)
+
+    async def open(self) -> None:
+        """Connect. What is around the caller now does not reach later callers.
+
+        Raises:
+            Exception: whatever the transport or the server did.
+        """
+        connecting: Any = super().__aenter__()  # type: ignore[no-untyped-call]  # FastMCP's
+        await asyncio.create_task(connecting, context=Context())
+
+    async def __aenter__(self) -> Self:
+        """Use it: it is not closed meanwhile, and what the server sends goes to this user."""
+        self.users += 1
+        self._calls.append((asyncio.current_task(), copy_context()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Use it no longer."""
+        self.users -= 1
+        self.used_at = anyio.current_time()
+        task = asyncio.current_task()
+        at = max((at for at, (user, _) in enumerate(self._calls) if user is task), default=None)
+        if at is not None:
+            del self._calls[at]
+        if self.on_unused is not None and not self.users:
+            self.on_unused(self)
+
+    async def close(self) -> None:
+        """Disconnect, and end the command."""
+        self.is_lost = True
+        await super().close()  # type: ignore[no-untyped-call]  # FastMCP's
+
+    async def _in_call(self, forward: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Forward to the client of the call that is meant: the one that runs, or the last one that began."""
+        if not self._calls:
+            raise MCPError(code=INVALID_REQUEST, message="No call is running, so there is no one to ask.")
+        return await asyncio.create_task(_coroutine(forward(*args)), context=self._calls[-1][1].copy())
+
+    async def _roots(self, *args: Any) -> Any:
+        return await self._in_call(default_proxy_roots_handler, *args)
+
+    async def _sample(self, *args: Any) -> Any:
+        return await self._in_call(default_proxy_sampling_handler, *args)
+
+    async def _elicit(self, *args: Any) -> Any:
+        return await self._in_call(default_proxy_elicitation_handler, *args)
+
+    async def _log(self, *args: Any) -> None:
+        if self._calls:
+            await self._in_call(default_proxy_log_handler, *args)
+
+    async def _progress(self, *args: Any) -> None:
+        # Of requests other than calls of tools, which have a handler each.
+        if self._calls:
+            await self._in_call(default_proxy_progress_handler, *args)
+
+    async def _receive(self, message: Any) -> None:
+        if isinstance(message, _LIST_CHANGES):
+            self._on_list_changed()
+
+
+async def _coroutine(awaitable: Awaitable[T]) -> T:
+    return await awaitable

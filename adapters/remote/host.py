@@ -1,0 +1,86 @@
+"""`RemoteHost`: servers that are not ours, as commands, workers and tests take a server object."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+from fastmcp import FastMCP
+from mcp.shared.exceptions import MCPError
+
+from taskmill.adapters.fastmcp.config import TaskConfig, policy_of
+from taskmill.adapters.fastmcp.extension import Tasks
+from taskmill.adapters.fastmcp.host import FastMCPHost
+from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
+from taskmill.adapters.remote.caller import calling_for
+from taskmill.adapters.remote.provider import RemoteProvider
+from taskmill.adapters.remote.settings import RemoteSettings, upstream_headers
+from taskmill.adapters.remote.target import label_of, shown, upstreams_of
+from taskmill.adapters.remote.words import UpstreamUnreachable, cause_of
+from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import ServerLoadError
+from taskmill.engine.outcome import Outcome
+from taskmill.engine.policy import TaskConfig as Policy
+
+__all__ = ["RemoteHost"]
+
+# The call would be lost with the memory of its worker, so a task that waits for an answer stays there.
+_CONFIG = TaskConfig(park_after=None)
+
+
+class RemoteHost(FastMCPHost):
+    """The servers that one TARGET names. See `ToolHost` for each method."""
+
+    def __init__(self, target: str, settings: RemoteSettings) -> None:
+        """Asks each server for its tools.
+
+        Raises:
+            ServerLoadError: a server cannot be reached, or answers nothing that is known; the words say which.
+            SettingsError: a header is none.
+        """
+        self._target = target
+        upstreams = upstreams_of(target, upstream_headers(settings))
+        self.providers = [RemoteProvider(one, settings.repeat) for one in upstreams]
+        server: FastMCP[Any] = FastMCP(label_of(target))
+        if len(upstreams) == 1:
+            # Of several servers, those that answer are served meanwhile.
+            server.provider_error_strategy = "raise"
+        for provider, upstream in zip(self.providers, upstreams, strict=True):
+            server.add_provider(provider, namespace=upstream.prefix or "")
+        server.add_extension(Tasks(also=dict.fromkeys(settings.task, _CONFIG)))
+        asyncio.run(self._load())
+        super().__init__(server)
+
+    async def _load(self) -> None:
+        for provider in self.providers:
+            try:
+                await provider.load()
+            except (UpstreamUnreachable, MCPError, TimeoutError) as exc:
+                raise ServerLoadError(
+                    f"The server {shown(self._target)} cannot be asked for its tools: {cause_of(exc)}."
+                ) from None
+
+    @property
+    def name(self) -> str:
+        """See `ToolHost`. Tells the tasks of this TARGET from those of every other one."""
+        return f"{super().name} {sha256(self._target.encode()).hexdigest()[:8]}"
+
+    @asynccontextmanager
+    async def toolbox(self) -> AsyncIterator[FastMCPToolbox]:
+        """See `ToolSource`."""
+        async with super().toolbox():
+            yield RemoteToolbox(self.server, self.tasks.tools)
+
+
+class RemoteToolbox(FastMCPToolbox):
+    """The tools in a worker: each call is its caller's, and a tool that is gone fails in words."""
+
+    def policy(self, tool: str) -> Policy | None:
+        """The policy of a task tool; of one that is not known too, so that its task ends and says why."""
+        return super().policy(tool) or policy_of(_CONFIG)
+
+    async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
+        """Run one attempt."""
+        with calling_for(context.principal, payload):
+            return await super().run(tool, payload, context)

@@ -1,0 +1,156 @@
+"""The sessions of one server behind Taskmill, in one process: one for each caller, shared by that caller's calls.
+
+FastMCP's proxy itself opens a session for each request over HTTP, and shares one among all callers over pipes.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+import structlog
+
+from taskmill.adapters.remote.caller import Caller, Mode, present_caller
+from taskmill.adapters.remote.client import UpstreamClient
+from taskmill.adapters.remote.target import Upstream
+from taskmill.adapters.remote.transports import transport_to
+from taskmill.adapters.remote.words import UpstreamUnreachable, cause_of
+
+__all__ = ["UpstreamSessions"]
+
+log = structlog.get_logger()
+_IDLE = 60.0
+"""Seconds without a use after which a session ends."""
+_TRIES = 3
+_FIRST_PAUSE = 0.5
+
+
+class UpstreamSessions:
+    """Opens sessions, finds them again, and closes them when they are idle. Belongs to one event loop at a time."""
+
+    def __init__(self, upstream: Upstream, on_list_changed: Callable[[], None]) -> None:
+        self.upstream = upstream
+        self._on_list_changed = on_list_changed
+        self._open: dict[Caller, asyncio.Task[UpstreamClient]] = {}
+        self._single: set[UpstreamClient] = set()
+        self._modes: dict[Mode, Mode] = {}
+        """The mode that worked, by the one that was preferred."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closing_idle: asyncio.Task[None] | None = None
+
+    async def client(self) -> UpstreamClient:
+        """The session of the present caller, connected.
+
+        Raises:
+            UpstreamUnreachable: there is no connection, after some tries.
+        """
+        caller = present_caller()
+        if self._closing_idle is None:
+            self._closing_idle = asyncio.create_task(self._close_idle(), name="taskmill.upstream")
+        if not caller.is_shared:
+            single = await self._connect(caller.mode)
+            single.on_unused = self._close_single
+            self._single.add(single)
+            return single
+        found = self._open.get(caller)
+        if found is not None and _is_usable(found):
+            client = await asyncio.shield(found)
+            if not client.is_dead:
+                client.used_at = anyio.current_time()
+                return client
+        opening = self._open.get(caller)
+        if opening is found:
+            if found is not None:
+                self._discard(found)
+            opening = self._open[caller] = asyncio.create_task(self._connect(caller.mode))
+        assert opening is not None
+        return await asyncio.shield(opening)
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        if self._closing_idle is not None:
+            self._closing_idle.cancel()
+            self._closing_idle = None
+        opened, self._open = list(self._open.values()), {}
+        for opening in opened:
+            if not opening.done():
+                opening.cancel()
+        clients = [one.result() for one in opened if _is_usable(one) and one.done()]
+        await asyncio.gather(*(_close(client) for client in [*clients, *self._single]))
+        self._single.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _connect(self, preferred: Mode) -> UpstreamClient:
+        pause = _FIRST_PAUSE
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._connect_once(preferred)
+            except FileNotFoundError as exc:
+                raise UpstreamUnreachable(self.upstream.label, exc) from None
+            except Exception as exc:
+                log.warning("upstream.unreachable", server=self.upstream.label, why=cause_of(exc), tries_left=left)
+                if left == 0:
+                    raise UpstreamUnreachable(self.upstream.label, exc) from None
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last try raises")
+
+    async def _connect_once(self, preferred: Mode) -> UpstreamClient:
+        """Connect in the preferred revision; where the server ends at that, in the other."""
+        known = self._modes.get(preferred)
+        others: dict[Mode, Mode] = {"auto": "legacy", "legacy": "auto"}
+        modes = [known] if known else [preferred, others[preferred]]
+        for mode in modes:
+            client = UpstreamClient(transport_to(self.upstream), mode, self._on_list_changed)
+            try:
+                await client.open()
+            except BaseException as exc:
+                await _close(client)
+                if mode == modes[-1] or not isinstance(exc, Exception):
+                    raise
+                log.debug("upstream.other_revision", server=self.upstream.label, mode=mode, why=cause_of(exc))
+            else:
+                self._modes[preferred] = mode
+                client.used_at = anyio.current_time()
+                return client
+        raise AssertionError("the last mode raises")
+
+    def _discard(self, opening: "asyncio.Task[UpstreamClient]") -> None:
+        """Close a session whose connection has ended, when no one waits for it."""
+        if _is_usable(opening) and opening.done():
+            self._close_soon(opening.result())
+
+    def _close_single(self, client: UpstreamClient) -> None:
+        self._single.discard(client)
+        self._close_soon(client)
+
+    def _close_soon(self, client: UpstreamClient) -> None:
+        closing = asyncio.create_task(_close(client))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _close_idle(self) -> None:
+        while True:
+            await asyncio.sleep(_IDLE / 4)
+            now = anyio.current_time()
+            for caller, opening in list(self._open.items()):
+                if not opening.done():
+                    continue
+                client = opening.result() if _is_usable(opening) else None
+                if client is None or client.is_dead or (not client.users and now - client.used_at > _IDLE):
+                    del self._open[caller]
+                    self._discard(opening)
+            for single in list(self._single):
+                if not single.users and now - single.used_at > _IDLE:
+                    self._close_single(single)
+
+
+def _is_usable(opening: "asyncio.Task[UpstreamClient]") -> bool:
+    return not opening.done() or (not opening.cancelled() and opening.exception() is None)
+
+
+async def _close(client: UpstreamClient) -> None:
+    try:
+        await client.close()
+    except Exception as exc:
+        log.debug("upstream.close_failed", why=cause_of(exc))
