@@ -39,14 +39,24 @@ class RecordingProxy:
         self._keep(number, "request", method=request.method, headers=_told_by(request), body=parsed(body))
         headers = {name: value for name, value in request.headers.items() if name not in _HOP_BY_HOP}
         url = self._to + request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        sending = asyncio.create_task(
-            self._client.send(
-                self._client.build_request(request.method, url, headers=headers, content=body), stream=True
-            )
+        written = asyncio.Event()
+
+        async def trace(event: str, _info: object) -> None:
+            if event == "http11.send_request_body.complete":
+                written.set()
+
+        outgoing = self._client.build_request(
+            request.method, url, headers=headers, content=body, extensions={"trace": trace}
         )
+        sending = asyncio.create_task(self._client.send(outgoing, stream=True))
         # The server must see a client leave that leaves before the answer has begun.
         leaving = asyncio.create_task(_disconnected(request))
         await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            # It has sent all of its request, so the server gets all of it: a host that ends sends its cancel and goes.
+            writing = asyncio.create_task(written.wait())
+            await asyncio.wait({sending, writing}, return_when=asyncio.FIRST_COMPLETED)
+            writing.cancel()
         if not sending.done():
             sending.cancel()
             self._keep(number, "client left", before="the answer")

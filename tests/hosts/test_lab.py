@@ -1,5 +1,6 @@
-"""The lab itself: the scripted model follows what it should, and each judge can fail."""
+"""The lab itself: the scripted model follows what it should, what passes is passed on, and each judge can fail."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 
 from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog
+from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.run import Run, Transport
 from tests.hosts.scenarios import SCENARIOS, Verdict
 from tests.hosts.scripted_model import DONE, Call, Item, Say, next_turn, prompt_of, steps_in
 from tests.hosts.table import Row, markdown_of
 
+CANCEL = b'{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2}}'
 SURVEY = [{"tool": "survey", "args": {"seconds": 5}, "retry": 1}]
 TOOLS = ["mcp__tests__survey", "mcp__tests__task_wait", "mcp__tests__task_answer"]
 
@@ -22,6 +25,31 @@ def conversation(*results: str, steps: list[dict[str, Any]] = SURVEY) -> list[It
     for at, text in enumerate(results):
         items += [Item("call", id=f"c{at}", name="mcp__tests__survey"), Item("result", text, id=f"c{at}")]
     return items
+
+
+async def test_what_a_host_sends_before_it_leaves_reaches_the_server_although_the_host_does_not_wait() -> None:
+    """a host that is interrupted sends its cancel, closes the connection in the same moment, and ends."""
+    received = asyncio.get_running_loop().create_future()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        received.set_result((head.split(b" ")[0], await reader.readexactly(len(CANCEL))))
+        await reader.read()  # never an answer: until the other side leaves
+        writer.close()
+
+    sent = [{"type": "http.request", "body": CANCEL}, {"type": "http.disconnect"}, {"type": "http.disconnect"}]
+    scope = {"type": "http", "method": "POST", "path": "/mcp", "query_string": b"", "headers": []}
+
+    async def receive() -> dict[str, Any]:
+        return sent.pop(0)
+
+    async def send(_message: Any) -> None: ...
+
+    async with await asyncio.start_server(keep, "127.0.0.1", 0) as server:
+        proxy = RecordingProxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await proxy.app(scope, receive, send)
+        assert await asyncio.wait_for(received, 10) == (b"POST", CANCEL)
+    assert [record["what"] for record in proxy.records] == ["request", "client left"]
 
 
 def run_that_ends_with(text: str, *, calls: int = 1) -> Run:
