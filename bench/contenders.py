@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 __all__ = [
+    "ARDIQ",
     "ARQ",
     "ARQ_TUNED",
     "CELERY",
@@ -102,15 +103,15 @@ ARQ_TUNED = Contender(
 )
 
 
-def _queue(name: str, label: str, unfinished: tuple[tuple[str, str], ...]) -> Contender:
-    """A task queue with an environment of its own."""
+def _queue(name: str, label: str, unfinished: tuple[tuple[str, str], ...], *python: str) -> Contender:
+    """A task queue with an environment of its own; `python`: `newest` where it asks for more than .venv's."""
     return Contender(
         name,
         label,
         _PROGRAMS / f"{name}_program.py",
         python=ROOT / f".venv-{name}" / "bin" / "python",
         unfinished=unfinished,
-        setup=("scripts/aside", f".venv-{name}", f"constraints/{name}.txt"),
+        setup=("scripts/aside", f".venv-{name}", f"constraints/{name}.txt", *python),
     )
 
 
@@ -120,4 +121,5 @@ TASKIQ = _queue("taskiq", "taskiq, lists", (("LLEN", "taskiq"),))
 STREAQ = _queue("streaq", "streaq", (("XLEN", "streaq:default:queues:normal"),))
 DRAMATIQ = _queue("dramatiq", "dramatiq", (("HLEN", "dramatiq:default.msgs"),))
 CELERY = _queue("celery", "celery, threads", (("LLEN", "celery"), ("HLEN", "unacked")))
-QUEUES = (SAQ, TASKIQ, STREAQ, DRAMATIQ, CELERY)
+ARDIQ = _queue("ardiq", "ArdiQ (Rust)", (("XLEN", "ardiq:default:queues:default"),), "newest")
+QUEUES = (SAQ, TASKIQ, STREAQ, DRAMATIQ, CELERY, ARDIQ)
