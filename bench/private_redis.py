@@ -24,10 +24,17 @@ class Usage:
     """Received and sent."""
     memory: int
     """In use."""
+    cpu_seconds: float
+    """Processor time, of all its threads."""
 
     def since(self, earlier: "Usage") -> "Usage":
         """What was done between two moments."""
-        return Usage(self.commands - earlier.commands, self.bytes - earlier.bytes, self.memory - earlier.memory)
+        return Usage(
+            self.commands - earlier.commands,
+            self.bytes - earlier.bytes,
+            self.memory - earlier.memory,
+            self.cpu_seconds - earlier.cpu_seconds,
+        )
 
 
 class PrivateRedis:
@@ -53,7 +60,7 @@ class PrivateRedis:
         facts = self._client.info()
         commands = sum(entry["calls"] for name, entry in calls.items() if name not in ("cmdstat_info", "cmdstat_ping"))
         traffic = facts["total_net_input_bytes"] + facts["total_net_output_bytes"]
-        return Usage(commands - self._asked, traffic, facts["used_memory"])
+        return Usage(commands - self._asked, traffic, facts["used_memory"], self.program.cpu_seconds())
 
     def subscriptions(self) -> int:
         """Connections that are subscribed to something."""

@@ -30,6 +30,7 @@ _NAMES = (
     "create",
     "find_session",
     "finish",
+    "history",
     "page",
     "park",
     "progress",

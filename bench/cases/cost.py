@@ -26,18 +26,34 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
         _run_tasks(stage, server, count)
         used, cpu = stage.redis.usage().since(before), stage.cpu_seconds() - cpu
     return {
+        "cost_redis": used.cpu_seconds * 1e6 / count,
         "cost_commands": used.commands / count,
         "cost_bytes": used.bytes / count,
         "cost_memory": used.memory / count,
         "cost_cpu": cpu * 1000 / count,
+        "cost_queued": _queued_memory(contender, count),
     }
 
 
-def _run_tasks(stage: Stage, server: Endpoint, count: int) -> None:
+def _queued_memory(contender: Contender, count: int) -> float:
+    """Bytes of a task that waits for a worker."""
+    with Stage(contender) as stage:
+        server = stage.serve()
+        _call(server, 50)
+        before = stage.redis.usage()
+        _call(server, count)
+        return stage.redis.usage().since(before).memory / count
+
+
+def _call(server: Endpoint, count: int) -> None:
     async def call() -> None:
         await server.load(call_tool("nop"), lines=_LINES, seconds=60, most=count, expect=b'"taskId"')
 
     run_client(call)
+
+
+def _run_tasks(stage: Stage, server: Endpoint, count: int) -> None:
+    _call(server, count)
     await_value(lambda: stage.unfinished() == 0 or None, "the tasks to end", seconds=60, every=0.05)
     time.sleep(0.1)  # what a worker does after the end of a task belongs to it
 
@@ -62,7 +78,21 @@ COST = Case(
             "bytes",
             more_is_better=False,
             peers=_PEERS,
-            goal=Goal("≤ 6 kB", lambda _: 6000.0),
+            goal=Goal("≤ 1.8 kB", lambda _: 1800.0),
+        ),
+        Figure(
+            "cost_queued",
+            "Redis memory a queued task",
+            "bytes",
+            more_is_better=False,
+            goal=Goal("≤ 1.8 kB", lambda _: 1800.0),
+        ),
+        Figure(
+            "cost_redis",
+            "processor time of Redis a task",
+            "us",
+            more_is_better=False,
+            peers=_PEERS,
         ),
         Figure(
             "cost_cpu",

@@ -8,7 +8,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | key | type | TTL | writer |
 | --- | --- | --- | --- |
 | P task:<id> | hash: the record | live, then retention | create, and every move |
-| P events:<id> | stream: history, ids `seq-0` | live, then retention | every move |
+| P events:<id> | list: history, an event an entry, packed | live, then retention | every move |
 | P args:<id> | string: arguments, maybe sealed | live, then retention; deleted when the task succeeds | create |
 | P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
 | P journal:<id> | hash: results of steps by mark, `state`, maybe sealed | live, deleted at the end | save_journal |
@@ -18,6 +18,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P artifact:<artifact> | hash: owner, name, type, size, digest, place | live, then retention | attach |
 | P blob:<artifact> | string: a small artifact's bytes | live (a day before attach), then retention | worker |
 | P outside | zset: artifacts in directory or bucket by when they may go, ms | none | worker, attach, settle |
+| P layout | string: number of the layout of all that is stored | none | the first process |
 | P live | zset: open task ids by creation | none | create, settle |
 | P all | zset: every task by creation, for operators | none (gone if empty) | create, purge_expired, page |
 | P list:<owner> | zset: tasks that it may list, by creation | none (gone if empty) | create, purge_expired, page |
@@ -81,6 +82,7 @@ UNEXPIRING = (
         "lane:",
         "line:",
         "secret",
+        "layout",
     ),
     job_key_prefix,
 )
@@ -148,6 +150,7 @@ class Keys:
         self.workers = self.root + "workers"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"
+        self.layout = self.root + "layout"
         self.outside = self.root + "outside"
         self.sessions = self.root + "sessions"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
@@ -167,7 +170,7 @@ class Keys:
         return self._stems["record"] + task_id
 
     def events(self, task_id: str) -> str:
-        """History stream."""
+        """History."""
         return self._stems["events"] + task_id
 
     def args(self, task_id: str) -> str:

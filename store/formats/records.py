@@ -1,16 +1,14 @@
-"""From Redis replies to the engine's records, events and artifacts, and nothing else."""
+"""From Redis replies to the engine's records and artifacts, and nothing else. Events are in `events.py`."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
 
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import DecryptionFailed
-from taskmill.engine.events import Event
 from taskmill.engine.record import Progress, TaskRecord
-from taskmill.engine.status import Move, Status
+from taskmill.engine.status import Status
 
-__all__ = ["artifact_of", "dict_of", "event_of", "format_errors", "parse_count", "record_of"]
+__all__ = ["artifact_of", "dict_of", "format_errors", "parse_count", "record_of", "typed"]
 
 _NUMBERS = frozenset(
     {"fence", "attempt", "crashes", "drains", "failures", "retries", "questions", "priority", "lane_limit"}
@@ -112,19 +110,6 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
         )
 
 
-def event_of(entry_id: bytes, field: Mapping[bytes, bytes]) -> Event:
-    """One stream entry.
-
-    Raises:
-        SealBroken: it cannot be read.
-    """
-    with format_errors():
-        plain = {name.decode(): value.decode() for name, value in field.items()}
-        move, at = Move(plain.pop("move")), parse_count(plain.pop("at"))
-        facts: dict[str, Any] = {name: _typed(name, value) for name, value in plain.items()}
-        return Event(parse_count(entry_id.split(b"-")[0].decode()), move, at, facts)
-
-
 def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
     """The artifact in a hash.
 
@@ -160,7 +145,12 @@ def _is_number(name: str) -> bool:
     return name in _NUMBERS or name.endswith("_ms")
 
 
-def _typed(name: str, value: str) -> str | int | float | None:
+def typed(name: str, value: str) -> str | int | float | None:
+    """The value of a field by its name; an empty one is None.
+
+    Raises:
+        ValueError: it is no such value.
+    """
     if value == "":
         return None
     if _is_number(name):

@@ -28,7 +28,7 @@ local move = 'answer'
 if open == 0 and is_legal('resume', task.status) then
   move = is_parked(task) and 'wake' or 'resume'
 end
-append(id, task, moment_of(task, now), move, { 'questions', open })
+append(id, task, moment_of(task, now), move, { 'questions', digits(open) })
 if move == 'wake' then
   requeue(id, now, now)
 end

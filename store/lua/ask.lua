@@ -28,6 +28,6 @@ for i = 3, #ARGV, 3 do
   reply[#reply + 1] = answer
 end
 if waiting > 0 and (fresh > 0 or task.status ~= TO.ask) then
-  append(id, task, moment_of(task, clock()), 'ask', { 'questions', (task.questions or 0) + fresh })
+  append(id, task, moment_of(task, clock()), 'ask', { 'questions', digits((task.questions or 0) + fresh) })
 end
 return reply

@@ -11,7 +11,7 @@ end
 if not is_legal('cancel', task.status) then
   return 'ended'
 end
-settle(id, task, moment_of(task, clock()), 'cancel', { 'fence', next_fence(task.fence), 'reason', ARGV[3] })
+settle(id, task, moment_of(task, clock()), 'cancel', { 'fence', digits(next_fence(task.fence)), 'reason', ARGV[3] })
 apply_removals()
 if task.worker and task.worker ~= '' then
   redis.call('PUBLISH', K.signal(task.worker), 'cancel ' .. id)

@@ -77,7 +77,7 @@ local function take(id, in_order)
   end
   local at, crashes = moment_of(task, now), (task.crashes or 0) + (lapsed and 1 or 0)
   if crashes > crash_limit then
-    end_due_task(id, 'fail', { 'crashes', crashes, 'reason', 'poisoned' })
+    end_due_task(id, 'fail', { 'crashes', digits(crashes), 'reason', 'poisoned' })
     return
   end
   local rate = task.lane and redis.call('HGET', K.record(id), 'rate')

@@ -29,7 +29,7 @@ end
 
 local now, precise = clock()
 local at, due = digits(now), ('%.3f'):format(precise)
-local facts = { 'id', id, 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
+local facts = { 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
 local function add_fact(name, value)
   if value ~= '' then
@@ -44,10 +44,12 @@ add_fact('priority', ARGV[17] ~= '0' and ARGV[17] or '')
 add_fact('lane', ARGV[18])
 add_fact('lane_limit', lane and ARGV[19] or '')
 add_fact('rate', ARGV[20])
--- The first write. A history that has already begun refuses it: this is the same call again, after a lost reply.
-local appended = redis.pcall('XADD', K.events(id), '1-0', 'move', 'create', 'at', at, unpack(facts))
-if appended.err then
-  return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or appended
+-- The first write, which a full Redis refuses. A history that has already begun: this is the same call again, after a lost
+-- reply.
+local length = redis.call('RPUSH', K.events(id), cmsgpack.pack({ '1', 'create', at, unpack(facts) }))
+if length > 1 then
+  redis.call('RPOP', K.events(id))
+  return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or redis.error_reply('ERR a history without a record')
 end
 add_fact('listed_for', ARGV[12])
 add_fact('once', ARGV[9])

@@ -8,7 +8,7 @@ local task = load(id, 'queue', 'failures', 'deadline_ms', 'lane')
 local now = clock()
 if owns(task, ARGV[2], 'park') then
   -- The fence rises, so that a renewal that is on its way cannot give the lease back to the worker that parked the task.
-  append(id, task, moment_of(task, now), 'park', { 'fence', next_fence(task.fence) }, { 'worker', '' })
+  append(id, task, moment_of(task, now), 'park', { 'fence', digits(next_fence(task.fence)) }, { 'worker', '' })
   redis.call('ZADD', K.queue(task.queue), parked_until(task), id)
   redis.call('DEL', K.in_progress(id))
   if task.lane then
@@ -19,7 +19,7 @@ end
 if not owns(task, ARGV[2], 'release') then
   return 'lost'
 end
-local facts = { 'failures', task.failures or 0, 'due_ms', now, 'reason', 'answered' }
+local facts = { 'failures', task.failures or '0', 'due_ms', digits(now), 'reason', 'answered' }
 append(id, task, moment_of(task, now), 'release', facts, { 'worker', '' })
 requeue(id, now, now)
 return 'released'

@@ -57,15 +57,15 @@ local function digits(number)
   return text
 end
 
--- Makes a move: facts (flat name, value list; '' = None) go to record and history, `also` to the record alone; then the
--- event's number is published. `task`: the record as loaded. The list of facts is changed; do not use it again.
+-- Makes a move: facts (flat name, value list, all strings; '' = None) go to record and history, `also` to the record alone;
+-- then the event's number is published. `task`: the record as loaded. The list of facts is changed; do not use it again.
 local function append(id, task, at, move, facts, also)
   local record, number = K.record(id), (task.seq or 0) + 1
   local seq = digits(number)
   at = digits(at)
-  redis.call('XADD', K.events(id), seq .. '-0', 'move', move, 'at', at, unpack(facts))
+  redis.call('RPUSH', K.events(id), cmsgpack.pack({ seq, move, at, unpack(facts) }))
   if number > HISTORY then
-    redis.call('XTRIM', K.events(id), 'MAXLEN', '~', HISTORY)
+    redis.call('LTRIM', K.events(id), -HISTORY, -1)
   end
   for i = 1, also and #also or 0 do
     facts[#facts + 1] = also[i]

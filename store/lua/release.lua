@@ -18,7 +18,7 @@ if is_drain and limit > 0 and drains > limit then
   apply_removals()
   return 'drained'
 end
-local facts = { 'failures', ARGV[4], 'due_ms', now + delay, 'reason', ARGV[5] }
+local facts = { 'failures', ARGV[4], 'due_ms', digits(now + delay), 'reason', ARGV[5] }
 if is_drain then
   facts[#facts + 1], facts[#facts + 2] = 'drains', digits(drains)
 end

@@ -12,9 +12,9 @@ from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.events import event_of
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Slice, page_args
-from taskmill.store.formats.records import event_of
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.formats.views import slice_of, view_of
 from taskmill.store.pubsub.event_tail import EventTails
@@ -35,6 +35,8 @@ from taskmill.store.tasks.wait_estimate import WaitEstimate
 
 __all__ = ["RedisTaskStore"]
 
+_NOT_TRIMMED = 10_000
+"""HISTORY of `lua/prelude.lua`: in a history with fewer events, the one of number n is in place n."""
 _STATES_READ = 5000
 """Tasks of a queue whose state `stats` looks up, at most, besides those that wait."""
 
@@ -126,9 +128,15 @@ class RedisTaskStore(TaskStore):
 
     async def history(self, task_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """See `TaskStore.history`."""
-        with store_errors():
-            entries = await self._redis.xrange(self.keys.events(task_id), min=f"({after}-0", count=limit)
-        return [event_of(entry_id, field) for entry_id, field in entries]
+        key, most = self.keys.events(task_id), -1 if limit is None else limit
+        if after < _NOT_TRIMMED:
+            with store_errors():
+                entries: Any = await self._redis.lrange(key, after, -1 if limit is None else after + limit - 1)  # type: ignore[misc]
+            events = [event_of(task_id, entry) for entry in entries]
+            if not events or events[0].seq == after + 1:
+                return events
+        entries = await self._run("history", [key], [after, most])
+        return [event_of(task_id, entry) for entry in entries]
 
     async def workers(self) -> list[dict[str, Any]]:
         """See `TaskStore.workers`."""

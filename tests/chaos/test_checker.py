@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from taskmill.engine.events import Event
 from taskmill.engine.outcome import Returned
+from taskmill.engine.status import Move
+from taskmill.store.formats.events import event_of
 from taskmill.store.settings import StoreSettings
 from tests.chaos.checker import Journals, problems_of
 from tests.chaos.logs import surprises
 from tests.support.invariants import Found
+from tests.support.packed_events import pack_event, repack
 from tests.support.store_fixture import OWNER, StoreFixture
 
 
@@ -57,8 +60,8 @@ def test_a_sound_run_has_no_problems(left: Run) -> None:
     assert problems_of(left.found, left.journals) == []
 
 
-def events_of(run: Run, task: int) -> list[Any]:
-    events: list[Any] = run.found.values[run.found.keys.events(run.tasks[task])]
+def events_of(run: Run, task: int) -> list[bytes]:
+    events: list[bytes] = run.found.values[run.found.keys.events(run.tasks[task])]
     return events
 
 
@@ -67,17 +70,17 @@ def drop_an_event(run: Run) -> None:
 
 
 def begin_with_a_claim(run: Run) -> None:
-    events_of(run, 0)[0][1][b"move"] = b"claim"
+    events_of(run, 0)[0] = repack(events_of(run, 0)[0], move=Move.CLAIM)
 
 
 def end_twice(run: Run) -> None:
-    events_of(run, 0).append((b"4-0", {b"move": b"cancel", b"at": b"9999999999999", b"fence": b"2", b"reason": b"x"}))
+    events_of(run, 0).append(pack_event(Event(4, Move.CANCEL, 9999999999999, {"fence": 2, "reason": "x"})))
 
 
 def end_otherwise(run: Run) -> None:
     record = run.found.values[run.found.keys.record(run.tasks[0])]
     record[b"status"], record[b"reason"] = b"failed", b"poisoned"
-    events_of(run, 0)[-1][1].update({b"move": b"fail", b"reason": b"poisoned"})
+    events_of(run, 0)[-1] = repack(events_of(run, 0)[-1], move=Move.FAIL, reason="poisoned")
 
 
 def change_the_record(run: Run) -> None:
@@ -85,7 +88,7 @@ def change_the_record(run: Run) -> None:
 
 
 def repeat_a_fence(run: Run) -> None:
-    events_of(run, 1)[2][1][b"fence"] = b"1"
+    events_of(run, 1)[2] = repack(events_of(run, 1)[2], fence=1)
 
 
 def finish_under_an_old_fence(run: Run) -> None:
@@ -121,7 +124,7 @@ def deliver_anothers_parcel(run: Run) -> None:
 
 
 def claim_what_is_claimed(run: Run) -> None:
-    events_of(run, 1)[2][1][b"move"] = b"claim"
+    events_of(run, 1)[2] = repack(events_of(run, 1)[2], move=Move.CLAIM)
 
 
 def take_back_a_cancel(run: Run) -> None:
@@ -175,11 +178,10 @@ def turn_back_the_clock(run: Run) -> None:
 
 
 def change_nothing(run: Run) -> None:
-    events_of(run, 1).insert(
-        2, (b"3-0", {b"move": b"answer", b"at": events_of(run, 1)[1][1][b"at"], b"questions": b"0"})
-    )
-    for at, (_, facts) in enumerate(events_of(run, 1)):
-        events_of(run, 1)[at] = (b"%d-0" % (at + 1), facts)
+    before = event_of(run.tasks[1], events_of(run, 1)[1])
+    events_of(run, 1).insert(2, pack_event(Event(3, Move.ANSWER, before.at_ms, {"questions": 0})))
+    for at, packed in enumerate(events_of(run, 1)):
+        events_of(run, 1)[at] = repack(packed, seq=at + 1)
 
 
 @pytest.mark.parametrize(

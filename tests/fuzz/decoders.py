@@ -40,9 +40,10 @@ from taskmill.server.tools.call_keys import META_KEY, keys_of_call
 from taskmill.store.artifacts.redis_backend import RedisBackend
 from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import connect
+from taskmill.store.formats.events import event_of
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Cursors
-from taskmill.store.formats.records import artifact_of, dict_of, event_of, record_of
+from taskmill.store.formats.records import artifact_of, dict_of, record_of
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.formats.views import view_of
 from taskmill.store.settings import StoreSettings, read_settings
@@ -50,6 +51,7 @@ from taskmill.store.tasks.output import chunk_of
 from taskmill.store.tasks.rerun import rerun_id
 from taskmill.workers.isolation import messages
 from taskmill.workers.settings import WorkerSettings
+from tests.support.packed_events import pack_words
 
 __all__ = ["DECODERS", "Decoder"]
 
@@ -107,8 +109,7 @@ def _record(data: bytes) -> None:
 
 
 def _event(data: bytes) -> None:
-    entry, _, fields = data.partition(b"|")
-    event = event_of(entry, _hash(fields))
+    event = event_of("t", data)
     assert event.seq >= 0
     event_json(event, to_operator=True)
 
@@ -300,12 +301,12 @@ _ARTIFACT = {
     "place": "redis",
     "sealed": "1",
 }
-_EVENT = b"3-0|move\nprogress\nat\n1000\ndone\n1\ntotal\n4\nmessage\none\ndue_ms\n1.5e3"
+_EVENT = pack_words(["3", "progress", "1000", "done", "1", "total", "4", "message", "one" * 20, "due_ms", "1.5e3"])
 _RETURNED = b'{"returned": {"content": []}, "is_error": false}'
 
 DECODERS: dict[str, Decoder] = {
     "records": Decoder(_record, (DecryptionFailed,), (_flat(RECORD),)),
-    "feed entries": Decoder(_event, (DecryptionFailed,), (_EVENT, b"1-0|move\ncreate\nat\n1\ntool\nx")),
+    "feed entries": Decoder(_event, (DecryptionFailed,), (_EVENT, pack_words(["1", "create", "1", "tool", "x"]))),
     "output chunks": Decoder(_chunk, (DecryptionFailed,), (b'1-0|attempt\n1\nat\n5\nchunk\n"text"',)),
     "views": Decoder(
         _view,

@@ -15,8 +15,9 @@ from taskmill.engine.events import FINISHING, Event
 from taskmill.engine.lifecycle import apply, fold
 from taskmill.engine.record import TaskRecord
 from taskmill.engine.status import Move, Status
+from taskmill.store.formats.events import event_of
 from taskmill.store.formats.keys import UNEXPIRING, Keys
-from taskmill.store.formats.records import event_of, record_of
+from taskmill.store.formats.records import record_of
 
 __all__ = ["Checker", "Found", "broken_promises", "is_parked", "read_redis"]
 
@@ -62,7 +63,7 @@ class Found:
 
     def events(self, task_id: str) -> list[Event]:
         """The stored history."""
-        return [event_of(entry_id, facts) for entry_id, facts in self.values.get(self.keys.events(task_id), [])]
+        return [event_of(task_id, entry) for entry in self.values.get(self.keys.events(task_id), [])]
 
     def members(self, key: str) -> dict[str, float]:
         """A sorted set, lowest score first."""
