@@ -36,6 +36,7 @@ from taskmill.server.tools.author_function import AuthorWarning
 from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, redacted_url, store_errors
+from taskmill.store.connection.layout import inspect_layout
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of_source
@@ -171,8 +172,9 @@ async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[st
     redis = connect(settings)
     try:
         with store_errors(redacted_url(settings.redis_url or "")):
-            findings = await inspect(redis)
-        return findings, await live_workers(redis, Keys(settings.prefix))
+            keys = Keys(settings.prefix)
+            findings = [*await inspect(redis), await inspect_layout(redis, keys)]
+        return findings, await live_workers(redis, keys)
     finally:
         await redis.aclose()
 

@@ -29,9 +29,11 @@ from redis.exceptions import (
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
 from taskmill.store.connection.checks import inspect, raise_unfit
+from taskmill.store.connection.layout import open_layout
 from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.connection.retry import retrying
 from taskmill.store.connection.sentinel import sentinel_target_of
+from taskmill.store.formats.keys import Keys
 from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import StoreSettings
 
@@ -156,7 +158,8 @@ async def open_redis(settings: StoreSettings, *, timeout: float = 10.0) -> Async
 
     Raises:
         StoreUnavailable: no answer within `timeout` seconds.
-        RedisUnfit: too old, evicting, clustered or read-only; the message names the setting to change.
+        RedisUnfit: too old, evicting, clustered or read-only, or with tasks of another layout; the message says what
+            to change.
     """
     client = connect(settings)
     try:
@@ -168,7 +171,8 @@ async def open_redis(settings: StoreSettings, *, timeout: float = 10.0) -> Async
                 unless=_is_refused,
                 gives_up=lambda _: monotonic() >= deadline,
             )
-        raise_unfit(findings)
+            raise_unfit(findings)
+            await open_layout(client, Keys(settings.prefix))
         for finding in findings:
             if finding.level == "warning":
                 log.warning("redis.warning", check=finding.name, detail=finding.detail, remedy=finding.remedy)

@@ -3,7 +3,11 @@
 import json
 from typing import Any
 
+from redis import Redis
+
+from taskmill.store.formats.keys import Keys
 from tests.support.command_line import SERVER, CommandLine
+from tests.support.first_layout import first_layout
 from tests.support.redis_server import PrivateRedis
 from tests.support.waiting import eventually
 
@@ -214,3 +218,25 @@ def test_a_context_without_annotation_and_a_tool_that_cannot_be_one_are_found_wi
     found = findings(cli, cli.write("stars.py", stars).name, code=1)
     assert "Tool 'bare': it takes *paths, and clients send arguments by name" in found["file"]["detail"]
     assert "(stars.py, line " in found["file"]["detail"]
+
+
+def test_tasks_of_another_layout_are_unfit_and_commands_refuse_them_in_the_same_words(cli: CommandLine) -> None:
+    keys = Keys()
+    with PrivateRedis() as server, Redis.from_url(server.url) as client:
+        for command in first_layout(keys, ended=False):
+            client.execute_command(*command)
+        found = findings(cli, "--redis-url", server.url, code=1)
+        refused = [
+            cli.run(*words, "--redis-url", server.url)
+            for words in (("tasks", "list"), ("worker", "server.py"), ("serve", "server.py", "--port", "0"))
+        ]
+        assert client.get(keys.layout) is None
+
+    finding = found["redis layout"]
+    assert finding["level"] == "unfit"
+    assert "stored in layout 1" in finding["detail"]
+    assert "until all its tasks have ended" in finding["remedy"]
+    for one in refused:
+        assert one.returncode == 1, one.stderr
+        assert f"{finding['detail']}. To do: {finding['remedy']}" in " ".join(one.stderr.split())
+        assert "Traceback" not in one.stderr

@@ -50,7 +50,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "setting_names.py": "",
         "shards.py": "setting_names.py",
         "settings.py": "formats setting_names.py shards.py",
-        "connection": "setting_names.py settings.py",
+        "connection": "formats setting_names.py settings.py",
         "scripts.py": "formats connection",
         "artifacts": "formats shards.py settings.py connection scripts.py",
         "claims": "formats settings.py connection scripts.py tasks",
