@@ -10,12 +10,15 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
+from taskmill.adapters.remote.target import upstreams_of
 from taskmill.engine.errors import ServerLoadError
 
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
 __all__ = [
+    "check_fastmcp",
+    "check_remote",
     "collect_tools",
     "host_of",
     "is_foreign_server",
@@ -49,6 +52,26 @@ def host_of(server: Any) -> "ToolHost":
     return FastMCPHost(server)
 
 
+def check_fastmcp() -> None:
+    """Check that servers which are not Taskmill's own can be served.
+
+    Raises:
+        ServerLoadError: FastMCP is not installed.
+    """
+    if importlib.util.find_spec("fastmcp") is None:
+        raise ServerLoadError("Servers that are not Taskmill's own need FastMCP: pip install 'taskmill[fastmcp]'")
+
+
+def check_remote(target: str) -> None:
+    """Check a TARGET that is an address, a command or a file with `mcpServers`, without connecting to it.
+
+    Raises:
+        ServerLoadError: FastMCP is not installed, or it names no server.
+    """
+    check_fastmcp()
+    upstreams_of(target, {})
+
+
 def remote_host(target: str) -> "ToolHost":
     """The servers of a TARGET that is an address, a command or a file with `mcpServers`.
 
@@ -56,8 +79,7 @@ def remote_host(target: str) -> "ToolHost":
         ServerLoadError: FastMCP is not installed, or a server cannot be reached.
         SettingsError: a setting for such servers cannot work.
     """
-    if importlib.util.find_spec("fastmcp") is None:
-        raise ServerLoadError("Servers that are not Taskmill's own need FastMCP: pip install 'taskmill[fastmcp]'")
+    check_fastmcp()
     from taskmill.adapters.remote.host import RemoteHost
     from taskmill.adapters.remote.settings import remote_settings
 

@@ -350,6 +350,10 @@ def install(
     name: Annotated[str | None, typer.Option(help="What the host calls the server.")] = None,
     env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for the server.")] = None,
     remove: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this server.")] = None,
+    wrap: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Put this server, which the host has, behind Taskmill.")
+    ] = None,
+    unwrap: Annotated[str | None, typer.Option(metavar="NAME", help="Give back what --wrap has changed.")] = None,
     user: Annotated[bool, options.flag("--user", "For all projects, not for this folder only.")] = False,
     dry_run: Annotated[bool, options.flag("--dry-run", "Show the change and do not make it.")] = False,
     yes: Annotated[bool, options.flag("--yes", "Do not ask.")] = False,
@@ -361,7 +365,8 @@ def install(
     configure(LogLevel.WARNING)
     from taskmill.cli.install.command import InstallRequest, install_server
 
-    install_server(InstallRequest(host, file, name, tuple(env or ()), remove, user, dry_run, yes))
+    flags = {"for_user": user, "dry_run": dry_run, "yes": yes}
+    install_server(InstallRequest(host, file, name, tuple(env or ()), remove, **flags, wrap=wrap, unwrap=unwrap))
 
 
 app.add_typer(task_commands.app, name="tasks")

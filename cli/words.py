@@ -8,14 +8,19 @@ from taskmill.store.setting_names import flag_of
 
 __all__ = ["as_flags", "split_call_words", "with_command_joined"]
 
-_TAKE_COMMAND = ("run", "dev", "serve", "worker", "call", "stdio", "doctor")
+_TAKE_COMMAND = ("run", "dev", "serve", "worker", "call", "stdio", "doctor", "install")
 
 
 def with_command_joined(words: Sequence[str]) -> list[str]:
-    """The same words, with the command behind `--` as one, where other targets stand: behind the name of ours."""
+    """The same words, with the command behind `--` as one, where other targets stand: behind the name of our command.
+
+    Behind all words of `install`, which names a host first.
+    """
     if not words or words[0] not in _TAKE_COMMAND or "--" not in words:
         return list(words)
     at = words.index("--")
+    if words[0] == "install":
+        return [*words[:at], command_target(words[at + 1 :])]
     return [words[0], command_target(words[at + 1 :]), *words[1:at]]
 
 

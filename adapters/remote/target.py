@@ -19,6 +19,7 @@ from taskmill.engine.errors import ServerLoadError
 
 __all__ = [
     "Upstream",
+    "command_of",
     "command_target",
     "environment_digest",
     "expanded",
@@ -69,6 +70,11 @@ class Upstream:
 def command_target(words: Sequence[str]) -> str:
     """The words behind `--` as one."""
     return _COMMAND + shlex.join(words)
+
+
+def command_of(target: str) -> list[str] | None:
+    """The words of a TARGET that is a command, None if it is something else."""
+    return shlex.split(target.removeprefix(_COMMAND)) if target.startswith(_COMMAND) else None
 
 
 def is_remote(target: str) -> bool:

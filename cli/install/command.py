@@ -1,29 +1,34 @@
-"""`taskmill install`: makes a desktop host start `taskmill stdio FILE`, by one entry in the host's own configuration.
+"""`taskmill install`: makes a desktop host start `taskmill stdio TARGET`, by one entry in the host's own configuration.
 
-Every other character of that file stays as it is; see `json_editor.py`. The hosts are listed in `hosts.py`.
+Every other character of that file stays as it is; see `json_editor.py`. The hosts are listed in `hosts.py`, and what
+`--wrap` does with an entry that is there is in `wrapping.py`.
 """
 
 import contextlib
-import difflib
 import importlib.util
-import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskmill.adapters.foreign_servers import check_remote
+from taskmill.adapters.remote.target import command_of, command_target, is_remote, label_of
 from taskmill.cli.errors import UsageError
 from taskmill.cli.install.config_file import ConfigFile, ConfigSyntaxError, read_config
+from taskmill.cli.install.difference import difference
+from taskmill.cli.install.entries import entry_of, target_of
+from taskmill.cli.install.host_file import HostFile
 from taskmill.cli.install.hosts import HOSTS, Host, HostName, config_path_of
-from taskmill.cli.install.json_editor import remove_member, set_member, value_at
-from taskmill.cli.install.toml_editor import remove_table, set_table, table_at, toml_of
+from taskmill.cli.install.kept_entries import forget_entry, keep_entry, kept_entry
+from taskmill.cli.install.wrapping import Edit, unwrap, wrap
 from taskmill.cli.loading import file_or_module, load_server
 from taskmill.cli.terminal.escaping import printable
 from taskmill.cli.terminal.input import is_interactive
-from taskmill.server.tool_host import ToolHost
+from taskmill.engine.errors import ServerLoadError
 
 __all__ = ["InstallRequest", "install_server"]
 
@@ -33,7 +38,6 @@ _GENERIC_STEMS = ("server", "main", "app", "mcp", "__main__", "__init__")
 """File names that are too general for a server's name; the folder's name is used then."""
 _SDK_DEFAULT_NAME = "mcp-server"
 """The SDK's name for a server without a name."""
-_MODULE = "taskmill.cli.main"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class InstallRequest:
     for_user: bool
     dry_run: bool
     yes: bool
+    wrap: str | None = None
+    unwrap: str | None = None
 
 
 def install_server(request: InstallRequest) -> None:
@@ -62,152 +68,138 @@ def install_server(request: InstallRequest) -> None:
     home = Path.home()
     if not home.is_absolute():
         raise UsageError(f"HOME is {str(home)!r}, which is no absolute path: the host's configuration cannot be found.")
-    config = read_config(config_path_of(host, None if request.for_user else Path.cwd(), home, os.environ))
-    if request.remove is not None:
-        if request.target is not None or request.name is not None or request.env:
-            raise UsageError("--remove takes a name and nothing else: taskmill install HOST --remove NAME")
-        changed, result_text = (
-            _without_entry(host, config, request.remove),
-            f"{request.remove} is removed from {config.path}",
-        )
-    else:
-        name, changed = _with_entry(host, config, request)
-        result_text = f"{host.title} has {name} in {config.path}"
+    edit = _edit_of(host, home, request)
+    config, changed = edit.file.config, edit.text
     if changed == config.text:
-        print(f"taskmill: Nothing to change: {printable(result_text)}.")
+        print(f"taskmill: Nothing to change: {printable(edit.result)}.")
         return
-    print(_difference(config, changed), end="", flush=True)
-    _warn_of_unset_variables(request)
-    if request.dry_run or not _is_confirmed(config, request):
+    print(difference(edit.file, changed), end="", flush=True)
+    _warn(request, edit)
+    if request.dry_run or not _is_confirmed(config, without_asking=request.yes):
         print("taskmill: Nothing was changed.")
         return
+    if edit.kept is not None:
+        keep_entry(edit.file, edit.kept)
     # It may contain tokens, now or later.
     private = request.for_user or host.project_file is None or bool(request.env)
     backup = config.replace(changed, private=private)
-    print(f"taskmill: Now {printable(result_text)}." + (f" As it was: {printable(str(backup))}" if backup else ""))
+    if edit.given_back is not None:
+        forget_entry(edit.file, edit.given_back)
+    print(f"taskmill: Now {printable(edit.result)}." + (f" As it was: {printable(str(backup))}" if backup else ""))
     print(f"taskmill: {host.next_step}")
 
 
-def _with_entry(host: Host, config: ConfigFile, request: InstallRequest) -> tuple[str, str]:
+def _edit_of(host: Host, home: Path, request: InstallRequest) -> Edit:
+    """What is to be changed.
+
+    Raises:
+        UsageError: the options do not fit together, or the file does not allow it.
+    """
+    given = [name for name in ("remove", "wrap", "unwrap") if getattr(request, name) is not None]
+    if given:
+        allows_env = given == ["wrap"]
+        if len(given) > 1 or request.target is not None or request.name or (request.env and not allows_env):
+            more = " and --env" if allows_env else " and nothing else"
+            raise UsageError(f"--{given[0]} takes a name{more}: taskmill install HOST --{given[0]} NAME")
+    if request.wrap is not None:
+        return wrap(host, home, request.wrap, variables(request.env), for_user=request.for_user)
+    if request.unwrap is not None:
+        return unwrap(host, home, request.unwrap, for_user=request.for_user)
+    config = read_config(config_path_of(host, None if request.for_user else Path.cwd(), home, os.environ))
+    file = HostFile(host, config, (host.key,))
+    if request.remove is not None:
+        return Edit(file, _without_entry(file, request.remove), f"{request.remove} is removed from {config.path}")
+    name, changed = _with_entry(file, request)
+    return Edit(file, changed, f"{host.title} has {name} in {config.path}")
+
+
+def _with_entry(file: HostFile, request: InstallRequest) -> tuple[str, str]:
     """The entry's name, and the text with the entry."""
     if request.target is None:
-        raise UsageError("Name the server's file: taskmill install HOST FILE. To remove a server: --remove NAME.")
+        raise UsageError(
+            "Name the server's file: taskmill install HOST FILE; or its address; or -- and its command. To remove a "
+            "server: --remove NAME. To put one that the host has behind Taskmill: --wrap NAME."
+        )
     if request.name is not None and not _NAME.fullmatch(request.name):
         raise UsageError(
             f"{request.name!r} cannot be a server's name: hosts take letters, digits, - and _, 64 at most."
         )
-    env = _variables(request.env)
-    target = _absolute_target(request.target)
-    with contextlib.redirect_stdout(sys.stderr):
-        server = load_server(request.target)
-    entry = _entry(host, target, env)
+    env = variables(request.env)
+    target, default_name = _named(request.target)
+    entry = entry_of(file.host, target, env)
     try:
-        servers = _servers(host, config)
-        name = request.name or _name_of(target, servers) or _default_name(server, request.target)
+        servers = file.servers()
+        name = request.name or _name_of(target, servers) or default_name
         if name not in servers:
-            return name, _with_value(host, config.text, (host.key, name), entry)
-        return name, _with_updated_entry(host, config, name, servers[name], entry)
+            return name, file.with_entry(name, entry)
+        return name, _with_updated_entry(file, name, servers[name], entry)
     except ConfigSyntaxError as exc:
-        snippet = _snippet(host, request.name or _default_name(server, request.target), entry)
-        raise UsageError(
-            f"{_unreadable_message(host, config, exc)} Correct it, or add this by hand:\n{snippet}"
-        ) from None
+        snippet = file.snippet(request.name or default_name, entry)
+        raise UsageError(f"{file.unreadable}: {exc}. Correct it, or add this by hand:\n{snippet}") from None
 
 
-def _without_entry(host: Host, config: ConfigFile, name: str) -> str:
+def _without_entry(file: HostFile, name: str) -> str:
+    path = file.config.path
     try:
-        servers = _servers(host, config)
+        servers = file.servers()
         if name not in servers:
-            known = ", ".join(key for key, entry in servers.items() if _target_of(entry) is not None)
-            raise UsageError(f"{config.path} has no server {name!r}. Servers of Taskmill in it: {known or 'none'}.")
-        if _target_of(servers[name]) is None:
-            raise UsageError(f"{name!r} in {config.path} is no server of Taskmill: remove it by hand.")
-        if host.is_toml:
-            return remove_table(config.text, (host.key, name))
-        return remove_member(config.text, (host.key, name), allow_comments=host.allows_comments)
+            known = ", ".join(key for key, entry in servers.items() if target_of(entry) is not None)
+            raise UsageError(f"{path} has no server {name!r}. Servers of Taskmill in it: {known or 'none'}.")
+        if target_of(servers[name]) is None:
+            raise UsageError(f"{name!r} in {path} is no server of Taskmill: remove it by hand.")
+        if kept_entry(file, name) is not None:
+            raise UsageError(f"{name!r} in {path} was there before Taskmill: --unwrap {name} gives it back.")
+        return file.without_entry(name)
     except ConfigSyntaxError as exc:
-        raise UsageError(_unreadable_message(host, config, exc)) from None
+        raise UsageError(f"{file.unreadable}: {exc}.") from None
 
 
-def _unreadable_message(host: Host, config: ConfigFile, exc: ConfigSyntaxError) -> str:
-    return f"{config.path} is not what {host.title} reads, so it is left alone: {exc}."
-
-
-def _servers(host: Host, config: ConfigFile) -> dict[str, Any]:
-    """The entries in the file.
-
-    Raises:
-        ConfigSyntaxError: the text is not valid.
-    """
-    if host.is_toml:
-        servers = table_at(config.text, (host.key,), {})
-    else:
-        text = config.text if config.text.strip() else "{}"
-        servers = value_at(text, (host.key,), {}, allow_comments=host.allows_comments)
-    if not isinstance(servers, dict):
-        raise ConfigSyntaxError(f'"{host.key}" is not an object')
-    return servers
-
-
-def _with_updated_entry(host: Host, config: ConfigFile, name: str, present: Any, entry: dict[str, Any]) -> str:
+def _with_updated_entry(file: HostFile, name: str, present: Any, entry: dict[str, Any]) -> str:
     """The text with our members of an entry updated; its other members stay, and so do its variables.
 
     Raises:
         UsageError: the entry starts something else.
     """
-    if _target_of(present) != _target_of(entry):
-        raise UsageError(f"{name!r} in {config.path} starts something else already. Choose another name: --name NAME.")
-    text = config.text
-    for key, value in entry.items():
-        if key in host.extra and key in present:
-            continue
-        present_value = present.get(key) if key == host.env_key else None
-        merged = {**present_value, **value} if isinstance(present_value, dict) else value
-        text = _with_value(host, text, (host.key, name, key), merged)
-    return text
-
-
-def _with_value(host: Host, text: str, path: Sequence[str], value: Any) -> str:
-    """The text with a value at `path`, in the host's format."""
-    if host.is_toml:
-        return set_table(text, path, value)
-    return set_member(text if text.strip() else "{}\n", path, value, allow_comments=host.allows_comments)
-
-
-def _snippet(host: Host, name: str, entry: dict[str, Any]) -> str:
-    """The entry as text, to be pasted."""
-    return toml_of((host.key, name), entry) if host.is_toml else json.dumps({host.key: {name: entry}}, indent=2)
-
-
-def _entry(host: Host, target: str, env: Mapping[str, str]) -> dict[str, Any]:
-    command, *arguments = words = [*_command(), "stdio", target]
-    if host.variable is not None and any(host.variable in word for word in words):
-        raise UsageError(f"{host.title} takes {host.variable} in a path for a variable: move {target} elsewhere.")
-    type_ = {"type": host.type} if host.type else {}
-    start: dict[str, Any] = {"command": words} if host.has_one_command else {"command": command, "args": arguments}
-    return {**type_, **start, **({host.env_key: dict(env)} if env else {}), **host.extra}
-
-
-def _command() -> list[str]:
-    """The command of this installation, as a full path: hosts know no activated environment."""
-    script = Path(sys.executable).with_name("taskmill")
-    return [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-P", "-m", _MODULE]
-
-
-def _target_of(entry: Any) -> str | None:
-    """The server that an entry starts with `taskmill stdio`, None if it starts something else."""
-    try:
-        command = entry["command"]
-        arguments = command if isinstance(command, list) else [command, *entry["args"]]
-        at = arguments.index("stdio")
-        is_ours = Path(arguments[0]).stem == "taskmill" or _MODULE in arguments[:at]
-        return str(arguments[at + 1]) if is_ours else None
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
+    if target_of(present) != target_of(entry):
+        raise UsageError(
+            f"{name!r} in {file.config.path} starts something else already. Choose another name: --name NAME."
+        )
+    env_key = file.host.env_key
+    members = {key: value for key, value in entry.items() if key not in file.host.extra or key not in present}
+    if env_key in members and isinstance(present.get(env_key), dict):
+        members[env_key] = {**present[env_key], **members[env_key]}
+    return file.with_members(name, members)
 
 
 def _name_of(target: str, servers: Mapping[str, Any]) -> str | None:
-    return next((name for name, entry in servers.items() if _target_of(entry) == target), None)
+    return next((name for name, entry in servers.items() if target_of(entry) == target), None)
+
+
+def _named(target: str) -> tuple[str, str]:
+    """`target` in a form that is valid in any working directory, and the server's name if no other one is given.
+
+    Raises:
+        UsageError, ServerLoadError: there is no such server, or it is found only from this folder.
+    """
+    if not is_remote(target):
+        absolute = _absolute_target(target)
+        with contextlib.redirect_stdout(sys.stderr):
+            server = load_server(target)
+        return absolute, _as_name(server.name if server.name != _SDK_DEFAULT_NAME else _stem(target))
+    check_remote(target)
+    words = command_of(target)
+    if words is None:
+        absolute = os.path.abspath(target) if target.endswith(".json") else target
+        return absolute, _as_name(label_of(target))
+    if shutil.which(words[0]) is None:
+        raise ServerLoadError(f"There is no command {words[0]!r}.")
+    return command_target([_absolute_word(word) for word in words]), _as_name(label_of(target))
+
+
+def _absolute_word(word: str) -> str:
+    """A word of a command, with the full path of a file or folder of here: hosts start elsewhere."""
+    is_path = os.sep in word or word in (os.curdir, os.pardir) or os.path.isfile(word)
+    return os.path.abspath(word) if is_path and os.path.exists(word) else word
 
 
 def _absolute_target(target: str) -> str:
@@ -224,43 +216,51 @@ def _absolute_target(target: str) -> str:
     return target
 
 
-def _default_name(server: ToolHost, target: str) -> str:
+def _stem(target: str) -> str:
     location, is_module = file_or_module(target)
     path = Path(location.rpartition(".")[2] if is_module else os.path.abspath(location))
-    stem = path.parent.name if path.stem in _GENERIC_STEMS and path.parent.name else path.stem
-    name = server.name if server.name != _SDK_DEFAULT_NAME else stem
+    return path.parent.name if path.stem in _GENERIC_STEMS and path.parent.name else path.stem
+
+
+def _as_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-").lower()[:64] or "taskmill"
 
 
-def _variables(pairs: Sequence[str]) -> dict[str, str]:
-    variables: dict[str, str] = {}
+def variables(pairs: Sequence[str]) -> dict[str, str]:
+    """What `--env` gives.
+
+    Raises:
+        UsageError: it is no variable, or twice the same.
+    """
+    found: dict[str, str] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not _VARIABLE.fullmatch(key):
             raise UsageError(f"{pair!r} is not a variable: write --env NAME=VALUE.")
-        if key in variables:
+        if key in found:
             raise UsageError(f"The variable {key} is given twice.")
-        variables[key] = value
-    return variables
+        found[key] = value
+    return found
 
 
-def _difference(config: ConfigFile, changed: str) -> str:
-    before, after = config.text.splitlines(), changed.splitlines()
-    name = str(config.path)
-    lines = difflib.unified_diff(before, after, name if config.data is not None else os.devnull, name, lineterm="")
-    return "".join(f"{printable(line)}\n" for line in lines)
-
-
-def _warn_of_unset_variables(request: InstallRequest) -> None:
-    given = _variables(request.env)
+def _warn(request: InstallRequest, edit: Edit) -> None:
+    """Of what the person should know before the change is made."""
+    given = variables(request.env)
     unseen = [key for key in sorted(os.environ) if key.startswith("TASKMILL_") and key not in given]
-    if unseen and request.remove is None:
+    if unseen and request.remove is None and request.unwrap is None:
         what = " and ".join(unseen)
         print(f"taskmill: Hosts do not see this shell's {what}: --env NAME=VALUE passes one on.", file=sys.stderr)
+    for note in edit.notes:
+        print(f"taskmill: {printable(note)}", file=sys.stderr)
 
 
-def _is_confirmed(config: ConfigFile, request: InstallRequest) -> bool:
-    if request.yes:
+def _is_confirmed(config: ConfigFile, *, without_asking: bool) -> bool:
+    """Whether the person wants the change.
+
+    Raises:
+        UsageError: there is no one to ask.
+    """
+    if without_asking:
         return True
     if not is_interactive():
         raise UsageError("Nothing was changed. Add --yes to make this change, or --dry-run to see it only.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from taskmill.cli.errors import UsageError
 from taskmill.engine.errors import OperatorError
 
-__all__ = ["ConfigFile", "ConfigSyntaxError", "read_config"]
+__all__ = ["ConfigFile", "ConfigSyntaxError", "read_config", "write_private"]
 
 _BYTE_ORDER_MARK = "\ufeff"
 """Some editors write it first; it is kept."""
@@ -85,6 +85,19 @@ def read_config(path: Path) -> ConfigFile:
         return ConfigFile(path, _read_bytes(path))
     except OSError as exc:
         raise OperatorError(f"Cannot read {path}: {exc.strerror or exc}.") from exc
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of our own in one step, for this user's eyes only.
+
+    Raises:
+        OperatorError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_new(_temporary_paths(path), text.encode(), None, private=True).replace(path)
+    except OSError as exc:
+        raise OperatorError(f"Cannot write {path}: {exc.strerror or exc}.") from exc
 
 
 def _read_bytes(path: Path) -> bytes | None:

@@ -54,6 +54,8 @@ class Host:
     user_file: str
     """Its file for all projects: below the home directory, or below `{settings}`, where the platform keeps settings, or
     below `{config}`, where programs for Linux keep them on every platform."""
+    folders_key: str | None = None
+    """The object in that file that has an object for each project's folder, with servers for that folder alone."""
     type: str | None = "stdio"
     """The value of the member `type` of an entry, None if there is no such member."""
     has_one_command: bool = False
@@ -89,6 +91,7 @@ HOSTS: Mapping[HostName, Host] = {
         key="mcpServers",
         project_file=".mcp.json",
         user_file=".claude.json",
+        folders_key="projects",
         next_step="Start Claude Code again in this folder. It asks once whether to trust the server; /mcp shows it.",
     ),
     HostName.VSCODE: Host(

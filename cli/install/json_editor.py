@@ -11,7 +11,7 @@ from typing import Any
 
 from taskmill.cli.install.json_parser import JsonError, Member, Node, parse_json
 
-__all__ = ["remove_member", "set_member", "value_at"]
+__all__ = ["member_text", "remove_member", "set_member", "set_member_text", "value_at"]
 
 _REST_OF_LINE = re.compile(r"[ \t]*(?://[^\r\n]*|/\*[^\r\n]*?\*/)?[ \t]*(?=\r?\n|\Z)")
 
@@ -22,13 +22,8 @@ def value_at(text: str, path: Sequence[str], default: Any, *, allow_comments: bo
     Raises:
         JsonError: as `set_member`.
     """
-    node = parse_json(text, allow_comments=allow_comments)
-    for at in range(len(path)):
-        member = _member(node, path, at)
-        if member is None:
-            return default
-        node = member.node
-    return node.value
+    node = _node_at(text, path, allow_comments=allow_comments)
+    return default if node is None else node.value
 
 
 def set_member(text: str, path: Sequence[str], value: Any, *, allow_comments: bool) -> str:
@@ -65,6 +60,38 @@ def remove_member(text: str, path: Sequence[str], *, allow_comments: bool) -> st
             return _without_member(text, node, member)
         node = member.node
     return text
+
+
+def member_text(text: str, path: Sequence[str], *, allow_comments: bool) -> str:
+    """The value at `path` as it is written; "" if there is none.
+
+    Raises:
+        JsonError: as `set_member`.
+    """
+    node = _node_at(text, path, allow_comments=allow_comments)
+    return "" if node is None else text[node.start : node.end]
+
+
+def set_member_text(text: str, path: Sequence[str], written: str, *, allow_comments: bool) -> str:
+    """The text with the value at `path`, which is there, written so.
+
+    Raises:
+        JsonError: as `set_member`, or there is no such value.
+    """
+    node = _node_at(text, path, allow_comments=allow_comments)
+    if node is None:
+        raise JsonError(f'there is no "{".".join(path)}"')
+    return text[: node.start] + written + text[node.end :]
+
+
+def _node_at(text: str, path: Sequence[str], *, allow_comments: bool) -> Node | None:
+    node = parse_json(text, allow_comments=allow_comments)
+    for at in range(len(path)):
+        member = _member(node, path, at)
+        if member is None:
+            return None
+        node = member.node
+    return node
 
 
 def _member(node: Node, path: Sequence[str], at: int) -> Member | None:

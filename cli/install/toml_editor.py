@@ -12,7 +12,7 @@ from typing import Any
 
 from taskmill.cli.install.config_file import ConfigSyntaxError
 
-__all__ = ["remove_table", "set_table", "table_at", "toml_of"]
+__all__ = ["remove_key", "remove_table", "set_table", "set_table_text", "table_at", "table_text", "toml_of"]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _OTHERWISE = "it is written in a way that this command cannot change"
@@ -64,6 +64,48 @@ def remove_table(text: str, path: Path) -> str:
             start -= 1
         del lines[start:end]
     return _checked(text, "".join(lines), path, None)
+
+
+def remove_key(text: str, path: Path) -> str:
+    """The text without the value at `path`, be it a table or a line of one; unchanged if there is none.
+
+    Raises:
+        ConfigSyntaxError: as `set_table`.
+    """
+    lines = _lines(text)
+    if table_at(text, path, None) is None:
+        return text
+    span = _span(lines, path[:-1])
+    old = None if span is None else _assignment(lines, span[0] + 1, span[1], path[-1])
+    if old is None:
+        return remove_table(text, path)
+    del lines[old[0] : old[1]]
+    return _checked(text, "".join(lines), path, None)
+
+
+def table_text(text: str, path: Path) -> str:
+    """The lines of the table at `path` and of those in it, as they are written.
+
+    Raises:
+        ConfigSyntaxError: as `set_table`, or they are not together.
+    """
+    lines = _lines(text)
+    start, end = _block(text, lines, path)
+    return "".join(lines[start:end])
+
+
+def set_table_text(text: str, path: Path, written: str) -> str:
+    """The text with the table at `path`, which is there, written so.
+
+    Raises:
+        ConfigSyntaxError: as `table_text`.
+    """
+    lines = _lines(text)
+    start, end = _block(text, lines, path)
+    if end < len(lines) and not written.endswith("\n"):
+        written += "\n"
+    lines[start:end] = [written]
+    return _checked(text, "".join(lines), path, table_at(written, path, {}))
 
 
 def toml_of(path: Path, value: dict[str, Any]) -> str:
@@ -126,11 +168,27 @@ def _span(lines: list[str], path: Path, *, with_inner: bool = False) -> tuple[in
         if header is None or not (header == list(path) or (with_inner and header[: len(path)] == list(path))):
             continue
         end = next((after for after in range(at + 1, len(lines)) if _header(lines[after]) is not None), len(lines))
-        # Comments above a header belong to it.
-        while end < len(lines) and end > at + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip()[0] == "#"):
-            end -= 1
-        return at, end
+        last = _without_comments_behind(lines, at, end)
+        # Comments above a header belong to it, and those at the end of the file to the file.
+        return at, last if end < len(lines) or any(line.strip() for line in lines[last:end]) else end
     return None
+
+
+def _block(text: str, lines: list[str], path: Path) -> tuple[int, int]:
+    """First line and line after the last of a table with those in it, if no other one is among them."""
+    headers = [(at, found) for at, line in enumerate(lines) if (found := _header(line)) is not None]
+    own = [number for number, (_, found) in enumerate(headers) if found[: len(path)] == list(path)]
+    if table_at(text, path, None) is None or not own or own != list(range(own[0], own[-1] + 1)):
+        raise ConfigSyntaxError(_OTHERWISE)
+    start = headers[own[0]][0]
+    end = headers[own[-1] + 1][0] if own[-1] + 1 < len(headers) else len(lines)
+    return start, _without_comments_behind(lines, start, end)
+
+
+def _without_comments_behind(lines: list[str], header: int, end: int) -> int:
+    while end > header + 1 and (not lines[end - 1].strip() or lines[end - 1].lstrip()[0] == "#"):
+        end -= 1
+    return end
 
 
 def _header(line: str) -> list[str] | None:

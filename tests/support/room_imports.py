@@ -104,7 +104,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "processes": "errors.py",
         "client": "terminal imports.py errors.py server_address.py logs.py source.py processes",
         "doctor": "terminal loading.py settings.py source.py",
-        "install": "terminal errors.py loading.py",
+        "install": "terminal errors.py loading.py stdio",
         "isolated": "errors.py loading.py logs.py processes",
         "serving": "errors.py loading.py settings.py processes",
         "stdio": "terminal errors.py loading.py logs.py settings.py processes",
