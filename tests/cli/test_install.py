@@ -18,52 +18,20 @@ from taskmill.cli.install.command import InstallRequest, install_server
 from taskmill.cli.install.config_file import read_config
 from taskmill.cli.install.hosts import HOSTS, HostName, config_path_of
 from taskmill.engine.errors import OperatorError, ServerLoadError
+from tests.cli.host_files import SERVER, backups_of, home, written
 from tests.support.command_line import CommandLine, Screen
 from tests.support.raw_stdio import RawHost
 
-SERVER = '''
-from taskmill.server import TaskServer
+__all__ = ["home"]
 
-print("printed by the author")
-mcp = TaskServer("My tools!")
-
-
-@mcp.tool(task=True)
-async def work() -> str:
-    """Work."""
-    return "worked"
-'''
 REQUEST = InstallRequest(
     HostName.CURSOR, "server.py", name=None, env=(), remove=None, for_user=False, dry_run=False, yes=True
 )
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's home directory, and a project in it as the working directory."""
-    home = tmp_path / "home"
-    project = home / "project"
-    project.mkdir(parents=True)
-    (project / "server.py").write_text(SERVER)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.chdir(project)
-    return home
-
-
 def entry_of(home: Path, **more: Any) -> dict[str, Any]:
     command = str(Path(sys.executable).with_name("taskmill"))
     return {"command": command, "args": ["stdio", str(home / "project" / "server.py")], **more}
-
-
-def written(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode())
-    return path
-
-
-def backups_of(path: Path) -> list[Path]:
-    return sorted(path.parent.glob(f"{path.name}.*.backup"))
 
 
 class TestHosts:

@@ -18,7 +18,7 @@ from taskmill.cli.install.hosts import HOSTS, HostName, config_path_of
 from taskmill.cli.words import with_command_joined
 from taskmill.engine.errors import OperatorError, ServerLoadError
 from tests.adapters.remote_servers import foreign_words
-from tests.cli.test_install import backups_of, home, written
+from tests.cli.host_files import backups_of, home, written
 from tests.support.command_line import CommandLine
 from tests.support.raw_stdio import RawHost
 from tests.support.results import text_of
