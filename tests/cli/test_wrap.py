@@ -17,7 +17,6 @@ from taskmill.cli.install.command import InstallRequest, install_server
 from taskmill.cli.install.hosts import HOSTS, HostName, config_path_of
 from taskmill.cli.words import with_command_joined
 from taskmill.engine.errors import OperatorError, ServerLoadError
-from tests.adapters.remote_servers import foreign_words
 from tests.cli.host_files import backups_of, home, written
 from tests.support.command_line import CommandLine
 from tests.support.raw_stdio import RawHost
@@ -31,6 +30,30 @@ REQUEST = InstallRequest(
     HostName.CLAUDE_CODE, None, name=None, env=(), remove=None, for_user=False, dry_run=False, yes=True
 )
 TOKEN = "tok-e7a1-very-secret"
+
+
+FOREIGN = '''
+"""A server of someone else's."""
+
+from mcp.server.mcpserver import MCPServer
+
+mcp = MCPServer("Shelf")
+
+
+@mcp.tool()
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+if __name__ == "__main__":
+    mcp.run()
+'''
+
+
+def foreign_words(folder: Path) -> list[str]:
+    """The command of a server that is not ours, whose file is written into the folder."""
+    return [sys.executable, str(written(folder / "shelf.py", FOREIGN))]
 
 
 def wrap(host: str, name: str = "shelf", **more: Any) -> None:
@@ -440,7 +463,7 @@ class TestCommand:
     def test_a_host_can_start_what_was_wrapped_and_what_was_given_back(self, cli: CommandLine, tmp_path: Path) -> None:
         """From its file alone: the working directory and the environment are the host's."""
         command, *args = foreign_words(cli.folder)
-        entry = {"command": command, "args": args, "env": {"TEST_FOLDER": str(cli.folder)}}
+        entry = {"command": command, "args": args, "env": {"SHELF": "1"}}
         text = json.dumps({"mcpServers": {"shelf": entry}})
         file = written(tmp_path / "config" / "Claude" / "claude_desktop_config.json", text)
         done = cli.run("install", "claude-desktop", "--wrap", "shelf", "--yes")
