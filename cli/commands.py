@@ -106,6 +106,8 @@ def run(
     host: options.Host = None,
     allowed_hosts: options.AllowedHosts = None,
     cors_origin: options.CorsOrigin = None,
+    auth_issuer: options.AuthIssuer = None,
+    auth_audience: options.AuthAudience = None,
     redis_url: options.RedisUrl = None,
     concurrency: options.Concurrency = None,
     workers: options.Workers = 1,
@@ -118,7 +120,8 @@ def run(
 ) -> None:
     """Start everything for FILE: Redis, server and workers. Ctrl-C stops all of them in order."""
     options.give_upstream_options(task, repeat, upstream_header)
-    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
+    tokens = {"auth_issuer": auth_issuer, "auth_audience": auth_audience}
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin, **tokens}
     _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=reload)
 
 
@@ -129,6 +132,8 @@ def dev(
     host: options.Host = None,
     allowed_hosts: options.AllowedHosts = None,
     cors_origin: options.CorsOrigin = None,
+    auth_issuer: options.AuthIssuer = None,
+    auth_audience: options.AuthAudience = None,
     redis_url: options.RedisUrl = None,
     concurrency: options.Concurrency = None,
     workers: options.Workers = 1,
@@ -140,7 +145,8 @@ def dev(
 ) -> None:
     """The same as `run --reload`, with the debug lines: for writing FILE. A change starts the new code."""
     options.give_upstream_options(task, repeat, upstream_header)
-    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
+    tokens = {"auth_issuer": auth_issuer, "auth_audience": auth_audience}
+    flags = {"host": host, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin, **tokens}
     _run(file, port, flags, redis_url, concurrency, workers, log_level, log_form, reload=True)
 
 
@@ -194,6 +200,8 @@ def serve(
     port: options.Port = None,
     allowed_hosts: options.AllowedHosts = None,
     cors_origin: options.CorsOrigin = None,
+    auth_issuer: options.AuthIssuer = None,
+    auth_audience: options.AuthAudience = None,
     log_level: options.Level = LogLevel.INFO,
     takes_over: Annotated[bool, typer.Option("--takes-over", hidden=True, metavar="")] = False,
     log_form: options.Form = LogForm.AUTO,
@@ -215,7 +223,8 @@ def serve(
             from taskmill.cli.serving.serve import serve_http
 
         where = {"redis_url": redis_url, "host": host, "port": port}
-        flags = {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin}
+        tokens = {"auth_issuer": auth_issuer, "auth_audience": auth_audience}
+        flags = {**where, "allowed_hosts": allowed_hosts, "cors_origins": cors_origin, **tokens}
         serve_http(file, parent_link, flags, source=source, takes_over=takes_over)
 
 

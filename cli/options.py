@@ -11,6 +11,8 @@ from taskmill.cli.logs import LogForm, LogLevel
 __all__ = [
     "AllowedHosts",
     "Answer",
+    "AuthAudience",
+    "AuthIssuer",
     "AuthorsLevel",
     "CallWords",
     "Concurrency",
@@ -115,6 +117,13 @@ AllowedHosts = Annotated[
 CorsOrigin = Annotated[
     str | None,
     typer.Option(help="Origins whose pages may use the server from a browser (TASKMILL_CORS_ORIGINS).", metavar="A,B"),
+]
+AuthIssuer = Annotated[
+    str | None,
+    typer.Option(help="Authorization server whose tokens are accepted (TASKMILL_AUTH_ISSUER).", metavar="URL"),
+]
+AuthAudience = Annotated[
+    str | None, typer.Option(help="What tokens must name in aud (TASKMILL_AUTH_AUDIENCE).", metavar="A,B")
 ]
 Concurrency = Annotated[
     int | None, typer.Option(help="Tasks a worker runs at the same time (TASKMILL_CONCURRENCY).", show_default="10")

@@ -11,6 +11,7 @@ __all__ = [
     "ArtifactTooLarge",
     "ArtifactsUnavailable",
     "AttemptEnded",
+    "AuthenticationUnavailable",
     "AuthorError",
     "BadArguments",
     "BadCursor",
@@ -172,6 +173,10 @@ class OperatorError(TaskmillError):
 
 class StoreUnavailable(OperatorError):
     """The task store cannot be reached right now. Nothing was lost; try again in a moment."""
+
+
+class AuthenticationUnavailable(OperatorError):
+    """Access tokens cannot be checked right now: try again in a moment."""
 
 
 class ArtifactsUnavailable(OperatorError):

@@ -3,7 +3,7 @@
 `build_app` makes it for a server of the SDK; `both_eras` and `add_http_api` are the parts that other hosts need too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,8 +24,9 @@ from taskmill.server.http.cors import Cors, check_any_origin
 from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
 from taskmill.server.http.request_limits import HeaderLimits
 from taskmill.server.http.scope_challenge import ScopeChallenge
+from taskmill.server.http.token_checks import TokenRules, add_token_checks
 from taskmill.server.http.transport_security import TrimmedHeaders, checks_of_sdk
-from taskmill.server.protocol.sdk_private import auth_of, lowlevel_of
+from taskmill.server.protocol.sdk_private import lowlevel_of, use_authentication
 from taskmill.server.sessions.endpoint import SessionEndpoint
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
@@ -41,22 +42,22 @@ def build_app(
     *,
     path: str,
     host: str,
-    hosts: TransportSecuritySettings,
-    cors_origins: Sequence[str],
+    access: Access,
+    rules: TokenRules,
     json_response: bool,
-    operator_token: str | None,
     fast_paths: Submission | None,
 ) -> HttpApp:
-    """The application; see `TaskServer.http_app`. `hosts`: the names that requests may be sent to.
-    `cors_origins`: whose pages may read the responses.
+    """The application; see `TaskServer.http_app`. `access`, `rules`: what requests and their tokens are checked for.
 
     `fast_paths`: None = there are none.
 
     Raises:
         UnsafeBinding: the pages of all origins may use a server without authentication.
     """
-    auth = auth_of(server)
-    check_any_origin(cors_origins, has_auth=auth is not None)
+    hosts, auth = access.hosts, rules.auth
+    if rules.by_settings is not None:
+        use_authentication(server, auth, rules.by_settings.verifier)
+    check_any_origin(access.cors_origins, has_auth=auth is not None)
     app = server.streamable_http_app(
         streamable_http_path=path, json_response=json_response, transport_security=checks_of_sdk(hosts), host=host
     )
@@ -71,17 +72,16 @@ def build_app(
         json_only=json_response,
         max_body=manager.max_request_body_size,
     )
-    access = Access(hosts, auth, operator_token is not None, tuple(cors_origins))
     front: Callable[[ASGIApp], ASGIApp] | None = None
     if fast_paths is not None:
         fast = partial(FastPath, runtime=runtime, tools=tools, hosts=hosts, server=lowlevel, submission=fast_paths)
         if auth:
             endpoint = fast(endpoint)
         else:
-            router = partial(FastPathRouter, tools=tools, path=path, has_operator=access.has_operator)
+            router = partial(FastPathRouter, tools=tools, path=path, has_operator=access.operators.has_tokens)
             front = partial(router, fast_path=fast)
-    manager.asgi_app = ScopeChallenge(endpoint, tools, server.settings.auth)
-    return add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token, front=front)
+    manager.asgi_app = ScopeChallenge(endpoint, tools, auth)
+    return add_http_api(app, runtime, access, rules, mcp_path=path, front=front)
 
 
 def both_eras(
@@ -109,9 +109,9 @@ def add_http_api(
     app: Starlette,
     runtime: ServerRuntime,
     access: Access,
+    rules: TokenRules,
     *,
     mcp_path: str,
-    operator_token: str | None,
     front: Callable[[ASGIApp], ASGIApp] | None = None,
 ) -> HttpApp:
     """The application of the endpoint at `mcp_path`, with health, the API, its description and metrics.
@@ -124,8 +124,9 @@ def add_http_api(
     described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
     routes = [*health_routes(runtime), description_route(access), *described]
     made.router.routes.extend(routes)
-    if operator_token is not None:
-        made.add_middleware(OperatorToken, token=operator_token)
+    add_token_checks(made, runtime, rules, mcp_path=mcp_path)
+    if access.operators.has_tokens:
+        made.add_middleware(OperatorToken, operators=access.operators)
     made.add_middleware(CheckedHosts, hosts=access.hosts)
     made.add_middleware(TrimmedHeaders)
     if front is not None:

@@ -5,12 +5,13 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from taskmill.server.auth.settings import AuthenticationSettings
 from taskmill.store.settings import LONGEST, StoreSettings, read_settings
 
 __all__ = ["ServerSettings", "server_settings"]
 
 
-class ServerSettings(StoreSettings):
+class ServerSettings(AuthenticationSettings):
     """Where a replica listens, and which clients it serves."""
 
     host: str = "127.0.0.1"
@@ -23,8 +24,6 @@ class ServerSettings(StoreSettings):
     """Host names clients may use, separated by commas; needed beyond localhost."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may use the server from a browser, separated by commas; `*` needs authentication."""
-    api_operator_token: str | None = Field(None, min_length=16, repr=False)
-    """Bearer token of an operator, who may see and end every task over the HTTP API; None = there is none."""
     handoff_after: float = Field(50.0, gt=0, le=LONGEST)
     """Seconds after which a call of a client without tasks is handed off, if its host's call timeout is unknown."""
     drop_grace: float = Field(30.0, ge=0, le=LONGEST)

@@ -29,7 +29,9 @@ from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig
+from taskmill.server.api.access import Access
 from taskmill.server.app import build_app
+from taskmill.server.auth.operators import operators_of
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec
 from taskmill.server.context.context import Context
@@ -43,9 +45,17 @@ from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tasks_2026 import Tasks2026
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.application import HttpApp
+from taskmill.server.http.token_checks import token_rules
 from taskmill.server.http.transport_security import origins_of, transport_security
 from taskmill.server.protocol.errors import wire_errors
-from taskmill.server.protocol.sdk_private import lowlevel_of, prompts_of, registered_tool, subscriptions_of
+from taskmill.server.protocol.sdk_private import (
+    auth_of,
+    is_authorization_server,
+    lowlevel_of,
+    prompts_of,
+    registered_tool,
+    subscriptions_of,
+)
 from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
@@ -121,10 +131,8 @@ class TaskServer(MCPServer[LifespanContextT]):
             or RequestStateSecurity(codec=self._state_codec, audience=name or "taskmill", ttl=ROUND_TTL),
             **kwargs,
         )
-        # Around the author's own middleware: the answers are the protocol's, not the tools'.
-        listing = ToolListing(self._runtime.tools, known)
-        tasks = Tasks2025(self._runtime, self._submission, self._plain)
-        self.middleware[:1] = [CallerErrors(prompts_of(self)), *self.middleware[:1], listing, tasks]
+        self._author_auth = auth_of(self)
+        self._wrap_middleware(known)
         if follow_up_tools:
             for tool_name, function in FollowUpTools(self._runtime, self._plain).tools():
                 super().add_tool(function, tool_name, structured_output=False)
@@ -158,7 +166,13 @@ class TaskServer(MCPServer[LifespanContextT]):
     @property
     def has_auth(self) -> bool:
         """See `ToolHost`."""
-        return self.settings.auth is not None
+        return self._author_auth is not None or server_settings(self.store_settings).auth_issuer is not None
+
+    def auth_doubts(self) -> list[str]:
+        """See `VerifiesTokens`: the SDK asks each author to say who checks the audience."""
+        if self._author_auth is None or self._author_auth.validate_token_resource is not None:
+            return []
+        return ["validate_token_resource of AuthSettings is not set: tokens for other services may be accepted"]
 
     @property
     def needs_store(self) -> bool:
@@ -360,7 +374,8 @@ class TaskServer(MCPServer[LifespanContextT]):
 
         `cors_origins`: whose pages may use it from a browser: `https://app.example.com`, `http://localhost:*`, or `*`,
         which needs authentication.
-        `operator_token`: bearer token of an operator, who may see and end every task over `/api`; None = there is none.
+        `operator_token`: bearer token of an operator, who may see and end every task over `/api`, beside those of the
+        settings.
         `fast_paths`: answer plain requests about tasks without the SDK's dispatch, where the answers are the same.
 
         To mount it in another application, give that one its lifespan:
@@ -371,16 +386,18 @@ class TaskServer(MCPServer[LifespanContextT]):
             SettingsError: a name is no host, or an origin is none.
         """
         origins = origins_of(cors_origins)
+        settings = server_settings(self.store_settings)
+        rules = token_rules(settings, self._author_auth, issues_tokens=is_authorization_server(self))
+        hosts = transport_security(host, allowed_hosts, origins)
         self._app = build_app(
             self,
             self._runtime,
             self._task_tools,
             path=path,
-            hosts=transport_security(host, allowed_hosts, origins),
-            cors_origins=origins,
+            access=Access(hosts, rules.auth, operators_of(settings, operator_token), origins),
+            rules=rules,
             host=host,
             json_response=json_response,
-            operator_token=operator_token,
             fast_paths=self._submission if fast_paths else None,
         )
         return self._app
@@ -431,6 +448,12 @@ class TaskServer(MCPServer[LifespanContextT]):
             state = await stack.enter_async_context(self._author_lifespan(self))
             await stack.enter_async_context(self._runtime.open_with(state))
             yield state
+
+    def _wrap_middleware(self, known: HostTable) -> None:
+        # Around the author's own middleware: the answers are the protocol's, not the tools'.
+        listing = ToolListing(self._runtime, known)
+        tasks = Tasks2025(self._runtime, self._submission, self._plain)
+        self.middleware[:1] = [CallerErrors(prompts_of(self)), *self.middleware[:1], listing, tasks]
 
     def _push_tasks(self) -> None:
         """Send task notifications to clients that listen: the SDK's constructor takes a bus but not the handler."""

@@ -46,6 +46,7 @@ LONG_MODULES: dict[str, str] = {
 BROAD_HANDLERS: dict[str, str] = {
     "adapters/remote/sessions.py": "a transport of FastMCP's may raise anything while it connects: it is told in words",
     "cli/loading.py": "a user's module may raise anything; its own traceback is shown, not ours",
+    "server/auth/checked_verifier.py": "a verifier may be the author's; its crash is logged and becomes a 503",
     "server/tools/submission.py": "idempotency and concurrency_key may be the author's functions; a crash is logged",
     "server/tools/validation.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
     "server/sessions/request_runner.py": "the top of a request: what a handler raises is logged, not sent",

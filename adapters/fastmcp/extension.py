@@ -37,7 +37,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import (
     sdk_request,
     seals_request_state,
 )
-from taskmill.adapters.fastmcp.http_app import with_tasks
+from taskmill.adapters.fastmcp.http_app import authenticate_by_settings, with_tasks
 from taskmill.adapters.fastmcp.own_worker import worker_of
 from taskmill.adapters.fastmcp.provider import TaskmillProvider
 from taskmill.adapters.fastmcp.tool_list import NewTools
@@ -251,7 +251,7 @@ class Tasks(ServerExtension):
             policy = RequestStateSecurity(codec=self._codec, audience=server.name, ttl=ROUND_TTL)
             lowlevel.middleware[at] = RequestStateBoundary(policy, default_audience=server.name)
         lowlevel.middleware[at:at] = [
-            ToolListing(self.tools, self._hosts),
+            ToolListing(self.runtime, self._hosts),
             NewTools(self.tools),
             FastMCPTasks2025(self.runtime, self._submission, self._plain),
         ]
@@ -264,6 +264,8 @@ class Tasks(ServerExtension):
 
         Host and Origin are checked by FastMCP, as the author has set it.
         """
+        settings = server_settings(self.store_settings)
+        authenticate_by_settings(self.server, settings)
         app = make(*args, **options)
         if app.state.transport_type != "streamable-http":
             return app
@@ -272,7 +274,7 @@ class Tasks(ServerExtension):
             app,
             path=app.state.path,
             hosts=TransportSecuritySettings(allowed_hosts=anything, allowed_origins=anything),
-            operator_token=server_settings(self.store_settings).api_operator_token,
+            server_settings=settings,
             json_only=bool(options.get("json_response")),
         )
 

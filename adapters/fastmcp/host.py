@@ -23,6 +23,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import (
     replace_tasks_extension,
     tasks_extension_of,
 )
+from taskmill.adapters.fastmcp.http_app import authenticate_by_settings
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
 from taskmill.adapters.fastmcp.tools import FastMCPTaskTool
 from taskmill.adapters.fastmcp.worker_process import prepare_process
@@ -32,6 +33,7 @@ from taskmill.server.http.application import HttpApp
 from taskmill.server.http.cors import check_any_origin
 from taskmill.server.http.transport_security import origins_of, transport_security
 from taskmill.server.sessions.stdio_connection import serve_streams
+from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
 from taskmill.server.tools.import_path import import_path_of
 from taskmill.store.settings import StoreSettings
@@ -84,7 +86,16 @@ class FastMCPHost:
     @property
     def has_auth(self) -> bool:
         """See `ToolHost`."""
-        return self.server.auth is not None
+        return self.server.auth is not None or server_settings(self.store_settings).auth_issuer is not None
+
+    def auth_doubts(self) -> list[str]:
+        """See `VerifiesTokens`: what a verifier of FastMCP's leaves open when it is made without it."""
+        verifier = getattr(self.server.auth, "token_verifier", self.server.auth)
+        words = {
+            "audience": "the verifier has no audience: tokens for other services are accepted",
+            "issuer": "the verifier has no issuer: tokens of every issuer with that key are accepted",
+        }
+        return [found for name, found in words.items() if getattr(verifier, name, name) is None]
 
     @property
     def lowlevel(self) -> Server[Any]:
@@ -149,12 +160,15 @@ class FastMCPHost:
     ) -> HttpApp:
         """See `ToolHost`. Host and Origin are checked by Taskmill, in FastMCP's place, so that one list allows."""
         origins = origins_of(cors_origins)
+        settings = server_settings(self.store_settings)
+        authenticate_by_settings(self.server, settings)
         check_any_origin(origins, has_auth=self.has_auth)
         return self.tasks.with_tasks(
             self.tasks.plain_http_app(path=path, stateless_http=False, host_origin_protection=False),
             path=path,
             hosts=transport_security(host, allowed_hosts, origins),
             cors_origins=origins,
+            server_settings=settings,
             operator_token=operator_token,
             json_only=fastmcp.settings.json_response,
         )

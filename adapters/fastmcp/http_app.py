@@ -1,6 +1,7 @@
 """FastMCP's ASGI application with Taskmill's parts: sessions in the store, the HTTP API, metrics and health.
 
-Authentication, routes and middleware of the author's stay FastMCP's.
+Authentication, routes and middleware of the author's stay FastMCP's. A server without authentication of its own gets
+what `TASKMILL_AUTH_*` describe, as a provider of FastMCP's kind.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
-from fastmcp.server.auth import AuthProvider
+from fastmcp.server.auth import AccessToken, AuthProvider, TokenVerifier
 from fastmcp.server.low_level import FastMCPServerMiddleware
 from fastmcp.server.middleware import Middleware
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
@@ -24,19 +25,51 @@ from taskmill.adapters.fastmcp.fastmcp_private import lowlevel_of, resource_url_
 from taskmill.adapters.fastmcp.tool_list import NewTools
 from taskmill.server.api.access import Access
 from taskmill.server.app import add_http_api, both_eras
+from taskmill.server.auth.authentication import Authentication, authentication_of
+from taskmill.server.auth.operators import operators_of
 from taskmill.server.fast_path.middleware import FastPath
 from taskmill.server.http.application import HttpApp
 from taskmill.server.http.scope_challenge import ScopeChallenge
+from taskmill.server.http.token_checks import TokenRules, rules_by_settings, token_rules
+from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 
-__all__ = ["auth_settings", "with_tasks"]
+__all__ = ["auth_settings", "authenticate_by_settings", "with_tasks"]
 
 _MAX_BODY = 4 * 1024 * 1024
 """Bytes of a request of a revision before 2026."""
 _OF_ALL_REQUESTS = ("__call__", "on_message", "on_request")
 _NO_ISSUER = AnyHttpUrl("http://localhost")
+
+
+class SettingsAuth(TokenVerifier):
+    """The verifier that the settings describe."""
+
+    def __init__(self, authentication: Authentication) -> None:
+        super().__init__(required_scopes=list(authentication.required_scopes))
+        self.authentication = authentication
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """The token, None if it is not good.
+
+        Raises:
+            AuthenticationUnavailable: that cannot be known now.
+        """
+        found = await self.authentication.verifier.verify_token(token)
+        return None if found is None else AccessToken.model_validate(found.model_dump())
+
+
+def authenticate_by_settings(server: FastMCP[Any], settings: ServerSettings) -> None:
+    """Have the server need tokens if the settings say so, and its author has not; before its application is made.
+
+    Raises:
+        SettingsError: they cannot work.
+    """
+    if server.auth is None or isinstance(server.auth, SettingsAuth):
+        authentication = authentication_of(settings)
+        server.auth = None if authentication is None else SettingsAuth(authentication)
 
 
 def with_tasks(
@@ -48,13 +81,18 @@ def with_tasks(
     path: str,
     hosts: TransportSecuritySettings,
     cors_origins: Sequence[str] = (),
+    server_settings: ServerSettings,
     operator_token: str | None = None,
     json_only: bool = False,
 ) -> HttpApp:
-    """`app`: FastMCP's, with its endpoint at `path`. `hosts`: the names that requests may be sent to."""
+    """`app`: FastMCP's, with its endpoint at `path`. `hosts`: the names that requests may be sent to.
+
+    Raises:
+        SettingsError: settings of operators or of authentication that cannot work.
+    """
     runtime.serves_http = True
     lowlevel = lowlevel_of(server)
-    settings = None if server.auth is None else auth_settings(server.auth, app.routes, path)
+    rules = _token_rules(server, server_settings, app.routes, path)
 
     def endpoint(modern: ASGIApp) -> ASGIApp:
         both = both_eras(lowlevel, runtime, modern=modern, hosts=hosts, json_only=json_only, max_body=_MAX_BODY)
@@ -68,7 +106,7 @@ def with_tasks(
             without_effect=(FastMCPServerMiddleware, NewTools),
             is_open=lambda: not any(sees_all_requests(one) for one in server.middleware),
         )
-        return ScopeChallenge(fast, runtime.tools, settings)
+        return ScopeChallenge(fast, runtime.tools, rules.auth)
 
     for route in app.routes:
         if isinstance(route, Route) and route.path == path:
@@ -77,8 +115,18 @@ def with_tasks(
                 gate.app = endpoint(gate.app)  # the check of tokens stays before it
             else:
                 route.app = endpoint(gate)
-    access = Access(hosts, settings, operator_token is not None, tuple(cors_origins))
-    return add_http_api(app, runtime, access, mcp_path=path, operator_token=operator_token)
+    access = Access(hosts, rules.auth, operators_of(server_settings, operator_token), tuple(cors_origins))
+    return add_http_api(app, runtime, access, rules, mcp_path=path)
+
+
+def _token_rules(server: FastMCP[Any], settings: ServerSettings, routes: Sequence[BaseRoute], path: str) -> TokenRules:
+    """What holds for tokens: providers of FastMCP may name no user, so those are accepted, and that is logged."""
+    auth = server.auth
+    if auth is None:
+        return TokenRules()
+    if isinstance(auth, SettingsAuth):
+        return rules_by_settings(auth.authentication)
+    return token_rules(settings, auth_settings(auth, routes, path), issues_tokens=True)
 
 
 def sees_all_requests(middleware: Middleware) -> bool:

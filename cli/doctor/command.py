@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from taskmill.cli.doctor.authentication import authentication_findings
 from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
@@ -86,6 +87,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
                     where = f"{Path(hint.filename).name}, line {hint.lineno}: "
                     yield Finding("file", "warning", where + str(hint.message), hint.category.remedy)
             yield from _file_findings(server, file)
+            yield from authentication_findings(server)
     try:
         settings = _settings(server, redis_url)
     except TaskmillError as exc:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 import uvicorn
 from starlette.applications import Starlette
 
@@ -19,6 +20,7 @@ from taskmill.cli.serving.connections import ConnectionLimits, LimitedConnection
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import needs_embedded, redis_for, settings_for
+from taskmill.server.http.auth_advice import auth_advice
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
@@ -26,6 +28,8 @@ from taskmill.workers.child_processes import end_child_processes
 from taskmill.workers.process_signals import handle_signal
 
 __all__ = ["serve_http"]
+
+log = structlog.get_logger()
 
 # Seconds that open streams have to end by themselves; their clients reconnect to another replica.
 _SHUTDOWN_TIMEOUT = 3
@@ -45,13 +49,15 @@ def serve_http(
     """
     server = load_server(file)
     settings = settings_for(ServerSettings, server, source, **flags)
+    server.store_settings = settings  # those of authentication and operators count, and flags are among them
     app = server.http_app(
         path=settings.path,
         host=settings.host,
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
-        operator_token=settings.api_operator_token,
     )
+    for advice in auth_advice(server, settings, settings.host):
+        log.warning(advice.event, found=advice.found, remedy=advice.remedy)
     if takes_over:
         parent.report_loaded()
     facts: dict[str, Any] = {"sources": SourceFiles.loaded(main_file(file)).as_json()}

@@ -1,14 +1,14 @@
-"""Who may use the HTTP API: the checks of the MCP endpoint, and one token that makes its sender an operator.
+"""Who may use the HTTP API: the checks of the MCP endpoint, and the tokens that make their senders operators.
 
-An operator can see and end everything. So its token is compared in constant time, and removed from the request before
-anything else can read it, such as the author's verifier, which may be a service elsewhere.
+An operator can see everything, and may end it. So its token is removed from the request before anything else can read
+it, such as the author's verifier, which may be a service elsewhere.
 """
 
-import hmac
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 
-from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, RequireAuthMiddleware
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from taskmill.server.api.errors import api_error
+from taskmill.server.auth.operators import Operators, Role
 from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.http.middleware import path_of
 from taskmill.server.http.scope_challenge import metadata_url_of
@@ -26,7 +27,8 @@ from taskmill.store.tasks.tasks import OPERATOR
 
 __all__ = ["Access", "Caller", "CheckedHosts", "Guard", "OperatorToken", "caller_of"]
 
-_IS_OPERATOR = "taskmill.operator"
+_ROLES = "taskmill.operator"
+"""Key of a request: the roles of the operator who sent it."""
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 _UNIDENTIFIED = (
     "A list needs to know whose. Send a bearer token of a user, where this server has authentication, or the "
@@ -41,8 +43,8 @@ class Access:
     hosts: TransportSecuritySettings
     auth: AuthSettings | None = None
     """None: this server has no authentication, and every caller is anonymous."""
-    has_operator: bool = False
-    """Whether there is an operator's token."""
+    operators: Operators = field(default_factory=Operators)
+    """Who may see and end the tasks of all."""
     cors_origins: tuple[str, ...] = ()
     """Whose pages may read responses in a browser, as `origins_of` returns them."""
 
@@ -71,29 +73,32 @@ class Caller:
 
 def caller_of(request: Request) -> Caller:
     """Who sent this request, which has passed a guard."""
-    if request.scope.get(_IS_OPERATOR):
+    if request.scope.get(_ROLES):
         return Caller(OPERATOR, is_operator=True)
     return Caller(owner(), is_operator=False)
 
 
 class OperatorToken:
-    """ASGI middleware, before all others: recognises the operator's requests by their bearer token."""
+    """ASGI middleware, before all others: recognises the requests of operators by their bearer token."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, operators: Operators) -> None:
         self._app = app
-        self._expected = b"bearer " + token.encode()
+        self._operators = operators
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, marked and without the token if it is the operator's."""
-        if scope["type"] == "http" and any(self._matches(*header) for header in scope["headers"]):
+        """Pass the request on, with the operator's roles and without the token if it is an operator's."""
+        if scope["type"] == "http" and (roles := self._roles(scope)):
             others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
-            scope = {**scope, "headers": others, _IS_OPERATOR: True}
+            scope = {**scope, "headers": others, _ROLES: roles}
         await self._app(scope, receive, send)
 
-    def _matches(self, name: bytes, value: bytes) -> bool:
-        kind, _, token = value.partition(b" ")
-        given = kind.lower() + b" " + token.strip()
-        return name == b"authorization" and hmac.compare_digest(given, self._expected)
+    def _roles(self, scope: Scope) -> frozenset[Role]:
+        found: frozenset[Role] = frozenset()
+        for name, value in scope["headers"]:
+            kind, _, token = value.partition(b" ")
+            if name == b"authorization" and kind.lower() == b"bearer":
+                found |= self._operators.roles_of_token(token.strip())
+        return found
 
 
 class CheckedHosts:
@@ -136,29 +141,52 @@ class Guard:
             await WebSocketClose()(scope, receive, send)
             return
         request = Request(scope)
-        is_operator = bool(scope.get(_IS_OPERATOR))
-        refusal = self._refusal(request, is_operator)
+        is_operator = bool(scope.get(_ROLES))
+        refusal = self._refusal(request)
         if refusal is not None:
             await refusal(scope, receive, send)
         elif is_operator or self._authenticated is None:
             await self._app(scope, receive, send)
         else:
+            scope = self._with_roles_of_user(scope)
             await self._authenticated(scope, receive, _with_api_errors(scope, receive, send))
 
-    def _refusal(self, request: Request, is_operator: bool) -> ASGIApp | None:
+    def _with_roles_of_user(self, scope: Scope) -> Scope:
+        """Make an operator of a user whose scopes permit what is asked; any other one is served as a user."""
+        user = scope.get("user")
+        roles = self._access.operators.roles_of_scopes(user.scopes) if isinstance(user, AuthenticatedUser) else ()
+        return {**scope, _ROLES: roles} if self._needed(scope) in roles else scope
+
+    def _needed(self, scope: Scope) -> Role:
+        if self._operators_only:
+            return Role.METRICS
+        return Role.READ if scope["method"] in ("GET", "HEAD") else Role.ACT
+
+    def _refusal(self, request: Request) -> ASGIApp | None:
+        roles = request.scope.get(_ROLES, ())
         refused = self._headers.refusal(request.scope)
-        # A scraper uses a replica's address as Host. It has the operator's token; no page in a browser has it.
-        if refused is not None and not (self._operators_only and is_operator):
+        # A scraper uses a replica's address as Host. It has an operator's token; no page in a browser has it.
+        if refused is not None and not (self._operators_only and roles):
             return api_error(refused.status_code, bytes(refused.body).decode())
         if request.method not in ("GET", "HEAD") and not _is_deliberate(request.headers):
             return api_error(415, "Send content-type: application/json. A form on another site's page could not.")
-        if is_operator:
-            return None
-        if self._operators_only and (self._access.auth is not None or self._access.has_operator):
+        if roles:
+            return _refused_role(self._needed(request.scope), roles)
+        has_operator = self._access.operators.has_tokens
+        if self._operators_only and (self._access.auth is not None or has_operator):
+            if self._needed(request.scope) in self._with_roles_of_user(request.scope).get(_ROLES, ()):
+                return None
             return _unauthorized("This needs the operator's token (TASKMILL_API_OPERATOR_TOKEN).")
-        if self._access.auth is None and self._access.has_operator and "authorization" in request.headers:
+        if self._access.auth is None and has_operator and "authorization" in request.headers:
             return _unauthorized("This is not the operator's token (TASKMILL_API_OPERATOR_TOKEN).")
         return None
+
+
+def _refused_role(needed: Role, roles: Collection[Role]) -> ASGIApp | None:
+    if needed in roles:
+        return None
+    has = " and ".join(sorted(roles))
+    return api_error(403, f"This needs the role {needed}, and this operator's token has {has} only.")
 
 
 def _is_deliberate(headers: Headers) -> bool:

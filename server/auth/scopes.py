@@ -13,7 +13,7 @@ from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.principal import identity_of
 
-__all__ = ["caller_record", "claims_of", "require_scopes"]
+__all__ = ["caller_record", "claims_of", "missing_scopes", "require_scopes"]
 
 
 def caller_record(*, over_http: bool, visible: Collection[str]) -> dict[str, Any]:
@@ -34,16 +34,21 @@ def claims_of(token: AccessToken | None, visible: Collection[str]) -> dict[str, 
     return {name: named[name] for name in visible if named.get(name) is not None}
 
 
+def missing_scopes(policy: TaskConfig, caller: Mapping[str, Any]) -> list[str]:
+    """The scopes of a tool that the caller was not granted."""
+    if not policy.scopes or caller.get("trusted") is True:
+        return []
+    granted = caller.get("scopes", ())
+    return [scope for scope in policy.scopes if scope not in granted]
+
+
 def require_scopes(tool: str, policy: TaskConfig, caller: Mapping[str, Any]) -> None:
     """Return if the caller may run the tool.
 
     Raises:
         ScopeMissing: it was not granted a scope that the tool needs.
     """
-    if not policy.scopes or caller.get("trusted") is True:
-        return
-    granted = caller.get("scopes", ())
-    if missing := [scope for scope in policy.scopes if scope not in granted]:
+    if missing := missing_scopes(policy, caller):
         raise ScopeMissing(
             f"{tool} needs the scope {' '.join(missing)}, which the access token does not have.",
             scopes=list(policy.scopes),

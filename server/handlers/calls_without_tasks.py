@@ -19,6 +19,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.record import TaskView
+from taskmill.server.auth.lifetime import sooner
 from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.handlers.hand_off import CallEnd, HandOff, end_of_call
 from taskmill.server.handlers.held_call import HeldCall
@@ -102,7 +103,8 @@ class CallsWithoutTasks:
         """Seconds until the call is handed off, None = never: `tasks/result` waits for the end."""
         if kind is CallKind.RESULT:
             return None
-        seconds = await self._hand_off.after(ctx, tool)
+        # The stream of a token that has expired ends: handed off before, the call's task is not out of reach.
+        seconds = sooner(await self._hand_off.after(ctx, tool))
         self._runtime.clients.note_call(ctx, hand_off_after=seconds)
         return seconds
 

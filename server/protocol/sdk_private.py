@@ -8,6 +8,7 @@ from typing import Any
 
 from mcp.client.session import ClientSession
 from mcp.server._otel import OpenTelemetryMiddleware
+from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
@@ -26,6 +27,7 @@ __all__ = [
     "cache_output_adapter",
     "connection_of",
     "context_parts",
+    "is_authorization_server",
     "is_closed",
     "lowlevel_of",
     "prompts_of",
@@ -35,6 +37,7 @@ __all__ = [
     "request_without_types",
     "server_of",
     "subscriptions_of",
+    "use_authentication",
     "was_cancelled_by_client",
 ]
 
@@ -53,6 +56,17 @@ def auth_of(server: MCPServer[Any]) -> AuthSettings | None:
     It can go when the SDK tells whether there is a verifier: settings without one check nothing.
     """
     return server.settings.auth if server._token_verifier else None
+
+
+def use_authentication(server: MCPServer[Any], auth: AuthSettings | None, verifier: TokenVerifier | None) -> None:
+    """Have requests over HTTP need a token. It can go when `streamable_http_app` takes what the constructor takes."""
+    server.settings.auth = auth
+    server._token_verifier = verifier
+
+
+def is_authorization_server(server: MCPServer[Any]) -> bool:
+    """Whether the server issues its tokens itself. It can go when the SDK shows the provider."""
+    return server._auth_server_provider is not None
 
 
 def subscriptions_of(server: MCPServer[Any]) -> SubscriptionBus:

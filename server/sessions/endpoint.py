@@ -30,6 +30,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import CallerError, StoreUnavailable, TaskmillError, TooManySessions
+from taskmill.server.auth.lifetime import sooner
 from taskmill.server.auth.principal import owner
 from taskmill.server.http.transport_security import HeaderChecks
 from taskmill.server.protocol.errors import INTERNAL
@@ -50,6 +51,8 @@ _SESSION_HEADER = "mcp-session-id"
 _VERSION_HEADER = "mcp-protocol-version"
 _DEFAULT_VERSION = "2025-03-26"
 """Of a client that does not send the header (transports, "Protocol Version Header")."""
+_MARGIN = 1.0
+"""Seconds after the end of its token that a stream is closed: a held call has been handed off by then."""
 
 
 class SessionEndpoint:
@@ -187,7 +190,7 @@ class SessionEndpoint:
 
     def _response(self, session: Session | None) -> JsonOrSseResponse:
         headers = {_SESSION_HEADER: session.id} if session else {}
-        return JsonOrSseResponse(headers, limit=self._runtime.settings.stream_limit or None)
+        return JsonOrSseResponse(headers, limit=sooner(self._runtime.settings.stream_limit or None, margin=_MARGIN))
 
     async def _session(self, request: Request) -> Session:
         """The session that a request names.

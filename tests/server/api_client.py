@@ -25,7 +25,7 @@ class ApiClient:
 
     def mcp(self, token: str | None) -> Rpc:
         """A client of the MCP endpoint."""
-        return Rpc(httpx2.AsyncClient(headers=bearer(token), timeout=15), self.rpc.url)
+        return client_with(self.rpc.url, token)
 
     async def get(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
         return await self.rpc.http.get(self.address + path, headers={**bearer(token), **headers})
@@ -41,6 +41,11 @@ class ApiClient:
                 if task["status"] in statuses:
                     return task
                 await anyio.sleep(0.01)
+
+
+def client_with(url: str, token: str | None) -> Rpc:
+    """A client of the MCP endpoint with a token, None = without."""
+    return Rpc(httpx2.AsyncClient(headers=bearer(token), timeout=15), url)
 
 
 def bearer(token: str | None) -> dict[str, str]:

@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncIterator
 
-import httpx2
 import pytest
 from mcp.server.auth.provider import AccessToken
 from redis.asyncio import Redis
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings
+from tests.server.api_client import client_with
 from tests.server.session_client import Session, open_session
-from tests.support.replica import Rpc, client_of, working
+from tests.support.replica import client_of, working
 from tests.support.sample_server import make_server
 from tests.support.tokens import guarded_options
 
@@ -22,26 +22,21 @@ async def guarded(redis: Redis, settings: StoreSettings) -> AsyncIterator[str]:
         yield rpc.url
 
 
-def client(url: str, token: str | None) -> Rpc:
-    headers = {} if token is None else {"authorization": f"Bearer {token}"}
-    return Rpc(httpx2.AsyncClient(headers=headers, timeout=15), url)
-
-
 async def test_a_request_without_a_token_is_refused(guarded: str) -> None:
-    assert (await client(guarded, None).post("tasks/get", {"taskId": "x"}, name="x")).status_code == 401
+    assert (await client_with(guarded, None).post("tasks/get", {"taskId": "x"}, name="x")).status_code == 401
 
 
 async def test_the_owner_follows_its_task_with_any_token_of_the_same_identity(guarded: str) -> None:
-    owner = client(guarded, "issuer/app/ada")
+    owner = client_with(guarded, "issuer/app/ada")
     task_id = await owner.task("steps", count=2)
     assert (await owner.done(task_id))["status"] == "completed"
-    assert (await client(guarded, "issuer/app/ada").get(task_id))["result"]["status"] == "completed"
+    assert (await client_with(guarded, "issuer/app/ada").get(task_id))["result"]["status"] == "completed"
 
 
 @pytest.mark.parametrize("other", ["other/app/ada", "issuer/other/ada", "issuer/app/bob"])
 @pytest.mark.requirement("owner-only", "unknown-id")
 async def test_nobody_else_sees_answers_or_cancels_it(guarded: str, other: str) -> None:
-    owner, stranger = client(guarded, "issuer/app/ada"), client(guarded, other)
+    owner, stranger = client_with(guarded, "issuer/app/ada"), client_with(guarded, other)
     task_id = await owner.task("ask")
     task = await owner.until(task_id, "input_required")
     answers = {key: {"action": "decline"} for key in task["inputRequests"]}
@@ -55,7 +50,7 @@ async def test_nobody_else_sees_answers_or_cancels_it(guarded: str, other: str) 
 
 @pytest.mark.requirement("owner-only", "unknown-id", "own-streams-only")
 async def test_nobody_else_uses_a_session_or_reaches_its_tasks_by_the_methods_of_2025(guarded: str) -> None:
-    mine, other = (client(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
+    mine, other = (client_with(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
     session = await open_session(mine, guarded)
     task_id = (await session.task("stay"))["taskId"]
     stolen = Session(other, guarded, session.id, session.revision)
@@ -75,7 +70,7 @@ async def test_nobody_else_uses_a_session_or_reaches_its_tasks_by_the_methods_of
 
 async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redis: Redis) -> None:
     name = "ada of lovelace"  # long, because random bytes spell shorter ones
-    task_id = await client(guarded, f"issuer/app/{name}").task("stay")
+    task_id = await client_with(guarded, f"issuer/app/{name}").task("stay")
     principal = await redis.hget(Keys("taskmill").record(task_id), "principal")
     assert len(principal) == 64
     everything = b"".join([await redis.dump(key) or b"" for key in await redis.keys("*")])
@@ -85,7 +80,7 @@ async def test_redis_knows_a_digest_of_the_owner_and_no_token(guarded: str, redi
 
 @pytest.mark.requirement("owner-only")
 async def test_nobody_else_keeps_a_session_alive(guarded: str, redis: Redis) -> None:
-    mine, other = (client(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
+    mine, other = (client_with(guarded, f"issuer/app/{name}").http for name in ("ada", "bob"))
     session = await open_session(mine, guarded)
     key = Keys("taskmill").session(str(session.id))
     await redis.pexpire(key, 50_000)
@@ -109,7 +104,7 @@ class NamedByClaim:
 async def test_users_whom_only_a_claim_names_are_not_one_owner(redis: Redis, settings: StoreSettings) -> None:
     options = {**guarded_options(), "token_verifier": NamedByClaim()}
     async with client_of(make_server(settings, **options)) as rpc, working(make_server(settings), settings):
-        owner = client(rpc.url, "ada")
+        owner = client_with(rpc.url, "ada")
         task_id = await owner.task("steps", count=1)
-        assert (await client(rpc.url, "bob").get(task_id))["error"]["code"] == -32602
+        assert (await client_with(rpc.url, "bob").get(task_id))["error"]["code"] == -32602
         assert (await owner.done(task_id))["status"] == "completed"

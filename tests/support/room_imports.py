@@ -70,8 +70,8 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         ".": "settings.py attempts isolation health.py services",
     },
     "server": {
-        "settings.py": "",
         "auth": "",
+        "settings.py": "auth",
         "context": "auth protocol",
         "protocol": "",
         "tool_host.py": "",
