@@ -4,11 +4,25 @@ The JSON form made here is what the store keeps. Codes of a wire protocol must n
 tool raised itself is passed on unchanged.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
-__all__ = ["Failed", "Fault", "Outcome", "Refused", "Returned", "outcome_from_json", "outcome_to_json"]
+__all__ = [
+    "Failed",
+    "Fault",
+    "Outcome",
+    "OutcomeKind",
+    "Refused",
+    "Returned",
+    "choose_words",
+    "outcome_from_json",
+    "outcome_to_json",
+]
+
+
+Word = TypeVar("Word", bound=StrEnum)
 
 
 class Fault(StrEnum):
@@ -38,6 +52,22 @@ class Fault(StrEnum):
     """The tool asked other questions than its record says it did."""
 
 
+class OutcomeKind(StrEnum):
+    """How a task ended, in one word, for people and programs that look at many tasks.
+
+    A protocol calls the first three completed, because each has a result.
+    """
+
+    SUCCEEDED = "succeeded"
+    TOOL_ERROR = "tool_error"
+    """The tool returned an error of its own."""
+    CRASHED = "crashed"
+    """The tool raised an error that it did not choose, at its last attempt."""
+    FAILED = "failed"
+    """It has no result: a protocol error of the tool, or a `Fault`."""
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Returned:
     """The tool's own result, exactly as a foreground call would have returned it."""
@@ -65,6 +95,18 @@ class Failed:
 
 
 Outcome = Returned | Refused | Failed
+
+
+def choose_words(option: str, words: Iterable[str], kind: type[Word]) -> frozenset[Word]:
+    """The members of `kind` that a person has named in an option of theirs.
+
+    Raises:
+        ValueError: with words for that person, where there is no such member.
+    """
+    try:
+        return frozenset(map(kind, words))
+    except ValueError:
+        raise ValueError(f"{option} must be some of {', '.join(kind)}, separated by commas.") from None
 
 
 def outcome_to_json(outcome: Outcome) -> dict[str, Any]:

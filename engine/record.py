@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from taskmill.engine.outcome import Outcome
+from taskmill.engine.outcome import Outcome, OutcomeKind
 from taskmill.engine.status import TERMINAL, Status
 
 __all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView"]
@@ -139,6 +139,21 @@ class TaskRecord:
     def is_terminal(self) -> bool:
         """True once nothing can change any more."""
         return self.status in TERMINAL
+
+    @property
+    def outcome_kind(self) -> OutcomeKind | None:
+        """How it ended; None while it is open."""
+        match self.status:
+            case Status.COMPLETED:
+                if not self.reason:
+                    return OutcomeKind.SUCCEEDED
+                return OutcomeKind.TOOL_ERROR if self.reason == OutcomeKind.TOOL_ERROR else OutcomeKind.CRASHED
+            case Status.FAILED:
+                return OutcomeKind.FAILED
+            case Status.CANCELLED:
+                return OutcomeKind.CANCELLED
+            case _:
+                return None
 
     @property
     def ttl_ms(self) -> int | None:

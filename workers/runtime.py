@@ -159,6 +159,8 @@ class WorkerRuntime:
 
 
 def _kind(ending: Finish) -> str:
+    if ending.reason == "crashed":
+        return "crashed"
     match ending.outcome:
         case Returned():
             return "tool_error" if ending.outcome.is_error else "completed"

@@ -26,6 +26,12 @@ app = typer.Typer(
 @app.command("list")
 def list_tasks(
     status: Annotated[str | None, typer.Option(help="Only these states, separated by commas.", metavar="A,B")] = None,
+    outcome: Annotated[
+        str | None,
+        typer.Option(
+            help="Only tasks that ended so: succeeded, tool_error, crashed, failed, cancelled.", metavar="A,B"
+        ),
+    ] = None,
     tool: Annotated[str | None, typer.Option(help="Only tasks of this tool.")] = None,
     dead: Annotated[
         bool,
@@ -39,9 +45,12 @@ def list_tasks(
     as_json: options.Json = False,
 ) -> None:
     """List tasks, newest first: a table in a terminal, else one line for each task, with tabs."""
-    statuses = [word.strip() for word in (status or "").split(",") if word.strip()]
-    if dead and statuses:
-        raise UsageError("Give either --dead or --status: dead letters are failed tasks already.")
+    statuses, outcomes = (
+        [word.strip() for word in (given or "").split(",") if word.strip()] for given in (status, outcome)
+    )
+    if dead and (statuses or outcomes):
+        option = "--status" if statuses else "--outcome"
+        raise UsageError(f"Give either --dead or {option}: dead letters are failed tasks already.")
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_list
@@ -49,7 +58,7 @@ def list_tasks(
         if dead:
             page = await source.dead_letters(tool=tool, limit=limit, cursor=cursor)
         else:
-            page = await source.list(statuses=statuses, tool=tool, limit=limit, cursor=cursor)
+            page = await source.list(statuses=statuses, outcomes=outcomes, tool=tool, limit=limit, cursor=cursor)
         print_list(page, as_json=as_json)
         return 0
 
@@ -85,7 +94,7 @@ def watch(
     redis_url: options.RedisUrl = None,
     as_json: Annotated[bool, options.flag("--json", "Print its events, one JSON object a line.")] = False,
 ) -> None:
-    """Follow a task to its end and print its result. Exit code 0 if it completed, else 1; Ctrl-C leaves it running."""
+    """Follow a task to its end and print its result. Exit code 0 if it succeeded; Ctrl-C leaves it running."""
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.task_ids import full_id

@@ -47,8 +47,16 @@ class _HttpSource:
         self._http = http
         self._endpoint = endpoint
 
-    async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
-        query = {"status": ",".join(statuses) or None, "tool": tool}
+    async def list(
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        outcomes: Sequence[str] = (),
+        tool: str | None = None,
+        limit: int,
+        cursor: str | None,
+    ) -> Json:
+        query = {"status": ",".join(statuses) or None, "outcome": ",".join(outcomes) or None, "tool": tool}
         return await self._pages("/tasks", query, limit=limit, cursor=cursor)
 
     async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
+from taskmill.engine.outcome import OutcomeKind, choose_words
 from taskmill.engine.status import Status
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
@@ -29,8 +31,16 @@ class _RedisSource:
     def __init__(self, store: TaskStore) -> None:
         self._store = store
 
-    async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
-        page = partial(self._store.page, OPERATOR, statuses=_statuses(statuses), tool=tool)
+    async def list(
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        outcomes: Sequence[str] = (),
+        tool: str | None = None,
+        limit: int,
+        cursor: str | None,
+    ) -> Json:
+        page = partial(self._store.page, OPERATOR, tool=tool, **_kinds(statuses, outcomes))
         return await _pages(page, limit, cursor)
 
     async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
@@ -77,9 +87,11 @@ async def _pages(page_of: Callable[..., Awaitable[Page]], limit: int, cursor: st
             return {"tasks": tasks, "next_cursor": cursor, **unreachable_json(page.unreachable)}
 
 
-def _statuses(names: Sequence[str]) -> frozenset[Status]:
+def _kinds(statuses: Sequence[str], outcomes: Sequence[str]) -> dict[str, Any]:
     try:
-        return frozenset(map(Status, names))
-    except ValueError:
-        known = ", ".join(status.value for status in Status)
-        raise UsageError(f"--status must be some of {known}, separated by commas.") from None
+        return {
+            "statuses": choose_words("--status", statuses, Status),
+            "outcomes": choose_words("--outcome", outcomes, OutcomeKind),
+        }
+    except ValueError as exc:
+        raise UsageError(str(exc)) from None

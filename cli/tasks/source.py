@@ -11,7 +11,15 @@ Json = dict[str, Any]
 class TaskSource(Protocol):
     """Tasks of one deployment, as one caller may see them."""
 
-    async def list(self, *, statuses: Sequence[str], tool: str | None, limit: int, cursor: str | None) -> Json:
+    async def list(
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        outcomes: Sequence[str] = (),
+        tool: str | None = None,
+        limit: int,
+        cursor: str | None,
+    ) -> Json:
         """`tasks`, at most `limit`, and `next_cursor`."""
 
     async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:

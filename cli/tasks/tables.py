@@ -18,13 +18,15 @@ from taskmill.cli.terminal.escaping import printable
 
 __all__ = ["print_done", "print_json", "print_list", "print_task", "result_texts"]
 
-_COLUMNS = ("id", "tool", "status", "percent", "created_at", "status_text")
+_COLUMNS = ("id", "tool", "state", "percent", "created_at", "status_text")
 _TITLES = ("id", "tool", "status", "%", "age")
 _TOOL_WIDTH = 28
 _WIDE = 140
 """Columns of a terminal from which on whole ids leave enough for the rest."""
 _STYLES = {
     "completed": "green",
+    "tool_error": "red",
+    "crashed": "bold red",
     "failed": "bold red",
     "cancelled": "yellow",
     "running": "cyan",
@@ -42,7 +44,7 @@ def print_list(page: Json, *, as_json: bool) -> None:
         _print_table(page["tasks"])
     else:
         for task in page["tasks"]:
-            print("\t".join(_cell(task[name]) for name in _COLUMNS))
+            print("\t".join(_cell({**task, "state": state_word(task)}[name]) for name in _COLUMNS))
     if page.get("unreachable"):
         sys.stdout.flush()
         missing = printable(", ".join(page["unreachable"]))
@@ -102,6 +104,12 @@ def result_texts(task: Json) -> Iterable[str]:
     return texts
 
 
+def state_word(task: Json) -> str:
+    """The state; of a completed task that did not succeed, its outcome."""
+    outcome = task.get("outcome")
+    return str(outcome if outcome in ("tool_error", "crashed") else task["status"])
+
+
 def _print_table(tasks: list[Json]) -> None:
     """A table as wide as the terminal at most: ids and the last column are cut, the others are always whole."""
     console = Console(highlight=False)
@@ -111,7 +119,7 @@ def _print_table(tasks: list[Json]) -> None:
         (
             Text(_cell(shown_id)),
             _cut(Text(_cell(task["tool"])), _TOOL_WIDTH),
-            Text(_cell(task["status"]), _STYLES.get(task["status"], "")),
+            Text(_cell(state_word(task)), _STYLES.get(state_word(task), "")),
             Text(_cell(task["percent"])),
             Text(_age(task["created_at"])),
         )

@@ -16,10 +16,12 @@ __all__ = ["watch_task"]
 
 _WORDS = {"pending": "queued", "running": "running", "input_required": "waiting for an answer"}
 _TERMINAL = frozenset({"completed", "failed", "cancelled"})
+_EXIT_CODES = {"succeeded": 0, "tool_error": 1, "crashed": 3, "failed": 4, "cancelled": 5}
+"""By outcome."""
 
 
 async def watch_task(source: TaskSource, task_id: str, *, as_json: bool) -> int:
-    """Follow the task; 0 if it completed without a tool error, else 1. Ctrl-C ends the command, not the task.
+    """Follow the task; returns the exit code of its outcome. Ctrl-C ends the command, not the task.
 
     Raises:
         TaskmillError: there is no such task, or it cannot be read.
@@ -72,15 +74,15 @@ def _event_text(event: Json) -> str:
 
 
 def _report_end(task: Json, *, as_json: bool) -> int:
-    failed = task["status"] != "completed" or bool((task["result"] or {}).get("isError"))
+    code = _EXIT_CODES[task["outcome"]]
     if as_json:
-        return int(failed)
-    if failed:
-        print_failure(Failure("\n".join(result_texts(task)) or f"The task {_failure_text(task)}", 1))
+        return code
+    if code:
+        print_failure(Failure("\n".join(result_texts(task)) or f"The task {_failure_text(task)}", code))
     else:
         for text in result_texts(task):
             print(printable(text, lines=True) if sys.stdout.isatty() else text)
-    return int(failed)
+    return code
 
 
 def _failure_text(task: Json) -> str:

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import TaskmillError
+from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Guard
 from taskmill.server.http.middleware import path_of
 from taskmill.server.tools.runtime import ServerRuntime
@@ -129,11 +130,18 @@ def _of_tasks(stats: Stats, app: str) -> Iterator[Metric]:
     yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=stats.kept)
     broken = "Tasks that broke for good and were not run again."
     yield GaugeMetricFamily("taskmill_dead_letters", broken, value=stats.dead_letters)
-    ended = CounterMetricFamily("taskmill_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status"])
-    for (status, queue), count in sorted(stats.ended.items()):
+    ended = CounterMetricFamily(
+        "taskmill_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status", "outcome"]
+    )
+    for (outcome, queue), count in sorted(stats.ended.items()):
         if app_of(queue) == app:
-            ended.add_metric([author_queue(queue), status], count)
+            ended.add_metric([author_queue(queue), _status_of(outcome), outcome], count)
     yield ended
+
+
+def _status_of(outcome: str) -> str:
+    """The state of tasks that ended so."""
+    return outcome if outcome in (Status.FAILED, Status.CANCELLED) else Status.COMPLETED.value
 
 
 def _of_queues(stats: Stats) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
 """HTTP for people and scripts: tasks as JSON, and their events as SSE. Their JSON is made in `shapes.py`."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import structlog
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from taskmill.engine.errors import BadArguments
+from taskmill.engine.outcome import OutcomeKind, choose_words
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Caller, Guard, caller_of
@@ -66,7 +67,7 @@ class _Api:
         caller = caller_of(request)
         if not self._runtime.keeps_tasks:
             return _page(_EMPTY, to_operator=caller.is_operator)
-        page = await self._runtime.store.page(caller.list_owner, **_page_args(request), statuses=_statuses(request))
+        page = await self._runtime.store.page(caller.list_owner, **_page_args(request), **_kinds(request))
         return _page(page, to_operator=caller.is_operator)
 
     async def dead_letters(self, request: Request) -> Response:
@@ -154,10 +155,16 @@ def _page(page: Page, *, to_operator: bool) -> Response:
     return json_response({"tasks": tasks, "next_cursor": page.next, **unreachable_json(page.unreachable)})
 
 
-def _statuses(request: Request) -> frozenset[Status]:
-    statuses = [word for given in request.query_params.getlist("status") for word in given.split(",") if word]
+def _kinds(request: Request) -> dict[str, Any]:
+    """Which states and outcomes a list is to have."""
+
+    def words(name: str) -> Iterator[str]:
+        return (word for given in request.query_params.getlist(name) for word in given.split(",") if word)
+
     try:
-        return frozenset(map(Status, statuses))
-    except ValueError:
-        known = ", ".join(status.value for status in Status)
-        raise BadArguments(f"status must be some of {known}, separated by commas.") from None
+        return {
+            "statuses": choose_words("status", words("status"), Status),
+            "outcomes": choose_words("outcome", words("outcome"), OutcomeKind),
+        }
+    except ValueError as exc:
+        raise BadArguments(str(exc)) from None

@@ -38,6 +38,7 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
         "tool": record.tool,
         "queue": author_queue(record.queue),
         "status": record.status.value,
+        "outcome": record.outcome_kind,
         "status_text": status_text(view),
         "percent": record.progress.percent,
         "progress": {

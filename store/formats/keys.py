@@ -25,7 +25,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P dead | zset: tasks that broke for good, by their end | none (gone if empty) | settle, purge_expired, page |
 | P fading | zset: `<id>` or `<id> <list owner>` of ended tasks by end of retention | none | settle, purge_expired |
 | P epoch | hash: the history of this Redis's data, and the lowest fence since | none | claim, park, cancel |
-| P ended | hash: `<state> <queue>` to how many tasks ended so | none | settle |
+| P ended | hash: `<outcome> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone if empty) | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskmill.engine.errors import BadCursor
+from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 
@@ -76,10 +77,21 @@ def _order(position: Position) -> tuple[float, bytes]:
     return float(position[0]), position[1]
 
 
-def page_args(behind: tuple[str, str], limit: int, statuses: Collection[Status], tool: str | None) -> list[Any]:
+def page_args(
+    behind: tuple[str, str],
+    limit: int,
+    *,
+    statuses: Collection[Status],
+    outcomes: Collection[OutcomeKind],
+    tool: str | None,
+) -> list[Any]:
     """ARGV of `page`; `behind`: score and id of the entry to continue after."""
-    states = f",{','.join(sorted(statuses))}," if statuses else ""
-    return [*behind, max(1, min(limit, LONGEST_PAGE)), _LOOKED_AT, states, tool or "", _SHORT_OUTCOME]
+    most = max(1, min(limit, LONGEST_PAGE))
+    return [*behind, most, _LOOKED_AT, _words(statuses), tool or "", _SHORT_OUTCOME, _words(outcomes)]
+
+
+def _words(names: Collection[str]) -> str:
+    return f",{','.join(sorted(names))}," if names else ""
 
 
 class Cursors:

@@ -1,7 +1,8 @@
 -- Reads one page of a list of tasks, newest first. Entries whose task has expired are taken off this list.
 -- KEYS: 1 list
 -- ARGV: 1 score and 2 id of the entry to continue after ('' = begin), 3 how many tasks, 4 how many entries to read,
---       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome up to which it is sent
+--       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome up to which it is sent,
+--       8 kinds of outcome as ',succeeded,crashed,' ('' = any)
 -- Returns: {{score, id} to continue after, or false at the end of the list,
 --           {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1, score}...}
 -- Events: none
@@ -18,8 +19,12 @@ local function sorts_before(a, b)
   return #a < #b
 end
 
-local function wanted(status, tool)
-  return (ARGV[5] == '' or ARGV[5]:find(',' .. status .. ',', 1, true)) and (ARGV[6] == '' or ARGV[6] == tool)
+local function names(list, word)
+  return list == '' or list:find(',' .. word .. ',', 1, true)
+end
+
+local function wanted(status, tool, reason)
+  return names(ARGV[5], status) and names(ARGV[8], outcome_kind(status, reason)) and (ARGV[6] == '' or ARGV[6] == tool)
 end
 
 local function row(id, score, status, queue, lane)
@@ -37,10 +42,10 @@ local function visit(id, score)
   if score == ARGV[1] and not sorts_before(id, ARGV[2]) then
     return true
   end
-  local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue', 'lane')
+  local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue', 'lane', 'reason')
   if not field[1] then
     to_delete[#to_delete + 1] = id
-  elseif wanted(field[1], field[2]) then
+  elseif wanted(field[1], field[2], field[5]) then
     if #rows == most then
       return false
     end

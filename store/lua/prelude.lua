@@ -118,6 +118,11 @@ local function apply_removals()
   removals, expiring, ended_counts = {}, {}, {}
 end
 
+-- How a task in this state ended, in one word, as TaskRecord.outcome_kind says; an open state is returned as it is.
+local function outcome_kind(status, reason)
+  return status ~= TO.complete and status or (reason or '') == '' and 'succeeded' or reason
+end
+
 -- Ends a task: writes the last event, takes it out of every queue and set (by `apply_removals`), deletes lease and
 -- questions, and keeps the rest for the retention. The arguments of a task that succeeded are deleted too, because it will
 -- not run again. A task that broke becomes a dead letter. `task`: loaded with ENDING; `facts` end with the reason.
@@ -141,7 +146,7 @@ local function settle(id, task, at, move, facts, succeeded)
     redis.call('ZADD', K.dead, at, id)
   end
   -- Without the stack of a `taskmill call`: each has one of its own, and the counts are kept for ever.
-  local kind = TO[move] .. ' ' .. task.queue:gsub('%+[^/]*', '', 1)
+  local kind = outcome_kind(TO[move], reason) .. ' ' .. task.queue:gsub('%+[^/]*', '', 1)
   ended_counts[kind] = (ended_counts[kind] or 0) + 1
   expiring[#expiring + 1] = digits(at + kept)
   expiring[#expiring + 1] = task.listed_for and id .. ' ' .. task.listed_for or id

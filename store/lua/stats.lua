@@ -1,7 +1,7 @@
 -- Counts tasks, for graphs; its cost does not grow with their number.
 -- KEYS: none
 -- ARGV: 1 tasks of a queue whose state is read, at most, among those that are not due; 2... names of queues
--- Returns: {now ms, open tasks, tasks kept, dead letters, ended so far as `<state> <queue>`, number...,
+-- Returns: {now ms, open tasks, tasks kept, dead letters, ended so far as `<outcome> <queue>`, number...,
 --           {queue, tasks in it, due tasks, ms since the next of them was due, state, number, state, number...}...}
 -- Events: none
 local now, precise = clock()

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from taskmill.engine.artifact import Artifact, Chunk
 from taskmill.engine.errors import IdempotencyKeyReused, StoreUnavailable
 from taskmill.engine.events import Event
+from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
@@ -98,12 +99,19 @@ class ShardedStore(TaskStore):
             return await store.history(task_id, after=after, limit=limit)
 
     async def slice(
-        self, list_owner: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
+        self,
+        list_owner: str,
+        after: tuple[str, str],
+        *,
+        limit: int,
+        statuses: Collection[Status],
+        outcomes: Collection[OutcomeKind],
+        tool: str | None,
     ) -> Slice:
         """See `TaskStore.slice`. The shards' lists merged, each in the order of its own clock."""
 
         async def read(store: TaskStore) -> Slice:
-            return await store.slice(list_owner, after, limit=limit, statuses=statuses, tool=tool)
+            return await store.slice(list_owner, after, limit=limit, statuses=statuses, outcomes=outcomes, tool=tool)
 
         slices, unreachable = await self._ask_all(read)
         return merged(list(slices.values()), limit, unreachable=unreachable)

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import Event
+from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
@@ -93,11 +94,19 @@ class RedisTaskStore(TaskStore):
         return await self._wait_estimate.apply_to(view)
 
     async def slice(
-        self, list_owner: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
+        self,
+        list_owner: str,
+        after: tuple[str, str],
+        *,
+        limit: int,
+        statuses: Collection[Status],
+        outcomes: Collection[OutcomeKind],
+        tool: str | None,
     ) -> Slice:
         """See `TaskStore.slice`."""
         keys = [self.keys.list(list_owner) if list_owner else self.keys.all]
-        return slice_of(await self._run("page", keys, page_args(after, limit, statuses, tool)), self._sealer)
+        args = page_args(after, limit, statuses=statuses, outcomes=outcomes, tool=tool)
+        return slice_of(await self._run("page", keys, args), self._sealer)
 
     async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """See `TaskStore.prepare_rerun`."""

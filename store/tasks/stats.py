@@ -39,7 +39,7 @@ class Stats:
     dead_letters: int
     """Tasks that broke for good and were not run again."""
     ended: dict[tuple[str, str], int]
-    """How many have ever ended, by state and queue; only grows."""
+    """How many have ever ended, by kind of outcome and queue; only grows."""
     queues: tuple[QueueCount, ...]
     unreachable: tuple[str, ...] = ()
     """Names of shards that are not counted, because they do not answer."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import Event
+from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactReader
@@ -92,22 +93,30 @@ class TaskStore(Protocol):
         after: str | None = None,
         limit: int = 50,
         statuses: Collection[Status] = (),
+        outcomes: Collection[OutcomeKind] = (),
         tool: str | None = None,
     ) -> Page:
         """What `list_owner` may list - for `OPERATOR` every task - newest first, in one round trip.
 
-        `after`: the `next` of the page before. `statuses` and `tool`: only those; empty or None = any.
+        `after`: the `next` of the page before. `statuses`, `outcomes` and `tool`: only those; empty or None = any.
 
         Raises:
             BadCursor: `after` is not a cursor of this owner's list.
         """
         cursors = Cursors(await self.shared_secret())
         behind = cursors.read(list_owner, after)
-        part = await self.slice(list_owner, behind, limit=limit, statuses=statuses, tool=tool)
+        part = await self.slice(list_owner, behind, limit=limit, statuses=statuses, outcomes=outcomes, tool=tool)
         return Page(part.views, cursors.write(list_owner, *part.behind) if part.behind else None, part.unreachable)
 
     async def slice(
-        self, list_owner: str, after: tuple[str, str], *, limit: int, statuses: Collection[Status], tool: str | None
+        self,
+        list_owner: str,
+        after: tuple[str, str],
+        *,
+        limit: int,
+        statuses: Collection[Status],
+        outcomes: Collection[OutcomeKind],
+        tool: str | None,
     ) -> Slice:
         """A page by positions: what is behind the entry at `after`, from the beginning where that is empty."""
         ...

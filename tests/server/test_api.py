@@ -43,6 +43,7 @@ class TestOneTask:
             "tool": "steps",
             "queue": "default",
             "status": "completed",
+            "outcome": "succeeded",
             "status_text": "completed",
             "percent": 100,
             "progress": {"done": 2.0, "total": 2.0, "message": "step 2 of 2"},
@@ -85,6 +86,13 @@ class TestOneTask:
 
         assert refused["error"] == {"code": -32050, "message": "no such printer", "data": {"printer": 7}}
         assert (refused["result"], refused["status_text"]) == (None, "no such printer")
+        crashed = await site.until(await site.rpc.task("complain", how="crash"), "completed")
+        assert [each["outcome"] for each in (refused, answered, crashed)] == ["failed", "tool_error", "crashed"]
+        listed = (await site.get("/api/tasks?outcome=crashed,tool_error", OPERATOR_TOKEN)).json()["tasks"]
+        assert [each["id"] for each in listed] == [crashed["id"], answered["id"]]
+        unknown = await site.get("/api/tasks?outcome=crash", OPERATOR_TOKEN)
+        assert unknown.status_code == 400
+        assert "outcome must be some of succeeded, tool_error, crashed, failed, cancelled" in unknown.text
         assert (answered["reason"], answered["status_text"]) == ("tool_error", "the tool reported an error")
         assert answered["result"]["isError"] is True
 
@@ -493,8 +501,8 @@ class TestMetrics:
                 "taskmill_tasks_open": 1,
                 "taskmill_tasks_kept": 3,
                 "taskmill_dead_letters": 0,
-                'taskmill_tasks_ended_total{queue="default",status="completed"}': 1,
-                'taskmill_tasks_ended_total{queue="default",status="failed"}': 1,
+                'taskmill_tasks_ended_total{outcome="succeeded",queue="default",status="completed"}': 1,
+                'taskmill_tasks_ended_total{outcome="failed",queue="default",status="failed"}': 1,
                 'taskmill_tasks{queue="default",status="pending"}': 0,
                 'taskmill_tasks{queue="default",status="running"}': 1,
                 'taskmill_queue_depth{queue="default"}': 0,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from taskmill.engine.errors import BadCursor
-from taskmill.engine.outcome import Failed, Fault, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, Outcome, OutcomeKind, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.store.formats.paging import LONGEST_PAGE
@@ -178,6 +178,35 @@ async def test_a_list_can_be_narrowed_to_states_and_to_a_tool(stores: StoreFixtu
     assert await ids(stores, OWNER, tool="dig") == [running.id, pending[1]]
     assert await ids(stores, OWNER, tool="dig", statuses=[Status.PENDING]) == [pending[1]]
     assert await ids(stores, OWNER, tool="di") == []
+
+
+async def test_a_list_can_be_narrowed_to_how_tasks_ended_which_their_records_say_too(stores: StoreFixture) -> None:
+    """a tool that crashed has a result, as one that succeeded has."""
+    ends: list[tuple[OutcomeKind, Outcome, str | None]] = [
+        (OutcomeKind.SUCCEEDED, Returned({}), None),
+        (OutcomeKind.TOOL_ERROR, Returned({}, is_error=True), None),
+        (OutcomeKind.CRASHED, Returned({}, is_error=True), "crashed"),
+        (OutcomeKind.FAILED, Failed(Fault.TIMEOUT, "slow"), None),
+    ]
+    ended = {}
+    for kind, outcome, reason in ends:
+        claimed = await stores.start(listed_for=OWNER)
+        await stores.run(stores.ann.finish_call(claimed.id, claimed.fence, outcome, reason=reason))
+        ended[kind] = claimed.id
+    ended[OutcomeKind.CANCELLED] = await stores.create(listed_for=OWNER)
+    await stores.store.cancel(ended[OutcomeKind.CANCELLED], OWNER)
+    open_task = await stores.create(listed_for=OWNER)
+
+    for kind, task_id in ended.items():
+        assert await ids(stores, OWNER, outcomes=[kind]) == [task_id]
+        assert (await stores.store.read(task_id, OWNER)).record.outcome_kind is kind
+    bad = [OutcomeKind.TOOL_ERROR, OutcomeKind.CRASHED]
+    assert await ids(stores, OWNER, outcomes=bad) == [ended[kind] for kind in reversed(bad)]
+    assert await ids(stores, OWNER, outcomes=bad, statuses=[Status.FAILED]) == []
+    assert await ids(stores, OWNER, outcomes=[OutcomeKind.CRASHED], limit=1) == [ended[OutcomeKind.CRASHED]]
+    assert (await stores.store.read(open_task, OWNER)).record.outcome_kind is None
+    counted = (await stores.store.stats(["default"])).ended
+    assert counted == {(kind.value, "default"): 1 for kind in OutcomeKind}
 
 
 async def test_a_page_reads_a_bounded_part_of_a_long_list_and_the_next_goes_on_from_there(

@@ -34,7 +34,7 @@ async def test_every_task_is_counted_once_by_state_and_queue(stores: StoreFixtur
 
     default, slow = stats.queues
     assert (stats.open, stats.kept) == (6, 10)
-    assert stats.ended == {("failed", "default"): 2, ("completed", "default"): 1, ("cancelled", "slow"): 1}
+    assert stats.ended == {("failed", "default"): 2, ("succeeded", "default"): 1, ("cancelled", "slow"): 1}
     # The lapsed one waits for a worker like any other.
     assert (default.depth, default.due, default.by_status) == (5, 3, {"pending": 4, "input_required": 1})
     assert (slow.depth, slow.due, slow.by_status) == (1, 1, {"pending": 1})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from taskmill.engine.outcome import Failed, Fault, Refused, Returned
+from taskmill.engine.outcome import Failed, Fault, OutcomeKind, Refused, Returned
 from tests.support.results import text_of_task
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment
@@ -66,6 +66,9 @@ async def test_a_crash_is_an_error_result_without_its_text_and_with_a_reference(
     (crashed,) = await eventually_async(lambda: worker.said("tool.crashed"))
     assert text_of_task(view) == f"Error executing tool crash (reference {crashed['reference']})"
     assert crashed["task_id"] == view.record.id
+    assert view.record.outcome_kind is OutcomeKind.CRASHED
+    (settled,) = await eventually_async(lambda: worker.said("task.settled"))
+    assert settled["outcome"] == "crashed"
     assert "RuntimeError: hunter2 in the exception" in crashed["exception"]
 
 
