@@ -39,7 +39,7 @@ from taskmill.server.tools.import_path import import_path_of
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
 
-__all__ = ["FastMCPHost"]
+__all__ = ["FastMCPHost", "in_event_loop"]
 
 
 class FastMCPHost:
@@ -62,7 +62,7 @@ class FastMCPHost:
             replace_tasks_extension(server, self.tasks)
         self._import_path: str | None = None
         # Not while a loop waits for it: what a proxy of the server asks for may be served by that very loop.
-        if not _in_event_loop():
+        if not in_event_loop():
             asyncio.run(self.tasks.collect())
 
     async def collect(self) -> None:
@@ -200,7 +200,8 @@ class FastMCPHost:
             await lifespan.__aexit__(None, None, None)
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
+    """Whether a loop runs here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

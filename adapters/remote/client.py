@@ -58,6 +58,7 @@ class UpstreamClient(ProxyClient[ClientTransport]):
         )
         self._on_list_changed = on_list_changed
         self._calls: list[tuple[asyncio.Task[Any] | None, Context]] = []
+        self._has_listed = False
         self.users = 0
         self.used_at = 0.0
         """Of the event loop's clock: when its last user left."""
@@ -96,6 +97,12 @@ class UpstreamClient(ProxyClient[ClientTransport]):
             del self._calls[at]
         if self.on_unused is not None and not self.users:
             self.on_unused(self)
+
+    async def learn_headers(self) -> None:
+        """Have arguments that a tool wants in headers sent there: the SDK does so for tools that the session listed."""
+        if not self._has_listed:
+            self._has_listed = True
+            await self.session.list_tools()
 
     async def close(self) -> None:
         """Disconnect, and end the command."""

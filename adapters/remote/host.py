@@ -8,10 +8,17 @@ from typing import Any
 
 from fastmcp import FastMCP
 from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    ResourceTemplateReference,
+)
 
 from taskmill.adapters.fastmcp.config import TaskConfig, policy_of
 from taskmill.adapters.fastmcp.extension import Tasks
-from taskmill.adapters.fastmcp.host import FastMCPHost
+from taskmill.adapters.fastmcp.host import FastMCPHost, in_event_loop
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
 from taskmill.adapters.remote.caller import calling_for
 from taskmill.adapters.remote.provider import RemoteProvider
@@ -33,7 +40,7 @@ class RemoteHost(FastMCPHost):
     """The servers that one TARGET names. See `ToolHost` for each method."""
 
     def __init__(self, target: str, settings: RemoteSettings) -> None:
-        """Asks each server for its tools.
+        """Asks each server for its tools; in a running event loop `collect` does.
 
         Raises:
             ServerLoadError: a server cannot be reached, or answers nothing that is known; the words say which.
@@ -41,25 +48,54 @@ class RemoteHost(FastMCPHost):
         """
         self._target = target
         upstreams = upstreams_of(target, upstream_headers(settings))
-        self.providers = [RemoteProvider(one, settings.repeat) for one in upstreams]
+        self._providers = [RemoteProvider(one, settings.repeat) for one in upstreams]
         server: FastMCP[Any] = FastMCP(label_of(target))
         if len(upstreams) == 1:
             # Of several servers, those that answer are served meanwhile.
             server.provider_error_strategy = "raise"
-        for provider, upstream in zip(self.providers, upstreams, strict=True):
+        for provider, upstream in zip(self._providers, upstreams, strict=True):
             server.add_provider(provider, namespace=upstream.prefix or "")
         server.add_extension(Tasks(also=dict.fromkeys(settings.task, _CONFIG)))
-        asyncio.run(self._load())
+        self.server = server
+        if not in_event_loop():
+            asyncio.run(self._load())
         super().__init__(server)
 
+    async def collect(self) -> None:
+        """See `FastMCPHost`.
+
+        Raises:
+            ServerLoadError: as above.
+        """
+        await self._load()
+        await super().collect()
+
     async def _load(self) -> None:
-        for provider in self.providers:
+        """Ask each server for its tools and for what it says of itself. No connection is left."""
+        for provider in self._providers:
             try:
                 await provider.load()
             except (UpstreamUnreachable, MCPError, TimeoutError) as exc:
                 raise ServerLoadError(
                     f"The server {shown(self._target)} cannot be asked for its tools: {cause_of(exc)}."
                 ) from None
+        texts = [(one.prefix, one.instructions) for one in self._providers if one.instructions]
+        words = [f"{prefix}: {text}" if prefix else text for prefix, text in texts]
+        self.server.instructions = "\n\n".join(words) or None
+        if any(one.completes for one in self._providers):
+            self.server.add_completion_handler(self._complete)
+
+    async def _complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
+    ) -> Completion | None:
+        for provider in self._providers:
+            found = provider.own_reference(ref)
+            if found is not None and provider.completes:
+                return await provider.complete(found, argument, context)
+        return None
 
     @property
     def name(self) -> str:

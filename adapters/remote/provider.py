@@ -11,7 +11,16 @@ from time import monotonic
 from fastmcp.server.providers.proxy import ProxyProvider
 from fastmcp.tools.base import Tool
 from mcp.shared.exceptions import MCPError
-from mcp_types import METHOD_NOT_FOUND, ListToolsResult, PaginatedRequestParams
+from mcp_types import (
+    METHOD_NOT_FOUND,
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    ListToolsResult,
+    PaginatedRequestParams,
+    PromptReference,
+    ResourceTemplateReference,
+)
 
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.target import Upstream
@@ -35,24 +44,32 @@ class RemoteProvider(ProxyProvider):
         self._listed: Sequence[RemoteTool] = ()
         self._listed_at: float | None = None
         self._listing: asyncio.Lock | None = None
+        self.instructions: str | None = None
+        """What the server says of itself."""
+        self.completes = False
+        """Whether it completes arguments."""
         super().__init__(self.sessions.client, cache_ttl=_FRESH)
 
     @property
-    def label(self) -> str:
-        """What the server is called."""
-        return self.sessions.upstream.label
+    def prefix(self) -> str | None:
+        """Before the names of what it offers; None = nothing is."""
+        return self.sessions.upstream.prefix
 
     def forget(self) -> None:
         """The server has reported that its lists have changed."""
         self._listed_at = None
 
     async def load(self) -> None:
-        """Learn its tools, and disconnect: for a process that has no event loop yet.
+        """Learn its tools and what it says of itself, and disconnect: for a process that has no event loop yet.
 
         Raises:
             UpstreamUnreachable, MCPError: it cannot be asked.
         """
         try:
+            async with await self.sessions.client() as client:
+                self.instructions = client.instructions
+                capabilities = client.server_capabilities
+                self.completes = capabilities is not None and capabilities.completions is not None
             await self._list_tools()
         finally:
             await self.sessions.close()
@@ -65,6 +82,37 @@ class RemoteProvider(ProxyProvider):
             yield
         finally:
             await self.sessions.close()
+
+    def own_reference(
+        self, ref: PromptReference | ResourceTemplateReference
+    ) -> PromptReference | ResourceTemplateReference | None:
+        """A reference as the server itself has it, None if it is to another server."""
+        if self.prefix is None:
+            return ref
+        if isinstance(ref, PromptReference):
+            before = f"{self.prefix}_"
+            own = ref.name.removeprefix(before)
+            return ref.model_copy(update={"name": own}) if ref.name.startswith(before) else None
+        scheme, _, rest = ref.uri.partition("://")
+        before = f"{self.prefix}/"
+        own = f"{scheme}://{rest.removeprefix(before)}"
+        return ref.model_copy(update={"uri": own}) if rest.startswith(before) else None
+
+    async def complete(
+        self,
+        ref: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
+    ) -> Completion:
+        """What the server completes an argument with.
+
+        Raises:
+            UpstreamUnreachable, MCPError: it cannot be asked, or refuses.
+        """
+        async with await self.sessions.client() as client:
+            given = {"name": argument.name, "value": argument.value}
+            known = None if context is None else context.arguments
+            return (await client.session.complete(ref, given, known)).completion
 
     async def _list_tools(self) -> Sequence[Tool]:
         if self._is_fresh():

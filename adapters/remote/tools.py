@@ -15,7 +15,18 @@ from fastmcp.tools import base as tools_base
 from fastmcp.tools.base import InputRequiredToolResult, ToolResult
 from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, InputRequiredResult, Tool
+from mcp.shared.inbound import x_mcp_header_map
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    CONNECTION_CLOSED,
+    INVALID_REQUEST,
+    PROTOCOL_VERSION_META_KEY,
+    SERVER_INFO_META_KEY,
+    CallToolResult,
+    InputRequiredResult,
+    Tool,
+)
 from pydantic import PrivateAttr, ValidationError
 
 from taskmill.adapters.fastmcp.current_task import current_attempt
@@ -31,6 +42,7 @@ _CALLED = "taskmill_called"
 """In the state of a task: the call has been sent, and has no answer yet."""
 _REPEATS = 3
 _FIRST_PAUSE = 0.5
+_OF_CONNECTION = {PROTOCOL_VERSION_META_KEY, CLIENT_INFO_META_KEY, CLIENT_CAPABILITIES_META_KEY, SERVER_INFO_META_KEY}
 _GONE = (httpx2.HTTPError, OSError, RuntimeError)
 """What the transport raises when the connection ends, beside the SDK's own error."""
 
@@ -114,6 +126,8 @@ class RemoteTool(ProxyTool):
     async def _send(
         self, client: UpstreamClient, arguments: dict[str, Any], context: Context
     ) -> CallToolResult | InputRequiredResult:
+        if x_mcp_header_map(self.parameters):
+            await client.learn_headers()
         result = await client.session.call_tool(
             self._name_there,
             arguments,
@@ -133,8 +147,13 @@ class RemoteTool(ProxyTool):
         if structured is not None and not isinstance(structured, dict):
             kind = getattr(tools_base, "RawStructuredToolResult", ToolResult)
         return kind(  # type: ignore[no-any-return]  # a class of FastMCP's
-            content=result.content, structured_content=structured, meta=result.meta, is_error=result.is_error
+            content=result.content, structured_content=structured, meta=_own_meta(result), is_error=result.is_error
         )
+
+
+def _own_meta(result: CallToolResult) -> dict[str, Any] | None:
+    """The tool's `_meta`, without what speaks of the server's connection to us."""
+    return {name: value for name, value in (result.meta or {}).items() if name not in _OF_CONNECTION} or None
 
 
 async def _mark(attempt: TaskContext, *, called: bool) -> None:
