@@ -1,0 +1,144 @@
+"""A server over pipes that is on no SDK, of revision 2025-06-18 and no later one: what it does wrong, it is asked to."""
+
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+LOCK = threading.Lock()
+NUMBERS = itertools.count(1)
+ANSWERS: dict[Any, dict[str, Any]] = {}
+ANSWERED = threading.Condition()
+CANCELLED: set[Any] = set()
+TOOLS = ["pid", "ask", "sample", "roots", "talk", "wrong", "die", "hang", "big", "flood", "change", "echo"]
+
+
+def send(**message: Any) -> None:
+    line = json.dumps({"jsonrpc": "2.0", **message})
+    with LOCK:
+        print(line, flush=True)
+
+
+def ask(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    number = f"q{next(NUMBERS)}"
+    send(id=number, method=method, params=params)
+    with ANSWERED:
+        ANSWERED.wait_for(lambda: number in ANSWERS)
+    return ANSWERS.pop(number)
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": words}]}
+
+
+def tool(name: str) -> dict[str, Any]:
+    return {"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": name == "pid"}}
+
+
+def call(number: Any, name: str, given: dict[str, Any], token: Any) -> None:
+    match name:
+        case "pid":
+            send(id=number, result=text(str(os.getpid())))
+        case "echo":
+            send(id=number, result=text(json.dumps(given)))
+        case "ask":
+            schema = {"type": "object", "properties": {"value": {"type": "string"}}, "required": ["value"]}
+            said = ask("elicitation/create", {"message": given["question"], "requestedSchema": schema})
+            send(id=number, result=text(json.dumps(said.get("result", said.get("error")))))
+        case "sample":
+            message = {"role": "user", "content": {"type": "text", "text": given["question"]}}
+            said = ask("sampling/createMessage", {"messages": [message], "maxTokens": 9})
+            send(id=number, result=text(json.dumps(said.get("result", said.get("error")))))
+        case "roots":
+            said = ask("roots/list", {})
+            send(id=number, result=text(json.dumps(said.get("result", said.get("error")))))
+        case "talk":
+            for at in range(given.get("times", 20)):
+                send(method="notifications/message", params={"level": "info", "data": given["word"]})
+                send(
+                    method="notifications/progress",
+                    params={"progressToken": token, "progress": at, "message": given["word"]},
+                )
+                time.sleep(0.02)  # so that two of these run at the same time
+            send(id=number, result=text(given["word"]))
+        case "wrong":
+            wrong(number, given["how"])
+        case "die":
+            os._exit(3)
+        case "hang":
+            file = given.get("file")
+            while number not in CANCELLED:
+                time.sleep(0.02)
+            if file:
+                with open(file, "w") as out:
+                    out.write("cancelled")
+        case "big":
+            send(id=number, result=text("x" * given["size"]))
+        case "flood":
+            for _ in range(given["times"]):
+                send(method="notifications/message", params={"level": "debug", "data": "y" * 200})
+            send(id=number, result=text("the end of the flood"))
+        case "change":
+            TOOLS.append("newcomer")
+            TOOLS.remove("echo")
+            send(method="notifications/tools/list_changed")
+            send(id=number, result=text("changed"))
+        case "newcomer":
+            send(id=number, result=text("I am new"))
+        case _:
+            send(id=number, error={"code": -32602, "message": f"Unknown tool: {name}"})
+
+
+def wrong(number: Any, how: str) -> None:
+    match how:
+        case "line":
+            with LOCK:
+                print("Traceback? no, only a line that is no JSON", flush=True)
+            send(id=number, result=text("after the line"))
+        case "shape":
+            send(id=number, result={"content": 7, "isError": "perhaps"})
+        case "error":
+            send(id=number, error={"code": -32099, "message": "its own error", "data": {"why": "because"}})
+        case "other":
+            send(id=f"not-{number}", result=text("for another call"))
+            send(method="notifications/nothing/known", params={"a": 1})
+            send(id=number, result=text("for this call"))
+
+
+def receive(message: dict[str, Any]) -> None:
+    method, number = message.get("method"), message.get("id")
+    params = message.get("params") or {}
+    match method:
+        case None:
+            with ANSWERED:
+                ANSWERS[number] = message
+                ANSWERED.notify_all()
+        case "initialize":
+            info = {"name": "raw", "version": "1"}
+            capabilities = {"tools": {"listChanged": True}, "logging": {}}
+            result = {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info}
+            send(id=number, result=result)
+        case "tools/list":
+            send(id=number, result={"tools": [tool(name) for name in TOOLS]})
+        case "tools/call":
+            token = (params.get("_meta") or {}).get("progressToken")
+            words = (number, params["name"], params.get("arguments") or {}, token)
+            threading.Thread(target=call, args=words, daemon=True).start()
+        case "notifications/cancelled":
+            CANCELLED.add(params["requestId"])
+        case "ping":
+            send(id=number, result={})
+        case _ if number is not None:
+            send(id=number, error={"code": -32601, "message": "Method not found"})
+        case _:
+            pass
+
+
+if __name__ == "__main__":
+    with open(os.path.join(os.environ["TEST_FOLDER"], "raw.pids"), "a") as pids:
+        pids.write(f"{os.getpid()}\n")
+    for received in sys.stdin:
+        receive(json.loads(received))
