@@ -110,6 +110,7 @@ class TaskContext:
         self._output = output
         self._journal = journal
         self._cancelled = False
+        self._is_last = False
         self._ended = False
         self._yielded_at = monotonic()
         self._reported = _Reported(self._must_yield)
@@ -119,9 +120,15 @@ class TaskContext:
         """True once this attempt should stop: the task was cancelled, timed out or given to another worker."""
         return self._cancelled
 
-    def cancel(self) -> None:
-        """Tell the tool to stop; called by the worker, from its event loop."""
+    @property
+    def is_last(self) -> bool:
+        """True once the task itself ends with this attempt, cancelled or out of time: no other one will follow."""
+        return self._is_last
+
+    def cancel(self, *, is_last: bool = False) -> None:
+        """Tell the tool to stop; called by the worker, from its event loop. `is_last`: see there."""
         self._cancelled = True
+        self._is_last = self._is_last or is_last
 
     def report_progress(
         self, done: float | None = None, total: float | None = None, message: str | None = None

@@ -10,7 +10,7 @@ from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
-from taskmill.cli.client.tasks_extension import Task, TasksExtension, cancel_task, get_task, update_task
+from taskmill.server.protocol.tasks_client import Task, TasksExtension, cancel_task, get_task, update_task
 from taskmill.testing.client_types import CallRecord, Endpoint
 from taskmill.testing.sdk_client import sdk_client
 

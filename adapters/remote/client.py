@@ -5,7 +5,8 @@ which the call was made.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from importlib.metadata import version
 from typing import Any, Self, TypeVar
@@ -20,9 +21,11 @@ from fastmcp.server.providers.proxy import (
     default_proxy_roots_handler,
     default_proxy_sampling_handler,
 )
+from mcp.client.session import ClientRequestContext, ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_REQUEST,
+    CallToolResult,
     Implementation,
     PromptListChangedNotification,
     ResourceListChangedNotification,
@@ -30,6 +33,8 @@ from mcp_types import (
 )
 
 from taskmill.server.protocol.sdk_private import is_closed
+from taskmill.server.protocol.shapes_2025 import RELATED_TASK
+from taskmill.server.protocol.tasks_client import TasksExtension
 
 __all__ = ["UpstreamClient"]
 
@@ -55,9 +60,11 @@ class UpstreamClient(ProxyClient[ClientTransport]):
             log_handler=self._log,
             progress_handler=self._progress,
             message_handler=self._receive,
+            extensions=[TasksExtension(_not_resolved_here, _ignore)],
         )
         self._on_list_changed = on_list_changed
         self._calls: list[tuple[asyncio.Task[Any] | None, Context]] = []
+        self._by_task: dict[str, Context] = {}
         self._has_listed = False
         self.users = 0
         self.used_at = 0.0
@@ -98,6 +105,15 @@ class UpstreamClient(ProxyClient[ClientTransport]):
         if self.on_unused is not None and not self.users:
             self.on_unused(self)
 
+    @contextmanager
+    def asking_for(self, task_id: str) -> Iterator[None]:
+        """In the block, what the server asks in the name of this task of its own goes to the present call."""
+        self._by_task[task_id] = copy_context()
+        try:
+            yield
+        finally:
+            self._by_task.pop(task_id, None)
+
     async def learn_headers(self) -> None:
         """Have arguments that a tool wants in headers sent there: the SDK does so for tools that the session listed."""
         if not self._has_listed:
@@ -113,7 +129,8 @@ class UpstreamClient(ProxyClient[ClientTransport]):
         """Forward to the client of the call that is meant: the one that runs, or the last one that began."""
         if not self._calls:
             raise MCPError(code=INVALID_REQUEST, message="No call is running, so there is no one to ask.")
-        return await asyncio.create_task(_coroutine(forward(*args)), context=self._calls[-1][1].copy())
+        own = self._by_task.get(_task_of(args)) or self._calls[-1][1]
+        return await asyncio.create_task(_coroutine(forward(*args)), context=own.copy())
 
     async def _roots(self, *args: Any) -> Any:
         return await self._in_call(default_proxy_roots_handler, *args)
@@ -136,6 +153,21 @@ class UpstreamClient(ProxyClient[ClientTransport]):
     async def _receive(self, message: Any) -> None:
         if isinstance(message, _LIST_CHANGES):
             self._on_list_changed()
+
+
+def _task_of(args: Sequence[Any]) -> str:
+    """The server's task that a request is about, by its `_meta`; empty = it names none."""
+    meta = next((one.meta for one in args if isinstance(one, ClientRequestContext)), None) or {}
+    related: Any = dict(meta).get(RELATED_TASK)
+    return str(related.get("taskId", "")) if isinstance(related, dict) else ""
+
+
+async def _not_resolved_here(_session: ClientSession, _task_id: str) -> CallToolResult:
+    raise AssertionError("a call that became a task is followed by the tool")
+
+
+def _ignore() -> None:
+    pass
 
 
 async def _coroutine(awaitable: Awaitable[T]) -> T:

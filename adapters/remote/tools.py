@@ -1,13 +1,19 @@
-"""A tool of a server behind Taskmill: calls it, and decides whether a call may be made again."""
+"""A tool of a server behind Taskmill: called on the session of its caller, and perhaps called again.
+
+What has been sent is noted in our own task before it is sent, so the next attempt knows. A task of the server's own is
+noted by its id, and followed from then on.
+"""
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from fnmatch import fnmatchcase
 from typing import Any
 
 import httpx2
 import structlog
+from fastmcp.exceptions import ToolError
 from fastmcp.server.context import Context
 from fastmcp.server.dependencies import get_context
 from fastmcp.server.providers.proxy import ProxyTool, default_proxy_progress_handler
@@ -20,6 +26,7 @@ from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
     CONNECTION_CLOSED,
+    INVALID_PARAMS,
     INVALID_REQUEST,
     PROTOCOL_VERSION_META_KEY,
     SERVER_INFO_META_KEY,
@@ -30,37 +37,43 @@ from mcp_types import (
 from pydantic import PrivateAttr, ValidationError
 
 from taskmill.adapters.fastmcp.current_task import current_attempt
+from taskmill.adapters.remote.call_record import CallRecord
 from taskmill.adapters.remote.client import UpstreamClient
 from taskmill.adapters.remote.sessions import UpstreamSessions
-from taskmill.adapters.remote.words import UpstreamLost, not_repeated, wrong_answer
-from taskmill.engine.context import TaskContext
+from taskmill.adapters.remote.upstream_tasks import UpstreamTask, has_tasks, runs_as_2025_task
+from taskmill.adapters.remote.words import UpstreamLost, UpstreamUnreachable, not_repeated, task_forgotten, wrong_answer
+from taskmill.server.protocol.sdk_private import request_without_types
+from taskmill.server.protocol.tasks_client import CreatedTask
 
 __all__ = ["RemoteTool"]
 
 log = structlog.get_logger()
-_CALLED = "taskmill_called"
-"""In the state of a task: the call has been sent, and has no answer yet."""
 _REPEATS = 3
-_FIRST_PAUSE = 0.5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_CANCEL_TIMEOUT = 2.0
+"""Seconds that a cancel may take: the worker waits no longer for a tool that it stops."""
+_FOLLOW_TRIES = 40
+"""How often a connection is made again in a row to follow a task: some ten minutes."""
 _OF_CONNECTION = {PROTOCOL_VERSION_META_KEY, CLIENT_INFO_META_KEY, CLIENT_CAPABILITIES_META_KEY, SERVER_INFO_META_KEY}
 _GONE = (httpx2.HTTPError, OSError, RuntimeError)
 """What the transport raises when the connection ends, beside the SDK's own error."""
+Answer = CallToolResult | InputRequiredResult
 
 
 class RemoteTool(ProxyTool):
-    """FastMCP's proxied tool, called on the session of its caller."""
+    """FastMCP's proxied tool, with the rules of a call that outlives its worker."""
 
     _sessions: UpstreamSessions = PrivateAttr()
     _repeat: Sequence[str] = PrivateAttr(default=())
-    _name_there: str = PrivateAttr()
-    """The name that the server itself knows, whatever prefix it has here."""
+    _listed: Tool = PrivateAttr()
+    """As the server itself lists it, whatever prefix it has here."""
 
     @classmethod
     def of(cls, tool: Tool, sessions: UpstreamSessions, repeat: Sequence[str]) -> "RemoteTool":
         """The tool that the server lists. `repeat`: patterns of tools that the operator lets run again."""
         made = cls.from_mcp_tool(sessions.client, tool)
         assert isinstance(made, RemoteTool)
-        made._sessions, made._repeat, made._name_there = sessions, repeat, tool.name
+        made._sessions, made._repeat, made._listed = sessions, repeat, tool
         return made
 
     @property
@@ -83,63 +96,143 @@ class RemoteTool(ProxyTool):
             ToolError: the server could not be reached, or ended; or the call may have been made before.
             MCPError: the server's own answer.
         """
-        attempt = current_attempt.get()
-        if attempt is not None and _CALLED in attempt.journal.state and not self.may_repeat:
+        record = CallRecord(current_attempt.get())
+        if record.is_open and not self.may_repeat:
             raise not_repeated(self.name)
-        pause = _FIRST_PAUSE
+        own = context or get_context()
         for left in reversed(range(_REPEATS)):
             try:
-                return await self._call(arguments, context or get_context(), attempt)
+                return self._tool_result(await self._answer(arguments, own, record))
             except UpstreamLost as exc:
                 if not left or not self.may_repeat:
                     raise
                 log.warning("upstream.call_repeated", server=self.label, tool=self.name, why=str(exc), tries_left=left)
-            await asyncio.sleep(pause)
-            pause *= 2
+            await asyncio.sleep(_FIRST_PAUSE * 2 ** (_REPEATS - 1 - left))
         raise AssertionError("the last try raises")
 
-    async def _call(self, arguments: dict[str, Any], context: Context, attempt: TaskContext | None) -> ToolResult:
+    async def _answer(self, arguments: dict[str, Any], context: Context, record: CallRecord) -> Answer:
+        """Make the call, or follow the task that an earlier attempt made of it."""
+        if (task := record.task) is None:
+            made = await self._call(arguments, context, record)
+            if not isinstance(made, UpstreamTask):
+                if isinstance(made, InputRequiredResult):
+                    await record.close()  # it asks, and waits for another call
+                return made
+            task = made
+        try:
+            if record.task is None:
+                await record.created(task)
+            return await self._follow(task, record)
+        except asyncio.CancelledError:
+            await self._cancel(task, record)
+            raise
+
+    async def _cancel(self, task: UpstreamTask, record: CallRecord) -> None:
+        """Cancel the server's task with ours; not where another worker follows it."""
+        if record.may_follow_later:
+            return
+        with suppress(ToolError, MCPError, TimeoutError, *_GONE):
+            async with asyncio.timeout(_CANCEL_TIMEOUT), await self._sessions.client() as client:
+                await task.cancel(client.session)
+
+    async def _call(self, arguments: dict[str, Any], context: Context, record: CallRecord) -> Answer | UpstreamTask:
         for is_last in (False, True):
             client = await self._sessions.client()
             try:
                 async with client:
-                    if attempt is not None:
-                        await _mark(attempt, called=True)
-                    result = await self._send(client, arguments, context)
+                    await record.open()
+                    return await self._send_or_cancel(client, arguments, context, record)
             except MCPError as exc:
                 if exc.error.code == CONNECTION_CLOSED:
                     raise UpstreamLost(self.label, self.name, exc) from None
-                if _is_forgotten(exc) and not is_last:
-                    client.is_lost = True  # it has been restarted, and has not made the call: a new session can
-                    continue
-                raise
+                if not _is_forgotten(exc) or is_last:
+                    raise
+                client.is_lost = True  # the server was restarted, and has not made the call: a new session can
             except ValidationError as exc:
                 log.warning("upstream.wrong_answer", server=self.label, tool=self.name, errors=exc.error_count())
                 raise wrong_answer(self.label, self.name) from None
             except _GONE as exc:
                 raise UpstreamLost(self.label, self.name, exc) from None
-            if attempt is not None and isinstance(result, InputRequiredResult):
-                await _mark(attempt, called=False)  # it asks, and waits for another call
-            return self._tool_result(result)
         raise AssertionError("the last round returns or raises")
 
-    async def _send(
-        self, client: UpstreamClient, arguments: dict[str, Any], context: Context
-    ) -> CallToolResult | InputRequiredResult:
+    async def _send_or_cancel(
+        self, client: UpstreamClient, arguments: dict[str, Any], context: Context, record: CallRecord
+    ) -> Answer | UpstreamTask:
+        sending = asyncio.create_task(self._send(client, arguments, context))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            # The server may just have made a task of the call: without its id no one could cancel that.
+            if has_tasks(client.server_capabilities):
+                await asyncio.wait([sending], timeout=_CANCEL_TIMEOUT)
+            sending.cancel()
+            await asyncio.wait([sending])
+            if not sending.cancelled() and sending.exception() is None:
+                made = sending.result()
+                if isinstance(made, UpstreamTask):
+                    await self._cancel(made, record)
+            raise
+
+    async def _send(self, client: UpstreamClient, arguments: dict[str, Any], context: Context) -> Answer | UpstreamTask:
+        session, name = client.session, self._listed.name
+        if runs_as_2025_task(self._listed, session.protocol_version, session.server_capabilities):
+            made = await request_without_types(
+                session, "tools/call", {"name": name, "arguments": arguments, "task": {}}
+            )
+            if "task" in made:
+                return UpstreamTask(str(made["task"]["taskId"]), "2025")
+            return CallToolResult.model_validate(made, by_name=False)
         if x_mcp_header_map(self.parameters):
             await client.learn_headers()
-        result = await client.session.call_tool(
-            self._name_there,
+        result = await session.call_tool(
+            name,
             arguments,
             progress_callback=_progress_callback(),
             input_responses=context.input_responses,
             request_state=context.request_state,
             allow_input_required=True,
+            allow_claimed=True,
         )
+        if isinstance(result, CreatedTask):
+            return UpstreamTask(result.task_id, "2026")
         assert isinstance(result, CallToolResult | InputRequiredResult)
         return result
 
-    def _tool_result(self, result: CallToolResult | InputRequiredResult) -> ToolResult:
+    async def _follow(self, task: UpstreamTask, record: CallRecord) -> CallToolResult:
+        """The result of the server's task, over as many connections as that takes."""
+        tries = 0
+        while True:
+            try:
+                async with await self._sessions.client() as client:
+                    tries = 0
+                    return await self._follow_connected(task, client, record)
+            except MCPError as exc:
+                if _is_forgotten(exc):
+                    client.is_lost = True
+                elif exc.error.code != CONNECTION_CLOSED:
+                    raise
+            except UpstreamUnreachable:
+                if tries >= _FOLLOW_TRIES:
+                    raise
+            except ValidationError:
+                raise wrong_answer(self.label, self.name) from None
+            except _GONE as exc:
+                log.info("upstream.connection_ended", server=self.label, tool=self.name, why=type(exc).__name__)
+            tries += 1
+            await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
+
+    async def _follow_connected(self, task: UpstreamTask, client: UpstreamClient, record: CallRecord) -> CallToolResult:
+        try:
+            return await task.follow(client, record.attempt)
+        except MCPError as exc:
+            if exc.error.code != INVALID_PARAMS or "task" not in exc.error.message.lower():
+                raise
+            await record.close()
+            if self.may_repeat:
+                raise UpstreamLost(self.label, self.name, exc) from None
+            raise task_forgotten(self.label, self.name) from None
+
+    def _tool_result(self, result: Answer) -> ToolResult:
         if isinstance(result, InputRequiredResult):
             return InputRequiredToolResult(result)
         structured = result.structured_content
@@ -154,16 +247,6 @@ class RemoteTool(ProxyTool):
 def _own_meta(result: CallToolResult) -> dict[str, Any] | None:
     """The tool's `_meta`, without what speaks of the server's connection to us."""
     return {name: value for name, value in (result.meta or {}).items() if name not in _OF_CONNECTION} or None
-
-
-async def _mark(attempt: TaskContext, *, called: bool) -> None:
-    """Note durably whether a call is under way, so that the next attempt knows."""
-    state = attempt.journal.state
-    if called:
-        state[_CALLED] = True
-    else:
-        state.pop(_CALLED, None)
-    await attempt.journal.save()
 
 
 def _progress_callback() -> ProgressFnT:

@@ -2,7 +2,7 @@
 
 from fastmcp.exceptions import ToolError
 
-__all__ = ["UpstreamLost", "UpstreamUnreachable", "cause_of", "not_repeated", "wrong_answer"]
+__all__ = ["UpstreamLost", "UpstreamUnreachable", "cause_of", "not_repeated", "task_forgotten", "wrong_answer"]
 
 _LONGEST = 300
 
@@ -30,6 +30,14 @@ def not_repeated(tool: str) -> ToolError:
         f"The worker that held this call of {tool!r} died or was stopped, and the call is not made a second time: it "
         "may have taken effect. Check before you call it again. A tool that is annotated readOnlyHint or "
         f"idempotentHint is repeated; the operator allows it for others with --repeat {tool} (TASKMILL_REPEAT)."
+    )
+
+
+def task_forgotten(label: str, tool: str) -> ToolError:
+    """The failure of a call whose task the server has lost."""
+    return ToolError(
+        f"The server {label!r} behind this one made a task of this call of {tool!r}, and no longer knows it: it has "
+        "been restarted, or the task has expired. The call may have taken effect: check before you call it again."
     )
 
 

@@ -17,10 +17,10 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from taskmill.cli.client.tasks_extension import Task, get_task, listen_to, update_task
 from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.terminal.progress import Display
 from taskmill.server.protocol.results import error_result
+from taskmill.server.protocol.tasks_client import Task, get_task, listen_to, update_task
 
 __all__ = ["TaskFollower", "is_temporary"]
 

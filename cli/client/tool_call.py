@@ -20,11 +20,11 @@ from taskmill.cli.client.arguments import check_arguments, parse_arguments, pars
 from taskmill.cli.client.elicitation import ask_person
 from taskmill.cli.client.given_answers import answer_from
 from taskmill.cli.client.task_follower import TaskFollower, is_temporary
-from taskmill.cli.client.tasks_extension import TasksExtension, cancel_task, get_task
 from taskmill.cli.errors import INTERRUPTED, CommandFailed, Failure, ServerUnreachable, UsageError, unwrap_group
 from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
 from taskmill.cli.terminal.progress import Display
 from taskmill.server.protocol.results import error_result
+from taskmill.server.protocol.tasks_client import TasksExtension, cancel_task, get_task
 
 __all__ = ["CallOutcome", "CallRequest", "ToolCall"]
 

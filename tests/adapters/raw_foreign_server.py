@@ -1,4 +1,4 @@
-"""A server over pipes that is on no SDK, of revision 2025-06-18 and no later one: what it does wrong, it is asked to."""
+"""A server over pipes that is on no SDK, of revision 2025-06-18 at most: what it does wrong, it is asked to do."""
 
 import itertools
 import json

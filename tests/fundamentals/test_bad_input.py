@@ -8,11 +8,11 @@ import structlog
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from taskmill.cli.client.tasks_extension import update_task
 from taskmill.cli.serving.worker import warn_of_unused_queues
 from taskmill.engine.errors import AttemptEnded, PolicyError
 from taskmill.engine.outcome import Failed
 from taskmill.server import Context, TaskConfig, TaskServer
+from taskmill.server.protocol.tasks_client import update_task
 from taskmill.testing import TestBed
 from taskmill.testing.tasks2026_client import Tasks2026Client
 from taskmill.workers.settings import WorkerSettings

@@ -1,6 +1,6 @@
 """The tasks extension for the official client, which the SDK does not have. Requests and shapes only.
 
-What to do with a task - follow, cancel or leave it - is decided in `task_follower.py` and `tool_call.py`.
+What to do with a task - follow, cancel or leave it - is decided by those who call it: `cli/client`, `adapters/remote`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from taskmill.server.protocol.shapes_2026 import EXTENSION
 
-__all__ = ["Task", "TasksExtension", "cancel_task", "get_task", "listen_to", "update_task"]
+__all__ = ["CreatedTask", "Task", "TasksExtension", "cancel_task", "get_task", "listen_to", "update_task"]
 
 _REPLY_TIMEOUT = 30.0
 """Seconds that a reply may take; the server answers all of these requests at once."""
