@@ -231,7 +231,7 @@ class Tasks(ServerExtension):
                 url = await stack.enter_async_context(embedded_redis(settings.home))
                 settings = settings.model_copy(update={"redis_url": url})
             store = await stack.enter_async_context(self.runtime.serving(settings))
-            self._codec.use(await store.shared_secret())
+            self._codec.use(*await store.shared_secrets())
             await self.collect()
             await stack.enter_async_context(self.runtime.open_with({}))
             if self._has_worker:

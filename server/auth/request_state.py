@@ -20,9 +20,10 @@ class SharedStateCodec:
     def __init__(self) -> None:
         self._codec: AESGCMRequestStateCodec | None = None
 
-    def use(self, secret: bytes) -> None:
-        """Seal and open with a key derived from `secret`."""
-        self._codec = AESGCMRequestStateCodec([hashlib.sha256(b"taskmill request state\0" + secret).digest()])
+    def use(self, *secrets_: bytes) -> None:
+        """Seal with a key derived from the first secret, and open with one of any."""
+        keys = [hashlib.sha256(b"taskmill request state\0" + secret).digest() for secret in dict.fromkeys(secrets_)]
+        self._codec = AESGCMRequestStateCodec(keys)
 
     def seal(self, payload: bytes) -> str:
         """See the SDK's `RequestStateCodec`."""

@@ -95,15 +95,18 @@ def _words(names: Collection[str]) -> str:
 
 
 class Cursors:
-    """Writes and reads cursors; replicas that share the secret read each other's."""
+    """Writes and reads cursors; replicas that share a secret read each other's."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, secret: bytes, *others: bytes) -> None:
+        """Cursors are written with `secret`, and read if they were written with any."""
+        self._secrets = (secret, *others)
 
     def write(self, list_owner: str, score: bytes, task_id: bytes) -> str:
         """The cursor after one entry of the owner's list."""
         position = score + b" " + task_id
-        return base64.urlsafe_b64encode(self._mac(list_owner, position) + position).decode().rstrip("=")
+        return (
+            base64.urlsafe_b64encode(self._mac(self._secrets[0], list_owner, position) + position).decode().rstrip("=")
+        )
 
     def read(self, list_owner: str, cursor: str | None) -> tuple[str, str]:
         """Score and id of the entry to continue after; empty for None, the beginning.
@@ -120,11 +123,12 @@ class Cursors:
         except (binascii.Error, ValueError):
             raise BadCursor from None
         mac, position = sealed[:_MAC], sealed[_MAC:]
-        if not hmac.compare_digest(mac, self._mac(list_owner, position)):
+        if not any(hmac.compare_digest(mac, self._mac(one, list_owner, position)) for one in self._secrets):
             raise BadCursor
         score, _, task_id = position.decode().partition(" ")
         return score, task_id
 
-    def _mac(self, list_owner: str, position: bytes) -> bytes:
+    @staticmethod
+    def _mac(secret: bytes, list_owner: str, position: bytes) -> bytes:
         signed = b"\0".join((b"cursor", list_owner.encode(), position))
-        return hmac.digest(self._secret, signed, hashlib.sha256)[:_MAC]
+        return hmac.digest(secret, signed, hashlib.sha256)[:_MAC]

@@ -136,9 +136,9 @@ class ShardedStore(TaskStore):
         """See `TaskStore.unreachable`."""
         return (await self._ask_all(lambda store: store.ping()))[1]
 
-    async def shared_secret(self) -> bytes:
-        """See `TaskStore.shared_secret`; the default shard keeps it."""
-        return await self._default.shared_secret()
+    async def shared_secrets(self) -> tuple[bytes, ...]:
+        """See `TaskStore.shared_secrets`; the default shard keeps them."""
+        return await self._default.shared_secrets()
 
     async def now_ms(self) -> int:
         """See `TaskStore.now_ms`; the default shard's clock."""

@@ -115,10 +115,16 @@ class RedisTaskStore(TaskStore):
             stored = await self._redis.get(self.keys.args(task_id))
             list_owner: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
         check_rerunnable(record, stored)
-        fresh = rerun_id(await self.shared_secret(), task_id, once) if once else new_task_id()
-        again = id_on_same_shard(task_id, fresh)
+        again = await self._rerun_id(task_id, once) if once else id_on_same_shard(task_id, new_task_id())
         payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
         return rerun_task(record, again, payload, listed_for=(list_owner or b"").decode())
+
+    async def _rerun_id(self, task_id: str, once: str) -> str:
+        """The id of a rerun: of the one that a replica with another first key has made, if there is one."""
+        ids = [id_on_same_shard(task_id, rerun_id(secret, task_id, once)) for secret in await self.shared_secrets()]
+        with store_errors():
+            made = [other for other in ids[1:] if await self._redis.exists(self.keys.record(other))]
+        return made[0] if made else ids[0]
 
     async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
         """See `TaskStore.answer`."""
@@ -165,8 +171,8 @@ class RedisTaskStore(TaskStore):
         """See `TaskStore.unreachable`."""
         return ()
 
-    async def shared_secret(self) -> bytes:
-        """See `TaskStore.shared_secret`."""
+    async def shared_secrets(self) -> tuple[bytes, ...]:
+        """See `TaskStore.shared_secrets`."""
         return await self._secret.read()
 
     async def now_ms(self) -> int:

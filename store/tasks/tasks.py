@@ -103,7 +103,7 @@ class TaskStore(Protocol):
         Raises:
             BadCursor: `after` is not a cursor of this owner's list.
         """
-        cursors = Cursors(await self.shared_secret())
+        cursors = Cursors(*await self.shared_secrets())
         behind = cursors.read(list_owner, after)
         part = await self.slice(list_owner, behind, limit=limit, statuses=statuses, outcomes=outcomes, tool=tool)
         return Page(part.views, cursors.write(list_owner, *part.behind) if part.behind else None, part.unreachable)
@@ -178,8 +178,11 @@ class TaskStore(Protocol):
         """Names of shards that do not answer; without shards none, see `ping`."""
         ...
 
-    async def shared_secret(self) -> bytes:
-        """A secret that every replica of this deployment knows: the first seal key, else 32 bytes kept in Redis."""
+    async def shared_secrets(self) -> tuple[bytes, ...]:
+        """Secrets that every replica of this deployment knows: the seal keys, else 32 bytes kept in Redis.
+
+        Sign and seal with the first, accept all.
+        """
         ...
 
     async def now_ms(self) -> int:

@@ -162,6 +162,26 @@ async def test_questions_of_resolved_parameters_are_settled_before_the_task_exis
     assert task["result"]["content"][0]["text"] == "Hello, Ada!"
 
 
+async def test_the_second_round_goes_on_while_the_seal_keys_are_exchanged(
+    redis: Redis, settings: StoreSettings
+) -> None:
+    """Replicas of a rolling deploy have the same keys in another order."""
+    rings = [(b"o" * 32, b"n" * 32), (b"n" * 32, b"o" * 32)]
+    for first_ring, second_ring in (rings, rings[::-1]):
+        async with client_of(make_server(settings.model_copy(update={"seal_keys": first_ring}))) as rpc:
+            first = (await rpc.call("greet_later"))["result"]
+        (key,) = first["inputRequests"]
+        answer = {
+            "name": "greet_later",
+            "arguments": {},
+            "inputResponses": {key: {"action": "accept", "content": {"name": "Ada"}}},
+            "requestState": first["requestState"],
+        }
+        async with client_of(make_server(settings.model_copy(update={"seal_keys": second_ring}))) as other:
+            second = await other.ask("tools/call", answer, name="greet_later")
+        assert second.get("result", second)["resultType"] == "task", second
+
+
 async def test_the_second_round_may_arrive_at_another_replica(settings: StoreSettings, rpc: Rpc) -> None:
     first = (await rpc.call("greet_later"))["result"]
     (key,) = first["inputRequests"]

@@ -76,16 +76,16 @@ async def test_history_goes_on_from_any_event(stores: StoreFixture) -> None:
 
 
 async def test_every_replica_shares_one_secret(stores: StoreFixture) -> None:
-    secrets = [await stores.with_settings().store.shared_secret() for _ in range(3)]
+    secrets = [await stores.with_settings().store.shared_secrets() for _ in range(3)]
 
-    assert [len(secret) for secret in secrets] == [32, 32, 32]
+    assert [len(secret) for (secret,) in secrets] == [32, 32, 32]
     assert len(set(secrets)) == 1
 
 
-async def test_with_seal_keys_the_first_of_them_is_the_shared_secret_and_redis_holds_none(stores: StoreFixture) -> None:
+async def test_with_seal_keys_they_are_the_shared_secrets_and_redis_holds_none(stores: StoreFixture) -> None:
     sealed = stores.with_settings(seal_keys=(b"a" * 32, b"b" * 32))
 
-    assert await sealed.store.shared_secret() == b"a" * 32
+    assert await sealed.store.shared_secrets() == (b"a" * 32, b"b" * 32)
     assert (await stores.found()).values == {}
 
 

@@ -168,6 +168,15 @@ async def test_sealed_arguments_are_sealed_again_for_the_new_task(stores: StoreF
     assert sealed.ann.arguments(await sealed.take(again.record.id)) == {"password": "open sesame"}
 
 
+async def test_a_key_of_a_rerun_makes_one_task_while_the_seal_keys_are_exchanged(stores: StoreFixture) -> None:
+    """Replicas of a rolling deploy have the same keys in another order."""
+    old, new = (stores.with_settings(seal_keys=ring) for ring in ((b"o" * 32, b"n" * 32), (b"n" * 32, b"o" * 32)))
+    for first, second in ((old, new), (new, old)):
+        task_id = await failed(first)
+        made = await first.store.rerun(task_id, OWNER, once="once")
+        assert (await second.store.rerun(task_id, OWNER, once="once")).record.id == made.record.id
+
+
 async def test_a_rerun_counts_as_a_task_of_the_deployments_retention_limit(stores: StoreFixture) -> None:
     task_id = await failed(stores)
     short = stores.with_settings(retention_limit=60)

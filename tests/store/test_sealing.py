@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmill.engine.errors import DecryptionFailed, PayloadTooLarge
+from taskmill.engine.errors import BadCursor, DecryptionFailed, PayloadTooLarge
 from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.store.claims.claims import Question
 from taskmill.store.formats.sealing import Sealer
@@ -115,6 +115,19 @@ async def test_a_rotated_ring_opens_what_the_old_key_sealed_and_seals_with_the_n
     assert after.ann.arguments(late) == {"n": 2}
     with pytest.raises(DecryptionFailed):
         after.ann.arguments(early)
+
+
+async def test_a_cursor_goes_on_while_the_keys_are_exchanged(stores: StoreFixture) -> None:
+    """Replicas of a rolling deploy have the same keys in another order."""
+    old, new = (stores.with_settings(seal_keys=ring) for ring in ((OLD, NEW), (NEW, OLD)))
+    for _ in range(2):
+        await old.create(listed_for=OWNER)
+    for first, second in ((old, new), (new, old)):
+        page = await first.store.page(OWNER, limit=1)
+        assert len((await second.store.page(OWNER, limit=1, after=page.next)).views) == 1
+    foreign = stores.with_settings(seal_keys=(b"x" * 32,))
+    with pytest.raises(BadCursor):
+        await foreign.store.page(OWNER, after=(await old.store.page(OWNER, limit=1)).next)
 
 
 async def test_what_was_stored_before_there_was_a_key_can_still_be_read(
