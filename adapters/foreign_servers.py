@@ -27,7 +27,7 @@ __all__ = [
     "remote_host",
 ]
 
-_STAND_INS = {"fastmcp_tasks": "taskmill.adapters.fastmcp.absent_tasks"}
+_STAND_INS = dict.fromkeys(("docket", "fastmcp_tasks"), "taskmill.adapters.fastmcp.absent_tasks")
 """A package that an author's file may import although it is not installed -> the module in its place.
 
 FastMCP's own engine needs another redis-py than arq. A file that adds its extension runs here unchanged: the extension

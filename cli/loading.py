@@ -173,8 +173,10 @@ def _marked_as_loading() -> Iterator[None]:
         _loading.reset(before)
 
 
-def _execute(location: str, run: Callable[[], T]) -> T:
+def _execute(location: str, run: Callable[[], T], *, is_authors: bool = True) -> T:
     """Run the author's code; an exception becomes an error that shows the author's own lines.
+
+    `is_authors`: whether an error of ours names a line of that code, and not the whole.
 
     Raises:
         ServerLoadError: the code did not run to its end.
@@ -190,7 +192,7 @@ def _execute(location: str, run: Callable[[], T]) -> T:
     except SyntaxError as exc:
         raise ServerLoadError(f"{exc.filename or location}, line {exc.lineno}: {exc.msg}.") from exc
     except TaskmillError as exc:
-        line = _author_line(exc)
+        line = _author_line(exc) if is_authors else ""
         raise ServerLoadError(f"{line or location}: {exc}", **exc.facts) from exc
     except SystemExit as exc:
         line = _author_line(exc)
@@ -287,7 +289,7 @@ def _host_of(server: Any, location: str) -> ToolHost:
     if isinstance(server, TaskServer):
         return server
     log_as_command()
-    return _execute(location, lambda: host_of(server))
+    return _execute(location, lambda: host_of(server), is_authors=False)
 
 
 def _no_server_message(module: ModuleType, location: str, name: str, servers: list[str]) -> str:

@@ -40,8 +40,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import (
 from taskmill.adapters.fastmcp.http_app import authenticate_by_settings, with_tasks
 from taskmill.adapters.fastmcp.own_worker import worker_of
 from taskmill.adapters.fastmcp.provider import TaskmillProvider
-from taskmill.adapters.fastmcp.tool_list import NewTools
-from taskmill.adapters.fastmcp.tools import FastMCPTaskTool, FastMCPTools
+from taskmill.adapters.fastmcp.tools import FastMCPTaskTool, FastMCPTools, NewTools
 from taskmill.engine.errors import SettingsError
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec

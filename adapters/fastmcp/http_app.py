@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from taskmill.adapters.fastmcp.fastmcp_private import lowlevel_of, resource_url_of
-from taskmill.adapters.fastmcp.tool_list import NewTools
+from taskmill.adapters.fastmcp.tools import NewTools
 from taskmill.server.api.access import Access
 from taskmill.server.app import add_http_api, both_eras
 from taskmill.server.auth.authentication import Authentication, authentication_of

@@ -16,19 +16,20 @@ from fastmcp.tools.base import Tool
 from fastmcp.tools.function_tool import FunctionTool
 from fastmcp.utilities.tasks import TaskConfig as FastMCPTaskConfig
 from fastmcp.utilities.versions import VersionSpec, dedupe_with_versions
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from pydantic import ValidationError as PydanticValidationError
 
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, as_operator, caller_of_call
 from taskmill.adapters.fastmcp.config import policy_of
+from taskmill.adapters.fastmcp.docket_dependencies import refuse_docket
 from taskmill.adapters.fastmcp.fastmcp_private import validate_arguments
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.server.tool_host import HostTool
 
-__all__ = ["FastMCPTaskTool", "FastMCPTools"]
+__all__ = ["FastMCPTaskTool", "FastMCPTools", "NewTools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,27 @@ class FastMCPTools:
         return None if policy is None else FastMCPTaskTool(tool.name, policy, tool)
 
 
+class NewTools:
+    """Server middleware that notices tools which have come since the server was loaded.
+
+    It learns from what `tools/list` is answered with, before `ToolListing` shapes it.
+    """
+
+    def __init__(self, tools: FastMCPTools) -> None:
+        self._tools = tools
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Pass everything on."""
+        result = await call_next(ctx)
+        if ctx.method == "tools/list" and isinstance(result, dict):
+            await self._tools.collect_unknown([tool["name"] for tool in result.get("tools", ())])
+        return result
+
+
 def _check(name: str, made: FastMCPTaskTool) -> None:
     try:
+        if isinstance(made.tool, FunctionTool):
+            refuse_docket(made.tool.fn)
         made.policy.check_against(list(made.tool.parameters.get("properties", {})))
     except PolicyError as exc:
         raise PolicyError(f"Tool {name!r}: {exc}") from None

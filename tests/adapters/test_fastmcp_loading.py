@@ -2,18 +2,20 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
 import pytest
 from fastmcp import FastMCP
+from fastmcp.dependencies import Dependency, Depends
 from fastmcp.server.auth import AuthContext
 
 from taskmill.adapters.fastmcp import FastMCPHost, Tasks
 from taskmill.cli.loading import load_server
-from taskmill.engine.errors import ServerLoadError
+from taskmill.engine.errors import PolicyError, ServerLoadError
 from taskmill.testing import TestBed
 from tests.adapters.fastmcp_auth import Verifier
 
@@ -47,14 +49,99 @@ def test_two_servers_without_a_usual_name_have_to_be_named(write: Write) -> None
         load_server(path)
 
 
+DOCKET = {
+    "ConcurrencyLimit(1)": "concurrency_limit=1",
+    "Cooldown(timedelta(1))": "idempotency=",
+    "Cron('* * * * *')": "taskmill call",
+    "CurrentDocket()": r"CurrentTask\(\)",
+    "CurrentExecution()": r"CurrentTask\(\)",
+    "CurrentWorker()": r"CurrentTask\(\)",
+    "Debounce(timedelta(1))": "idempotency=",
+    "ExponentialRetry(attempts=3)": "retries=3, backoff=2",
+    "Perpetual()": "taskmill call",
+    "Progress()": "from fastmcp.dependencies import Progress",
+    "RateLimit(1, per=timedelta(1))": "rate_limit=",
+    "Retry(attempts=3)": "retries=3",
+    "Retry.forever()": "retries=3",
+    "TaskKey()": r"CurrentTask\(\)",
+    "TaskLogger()": "logging.getLogger",
+    "Timeout(timedelta(1))": "timeout=60",
+}
+"""A dependency of Docket's -> what its refusal says to write."""
+
+
+@pytest.mark.parametrize("written", DOCKET)
+def test_what_only_fastmcps_own_engine_has_is_refused_when_the_file_is_loaded(written: str, write: Write) -> None:
+    name = re.split(r"\W", written)[0]
+    path = write(
+        f"from datetime import timedelta\nfrom docket import {name}\nfrom fastmcp import FastMCP\n"
+        "mcp = FastMCP('One')\n\n"
+        f"@mcp.tool(task=True)\nasync def dig(engine: {name} = {written}) -> str:\n    return ''\n"
+    )
+    with pytest.raises(ServerLoadError, match=rf"{name} belongs to FastMCP's own task engine.*{DOCKET[written]}"):
+        load_server(path)
+
+
 @pytest.mark.parametrize("name", ["CurrentDocket", "CurrentWorker"])
-def test_what_only_fastmcps_own_engine_has_is_refused_when_the_file_is_loaded(name: str, write: Write) -> None:
+def test_so_is_what_fastmcps_package_for_tasks_has_of_it(name: str, write: Write) -> None:
     path = write(
         f"from fastmcp import FastMCP\nfrom fastmcp_tasks.dependencies import {name}\nmcp = FastMCP('One')\n\n"
         f"@mcp.tool(task=True)\nasync def dig(engine: object = {name}()) -> str:\n    return ''\n"
     )
     with pytest.raises(ServerLoadError, match=rf"{name} belongs to FastMCP's own task engine.*CurrentTask\(\)"):
         load_server(path)
+
+
+class Retry(Dependency[Any]):
+    """Docket's, as it is where it is installed."""
+
+    __module__ = "docket.dependencies._retry"
+
+    async def __aenter__(self) -> Any:
+        raise LookupError
+
+
+class Patient(Retry):
+    """An author's own."""
+
+
+def retried(retry: Any = Retry()) -> Any:  # noqa: B008 - Docket's way
+    return retry
+
+
+async def by_default(retry: Any = Patient()) -> None:  # noqa: B008
+    pass
+
+
+async def by_annotation(retry: Annotated[int, Retry()]) -> None:
+    pass
+
+
+async def by_dependency(retry: Any = Depends(retried)) -> None:  # noqa: B008
+    pass
+
+
+@pytest.mark.parametrize("tool", [by_default, by_annotation, by_dependency])
+@pytest.mark.parametrize("is_mounted", [False, True], ids=["own", "mounted"])
+def test_an_installed_docket_is_refused_as_one_that_is_not(tool: Callable[..., Any], *, is_mounted: bool) -> None:
+    mcp: FastMCP[Any] = FastMCP("One")
+    mcp.tool(task=True)(tool)
+    if is_mounted:
+        outer: FastMCP[Any] = FastMCP("Outer")
+        outer.mount(mcp, namespace="inner")
+        mcp = outer
+    with pytest.raises(PolicyError, match=rf"{tool.__name__}.*Retry belongs to FastMCP's own task engine.*retries=3"):
+        FastMCPHost(mcp)
+
+
+def test_what_docket_only_passes_on_works(write: Write) -> None:
+    text = (
+        "from typing import Annotated\nfrom docket import CallArgument, Depends, Docket, Logged, Shared\n"
+        "from fastmcp import FastMCP\nmcp = FastMCP('One')\n\ndef twice(n: int = CallArgument()) -> int:\n"
+        "    return 2 * n\n\n@mcp.tool(task=True)\n"
+        "async def dig(n: Annotated[int, Logged()], m: int = Depends(twice)) -> int:\n    return m\n"
+    )
+    assert list(load_server(write(text)).policies()) == ["dig"]
 
 
 def test_fastmcps_own_extension_makes_way(write: Write) -> None:
@@ -69,7 +156,7 @@ def test_a_policy_that_does_not_fit_names_the_tool(write: Write) -> None:
         "from fastmcp import FastMCP\nfrom taskmill.adapters.fastmcp import TaskConfig\nmcp = FastMCP('One')\n\n"
         "@mcp.tool(task=TaskConfig(idempotency='{order}'))\nasync def pay(amount: int) -> str:\n    return ''\n"
     )
-    with pytest.raises(ServerLoadError, match=r"Tool 'pay'.*order"):
+    with pytest.raises(ServerLoadError, match=r"server_0\.py:mcp: Tool 'pay'.*order"):
         load_server(path)
 
 

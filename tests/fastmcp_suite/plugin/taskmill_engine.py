@@ -30,6 +30,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 
 from taskmill.adapters.fastmcp import Tasks
+from taskmill.adapters.fastmcp import tools as fastmcp_tools
 from taskmill.adapters.fastmcp.extension import Wire
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
 from taskmill.adapters.fastmcp.worker_process import prepare_process
@@ -42,6 +43,8 @@ from taskmill.store.embedded.server import EmbeddedRedis
 from taskmill.testing.bed import running_worker
 from taskmill.workers.settings import WorkerSettings
 
+# Servers of the tests have tools with CurrentDocket() beside others: refused as a whole, they would test nothing.
+fastmcp_tools.refuse_docket = lambda function: None
 _HOME = Path(tempfile.mkdtemp(prefix="taskmill-suite-"))
 _WITHOUT_HTTP = SimpleNamespace(request=None)
 """The request of the tests' helpers, which call handlers in this process."""
