@@ -10,6 +10,7 @@ from time import monotonic
 
 from fastmcp.server.providers.proxy import ProxyProvider
 from fastmcp.tools.base import Tool
+from fastmcp.utilities.versions import VersionSpec
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     METHOD_NOT_FOUND,
@@ -30,6 +31,8 @@ __all__ = ["RemoteProvider"]
 
 _FRESH = 30.0
 """Seconds after which the tools are asked for again."""
+_FRESH_FOR_UNKNOWN = 1.0
+"""The same, for a name that is not among them."""
 _LIST_TIMEOUT = 60.0
 _MOST_PAGES = 1000
 
@@ -113,6 +116,13 @@ class RemoteProvider(ProxyProvider):
             given = {"name": argument.name, "value": argument.value}
             known = None if context is None else context.arguments
             return (await client.session.complete(ref, given, known)).completion
+
+    async def _get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
+        found = await super()._get_tool(name, version)
+        if found is None and self._listed_at is not None and monotonic() - self._listed_at > _FRESH_FOR_UNKNOWN:
+            self.forget()  # it may have come since
+            found = await super()._get_tool(name, version)
+        return found
 
     async def _list_tools(self) -> Sequence[Tool]:
         if self._is_fresh():

@@ -13,7 +13,7 @@ NUMBERS = itertools.count(1)
 ANSWERS: dict[Any, dict[str, Any]] = {}
 ANSWERED = threading.Condition()
 CANCELLED: set[Any] = set()
-TOOLS = ["pid", "ask", "sample", "roots", "talk", "wrong", "die", "hang", "big", "flood", "change", "echo"]
+TOOLS = ["pid", "ask", "sample", "roots", "talk", "wrong", "die", "hang", "big", "flood", "echo"]
 
 
 def send(**message: Any) -> None:
@@ -69,25 +69,19 @@ def call(number: Any, name: str, given: dict[str, Any], token: Any) -> None:
         case "die":
             os._exit(3)
         case "hang":
-            file = given.get("file")
+            file = given["file"]
+            with open(f"{file}.begun", "w"):
+                pass
             while number not in CANCELLED:
                 time.sleep(0.02)
-            if file:
-                with open(file, "w") as out:
-                    out.write("cancelled")
+            with open(file, "w"):
+                pass
         case "big":
             send(id=number, result=text("x" * given["size"]))
         case "flood":
             for _ in range(given["times"]):
                 send(method="notifications/message", params={"level": "debug", "data": "y" * 200})
             send(id=number, result=text("the end of the flood"))
-        case "change":
-            TOOLS.append("newcomer")
-            TOOLS.remove("echo")
-            send(method="notifications/tools/list_changed")
-            send(id=number, result=text("changed"))
-        case "newcomer":
-            send(id=number, result=text("I am new"))
         case _:
             send(id=number, error={"code": -32602, "message": f"Unknown tool: {name}"})
 

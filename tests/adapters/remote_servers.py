@@ -62,6 +62,19 @@ async def read(name: str, ctx: Context) -> str:
 
 
 @mcp.tool()
+async def change(ctx: Context) -> str:
+    """Have other tools from now on."""
+    mcp.add_tool(newcomer)
+    mcp.remove_tool("add")
+    return "changed"
+
+
+async def newcomer() -> str:
+    """Come later."""
+    return "I am new"
+
+
+@mcp.tool()
 def pid() -> int:
     """The process."""
     return os.getpid()
