@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from taskmill.adapters.remote.target import shown
 from taskmill.cli.client.local_stack import LocalStack, local_stack
 from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.imports import without_collection
@@ -55,7 +56,7 @@ class CallOptions:
     @property
     def server_words(self) -> str:
         """The words that name the same server again."""
-        return f"--url {self.url}" if self.url else str(self.file)
+        return f"--url {self.url}" if self.url else shown(str(self.file))
 
 
 async def call_tool(

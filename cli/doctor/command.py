@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from taskmill.adapters.remote.target import is_remote, shown
 from taskmill.cli.doctor.authentication import authentication_findings
 from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
@@ -80,7 +81,8 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
                 warnings.simplefilter("always", AuthorWarning)
                 server = load_server(file)
         except TaskmillError as exc:
-            yield _failed("file", exc, "correct the file")
+            remedy = "start that server, or correct TARGET" if is_remote(file) else "correct the file"
+            yield _failed("file", exc, remedy)
         else:
             for hint in hints:
                 if issubclass(hint.category, AuthorWarning):
@@ -118,12 +120,14 @@ def _versions() -> Finding:
     return Finding("versions", "ok", f"Python {platform.python_version()}, {libraries}")
 
 
-def _file_findings(server: ToolHost, file: str) -> Iterator[Finding]:
+def _file_findings(server: ToolHost, target: str) -> Iterator[Finding]:
     policies = server.policies()
+    file = shown(target)
     if not policies:
         yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
         return
-    yield Finding("file", "ok", f"{file} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
+    answers = f"{file} answers, and" if is_remote(target) else file
+    yield Finding("file", "ok", f"{answers} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
     has_auth = server.has_auth
     yield from tool_findings(policies, has_auth=has_auth, resident=_resident())
 

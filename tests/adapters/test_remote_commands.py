@@ -1,5 +1,6 @@
 """Commands with a TARGET that is no file of ours: real processes on both sides of Taskmill."""
 
+import json
 import sys
 
 import pytest
@@ -40,3 +41,34 @@ def test_an_unreachable_server_is_named_in_one_line(cli: CommandLine) -> None:
     ended = cli.run("call", "add", "a=1", "--", sys.executable, "-c", "raise SystemExit(3)")
     assert "cannot be reached" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_doctor_says_whether_the_server_answers_and_how_many_tools_are_tasks(cli: CommandLine) -> None:
+    words = foreign_words(cli.folder)
+    assert "answers, and has 6 task tools" in cli.run("doctor", "--json", "--", *words).stdout
+    some = cli.run("doctor", "--json", "--task", "re*", "--task", "write", "--", *words)
+    assert "answers, and has 3 task tools" in some.stdout
+    gone = cli.run("doctor", "--json", "http://127.0.0.1:9/mcp")
+    assert gone.returncode == 1
+    assert "cannot be reached" in gone.stdout
+
+
+def test_several_servers_of_a_file_have_prefixes_and_their_environment(cli: CommandLine) -> None:
+    command, *args = foreign_words(cli.folder)
+    entry = {"command": command, "args": args, "env": {"GREETING": "${FROM_OUTSIDE}"}}
+    cli.write("servers.json", json.dumps({"mcpServers": {"One": entry, "two-b": entry}}))
+    done = cli.run("call", "servers.json", "two_b_add", "a=1", "b=2", FROM_OUTSIDE="hello")
+    assert done.stdout == "3\n", done.stderr
+    missing = cli.run("call", "servers.json", "one_add", "a=1", "b=2")
+    assert "needs the environment variable FROM_OUTSIDE, which is not set" in missing.stderr
+
+
+def test_a_secret_is_on_no_command_line_and_in_no_log(cli: CommandLine) -> None:
+    secret = "sesame-7f3a"
+    with (
+        served(foreign_words(cli.folder), cli.folder) as url,
+        cli.started("run", url, "--port", "0", "--upstream-header", "X-Key: ${KEY}", KEY=secret) as command,
+    ):
+        assert command.url()
+        assert not [line for line in cli.processes().values() if secret in line]
+        assert secret not in command.log.read_text()
