@@ -58,6 +58,8 @@ _FURTHER = "For further information visit"
 _PACKAGE = Path(__file__).parents[2]
 _PROBE = b"taskmill doctor was here"
 _MIB = 1024 * 1024
+_TO_LOAD = {False: "correct the file", True: "start that server, or correct TARGET"}
+"""What to do where it cannot be loaded: an author's file, and another server."""
 _ARTIFACTS_REMEDY = "correct TASKMILL_ARTIFACTS, or what it names; it must be the same on every server and worker"
 
 
@@ -81,8 +83,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
                 warnings.simplefilter("always", AuthorWarning)
                 server = load_server(file)
         except TaskmillError as exc:
-            remedy = "start that server, or correct TARGET" if is_remote(file) else "correct the file"
-            yield _failed("file", exc, remedy)
+            yield _failed("file", exc, _TO_LOAD[is_remote(file)])
         else:
             for hint in hints:
                 if issubclass(hint.category, AuthorWarning):
