@@ -17,18 +17,13 @@ from taskmill.server.auth.issuer_keys import IssuerKeys
 from taskmill.server.settings import ServerSettings
 from tests.server.api_client import bearer, client_with
 from tests.support.bad_tokens import BAD_TOKENS
-from tests.support.issuer import AUDIENCE, Issuer, running_issuer
+from tests.support.issuer import AUDIENCE, Issuer
+from tests.support.issuer import issuer as issuer
 from tests.support.replica import Json, client_of, working
 from tests.support.sample_server import make_server
 
 PING: tuple[str, Json] = ("tools/list", {})
 _ISSUER = {"auth_issuer": "https://a.example", "auth_audience": ("x",)}
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[Issuer]:
-    async with running_issuer() as running:
-        yield running
 
 
 @asynccontextmanager

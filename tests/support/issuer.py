@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.applications import Starlette
@@ -19,7 +20,7 @@ from starlette.routing import Route
 
 from tests.support.replica import serving
 
-__all__ = ["AUDIENCE", "Issuer", "running_issuer"]
+__all__ = ["AUDIENCE", "Issuer", "issuer", "running_issuer"]
 
 AUDIENCE = "reports"
 
@@ -122,7 +123,14 @@ class Issuer:
 @asynccontextmanager
 async def running_issuer() -> AsyncIterator[Issuer]:
     """An issuer on a free port."""
-    issuer = await asyncio.to_thread(Issuer)
-    async with serving(issuer.app()) as url:
-        issuer.url = url
-        yield issuer
+    made = await asyncio.to_thread(Issuer)
+    async with serving(made.app()) as url:
+        made.url = url
+        yield made
+
+
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    """An issuer for a test, in its event loop."""
+    async with running_issuer() as running:
+        yield running
