@@ -4,10 +4,14 @@ And servers that are no author's file at all, by their TARGET.
 """
 
 import importlib.util
+import inspect
 import logging
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from taskmill.adapters.remote.target import upstreams_of
@@ -22,6 +26,7 @@ __all__ = [
     "collect_tools",
     "host_of",
     "is_foreign_server",
+    "keep_from_serving",
     "log_as_command",
     "make_absent_packages_importable",
     "remote_host",
@@ -33,6 +38,10 @@ _STAND_INS = dict.fromkeys(("docket", "fastmcp_tasks"), "taskmill.adapters.fastm
 FastMCP's own engine needs another redis-py than arq. A file that adds its extension runs here unchanged: the extension
 makes way for Taskmill's.
 """
+
+_TRANSPORTS = "fastmcp.server.mixins.transport"
+_GUARDED = "_taskmill_guarded"
+"""Mark of a class whose methods have been replaced."""
 
 
 def is_foreign_server(value: object) -> bool:
@@ -109,6 +118,66 @@ def make_absent_packages_importable() -> None:
     """Let an author's file import packages that are not installed and not needed."""
     if not any(isinstance(finder, _StandIns) for finder in sys.meta_path):
         sys.meta_path.append(_StandIns())
+
+
+def keep_from_serving(is_loading: Callable[[], bool]) -> None:
+    """Have `mcp.run()` at the top of an author's file start nothing while a command loads it: it would never return.
+
+    `is_loading`: whether that is so where it is asked.
+    """
+    imported = sys.modules.get(_TRANSPORTS)
+    if imported is not None:
+        _guard_transports(imported, is_loading)
+    elif not any(isinstance(finder, _GuardsTransports) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _GuardsTransports(is_loading))
+
+
+def _guard_transports(module: ModuleType, is_loading: Callable[[], bool]) -> None:
+    mixin = module.TransportMixin
+    if hasattr(mixin, _GUARDED):
+        return
+    setattr(mixin, _GUARDED, True)
+    for name in ("run", "run_async", "run_stdio_async", "run_http_async"):
+        setattr(mixin, name, _unless_loading(getattr(mixin, name), is_loading))
+
+
+def _unless_loading(method: Callable[..., Any], is_loading: Callable[[], bool]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(method):
+
+        @wraps(method)
+        async def awaited(*args: Any, **options: Any) -> Any:
+            return None if is_loading() else await method(*args, **options)
+
+        return awaited
+
+    @wraps(method)
+    def called(*args: Any, **options: Any) -> Any:
+        return None if is_loading() else method(*args, **options)
+
+    return called
+
+
+class _GuardsTransports(MetaPathFinder):
+    """Comes first, and sees FastMCP's module of transports imported by the author's file."""
+
+    def __init__(self, is_loading: Callable[[], bool]) -> None:
+        self._is_loading = is_loading
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """What the others find, with a loader that guards the module once it has run."""
+        if fullname != _TRANSPORTS:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_guard(module: ModuleType) -> None:
+                run(module)
+                _guard_transports(module, self._is_loading)
+
+            spec.loader.exec_module = run_and_guard  # type: ignore[method-assign]
+        return spec
 
 
 class _StandIns(MetaPathFinder):

@@ -25,6 +25,7 @@ from mcp.server.mcpserver import MCPServer
 from taskmill.adapters.foreign_servers import (
     host_of,
     is_foreign_server,
+    keep_from_serving,
     log_as_command,
     make_absent_packages_importable,
     remote_host,
@@ -183,6 +184,7 @@ def _execute(location: str, run: Callable[[], T], *, is_authors: bool = True) ->
     """
     try:
         make_absent_packages_importable()
+        keep_from_serving(is_loading)
         with _marked_as_loading():
             return run()
     except ModuleNotFoundError as exc:

@@ -18,6 +18,7 @@ from taskmill.cli.loading import load_server
 from taskmill.engine.errors import PolicyError, ServerLoadError
 from taskmill.testing import TestBed
 from tests.adapters.fastmcp_auth import Verifier
+from tests.support.command_line import CommandLine
 
 BedOf = Callable[..., TestBed]
 Write = Callable[[str], str]
@@ -142,6 +143,28 @@ def test_what_docket_only_passes_on_works(write: Write) -> None:
         "async def dig(n: Annotated[int, Logged()], m: int = Depends(twice)) -> int:\n    return m\n"
     )
     assert list(load_server(write(text)).policies()) == ["dig"]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "mcp.run()",
+        "mcp.run(transport='http', port=0)",
+        "asyncio.run(mcp.run_async())",
+        "asyncio.run(mcp.run_stdio_async())",
+        "asyncio.run(mcp.run_http_async(port=0))",
+    ],
+)
+def test_a_file_that_starts_its_server_without_a_guard_is_loaded_to_its_end(start: str, write: Write) -> None:
+    path = write(f"import asyncio\nfrom fastmcp import FastMCP\nmcp = FastMCP('One'){TOOL}\n{start}\n\nmcp2 = None\n")
+    assert list(load_server(path).policies()) == ["dig"]
+
+
+@pytest.mark.slow
+def test_a_command_takes_a_file_that_starts_its_server_without_a_guard(cli: CommandLine) -> None:
+    cli.write("server.py", f"from fastmcp import FastMCP\nmcp = FastMCP('One'){TOOL}\nmcp.run()\n")
+    done = cli.run("call", "server.py", "dig")
+    assert done.stdout == "dug\n", done.stderr
 
 
 def test_fastmcps_own_extension_makes_way(write: Write) -> None:
