@@ -178,6 +178,7 @@ def _upstreams_of_file(path: Path, headers: Mapping[str, str]) -> list[Upstream]
         raise ServerLoadError(f"{path} cannot be read as JSON: {exc}.") from None
     servers = content.get("mcpServers") if isinstance(content, dict) else None
     if not isinstance(servers, dict) or not servers:
+        _refuse_configuration_of_fastmcp(path, content)
         raise ServerLoadError(
             f'{path} names no servers. It has to be {{"mcpServers": {{"name": {{"command": "npx", "args": [...]}}}}}}.'
         )
@@ -188,6 +189,16 @@ def _upstreams_of_file(path: Path, headers: Mapping[str, str]) -> list[Upstream]
     if twice := sorted({str(prefix) for prefix in prefixes if prefixes.count(prefix) > 1}):
         raise ServerLoadError(f"{path}: several servers have the prefix {', '.join(twice)}: give them other names.")
     return made
+
+
+def _refuse_configuration_of_fastmcp(path: Path, content: Any) -> None:
+    """Name the server's file, where `fastmcp.json` does: the rest of it is for FastMCP's own command."""
+    source = content.get("source") if isinstance(content, dict) else None
+    if isinstance(source, dict) and isinstance(source.get("path"), str):
+        name, _, after = source["path"].partition(":")
+        entry = source.get("entrypoint") or after
+        file = shlex.quote(f"{path.parent / name}{f':{entry}' if entry else ''}")
+        raise ServerLoadError(f"{path} is for FastMCP's own command. Name the server's file instead: {file}")
 
 
 def _upstream_of_entry(path: Path, name: str, entry: Any, headers: Mapping[str, str]) -> Upstream:

@@ -63,6 +63,12 @@ def test_several_servers_of_a_file_have_prefixes_and_their_environment(cli: Comm
     assert "needs the environment variable FROM_OUTSIDE, which is not set" in missing.stderr
 
 
+def test_the_configuration_of_fastmcps_own_command_is_refused_with_the_file_that_it_names(cli: CommandLine) -> None:
+    cli.write("fastmcp.json", json.dumps({"source": {"path": "tools/mine.py", "entrypoint": "mcp"}}))
+    refused = cli.run("call", "fastmcp.json", "add", "a=1")
+    assert refused.stderr.endswith("Name the server's file instead: tools/mine.py:mcp\n"), refused.stderr
+
+
 def test_a_secret_is_on_no_command_line_and_in_no_log(cli: CommandLine) -> None:
     secret = "sesame-7f3a"
     with (
