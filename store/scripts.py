@@ -38,6 +38,7 @@ _NAMES = (
     "reconcile",
     "release",
     "renew",
+    "save_error",
     "save_journal",
     "stats",
     "sweep",

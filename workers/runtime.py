@@ -106,11 +106,13 @@ class WorkerRuntime:
             task.stop(why)
 
     def calls_of(self, ending: Ending) -> list[Call]:
-        """The calls that send an ending to the store: the last progress, then the move."""
+        """The calls that send an ending to the store: the last progress, why the attempt failed, then the move."""
         task = ending.task
         calls: list[Call] = []
         if ending.progress is not None:
             calls.append(self.store.progress_call([(task.id, task.fence, ending.progress)]))
+        if not isinstance(ending, Park) and ending.error is not None:
+            calls.append(self.store.error_call(task.id, task.fence, task.attempt, ending.error))
         match ending:
             case Finish():
                 calls.append(self.store.finish_call(task.id, task.fence, ending.outcome, reason=ending.reason))

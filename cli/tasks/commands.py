@@ -68,7 +68,9 @@ def list_tasks(
 @app.command()
 def show(
     task_id: options.TaskId,
-    history: Annotated[bool, options.flag("--history", "Show its events, too.")] = False,
+    history: Annotated[
+        bool, options.flag("--history", "Show its events, too; to operators, attempts and errors.")
+    ] = False,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
@@ -80,7 +82,10 @@ def show(
         from taskmill.cli.tasks.tables import print_task
         from taskmill.cli.tasks.task_ids import full_id
 
-        print_task(await source.show(await full_id(source, task_id), history=history), as_json=as_json)
+        task = await source.show(await full_id(source, task_id), history=history)
+        if history and "owner" in task:  # what only an operator is shown
+            task["attempt_history"] = await source.attempts(task["id"])
+        print_task(task, as_json=as_json)
         return 0
 
     _run(work, url, token, redis_url)

@@ -81,6 +81,11 @@ class _HttpSource:
                 break
         return task
 
+    async def attempts(self, task_id: str) -> Sequence[Json]:
+        reply = await self._request("GET", _path(task_id, "/attempts"))
+        attempts: Sequence[Json] = reply["attempts"]
+        return attempts
+
     async def cancel(self, task_id: str) -> Json:
         return await self._request("POST", _path(task_id, "/cancel"))
 

@@ -8,6 +8,7 @@ from taskmill.cli.errors import CommandFailed, Failure, UsageError
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.engine.outcome import OutcomeKind, choose_words
 from taskmill.engine.status import Status
+from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.opening import open_store
@@ -52,6 +53,9 @@ class _RedisSource:
             events = await self._store.history(task_id)
             task["events"] = [event_json(event, to_operator=True) for event in events]
         return task
+
+    async def attempts(self, task_id: str) -> Sequence[Json]:
+        return attempts_json(await self._store.history(task_id), await self._store.attempt_errors(task_id))
 
     async def cancel(self, task_id: str) -> Json:
         cancelled = await self._store.cancel(task_id, OPERATOR, reason="operator")

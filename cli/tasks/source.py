@@ -28,6 +28,9 @@ class TaskSource(Protocol):
     async def show(self, task_id: str, *, history: bool = False) -> Json:
         """The whole task; `history` adds its events."""
 
+    async def attempts(self, task_id: str) -> Sequence[Json]:
+        """The attempts of the task, with their errors, for operators only."""
+
     async def cancel(self, task_id: str) -> Json:
         """Cancel the task; the cancelled task."""
 

@@ -32,7 +32,8 @@ _STYLES = {
     "running": "cyan",
     "input_required": "magenta",
 }
-_LISTED_AFTERWARDS = ("result", "error", "questions", "events", "progress")
+_LISTED_AFTERWARDS = ("result", "error", "questions", "events", "progress", "attempt_history")
+_ENDED_WORDS = {None: "runs", "worker_died": "its worker died"}
 
 
 def print_list(page: Json, *, as_json: bool) -> None:
@@ -68,6 +69,8 @@ def print_task(task: Json, *, as_json: bool) -> None:
         facts.append(("error", _cell(f"{task['error'].get('message')} ({task['error'].get('code')})")))
     facts += [("question", f"{_cell(key)}: {_cell(_question(request))}") for key, request in task["questions"].items()]
     facts += [("event", _event(event)) for event in task.get("events", ())]
+    for attempt in task.get("attempt_history", ()):
+        facts += _attempt_facts(attempt, lines=sys.stdout.isatty())
     if sys.stdout.isatty():
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(style="bold")
@@ -156,6 +159,25 @@ def _cell(value: object) -> str:
 def _question(request: Json) -> str:
     params = request.get("params")
     return str(params.get("message", "")) if isinstance(params, dict) else str(request.get("method"))
+
+
+def _attempt_facts(attempt: Json, *, lines: bool) -> list[tuple[str, str]]:
+    """An attempt in one line, and the traceback of its error, with its lines or all in one."""
+    error, seconds = attempt["error"], attempt["seconds"]
+    words = [
+        attempt["attempt"],
+        attempt["started_at"],
+        attempt["worker"],
+        _ENDED_WORDS.get(attempt["ended"], attempt["ended"]),
+        None if seconds is None else f"after {seconds:g} s",
+    ]
+    if error is not None:
+        words += [f"{error['type']}: {error['text']}" if error["type"] else error["text"]]
+        words += [f"(reference {error['reference']})" if error["reference"] else None]
+    facts = [("attempt", " ".join(_cell(word) for word in words if word is not None))]
+    if error is not None and error["traceback"]:
+        facts.append(("traceback", printable(error["traceback"].rstrip("\n"), lines=lines)))
+    return facts
 
 
 def _event(event: Json) -> str:

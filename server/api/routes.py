@@ -17,6 +17,7 @@ from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Caller, Guard, caller_of
 from taskmill.server.api.artifacts import artifact_routes
+from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.errors import error_handlers
 from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import RETRY_MS, EventStream, cursor_of, json_response, number_of, task_id_of
@@ -35,6 +36,9 @@ _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
 _EMPTY = Page((), None)
+_ATTEMPTS_FOR_OPERATORS = (
+    "Errors of attempts are for operators: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
+)
 _OPERATORS_ONLY = "Dead letters are of all callers: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
 
@@ -45,6 +49,7 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
         Route("/tasks", api.list, methods=["GET"]),
         Route("/dead-letters", api.dead_letters, methods=["GET"]),
         Route("/tasks/{task_id}", api.show, methods=["GET"]),
+        Route("/tasks/{task_id}/attempts", api.attempts, methods=["GET"]),
         Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
         *output_routes(runtime),
         *artifact_routes(runtime),
@@ -87,6 +92,15 @@ class _Api:
             events = await self._runtime.store.history(view.record.id, after=after, limit=_HISTORY)
             shown["events"] = [event_json(event, to_operator=caller.is_operator) for event in events]
         return json_response(shown)
+
+    async def attempts(self, request: Request) -> Response:
+        """The attempts of a task, and why those that failed did; for operators."""
+        if not caller_of(request).is_operator:
+            raise HTTPException(403, _ATTEMPTS_FOR_OPERATORS)
+        _, view = await self._look(request)
+        store, task_id = self._runtime.store, view.record.id
+        shown = attempts_json(await store.history(task_id), await store.attempt_errors(task_id))
+        return json_response({"attempts": shown})
 
     async def cancel(self, request: Request) -> Response:
         """End a task; a repeated request finds it cancelled."""

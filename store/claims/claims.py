@@ -3,19 +3,23 @@
 A *batch* is one round trip: all calls of a worker, and its claim of new work behind them.
 """
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, assert_never
 
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import FenceLost, QuestionMismatch
+from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned, outcome_to_json
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move
 from taskmill.store.claims.batching import batched, unbatched
 from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.attempt_errors import ERRORS_KEPT, pack_error
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.scripts import Call, Scripts
@@ -141,6 +145,12 @@ class ClaimStore:
                 self._settings.drain_limit,
             ],
         )
+
+    def error_call(self, task_id: str, fence: int, attempt: int, error: AttemptError) -> Call:
+        """Keep why an attempt failed, for operators. It is cut to what is kept of one."""
+        here = replace(error, worker=self._worker, host=socket.gethostname(), pid=os.getpid())
+        stored = pack_error(self._sealer, task_id, attempt, here)
+        return "save_error", [self.keys.errors(task_id)], [task_id, fence, attempt, stored, ERRORS_KEPT]
 
     def park_call(self, task_id: str, fence: int) -> Call:
         """Let go of a task that only waits for answers; the last answer queues it again."""

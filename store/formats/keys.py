@@ -12,6 +12,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P args:<id> | string: arguments, maybe sealed | live, then retention; deleted when the task succeeds | create |
 | P inputs:<id> | hash: questions `q:`, their digests `d:`, answers `a:` | live, deleted at the end | ask, answer |
 | P journal:<id> | hash: results of steps by mark, `state`, maybe sealed | live, deleted at the end | save_journal |
+| P errors:<id> | hash: why attempts failed, by number, ten at most, maybe sealed | live, then retention | save_error |
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
 | P output:<id> | stream: what the tool emitted, ids `n-0`, maybe sealed | live, then retention | append_output |
 | P artifacts:<id> | set: ids of the task's artifacts | live, then retention | attach |
@@ -66,7 +67,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 __all__ = ["DEAD_LETTERS", "UNEXPIRING", "Keys"]
 
 UNEXPIRING = (
-    *("task:", "events:", "args:", "inputs:", "journal:", "once:"),
+    *("task:", "events:", "args:", "inputs:", "journal:", "errors:", "once:"),
     *("output:", "artifacts:", "artifact:", "blob:", "outside"),
     *(
         "live",
@@ -97,6 +98,7 @@ _PER_TASK = {
     "args": "{p}args:",
     "inputs": "{p}inputs:",
     "journal": "{p}journal:",
+    "errors": "{p}errors:",
     "result": "{p}result:",
     "output": "{p}output:",
     "artifacts": "{p}artifacts:",
@@ -184,6 +186,10 @@ class Keys:
     def journal(self, task_id: str) -> str:
         """Results of steps, and the task's state."""
         return self._stems["journal"] + task_id
+
+    def errors(self, task_id: str) -> str:
+        """Why attempts failed."""
+        return self._stems["errors"] + task_id
 
     def result(self, task_id: str) -> str:
         """Outcome."""

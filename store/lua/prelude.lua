@@ -78,9 +78,10 @@ local function append(id, task, at, move, facts, also)
   redis.call('PUBLISH', record, seq)
 end
 
--- Lets what a task has besides its record - output, artifacts - expire when the record does.
+-- Lets what a task has besides its record - output, artifacts, errors of attempts - expire when the record does.
 local function expire_outputs(id, now, retention)
   redis.call('PEXPIRE', K.output(id), retention)
+  redis.call('PEXPIRE', K.errors(id), retention)
   redis.call('PEXPIRE', K.artifacts(id), retention)
   for _, artifact in ipairs(redis.call('SMEMBERS', K.artifacts(id))) do
     redis.call('PEXPIRE', K.artifact(artifact), retention)

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from taskmill.engine.artifact import Artifact, Chunk
 from taskmill.engine.errors import IdempotencyKeyReused, StoreUnavailable
-from taskmill.engine.events import Event
+from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
@@ -97,6 +97,11 @@ class ShardedStore(TaskStore):
         """See `TaskStore.history`."""
         with self.at(task_id) as store:
             return await store.history(task_id, after=after, limit=limit)
+
+    async def attempt_errors(self, task_id: str) -> dict[int, AttemptError]:
+        """See `TaskStore.attempt_errors`."""
+        with self.at(task_id) as store:
+            return await store.attempt_errors(task_id)
 
     async def slice(
         self,

@@ -6,13 +6,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import TaskNotFound
-from taskmill.engine.events import Event
+from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.connection.client import store_errors
+from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.events import event_of
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Slice, page_args
@@ -152,6 +153,14 @@ class RedisTaskStore(TaskStore):
                 return events
         entries = await self._run("history", [key], [after, most])
         return [event_of(task_id, entry) for entry in entries]
+
+    async def attempt_errors(self, task_id: str) -> dict[int, AttemptError]:
+        """See `TaskStore.attempt_errors`."""
+        with store_errors():
+            kept: Any = await self._redis.hgetall(self.keys.errors(task_id))  # type: ignore[misc]
+        return {
+            int(attempt): open_error(self._sealer, task_id, int(attempt), stored) for attempt, stored in kept.items()
+        }
 
     async def workers(self) -> list[dict[str, Any]]:
         """See `TaskStore.workers`."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from taskmill.engine.errors import TaskNotFound
-from taskmill.engine.events import Event
+from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.engine.status import Status
@@ -160,6 +160,10 @@ class TaskStore(Protocol):
 
     async def history(self, task_id: str, *, after: int = 0, limit: int | None = None) -> list[Event]:
         """The events of a task with numbers above `after`, at most `limit`; empty when there are none."""
+        ...
+
+    async def attempt_errors(self, task_id: str) -> dict[int, AttemptError]:
+        """Why attempts of a task failed, by number, the last ten at most. For operators only."""
         ...
 
     async def workers(self) -> list[dict[str, Any]]:

@@ -35,6 +35,12 @@ async def refuse() -> str:
 
 
 @mcp.tool(task=QUICK)
+async def smear() -> str:
+    """Raise control characters that a terminal would obey."""
+    raise OSError("\\x1b[31mred\\x07 \\x9b5m\\u202ebackwards\\nforged\\tline")
+
+
+@mcp.tool(task=QUICK)
 async def crumble() -> str:
     """Fail for good."""
     raise OSError("the wall was rotten")
@@ -138,6 +144,7 @@ class TestLooking:
 
         assert listed[0]["tasks"] == listed[1]["tasks"]
         assert listed[0]["tasks"][0]["id"] == task_id
+        assert [task.pop("attempt_history")[0]["attempt"] for task in looked] == [1, 1]
         assert looked == [shown(cli, task_id)] * 2
 
     def test_a_list_continues_from_a_cursor_and_can_be_filtered(self, cli: CommandLine, at_url: list[str]) -> None:
@@ -438,6 +445,27 @@ class TestAtATerminal:
             (cli.folder / "painted").touch()
             screen.wait_for("\\x1b]0;title\\x07painted")
             assert screen.end() == 0
+
+    def test_errors_of_attempts_are_shown_to_operators_with_their_control_characters_escaped(
+        self, cli: CommandLine, at_url: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task_id = call(cli, "smear")
+        until(cli, task_id, "completed")
+        monkeypatch.setattr(cli, "environment", cli.environment | {"COLUMNS": "300", "NO_COLOR": "1"})
+
+        for place in (at_url, []):
+            with closing(Screen(cli, ["tasks", "show", task_id, "--history", *place])) as screen:
+                assert screen.end() == 0
+            piped = tasks(cli, "show", task_id, "--history", *place)
+            for text in (screen.shown, piped):
+                assert "OSError: \\x1b[31mred\\x07 \\x9b5m\\u202ebackwards\\nforged" in text
+                assert "Traceback (most recent call last)" in text
+                assert not [mark for mark in UNPRINTABLE if mark in text], repr(text)
+            assert [line for line in piped.splitlines() if "forged" in line and "\t" not in line] == []
+            (attempt,) = json.loads(tasks(cli, "show", task_id, "--history", "--json", *place))["attempt_history"]
+            assert attempt["ended"] == "crashed"
+            assert attempt["error"]["type"] == "OSError"
+        assert "Traceback" not in tasks(cli, "show", task_id, *at_url)
 
 
 class TestWhere:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 from typing import Any, assert_never
 
 import structlog
 
 from taskmill.engine.context import OutputPort, TaskContext
 from taskmill.engine.errors import DecryptionFailed
+from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Failed, Fault, Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
@@ -23,6 +24,7 @@ from taskmill.store.claims.claims import Claimed, ClaimStore
 from taskmill.store.claims.journal import JournalStore
 from taskmill.workers.attempts.active import ActiveTask, ActiveTasks, Stop
 from taskmill.workers.attempts.endings import Ended, Ending, Finish, Park, Release, decide
+from taskmill.workers.attempts.errors import describe
 from taskmill.workers.attempts.journal import Journal
 from taskmill.workers.attempts.limits import AttemptLimits
 from taskmill.workers.attempts.progress import ProgressWriter
@@ -129,9 +131,8 @@ class Attempt:
             ended = await self._call(policy, payload)
         except (DecryptionFailed, ValueError) as exc:
             log.error("task.unreadable", error=type(exc).__name__)
-            return Finish(
-                claimed, Failed(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker.")
-            )
+            outcome = Failed(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker.")
+            return Finish(claimed, outcome, error=describe(exc))
         return self._decide(policy, ended)
 
     def _decide(self, policy: TaskConfig, ended: Ended) -> Ending | None:
@@ -208,13 +209,22 @@ class Attempt:
 
     def _completed(self, ending: Ending | None, last: Progress | None) -> Ending | None:
         """The ending with what only the attempt knows: how long it took, the last progress."""
+        seconds = monotonic() - self._started
         match ending:
             case Finish():
-                seconds = monotonic() - self._started
-                return Finish(ending.task, ending.outcome, ending.reason, seconds, last)
-            case Release() | Park():
+                return Finish(ending.task, ending.outcome, ending.reason, seconds, last, _timed(ending.error, seconds))
+            case Release():
+                return replace(ending, progress=last, error=_timed(ending.error, seconds))
+            case Park():
                 return replace(ending, progress=last)
             case None:
                 return None
             case _:
                 assert_never(ending)
+
+
+def _timed(error: AttemptError | None, seconds: float) -> AttemptError | None:
+    """The error with when the attempt started and how long it took."""
+    if error is None:
+        return None
+    return replace(error, started_ms=int((time() - seconds) * 1000), seconds=round(seconds, 3))

@@ -5,7 +5,7 @@ Nothing here talks to the store: `runtime.py` makes the calls.
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from taskmill.engine.errors import (
     StepMisused,
     TooLargeToStore,
 )
+from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Failed, Fault, Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
@@ -28,6 +29,7 @@ from taskmill.engine.record import Progress
 from taskmill.engine.retrying import Retry
 from taskmill.store.claims.claims import Claimed
 from taskmill.workers.attempts.active import Stop
+from taskmill.workers.attempts.errors import describe
 
 __all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide"]
 
@@ -52,6 +54,8 @@ class Finish:
     seconds: float = 0.0
     progress: Progress | None = None
     """The last progress, unless it is surely written."""
+    error: AttemptError | None = None
+    """Why the attempt failed, if it did; for operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Release:
     failures: int
     reason: str
     progress: Progress | None = None
+    error: AttemptError | None = None
+    """Why the attempt failed, if it did; for operators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,8 @@ def decide(
             return Park(claimed)
         case Stop.DEADLINE:
             limit = policy.time_limit.total_seconds() if policy.time_limit else 0
-            return Finish(
-                claimed, Failed(Fault.DEADLINE, f"{claimed.tool} had not ended at its deadline, {limit:g} s.")
-            )
+            text = f"{claimed.tool} had not ended at its deadline, {limit:g} s."
+            return Finish(claimed, Failed(Fault.DEADLINE, text), error=AttemptError("TimeoutError", text))
         case Stop.TIMEOUT:
             return _failed(claimed, policy, toolbox, TimedOut(), left)
         case BaseException():
@@ -119,12 +124,13 @@ def _failed(
     fault = next((_AUTHOR_FAULTS[kind] for kind in type(error).__mro__ if kind in _AUTHOR_FAULTS), None)
     if fault is not None:
         log.error("tool.record_refused", fault=fault.value, detail=str(error), **facts)
-        return Finish(claimed, Failed(fault, str(error), reference))
+        return Finish(claimed, Failed(fault, str(error), reference), error=describe(error, reference))
     reason = _log_failure(error, facts)
+    described = _described(claimed, policy, error, reference)
     delay = _delay(policy, claimed.failures + 1, error)
     if delay is not None and (left is None or delay < left):
-        return Release(claimed, delay, claimed.failures + 1, reason)
-    return _final_failure(claimed, policy, toolbox, error, reference)
+        return Release(claimed, delay, claimed.failures + 1, reason, error=described)
+    return replace(_final_failure(claimed, policy, toolbox, error, reference), error=described)
 
 
 def _log_failure(error: BaseException, facts: dict[str, Any]) -> str:
@@ -152,8 +158,7 @@ def _final_failure(
 ) -> Finish:
     tool = claimed.tool
     if isinstance(error, TimedOut):
-        limit = policy.run_limit.total_seconds() if policy.run_limit else 0
-        return Finish(claimed, Failed(Fault.TIMEOUT, f"{tool} ran longer than its limit of {limit:g} s.", reference))
+        return Finish(claimed, Failed(Fault.TIMEOUT, _time_limit(tool, policy), reference))
     if isinstance(error, ProcessDied):
         fault = Fault.MEMORY if isinstance(error, MemoryExceeded) else Fault.DIED
         return Finish(claimed, Failed(fault, str(error), reference))
@@ -161,6 +166,17 @@ def _final_failure(
         text = f"{tool} tried to end its process ({type(error).__name__})."
         return Finish(claimed, Failed(Fault.EXITED, text, reference))
     return Finish(claimed, toolbox.failure_outcome(tool, error, reference), "crashed")
+
+
+def _described(claimed: Claimed, policy: TaskConfig, error: BaseException, reference: str) -> AttemptError:
+    if isinstance(error, TimedOut):
+        return AttemptError("TimeoutError", _time_limit(claimed.tool, policy), reference=reference)
+    return describe(error, reference)
+
+
+def _time_limit(tool: str, policy: TaskConfig) -> str:
+    limit = policy.run_limit.total_seconds() if policy.run_limit else 0
+    return f"{tool} ran longer than its limit of {limit:g} s."
 
 
 def _cause(ended: BaseException) -> BaseException:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from taskmill.engine.events import RemoteTrace
+
 __all__ = [
     "Message",
     "RemoteCrash",
@@ -30,13 +32,6 @@ _LENGTH_BYTES = 4
 
 class RemoteCrash(RuntimeError):
     """An error in another process, of a class that this one does not have."""
-
-
-class _RemoteTrace(Exception):
-    """Shows the other process's traceback in this one's log."""
-
-    def __str__(self) -> str:
-        return f"in the tool's own process:\n{self.args[0]}"
 
 
 def encoded(message: Message) -> bytes:
@@ -88,7 +83,8 @@ def exception_to_json(exc: BaseException) -> Message:
 def exception_from_json(message: Message) -> BaseException:
     """The exception again, of the same class if this process has it, else a `RemoteCrash`."""
     exc = _instance(message)
-    exc.__cause__ = _RemoteTrace(message["trace"])
+    kind = message["name"] if message["module"] == "builtins" else f"{message['module']}.{message['name']}"
+    exc.__cause__ = RemoteTrace(kind, message["text"], message["trace"])
     return exc
 
 
