@@ -75,6 +75,13 @@ async def newcomer() -> str:
 
 
 @mcp.tool()
+def authorization(ctx: Context) -> str:
+    """As whom it is asked."""
+    request = ctx.request_context.request
+    return request.headers.get("authorization", "no one") if request else "no one"
+
+
+@mcp.tool()
 def pid() -> int:
     """The process."""
     return os.getpid()

@@ -8,17 +8,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from mcp.client import Client
+from mcp_types import LoggingMessageNotificationParams
 
+from taskmill.adapters.remote import sessions
 from taskmill.adapters.remote.host import RemoteHost
 from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.adapters.remote.target import command_target
 from taskmill.testing import ClientKind, TestBed
 from tests.adapters import raw_foreign_server
 from tests.adapters.fastmcp_auth import ANN, BOB, Verifier
+from tests.adapters.remote_servers import foreign_words, served
+from tests.support.waiting import eventually_async
 
 pytestmark = pytest.mark.timeout(120)
 BedOf = Callable[..., TestBed]
-FORM = {"message": "Which colour?"}
 
 
 @pytest.fixture
@@ -70,8 +74,8 @@ async def test_a_question_goes_to_its_caller_and_the_answer_back(
 
 
 async def test_calls_of_one_caller_at_the_same_time_get_their_own_progress(host: RemoteHost, bed_of: BedOf) -> None:
-    async with bed_of(host) as bed, AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(bed.client(ClientKind.TASKS_2026, token=ANN)) for _ in range(3)]
+    async with bed_of(host, handoff_after=30) as bed, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(bed.client(ClientKind.HELD, token=ANN)) for _ in range(3)]
         words = ["first", "second", "third"]
         records = await asyncio.gather(
             *(client.call("talk", word=word) for client, word in zip(clients, words, strict=True))
@@ -80,3 +84,53 @@ async def test_calls_of_one_caller_at_the_same_time_get_their_own_progress(host:
         others = set(words) - {word}
         assert record.text == word
         assert not [one for one in record.seen if any(other in one.message for other in others)], record.seen
+
+
+@pytest.mark.parametrize("tasks", ["*", "none"], ids=["tasks", "foreground"])
+async def test_the_server_is_asked_with_the_operators_token_and_never_with_the_callers(
+    tmp_path: Path, bed_of: BedOf, tasks: str
+) -> None:
+    with served(foreign_words(tmp_path), tmp_path) as url:
+        for settings, expected in (
+            (RemoteSettings(task=(tasks,), upstream_token="the-operators"), "Bearer the-operators"),
+            (RemoteSettings(task=(tasks,), upstream_headers=("Authorization: Basic abc",)), "Basic abc"),
+            (RemoteSettings(task=(tasks,)), "no one"),
+        ):
+            host = RemoteHost(url, settings)
+            host.server.auth = Verifier()
+            async with bed_of(host) as bed, bed.client(ClientKind.HELD, token=ANN) as client:
+                assert (await client.call("authorization")).text == expected
+
+
+async def test_a_session_without_a_use_ends_with_its_process(
+    host: RemoteHost, bed_of: BedOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_IDLE", 0.2)
+    async with bed_of(host) as bed, bed.client(ClientKind.TASKS_2026, token=ANN) as client:
+        first = (await client.call("pid")).text
+        await eventually_async(Path(f"/proc/{first}").exists, lambda there: not there, within=30)
+        assert (await client.call("pid")).text not in ("", first)
+
+
+async def test_log_messages_of_a_tool_that_is_no_task_reach_its_client(
+    tmp_path: Path, bed_of: BedOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
+    words = [sys.executable, raw_foreign_server.__file__]
+    async with bed_of(RemoteHost(command_target(words), RemoteSettings(task=("none",)))) as bed:
+
+        async def talked(word: str) -> set[str]:
+            received: set[str] = set()
+
+            async def receive(message: LoggingMessageNotificationParams) -> None:
+                received.add(json.dumps(message.data))
+
+            async with Client(bed.url, mode="legacy", logging_callback=receive) as client:
+                await client.call_tool("talk", {"word": word})
+            return received
+
+        of_ann, of_bob = await asyncio.gather(talked("ann's"), talked("bob's"))
+    assert of_ann
+    assert all("ann's" in one for one in of_ann)
+    assert of_bob
+    assert all("bob's" in one for one in of_bob)

@@ -45,7 +45,7 @@ def test_an_unreachable_server_is_named_in_one_line(cli: CommandLine) -> None:
 
 def test_doctor_says_whether_the_server_answers_and_how_many_tools_are_tasks(cli: CommandLine) -> None:
     words = foreign_words(cli.folder)
-    assert "answers, and has 6 task tools" in cli.run("doctor", "--json", "--", *words).stdout
+    assert "answers, and has 7 task tools" in cli.run("doctor", "--json", "--", *words).stdout
     some = cli.run("doctor", "--json", "--task", "re*", "--task", "write", "--", *words)
     assert "answers, and has 3 task tools" in some.stdout
     gone = cli.run("doctor", "--json", "http://127.0.0.1:9/mcp")
