@@ -21,7 +21,7 @@ from tests.adapters.fastmcp_auth import ANN, BOB, Verifier
 from tests.adapters.remote_servers import foreign_words, served
 from tests.support.waiting import eventually_async
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 BedOf = Callable[..., TestBed]
 
 

@@ -16,7 +16,7 @@ from taskmill.testing import ClientKind, TestBed
 from tests.adapters.remote_servers import foreign_words, served
 from tests.support.waiting import eventually_async
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 BedOf = Callable[..., TestBed]
 
 

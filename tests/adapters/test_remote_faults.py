@@ -17,7 +17,7 @@ from tests.adapters.remote_servers import foreign_words, served
 from tests.support.redis_server import free_port
 from tests.support.waiting import eventually_async
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 BedOf = Callable[..., TestBed]
 
 
