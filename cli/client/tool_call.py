@@ -105,14 +105,17 @@ class ToolCall:
                         return await self._run_connected(client)
             except BaseExceptionGroup as group:
                 if (refusal := group.subgroup(MCPError)) is not None and self._connected_at == float("-inf"):
-                    raise self._no_endpoint(refusal) from group
+                    raise await self._no_endpoint(refusal) from group
                 if group.subgroup(httpx2.TransportError) is None:
                     raise
                 self._raise_if_lost(group)
             self._display.show("the connection broke, trying again")
             await anyio.sleep(_RECONNECT_DELAY)
 
-    def _no_endpoint(self, refusal: BaseException) -> CommandFailed:
+    async def _no_endpoint(self, refusal: BaseException) -> CommandFailed:
+        if await _needs_token(self._url):
+            words = f"{self._url} needs an access token, and `taskmill call` sends none: use a client that signs in."
+            return CommandFailed(Failure(words, 1))
         while isinstance(refusal, BaseExceptionGroup):
             refusal = refusal.exceptions[0]
         return CommandFailed(
@@ -261,3 +264,12 @@ def _arguments(tool: Tool, request: CallRequest) -> dict[str, Any]:
     arguments |= parse_arguments(split_pairs(request.words), schema)
     check_arguments(tool.name, arguments, schema)
     return arguments
+
+
+async def _needs_token(url: str) -> bool:
+    """Whether a server refuses requests without a token; the client's own error does not say."""
+    try:
+        async with httpx2.AsyncClient(timeout=5) as http:
+            return (await http.post(url, json={})).status_code == httpx2.codes.UNAUTHORIZED
+    except httpx2.HTTPError:
+        return False

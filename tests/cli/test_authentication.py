@@ -88,6 +88,8 @@ def test_two_settings_close_a_server(cli: CommandLine, issuer: Issuer, text: str
         )
         with issuer.away():
             assert initialize(url, issuer.token("bob")).status_code == 200
+        called = cli.run("call", "--url", url, "hello", "name=Ada")
+        assert (called.returncode, "needs an access token" in called.stderr) == (1, True)
 
 
 @pytest.mark.slow
