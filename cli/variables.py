@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from taskmill.adapters.remote.settings import RemoteSettings
-from taskmill.server.settings import ServerSettings
+from taskmill.server.settings import SamplingSettings, ServerSettings
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["known_variables", "unknown_variables", "warn_of_unknown_variables"]
@@ -36,5 +36,6 @@ def unknown_variables(environment: Mapping[str, str], known: Iterable[str]) -> d
 
 def known_variables() -> set[str]:
     """Every variable that is read."""
-    fields = (*ServerSettings.model_fields, *WorkerSettings.model_fields, *RemoteSettings.model_fields)
+    kinds = (ServerSettings, SamplingSettings, WorkerSettings, RemoteSettings)
+    fields = [name for kind in kinds for name in kind.model_fields]
     return {_PREFIX + name.upper() for name in (*fields, *_OTHERS)}

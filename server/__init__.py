@@ -12,11 +12,30 @@ from taskmill.engine.retrying import Retry
 
 if TYPE_CHECKING:
     from taskmill.server.context.context import Context
+    from taskmill.server.sampling.failures import SamplingFailed
+    from taskmill.server.sampling.functions import SampleTool
+    from taskmill.server.sampling.results import SampleResult, SampleStep
     from taskmill.server.task_server import TaskServer
 
-__all__ = ["Context", "Retry", "TaskConfig", "TaskServer"]
+__all__ = [
+    "Context",
+    "Retry",
+    "SampleResult",
+    "SampleStep",
+    "SampleTool",
+    "SamplingFailed",
+    "TaskConfig",
+    "TaskServer",
+]
 
-_MODULES = {"Context": "taskmill.server.context.context", "TaskServer": "taskmill.server.task_server"}
+_MODULES = {
+    "Context": "taskmill.server.context.context",
+    "SampleResult": "taskmill.server.sampling.results",
+    "SampleStep": "taskmill.server.sampling.results",
+    "SampleTool": "taskmill.server.sampling.functions",
+    "SamplingFailed": "taskmill.server.sampling.failures",
+    "TaskServer": "taskmill.server.task_server",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,14 @@
 """Settings of a server process: `TASKMILL_*` in the environment, or the flags of `taskmill serve`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import NoDecode
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.server.auth.settings import AuthenticationSettings
 from taskmill.store.settings import LONGEST, StoreSettings, read_settings
 
-__all__ = ["ServerSettings", "server_settings"]
+__all__ = ["SamplingSettings", "ServerSettings", "server_settings"]
 
 
 class ServerSettings(AuthenticationSettings):
@@ -51,3 +51,14 @@ def server_settings(authored: StoreSettings | None) -> ServerSettings:
         return authored
     given = authored.model_dump(include=authored.model_fields_set) if authored is not None else {}
     return read_settings(ServerSettings, **given)
+
+
+class SamplingSettings(BaseSettings):
+    """Which model answers `ctx.sample`, in a server and in its workers."""
+
+    model_config = SettingsConfigDict(env_prefix="TASKMILL_", extra="ignore")
+
+    sampling_model: str | None = Field(None, pattern=r"^(anthropic|openai)/.+$")
+    """The server's own model, `anthropic/NAME` or `openai/NAME`; None = there is only the client's."""
+    sampling_from: Literal["client", "server"] = "client"
+    """Whose model is asked first: the client's, where it offers one, or always the server's own."""

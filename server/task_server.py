@@ -56,6 +56,7 @@ from taskmill.server.protocol.sdk_private import (
     registered_tool,
     subscriptions_of,
 )
+from taskmill.server.sampling.own_model import OwnModel, SamplingHandler, SamplingSource
 from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
@@ -96,6 +97,8 @@ class TaskServer(MCPServer[LifespanContextT]):
     `hosts`: by `clientInfo.name` the seconds after which a call without tasks is handed off, None = never. A trailing
     `*` matches any rest. These entries override the table of known hosts.
     `follow_up_tools`: offer `task_wait` and its like to clients without tasks.
+    `sampling`: the model that `ctx.sample` asks where the client has none, `anthropic/NAME`, `openai/NAME` or an async
+    function; None = `TASKMILL_SAMPLING_MODEL`. `sampling_from="server"`: always; None = `TASKMILL_SAMPLING_FROM`.
     """
 
     _app: HttpApp | None = None
@@ -108,12 +111,15 @@ class TaskServer(MCPServer[LifespanContextT]):
         visible_claims: Sequence[str] = (),
         hosts: Mapping[str, float | None] | None = None,
         follow_up_tools: bool = True,
+        sampling: SamplingHandler | str | None = None,
+        sampling_from: SamplingSource | None = None,
         lifespan: Lifespan[LifespanContextT] | None = None,
         extensions: Sequence[Extension] | None = None,
         request_state_security: RequestStateSecurity | None = None,
         **kwargs: Any,
     ) -> None:
         self.store_settings = store
+        self.own_model = OwnModel(sampling, sampling_from)
         self._import_path: str | None = None
         self._task_tools = ToolRegistry()
         self._runtime = ServerRuntime(visible_claims, self._task_tools)

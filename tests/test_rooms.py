@@ -49,6 +49,7 @@ BROAD_HANDLERS: dict[str, str] = {
     "server/auth/checked_verifier.py": "a verifier may be the author's; its crash is logged and becomes a 503",
     "server/tools/submission.py": "idempotency and concurrency_key may be the author's functions; a crash is logged",
     "server/tools/validation.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
+    "server/sampling/functions.py": "a model's tool is the author's code; its crash is logged, and masked for it",
     "server/sessions/request_runner.py": "the top of a request: what a handler raises is logged, not sent",
     "workers/attempts/endings.py": "retry_on and backoff may be the author's functions; a crash means no retry",
     "workers/attempts/errors.py": "an exception may be the author's class, whose parts fail when they are read",

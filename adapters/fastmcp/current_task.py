@@ -7,27 +7,33 @@ from contextvars import ContextVar
 from typing import Any
 
 from fastmcp.dependencies import Depends
-from mcp_types import ClientCapabilities
+from fastmcp.exceptions import ToolError
+from fastmcp.server.dependencies import get_context
 
+from taskmill.adapters.fastmcp.fastmcp_private import tasks_extension_of
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import NotInTask
-from taskmill.server.context.task_members import TaskMembers
+from taskmill.server.context.client_models import ClientModel, ClientOfCall, ClientOfTask, NoClient
+from taskmill.server.context.sampling_members import SamplingMembers
 from taskmill.server.protocol.questions import check_can_ask
+from taskmill.server.sampling.own_model import OwnModel
 
-__all__ = ["CurrentTask", "Task", "current_attempt", "current_client"]
+__all__ = ["CurrentTask", "Task", "current_attempt", "current_models"]
 
 current_attempt: ContextVar[TaskContext | None] = ContextVar("taskmill_attempt", default=None)
 """The attempt that the code around runs in, None outside of workers."""
-current_client: ContextVar[ClientCapabilities | None] = ContextVar("taskmill_client", default=None)
-"""What the client of that attempt can be asked."""
+current_models: ContextVar[tuple[OwnModel, ClientModel] | None] = ContextVar("taskmill_models", default=None)
+"""The server's own model, and that attempt's client's."""
 
 
-class Task(TaskMembers):
+class Task(SamplingMembers):
     """The task of a call. In a call that is no task, its facts are None, and `step` just runs."""
 
-    def __init__(self, attempt: TaskContext | None, client: ClientCapabilities | None = None) -> None:
+    _shown_errors = (ToolError,)
+
+    def __init__(self, attempt: TaskContext | None, models: tuple[OwnModel, ClientModel] | None = None) -> None:
         self._task = attempt
-        self._client = client
+        self._known_models = models
         self._state: dict[str, Any] = {}
 
     @property
@@ -52,8 +58,22 @@ class Task(TaskMembers):
         """
         if self._task is None:
             raise NotInTask("ask works in a task: here use ctx.elicit.")
-        check_can_ask(self._client, requests)
+        _, client = self._models()
+        check_can_ask(client.capabilities if isinstance(client, ClientOfTask) else None, requests)
         return await self._task.ask(requests)
+
+    def _models(self) -> tuple[OwnModel, ClientModel]:
+        if self._known_models is not None:
+            return self._known_models
+        try:
+            context = get_context()
+            request = context.request_context
+        except RuntimeError:
+            request = None
+        if request is None:
+            return OwnModel(None, None), NoClient()
+        own = getattr(tasks_extension_of(context.fastmcp), "own_model", None) or OwnModel(None, None)
+        return own, ClientOfCall(context.session, request.protocol_version)
 
 
 def CurrentTask() -> Task:
@@ -62,4 +82,4 @@ def CurrentTask() -> Task:
 
 
 def _current() -> Task:
-    return Task(current_attempt.get(), current_client.get())
+    return Task(current_attempt.get(), current_models.get())

@@ -58,6 +58,7 @@ from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, clien
 from taskmill.server.protocol.errors import method_not_found
 from taskmill.server.protocol.results import HandOffBody, HandOffResult
 from taskmill.server.protocol.shapes_2026 import create_result
+from taskmill.server.sampling.own_model import OwnModel, SamplingHandler, SamplingSource
 from taskmill.server.settings import server_settings
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
@@ -81,7 +82,7 @@ class Tasks(ServerExtension):
     `store`: where tasks are kept; None = read `TASKMILL_*` when the server starts.
     `also`: by name or pattern, tools that FastMCP itself cannot mark as tasks: proxied, transformed, of an OpenAPI
     document, plain functions. `{"remote_*": TaskConfig(retries=3)}`.
-    `visible_claims`, `hosts`, `follow_up_tools`: as for `TaskServer`.
+    `visible_claims`, `hosts`, `follow_up_tools`, `sampling`, `sampling_from`: as for `TaskServer`.
     `worker`: run a worker in the server's own process, as FastMCP's engine does; it serves all queues of the tools.
     `carry_token`: the caller's access token reaches the worker as well. Needs `TASKMILL_SEAL_KEYS`: it is stored.
     """
@@ -98,11 +99,14 @@ class Tasks(ServerExtension):
         follow_up_tools: bool = True,
         carry_token: bool = False,
         worker: bool = False,
+        sampling: SamplingHandler | str | None = None,
+        sampling_from: SamplingSource | None = None,
     ) -> None:
         self.store_settings = store
-        self.tools = FastMCPTools(also or {}, carries_token=carry_token)
+        self.tools = FastMCPTools(also or {}, carries_token=carry_token, own_model=OwnModel(sampling, sampling_from))
         self.runtime = ServerRuntime(visible_claims, self.tools)
         self.runtime.lifespan_missing = _LIFESPAN_MISSING
+        self.own_model = self.tools.own_model
         self._carries_token = carry_token
         self._has_worker = worker
         self._hosts = HostTable(hosts)

@@ -20,7 +20,7 @@ from mcp_types import INVALID_REQUEST, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, kept_version, restored_caller
-from taskmill.adapters.fastmcp.current_task import current_attempt, current_client
+from taskmill.adapters.fastmcp.current_task import current_attempt, current_models
 from taskmill.adapters.fastmcp.fastmcp_private import (
     call_result,
     is_raw_structured,
@@ -35,9 +35,10 @@ from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
+from taskmill.server.context.client_models import ClientOfTask
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
-from taskmill.server.tools.run_outcomes import ask, capabilities_of, failure, returned
+from taskmill.server.tools.run_outcomes import ask, capabilities_of, crash_in_words, failure, refused, returned
 from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["FastMCPToolbox"]
@@ -77,19 +78,24 @@ class FastMCPToolbox:
         known = self._tools.find(tool)
         mark = caller_mark(self._server.name, known.policy.queue if known is not None else "")
         with run_span(tool, payload.get("trace"), context) as span, marked_calls(mark):
+            client = ClientOfTask(
+                context, capabilities_of(payload), payload.get("client", {}).get("samples_by_tool", False)
+            )
             token = current_attempt.set(context)
-            client = current_client.set(capabilities_of(payload))
+            models = current_models.set((self._tools.own_model, client))
             try:
                 with restored_caller(payload.get(PAYLOAD_KEY, {})), shared_dependencies(self._server):
                     outcome = await self._run(tool, payload, context)
             finally:
-                current_client.reset(client)
+                current_models.reset(models)
                 current_attempt.reset(token)
             record_outcome(span, outcome)
             return outcome
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash; where that names no reason, the log's reference."""
+        if (worded := crash_in_words(crash)) is not None:
+            return worded
         shown = getattr(crash, _SHOWN, None)
         if shown is not None and not masks_errors(self._server):
             return failure(shown)
@@ -121,7 +127,7 @@ class FastMCPToolbox:
         except ScopeMissing as exc:
             return Refused(INVALID_REQUEST, str(exc), scope_data(exc))
         except MCPError as exc:
-            return Refused(exc.code, exc.message, exc.data)
+            return refused(exc) or exc
         except (NotFoundError, DisabledError):
             return failure(f"Unknown tool: {tool!r}")  # as FastMCP's handler answers
         except FastMCPError as exc:
@@ -160,7 +166,7 @@ def _ended(error: FastMCPError) -> Outcome | BaseException:
     if not isinstance(error, ToolError) or cause is None or isinstance(cause, FastMCPError):
         return failure(str(error))
     if isinstance(cause, MCPError):
-        return Refused(cause.code, cause.message, cause.data)
+        return refused(cause) or cause
     with suppress(AttributeError):  # an exception with __slots__
         setattr(cause, _SHOWN, str(error))
     return cause

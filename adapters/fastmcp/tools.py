@@ -27,6 +27,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import validate_arguments
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
+from taskmill.server.sampling.own_model import OwnModel
 from taskmill.server.tool_host import HostTool
 
 __all__ = ["FastMCPTaskTool", "FastMCPTools", "NewTools"]
@@ -44,8 +45,12 @@ class FastMCPTaskTool:
 class FastMCPTools:
     """The task tools of one server."""
 
-    def __init__(self, also: Mapping[str, FastMCPTaskConfig], *, carries_token: bool) -> None:
+    def __init__(
+        self, also: Mapping[str, FastMCPTaskConfig], *, carries_token: bool, own_model: OwnModel | None = None
+    ) -> None:
         """`also`: by a pattern of names, tools that FastMCP itself cannot mark as tasks."""
+        self.own_model = own_model or OwnModel(None, None)
+        """The model that its tools ask where a client has none."""
         self._also = dict(also)
         self._carries_token = carries_token
         self._server: FastMCP[Any] | None = None

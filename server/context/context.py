@@ -9,9 +9,6 @@ from mcp.server.context import LifespanContextT, RequestT
 from mcp.server.elicitation import ElicitationResult, ElicitSchemaModelT, UrlElicitationResult
 from mcp.server.mcpserver import Context as SdkContext
 from mcp_types import (
-    CreateMessageRequestParams,
-    CreateMessageResult,
-    CreateMessageResultWithTools,
     InputResponseRequestParams,
     ListRootsResult,
 )
@@ -21,31 +18,30 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import NotInTask
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.scopes import claims_of
+from taskmill.server.context.client_models import ClientModel, ClientOfCall, ClientOfTask, NoClient
 from taskmill.server.context.detached_request import detached_request
 from taskmill.server.context.elicitation import (
-    Prompt,
     ask_form,
     ask_form_now,
     ask_link,
-    ask_model,
     ask_roots,
-    conversation,
-    sample_now,
 )
 from taskmill.server.context.forms import form_of
-from taskmill.server.context.task_members import TaskMembers
+from taskmill.server.context.sampling_members import SamplingMembers
 from taskmill.server.protocol.sdk_private import context_parts, request_of, server_of, subscriptions_of
+from taskmill.server.sampling.own_model import OwnModel
 
 __all__ = ["Context"]
 
 
-class Context(TaskMembers, SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
+class Context(SamplingMembers, SdkContext[LifespanContextT, RequestT], Generic[LifespanContextT, RequestT]):
     """What a tool gets. Outside a task the facts of the task are None, and everything else is the SDK's."""
 
     _task: TaskContext | None = PrivateAttr(default=None)
     _claims: Mapping[str, Any] = PrivateAttr(default_factory=dict)
     _state: dict[str, Any] | None = PrivateAttr(default=None)
     _last_progress: float = PrivateAttr(default=0)
+    _samples_by_tool: bool = PrivateAttr(default=False)
 
     def __init__(self, *, task: TaskContext | None = None, **sdk: Any) -> None:
         """`task`: the attempt this context belongs to, None in a foreground call; the rest is the SDK's."""
@@ -69,7 +65,10 @@ class Context(TaskMembers, SdkContext[LifespanContextT, RequestT], Generic[Lifes
         inputs: InputResponseRequestParams,
         claims: Mapping[str, Any],
     ) -> "Context[Any, Any]":
-        """The context of one attempt; `client`: `info` and `capabilities` as the caller declared them."""
+        """The context of one attempt; `client`: `info` and `capabilities` as the caller declared them.
+
+        `samples_by_tool` in `client`: it has no model of its own, but the one that called the tool can answer.
+        """
         made = cls(
             task=task,
             request_context=detached_request(
@@ -80,6 +79,7 @@ class Context(TaskMembers, SdkContext[LifespanContextT, RequestT], Generic[Lifes
             subscriptions=subscriptions_of(server),
         )
         made._claims = dict(claims)
+        made._samples_by_tool = client.get("samples_by_tool", False)
         return made
 
     @property
@@ -182,28 +182,12 @@ class Context(TaskMembers, SdkContext[LifespanContextT, RequestT], Generic[Lifes
             return await super().elicit_url(message, url, elicitation_id or token_urlsafe(24))
         return await ask_link(self._task, self.client_capabilities, message, url, elicitation_id)
 
-    async def sample(
-        self, prompt: Prompt | None = None, *, messages: Prompt | None = None, max_tokens: int = 1024, **more: Any
-    ) -> CreateMessageResult | CreateMessageResultWithTools:
-        """Ask the client's model: the user's words, a message or a conversation; the answer is `.content`.
-
-        `messages`: another name of `prompt`.
-        `more`: `system_prompt`, `temperature`, `stop_sequences`, `model_preferences`, `include_context`, `metadata`;
-        with `tools` or `tool_choice` the answer may be a tool call, and `.content` a list.
-
-        Raises:
-            MCPError: the client offers no model, or none with tools (-32021).
-            TypeError: `prompt` and `messages` are both given, or neither is.
-            ValueError: an unknown option, or tool calls and results that do not belong together.
-        """
-        asked = messages if prompt is None else prompt
-        if asked is None or (prompt is not None and messages is not None):
-            raise TypeError("sample takes what to ask once: prompt or messages, which mean the same.")
-        given = {"messages": conversation(asked), "max_tokens": max_tokens, **more}
-        params = CreateMessageRequestParams.model_validate(given, extra="forbid")
-        if self._task is None:
-            return await sample_now(self.session, params)
-        return await ask_model(self._task, self.client_capabilities, params)
+    def _models(self) -> tuple[OwnModel, ClientModel]:
+        own = getattr(server_of(self), "own_model", None) or OwnModel(None, None)
+        if self._task is not None:
+            return own, ClientOfTask(self._task, self.client_capabilities, self._samples_by_tool)
+        request = request_of(self)
+        return own, ClientOfCall(self.session, request.protocol_version) if request else NoClient()
 
     async def list_roots(self) -> ListRootsResult:
         """The directories the client works on (`.roots`); MCPError (-32021) if it has none."""

@@ -1,10 +1,9 @@
-"""What a task can ask its client: forms, links, samples of its model, its roots. Each as a protocol request, as JSON.
+"""What a task can ask its client: forms, links, its roots. Each as a protocol request, as JSON.
 
 How a question gets to a client, and its answer to the task, is not known here.
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from mcp.server.elicitation import (
@@ -16,21 +15,14 @@ from mcp.server.elicitation import (
     UrlElicitationResult,
 )
 from mcp.server.session import ServerSession
-from mcp.server.validation import validate_tool_use_result_messages
 from mcp_types import (
     ClientCapabilities,
-    CreateMessageRequest,
-    CreateMessageRequestParams,
-    CreateMessageResult,
-    CreateMessageResultWithTools,
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitRequestURLParams,
     ElicitResult,
     ListRootsRequest,
     ListRootsResult,
-    SamplingMessage,
-    TextContent,
 )
 from pydantic import BaseModel
 
@@ -38,11 +30,9 @@ from taskmill.engine.context import TaskContext
 from taskmill.server.context.forms import Form
 from taskmill.server.protocol.questions import check_can_ask
 
-__all__ = ["Prompt", "ask_form", "ask_form_now", "ask_link", "ask_model", "ask_roots", "conversation", "sample_now"]
+__all__ = ["ask_form", "ask_form_now", "ask_link", "ask_roots"]
 
 R = TypeVar("R", bound=BaseModel)
-Prompt = str | SamplingMessage | Sequence[str | SamplingMessage]
-"""What a model is asked: the user's words, one message, or a conversation."""
 
 
 async def ask_form(
@@ -86,35 +76,6 @@ async def ask_link(
     return DeclinedElicitation() if answer.action == "decline" else CancelledElicitation()
 
 
-async def ask_model(
-    task: TaskContext, client: ClientCapabilities | None, params: CreateMessageRequestParams
-) -> CreateMessageResult | CreateMessageResultWithTools:
-    """Ask the client's model.
-
-    Raises:
-        MCPError: the client offers no model, or none with tools (-32021).
-        ValueError: tool calls and their results do not belong together.
-    """
-    validate_tool_use_result_messages(params.messages)
-    has_tools = params.tools is not None or params.tool_choice is not None
-    result = CreateMessageResultWithTools if has_tools else CreateMessageResult
-    return await _ask(task, client, CreateMessageRequest(params=params), result)
-
-
-async def sample_now(
-    session: ServerSession, params: CreateMessageRequestParams
-) -> CreateMessageResult | CreateMessageResultWithTools:
-    """Ask the model in a foreground call.
-
-    Raises:
-        MCPError: the client cannot be asked now.
-        ValueError: tool calls and their results do not belong together.
-    """
-    given = {name: getattr(params, name) for name in _SAMPLED}
-    answer: CreateMessageResult | CreateMessageResultWithTools = await session.create_message(**given)
-    return answer
-
-
 async def ask_roots(task: TaskContext, client: ClientCapabilities | None) -> ListRootsResult:
     """Ask the client for its roots.
 
@@ -122,15 +83,6 @@ async def ask_roots(task: TaskContext, client: ClientCapabilities | None) -> Lis
         MCPError: the client has none (-32021).
     """
     return await _ask(task, client, ListRootsRequest(), ListRootsResult)
-
-
-def conversation(prompt: Prompt) -> list[SamplingMessage]:
-    """The messages of a prompt."""
-    if isinstance(prompt, str):
-        return [SamplingMessage(role="user", content=TextContent(type="text", text=prompt))]
-    if isinstance(prompt, SamplingMessage):
-        return [prompt]
-    return [message for one in prompt for message in conversation(one)]
 
 
 def _answer_of(form: Form, answer: ElicitResult) -> ElicitationResult[Any]:
@@ -145,6 +97,3 @@ async def _ask(task: TaskContext, client: ClientCapabilities | None, request: Ba
     check_can_ask(client, [question])
     (answer,) = await task.ask([question])
     return result.model_validate(answer, by_name=False)
-
-
-_SAMPLED = tuple(name for name in CreateMessageRequestParams.model_fields if name not in ("meta", "task"))

@@ -11,7 +11,7 @@ from mcp_types import ResourceLink
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import NotInTask
-from taskmill.engine.steps import as_json, not_inside, run_step
+from taskmill.engine.steps import as_json, current_effect_key, not_inside, run_step
 from taskmill.server.context.attachments import attach
 
 __all__ = ["TaskMembers"]
@@ -25,8 +25,11 @@ class TaskMembers:
 
     @property
     def idempotency_key(self) -> str | None:
-        """The same for every attempt of the task: give it to outside systems so that an effect counts once."""
-        return self._task.task_id if self._task else None
+        """The same for every attempt of the task: give it to outside systems so that an effect counts once.
+
+        While a model's call of a function runs (`sample(tools=...)`), the key of that call.
+        """
+        return (current_effect_key() or self._task.task_id) if self._task else None
 
     @property
     def attempt(self) -> int:

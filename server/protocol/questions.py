@@ -28,7 +28,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel
 
-__all__ = ["QuestionKind", "can_ask", "check_can_ask", "kind_of", "with_tool_answers"]
+__all__ = ["QuestionKind", "can_ask", "check_can_ask", "kind_of", "missing_capability", "with_tool_answers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,14 @@ def check_can_ask(client: ClientCapabilities | None, questions: Iterable[Mapping
                 MISSING_REQUIRED_CLIENT_CAPABILITY,
                 f"This tool asks its client a question, and the client did not declare the {kind.capability} "
                 "capability.",
-                MissingRequiredClientCapabilityErrorData(required_capabilities=kind.needs).model_dump(
-                    by_alias=True, mode="json", exclude_none=True
-                ),
+                missing_capability(kind),
             )
+
+
+def missing_capability(kind: QuestionKind) -> dict[str, Any]:
+    """`data` of the error -32021 of this question."""
+    data = MissingRequiredClientCapabilityErrorData(required_capabilities=kind.needs)
+    return data.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def with_tool_answers(declared: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_types import CallToolResult, ClientCapabilities, InputRequiredResult, InputResponseRequestParams
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    CallToolResult,
+    ClientCapabilities,
+    InputRequiredResult,
+    InputResponseRequestParams,
+)
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ArtifactTooLarge
-from taskmill.engine.outcome import Failed, Fault, Outcome, Returned
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.server.protocol.questions import check_can_ask
 from taskmill.server.protocol.results import error_result
+from taskmill.server.sampling.failures import SamplingFailed
 from taskmill.server.tools.result_offload import offload_large_parts
 
-__all__ = ["ask", "capabilities_of", "failure", "returned"]
+__all__ = ["ask", "capabilities_of", "crash_in_words", "failure", "refused", "returned"]
 
 
 async def returned(result: CallToolResult, context: TaskContext) -> Outcome:
@@ -43,6 +51,21 @@ def capabilities_of(payload: Mapping[str, Any]) -> ClientCapabilities | None:
     """What the client of a task can be asked, by what was kept of its call; None = it declared nothing."""
     declared = payload.get("client", {}).get("capabilities")
     return None if declared is None else ClientCapabilities.model_validate(declared, by_name=False)
+
+
+def refused(error: MCPError) -> Refused | None:
+    """The outcome of an error of the protocol's form that a tool raised; None = raise it: it may be tried again."""
+    if isinstance(error, SamplingFailed) and error.retryable:
+        return None
+    return Refused(error.code, error.message, error.data)
+
+
+def crash_in_words(crash: BaseException) -> Refused | None:
+    """The outcome of a crash whose own words callers may read; None = they get none of it."""
+    if not isinstance(crash, SamplingFailed):
+        return None
+    # Not by its `error`: that is lost on the way out of a tool process.
+    return Refused(INTERNAL_ERROR, crash.text, crash.facts)
 
 
 def failure(text: str) -> Returned:

@@ -16,7 +16,7 @@ from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
 from taskmill.server.tools.registry import ToolRegistry
-from taskmill.server.tools.run_outcomes import ask, failure, returned
+from taskmill.server.tools.run_outcomes import ask, crash_in_words, failure, refused, returned
 from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["ToolRunner"]
@@ -58,7 +58,7 @@ class ToolRunner:
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash - the tool's name, not the error's text - and the log's reference."""
-        return failure(f"Error executing tool {tool} (reference {reference})")
+        return crash_in_words(crash) or failure(f"Error executing tool {tool} (reference {reference})")
 
     async def _run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         inputs = _NO_INPUTS
@@ -74,7 +74,9 @@ class ToolRunner:
             except ScopeMissing as exc:
                 return Refused(INVALID_REQUEST, str(exc), scope_data(exc))
             except MCPError as exc:
-                return Refused(exc.code, exc.message, exc.data)
+                if (outcome := refused(exc)) is None:
+                    raise
+                return outcome
             except (UnexpectedToolError, UnexpectedResourceError) as exc:
                 raise _root_of(exc) from None
             except ToolError as exc:

@@ -158,10 +158,12 @@ def _payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: b
         payload["inputs"] = inputs
     capabilities = ctx.session.client_capabilities
     if capabilities is not None or asks_by_tools:
+        client: dict[str, Any] = {}
         declared = capabilities.model_dump(by_alias=True, mode="json", exclude_none=True) if capabilities else {}
         if asks_by_tools:
+            client["samples_by_tool"] = "sampling" not in declared
             declared = with_tool_answers(declared)
-        payload["client"] = {"capabilities": declared}
+        payload["client"] = {"capabilities": declared, **client}
     if ctx.session.client_params is not None:
         info = ctx.session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)
         payload.setdefault("client", {})["info"] = info

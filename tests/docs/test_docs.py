@@ -14,7 +14,7 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.engine.record import TaskRecord, TaskView
 from taskmill.engine.status import Status
 from taskmill.server.api.shapes import task_json
-from taskmill.server.settings import ServerSettings
+from taskmill.server.settings import SamplingSettings, ServerSettings
 from taskmill.store.settings import StoreSettings
 from taskmill.workers.settings import WorkerSettings
 from tests.model.mutants import MUTANTS
@@ -60,8 +60,8 @@ def test_every_decision_is_in_the_list_of_decisions() -> None:
 
 def test_every_setting_is_in_the_reference_with_its_default() -> None:
     said = dict(re.findall(r"^\| `TASKMILL_(\w+)` \| ([^|]+?) \|", REFERENCE, re.MULTILINE))
-    fields = {**StoreSettings.model_fields, **ServerSettings.model_fields, **WorkerSettings.model_fields}
-    fields |= RemoteSettings.model_fields
+    kinds = (StoreSettings, ServerSettings, SamplingSettings, WorkerSettings, RemoteSettings)
+    fields = {name: field for kind in kinds for name, field in kind.model_fields.items()}
     assert said.keys() == {name.upper() for name in fields}
     for name, field in fields.items():
         if isinstance(field.default, int | float):
