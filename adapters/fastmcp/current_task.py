@@ -9,6 +9,7 @@ from typing import Any
 from fastmcp.dependencies import Depends
 from fastmcp.exceptions import ToolError
 from fastmcp.server.dependencies import get_context
+from mcp_types import ClientCapabilities
 
 from taskmill.adapters.fastmcp.fastmcp_private import tasks_extension_of
 from taskmill.engine.context import TaskContext
@@ -18,7 +19,7 @@ from taskmill.server.context.sampling_members import SamplingMembers
 from taskmill.server.protocol.questions import check_can_ask
 from taskmill.server.sampling.own_model import OwnModel
 
-__all__ = ["CurrentTask", "Task", "current_attempt", "current_models"]
+__all__ = ["CurrentTask", "Task", "current_attempt", "current_client", "current_models"]
 
 current_attempt: ContextVar[TaskContext | None] = ContextVar("taskmill_attempt", default=None)
 """The attempt that the code around runs in, None outside of workers."""
@@ -58,8 +59,7 @@ class Task(SamplingMembers):
         """
         if self._task is None:
             raise NotInTask("ask works in a task: here use ctx.elicit.")
-        _, client = self._models()
-        check_can_ask(client.capabilities if isinstance(client, ClientOfTask) else None, requests)
+        check_can_ask(current_client(), requests)
         return await self._task.ask(requests)
 
     def _models(self) -> tuple[OwnModel, ClientModel]:
@@ -74,6 +74,12 @@ class Task(SamplingMembers):
             return OwnModel(None, None), NoClient()
         own = getattr(tasks_extension_of(context.fastmcp), "own_model", None) or OwnModel(None, None)
         return own, ClientOfCall(context.session, request.protocol_version)
+
+
+def current_client() -> ClientCapabilities | None:
+    """What the client of the attempt can be asked that the code around runs in."""
+    models = current_models.get()
+    return models[1].capabilities if models is not None and isinstance(models[1], ClientOfTask) else None
 
 
 def CurrentTask() -> Task:

@@ -117,7 +117,7 @@ async def _ask(
     """The answers of the caller's client to questions of a task, by their keys."""
     if attempt is not None:
         asked = list(requests.values())
-        check_can_ask(current_client.get(), asked)
+        check_can_ask(current_client(), asked)
         return dict(zip(requests, await attempt.ask(asked), strict=True))
     answers: dict[str, Any] = {}
     for key, request in requests.items():
