@@ -102,6 +102,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     """
 
     _app: HttpApp | None = None
+    _import_path: str | None = None
 
     def __init__(
         self,
@@ -120,7 +121,6 @@ class TaskServer(MCPServer[LifespanContextT]):
     ) -> None:
         self.store_settings = store
         self.own_model = OwnModel(sampling, sampling_from)
-        self._import_path: str | None = None
         self._task_tools = ToolRegistry()
         self._runtime = ServerRuntime(visible_claims, self._task_tools)
         known = HostTable(hosts)
