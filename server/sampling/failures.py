@@ -1,4 +1,4 @@
-"""`SamplingFailed`: why no answer of a model came, in words for whoever called the tool. No secret is ever in them."""
+"""`SamplingFailed`: why no answer of a model came, in words for the caller of the tool. No secret is ever in them."""
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
