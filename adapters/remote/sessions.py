@@ -5,6 +5,7 @@ FastMCP's proxy itself opens a session for each request over HTTP, and shares on
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 import anyio
 import structlog
@@ -22,6 +23,8 @@ _IDLE = 60.0
 """Seconds without a use after which a session ends."""
 _TRIES = 3
 _FIRST_PAUSE = 0.5
+_LONGEST_CONNECT = 45.0
+"""Seconds after which no further try is made: a server that is silent is silent again."""
 
 
 class UpstreamSessions:
@@ -82,20 +85,21 @@ class UpstreamSessions:
 
     async def _connect(self, preferred: Mode) -> UpstreamClient:
         pause = _FIRST_PAUSE
+        begun = monotonic()
         for left in reversed(range(_TRIES)):
             try:
-                return await self._connect_once(preferred)
+                return await self._connect_once(preferred, begun)
             except FileNotFoundError as exc:
                 raise UpstreamUnreachable(self.upstream.label, exc) from None
             except Exception as exc:
                 log.warning("upstream.unreachable", server=self.upstream.label, why=cause_of(exc), tries_left=left)
-                if left == 0:
+                if left == 0 or _took_too_long(begun):
                     raise UpstreamUnreachable(self.upstream.label, exc) from None
             await asyncio.sleep(pause)
             pause *= 2
         raise AssertionError("the last try raises")
 
-    async def _connect_once(self, preferred: Mode) -> UpstreamClient:
+    async def _connect_once(self, preferred: Mode, begun: float) -> UpstreamClient:
         """Connect in the preferred revision; where the server ends at that, in the other."""
         known = self._modes.get(preferred)
         others: dict[Mode, Mode] = {"auto": "legacy", "legacy": "auto"}
@@ -106,7 +110,7 @@ class UpstreamSessions:
                 await client.open()
             except BaseException as exc:
                 await _close(client)
-                if mode == modes[-1] or not isinstance(exc, Exception):
+                if mode == modes[-1] or not isinstance(exc, Exception) or _took_too_long(begun):
                     raise
                 log.debug("upstream.other_revision", server=self.upstream.label, mode=mode, why=cause_of(exc))
             else:
@@ -143,6 +147,10 @@ class UpstreamSessions:
             for single in list(self._single):
                 if not single.users and now - single.used_at > _IDLE:
                     self._close_single(single)
+
+
+def _took_too_long(begun: float) -> bool:
+    return monotonic() - begun > _LONGEST_CONNECT
 
 
 def _is_usable(opening: "asyncio.Task[UpstreamClient]") -> bool:

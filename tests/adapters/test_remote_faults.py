@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from taskmill.adapters.remote import client, sessions
 from taskmill.adapters.remote.host import RemoteHost
 from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.adapters.remote.target import command_target
+from taskmill.engine.errors import ServerLoadError
 from taskmill.testing import ClientKind, TestBed
 from tests.adapters import raw_foreign_server
 from tests.adapters.remote_servers import foreign_words, served
@@ -28,8 +30,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHost:
 
 
 async def answer(bed: TestBed, tool: str, **arguments: object) -> tuple[str, bool]:
-    async with bed.client(ClientKind.TASKS_2026) as client:
-        record = await client.call(tool, **arguments)
+    async with bed.client(ClientKind.TASKS_2026) as caller:
+        record = await caller.call(tool, **arguments)
     assert record.result is not None
     return record.text, record.result.is_error
 
@@ -58,11 +60,11 @@ async def test_a_server_that_dies_under_a_call_is_named_and_the_next_call_finds_
 
 async def test_a_cancel_reaches_a_server_that_hangs(host: RemoteHost, bed_of: BedOf, tmp_path: Path) -> None:
     file = tmp_path / "cancelled"
-    async with bed_of(host) as bed, bed.client(ClientKind.TASKS_2026) as client:
-        task_id = await client.begin("hang", file=str(file))  # type: ignore[attr-defined]
+    async with bed_of(host) as bed, bed.client(ClientKind.TASKS_2026) as caller:
+        task_id = await caller.begin("hang", file=str(file))  # type: ignore[attr-defined]
         await bed.until(task_id, "running")
         await eventually_async((tmp_path / "cancelled.begun").exists, within=30)
-        await client.cancel(task_id)  # type: ignore[attr-defined]
+        await caller.cancel(task_id)  # type: ignore[attr-defined]
         await bed.until(task_id, "cancelled")
         await eventually_async(file.exists, within=30)
 
@@ -126,3 +128,11 @@ async def test_a_server_that_was_restarted_is_connected_to_again(tmp_path: Path,
             assert await answer(bed, "add", a=2, b=2) == ("4", False)
     finally:
         await bed.__aexit__(None, None, None)
+
+
+def test_a_server_that_is_silent_at_the_start_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr(sessions, "_LONGEST_CONNECT", 0.5)
+    silent = command_target([sys.executable, "-c", "import sys; sys.stdin.read()"])
+    with pytest.raises(ServerLoadError, match="cannot be asked for its tools"):
+        RemoteHost(silent, RemoteSettings())
