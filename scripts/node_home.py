@@ -9,6 +9,7 @@ import json
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent / "tests"
@@ -37,17 +38,27 @@ def install() -> str:
         CannotRun: Neither this machine nor the registry has what it takes.
     """
     has_pinned_node = (platform.system(), platform.machine()) == ("Linux", "x86_64")
-    wanted = [SUITE, *CLIENTS, *([NODE] if has_pinned_node else [])]
-    if any(installed_version(MODULES / name) != version for name, version in wanted):
-        npm = shutil.which("npm")
-        if npm is None:
-            raise CannotRun("npm is not on PATH. Install Node.js 22 or newer, which brings it.")
-        packages = [f"{name}@{version}" for name, version in wanted]
-        quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-        command = [npm, "install", "--prefix", str(HOME), *quiet, *packages]
-        if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
-            raise CannotRun(f"npm could not install {' and '.join(packages)}; its message is above.")
+    install_into(HOME, [SUITE, *CLIENTS, *([NODE] if has_pinned_node else [])])
     return str(MODULES / NODE[0] / "bin" / "node") if has_pinned_node else system_node()
+
+
+def install_into(home: Path, wanted: Sequence[tuple[str, str]]) -> None:
+    """Put packages, each `(name, version)`, into `node_modules` in a folder, if they are not there.
+
+    Raises:
+        CannotRun: there is no npm, or the registry does not have them.
+    """
+    if all(installed_version(home / "node_modules" / name) == version for name, version in wanted):
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise CannotRun("npm is not on PATH. Install Node.js 22 or newer, which brings it.")
+    home.mkdir(parents=True, exist_ok=True)
+    packages = [f"{name}@{version}" for name, version in wanted]
+    quiet = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    command = [npm, "install", "--prefix", str(home), *quiet, *packages]
+    if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
+        raise CannotRun(f"npm could not install {' and '.join(packages)}; its message is above.")
 
 
 def installed_version(package: Path) -> str | None:

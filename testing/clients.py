@@ -10,7 +10,7 @@ from taskmill.testing.plain_client import connect_handed_off, connect_held
 from taskmill.testing.tasks2025_client import connect_2025
 from taskmill.testing.tasks2026_client import connect_2026
 
-__all__ = ["CallRecord", "ClientKind", "VirtualClient", "client_of"]
+__all__ = ["CallRecord", "ClientKind", "VirtualClient", "client_at", "client_of"]
 
 
 @asynccontextmanager
@@ -18,7 +18,13 @@ async def client_of(
     kind: ClientKind, url: str, *, answers: Answers = (), token: str | None = None
 ) -> AsyncIterator[VirtualClient]:
     """A client of the class, connected."""
-    endpoint = Endpoint(url, Answerer(answers), token)
+    async with client_at(kind, Endpoint(url, Answerer(answers), token)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_at(kind: ClientKind, endpoint: Endpoint) -> AsyncIterator[VirtualClient]:
+    """A client of the class, connected to an endpoint."""
     with _without_groups():
         async with _opening(kind, endpoint) as client:
             yield client
