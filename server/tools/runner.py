@@ -78,10 +78,12 @@ class ToolRunner:
                     raise
                 return outcome
             except (UnexpectedToolError, UnexpectedResourceError) as exc:
-                raise _root_of(exc) from None
+                crash = _root_of(exc)
             except ToolError as exc:
                 return failure(str(exc))
-            return await returned(result, context)
+            else:
+                return await returned(result, context)
+            raise crash  # out of any handler, so that it keeps the author's cause and gets no other error beside it
 
     def _mark_of(self, tool: str) -> str:
         if tool not in self._marks:

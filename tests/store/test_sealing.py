@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskmill.engine.errors import BadCursor, DecryptionFailed, PayloadTooLarge
+from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.store.claims.claims import Question
 from taskmill.store.formats.sealing import Sealer
@@ -55,19 +56,25 @@ async def one_life(stores: StoreFixture) -> Iterator[str]:
     await stores.store.answer(claimed.id, OWNER, {"input-1": {"name": SECRET}})
     for_answers = await leaks(stores)
     await stores.finish(claimed, Returned({"text": SECRET}))
+    error = AttemptError("ValueError", SECRET, f"Traceback: {SECRET}")
+    crashed = await stores.start()
+    await stores.run(stores.ann.error_call(crashed.id, 1, 1, error))
+    await stores.release(crashed, delay=60, failures=1, reason="crashed")
     refused, broke = await stores.start(), await stores.start()
     await stores.finish(refused, Refused(-1, SECRET, SECRET))
     await stores.finish(broke, Failed(Fault.TIMEOUT, SECRET))
     return iter([*for_args, *for_questions, *for_answers, *await leaks(stores)])
 
 
-async def test_with_a_key_no_argument_question_answer_or_result_can_be_read_in_redis(sealed: StoreFixture) -> None:
+async def test_with_a_key_no_argument_question_answer_result_or_error_can_be_read(
+    sealed: StoreFixture,
+) -> None:
     assert list(await one_life(sealed)) == []
 
 
 async def test_without_a_key_they_can(stores: StoreFixture) -> None:
     """Holds the test above: the search finds what is there."""
-    assert len(list(await one_life(stores))) >= 5
+    assert len(list(await one_life(stores))) >= 6
 
 
 async def test_what_was_sealed_is_read_back_by_every_process_with_the_key(

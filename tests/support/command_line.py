@@ -3,6 +3,7 @@
 Here: start processes, read and type, and count them. The tests say what they should do.
 """
 
+import codecs
 import contextlib
 import http.client
 import os
@@ -238,6 +239,9 @@ class Started:
         return self.process.wait(WAIT_SECONDS)
 
 
+_WHOLE_CODES = re.compile(r"(.*?)(\x1b(?:\[[0-9;?]*)?|)", re.DOTALL)
+
+
 class Screen:
     """A command in a terminal of its own: reads what it shows, types, and presses Ctrl-C."""
 
@@ -251,6 +255,9 @@ class Screen:
         self.shown = ""
         self.raw = ""
         """The same with its colours."""
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        self._cut = ""
+        """The beginning of a code, whose end was not read yet."""
         self._read_to = 0
         self._code: int | None = None
 
@@ -303,6 +310,10 @@ class Screen:
             data = os.read(self._terminal, 65536)
         except OSError:
             return False  # the other side is closed
-        self.raw += data.decode(errors="replace")
-        self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode(errors="replace"))
+        text = self._decode(data)
+        self.raw += text
+        # A code may be cut in two where one reading ends.
+        self._cut += text
+        whole, self._cut = _WHOLE_CODES.fullmatch(self._cut).groups()  # type: ignore[union-attr]  # it matches all texts
+        self.shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", whole)
         return bool(data)

@@ -12,12 +12,12 @@ __all__ = ["describe"]
 
 def describe(error: BaseException, reference: str = "") -> AttemptError:
     """The error with its causes; of one that was raised in a tool's own process, what it was there."""
-    cause = error.__cause__
-    if isinstance(cause, RemoteTrace):
-        return AttemptError(cause.kind, cause.text, cause.trace, reference)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
+        cause = error.__cause__
+        if isinstance(cause, RemoteTrace):
+            return AttemptError(cause.kind, cause.text, cause.trace, reference)
         trace = TracebackException(kind, error, error.__traceback__, compact=True)
         return AttemptError(name, str(trace), "".join(trace.format()), reference)
     except Exception:
