@@ -49,7 +49,8 @@ class RemoteHost(FastMCPHost):
         self._target = target
         upstreams = upstreams_of(target, upstream_headers(settings))
         self._providers = [RemoteProvider(one, settings.repeat) for one in upstreams]
-        server: FastMCP[Any] = FastMCP(label_of(target))
+        # Schemas as the server has them: without this FastMCP would write each $ref out.
+        server: FastMCP[Any] = FastMCP(label_of(target), dereference_schemas=False)
         if len(upstreams) == 1:
             # Of several servers, those that answer are served meanwhile.
             server.provider_error_strategy = "raise"

@@ -11,13 +11,14 @@ from tests.foreign_servers.servers import SERVERS
 
 TOOLS = {
     "everything": ["get-structured-content", "get-annotated-message", "trigger-long-running-operation"],
+    "time": ["convert_time"],
 }
 
 
 @pytest.mark.filterwarnings("ignore:The logging capability is deprecated")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("name", "transport"), [("everything", "http")])
+@pytest.mark.parametrize(("name", "transport"), [("everything", "http"), ("time", "pipes")])
 async def test_answers_through_taskmill_are_the_servers_own(name: str, transport: Transport, tmp_path: Path) -> None:
     """In the foreground, as a task of both dialects, held and handed off. Installing takes longer than the calls."""
     try:
