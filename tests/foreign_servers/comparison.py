@@ -240,7 +240,10 @@ def _without_meta(value: Any) -> Any:
     if isinstance(value, dict):
         hop = {"_meta", "resultType", "ttlMs", "cacheScope"}
         kept = {key: item for key, item in value.items() if key not in hop and not (key == "arguments" and not item)}
-        return {key: _without_meta(_decoded(item) if key == "blob" else item) for key, item in kept.items()}
+        return {
+            key: _without_meta(_decoded(item) if key == "blob" and isinstance(item, str) else item)
+            for key, item in kept.items()
+        }
     if isinstance(value, list):
         return [_without_meta(item) for item in value]
     return _CHANGING.sub("(changing)", value) if isinstance(value, str) else value
