@@ -131,7 +131,7 @@ class FastMCPToolbox:
         except (NotFoundError, DisabledError):
             return failure(f"Unknown tool: {tool!r}")  # as FastMCP's handler answers
         except FastMCPError as exc:
-            return _ended(exc)
+            return _ended(exc, payload)
         if isinstance(result, InputRequiredToolResult):
             return result.input_required
         return await returned(call_result(_for_client(result, payload)), context)
@@ -160,13 +160,22 @@ class FastMCPToolbox:
             log.warning("tools.unreadable", error=type(exc).__name__)
 
 
-def _ended(error: FastMCPError) -> Outcome | BaseException:
-    """The outcome of an error that FastMCP shows to callers; or the crash that it stands for, which may be retried."""
-    cause = error.__cause__
-    if not isinstance(error, ToolError) or cause is None or isinstance(cause, FastMCPError):
+def _ended(error: FastMCPError, payload: Mapping[str, Any]) -> Outcome | BaseException:
+    """The outcome of an error that FastMCP shows to callers; or the crash that it stands for, which may be retried.
+
+    A protocol error of the tool fails a task with its code; a call that is no task gets it as in the foreground.
+    """
+    cause = error.__cause__ if isinstance(error, ToolError) else None
+    if isinstance(cause, MCPError) and not isinstance(cause.__cause__, FastMCPError):
+        outcome = refused(cause)
+        if outcome is None:
+            return cause
+        return outcome if payload.get(PAYLOAD_KEY, {}).get("as_task", True) else failure(str(error))
+    # Middleware of a mounted server makes a protocol error of what the tool raised, and FastMCP a tool error of that.
+    while isinstance(cause, FastMCPError) or (isinstance(cause, MCPError) and refused(cause) is not None):
+        cause = cause.__cause__
+    if cause is None:
         return failure(str(error))
-    if isinstance(cause, MCPError):
-        return refused(cause) or cause
     with suppress(AttributeError):  # an exception with __slots__
         setattr(cause, _SHOWN, str(error))
     return cause

@@ -27,6 +27,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import validate_arguments
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
+from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.sampling.own_model import OwnModel
 from taskmill.server.tool_host import HostTool
 
@@ -137,9 +138,10 @@ class FastMCPTools:
         return arguments
 
     def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
-        """See `CallHost`: who called, over what, in which session, and which version."""
+        """See `CallHost`: who called, over what, in which session, which version, and whether as a task."""
         kept = caller_of_call(params, with_token=self._carries_token)
-        return {PAYLOAD_KEY: {**kept, "protocol": ctx.protocol_version}}
+        as_task = client_class_of(ctx) in (ClientClass.TASKS_2025, ClientClass.TASKS_2026)
+        return {PAYLOAD_KEY: {**kept, "protocol": ctx.protocol_version, "as_task": as_task}}
 
     def _made_of(self, tool: Tool) -> FastMCPTaskTool | None:
         config = tool.task_config
