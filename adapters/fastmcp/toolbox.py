@@ -31,7 +31,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import (
 from taskmill.adapters.fastmcp.tools import FastMCPTools
 from taskmill.adapters.fastmcp.worker_session import worker_request
 from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import ScopeMissing
+from taskmill.engine.errors import ScopeMissing, without_values
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
@@ -106,7 +106,7 @@ class FastMCPToolbox:
         while True:
             ended = await self._round(tool, payload, inputs, context)
             if isinstance(ended, BaseException):
-                raise ended  # out of any handler, so that its log names no other error beside it
+                raise without_values(ended)  # out of any handler, so that its log names no other error beside it
             if not isinstance(ended, InputRequiredResult):
                 return ended
             if not ended.input_requests:

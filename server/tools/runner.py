@@ -8,7 +8,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams
 
 from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import ScopeMissing
+from taskmill.engine.errors import ScopeMissing, without_values
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
@@ -83,7 +83,8 @@ class ToolRunner:
                 return failure(str(exc))
             else:
                 return await returned(result, context)
-            raise crash  # out of any handler, so that it keeps the author's cause and gets no other error beside it
+            # Out of any handler, so that it keeps the author's cause and gets no other error beside it.
+            raise without_values(crash)
 
     def _mark_of(self, tool: str) -> str:
         if tool not in self._marks:

@@ -315,8 +315,8 @@ class Machine(RuleBasedStateMachine):
         if model.in_queue and model.place is not LATER and model.mark is None:
             if model.has_job:
                 self._stock_worker_claims(task)
-            else:  # arq takes it for a job that has expired, and drops it
-                model.in_queue = False
+            else:  # arq takes it for a job that has expired, and drops it with its counter
+                model.in_queue = model.tries = False
         self.run(self.stock.take(task))
 
         assert sorted(self.stock.running) == sorted(self.stock_runs)
