@@ -249,7 +249,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(held=st.lists(st.tuples(tasks, fences), max_size=3, unique_by=lambda pair: pair[0]))
     def renew(self, held: list[tuple[str, int]]) -> None:
-        self.say(self._do_renew, [(task, self.fence_of(task, shift)) for task, shift in held])
+        leases = [(task, self.fence_of(task, shift)) for task, shift in held]
+        if any(
+            shift > 0 for _, shift in held
+        ):  # no worker was given that fence: it cannot come again once there is one
+            self._do_renew(leases)
+        else:
+            self.say(self._do_renew, leases)
 
     @rule(task=tasks, shift=fences, done=st.sampled_from([None, 1.0, 2.0]))
     def progress(self, task: str, shift: int, done: float | None) -> None:
