@@ -47,7 +47,6 @@ __all__ = [
     "TooManySessions",
     "ToolUnfit",
     "UnsafeBinding",
-    "without_values",
 ]
 
 
@@ -210,15 +209,3 @@ class FenceLost(TaskmillError):
 
 class IllegalMove(TaskmillError):
     """The task is not in a state from which this move is allowed."""
-
-
-def without_values(error: BaseException) -> BaseException:
-    """The same error, cut off from causes of pydantic's: their texts quote arguments and answers, and it is logged."""
-    link, seen = error, {id(error)}
-    while (behind := link.__cause__ or link.__context__) is not None and id(behind) not in seen:
-        if any(kind.__name__ == "ValidationError" for kind in type(behind).__mro__):
-            link.__cause__ = link.__context__ = None
-            break
-        seen.add(id(behind))
-        link = behind
-    return error

@@ -31,14 +31,22 @@ from taskmill.adapters.fastmcp.fastmcp_private import (
 from taskmill.adapters.fastmcp.tools import FastMCPTools
 from taskmill.adapters.fastmcp.worker_session import worker_request
 from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import ScopeMissing, without_values
+from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.client_models import ClientOfTask
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
-from taskmill.server.tools.run_outcomes import ask, capabilities_of, crash_in_words, failure, refused, returned
+from taskmill.server.tools.run_outcomes import (
+    ask,
+    capabilities_of,
+    crash_in_words,
+    failure,
+    refused,
+    returned,
+    without_values,
+)
 from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["FastMCPToolbox"]

@@ -20,7 +20,7 @@ from taskmill.server.protocol.results import error_result
 from taskmill.server.sampling.failures import SamplingFailed
 from taskmill.server.tools.result_offload import offload_large_parts
 
-__all__ = ["ask", "capabilities_of", "crash_in_words", "failure", "refused", "returned"]
+__all__ = ["ask", "capabilities_of", "crash_in_words", "failure", "refused", "returned", "without_values"]
 
 
 async def returned(result: CallToolResult, context: TaskContext) -> Outcome:
@@ -71,3 +71,15 @@ def crash_in_words(crash: BaseException) -> Refused | None:
 def failure(text: str) -> Returned:
     """The outcome of a tool that failed, in words for the model that called it."""
     return Returned(error_result(text).model_dump(by_alias=True, mode="json", exclude_none=True), is_error=True)
+
+
+def without_values(error: BaseException) -> BaseException:
+    """The same error, cut off from causes of pydantic's: their texts quote arguments and answers, and it is logged."""
+    link, seen = error, {id(error)}
+    while (behind := link.__cause__ or link.__context__) is not None and id(behind) not in seen:
+        if any(kind.__name__ == "ValidationError" for kind in type(behind).__mro__):
+            link.__cause__ = link.__context__ = None
+            break
+        seen.add(id(behind))
+        link = behind
+    return error

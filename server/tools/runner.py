@@ -8,7 +8,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, CallToolResult, InputRequiredResult, InputResponseRequestParams
 
 from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import ScopeMissing, without_values
+from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.auth.scopes import require_scopes
@@ -16,7 +16,7 @@ from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
 from taskmill.server.tools.registry import ToolRegistry
-from taskmill.server.tools.run_outcomes import ask, crash_in_words, failure, refused, returned
+from taskmill.server.tools.run_outcomes import ask, crash_in_words, failure, refused, returned, without_values
 from taskmill.server.tools.tracing import record_outcome, run_span
 
 __all__ = ["ToolRunner"]
