@@ -183,6 +183,13 @@ class Machine(RuleBasedStateMachine):
         self.said.append(lambda: do(*args))
         return do(*args)
 
+    def say_under(self, shift: int, do: Callable[..., Any], *args: Any) -> None:
+        """Under a fence `shift` from the last: one that no worker was given cannot come again once there is one."""
+        if shift > 0:
+            do(*args)
+        else:
+            self.say(do, *args)
+
     def tick(self) -> int:
         self.clock += 1
         return self.clock
@@ -250,24 +257,19 @@ class Machine(RuleBasedStateMachine):
     @rule(held=st.lists(st.tuples(tasks, fences), max_size=3, unique_by=lambda pair: pair[0]))
     def renew(self, held: list[tuple[str, int]]) -> None:
         leases = [(task, self.fence_of(task, shift)) for task, shift in held]
-        if any(
-            shift > 0 for _, shift in held
-        ):  # no worker was given that fence: it cannot come again once there is one
-            self._do_renew(leases)
-        else:
-            self.say(self._do_renew, leases)
+        self.say_under(max((shift for _, shift in held), default=0), self._do_renew, leases)
 
     @rule(task=tasks, shift=fences, done=st.sampled_from([None, 1.0, 2.0]))
     def progress(self, task: str, shift: int, done: float | None) -> None:
-        self.say(self._do_progress, task, self.fence_of(task, shift), Progress(done))
+        self.say_under(shift, self._do_progress, task, self.fence_of(task, shift), Progress(done))
 
     @rule(task=tasks, shift=fences, delay=st.sampled_from([0, HOUR]), failures=st.integers(0, 1))
     def release(self, task: str, shift: int, delay: int, failures: int) -> None:
-        self.say(self._do_release, task, self.fence_of(task, shift), delay, failures)
+        self.say_under(shift, self._do_release, task, self.fence_of(task, shift), delay, failures)
 
     @rule(task=tasks, shift=fences)
     def park(self, task: str, shift: int) -> None:
-        self.say(self._do_park, task, self.fence_of(task, shift))
+        self.say_under(shift, self._do_park, task, self.fence_of(task, shift))
 
     @precondition(lambda self: any(model.waits_in_memory for model in self.model.values()))
     @rule(data=st.data())
@@ -277,7 +279,7 @@ class Machine(RuleBasedStateMachine):
     @rule(task=tasks, shift=fences, outcome=st.sampled_from(OUTCOMES), really=ends)
     def finish(self, task: str, shift: int, outcome: Outcome, really: bool) -> None:
         if really or shift:
-            self.say(self._do_finish, task, self.fence_of(task, shift), outcome)
+            self.say_under(shift, self._do_finish, task, self.fence_of(task, shift), outcome)
 
     @rule(task=tasks, caller=callers, really=ends)
     def cancel(self, task: str, caller: str, really: bool) -> None:
@@ -287,7 +289,7 @@ class Machine(RuleBasedStateMachine):
     @rule(task=tasks, shift=fences, first=st.integers(1, 2), count=st.integers(1, 3), odd=st.integers(0, 9))
     def ask(self, task: str, shift: int, first: int, count: int, odd: int) -> None:
         texts = {n: "something else?" if n == odd else "sure?" for n in range(first, first + count)}
-        self.say(self._do_ask, task, self.fence_of(task, shift), texts)
+        self.say_under(shift, self._do_ask, task, self.fence_of(task, shift), texts)
 
     @precondition(lambda self: any(model.open_questions for model in self.model.values()))
     @rule(data=st.data(), caller=callers, keys=st.sets(st.integers(1, 4)), value=st.integers(0, 9))
