@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.calibration import Calibrations
 from bench.cases.cancel import CANCEL
 from bench.cases.case import Case
 from bench.cases.cost import COST
@@ -28,6 +29,7 @@ from bench.cases.start import START
 from bench.cases.start_up import START_UP
 from bench.contenders import ROOT, TASKMILL, Contender
 from bench.figures import Result, against_goal
+from bench.history import History
 from bench.machine import facts
 from bench.plan import Plan
 from bench.processes import clean_up_on_signals
@@ -55,7 +57,11 @@ CASES = (
 )
 
 
-_ABOUT = "Measures Taskmill beside its peers on this machine. Exit status 1 where a goal is missed."
+_ABOUT = (
+    "Measures Taskmill beside its peers on this machine. Exit status 1 where a goal is missed; 3 where none is, but "
+    "the machine was disturbed, so that some were not judged."
+)
+HISTORY = ROOT / "bench" / "history.jsonl"
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -71,8 +77,16 @@ def main(words: Sequence[str] | None = None) -> None:
     if args.alone:
         chosen = [replace(case, contenders=(TASKMILL,)) for case in chosen]
     _prepare(chosen)
+    statuses = [_run(chosen, plan, args) for _ in range(args.runs)]
+    sys.exit(next((status for status in (1, 3) if status in statuses), 0))
+
+
+def _run(cases: Sequence[Case], plan: Plan, args: argparse.Namespace) -> int:
+    """Measure once, report, and return the exit status of that run."""
     machine = facts()
-    results = _judged(chosen, _measured(chosen, plan))
+    history = History.of(args.history, machine, plan)
+    values, calibrations = _measured(cases, plan, Calibrations(best=history.best_pace()))
+    results = _judged(cases, values, calibrations)
     print(as_table(results))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +94,12 @@ def main(words: Sequence[str] | None = None) -> None:
     if args.markdown:
         write_markdown(results, machine, plan)
     print(*verdicts(results, known_reasons()), sep="\n")
-    sys.exit(any(result.is_met is False for result in results))
+    history = history.with_run(results, calibrations.paces)
+    print(f"\nThe course of each figure, over runs of this size on this machine ({args.history}):")
+    print(*history.courses(results), *history.standings(results), sep="\n", flush=True)
+    if any(result.is_met is False for result in results):
+        return 1
+    return 3 if any(result.disturbance and result.goal is not None for result in results) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
     parser.add_argument("--alone", action="store_true", help="measure only Taskmill")
     parser.add_argument("--rounds", type=int, help="how often each is measured (3, quick: 1)")
+    parser.add_argument(
+        "--runs", type=int, default=1, help="how many whole runs, one after the other (1); 3 judge a goal"
+    )
+    parser.add_argument("--history", type=Path, default=HISTORY, metavar="FILE", help="the runs so far, a line each")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply every count and duration")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument("--markdown", action="store_true", help="write the table into docs/performance.md")
@@ -103,9 +126,12 @@ def _prepare(cases: Sequence[Case]) -> None:
         subprocess.run(setup, cwd=ROOT, check=False)
 
 
-def _measured(cases: Sequence[Case], plan: Plan) -> dict[tuple[str, str], list[float]]:
+def _measured(
+    cases: Sequence[Case], plan: Plan, calibrations: Calibrations
+) -> tuple[dict[tuple[str, str], list[float]], Calibrations]:
     """(figure, contender) -> one value a round. Contenders take turns, each round in another order."""
     values: dict[tuple[str, str], list[float]] = {}
+    calibrations = calibrations.again()
     for case in cases:
         present = [contender for contender in case.contenders if contender.is_installed()]
         for number in range(plan.rounds):
@@ -114,7 +140,8 @@ def _measured(cases: Sequence[Case], plan: Plan) -> dict[tuple[str, str], list[f
                 print(f"{case.name}: {contender.label} ({number + 1} of {plan.rounds})", file=sys.stderr, flush=True)
                 for figure, value in _round(case, contender, plan).items():
                     values.setdefault((figure, contender.name), []).append(value)
-    return values
+        calibrations = calibrations.again()
+    return values, calibrations
 
 
 def _round(case: Case, contender: Contender, plan: Plan) -> Mapping[str, float]:
@@ -128,10 +155,17 @@ def _round(case: Case, contender: Contender, plan: Plan) -> Mapping[str, float]:
         return {}
 
 
-def _judged(cases: Sequence[Case], values: dict[tuple[str, str], list[float]]) -> list[Result]:
+def _judged(
+    cases: Sequence[Case], values: dict[tuple[str, str], list[float]], calibrations: Calibrations
+) -> list[Result]:
     bare = [
-        Result(figure, {name: rounds for (key, name), rounds in values.items() if key == figure.key}, None)
-        for case in cases
+        Result(
+            figure,
+            {name: rounds for (key, name), rounds in values.items() if key == figure.key},
+            None,
+            disturbance=calibrations.disturbance(number),
+        )
+        for number, case in enumerate(cases)
         for figure in case.figures
     ]
     medians = {(one.figure.key, name): median for one in bare for name, median in one.medians.items()}

@@ -51,6 +51,8 @@ class Result:
     """The goal on this machine, None if there is none or it cannot be known."""
     otherwise: str = ""
     """Why a value short of the goal would do all the same on this machine."""
+    disturbance: str = ""
+    """What disturbed the machine, in words: its goal is then not judged."""
 
     @property
     def medians(self) -> dict[str, float]:
@@ -67,8 +69,8 @@ class Result:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether ours reaches the goal, or does all the same; None without one."""
-        return None if self.goal is None else self.is_reached or bool(self.otherwise)
+        """Whether ours reaches the goal, or does all the same; None without one, or on a disturbed machine."""
+        return None if self.goal is None or self.disturbance else self.is_reached or bool(self.otherwise)
 
     @property
     def is_reached(self) -> bool:
@@ -81,7 +83,7 @@ class Result:
     @property
     def is_let_off(self) -> bool:
         """Whether ours does all the same, and only so."""
-        return self.goal is not None and bool(self.otherwise) and not self.is_reached
+        return bool(self.is_met) and not self.is_reached
 
 
 def against_goal(result: Result, medians: Medians) -> Result:

@@ -51,6 +51,8 @@ def verdicts(results: Sequence[Result], reasons: Mapping[str, str]) -> Iterator[
             yield f"MISSED {figure.key}: {figure.title}: {_measured(result)} ({reason})"
         elif result.is_let_off:
             yield f"LET OFF {figure.key}: {figure.title}: {_measured(result)} ({result.otherwise})"
+        elif goal is not None and result.disturbance:
+            yield f"NOT JUDGED {figure.key}: {figure.title}: {result.disturbance}"
         elif result.is_met is None and goal is not None:
             yield f"NOT JUDGED {figure.key}: {figure.title}: nobody to compare with was measured"
         elif result.is_met and figure.key in reasons:
@@ -86,6 +88,7 @@ def as_json(results: Sequence[Result], machine: dict[str, Any], plan: Plan) -> d
                 "goal_in_words": result.figure.goal.words if result.figure.goal else None,
                 "met": result.is_met,
                 "let_off": result.otherwise if result.is_let_off else None,
+                "disturbed": result.disturbance or None,
             }
             for result in results
         ],
@@ -134,6 +137,8 @@ def _row(result: Result) -> list[str]:
     if figure.goal is not None:
         goal = figure.goal.words + ("" if result.goal is None else f": {result.goal:,.{figure.digits}f}")
     met = f"let off: {result.otherwise}" if result.is_let_off else _MET[result.is_met]
+    if result.disturbance and result.goal is not None:
+        met = "not judged: disturbed"
     title = f"{figure.title} ({figure.unit})" if figure.unit else figure.title
     return [title, *shown, ratio, goal, met]
 

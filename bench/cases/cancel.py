@@ -58,7 +58,7 @@ CANCEL = Case(
             "ms",
             more_is_better=False,
             peers=(FASTMCP.name,),
-            goal=Goal("≤ 0.75x docket", lambda medians: 0.75 * medians["cancel_p50", FASTMCP.name]),
+            goal=Goal("≤ 0.6x docket", lambda medians: 0.6 * medians["cancel_p50", FASTMCP.name]),
             digits=2,
         ),
         Figure(

@@ -41,7 +41,7 @@ CREATE = Case(
             "calls/s",
             more_is_better=True,
             peers=(FASTMCP.name,),
-            goal=Goal("≥ 4x FastMCP", lambda medians: 4 * medians["create_rate", FASTMCP.name]),
+            goal=Goal("≥ 5x FastMCP", lambda medians: 5 * medians["create_rate", FASTMCP.name]),
         ),
         Figure(
             "create_p50",

@@ -39,7 +39,7 @@ START = Case(
             "ms",
             more_is_better=False,
             peers=_NAMES,
-            goal=Goal("≤ 1.3x taskiq", lambda medians: 1.3 * medians["start_p50", TASKIQ.name]),
+            goal=Goal("≤ 1.0x taskiq", lambda medians: medians["start_p50", TASKIQ.name]),
             digits=2,
         ),
         Figure(
@@ -48,7 +48,7 @@ START = Case(
             "ms",
             more_is_better=False,
             peers=_NAMES,
-            goal=Goal("≤ 1.3x taskiq", lambda medians: 1.3 * medians["start_p99", TASKIQ.name]),
+            goal=Goal("≤ 1.2x taskiq", lambda medians: 1.2 * medians["start_p99", TASKIQ.name]),
             digits=2,
         ),
     ),
