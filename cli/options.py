@@ -39,6 +39,7 @@ __all__ = [
     "UpstreamHeader",
     "Url",
     "UrlOfCall",
+    "Where",
     "Workers",
     "flag",
     "give_upstream_options",
@@ -169,6 +170,14 @@ TaskId = Annotated[
 TaskIds = Annotated[
     list[str],
     typer.Argument(metavar="ID...", help="The tasks: their ids, or the beginnings of them.", show_default=False),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="Only tasks of which this is true; repeated for more. Keys: status, outcome, tool, queue, caller, since, "
+        "until (a date, or how long ago: 30s, 5m, 2h, 7d), text (in their message or error).",
+    ),
 ]
 Json = Annotated[bool, flag("--json", "Print JSON, with the field names of the HTTP API.")]
 Level = Annotated[

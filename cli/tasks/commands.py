@@ -33,6 +33,7 @@ def list_tasks(
         ),
     ] = None,
     tool: Annotated[str | None, typer.Option(help="Only tasks of this tool.")] = None,
+    where: options.Where = None,
     dead: Annotated[
         bool,
         options.flag("--dead", "Only dead letters: tasks that failed for good and were not run again."),
@@ -45,20 +46,20 @@ def list_tasks(
     as_json: options.Json = False,
 ) -> None:
     """List tasks, newest first: a table in a terminal, else one line for each task, with tabs."""
-    statuses, outcomes = (
-        [word.strip() for word in (given or "").split(",") if word.strip()] for given in (status, outcome)
-    )
-    if dead and (statuses or outcomes):
-        option = "--status" if statuses else "--outcome"
+    from taskmill.cli.tasks.where import where_of
+
+    wanted = where_of(where or (), status=status, outcome=outcome, tool=tool)
+    if dead and ("status" in wanted or "outcome" in wanted):
+        option = "--status" if "status" in wanted else "--outcome"
         raise UsageError(f"Give either --dead or {option}: dead letters are failed tasks already.")
 
     async def work(source: "TaskSource") -> int:
         from taskmill.cli.tasks.tables import print_list
 
         if dead:
-            page = await source.dead_letters(tool=tool, limit=limit, cursor=cursor)
+            page = await source.dead_letters(wanted, limit=limit, cursor=cursor)
         else:
-            page = await source.list(statuses=statuses, outcomes=outcomes, tool=tool, limit=limit, cursor=cursor)
+            page = await source.list(wanted, limit=limit, cursor=cursor)
         print_list(page, as_json=as_json)
         return 0
 

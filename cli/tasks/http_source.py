@@ -47,22 +47,13 @@ class _HttpSource:
         self._http = http
         self._endpoint = endpoint
 
-    async def list(
-        self,
-        *,
-        statuses: Sequence[str] = (),
-        outcomes: Sequence[str] = (),
-        tool: str | None = None,
-        limit: int,
-        cursor: str | None,
-    ) -> Json:
-        query = {"status": ",".join(statuses) or None, "outcome": ",".join(outcomes) or None, "tool": tool}
-        return await self._pages("/tasks", query, limit=limit, cursor=cursor)
+    async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        return await self._pages("/tasks", where, limit=limit, cursor=cursor)
 
-    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
-        return await self._pages("/dead-letters", {"tool": tool}, limit=limit, cursor=cursor)
+    async def dead_letters(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        return await self._pages("/dead-letters", where, limit=limit, cursor=cursor)
 
-    async def _pages(self, path: str, query: Mapping[str, str | None], *, limit: int, cursor: str | None) -> Json:
+    async def _pages(self, path: str, query: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
         tasks: list[Json] = []
         while True:
             page_limit = str(min(_MAX_PAGE, limit - len(tasks)))

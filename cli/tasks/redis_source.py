@@ -1,15 +1,14 @@
 """Tasks in a Redis, as its operator sees them: without a server, in the JSON of the HTTP API."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
-from taskmill.cli.errors import CommandFailed, Failure, UsageError
+from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.tasks.source import Json, TaskSource
-from taskmill.engine.outcome import OutcomeKind, choose_words
 from taskmill.engine.status import Status
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
+from taskmill.store.formats.filters import filter_of
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
@@ -32,20 +31,11 @@ class _RedisSource:
     def __init__(self, store: TaskStore) -> None:
         self._store = store
 
-    async def list(
-        self,
-        *,
-        statuses: Sequence[str] = (),
-        outcomes: Sequence[str] = (),
-        tool: str | None = None,
-        limit: int,
-        cursor: str | None,
-    ) -> Json:
-        page = partial(self._store.page, OPERATOR, tool=tool, **_kinds(statuses, outcomes))
-        return await _pages(page, limit, cursor)
+    async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        return await _pages(partial(self._store.page, OPERATOR, where=filter_of(where)), limit, cursor)
 
-    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
-        return await _pages(partial(self._store.dead_letters, tool=tool), limit, cursor)
+    async def dead_letters(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        return await _pages(partial(self._store.dead_letters, where=filter_of(where)), limit, cursor)
 
     async def show(self, task_id: str, *, history: bool = False) -> Json:
         task = task_json(await self._store.read(task_id, OPERATOR), to_operator=True)
@@ -89,13 +79,3 @@ async def _pages(page_of: Callable[..., Awaitable[Page]], limit: int, cursor: st
         cursor = page.next
         if cursor is None or len(tasks) >= limit:
             return {"tasks": tasks, "next_cursor": cursor, **unreachable_json(page.unreachable)}
-
-
-def _kinds(statuses: Sequence[str], outcomes: Sequence[str]) -> dict[str, Any]:
-    try:
-        return {
-            "statuses": choose_words("--status", statuses, Status),
-            "outcomes": choose_words("--outcome", outcomes, OutcomeKind),
-        }
-    except ValueError as exc:
-        raise UsageError(str(exc)) from None

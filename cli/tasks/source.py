@@ -1,6 +1,6 @@
 """What `taskmill tasks` needs of a source of tasks: a server's API or a Redis. Both give the API's JSON."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 __all__ = ["Json", "TaskSource"]
@@ -11,18 +11,10 @@ Json = dict[str, Any]
 class TaskSource(Protocol):
     """Tasks of one deployment, as one caller may see them."""
 
-    async def list(
-        self,
-        *,
-        statuses: Sequence[str] = (),
-        outcomes: Sequence[str] = (),
-        tool: str | None = None,
-        limit: int,
-        cursor: str | None,
-    ) -> Json:
-        """`tasks`, at most `limit`, and `next_cursor`."""
+    async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        """`tasks`, at most `limit`, and `next_cursor`. `where`: the words of a filter."""
 
-    async def dead_letters(self, *, tool: str | None, limit: int, cursor: str | None) -> Json:
+    async def dead_letters(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
         """The same for tasks that failed for good and were not run again."""
 
     async def show(self, task_id: str, *, history: bool = False) -> Json:

@@ -63,7 +63,7 @@ async def _tasks_with(source: TaskSource, prefix: str) -> list[Json]:
     found: list[Json] = []
     cursor: str | None = None
     for _ in range(_MOST_TASKS // _PAGE):
-        page = await source.list(limit=_PAGE, cursor=cursor)
+        page = await source.list({}, limit=_PAGE, cursor=cursor)
         found += [task for task in page["tasks"] if task["id"].startswith(prefix)]
         cursor = page["next_cursor"]
         if cursor is None:

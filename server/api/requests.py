@@ -12,8 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import BadArguments, TaskNotFound
 from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
+from taskmill.store.formats.filters import FILTER_WORDS, TaskFilter, filter_of
 
-__all__ = ["RETRY_MS", "EventStream", "cursor_of", "json_response", "number_of", "task_id_of"]
+__all__ = ["RETRY_MS", "EventStream", "cursor_of", "filter_in_query", "json_response", "number_of", "task_id_of"]
 
 log = structlog.get_logger()
 
@@ -54,6 +55,16 @@ def task_id_of(request: Request, name: str = "task_id") -> str:
     if len(task_id) > LONGEST_TASK_ID:
         raise TaskNotFound
     return task_id
+
+
+def filter_in_query(request: Request) -> TaskFilter:
+    """Which tasks of a list are wanted.
+
+    Raises:
+        BadArguments: a parameter that makes no sense.
+    """
+    query = request.query_params
+    return filter_of({name: ",".join(query.getlist(name)) for name in FILTER_WORDS if name in query})
 
 
 def cursor_of(request: Request) -> int:

@@ -1,7 +1,7 @@
 """HTTP for people and scripts: tasks as JSON, and their events as SSE. Their JSON is made in `shapes.py`."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from taskmill.engine.errors import BadArguments
-from taskmill.engine.outcome import OutcomeKind, choose_words
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Caller, Guard, caller_of
@@ -20,7 +19,15 @@ from taskmill.server.api.artifacts import artifact_routes
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.errors import error_handlers
 from taskmill.server.api.output import output_routes
-from taskmill.server.api.requests import RETRY_MS, EventStream, cursor_of, json_response, number_of, task_id_of
+from taskmill.server.api.requests import (
+    RETRY_MS,
+    EventStream,
+    cursor_of,
+    filter_in_query,
+    json_response,
+    number_of,
+    task_id_of,
+)
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.tools.runtime import ServerRuntime
@@ -32,6 +39,8 @@ __all__ = ["api_routes"]
 log = structlog.get_logger()
 
 _PAGE = 50
+_READS = 10
+"""Parts of a list, a thousand tasks each, that are read for one page at most."""
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
@@ -72,7 +81,7 @@ class _Api:
         caller = caller_of(request)
         if not self._runtime.keeps_tasks:
             return _page(_EMPTY, to_operator=caller.is_operator)
-        page = await self._runtime.store.page(caller.list_owner, **_page_args(request), **_kinds(request))
+        page = await self._runtime.store.page(caller.list_owner, **_page_args(request))
         return _page(page, to_operator=caller.is_operator)
 
     async def dead_letters(self, request: Request) -> Response:
@@ -161,24 +170,9 @@ def _page_args(request: Request) -> dict[str, Any]:
     """Which page of a list, as arguments of the store."""
     given = request.query_params
     limit = number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE)
-    return {"after": given.get("cursor"), "limit": limit, "tool": given.get("tool")}
+    return {"after": given.get("cursor"), "limit": limit, "where": filter_in_query(request), "reads": _READS}
 
 
 def _page(page: Page, *, to_operator: bool) -> Response:
     tasks = [summary(view, to_operator=to_operator) for view in page.views]
     return json_response({"tasks": tasks, "next_cursor": page.next, **unreachable_json(page.unreachable)})
-
-
-def _kinds(request: Request) -> dict[str, Any]:
-    """Which states and outcomes a list is to have."""
-
-    def words(name: str) -> Iterator[str]:
-        return (word for given in request.query_params.getlist(name) for word in given.split(",") if word)
-
-    try:
-        return {
-            "statuses": choose_words("status", words("status"), Status),
-            "outcomes": choose_words("outcome", words("outcome"), OutcomeKind),
-        }
-    except ValueError as exc:
-        raise BadArguments(str(exc)) from None

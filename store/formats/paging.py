@@ -4,20 +4,19 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from taskmill.engine.errors import BadCursor
-from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.record import TaskView
-from taskmill.engine.status import Status
+from taskmill.store.formats.filters import TaskFilter
 
-__all__ = ["LONGEST_PAGE", "Cursors", "Page", "Slice", "merged", "page_args"]
+__all__ = ["ENTRIES_READ", "LONGEST_PAGE", "Cursors", "Page", "Position", "Slice", "merged", "page_args", "page_size"]
 
 LONGEST_PAGE = 200
 """Tasks on a page at most."""
-_LOOKED_AT = 1000
+ENTRIES_READ = 1000
 """Entries of a list that are read for one page, at most, to find tasks of the wanted kind."""
 _SHORT_OUTCOME = 16 * 1024
 """Bytes of a failed task's outcome up to which a page shows it."""
@@ -63,7 +62,7 @@ def merged(slices: Sequence[Slice], limit: int, *, unreachable: tuple[str, ...])
 
     It ends where the first of them ends that has more: what follows there is not known yet.
     """
-    most = max(1, min(limit, LONGEST_PAGE))
+    most = page_size(limit)
     ends = [part.behind for part in slices if part.behind is not None]
     end = max(ends, key=_order, default=None)
     rows = sorted((row for part in slices for row in part.rows), key=lambda row: _order(row[0]), reverse=True)
@@ -77,21 +76,27 @@ def _order(position: Position) -> tuple[float, bytes]:
     return float(position[0]), position[1]
 
 
+def page_size(limit: int) -> int:
+    """How many tasks a page of `limit` tasks has at most."""
+    return max(1, min(limit, LONGEST_PAGE))
+
+
 def page_args(
-    behind: tuple[str, str],
-    limit: int,
+    after: tuple[str, str],
+    most: int,
+    where: TaskFilter,
     *,
-    statuses: Collection[Status],
-    outcomes: Collection[OutcomeKind],
-    tool: str | None,
+    part: str = "rows",
+    is_by_end: bool = False,
+    named: Sequence[Position] = (),
 ) -> list[Any]:
-    """ARGV of `page`; `behind`: score and id of the entry to continue after."""
-    most = max(1, min(limit, LONGEST_PAGE))
-    return [*behind, most, _LOOKED_AT, _words(statuses), tool or "", _SHORT_OUTCOME, _words(outcomes)]
+    """ARGV of `page`; `after`: score and id of the entry to continue after. `part`: what is read of each task.
 
-
-def _words(names: Collection[str]) -> str:
-    return f",{','.join(sorted(names))}," if names else ""
+    `is_by_end`: the list is in the order of ends, not of creations. `named`: the entries to read, instead of the list.
+    """
+    highest = "" if is_by_end or where.until_ms is None else where.until_ms
+    pairs = [word for score, task_id in named for word in (task_id, score)]
+    return [*after, most, ENTRIES_READ, where.as_json(), _SHORT_OUTCOME, part, highest, *pairs]
 
 
 class Cursors:

@@ -1,12 +1,15 @@
 -- Reads one page of a list of tasks, newest first. Entries whose task has expired are taken off this list.
 -- KEYS: 1 list
 -- ARGV: 1 score and 2 id of the entry to continue after ('' = begin), 3 how many tasks, 4 how many entries to read,
---       5 states as ',pending,failed,' ('' = any), 6 tool ('' = any), 7 bytes of an outcome up to which it is sent,
---       8 kinds of outcome as ',succeeded,crashed,' ('' = any)
--- Returns: {{score, id} to continue after, or false at the end of the list,
---           {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1, score}...}
+--       5 which tasks, as JSON (`TaskFilter.as_json`), 6 bytes of an outcome up to which it is sent,
+--       7 what of each: 'rows', 'entries' or 'texts', 8 the highest score of an entry to begin with ('' = any),
+--       9... id, score of the entries to read, instead of the list
+-- Returns: {{score, id} to continue after, or false at the end of the list, what is wanted of each task...}, which is
+--           rows: {id, record as name, value..., outcome of a failed task or false, tasks ahead or -1, score}
+--           entries: {id, score}
+--           texts: {id, score, last message, outcome unless it succeeded or false, errors as attempt, error...}
 -- Events: none
-local most, budget = tonumber(ARGV[3]), tonumber(ARGV[4])
+local most, budget, wanted, part = tonumber(ARGV[3]), tonumber(ARGV[4]), cjson.decode(ARGV[5]), ARGV[7]
 local rows, to_delete, last = {}, {}, false
 
 -- Redis orders entries of one score by their bytes; Lua's `<` would use the locale.
@@ -19,20 +22,32 @@ local function sorts_before(a, b)
   return #a < #b
 end
 
-local function names(list, word)
-  return list == '' or list:find(',' .. word .. ',', 1, true)
+local function is_wanted(task)
+  local created = (wanted.since or wanted['until']) and tonumber(task.created_ms)
+  return (not wanted.status or wanted.status[task.status])
+    and (not wanted.outcome or wanted.outcome[outcome_kind(task.status, task.reason)])
+    and (not wanted.tool or wanted.tool == task.tool)
+    and (not wanted.queue or wanted.queue == task.queue or wanted.queue == task.queue:match('[^/]*$'))
+    and (not wanted.caller or wanted.caller == task.principal)
+    and (not wanted.since or created >= wanted.since)
+    and (not wanted['until'] or created < wanted['until'])
 end
 
-local function wanted(status, tool, reason)
-  return names(ARGV[5], status) and names(ARGV[8], outcome_kind(status, reason)) and (ARGV[6] == '' or ARGV[6] == tool)
+-- The outcome of a task, unless it is too long; false if there is none.
+local function short_outcome(id)
+  return redis.call('STRLEN', K.result(id)) <= tonumber(ARGV[6]) and redis.call('GET', K.result(id))
 end
 
-local function row(id, score, status, queue, lane)
-  local outcome, ahead = false, -1
-  if status == TO.fail and redis.call('STRLEN', K.result(id)) <= tonumber(ARGV[7]) then
-    outcome = redis.call('GET', K.result(id))
-  elseif status == TO.create then
-    ahead = ahead_of(id, { queue = queue, lane = lane })
+local function row(id, score, task)
+  if part == 'entries' then
+    return { id, score }
+  elseif part == 'texts' then
+    local succeeded = outcome_kind(task.status, task.reason) == 'succeeded'
+    return { id, score, task.message or '', not succeeded and short_outcome(id), redis.call('HGETALL', K.errors(id)) }
+  end
+  local outcome, ahead = task.status == TO.fail and short_outcome(id), -1
+  if task.status == TO.create then
+    ahead = ahead_of(id, task)
   end
   return { id, redis.call('HGETALL', K.record(id)), outcome, ahead, score }
 end
@@ -42,23 +57,23 @@ local function visit(id, score)
   if score == ARGV[1] and not sorts_before(id, ARGV[2]) then
     return true
   end
-  local field = redis.call('HMGET', K.record(id), 'status', 'tool', 'queue', 'lane', 'reason')
-  if not field[1] then
+  local task = fields(id, { 'status', 'tool', 'queue', 'lane', 'reason', 'principal', 'created_ms', 'message' })
+  if not task.status then
     to_delete[#to_delete + 1] = id
-  elseif wanted(field[1], field[2], field[5]) then
+  elseif is_wanted(task) then
     if #rows == most then
       return false
     end
-    rows[#rows + 1] = row(id, score, field[1], field[3], field[4])
+    rows[#rows + 1] = row(id, score, task)
   end
   last, budget = { score, id }, budget - 1
   return budget > 0
 end
 
 local function read_entries()
-  local from, seen, chunk = ARGV[1] == '' and '+inf' or ARGV[1], 0, 100
+  local from, seen, chunk = ARGV[1] == '' and (ARGV[8] == '' and '+inf' or ARGV[8]) or ARGV[1], 0, 100
   while true do
-    local entries = redis.call('ZREVRANGEBYSCORE', KEYS[1], from, '-inf', 'WITHSCORES', 'LIMIT', seen, chunk)
+    local entries = redis.call('ZREVRANGEBYSCORE', KEYS[1], from, wanted.since or '-inf', 'WITHSCORES', 'LIMIT', seen, chunk)
     for i = 1, #entries, 2 do
       if not visit(entries[i], entries[i + 1]) then
         return last
@@ -71,7 +86,18 @@ local function read_entries()
   end
 end
 
-local next_page = read_entries()
+local function read_named()
+  for i = 9, #ARGV, 2 do
+    visit(ARGV[i], ARGV[i + 1])
+  end
+end
+
+local next_page = false
+if #ARGV > 8 then
+  read_named()
+else
+  next_page = read_entries()
+end
 if #to_delete > 0 then
   redis.call('ZREM', KEYS[1], unpack(to_delete))
 end

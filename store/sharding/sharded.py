@@ -5,7 +5,7 @@ A shard that does not answer fails the calls for its own tasks, and is named in 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,11 +14,10 @@ from redis.asyncio import Redis
 from taskmill.engine.artifact import Artifact, Chunk
 from taskmill.engine.errors import IdempotencyKeyReused, StoreUnavailable
 from taskmill.engine.events import AttemptError, Event
-from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
-from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactReader
+from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.paging import Slice, merged
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHubs
@@ -103,20 +102,11 @@ class ShardedStore(TaskStore):
         with self.at(task_id) as store:
             return await store.attempt_errors(task_id)
 
-    async def slice(
-        self,
-        list_owner: str,
-        after: tuple[str, str],
-        *,
-        limit: int,
-        statuses: Collection[Status],
-        outcomes: Collection[OutcomeKind],
-        tool: str | None,
-    ) -> Slice:
+    async def slice(self, list_owner: str, after: tuple[str, str], *, limit: int, where: TaskFilter) -> Slice:
         """See `TaskStore.slice`. The shards' lists merged, each in the order of its own clock."""
 
         async def read(store: TaskStore) -> Slice:
-            return await store.slice(list_owner, after, limit=limit, statuses=statuses, outcomes=outcomes, tool=tool)
+            return await store.slice(list_owner, after, limit=limit, where=where)
 
         slices, unreachable = await self._ask_all(read)
         return merged(list(slices.values()), limit, unreachable=unreachable)

@@ -1,22 +1,22 @@
 """The store on one Redis: create, read, answer, cancel, history. What each method promises is in `tasks.py`."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
-from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
-from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.events import event_of
-from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.paging import Slice, page_args
+from taskmill.store.formats.filters import TaskFilter
+from taskmill.store.formats.keys import DEAD_LETTERS, Keys
+from taskmill.store.formats.paging import Slice, page_args, page_size
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.formats.views import slice_of, view_of
 from taskmill.store.pubsub.event_tail import EventTails
@@ -30,6 +30,7 @@ from taskmill.store.shards import id_on_same_shard
 from taskmill.store.tasks.creation import create_args, create_error, new_record, pack_arguments, sealed_answers
 from taskmill.store.tasks.output import OutputReader, OutputStore
 from taskmill.store.tasks.rerun import check_rerunnable, rerun_id, rerun_task
+from taskmill.store.tasks.search import search_slice
 from taskmill.store.tasks.shared_secret import SharedSecret
 from taskmill.store.tasks.stats import Stats, live_workers, stats_of
 from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
@@ -94,20 +95,13 @@ class RedisTaskStore(TaskStore):
         view = view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
         return await self._wait_estimate.apply_to(view)
 
-    async def slice(
-        self,
-        list_owner: str,
-        after: tuple[str, str],
-        *,
-        limit: int,
-        statuses: Collection[Status],
-        outcomes: Collection[OutcomeKind],
-        tool: str | None,
-    ) -> Slice:
+    async def slice(self, list_owner: str, after: tuple[str, str], *, limit: int, where: TaskFilter) -> Slice:
         """See `TaskStore.slice`."""
         keys = [self.keys.list(list_owner) if list_owner else self.keys.all]
-        args = page_args(after, limit, statuses=statuses, outcomes=outcomes, tool=tool)
-        return slice_of(await self._run("page", keys, args), self._sealer)
+        most, args = page_size(limit), partial(page_args, where=where, is_by_end=list_owner == DEAD_LETTERS)
+        if where.text is None:
+            return slice_of(await self._run("page", keys, args(after, most)), self._sealer)
+        return await search_slice(partial(self._run, "page", keys), args, self._sealer, after, most, where.text)
 
     async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """See `TaskStore.prepare_rerun`."""

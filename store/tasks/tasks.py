@@ -4,15 +4,14 @@ What one Redis does is in `redis_store.py`, what several do is in `sharding/shar
 workers do (claim, renew, finish...) is in `claims/claims.py`.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
-from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.record import NewTask, TaskView
-from taskmill.engine.status import Status
 from taskmill.store.artifacts.artifacts import ArtifactReader
+from taskmill.store.formats.filters import ANY_TASK, TaskFilter
 from taskmill.store.formats.keys import DEAD_LETTERS, Keys
 from taskmill.store.formats.paging import Cursors, Page, Slice
 from taskmill.store.pubsub.event_tail import EventTails
@@ -92,38 +91,39 @@ class TaskStore(Protocol):
         *,
         after: str | None = None,
         limit: int = 50,
-        statuses: Collection[Status] = (),
-        outcomes: Collection[OutcomeKind] = (),
-        tool: str | None = None,
+        where: TaskFilter = ANY_TASK,
+        reads: int = 1,
     ) -> Page:
-        """What `list_owner` may list - for `OPERATOR` every task - newest first, in one round trip.
+        """What `list_owner` may list - for `OPERATOR` every task - newest first, in a round trip or two.
 
-        `after`: the `next` of the page before. `statuses`, `outcomes` and `tool`: only those; empty or None = any.
+        `after`: the `next` of the page before. `where`: only those. `reads`: how many parts of the list are read at
+        most, as long as the page is not full; each is a thousand tasks.
 
         Raises:
             BadCursor: `after` is not a cursor of this owner's list.
         """
         cursors = Cursors(*await self.shared_secrets())
-        behind = cursors.read(list_owner, after)
-        part = await self.slice(list_owner, behind, limit=limit, statuses=statuses, outcomes=outcomes, tool=tool)
-        return Page(part.views, cursors.write(list_owner, *part.behind) if part.behind else None, part.unreachable)
+        behind, views, unreachable = cursors.read(list_owner, after), list[TaskView](), tuple[str, ...]()
+        for _ in range(reads):
+            part = await self.slice(list_owner, behind, limit=limit - len(views), where=where)
+            views += part.views
+            unreachable = tuple({**dict.fromkeys(unreachable), **dict.fromkeys(part.unreachable)})
+            if part.behind is None:
+                return Page(tuple(views), None, unreachable)
+            behind = part.behind[0].decode(), part.behind[1].decode()
+            if len(views) >= limit:
+                break
+        return Page(tuple(views), cursors.write(list_owner, behind[0].encode(), behind[1].encode()), unreachable)
 
-    async def slice(
-        self,
-        list_owner: str,
-        after: tuple[str, str],
-        *,
-        limit: int,
-        statuses: Collection[Status],
-        outcomes: Collection[OutcomeKind],
-        tool: str | None,
-    ) -> Slice:
+    async def slice(self, list_owner: str, after: tuple[str, str], *, limit: int, where: TaskFilter) -> Slice:
         """A page by positions: what is behind the entry at `after`, from the beginning where that is empty."""
         ...
 
-    async def dead_letters(self, *, after: str | None = None, limit: int = 50, tool: str | None = None) -> Page:
+    async def dead_letters(
+        self, *, after: str | None = None, limit: int = 50, where: TaskFilter = ANY_TASK, reads: int = 1
+    ) -> Page:
         """For operators: tasks that broke for good and were not run again, newest first; see `page`."""
-        return await self.page(DEAD_LETTERS, after=after, limit=limit, tool=tool)
+        return await self.page(DEAD_LETTERS, after=after, limit=limit, where=where, reads=reads)
 
     async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
         """Run an ended task again: same owner, tool, arguments and queue, another id; the two name each other.

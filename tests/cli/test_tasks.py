@@ -199,8 +199,10 @@ class TestLooking:
             assert output == "taskmill: Task not found: it never existed, has expired, or belongs to another caller.\n"
 
     def test_a_wrong_state_or_cursor_is_an_error(self, cli: CommandLine, at_url: list[str]) -> None:
-        assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", *at_url, code=1)
-        assert "status must be some of pending, " in tasks(cli, "list", "--status", "asleep", code=2)
+        for given in (("--status", "asleep"), ("--where", "status=asleep")):
+            assert "status must be some of pending, " in tasks(cli, "list", *given, *at_url, code=2)
+        assert "KEY=VALUE, with one of these keys: status" in tasks(cli, "list", "--where", "state=failed", code=2)
+        assert "tool is given twice" in tasks(cli, "list", "--tool", "a", "--where", "tool=b", code=2)
         for place in (at_url, []):
             assert "Start again without one" in tasks(cli, "list", "--cursor", "forged", *place, code=1)
 

@@ -6,6 +6,7 @@ import pytest
 
 from taskmill.engine.outcome import Failed, Fault, Refused, Returned
 from taskmill.engine.status import Status
+from taskmill.store.formats.filters import TaskFilter
 from tests.support.store_fixture import DONE, OWNER, StoreFixture, question
 
 SOON = timedelta(milliseconds=50)
@@ -147,7 +148,7 @@ async def test_dead_letters_come_in_pages_and_by_tool(stores: StoreFixture) -> N
 
     first = await stores.store.dead_letters(limit=2)
     rest = await stores.store.dead_letters(limit=2, after=first.next)
-    by_tool = await stores.store.dead_letters(tool="other")
+    by_tool = await stores.store.dead_letters(where=TaskFilter(tool="other"))
 
     assert {view.record.id for view in (*first.views, *rest.views)} == set(ids)
     assert len(first.views) == 2

@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 
 from taskmill.engine.errors import BadCursor
+from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Failed, Fault, Outcome, OutcomeKind, Refused, Returned
-from taskmill.engine.record import TaskView
+from taskmill.engine.record import Progress, TaskView
 from taskmill.engine.status import Status
+from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.paging import LONGEST_PAGE
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture, question
@@ -21,7 +23,7 @@ async def ids(stores: StoreFixture, list_owner: str, *, limit: int = 2, **wanted
     found: list[str] = []
     after: str | None = None
     while True:
-        page = await stores.store.page(list_owner, after=after, limit=limit, **wanted)  # type: ignore[arg-type]
+        page = await stores.store.page(list_owner, after=after, limit=limit, where=TaskFilter(**wanted))  # type: ignore[arg-type]
         assert len(page.views) <= limit
         found += [view.record.id for view in page.views]
         after = page.next
@@ -209,6 +211,62 @@ async def test_a_list_can_be_narrowed_to_how_tasks_ended_which_their_records_say
     assert counted == {(kind.value, "default"): 1 for kind in OutcomeKind}
 
 
+async def test_a_list_can_be_narrowed_to_a_queue_a_caller_and_a_time(stores: StoreFixture) -> None:
+    tasks = [
+        await stores.create(listed_for=OWNER, queue="shop/slow"),
+        await stores.create(listed_for=OWNER),
+        await stores.create(principal=STRANGER, listed_for=STRANGER),
+    ]
+    created = [(await stores.record(task_id)).created_ms for task_id in tasks]
+
+    assert await ids(stores, OPERATOR, queue="slow") == await ids(stores, OPERATOR, queue="shop/slow") == [tasks[0]]
+    assert await ids(stores, OPERATOR, caller=STRANGER) == [tasks[2]]
+    assert await ids(stores, OPERATOR, queue="low", caller=STRANGER) == []
+    later = [one for one, ms in zip(tasks, created, strict=True) if ms > created[0]]
+    assert await ids(stores, OPERATOR, since_ms=created[0] + 1) == later[::-1]
+    assert await ids(stores, OPERATOR, until_ms=created[0]) == []
+    assert await ids(stores, OPERATOR, since_ms=created[0], until_ms=created[2] + 1) == tasks[::-1]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_text_is_found_in_messages_and_errors_however_they_are_stored(
+    stores: StoreFixture, sealed: bool
+) -> None:
+    """and not in what succeeded, nor in names of fields."""
+    stores = stores.with_settings(seal_keys=(b"k" * 32,) if sealed else ())
+    reported = await stores.start(listed_for=OWNER)
+    await stores.report((reported.id, reported.fence, Progress(1, 2, "Reading Zürich")))
+    refused, crashed, succeeded = [await stores.start(listed_for=OWNER) for _ in range(3)]
+    await stores.finish(refused, Refused(-1, "no zürich here"))
+    error = AttemptError("KeyError", "'zürich'", "Traceback: read_city")
+    await stores.run(stores.ann.error_call(crashed.id, crashed.fence, 1, error))
+    await stores.finish(crashed, Returned({"content": []}, is_error=True))
+    await stores.finish(succeeded, Returned({"content": [{"type": "text", "text": "zürich"}]}))
+    await stores.create(listed_for=OWNER)
+
+    assert await ids(stores, OWNER, text="ZÜRICH") == [crashed.id, refused.id, reported.id]
+    assert await ids(stores, OWNER, text="zürich", statuses=[Status.FAILED]) == [refused.id]
+    assert await ids(stores, OWNER, text="keyerror", limit=1) == [crashed.id]
+    assert await ids(stores, OWNER, text="READ_city") == [crashed.id]
+    assert await ids(stores, OWNER, text="message") == []
+
+
+async def test_a_page_is_filled_from_several_parts_of_a_list_when_it_may_read_them(stores: StoreFixture) -> None:
+    wanted = [await stores.create(listed_for=OWNER, tool="dig") for _ in range(3)]
+    async with stores.redis.pipeline() as pipe:
+        for number in range(2500):
+            pipe.hset(stores.keys.record(f"filler-{number}"), mapping={"tool": "count", "status": "pending"})
+            pipe.zadd(stores.keys.list(OWNER), {f"filler-{number}": 1e15 + number})
+        await pipe.execute()
+
+    page = await stores.store.page(OWNER, where=TaskFilter(tool="dig"), limit=2, reads=10)
+
+    assert [view.record.id for view in page.views] == [wanted[2], wanted[1]]
+    rest = await stores.store.page(OWNER, where=TaskFilter(tool="dig"), after=page.next)
+    assert [view.record.id for view in rest.views] == [wanted[0]]
+    await stores.redis.flushall()
+
+
 async def test_a_page_reads_a_bounded_part_of_a_long_list_and_the_next_goes_on_from_there(
     stores: StoreFixture,
 ) -> None:
@@ -220,10 +278,10 @@ async def test_a_page_reads_a_bounded_part_of_a_long_list_and_the_next_goes_on_f
             pipe.zadd(stores.keys.list(OWNER), {f"filler-{number}": 1e15 + number})
         await pipe.execute()
 
-    first = await stores.store.page(OWNER, tool="dig")
+    first = await stores.store.page(OWNER, where=TaskFilter(tool="dig"))
     assert first.views == ()
     assert first.next is not None
-    second = await stores.store.page(OWNER, tool="dig", after=first.next)
+    second = await stores.store.page(OWNER, where=TaskFilter(tool="dig"), after=first.next)
 
     assert ([view.record.id for view in second.views], second.next) == ([wanted], None)
     await stores.redis.flushall()

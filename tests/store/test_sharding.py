@@ -22,6 +22,7 @@ from taskmill.engine.errors import (
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask
 from taskmill.engine.status import Status
+from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Slice, merged
 from taskmill.store.opening import open_store
@@ -210,7 +211,7 @@ async def test_a_page_ends_where_a_shard_has_not_read_further(store: TaskStore) 
 
 async def test_a_filtered_page_passes_over_what_each_shard_does_not_have(store: TaskStore) -> None:
     made = [await create(store, queue, tool=tool) for queue in ("default", "reports") for tool in ("a", "b", "a")]
-    page = await store.page(OPERATOR, tool="b")
+    page = await store.page(OPERATOR, where=TaskFilter(tool="b"))
     assert [view.record.id for view in page.views] == [made[4], made[1]]
 
 

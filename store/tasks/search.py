@@ -1,0 +1,67 @@
+"""Looks for a text in the messages and errors of tasks. Errors may be sealed, so it is not Redis that looks.
+
+Two round trips a part of the list: the texts of a thousand tasks, then the tasks whose texts have it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from taskmill.engine.errors import DecryptionFailed
+from taskmill.store.formats.attempt_errors import open_error
+from taskmill.store.formats.paging import ENTRIES_READ, Position, Slice
+from taskmill.store.formats.sealing import Sealer
+from taskmill.store.formats.views import slice_of
+
+__all__ = ["search_slice"]
+
+RunPage = Callable[[list[Any]], Awaitable[Any]]
+
+
+async def search_slice(
+    run: RunPage, args: "partial[list[Any]]", sealer: Sealer, after: tuple[str, str], most: int, text: str
+) -> Slice:
+    """The tasks of a part of a list whose texts have `text`, as `TaskStore.slice` gives them.
+
+    `run`: runs the script `page` with its ARGV, which `args` makes.
+    """
+    behind, found = await run(args(after, ENTRIES_READ, part="texts"))
+    wanted = text.casefold()
+    named: list[Position] = [(row[1], row[0]) for row in found if any(wanted in one for one in _texts(row, sealer))]
+    if len(named) > most:
+        named = named[:most]
+        behind = named[-1]
+    if not named:
+        return Slice((), tuple(behind) if behind else None)
+    rows = slice_of(await run(args(("", ""), most, named=named)), sealer).rows
+    return Slice(rows, tuple(behind) if behind else None)
+
+
+def _texts(row: Sequence[Any], sealer: Sealer) -> Iterator[str]:
+    """What of a task can be found, in small letters. What cannot be opened has no text."""
+    stored_id, _score, message, outcome, errors = row
+    task_id = stored_id.decode()
+    yield message.decode(errors="replace").casefold()
+    if outcome:
+        try:
+            opened = sealer.open(outcome, task_id=task_id, field="result")
+        except DecryptionFailed:
+            opened = None
+        for text in _strings(opened):
+            yield text.casefold()
+    for i in range(0, len(errors), 2):
+        error = open_error(sealer, task_id, int(errors[i]), errors[i + 1])
+        yield f"{error.type}: {error.text}\n{error.traceback}".casefold()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a stored outcome; names of fields are none."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for one in value.values():
+                yield from _strings(one)
+        case list():
+            for one in value:
+                yield from _strings(one)
