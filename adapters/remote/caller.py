@@ -14,7 +14,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.server.auth.principal import owner
 
-__all__ = ["OPERATOR", "Caller", "Mode", "calling_for", "present_caller"]
+__all__ = ["OPERATOR", "Caller", "Mode", "caller_of_task", "calling_as", "present_caller"]
 
 Mode = Literal["auto", "legacy"]
 """Which revisions a session may have: the newest that both have, or one before 2026 only."""
@@ -28,7 +28,13 @@ class Caller:
     mode: Mode = "auto"
     """That of the caller's own client, so that questions in the middle of a call have a way. A task has both ways."""
     is_shared: bool = True
-    """False: nothing tells the caller from others, so the session is for one call."""
+    """False: nothing tells the caller from others, so the session is for one request."""
+    is_one_call: bool = False
+    """The same, and it is known which call or task it is: its session serves that to its end, and ends with it."""
+
+    def for_one_call(self, call_id: str) -> "Caller":
+        """The same caller in one call, where nothing else tells it from others."""
+        return self if self.is_shared else Caller(f"call {call_id}", self.mode, is_one_call=True)
 
 
 OPERATOR = Caller("operator")
@@ -36,12 +42,17 @@ OPERATOR = Caller("operator")
 _caller: ContextVar[Caller | None] = ContextVar("taskmill_upstream_caller", default=None)
 
 
-@contextmanager
-def calling_for(principal: str, payload: Mapping[str, Any]) -> Iterator[None]:
-    """In the block a task of this principal runs."""
+def caller_of_task(task_id: str, principal: str, payload: Mapping[str, Any]) -> Caller:
+    """Whose task it is. One that nothing tells from others has the session of its task."""
     kept = payload.get(PAYLOAD_KEY, {})
     is_modern = kept.get("protocol") in MODERN_PROTOCOL_VERSIONS
-    token = _caller.set(_caller_of(principal, "auto", None if is_modern else kept.get("session_id")))
+    return _caller_of(principal, "auto", None if is_modern else kept.get("session_id")).for_one_call(task_id)
+
+
+@contextmanager
+def calling_as(caller: Caller) -> Iterator[None]:
+    """In the block every session is this caller's."""
+    token = _caller.set(caller)
     try:
         yield
     finally:
@@ -49,7 +60,7 @@ def calling_for(principal: str, payload: Mapping[str, Any]) -> Iterator[None]:
 
 
 def present_caller() -> Caller:
-    """The owner of the task that runs, else of the request; outside of both the operator."""
+    """The owner of the task or call that runs, else of the request; outside of both the operator."""
     if (caller := _caller.get()) is not None:
         return caller
     try:

@@ -1,7 +1,7 @@
 """`RemoteHost`: servers that are not ours, as commands, workers and tests take a server object."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
@@ -20,8 +20,9 @@ from taskmill.adapters.fastmcp.config import TaskConfig, policy_of
 from taskmill.adapters.fastmcp.extension import Tasks
 from taskmill.adapters.fastmcp.host import FastMCPHost, in_event_loop
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
-from taskmill.adapters.remote.caller import calling_for
+from taskmill.adapters.remote.caller import caller_of_task, calling_as
 from taskmill.adapters.remote.provider import RemoteProvider
+from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.settings import RemoteSettings, upstream_headers
 from taskmill.adapters.remote.target import label_of, shown, upstreams_of
 from taskmill.adapters.remote.words import UpstreamUnreachable, cause_of
@@ -107,17 +108,26 @@ class RemoteHost(FastMCPHost):
     async def toolbox(self) -> AsyncIterator[FastMCPToolbox]:
         """See `ToolSource`."""
         async with super().toolbox():
-            yield RemoteToolbox(self.server, self.tasks.tools)
+            yield RemoteToolbox(self, [one.sessions for one in self._providers])
 
 
 class RemoteToolbox(FastMCPToolbox):
     """The tools in a worker: each call is its caller's, and a tool that is gone fails in words."""
+
+    def __init__(self, host: RemoteHost, sessions: Sequence[UpstreamSessions]) -> None:
+        super().__init__(host.server, host.tasks.tools)
+        self._sessions = sessions
 
     def policy(self, tool: str) -> Policy | None:
         """The policy of a task tool; of one that is not known too, so that its task ends and says why."""
         return super().policy(tool) or policy_of(_CONFIG)
 
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
-        """Run one attempt."""
-        with calling_for(context.principal, payload):
-            return await super().run(tool, payload, context)
+        """Run one attempt. All its rounds, the task that a server makes of it, and a cancel have one session."""
+        caller = caller_of_task(context.task_id, context.principal, payload)
+        try:
+            with calling_as(caller):
+                return await super().run(tool, payload, context)
+        finally:
+            for sessions in self._sessions:
+                sessions.end_call(caller)

@@ -1,11 +1,14 @@
 """The sessions of one server behind Taskmill, in one process: one for each caller, shared by that caller's calls.
 
+Where nothing tells callers apart, a call or task has one of its own from its beginning to its end.
+
 FastMCP's proxy itself opens a session for each request over HTTP, and shares one among all callers over pipes.
 """
 
 import asyncio
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
 import anyio
 import structlog
@@ -21,6 +24,10 @@ __all__ = ["UpstreamSessions"]
 log = structlog.get_logger()
 _IDLE = 60.0
 """Seconds without a use after which a session ends."""
+_LONGEST_WAIT_FOR_ANSWER = 600.0
+"""The same, of one whose caller is asked something in the middle of a call."""
+_MOST_WAITING = 100
+"""Sessions that wait so; with one more the oldest of them ends."""
 _TRIES = 3
 _FIRST_PAUSE = 0.5
 _LONGEST_CONNECT = 45.0
@@ -35,9 +42,11 @@ class UpstreamSessions:
         self._on_list_changed = on_list_changed
         self._open: dict[Caller, asyncio.Task[UpstreamClient]] = {}
         self._single: set[UpstreamClient] = set()
+        self._waiting: dict[str, Caller] = {}
+        """Whose call asked something, by the state that its client sends back with the answer."""
         self._modes: dict[Mode, Mode] = {}
         """The mode that worked, by the one that was preferred."""
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[Any]] = set()
         self._closing_idle: asyncio.Task[None] | None = None
 
     async def client(self) -> UpstreamClient:
@@ -68,18 +77,34 @@ class UpstreamSessions:
         assert opening is not None
         return await asyncio.shield(opening)
 
+    def asked_by(self, state: str | None) -> Caller | None:
+        """Whose call asked what is answered now, by the state that came back; None = nothing of it is left."""
+        return self._waiting.pop(state, None) if state else None
+
+    def end_call(self, caller: Caller, asked: str | None = None) -> None:
+        """A call or task has ended, and its session with it, if that was for it alone.
+
+        `asked`: it has not ended, but asked something. What it waits for comes with this state, and needs the session.
+        """
+        if not caller.is_one_call or caller not in self._open:
+            return
+        if asked is None:
+            self._discard(self._open.pop(caller))
+            return
+        self._waiting[asked] = caller
+        if len(self._waiting) > _MOST_WAITING:
+            self.end_call(self._waiting.pop(next(iter(self._waiting))))
+
     async def close(self) -> None:
         """Close all sessions."""
         if self._closing_idle is not None:
             self._closing_idle.cancel()
             self._closing_idle = None
-        opened, self._open = list(self._open.values()), {}
-        for opening in opened:
-            if not opening.done():
-                opening.cancel()
-        clients = [one.result() for one in opened if _is_usable(one) and one.done()]
-        await asyncio.gather(*(_close(client) for client in [*clients, *self._single]))
-        self._single.clear()
+        for caller in list(self._open):
+            self._discard(self._open.pop(caller))
+        for single in list(self._single):
+            self._close_single(single)
+        self._waiting.clear()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -120,8 +145,12 @@ class UpstreamSessions:
         raise AssertionError("the last mode raises")
 
     def _discard(self, opening: "asyncio.Task[UpstreamClient]") -> None:
-        """Close a session whose connection has ended, when no one waits for it."""
-        if _is_usable(opening) and opening.done():
+        """Close a session, or stop opening it."""
+        if not opening.done():
+            opening.cancel()
+            self._closing.add(opening)
+            opening.add_done_callback(self._closing.discard)
+        elif _is_usable(opening):
             self._close_soon(opening.result())
 
     def _close_single(self, client: UpstreamClient) -> None:
@@ -141,9 +170,11 @@ class UpstreamSessions:
                 if not opening.done():
                     continue
                 client = opening.result() if _is_usable(opening) else None
-                if client is None or client.is_dead or (not client.users and now - client.used_at > _IDLE):
+                longest = _LONGEST_WAIT_FOR_ANSWER if caller in self._waiting.values() else _IDLE
+                if client is None or client.is_dead or (not client.users and now - client.used_at > longest):
                     del self._open[caller]
                     self._discard(opening)
+            self._waiting = {state: caller for state, caller in self._waiting.items() if caller in self._open}
             for single in list(self._single):
                 if not single.users and now - single.used_at > _IDLE:
                     self._close_single(single)

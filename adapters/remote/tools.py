@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from fnmatch import fnmatchcase
+from secrets import token_hex
 from typing import Any
 
 import httpx2
@@ -38,6 +39,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.remote.call_record import CallRecord
+from taskmill.adapters.remote.caller import calling_as, present_caller
 from taskmill.adapters.remote.client import UpstreamClient
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.upstream_tasks import UpstreamTask, has_tasks, runs_as_2025_task
@@ -96,10 +98,25 @@ class RemoteTool(ProxyTool):
             ToolError: the server could not be reached, or ended; or the call may have been made before.
             MCPError: the server's own answer.
         """
+        own = context or get_context()
+        caller = present_caller()
+        if caller.is_shared:
+            return await self._answered(arguments, own)
+        caller = self._sessions.asked_by(own.request_state) or caller.for_one_call(token_hex(8))
+        asked: str | None = None
+        try:
+            with calling_as(caller):
+                result = await self._answered(arguments, own)
+            if isinstance(result, InputRequiredToolResult):
+                asked = result.input_required.request_state
+            return result
+        finally:
+            self._sessions.end_call(caller, asked)
+
+    async def _answered(self, arguments: dict[str, Any], own: Context) -> ToolResult:
         record = CallRecord(current_attempt.get())
         if record.is_open and not self.may_repeat:
             raise not_repeated(self.name)
-        own = context or get_context()
         for left in reversed(range(_REPEATS)):
             try:
                 return self._tool_result(await self._answer(arguments, own, record))
