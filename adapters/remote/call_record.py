@@ -3,10 +3,13 @@
 It is in the state of the task: written before a call is sent, and read with the claim of the next attempt.
 """
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from taskmill.adapters.remote.upstream_tasks import UpstreamTask
 from taskmill.engine.context import TaskContext
+from taskmill.engine.errors import FenceLost
 
 __all__ = ["CallRecord"]
 
@@ -19,6 +22,7 @@ class CallRecord:
 
     def __init__(self, attempt: TaskContext | None) -> None:
         self.attempt = attempt
+        self._is_task_kept = self.task is not None
 
     @property
     def is_open(self) -> bool:
@@ -43,6 +47,14 @@ class CallRecord:
     async def created(self, task: UpstreamTask) -> None:
         """The server made a task of it."""
         await self._keep(task.as_json())
+        self._is_task_kept = True
+
+    async def is_kept(self, task: UpstreamTask) -> bool:
+        """Whether the next attempt will find this task: tried once more, where the write was interrupted."""
+        if not self._is_task_kept:
+            with suppress(FenceLost, asyncio.CancelledError):
+                await self.created(task)
+        return self._is_task_kept
 
     async def close(self) -> None:
         """The server has answered, and another call will follow; or its task is gone."""

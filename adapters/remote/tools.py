@@ -44,6 +44,7 @@ from taskmill.adapters.remote.client import UpstreamClient
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.upstream_tasks import UpstreamTask, has_tasks, runs_as_2025_task
 from taskmill.adapters.remote.words import UpstreamLost, UpstreamUnreachable, not_repeated, task_forgotten, wrong_answer
+from taskmill.engine.errors import FenceLost
 from taskmill.server.protocol.sdk_private import request_without_types
 from taskmill.server.protocol.tasks_client import CreatedTask
 
@@ -54,6 +55,8 @@ _REPEATS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _CANCEL_TIMEOUT = 2.0
 """Seconds that a cancel may take: the worker waits no longer for a tool that it stops."""
+_LONGEST_LEASE = 60.0
+"""Seconds within which a renewal surely follows."""
 _FOLLOW_TRIES = 40
 """How often a connection is made again in a row to follow a task: some ten minutes."""
 _OF_CONNECTION = {PROTOCOL_VERSION_META_KEY, CLIENT_INFO_META_KEY, CLIENT_CAPABILITIES_META_KEY, SERVER_INFO_META_KEY}
@@ -141,13 +144,21 @@ class RemoteTool(ProxyTool):
                 await record.created(task)
             return await self._follow(task, record)
         except asyncio.CancelledError:
-            await self._cancel(task, record)
+            await self._leave(task, record)
+            raise
+        except FenceLost:
+            # Ours was cancelled, or is another worker's: the next renewal tells which, as it cancels this attempt.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(_LONGEST_LEASE)
+            await self._leave(task, record)
             raise
 
-    async def _cancel(self, task: UpstreamTask, record: CallRecord) -> None:
-        """Cancel the server's task with ours; not where another worker follows it."""
-        if record.may_follow_later:
-            return
+    async def _leave(self, task: UpstreamTask, record: CallRecord) -> None:
+        """Cancel the server's task with ours; where another worker may follow it, make sure that it can."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_TIMEOUT):
+                if record.may_follow_later and await record.is_kept(task):
+                    return
         with suppress(ToolError, MCPError, TimeoutError, *_GONE):
             async with asyncio.timeout(_CANCEL_TIMEOUT), await self._sessions.client() as client:
                 await task.cancel(client.session)
@@ -187,7 +198,7 @@ class RemoteTool(ProxyTool):
             if not sending.cancelled() and sending.exception() is None:
                 made = sending.result()
                 if isinstance(made, UpstreamTask):
-                    await self._cancel(made, record)
+                    await self._leave(made, record)
             raise
 
     async def _send(self, client: UpstreamClient, arguments: dict[str, Any], context: Context) -> Answer | UpstreamTask:

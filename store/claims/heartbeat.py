@@ -7,6 +7,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.status import TERMINAL
 from taskmill.store.claims.claims import ClaimStore
 from taskmill.store.connection.client import connect_blocking
 from taskmill.store.settings import StoreSettings
@@ -43,6 +44,25 @@ class Heartbeat:
         except (RedisError, OSError) as exc:
             raise StoreUnavailable from exc
         return [task_id.decode() for task_id in lost]
+
+    def ended_of(self, task_ids: Sequence[str]) -> set[str]:
+        """Those of these tasks that have ended, or are gone: no other attempt at them will follow. For a few tasks.
+
+        Raises:
+            StoreUnavailable: nothing is known.
+        """
+        try:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for task_id in task_ids:
+                    pipe.hget(self._claims.keys.record(task_id), "status")
+                states = pipe.execute()
+        except (RedisError, OSError) as exc:
+            raise StoreUnavailable from exc
+        return {
+            task_id
+            for task_id, status in zip(task_ids, states, strict=True)
+            if status is None or status.decode() in TERMINAL
+        }
 
     def leave(self) -> None:
         """Drop the health key and the connection; it would expire anyway."""

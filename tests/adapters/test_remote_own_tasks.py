@@ -8,12 +8,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from taskmill.adapters.remote.host import RemoteHost
 from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.adapters.remote.target import command_target
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.testing import ClientKind, TestBed
 from tests.adapters import raw_task_server
+from tests.support.deafening import Deafening
 from tests.support.waiting import eventually_async
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -69,6 +74,20 @@ async def test_a_cancel_reaches_the_process_that_has_the_task(bed: TestBed, tmp_
         await client.cancel(task_id)  # type: ignore[attr-defined]
         await eventually_async((tmp_path / "it.cancelled").exists, within=30)
         await is_gone(calls_of(tmp_path, "it")[0])
+
+
+@pytest.mark.parametrize("target", ["2025-11-25"], indirect=True)
+async def test_a_cancel_whose_push_is_missed_reaches_the_server_too(
+    target: str, bed_of: BedOf, redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    """The renewal of the lease finds that it is lost, and that the task has ended."""
+    async with bed_of(RemoteHost(target, RemoteSettings()), lease=1.5, prefix="deaf") as bed:
+        deaf = RedisTaskStore(Deafening(redis), StoreSettings(redis_url=redis_url, prefix="deaf"))  # type: ignore[arg-type]
+        async with bed.client(ClientKind.TASKS_2026) as client:
+            task_id = await client.begin("dig", name="it")  # type: ignore[attr-defined]
+            await eventually_async(lambda: calls_of(tmp_path, "it"), within=30)
+            assert await deaf.cancel(task_id, OPERATOR)
+            await eventually_async((tmp_path / "it.cancelled").exists, within=30)
 
 
 @pytest.mark.parametrize("target", ["2026-07-28"], indirect=True)

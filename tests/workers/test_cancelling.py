@@ -3,14 +3,13 @@
 import asyncio
 from statistics import median
 from time import monotonic
-from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.deafening import Deafening
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment
 
@@ -43,26 +42,6 @@ async def test_a_cancel_whose_push_is_missed_is_learned_by_renewal(deployment: D
     assert (await deployment.noted("cancelled", task_id)).at - began < 1.5 / 3 + 0.5
     assert worker.said("lease.lost")
     assert not worker.said("task.cancel_heard")
-
-
-class Deafening:
-    """A Redis client that closes every subscription in the same transaction as it runs a script."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    async def evalsha(self, *args: Any) -> Any:
-        await self._redis.script_exists(args[0])
-        return await self._together("EVALSHA", *args)
-
-    async def eval(self, *args: Any) -> Any:
-        return await self._together("EVAL", *args)
-
-    async def _together(self, *command: Any) -> Any:
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            pipe.execute_command(*command)
-            return (await pipe.execute())[1]
 
 
 async def test_a_cancel_before_the_start_means_it_never_runs(deployment: Deployment) -> None:

@@ -54,10 +54,10 @@ class ActiveTask:
         """The attempt is known to have had its lease at this monotonic time; written by the lease thread."""
         self._lease = lease
 
-    def stop(self, why: Stop, *, is_cancel: bool = False) -> None:
-        """Tell the attempt to stop; the first reason stays. Event loop only. `is_cancel`: the task was cancelled."""
+    def stop(self, why: Stop, *, is_last: bool = False) -> None:
+        """Tell the attempt to stop; the first reason stays. Event loop only. `is_last`: the task itself has ended."""
         if self.context is not None:
-            self.context.cancel(is_last=is_cancel or why in (Stop.TIMEOUT, Stop.DEADLINE))
+            self.context.cancel(is_last=is_last or why in (Stop.TIMEOUT, Stop.DEADLINE))
         if not self.stopped.done():
             self.stopped.set_result(why)
             if self.interrupt is not None:

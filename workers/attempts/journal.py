@@ -20,6 +20,8 @@ __all__ = ["Journal"]
 T = TypeVar("T")
 _OUTAGE_PAUSE = 0.5
 _NO_STATE = "{}"
+_UNKNOWN_STATE = ""
+"""Whether the last state was written is not known: the next save writes it."""
 
 
 class Journal:
@@ -128,8 +130,12 @@ class Journal:
         try:
             return await until_available(write, gives_up=lambda _: stopped.done(), longest_pause=_OUTAGE_PAUSE)
         except StoreUnavailable:
+            self._saved = _UNKNOWN_STATE
             # The tool may run in a thread, and nothing else would end that.
             raise asyncio.CancelledError from None
+        except BaseException:
+            self._saved = _UNKNOWN_STATE  # a tool that is stopped may save once more
+            raise
 
 
 def _as_text(state: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ class LeaseKeeper:
                 log.info("store.back", held=len(active))
                 down = False
             if lost:
-                self._pass_on(lost, dict(active))
+                self._pass_on(lost, dict(active), self._ended_of(lost))
             self._active.renewed([one for one in active if one[0] not in lost], began)
             self._renew_soon.wait(self._every)
 
@@ -94,13 +94,20 @@ class LeaseKeeper:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(event.set)
 
-    def _pass_on(self, lost: list[str], fences: dict[str, int]) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop_lost, lost, fences)
+    def _ended_of(self, lost: list[str]) -> set[str]:
+        """Which of these have ended: mostly they were cancelled, and the push did not come."""
+        try:
+            return self._heartbeat.ended_of(lost)
+        except StoreUnavailable:
+            return set()
 
-    def _stop_lost(self, lost: list[str], fences: dict[str, int]) -> None:
+    def _pass_on(self, lost: list[str], fences: dict[str, int], ended: set[str]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stop_lost, lost, fences, ended)
+
+    def _stop_lost(self, lost: list[str], fences: dict[str, int], ended: set[str]) -> None:
         for task_id in lost:
             task = self._active.find(task_id)
             if task is not None and task.fence == fences[task_id]:
                 log.info("lease.lost", task_id=task_id, fence=task.fence)
-                task.stop(Stop.LOST)
+                task.stop(Stop.LOST, is_last=task_id in ended)

@@ -43,6 +43,6 @@ class SignalListener:
             return
         if kind == "cancel":
             log.info("task.cancel_heard", task_id=task_id)
-            found.stop(Stop.LOST, is_cancel=True)
+            found.stop(Stop.LOST, is_last=True)
         elif kind == "answer":
             found.wake()
