@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 from fastmcp import FastMCP
 from fastmcp.server import dependencies
@@ -42,6 +43,7 @@ __all__ = [
     "carried_caller",
     "is_client_call",
     "is_raw_structured",
+    "keep_listed",
     "keep_session_id",
     "lifespan_of",
     "load_state_store",
@@ -58,6 +60,8 @@ __all__ = [
     "validate_arguments",
     "wait_until_started",
 ]
+
+Component = TypeVar("Component")
 
 
 def lowlevel_of(server: FastMCP[Any]) -> Server[Any]:
@@ -92,6 +96,17 @@ def replace_tasks_extension(server: FastMCP[Any], extension: ServerExtension) ->
         server._mcp_server._request_handlers.pop(method, None)
     server._extensions.pop(TASKS_EXTENSION_ID, None)
     server.add_extension(extension)
+
+
+def keep_listed(provider: Any, kind: str, found: list[Component]) -> list[Component]:
+    """Have a proxy find single components among these, which it has just listed: `resources`, `templates`, `prompts`.
+
+    It can go when a proxy can be given other classes of components.
+    """
+    from fastmcp.server.providers import proxy  # only servers behind Taskmill need it
+
+    setattr(provider, f"_{kind}_cache", proxy._CacheEntry(found, monotonic()))
+    return found
 
 
 def seals_request_state(server: FastMCP[Any]) -> bool:

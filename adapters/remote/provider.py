@@ -4,31 +4,41 @@ Lists are asked for again when the server reports a change, and after a short ti
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
+from typing import TypeVar
 
+from fastmcp.prompts.base import Prompt
+from fastmcp.resources.base import Resource
+from fastmcp.resources.template import ResourceTemplate
 from fastmcp.server.providers.proxy import ProxyProvider
 from fastmcp.tools.base import Tool
 from fastmcp.utilities.versions import VersionSpec
+from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     METHOD_NOT_FOUND,
     Completion,
     CompletionArgument,
     CompletionContext,
-    ListToolsResult,
     PaginatedRequestParams,
+    PaginatedResult,
     PromptReference,
     ResourceTemplateReference,
 )
 
+from taskmill.adapters.fastmcp.fastmcp_private import keep_listed
+from taskmill.adapters.remote.components import RemotePrompt, RemoteResource, RemoteTemplate
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.target import Upstream
 from taskmill.adapters.remote.tools import RemoteTool
+from taskmill.adapters.remote.words import GONE, UpstreamUnreachable
 
 __all__ = ["RemoteProvider"]
 
+Page = TypeVar("Page", bound=PaginatedResult)
+Item = TypeVar("Item")
 _FRESH = 30.0
 """Seconds after which the tools are asked for again."""
 _FRESH_FOR_UNKNOWN = 1.0
@@ -139,18 +149,51 @@ class RemoteProvider(ProxyProvider):
         return self._listed_at is not None and monotonic() - self._listed_at < _FRESH
 
     async def _asked(self) -> Sequence[RemoteTool]:
+        tools = await self._pages(lambda session, params: session.list_tools(params=params), lambda page: page.tools)
+        return [RemoteTool.of(tool, self.sessions, self._repeat) for tool in tools]
+
+    async def _list_resources(self) -> Sequence[Resource]:
+        listed = await self._pages(
+            lambda session, params: session.list_resources(params=params), lambda page: page.resources
+        )
+        return keep_listed(self, "resources", [RemoteResource.of(one, self.sessions.client) for one in listed])
+
+    async def _list_resource_templates(self) -> Sequence[ResourceTemplate]:
+        listed = await self._pages(
+            lambda session, params: session.list_resource_templates(params=params), lambda page: page.resource_templates
+        )
+        return keep_listed(self, "templates", [RemoteTemplate.of(one, self.sessions.client) for one in listed])
+
+    async def _list_prompts(self) -> Sequence[Prompt]:
+        listed = await self._pages(
+            lambda session, params: session.list_prompts(params=params), lambda page: page.prompts
+        )
+        return keep_listed(self, "prompts", [RemotePrompt.of(one, self.sessions.client) for one in listed])
+
+    async def _pages(
+        self,
+        ask: Callable[[ClientSession, PaginatedRequestParams | None], Awaitable[Page]],
+        of_page: Callable[[Page], Sequence[Item]],
+    ) -> list[Item]:
+        """Everything in one list of the server's; nothing if it has no such list.
+
+        Raises:
+            UpstreamUnreachable: there is no connection, or it ended.
+        """
         client = await self.sessions.client()
-        async with client, asyncio.timeout(_LIST_TIMEOUT):
-            try:
-                pages = [await client.session.list_tools()]
-                while pages[-1].next_cursor and len(pages) < _MOST_PAGES:
-                    pages.append(await client.session.list_tools(params=_after(pages[-1])))
-            except MCPError as exc:
-                if exc.error.code == METHOD_NOT_FOUND:
-                    return ()
-                raise
-        return [RemoteTool.of(tool, self.sessions, self._repeat) for page in pages for tool in page.tools]
-
-
-def _after(page: ListToolsResult) -> PaginatedRequestParams:
-    return PaginatedRequestParams(cursor=page.next_cursor)
+        found: list[Item] = []
+        cursor: str | None = None
+        try:
+            async with client, asyncio.timeout(_LIST_TIMEOUT):
+                for _ in range(_MOST_PAGES):
+                    page = await ask(client.session, PaginatedRequestParams(cursor=cursor) if cursor else None)
+                    found += of_page(page)
+                    if (cursor := page.next_cursor) is None:
+                        break
+        except MCPError as exc:
+            if exc.error.code == METHOD_NOT_FOUND:
+                return []
+            raise
+        except GONE as exc:
+            raise UpstreamUnreachable(self.sessions.upstream.label, exc) from None
+        return found

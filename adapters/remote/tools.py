@@ -12,7 +12,6 @@ from fnmatch import fnmatchcase
 from secrets import token_hex
 from typing import Any
 
-import httpx2
 import structlog
 from fastmcp.exceptions import ToolError
 from fastmcp.server.context import Context
@@ -43,7 +42,14 @@ from taskmill.adapters.remote.caller import calling_as, present_caller
 from taskmill.adapters.remote.client import UpstreamClient
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.upstream_tasks import UpstreamTask, has_tasks, runs_as_2025_task
-from taskmill.adapters.remote.words import UpstreamLost, UpstreamUnreachable, not_repeated, task_forgotten, wrong_answer
+from taskmill.adapters.remote.words import (
+    GONE,
+    UpstreamLost,
+    UpstreamUnreachable,
+    not_repeated,
+    task_forgotten,
+    wrong_answer,
+)
 from taskmill.engine.errors import FenceLost
 from taskmill.server.protocol.sdk_private import request_without_types
 from taskmill.server.protocol.tasks_client import CreatedTask
@@ -60,8 +66,6 @@ _LONGEST_LEASE = 60.0
 _FOLLOW_TRIES = 40
 """How often a connection is made again in a row to follow a task: some ten minutes."""
 _OF_CONNECTION = {PROTOCOL_VERSION_META_KEY, CLIENT_INFO_META_KEY, CLIENT_CAPABILITIES_META_KEY, SERVER_INFO_META_KEY}
-_GONE = (httpx2.HTTPError, OSError, RuntimeError)
-"""What the transport raises when the connection ends, beside the SDK's own error."""
 Answer = CallToolResult | InputRequiredResult
 
 
@@ -80,6 +84,10 @@ class RemoteTool(ProxyTool):
         assert isinstance(made, RemoteTool)
         made._sessions, made._repeat, made._listed = sessions, repeat, tool
         return made
+
+    def to_mcp_tool(self, **overrides: Any) -> Tool:
+        """As the server itself lists it. Whether it runs as a task here is added by Taskmill's list of tools."""
+        return self._listed.model_copy(update={"name": self.name, "execution": None})
 
     @property
     def label(self) -> str:
@@ -159,7 +167,7 @@ class RemoteTool(ProxyTool):
             async with asyncio.timeout(_CANCEL_TIMEOUT):
                 if record.may_follow_later and await record.is_kept(task):
                     return
-        with suppress(ToolError, MCPError, TimeoutError, *_GONE):
+        with suppress(ToolError, MCPError, TimeoutError, *GONE):
             async with asyncio.timeout(_CANCEL_TIMEOUT), await self._sessions.client() as client:
                 await task.cancel(client.session)
 
@@ -179,7 +187,7 @@ class RemoteTool(ProxyTool):
             except ValidationError as exc:
                 log.warning("upstream.wrong_answer", server=self.label, tool=self.name, errors=exc.error_count())
                 raise wrong_answer(self.label, self.name) from None
-            except _GONE as exc:
+            except GONE as exc:
                 raise UpstreamLost(self.label, self.name, exc) from None
         raise AssertionError("the last round returns or raises")
 
@@ -244,7 +252,7 @@ class RemoteTool(ProxyTool):
                     raise
             except ValidationError:
                 raise wrong_answer(self.label, self.name) from None
-            except _GONE as exc:
+            except GONE as exc:
                 log.info("upstream.connection_ended", server=self.label, tool=self.name, why=type(exc).__name__)
             tries += 1
             await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))

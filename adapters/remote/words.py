@@ -1,10 +1,13 @@
 """What callers and operators read when a server behind Taskmill fails. Never the query of an address, or a header."""
 
+import httpx2
 from fastmcp.exceptions import ToolError
 
-__all__ = ["UpstreamLost", "UpstreamUnreachable", "cause_of", "not_repeated", "task_forgotten", "wrong_answer"]
+__all__ = ["GONE", "UpstreamLost", "UpstreamUnreachable", "cause_of", "not_repeated", "task_forgotten", "wrong_answer"]
 
 _LONGEST = 300
+GONE = (httpx2.HTTPError, OSError, RuntimeError)
+"""What a transport raises when the connection ends, beside the SDK's own error."""
 
 
 class UpstreamUnreachable(ToolError):

@@ -87,7 +87,7 @@ def pid() -> int:
     return os.getpid()
 
 
-@mcp.resource("note://one")
+@mcp.resource("note://one", title="The first", mime_type="text/markdown", meta={"shelf": 3})
 def one() -> str:
     """A note."""
     return "the first note"
@@ -99,7 +99,7 @@ def note_of(name: str) -> str:
     return f"a note of {name}"
 
 
-@mcp.prompt()
+@mcp.prompt(title="A greeting")
 def greet(name: str) -> str:
     """Greet someone."""
     return f"Say hello to {name}"

@@ -44,6 +44,20 @@ async def direct(address: str, tool: str, **arguments: Any) -> dict[str, Any]:
         return shape(await client.call_tool(tool, arguments))
 
 
+async def listed_by(address: str) -> dict[str, Any]:
+    """Every definition, whole, without what belongs to one answer."""
+    async with Client(address) as client:
+        found: list[Any] = [*(await client.list_tools()).tools, *(await client.list_resources()).resources]
+        found += [*(await client.list_resource_templates()).resource_templates, *(await client.list_prompts()).prompts]
+    return {f"{type(one).__name__} {one.name}": one.model_dump(mode="json", by_alias=True) for one in found}
+
+
+async def test_definitions_are_the_servers_own(target: str, address: str, bed_of: BedOf) -> None:
+    """No `_meta`, title or MIME type is added, and none is left out."""
+    async with bed_of(RemoteHost(target, RemoteSettings(task=("none",)))) as bed:
+        assert await listed_by(bed.url) == await listed_by(address)
+
+
 @pytest.mark.parametrize("tasks", ["*", "none"], ids=["tasks", "foreground"])
 async def test_each_class_of_client_gets_the_servers_own_answer(
     target: str, address: str, bed_of: BedOf, tasks: str

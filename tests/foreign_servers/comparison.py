@@ -185,15 +185,12 @@ async def _lists(place: _Place, endpoint: Endpoint) -> dict[str, Any]:
         able = client.server_capabilities
         # Its tools for clients that can be asked are there a moment after the handshake.
         for tool in (await client.list_tools()).tools:
-            shown = tool.title or (tool.annotations.title if tool.annotations else None)
-            if shown == tool.name.replace("_", " ").title():
-                shown = None  # FastMCP makes one of the name where the server has none
-            found[f"tool {tool.name}"] = {**_plain(tool), "execution": None, "title": shown}
+            found[f"tool {tool.name}"] = _listed(tool) | {"execution": None}
         if able.resources:
             await _resources(client, found)
         if able.prompts:
             for prompt in (await client.list_prompts()).prompts:
-                found[f"prompt {prompt.name}"] = _plain(prompt)
+                found[f"prompt {prompt.name}"] = _listed(prompt)
                 given = {argument.name: "Engineering" for argument in prompt.arguments or () if argument.required}
                 found[f"prompt {prompt.name} filled"] = await _asked(client.get_prompt(prompt.name, given))
         if place.server.completion is not None and able.completions:
@@ -209,10 +206,10 @@ async def _lists(place: _Place, endpoint: Endpoint) -> dict[str, Any]:
 
 async def _resources(client: Client, found: dict[str, Any]) -> None:
     for resource in (await client.list_resources()).resources:
-        found[f"resource {resource.uri}"] = _plain(resource)
+        found[f"resource {resource.uri}"] = _listed(resource)
         found[f"text of {resource.uri}"] = await _asked(client.read_resource(resource.uri))
     for template in (await client.list_resource_templates()).resource_templates:
-        found[f"template {template.uri_template}"] = _plain(template)
+        found[f"template {template.uri_template}"] = _listed(template)
         address = re.sub(r"\{[^}]+\}", "1", template.uri_template)
         found[f"text of {address}"] = await _asked(client.read_resource(address))
     found["text of an absent one"] = await _asked(client.read_resource("absent://nowhere"))
@@ -230,6 +227,11 @@ def _plain(value: BaseModel | None) -> Any:
     if value is None:
         return None
     return _without_meta(value.model_dump(by_alias=True, mode="json", exclude_none=True))
+
+
+def _listed(value: BaseModel) -> Any:
+    """A definition, whole: also its `_meta`."""
+    return value.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 def _decoded(blob: str) -> str:
