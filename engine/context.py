@@ -6,17 +6,19 @@ Free of any protocol and of Redis: a worker passes the ports in. The author's `C
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator
 from math import isfinite
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import AttemptEnded, NotInTask
 from taskmill.engine.record import Progress
 
-__all__ = ["JournalPort", "OutputPort", "ProgressPort", "QuestionPort", "TaskContext"]
+__all__ = ["CallerStatePort", "JournalPort", "OutputPort", "ProgressPort", "QuestionPort", "StateScope", "TaskContext"]
 
 _YIELD_EVERY = 0.01
 """Seconds after which an awaited progress report yields to the event loop."""
 _LONGEST_MESSAGE = 1000
+StateScope = Literal["session", "principal"]
+"""Whose a value is that a tool keeps for later calls."""
 
 
 class ProgressPort(Protocol):
@@ -55,6 +57,27 @@ class JournalPort(Protocol):
 
     async def save(self) -> None:
         """Save the state, if it has changed."""
+
+
+class CallerStatePort(Protocol):
+    """The values of one caller. `scope`: whose they are; None = the session's where there is one, else the principal's.
+
+    Every method raises `StateUnavailable` where this caller has no such scope.
+    """
+
+    async def read(self, name: str, scope: StateScope | None) -> list[Any]:
+        """The value, as the only item; empty where there is none."""
+
+    async def write(self, name: str, value: Any, scope: StateScope | None) -> None:
+        """Keep a value, which is JSON; it is stored when this returns.
+
+        Raises:
+            TooLargeToStore: the value is too large, or the caller has too many of them.
+            NotSerializable: it holds text that is no Unicode.
+        """
+
+    async def delete(self, name: str, scope: StateScope | None) -> None:
+        """Forget a value, if there is one."""
 
 
 def _finite(value: float | None) -> float | None:
@@ -97,6 +120,7 @@ class TaskContext:
         ask: QuestionPort,
         output: OutputPort | None = None,
         journal: JournalPort | None = None,
+        caller_state: CallerStatePort | None = None,
     ) -> None:
         self.task_id = task_id
         """Also the idempotency key for calls to outside systems: the same for every attempt."""
@@ -109,6 +133,7 @@ class TaskContext:
         self._ask = ask
         self._output = output
         self._journal = journal
+        self._caller_state = caller_state
         self._cancelled = False
         self._is_last = False
         self._ended = False
@@ -181,6 +206,20 @@ class TaskContext:
         if self._journal is None:
             raise NotInTask("Steps and state work in a task only.")
         return self._journal
+
+    @property
+    def caller_state(self) -> CallerStatePort:
+        """Values kept for the caller's session or principal.
+
+        Raises:
+            AttemptEnded: the attempt has ended.
+            NotInTask: they cannot be kept here.
+        """
+        if self._ended:
+            raise AttemptEnded(task_id=self.task_id)
+        if self._caller_state is None:
+            raise NotInTask("Nothing here keeps values for a caller.", task_id=self.task_id)
+        return self._caller_state
 
     async def ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Send questions to the client and wait for all the answers, in the order of `requests`.

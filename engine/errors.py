@@ -38,6 +38,7 @@ __all__ = [
     "ScopeMissing",
     "ServerLoadError",
     "SettingsError",
+    "StateUnavailable",
     "StepMismatch",
     "StepMisused",
     "StoreUnavailable",
@@ -148,11 +149,15 @@ class StepMisused(AuthorError):
 
 
 class NotSerializable(AuthorError):
-    """A step's result, or the task's state, cannot be kept: it is not JSON."""
+    """A step's result, the task's state, or a value of a caller's state cannot be kept: it is not JSON."""
 
 
 class TooLargeToStore(AuthorError):
-    """A step's result, or the task's state, is too large to be kept."""
+    """A step's result, the task's state, or a value of a caller's state is too large to be kept."""
+
+
+class StateUnavailable(AuthorError):
+    """No values can be kept for this caller. Its text is shown to the caller: who calls decides it."""
 
 
 class ServerLoadError(AuthorError):

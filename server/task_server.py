@@ -27,7 +27,8 @@ from mcp_types import (
 from pydantic import AnyUrl, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from taskmill.engine.errors import PolicyError
+from taskmill.engine.context import CallerStatePort
+from taskmill.engine.errors import PolicyError, StateUnavailable
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.api.access import Access
 from taskmill.server.app import build_app
@@ -159,6 +160,10 @@ class TaskServer(MCPServer[LifespanContextT]):
             TaskNotFound: it has no task tools, and no Redis is configured.
         """
         return self._runtime.store
+
+    def caller_state(self, request: ServerRequestContext[Any, Any] | None) -> CallerStatePort:
+        """See `ServerRuntime.caller_state`."""
+        return self._runtime.caller_state(request)
 
     @property
     def import_path(self) -> str | None:
@@ -344,6 +349,8 @@ class TaskServer(MCPServer[LifespanContextT]):
         except ToolError as exc:
             if isinstance(exc.__cause__, ValidationError) and not isinstance(exc, UnexpectedToolError):
                 raise ToolError(refused_arguments(name, exc.__cause__)) from exc.__cause__
+            if isinstance(exc.__cause__, StateUnavailable):
+                raise ToolError(str(exc.__cause__)) from exc.__cause__
             raise
 
     async def get_prompt(

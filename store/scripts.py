@@ -40,6 +40,7 @@ _NAMES = (
     "renew",
     "save_error",
     "save_journal",
+    "set_state",
     "stats",
     "sweep",
 )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
@@ -70,6 +70,12 @@ class StoreSettings(BaseSettings):
     """Bytes of all step results of one task."""
     max_state: int = Field(64 * 1024, ge=1)
     """Bytes of one task's state."""
+    max_state_value: int = Field(64 * 1024, ge=1)
+    """Bytes of one value that tools keep for a session or a principal."""
+    state_limit: int = Field(100, ge=1)
+    """Values that tools may keep for one session, or for one principal."""
+    state_ttl: float = Field(30 * 24 * 3600.0, ge=1, le=LONGEST)
+    """Seconds after it was last set that such a value is kept; one of a session no longer than its session."""
     retention_limit: float = Field(30 * 24 * 3600.0, ge=1, le=LONGEST)
     """Seconds an ended task can be kept at most, whatever its tool's policy is."""
     session_idle: float = Field(24 * 3600.0, ge=1, le=LONGEST)
@@ -113,6 +119,9 @@ class StoreSettings(BaseSettings):
             raise ValueError("every key must be 32 bytes (try: openssl rand -base64 32)")
         return keys
 
+    _default_url: str | None = PrivateAttr(None)
+    """Where the default shard is, for the settings of another one."""
+
     @property
     def lease_ms(self) -> int:
         """The lease in whole milliseconds."""
@@ -134,7 +143,14 @@ class StoreSettings(BaseSettings):
     def at_shard(self, name: str) -> Self:
         """The settings of a process that knows this shard only."""
         url = self.redis_url if name == DEFAULT_SHARD else self.shards[name]
-        return self.model_copy(update={"redis_url": url, "shards": {}, "queue_shards": {}})
+        settings = self.model_copy(update={"redis_url": url, "shards": {}, "queue_shards": {}})
+        if name != DEFAULT_SHARD:
+            settings._default_url = self.redis_url
+        return settings
+
+    def at_default_shard(self) -> Self | None:
+        """The settings of the default shard, for a process of another one; None = these are."""
+        return None if self._default_url is None else self.model_copy(update={"redis_url": self._default_url})
 
     def kept_for(self, retention: timedelta) -> timedelta:
         """`retention`, cut to the limit."""

@@ -5,6 +5,7 @@ What needs the engine - retries, leases, cancels - is not here; `bed.py` has it.
 
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import TracebackType
@@ -14,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult
 
 from taskmill.engine.artifact import Artifact
-from taskmill.engine.context import TaskContext
+from taskmill.engine.context import StateScope, TaskContext
 from taskmill.engine.errors import BadArguments
 from taskmill.engine.outcome import Failed, Outcome, Refused, Returned
 from taskmill.engine.ports import Toolbox
@@ -22,6 +23,7 @@ from taskmill.engine.principal import ANONYMOUS, new_task_id
 from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.server.tool_host import ToolHost
+from taskmill.store.sessions.caller_state import check_name, resolved_scope
 from taskmill.testing.answers import Answerer, Answers
 
 __all__ = ["Eager", "EagerRun"]
@@ -65,6 +67,7 @@ class Eager:
     def __init__(self, server: ToolHost, *, principal: str = ANONYMOUS) -> None:
         self._server = server
         self._principal = principal
+        self._kept: dict[str, dict[str, Any]] = {"session": {}, "principal": {}}
         self._opening: AbstractAsyncContextManager[Toolbox] | None = None
         self._toolbox: Toolbox | None = None
 
@@ -105,7 +108,7 @@ class Eager:
         if self._toolbox.policy(tool) is None:
             known = ", ".join(sorted(self._toolbox.policies())) or "none"
             raise BadArguments(f"There is no task tool {tool!r}. Task tools: {known}.")
-        eager_attempt = _EagerAttempt(answers, recorded or {}, state or {})
+        eager_attempt = _EagerAttempt(answers, recorded or {}, state or {}, self._kept)
         context = eager_attempt.context(self._principal, attempt)
         try:
             outcome = await self._toolbox.run(tool, _payload(arguments or {}, claims or {}), context)
@@ -117,11 +120,18 @@ class Eager:
 class _EagerAttempt:
     """The ports of one run, which record all that the tool does."""
 
-    def __init__(self, answers: Answers, recorded: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        answers: Answers,
+        recorded: Mapping[str, Any],
+        state: Mapping[str, Any],
+        kept: Mapping[str, dict[str, Any]],
+    ) -> None:
         self._answerer = Answerer(answers)
         self._output = _MemoryOutput()
         self._journal = _MemoryJournal(dict(recorded), dict(state))
         self._progress: list[Progress] = []
+        self._kept = kept
 
     def context(self, principal: str, attempt: int) -> TaskContext:
         """The context of the tool."""
@@ -134,6 +144,7 @@ class _EagerAttempt:
             ask=self._ask,
             output=self._output,
             journal=self._journal,
+            caller_state=_MemoryCallerState(self._kept, principal),
         )
 
     def run(self, task_id: str, result: CallToolResult) -> EagerRun:
@@ -191,6 +202,27 @@ class _MemoryJournal:
 
     async def save(self) -> None:
         return None
+
+
+class _MemoryCallerState:
+    """A `CallerStatePort` in memory: all calls of one `Eager` are of one session."""
+
+    def __init__(self, kept: Mapping[str, dict[str, Any]], principal: str) -> None:
+        self._kept = kept
+        self._principal = principal
+
+    async def read(self, name: str, scope: StateScope | None) -> list[Any]:
+        values = self._of(scope)
+        return [deepcopy(values[name])] if name in values else []
+
+    async def write(self, name: str, value: Any, scope: StateScope | None) -> None:
+        self._of(scope)[check_name(name)] = deepcopy(value)
+
+    async def delete(self, name: str, scope: StateScope | None) -> None:
+        self._of(scope).pop(name, None)
+
+    def _of(self, scope: StateScope | None) -> dict[str, Any]:
+        return self._kept[resolved_scope(scope, principal=self._principal, session="eager")]
 
 
 class _MemoryOutput:

@@ -24,6 +24,7 @@ from taskmill.store.claims.journal import JournalStore
 from taskmill.store.connection.client import open_redis
 from taskmill.store.formats.queue_names import is_under_development
 from taskmill.store.scripts import Call
+from taskmill.store.sessions.caller_state import CallerStateStore, open_caller_states
 from taskmill.store.tasks.output import OutputStore
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
@@ -57,6 +58,7 @@ class WorkerRuntime:
         journals: JournalStore,
         output: OutputStore,
         artifacts: ArtifactStore,
+        caller_states: CallerStateStore,
         active: ActiveTasks,
         health: WorkerHealth,
         leases: LeaseKeeper,
@@ -72,6 +74,7 @@ class WorkerRuntime:
         self._journals = journals
         self._output = output
         self._artifacts = artifacts
+        self._caller_states = caller_states
         self._health = health
         self._leases = leases
 
@@ -98,6 +101,7 @@ class WorkerRuntime:
             progress=self.progress,
             slots=self.slots,
             output=output,
+            caller_states=self._caller_states,
         )
 
     def stop_all(self, why: Stop) -> None:
@@ -182,7 +186,11 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
         StoreUnavailable, RedisUnfit, SettingsError: see `store.connection.open_redis`.
     """
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-    async with open_redis(settings) as redis, IsolatingTools(source).toolbox() as toolbox:
+    async with (
+        open_redis(settings) as redis,
+        open_caller_states(settings, redis) as caller_states,
+        IsolatingTools(source).toolbox() as toolbox,
+    ):
         store = ClaimStore(redis, settings, name)
         artifacts = ArtifactStore(redis, settings, store.scripts)
         active = ActiveTasks(settings.lease)
@@ -195,6 +203,7 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
             journals=JournalStore(redis, settings, store.scripts),
             output=OutputStore(redis, settings, store.scripts),
             artifacts=artifacts,
+            caller_states=caller_states,
             active=active,
             health=health,
             leases=leases,
@@ -206,10 +215,7 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
             services.append(AbandonedQueues(store, settings, health))
         for service in services:
             service.start()
-        # A worker that takes tasks and that no one sees would have their status say that no worker serves the queue.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(settings.command_timeout):
-                await leases.wait_until_registered()
+        await _wait_until_registered(leases, settings.command_timeout)
         log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
         try:
             yield runtime
@@ -217,3 +223,10 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
             for service in reversed(services):
                 await service.stop()
             log.info("worker.stopped", worker=name, settled=health.settled)
+
+
+async def _wait_until_registered(leases: LeaseKeeper, timeout: float) -> None:
+    """A worker that takes tasks and that no one sees would have their status say that no worker serves the queue."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await leases.wait_until_registered()

@@ -4,27 +4,38 @@ Progress, questions and logs go by FastMCP's own `Context`.
 """
 
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from fastmcp.dependencies import Depends
 from fastmcp.exceptions import ToolError
+from fastmcp.server.context import Context
 from fastmcp.server.dependencies import get_context
 from mcp_types import ClientCapabilities
 
-from taskmill.adapters.fastmcp.fastmcp_private import tasks_extension_of
-from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import NotInTask
+from taskmill.adapters.fastmcp.fastmcp_private import sdk_request, tasks_extension_of
+from taskmill.engine.context import CallerStatePort, TaskContext
+from taskmill.engine.errors import NotInTask, StateUnavailable
 from taskmill.server.context.client_models import ClientModel, ClientOfCall, ClientOfTask, NoClient
 from taskmill.server.context.sampling_members import SamplingMembers
 from taskmill.server.protocol.questions import check_can_ask
 from taskmill.server.sampling.own_model import OwnModel
+from taskmill.server.tools.runtime import ServerRuntime
 
-__all__ = ["CurrentTask", "Task", "current_attempt", "current_client", "current_models"]
+__all__ = ["CurrentTask", "Task", "current_attempt", "current_client", "current_models", "serving_tasks"]
 
 current_attempt: ContextVar[TaskContext | None] = ContextVar("taskmill_attempt", default=None)
 """The attempt that the code around runs in, None outside of workers."""
+serving_tasks: ContextVar["ServingTasks | None"] = ContextVar("taskmill_tasks", default=None)
+"""The extension of the server whose call the code around serves; a mounted server has none of its own."""
 current_models: ContextVar[tuple[OwnModel, ClientModel] | None] = ContextVar("taskmill_models", default=None)
 """The server's own model, and that attempt's client's."""
+
+
+class ServingTasks(Protocol):
+    """What a call outside of a task needs of the extension that serves it."""
+
+    runtime: ServerRuntime
+    own_model: OwnModel
 
 
 class Task(SamplingMembers):
@@ -62,18 +73,34 @@ class Task(SamplingMembers):
         check_can_ask(current_client(), requests)
         return await self._task.ask(requests)
 
+    def _caller_state(self) -> CallerStatePort:
+        if self._task is not None:
+            return self._task.caller_state
+        tasks, context = _serving()
+        if tasks is None:
+            raise StateUnavailable("Values are kept for the callers of a server that Taskmill serves.")
+        return tasks.runtime.caller_state(None if context is None else sdk_request(context))
+
     def _models(self) -> tuple[OwnModel, ClientModel]:
         if self._known_models is not None:
             return self._known_models
-        try:
-            context = get_context()
-            request = context.request_context
-        except RuntimeError:
-            request = None
-        if request is None:
+        tasks, context = _serving()
+        request = None if context is None else context.request_context
+        if context is None or request is None:
             return OwnModel(None, None), NoClient()
-        own = getattr(tasks_extension_of(context.fastmcp), "own_model", None) or OwnModel(None, None)
+        own = OwnModel(None, None) if tasks is None else tasks.own_model
         return own, ClientOfCall(context.session, request.protocol_version)
+
+
+def _serving() -> tuple["ServingTasks | None", Context | None]:
+    """The extension that serves the call around, and the call's context."""
+    try:
+        context = get_context()
+    except RuntimeError:
+        return serving_tasks.get(), None
+    found: Any = tasks_extension_of(context.fastmcp)
+    known = found if hasattr(found, "own_model") else None  # FastMCP's own extension has none
+    return serving_tasks.get() or known, context
 
 
 def current_client() -> ClientCapabilities | None:

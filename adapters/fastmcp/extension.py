@@ -27,7 +27,7 @@ from pydantic import BaseModel, model_serializer
 from starlette.applications import Starlette
 
 from taskmill.adapters.fastmcp.caller import as_operator, version_of
-from taskmill.adapters.fastmcp.current_task import current_attempt
+from taskmill.adapters.fastmcp.current_task import current_attempt, serving_tasks
 from taskmill.adapters.fastmcp.dialect_2025 import FastMCPTasks2025, leave_task
 from taskmill.adapters.fastmcp.fastmcp_private import (
     call_result,
@@ -174,6 +174,13 @@ class Tasks(ServerExtension):
 
     async def intercept_tool_call(self, params: CallToolRequestParams, context: Context, call_next: Any) -> Any:
         """Make a task of a call of a task tool, inside FastMCP's middleware; pass every other call on."""
+        token = serving_tasks.set(self)
+        try:
+            return await self._intercepted(params, context, call_next)
+        finally:
+            serving_tasks.reset(token)
+
+    async def _intercepted(self, params: CallToolRequestParams, context: Context, call_next: Any) -> Any:
         request = sdk_request(context)
         if current_attempt.get() is not None:
             return await call_next()

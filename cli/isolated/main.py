@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from taskmill.cli.errors import failure_of
-from taskmill.cli.isolated.remote_context import RemoteJournal, RemoteOutput, WorkerChannel
+from taskmill.cli.isolated.remote_context import RemoteCallerState, RemoteJournal, RemoteOutput, WorkerChannel
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import configure_as_parent
 from taskmill.cli.processes.exit import exit_now
@@ -107,6 +107,7 @@ class _AttemptRunner:
             ask=self._ask,
             output=None if run["inline_limit"] is None else RemoteOutput(self.channel, run["inline_limit"]),
             journal=RemoteJournal(self.channel, run["state"]),
+            caller_state=RemoteCallerState(self.channel),
         )
         children_before = child_processes()
         limits_before = _limit_memory(run["memory_limit"])

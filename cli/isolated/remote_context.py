@@ -11,11 +11,12 @@ from collections.abc import AsyncIterable, Callable
 from typing import Any
 
 from taskmill.engine.artifact import PIECE, Artifact
+from taskmill.engine.context import StateScope
 from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
 from taskmill.workers.isolation.messages import Message, encoded, exception_from_json
 
-__all__ = ["RemoteJournal", "RemoteOutput", "WorkerChannel"]
+__all__ = ["RemoteCallerState", "RemoteJournal", "RemoteOutput", "WorkerChannel"]
 
 
 class WorkerChannel:
@@ -134,6 +135,26 @@ class RemoteJournal:
     async def save(self) -> None:
         """Have the worker save the state."""
         await self._channel.call("save", None, state=as_json(self.state, what="The task's state"))
+
+
+class RemoteCallerState:
+    """Values kept for the caller; the worker keeps them."""
+
+    def __init__(self, channel: WorkerChannel) -> None:
+        self._channel = channel
+
+    async def read(self, name: str, scope: StateScope | None) -> list[Any]:
+        """See `CallerStatePort`."""
+        found: list[Any] = await self._channel.call("read_state", [name, scope])
+        return found
+
+    async def write(self, name: str, value: Any, scope: StateScope | None) -> None:
+        """See `CallerStatePort`."""
+        await self._channel.call("write_state", [name, value, scope])
+
+    async def delete(self, name: str, scope: StateScope | None) -> None:
+        """See `CallerStatePort`."""
+        await self._channel.call("delete_state", [name, scope])
 
 
 class RemoteOutput:

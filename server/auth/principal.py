@@ -1,5 +1,6 @@
 """Who sends this request: the owner of the tasks it creates, who alone may see them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -8,7 +9,7 @@ from mcp.server.context import ServerRequestContext
 
 from taskmill.engine.principal import ANONYMOUS, LOCAL, principal_of
 
-__all__ = ["identity_of", "list_owner", "owner"]
+__all__ = ["identity_of", "list_owner", "owner", "session_of"]
 
 _Request = ServerRequestContext[Any, Any]
 
@@ -46,6 +47,11 @@ def list_owner(ctx: _Request | None = None) -> str:
     who = owner(ctx)
     if who != ANONYMOUS:
         return who
-    scope = getattr(ctx.request, "scope", {}) if ctx is not None else {}
-    session_id = scope.get("taskmill.session")
+    session_id = session_of(ctx)
     return f"session:{session_id}" if session_id else ""
+
+
+def session_of(ctx: _Request | None) -> str | None:
+    """The id of the session that a request was sent in; None where there is none, as over stdio or from 2026 on."""
+    scope: Mapping[str, Any] = getattr(ctx.request, "scope", {}) if ctx is not None else {}
+    return scope.get("taskmill.session")

@@ -14,7 +14,7 @@ from mcp_types import (
 )
 from pydantic import PrivateAttr
 
-from taskmill.engine.context import TaskContext
+from taskmill.engine.context import CallerStatePort, TaskContext
 from taskmill.engine.errors import NotInTask
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.scopes import claims_of
@@ -181,6 +181,13 @@ class Context(SamplingMembers, SdkContext[LifespanContextT, RequestT], Generic[L
         if self._task is None:
             return await super().elicit_url(message, url, elicitation_id or token_urlsafe(24))
         return await ask_link(self._task, self.client_capabilities, message, url, elicitation_id)
+
+    def _caller_state(self) -> CallerStatePort:
+        if self._task is not None:
+            return self._task.caller_state
+        server: Any = server_of(self)
+        state: CallerStatePort = server.caller_state(request_of(self))
+        return state
 
     def _models(self) -> tuple[OwnModel, ClientModel]:
         own = getattr(server_of(self), "own_model", None) or OwnModel(None, None)

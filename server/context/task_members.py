@@ -9,7 +9,7 @@ from typing import Any
 
 from mcp_types import ResourceLink
 
-from taskmill.engine.context import TaskContext
+from taskmill.engine.context import CallerStatePort, StateScope, TaskContext
 from taskmill.engine.errors import NotInTask
 from taskmill.engine.steps import as_json, current_effect_key, not_inside, run_step
 from taskmill.server.context.attachments import attach
@@ -103,3 +103,40 @@ class TaskMembers:
             return await self._task.journal.step(name, call, *args, **kwargs)
         not_inside(f"Step {name!r}")
         return as_json(await run_step(name, call, args, kwargs), what=f"The result of step {name!r}")
+
+    async def get_state(self, key: str, default: Any = None, *, scope: StateScope | None = None) -> Any:
+        """What an earlier call, or this one, has put under `key` for the same session or principal, else `default`.
+
+        `scope`: see `set_state`. A later attempt reads what is there then: where the tool depends on it, read it in a
+        step.
+
+        Raises:
+            StateUnavailable: this caller has no such scope.
+        """
+        found = await self._caller_state().read(key, scope)
+        return found[0] if found else default
+
+    async def set_state(self, key: str, value: Any, *, scope: StateScope | None = None) -> None:
+        """Keep a value for later calls of the same session (`scope="session"`) or user (`scope="principal"`).
+
+        Without `scope` it is the session where the call has one, else the principal. `value` is JSON, None too; the
+        last one that is set counts. It is stored when this returns, and is no step: a later attempt sets it again.
+
+        Raises:
+            StateUnavailable: this caller has no such scope, or its session has ended.
+            NotSerializable, TooLargeToStore: the value cannot be kept, or there are too many.
+        """
+        state = self._caller_state()
+        await state.write(key, as_json(value, what=f"The value of {key!r}"), scope)
+
+    async def delete_state(self, key: str, *, scope: StateScope | None = None) -> None:
+        """Forget the value under `key`, if there is one. `scope`: see `set_state`.
+
+        Raises:
+            StateUnavailable: this caller has no such scope.
+        """
+        await self._caller_state().delete(key, scope)
+
+    def _caller_state(self) -> CallerStatePort:
+        """The values of who calls."""
+        raise NotImplementedError

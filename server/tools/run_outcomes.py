@@ -13,7 +13,7 @@ from mcp_types import (
 )
 
 from taskmill.engine.context import TaskContext
-from taskmill.engine.errors import ArtifactTooLarge
+from taskmill.engine.errors import ArtifactTooLarge, StateUnavailable
 from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.server.protocol.questions import check_can_ask
 from taskmill.server.protocol.results import error_result
@@ -60,8 +60,10 @@ def refused(error: MCPError) -> Refused | None:
     return Refused(error.code, error.message, error.data)
 
 
-def crash_in_words(crash: BaseException) -> Refused | None:
+def crash_in_words(crash: BaseException) -> Outcome | None:
     """The outcome of a crash whose own words callers may read; None = they get none of it."""
+    if isinstance(crash, StateUnavailable):
+        return failure(str(crash))
     if not isinstance(crash, SamplingFailed):
         return None
     # Not by its `error`: that is lost on the way out of a tool process.

@@ -7,7 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from taskmill.engine.errors import PolicyError, StoreUnavailable, TaskNotFound, ToolUnfit
+from mcp.server.context import ServerRequestContext
+
+from taskmill.engine.context import CallerStatePort
+from taskmill.engine.errors import PolicyError, StateUnavailable, StoreUnavailable, TaskNotFound, ToolUnfit
+from taskmill.server.auth.principal import owner, session_of
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
@@ -72,6 +76,20 @@ class ServerRuntime:
         if self._store is None:
             raise StoreUnavailable("The server has stopped." if self.was_opened else self.lifespan_missing)
         return self._store
+
+    def caller_state(self, request: ServerRequestContext[Any, Any] | None) -> CallerStatePort:
+        """The values that tools keep for who sends a request, None = no one in particular.
+
+        Raises:
+            StateUnavailable: the server has no store.
+            StoreUnavailable: it is not serving.
+        """
+        if not self.keeps_tasks:
+            raise StateUnavailable(
+                "This tool keeps values for its callers, and its server started without a Redis, because it has no "
+                "task tools: set TASKMILL_REDIS_URL, or register a task tool."
+            )
+        return self.store.caller_states.of(owner(request), session_of(request))
 
     @asynccontextmanager
     async def serving(self, settings: ServerSettings) -> AsyncIterator[TaskStore]:

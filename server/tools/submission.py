@@ -14,7 +14,7 @@ from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.engine.record import NewTask, TaskView
-from taskmill.server.auth.principal import list_owner, owner
+from taskmill.server.auth.principal import list_owner, owner, session_of
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.protocol.errors import wire_errors
@@ -149,6 +149,8 @@ def _payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: b
     `asks_by_tools`: questions can be put to the client's model, whatever the client declared.
     """
     payload: dict[str, Any] = {"arguments": params.arguments or {}}
+    if session := session_of(ctx):
+        payload["session"] = session
     if trace := trace_of_call(ctx.meta):
         payload["trace"] = trace
     inputs = params.model_dump(

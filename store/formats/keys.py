@@ -41,7 +41,8 @@ claim, renew, release, park, answer, settle and reconcile.
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
 | P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
-| P session:<id> | hash: session before 2026: owner, revision, client, its stream's holder | the idle time | sessions |
+| P session:<id> | hash: session before 2026: owner, client..., `state:<name>` | the idle time | sessions, set_state |
+| P state:<app>:<principal> | hash: `state:<name>`: `<expiry, ms> <value>`, maybe sealed | the state's | set_state |
 | P followed:<session> | hash: tasks that the session follows, and their progress tokens | the idle time | sessions |
 | P calls:<session> | hash: request id -> open call | the idle time | open calls |
 | P call:<id> | hash: an open call whose stream can be resumed | a day | open calls |
@@ -117,6 +118,7 @@ _PER_TASK = {
     "worker": "{p}worker:",
     "last_claim": "{p}turn:",
     "session": "{p}session:",
+    "state": "{p}state:",
     "followed": "{p}followed:",
     "calls": "{p}calls:",
     "call": "{p}call:",
@@ -258,6 +260,10 @@ class Keys:
     def session(self, session_id: str) -> str:
         """A session; also the channel of the processes that serve its calls."""
         return self._stems["session"] + session_id
+
+    def state(self, owner: str) -> str:
+        """What tools keep for a principal, by `app:principal`."""
+        return self._stems["state"] + owner
 
     def push(self, session_id: str) -> str:
         """Channel of the process that serves the session's own stream."""

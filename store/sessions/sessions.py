@@ -73,8 +73,8 @@ class SessionStore:
             async with self._redis.pipeline() as pipe:
                 facts = {"principal": session.principal, "version": session.version}
                 pipe.hset(key, mapping={**facts, "client": json.dumps(dict(session.client))})
-                self._touch(pipe, session.id)
                 pipe.zadd(self._keys.sessions, {session.id: now + self._idle_ms})
+                self._touch(pipe, session.id)
                 await pipe.execute()
 
     async def find(self, session_id: str, principal: str) -> Session | None:

@@ -23,6 +23,7 @@ from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.scripts import Scripts
+from taskmill.store.sessions.caller_state import CallerStateStore
 from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.settings import StoreSettings
@@ -62,6 +63,7 @@ class RedisTaskStore(TaskStore):
         self.output = OutputReader(OutputStore(redis, settings, self._scripts).read, self.keys, self.hub)
         self.artifacts: ArtifactStore = ArtifactStore(redis, settings, self._scripts)
         self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub)
+        self.caller_states = CallerStateStore(redis, settings, self._scripts)
         self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
         self.abandoned_calls = AbandonedCallStore(redis, self.keys)
         self.call_timeouts = CallTimeoutStore(redis, self.keys)

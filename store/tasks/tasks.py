@@ -16,6 +16,7 @@ from taskmill.store.formats.keys import DEAD_LETTERS, Keys
 from taskmill.store.formats.paging import Cursors, Page, Slice
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.task_feed import TaskFeed
+from taskmill.store.sessions.caller_state import CallerStateStore
 from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.tasks.output import OutputReader
@@ -40,6 +41,7 @@ class TaskStore(Protocol):
     output: OutputReader
     artifacts: ArtifactReader
     sessions: SessionStore
+    caller_states: CallerStateStore
     open_calls: OpenCallStore
     abandoned_calls: AbandonedCallStore
     call_timeouts: CallTimeoutStore

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastmcp import FastMCP
+from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from mcp_types import ResourceLink
 
@@ -124,3 +125,53 @@ def test_a_value_that_cannot_work_is_refused_where_it_is_written() -> None:
 async def read_output(rpc: Rpc, task_id: str | None) -> dict[str, Any]:
     uri = f"taskmill://task/{task_id}/output"
     return await rpc.ask("resources/read", {"uri": uri}, name=uri)
+
+
+def counters(**options: Any) -> FastMCP[Any]:
+    """A server with another one mounted in it; tools that count, as tasks and at once, in both."""
+
+    async def count(scope: Any = None, task: Task = CurrentTask()) -> str:  # noqa: B008 - FastMCP's way
+        calls = await task.get_state("calls", 0, scope=scope) + 1
+        await task.set_state("calls", calls, scope=scope)
+        return str(calls)
+
+    async def forget(task: Task = CurrentTask()) -> str:  # noqa: B008
+        await task.delete_state("calls")
+        return "forgotten"
+
+    outer, inner = FastMCP[Any]("Counters", **options), FastMCP[Any]("Inner")
+    for server in (outer, inner):
+        server.tool(count, name="at_once")
+        server.tool(count, name="later", task=True)
+    outer.tool(forget)
+    outer.mount(inner, namespace="inner")
+    return outer
+
+
+async def test_tools_keep_values_for_a_session_in_tasks_and_outside_of_them(bed_of: BedOf) -> None:
+    async with bed_of(counters()) as bed:
+        async with bed.client("held") as client:
+            names = ["later", "at_once", "inner_later", "inner_at_once"]
+            assert [(await client.call(name)).text for name in names] == ["1", "2", "3", "4"]
+            await client.call("forget")
+            assert (await client.call("later")).text == "1"
+        async with bed.client("held") as client:
+            assert (await client.call("later")).text == "1"
+        async with bed.client("tasks-2026") as client:
+            for name in names:
+                assert "has not signed in" in (await client.call(name)).text
+
+
+async def test_tools_keep_values_for_a_user_over_sessions(bed_of: BedOf) -> None:
+    users = {name: {"client_id": name, "sub": name} for name in ("ada", "bob")}
+    async with bed_of(counters(auth=StaticTokenVerifier(users))) as bed:
+        counted = []
+        for kind, user, tool in [
+            ("tasks-2026", "ada", "later"),
+            ("held", "ada", "at_once"),
+            ("tasks-2025", "ada", "later"),
+            ("tasks-2026", "bob", "later"),
+        ]:
+            async with bed.client(kind, token=user) as client:
+                counted.append((await client.call(tool, scope="principal")).text)
+    assert counted == ["1", "2", "3", "1"]

@@ -89,11 +89,20 @@ async def test_a_tool_that_is_no_task_asks_the_same_models(bed_of: BedOf) -> Non
     async def own(_request: object) -> str:
         return "mine"
 
-    async with bed_of(server(sampling=own)) as bed:
+    mcp = server(sampling=own)
+    inner: FastMCP[Any] = FastMCP("Inner")
+
+    @inner.tool
+    async def joke(task: Task = CurrentTask()) -> str:  # noqa: B008
+        return str(getattr((await task.sample("Tell me a joke.")).content, "text", ""))
+
+    mcp.mount(inner, namespace="inner")
+    async with bed_of(mcp) as bed:
         async with bed.client(ClientKind.HELD, answers=["theirs"]) as client:
             assert (await client.call("joke")).text == "theirs"
         async with bed.client(ClientKind.TASKS_2026) as client:
             assert (await client.call("joke")).text == "mine"
+            assert (await client.call("inner_joke")).text == "mine"
 
 
 async def test_a_failure_that_may_pass_is_tried_again_and_else_told_in_words(bed_of: BedOf) -> None:

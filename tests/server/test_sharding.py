@@ -55,6 +55,16 @@ def make_server(settings: ServerSettings) -> TaskServer[Any]:
         await ctx.attach(content(text), name="report.txt")
         return text
 
+    async def count(ctx: Context[Any, Any]) -> int:
+        """How often the session has called it."""
+        calls = await ctx.get_state("calls", 0) + 1
+        await ctx.set_state("calls", calls)
+        return int(calls)
+
+    for queue in ("default", "reports"):
+        mcp.add_tool(count, f"count_{queue}", task=TaskConfig(queue=queue))
+    mcp.add_tool(count, "count_at_once")
+
     return mcp
 
 
@@ -102,6 +112,15 @@ async def test_output_and_artifacts_of_a_shard_are_read_by_their_ids(
     assert (await rpc.http.get(f"{base}/artifacts/{artifact_id}")).text == "x"
     uri = ARTIFACT_URI + artifact_id
     assert (await rpc.ask("resources/read", {"uri": uri}, name=uri))["result"]["contents"][0]["text"] == "x"
+
+
+async def test_tools_on_every_shard_and_replica_share_what_is_kept_for_a_session(
+    pair: tuple[Rpc, Session, Session],
+) -> None:
+    _, here, there = pair
+    calls = [(here, "count_default"), (there, "count_reports"), (there, "count_at_once"), (here, "count_reports")]
+    counted = [(await session.call(tool))["result"]["content"][0]["text"] for session, tool in calls]
+    assert counted == ["1", "2", "3", "4"]
 
 
 async def test_a_session_at_home_follows_a_task_of_a_shard_on_any_replica(pair: tuple[Rpc, Session, Session]) -> None:

@@ -167,14 +167,14 @@ class Deployment:
             arguments["gates"] = [str(gate) for gate in gates]
         return await self.create(tool, journal=str(self.journal), **arguments)
 
-    def task(self, tool: str, *, queue: str = "default", **arguments: Any) -> NewTask:
+    def task(self, tool: str, *, queue: str = "default", principal: str = ANONYMOUS, **arguments: Any) -> NewTask:
         """A task that is not stored yet; its client can ask its user."""
         task_id = new_task_id()
         payload = {"arguments": arguments, "client": {"capabilities": {"elicitation": {}}}}
         return NewTask(
             id=task_id,
             tool=tool,
-            principal=ANONYMOUS,
+            principal=principal,
             payload=self.store.pack(task_id, payload),
             queue=queue,
         )

@@ -227,3 +227,20 @@ async def speak(count: int, ctx: Ctx) -> str:
     for step in range(1, count + 1):
         await ctx.report_progress(step, count)
     return str(os.getpid())
+
+
+@mcp.tool(task=CONFINED)
+async def remember(journal: str, gate: str, ctx: Ctx) -> str:
+    """Adds its attempt to what is kept for its user, and waits."""
+    attempts = await ctx.get_state("attempts", [])
+    await ctx.set_state("attempts", [*attempts, ctx.attempt])
+    await ctx.set_state("gone", True)
+    await ctx.delete_state("gone")
+    note(journal, "kept", ctx)
+    while not Path(gate).exists():
+        await asyncio.sleep(0.01)
+    try:
+        await ctx.set_state("large", "x" * 100_000)
+    except Exception as exc:
+        return f"{type(exc).__name__}: {await ctx.get_state('attempts')} {await ctx.get_state('gone')}"
+    return "kept"

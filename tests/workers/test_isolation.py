@@ -11,6 +11,7 @@ from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.processes import lives
 from tests.support.results import text_of_task
+from tests.support.store_fixture import OWNER, STRANGER
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment, WorkerProcess
 
@@ -285,3 +286,19 @@ async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(deplo
 
     assert view.record.progress.done == 5000
     assert int(text_of_task(view)) != os.getpid()
+
+
+async def test_what_an_isolated_tool_keeps_for_its_user_outlives_its_worker(deployment: Deployment) -> None:
+    gate = deployment.gate()
+    arguments = {"journal": str(deployment.journal), "gate": str(gate)}
+    worker = await isolating_worker(deployment, lease=0.3)
+    task_id = await deployment.create("remember", principal=OWNER, **arguments)
+    await deployment.noted("kept", task_id, within=30)
+    await worker.kill()
+    await isolating_worker(deployment, lease=0.3)
+    await deployment.noted("kept", task_id, times=2, within=30)
+    gate.touch()
+
+    assert text_of_task(await deployment.done(task_id, within=30)) == "TooLargeToStore: [1, 2] None"
+    assert await deployment.store.caller_states.of(OWNER, None).read("attempts", None) == [[1, 2]]
+    assert await deployment.store.caller_states.of(STRANGER, None).read("attempts", None) == []

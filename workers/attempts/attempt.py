@@ -22,6 +22,7 @@ from taskmill.engine.ports import Toolbox
 from taskmill.engine.record import Progress
 from taskmill.store.claims.claims import Claimed, ClaimStore
 from taskmill.store.claims.journal import JournalStore
+from taskmill.store.sessions.caller_state import CallerStateStore
 from taskmill.workers.attempts.active import ActiveTask, ActiveTasks, Stop
 from taskmill.workers.attempts.endings import Ended, Ending, Finish, Park, Release, decide
 from taskmill.workers.attempts.errors import describe
@@ -53,6 +54,7 @@ class Attempt:
         progress: ProgressWriter,
         slots: Slots,
         output: OutputPort | None = None,
+        caller_states: CallerStateStore | None = None,
     ) -> None:
         """It has taken one of the `slots`, and releases it at its end."""
         self._claimed = claimed
@@ -62,6 +64,7 @@ class Attempt:
         self._active = active
         self._progress = progress
         self._output = output
+        self._caller_states = caller_states
         self._slots = slots
         self._limits: AttemptLimits | None = None
         self._on_end: Callable[[Ending | None], None] | None = None
@@ -145,6 +148,7 @@ class Attempt:
         claimed = self._claimed
         limits = self._set_limits(policy)
         journal = Journal(self._journals, claimed, self._task, limits)
+        states = self._caller_states
         await journal.open()
         context = TaskContext(
             task_id=claimed.id,
@@ -155,6 +159,7 @@ class Attempt:
             ask=Questions(self._store, self._task, limits, journal),
             output=self._output,
             journal=journal,
+            caller_state=states.of(claimed.principal, payload.get("session")) if states else None,
         )
         self._task.context = context
         if self._task.stopped.done():

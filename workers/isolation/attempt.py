@@ -109,6 +109,12 @@ class IsolatedAttempt:
                     return await self._step_result(call["call"])
 
                 return await self._context.journal.step(name, perform, *args, **kwargs)
+            case "read_state":
+                return await self._context.caller_state.read(*given)
+            case "write_state":
+                return await self._context.caller_state.write(*given)
+            case "delete_state":
+                return await self._context.caller_state.delete(*given)
             case "attach":
                 content = self._content(call["call"])
                 artifact = await self._context.attach(content, name=given["name"], mime_type=given["mime_type"])
