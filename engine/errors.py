@@ -68,6 +68,10 @@ class TaskNotFound(CallerError):
     """Task not found: it never existed, has expired, or belongs to another caller."""
 
 
+class NameUnknown(CallerError):
+    """There is no such queue, tool or worker."""
+
+
 class QuotaExceeded(CallerError):
     """Too many open tasks: wait for one to finish, or cancel one."""
 

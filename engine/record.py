@@ -180,3 +180,5 @@ class TaskView:
     """True for a queued task that a task of its own queue has called, while no slot of the queue is free."""
     rerun_as: str | None = None
     """The latest task that repeats this one."""
+    paused: str | None = field(default=None, compare=False)
+    """`queue` or `tool`: what is paused, so that this pending task does not start; None = nothing is."""

@@ -31,6 +31,7 @@ _NAMES = (
     "find_session",
     "finish",
     "history",
+    "hold",
     "page",
     "park",
     "progress",
@@ -40,9 +41,11 @@ _NAMES = (
     "renew",
     "save_error",
     "save_journal",
+    "set_pause",
     "set_state",
     "stats",
     "sweep",
+    "unhold",
 )
 
 _SHARED = ("ordering.lua", "prelude.lua")

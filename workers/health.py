@@ -1,16 +1,22 @@
 """What a worker publishes about itself under its health key. The lease thread writes it (`services/leases.py`)."""
 
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
 from time import time
 from typing import Any
 
-from taskmill.workers.attempts.active import ActiveTasks
+from taskmill.workers.attempts.active import ActiveTask, ActiveTasks
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["WorkerHealth", "is_killed"]
 
+_VERSION = version("taskmill")
+_TASKS_SHOWN = 100
+"""Active tasks that a worker names."""
 _WEIGHT_OF_LATEST = 0.1
 """How much the latest run counts in the mean duration of runs."""
 
@@ -57,7 +63,23 @@ class WorkerHealth:
             "mean_seconds": None if self._mean_seconds is None else round(self._mean_seconds, 4),
             "tools": sorted(self._tools()),
             "leaving": self.is_leaving,
+            "state": "leaving" if self.is_leaving else "working",
+            "version": _VERSION,
+            "memory": _memory(),
+            "tasks": [_task_json(task) for task in self._active.all()[:_TASKS_SHOWN]],
         }
+
+
+def _task_json(task: ActiveTask) -> dict[str, Any]:
+    return {"id": task.id, "tool": task.tool, "since_ms": task.since_ms}
+
+
+def _memory() -> int:
+    """Bytes of memory that this process uses; where the system does not say, the most that it has used."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def is_killed(worker: Mapping[str, Any]) -> bool:

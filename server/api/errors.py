@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from taskmill.engine.errors import (
     BadCursor,
     CallerError,
+    NameUnknown,
     NotRepeatable,
     PayloadTooLarge,
     QuotaExceeded,
@@ -23,6 +24,7 @@ __all__ = ["api_error", "error_handlers"]
 
 _STATUSES: dict[type[TaskmillError], tuple[int, str]] = {
     TaskNotFound: (404, "not_found"),
+    NameUnknown: (404, "not_found"),
     BadCursor: (400, "bad_cursor"),
     NotRepeatable: (409, "not_repeatable"),
     QuotaExceeded: (429, "quota"),

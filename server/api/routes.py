@@ -18,6 +18,7 @@ from taskmill.server.api.access import Access, Caller, Guard, caller_of
 from taskmill.server.api.artifacts import artifact_routes
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.errors import error_handlers
+from taskmill.server.api.operation_routes import operation_routes
 from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import (
     RETRY_MS,
@@ -60,6 +61,7 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
         Route("/tasks/{task_id}", api.show, methods=["GET"]),
         Route("/tasks/{task_id}/attempts", api.attempts, methods=["GET"]),
         Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
+        *operation_routes(runtime),
         *output_routes(runtime),
         *artifact_routes(runtime),
         Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),

@@ -64,6 +64,8 @@ def _completion(record: TaskRecord) -> str:
 
 def _pending(view: TaskView) -> str:
     record = view.record
+    if view.paused is not None:
+        return f"{view.paused} is paused"
     reason = record.reason or ""
     if reason in _TRIED_AGAIN:
         seconds = ceil(max(0.0, (record.due_ms or 0) / 1000 - time()))

@@ -24,14 +24,13 @@ from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.scripts import Call, Scripts
 from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.pauses import PauseStore
 from taskmill.store.tasks.stats import live_workers
 
 __all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
 
 _CLAIM_LIMIT = 1000
 """Tasks of one claim: Lua cannot pass longer lists to a command, and Redis should serve other clients in between."""
-
-_OPEN_TASKS_READ = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,17 +216,8 @@ class ClaimStore:
             return await live_workers(self._redis, self.keys)
 
     async def queues_of_open_tasks(self) -> set[str]:
-        """The queues that have open tasks, whether these wait in the queue, in a lane or for an answer.
-
-        Of the oldest thousands of tasks only: it is for a developer's machine.
-        """
-        with store_errors():
-            oldest = await self._redis.zrange(self.keys.live, 0, _OPEN_TASKS_READ - 1)
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for task_id in oldest:
-                    pipe.hget(self.keys.record(task_id.decode()), "queue")
-                queues: list[bytes | None] = await pipe.execute() if oldest else []
-        return {queue.decode() for queue in queues if queue is not None}
+        """See `PauseStore.queues_of_open_tasks`: of the oldest tasks only, enough for a developer's machine."""
+        return await PauseStore(self._redis, self.scripts, self.keys).queues_of_open_tasks()
 
     async def reconcile(self, every: timedelta, *, chunk: int = 1000) -> int | None:
         """Repair open tasks missing from their queue; how many repairs were made, None = another worker did it."""

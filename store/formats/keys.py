@@ -25,7 +25,8 @@ claim, renew, release, park, answer, settle and reconcile.
 | P list:<owner> | zset: tasks that it may list, by creation | none (gone if empty) | create, purge_expired, page |
 | P dead | zset: tasks that broke for good, by their end | none (gone if empty) | settle, purge_expired, page |
 | P fading | zset: `<id>` or `<id> <list owner>` of ended tasks by end of retention | none | settle, purge_expired |
-| P epoch | hash: the history of this Redis's data, and the lowest fence since | none | claim, park, cancel |
+| P epoch | hash: this data's history, its lowest fence, if anything is paused | none | claim, park, cancel |
+| P paused | hash: `queue <name>`, `tool <app>/<tool>` to who paused it, when, why | none | set_pause |
 | P ended | hash: `<outcome> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone if empty) | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
@@ -78,6 +79,7 @@ UNEXPIRING = (
         "fading",
         "ended",
         "epoch",
+        "paused",
         "open:",
         "queue:",
         "pace:",
@@ -132,7 +134,7 @@ _PER_TASK = {
     "retry": retry_key_prefix,
 }
 
-_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "outside", "sessions")
+_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "paused", "outside", "sessions")
 """Of those that are not one of many: what scripts name."""
 
 _KEY_OF = re.compile(r"\bK\.(\w+)\(([^()]*)\)")
@@ -151,6 +153,7 @@ class Keys:
         self.fading = self.root + "fading"
         self.ended = self.root + "ended"
         self.epoch = self.root + "epoch"
+        self.paused = self.root + "paused"
         self.workers = self.root + "workers"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"

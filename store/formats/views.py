@@ -6,6 +6,7 @@ from typing import Any
 from taskmill.engine.errors import DecryptionFailed
 from taskmill.engine.outcome import Failed, Fault, Outcome, outcome_from_json
 from taskmill.engine.record import TaskRecord, TaskView
+from taskmill.engine.status import Status
 from taskmill.store.formats.paging import Slice
 from taskmill.store.formats.records import dict_of, format_errors, record_of
 from taskmill.store.formats.sealing import Sealer
@@ -29,12 +30,14 @@ def view_of(
     """
     field = dict_of(record)
     stored = record_of(task_id, field)
+    paused = field.get("paused") if stored.status is Status.PENDING else None
     return TaskView(
         stored,
         _outcome(stored, outcome, sealer),
         _asked(task_id, questions, sealer) if questions else {},
-        ahead=ahead if ahead >= 0 else None,
+        ahead=ahead if ahead >= 0 and paused is None else None,
         rerun_as=field.get("rerun_as"),
+        paused=paused,
     )
 
 

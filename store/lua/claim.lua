@@ -80,6 +80,13 @@ local function take(id, in_order)
     end_due_task(id, 'fail', { 'crashes', digits(crashes), 'reason', 'poisoned' })
     return
   end
+  floor = floor or lowest_fence()
+  local why = has_pauses and paused_of(name, task.tool)
+  if why then
+    lanes_changed = task.lane or lanes_changed
+    hold(id, { queue = name, status = task.status, lane = task.lane }, why, now)
+    return
+  end
   local rate = task.lane and redis.call('HGET', K.record(id), 'rate')
   local start_at = rate and next_start(task.lane, rate, now)
   if start_at then

@@ -122,6 +122,46 @@ local function leave_lane(id, lane, now)
   end
 end
 
+-- Scores from here on are of tasks that are held, because their queue or tool is paused: the order in which they were
+-- held. They are behind all that is due, so that no worker finds them, arq's neither.
+local HELD = 1e14
+
+-- What is paused of a task with this queue and tool: 'queue', 'tool', or nil. A pause is for all stacks of an app.
+local pauses
+local function paused_of(queue, tool)
+  if not pauses then
+    pauses = {}
+    for _, name in ipairs(redis.call('HKEYS', K.paused)) do
+      pauses[name] = true
+    end
+  end
+  local shared = queue:gsub('%+[^/]*', '', 1)
+  return pauses['queue ' .. shared] and 'queue' or pauses['tool ' .. (shared:match('^.*/') or '/') .. tool] and 'tool' or nil
+end
+
+-- Moves a task of what is paused out of the way. One that waits to start leaves its lane, which others may share.
+local function hold(id, task, why, now)
+  local last = redis.call('ZREVRANGE', K.queue(task.queue), 0, 0, 'WITHSCORES')
+  redis.call('ZADD', K.queue(task.queue), math.max(HELD, tonumber(last[2] or 0) + 1), id)
+  if is_legal('claim', task.status) then
+    redis.call('HSET', K.record(id), 'paused', why)
+    if task.lane then
+      leave_lane(id, task.lane, now)
+    end
+  end
+end
+
+-- Gives a held task its place in the order again, as if it came now; one whose worker has died comes first.
+local function unhold(id, task, now)
+  redis.call('HDEL', K.record(id), 'paused')
+  if is_legal('claim', task.status) then
+    join_queue(id, task, now)
+  else
+    redis.call('ZADD', K.queue(task.queue), now, id)
+    wake(task.queue)
+  end
+end
+
 -- Counts a start in a lane with a rate, `n/ms` or `n/ms/start`, and returns false. When there were n starts in the last so
 -- many ms it counts none, and returns when the next is allowed, in ms since 1970.
 local function next_start(lane, rate, now)

@@ -1,7 +1,7 @@
 -- Repairs what other programs, or a stock arq worker, took from the queue: afterwards every open task can be reached.
 -- KEYS: 1 live
 -- ARGV: 1 first rank, 2 last rank, 3 lease ms
--- Returns: {tasks checked, tasks repaired}
+-- Returns: {tasks checked, tasks repaired}; a task that is held although nothing of it is paused any more is one of these
 -- Events: none: what a reader sees of a task does not change
 local now, precise = clock()
 local ids = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2])
@@ -29,8 +29,19 @@ local function requeue_lost(id, task)
   wake(task.queue)
 end
 
+-- A held task that is not to be held any more: its pause has ended, or the time of the task has, which a claim then notices.
+local function end_hold(id, task)
+  if not paused_of(task.queue, task.tool) then
+    unhold(id, task, now)
+    repaired = repaired + 1
+  elseif task.deadline_ms and tonumber(task.deadline_ms) <= now then
+    redis.call('ZADD', K.queue(task.queue), now, id)
+    wake(task.queue)
+  end
+end
+
 for _, id in ipairs(ids) do
-  local task = fields(id, { 'due_ms', 'worker', 'deadline_ms', unpack(ORDERING_FIELDS) })
+  local task = fields(id, { 'due_ms', 'worker', 'deadline_ms', 'tool', unpack(ORDERING_FIELDS) })
   if not is_legal('cancel', task.status) then
     redis.call('ZREM', KEYS[1], id)
     repaired = repaired + 1
@@ -42,7 +53,10 @@ for _, id in ipairs(ids) do
     if task.status == TO.create and redis.call('DEL', K.in_progress(id)) == 1 then
       repaired = repaired + 1
     end
-    if not redis.call('ZSCORE', K.queue(task.queue), id) and not waits_for_lane(id, task) then
+    local score = redis.call('ZSCORE', K.queue(task.queue), id)
+    if score and tonumber(score) >= HELD then
+      end_hold(id, task)
+    elseif not score and not waits_for_lane(id, task) then
       requeue_lost(id, task)
       repaired = repaired + 1
     end

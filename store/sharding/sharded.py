@@ -26,6 +26,7 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.sharding.other_shards import OtherShards
 from taskmill.store.shards import DEFAULT_SHARD, id_on_shard, shard_of_id
 from taskmill.store.tasks.output import OutputReader
+from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import Stats, stats_of_all
 from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
@@ -111,6 +112,25 @@ class ShardedStore(TaskStore):
 
         slices, unreachable = await self._ask_all(read)
         return merged(list(slices.values()), limit, unreachable=unreachable)
+
+    async def pauses(self) -> list[Pause]:
+        """See `TaskStore.pauses`."""
+        found, _ = await self._ask_all(lambda store: store.pauses())
+        known = {pause.field: pause for pauses in found.values() for pause in pauses}
+        return [known[name] for name in sorted(known)]
+
+    async def pause(self, pause: Pause) -> bool:
+        """See `TaskStore.pause`; on every shard, as queues move and a tool's tasks may be on several."""
+        return any(await self._on_every_shard(lambda store: store.pause(pause)))
+
+    async def resume(self, pause: Pause) -> bool:
+        """See `TaskStore.resume`."""
+        return any(await self._on_every_shard(lambda store: store.resume(pause)))
+
+    async def known_queues(self) -> set[str]:
+        """See `TaskStore.known_queues`; of the shards that answer."""
+        found, _ = await self._ask_all(lambda store: store.known_queues())
+        return set().union(*found.values())
 
     async def workers(self) -> list[dict[str, Any]]:
         """See `TaskStore.workers`; those of shards that answer, with the shard's name."""
@@ -200,6 +220,18 @@ class ShardedStore(TaskStore):
         if not answered:
             raise StoreUnavailable("No shard can be reached right now. Nothing was lost; try again in a moment.")
         return answered, tuple(unreachable)
+
+    async def _on_every_shard(self, ask: Callable[[TaskStore], Awaitable[T]]) -> list[T]:
+        """What each shard answers.
+
+        Raises:
+            StoreUnavailable: one does not; the message names it, and the others have done what was asked.
+        """
+        found, unreachable = await self._ask_all(ask)
+        if unreachable:
+            names = ", ".join(unreachable)
+            raise StoreUnavailable(f"Shard {names} does not answer; the others have done it. Try again in a moment.")
+        return list(found.values())
 
     def _shard_of_channel(self, channel: str) -> str:
         shard = shard_of_id(channel.removeprefix(self.keys.root))

@@ -30,6 +30,7 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import id_on_same_shard
 from taskmill.store.tasks.creation import create_args, create_error, new_record, pack_arguments, sealed_answers
 from taskmill.store.tasks.output import OutputReader, OutputStore
+from taskmill.store.tasks.pauses import Pause, PauseStore
 from taskmill.store.tasks.rerun import check_rerunnable, rerun_id, rerun_task
 from taskmill.store.tasks.search import search_slice
 from taskmill.store.tasks.shared_secret import SharedSecret
@@ -55,6 +56,7 @@ class RedisTaskStore(TaskStore):
         self.shards = ()
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
+        self._pauses = PauseStore(redis, self._scripts, self.keys)
         self._secret = SharedSecret(redis, settings, self.keys)
         self._wait_estimate = WaitEstimate(self.workers)
         self.hub = ChannelHub(settings, self.keys.record(""))
@@ -157,6 +159,22 @@ class RedisTaskStore(TaskStore):
         return {
             int(attempt): open_error(self._sealer, task_id, int(attempt), stored) for attempt, stored in kept.items()
         }
+
+    async def pauses(self) -> list[Pause]:
+        """See `TaskStore.pauses`."""
+        return await self._pauses.read()
+
+    async def pause(self, pause: Pause) -> bool:
+        """See `TaskStore.pause`."""
+        return await self._pauses.pause(pause)
+
+    async def resume(self, pause: Pause) -> bool:
+        """See `TaskStore.resume`."""
+        return await self._pauses.resume(pause)
+
+    async def known_queues(self) -> set[str]:
+        """See `TaskStore.known_queues`."""
+        return await self._pauses.known_queues()
 
     async def workers(self) -> list[dict[str, Any]]:
         """See `TaskStore.workers`."""

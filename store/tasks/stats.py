@@ -27,6 +27,8 @@ class QueueCount:
     """How long the next of those has waited."""
     by_status: dict[str, int]
     """Open tasks by state; `other` where there were too many to look at each."""
+    held: int = 0
+    """Of the pending ones, those that do not start because the queue or their tool is paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +76,19 @@ def _sum(one: QueueCount, other: QueueCount) -> QueueCount:
     """A queue that has tasks on two shards."""
     by_status = dict(Counter(one.by_status) + Counter(other.by_status))
     oldest = max(one.oldest_ms, other.oldest_ms)
-    return QueueCount(one.name, one.depth + other.depth, one.due + other.due, oldest, by_status)
+    held = one.held + other.held
+    return QueueCount(one.name, one.depth + other.depth, one.due + other.due, oldest, by_status, held)
 
 
 def _queue(row: Sequence[Any]) -> QueueCount:
-    name, depth, due, oldest, *flat = row
+    name, depth, due, oldest, held, *flat = row
     counts = {flat[i].decode(): int(flat[i + 1]) for i in range(0, len(flat), 2)}
     counts.pop("gone", None)
     # A due task waits, or its lease has just lapsed, so that it will be claimed like one that does.
-    counts[Status.PENDING] = counts.get(Status.PENDING, 0) + due
+    counts[Status.PENDING] = counts.get(Status.PENDING, 0) + due + held
     if unseen := depth - sum(counts.values()):
         counts["other"] = unseen
-    return QueueCount(name.decode(), depth, due, oldest, counts)
+    return QueueCount(name.decode(), depth, due, oldest, counts, held)
 
 
 def queues_of(worker: Mapping[str, Any]) -> list[str]:

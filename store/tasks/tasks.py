@@ -20,6 +20,7 @@ from taskmill.store.sessions.caller_state import CallerStateStore
 from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.tasks.output import OutputReader
+from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.stats import Stats
 
 __all__ = ["EVENT_PAGE", "OPERATOR", "TaskStore"]
@@ -166,6 +167,30 @@ class TaskStore(Protocol):
 
     async def attempt_errors(self, task_id: str) -> dict[int, AttemptError]:
         """Why attempts of a task failed, by number, the last ten at most. For operators only."""
+        ...
+
+    async def pauses(self) -> list[Pause]:
+        """Which queues and tools are paused, sorted; on any shard that answers."""
+        ...
+
+    async def pause(self, pause: Pause) -> bool:
+        """Start no task of a queue or tool from now on; False if it was paused before: then who and why change.
+
+        Raises:
+            StoreUnavailable: it may be paused, or not everywhere; the same call again is safe.
+        """
+        ...
+
+    async def resume(self, pause: Pause) -> bool:
+        """Start tasks of it again, in the order in which they came; False if it was not paused.
+
+        Raises:
+            StoreUnavailable: its pause may have ended, or not everywhere; the same call again is safe.
+        """
+        ...
+
+    async def known_queues(self) -> set[str]:
+        """The queues that live workers serve or open tasks are in, as Redis has them; of many tasks, the oldest."""
         ...
 
     async def workers(self) -> list[dict[str, Any]]:

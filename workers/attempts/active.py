@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from taskmill.engine.context import TaskContext
@@ -41,6 +41,8 @@ class ActiveTask:
         self.id = task_id
         self.fence = fence
         self.tool = tool
+        self.since_ms = int(time() * 1000)
+        """When it was claimed, milliseconds since 1970."""
         self.context: TaskContext | None = None
         self.main_task: asyncio.Task[Any] | None = None
         """The asyncio task in which the tool runs; the tool may start others."""

@@ -1,0 +1,128 @@
+"""`/api/queues`, `/api/tools` and `/api/workers`: what operators see of them, and do. For the work: `operations.py`."""
+
+import json
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from taskmill.engine.errors import BadArguments
+from taskmill.server.api.access import caller_of
+from taskmill.server.api.operations import Operations
+from taskmill.server.api.requests import json_response
+from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.store.tasks.pauses import Pausable
+
+__all__ = ["operation_routes"]
+
+log = structlog.get_logger()
+_OPERATORS_ONLY = "This is for operators: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
+_LONGEST_BODY = 64 * 1024
+
+
+def operation_routes(runtime: ServerRuntime) -> list[BaseRoute]:
+    """The routes, below `/api`."""
+    api = _Operations(runtime)
+    return [
+        Route("/queues", api.queues, methods=["GET"]),
+        Route("/queues/{name}/pause", api.pause_queue, methods=["POST"]),
+        Route("/queues/{name}/resume", api.resume_queue, methods=["POST"]),
+        Route("/tools", api.tools, methods=["GET"]),
+        Route("/tools/{name}/pause", api.pause_tool, methods=["POST"]),
+        Route("/tools/{name}/resume", api.resume_tool, methods=["POST"]),
+        Route("/workers", api.workers, methods=["GET"]),
+    ]
+
+
+class _Operations:
+    def __init__(self, runtime: ServerRuntime) -> None:
+        self._runtime = runtime
+
+    async def queues(self, request: Request) -> Response:
+        """The queues of this server's tools and of live workers."""
+        operations = self._for_operators(request)
+        return json_response({"queues": await operations.queues() if operations else []})
+
+    async def tools(self, request: Request) -> Response:
+        """The task tools of this server and of live workers."""
+        operations = self._for_operators(request)
+        return json_response({"tools": await operations.tools() if operations else []})
+
+    async def workers(self, request: Request) -> Response:
+        """The live workers of this server."""
+        operations = self._for_operators(request)
+        return json_response({"workers": await operations.workers() if operations else []})
+
+    async def pause_queue(self, request: Request) -> Response:
+        """Start no task of a queue from now on."""
+        return await self._pause(request, Pausable.QUEUE)
+
+    async def resume_queue(self, request: Request) -> Response:
+        """Start tasks of a queue again."""
+        return await self._resume(request, Pausable.QUEUE)
+
+    async def pause_tool(self, request: Request) -> Response:
+        """Start no task of a tool from now on."""
+        return await self._pause(request, Pausable.TOOL)
+
+    async def resume_tool(self, request: Request) -> Response:
+        """Start tasks of a tool again."""
+        return await self._resume(request, Pausable.TOOL)
+
+    async def _pause(self, request: Request, kind: Pausable) -> Response:
+        operations = self._acting(request)
+        body = await body_of(request, ("reason",))
+        reason = body.get("reason") or ""
+        if not isinstance(reason, str):
+            raise BadArguments("reason must be a text.")
+        name = str(request.path_params["name"])
+        shown = await operations.pause(kind, name, by="operator", reason=reason)
+        log.info("pause.begun", kind=kind, name=name, reason=reason)
+        return json_response(shown)
+
+    async def _resume(self, request: Request, kind: Pausable) -> Response:
+        name = str(request.path_params["name"])
+        shown = await self._acting(request).resume(kind, name)
+        log.info("pause.ended", kind=kind, name=name)
+        return json_response(shown)
+
+    def _acting(self, request: Request) -> Operations:
+        if (operations := self._for_operators(request)) is None:
+            raise HTTPException(404, "This server keeps no tasks, so it has no queues.")
+        return operations
+
+    def _for_operators(self, request: Request) -> Operations | None:
+        """None: this server has no store, as it has no task tools.
+
+        Raises:
+            HTTPException: 403, it is no operator's request.
+        """
+        if not caller_of(request).is_operator:
+            raise HTTPException(403, _OPERATORS_ONLY)
+        if not self._runtime.keeps_tasks:
+            return None
+        queues = {name: policy.queue for name, policy in self._runtime.tools.policies().items()}
+        return Operations(self._runtime.store, self._runtime.settings.app or "", queues)
+
+
+async def body_of(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON object of a request; no body is an empty one. `names`: the fields that it may have.
+
+    Raises:
+        BadArguments: it is no such object.
+    """
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > _LONGEST_BODY:
+            raise BadArguments(f"The body must have {_LONGEST_BODY:,} bytes at most.")
+    try:
+        body = json.loads(raw) if raw.strip() else {}
+    except (ValueError, RecursionError):
+        raise BadArguments("The body must be JSON.") from None
+    if not isinstance(body, dict) or set(body) - set(names):
+        raise BadArguments(f"The body must be a JSON object with no other fields than {', '.join(names)}.")
+    return body

@@ -1,0 +1,187 @@
+"""Queues, tools and workers as operators see them, in the API's JSON, and pauses: for the API and the command line.
+
+With an app it is one server's; without, all that a Redis has. HTTP is in `operation_routes.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from time import time
+from typing import Any
+
+from taskmill.engine.errors import BadArguments, NameUnknown
+from taskmill.server.protocol.shapes_2026 import iso
+from taskmill.store.formats.queue_names import app_of, author_queue, qualified_queue, shared_app
+from taskmill.store.tasks.pauses import Pausable, Pause
+from taskmill.store.tasks.stats import QueueCount, queues_of
+from taskmill.store.tasks.tasks import TaskStore
+
+__all__ = ["LONGEST_REASON", "Operations"]
+
+Json = dict[str, Any]
+LONGEST_REASON = 500
+_Name = tuple[str, str]
+"""App without a stack, and the author's name."""
+
+
+class Operations:
+    """What operators see and do of the queues, tools and workers of one server, or of a whole Redis."""
+
+    def __init__(self, store: TaskStore, app: str | None, tools: Mapping[str, str] | None = None) -> None:
+        """`app`: None = all. `tools`: those of the app that are known without its workers, with their queues."""
+        self._store = store
+        self._app = None if app is None else shared_app(app)
+        self._tools = tools or {}
+
+    async def queues(self) -> list[Json]:
+        """Every queue: what waits, runs and is held there, its workers, and its pause."""
+        pauses = await self._pauses(Pausable.QUEUE)
+        workers = await self._live_workers()
+        names = await self._queue_names(workers, pauses)
+        stats = await self._store.stats({one for qualified in names.values() for one in qualified})
+        counts = {count.name: count for count in stats.queues}
+        return [
+            _queue_json(name, [counts[one] for one in sorted(qualified)], workers, pauses.get(name))
+            for name, qualified in sorted(names.items())
+        ]
+
+    async def tools(self) -> list[Json]:
+        """Every task tool: its queue, where that is known, how many workers have it, and its pause."""
+        pauses = await self._pauses(Pausable.TOOL)
+        having: dict[_Name, int] = {(self._app or "", tool): 0 for tool in self._tools}
+        for worker in await self._live_workers():
+            for app in {shared_app(app_of(queue)) for queue in worker["queues"]}:
+                for tool in worker["tools"]:
+                    having[app, tool] = having.get((app, tool), 0) + 1
+        return [
+            {
+                "name": tool,
+                "app": app,
+                "queue": self._tools.get(tool),
+                "workers": having.get((app, tool), 0),
+                "paused": _pause_json(pauses.get((app, tool))),
+            }
+            for app, tool in sorted(having.keys() | pauses.keys())
+        ]
+
+    async def workers(self) -> list[Json]:
+        """Every live worker: where it runs, since when, what it serves and what it runs now."""
+        return [_worker_json(one) for one in await self._live_workers()]
+
+    async def pause(self, kind: Pausable, name: str, *, by: str, reason: str = "") -> Json:
+        """Pause a queue or tool; what `queues` or `tools` then says of its pause.
+
+        Raises:
+            NameUnknown: there is no such one; the message names those that there are.
+            BadArguments: the reason is too long.
+        """
+        if len(reason) > LONGEST_REASON:
+            raise BadArguments(f"reason must have {LONGEST_REASON} characters at most.")
+        app, author_name = await self._resolved(kind, name)
+        pause = Pause(kind, app, author_name, by, int(time() * 1000), reason)
+        await self._store.pause(pause)
+        return {"name": author_name, "app": app, "paused": _pause_json(pause)}
+
+    async def resume(self, kind: Pausable, name: str) -> Json:
+        """End the pause of a queue or tool; one that is not paused stays as it is.
+
+        Raises:
+            NameUnknown: there is no such one; the message names those that there are.
+        """
+        app, author_name = await self._resolved(kind, name)
+        await self._store.resume(Pause(kind, app, author_name))
+        return {"name": author_name, "app": app, "paused": None}
+
+    async def _resolved(self, kind: Pausable, name: str) -> _Name:
+        rows = await (self.queues() if kind is Pausable.QUEUE else self.tools())
+        known = {(row["app"], row["name"]) for row in rows}
+        app, slash, author_name = name.rpartition("/") if kind is Pausable.QUEUE else name.partition("/")
+        if self._app is None and slash and author_name:
+            return shared_app(app), author_name  # its app may start later
+        found = sorted(one for one in known if one[1] == name)
+        if len(found) == 1:
+            return found[0]
+        shown = ", ".join(qualified_queue(app, one) for app, one in found or sorted(known)) or "none"
+        if found:
+            raise NameUnknown(f"Several servers have a {kind} {name}. Name one of them: {shown}.")
+        raise NameUnknown(f"There is no {kind} {name}. Known: {shown}.")
+
+    async def _pauses(self, kind: Pausable) -> dict[_Name, Pause]:
+        return {
+            (pause.app, pause.name): pause
+            for pause in await self._store.pauses()
+            if pause.kind is kind and self._is_ours(pause.app)
+        }
+
+    async def _live_workers(self) -> list[Json]:
+        """Reports of the workers, each with those of its queues that are ours."""
+        reports = [
+            {**one, "queues": [queue for queue in queues_of(one) if self._is_ours(app_of(queue))]}
+            for one in await self._store.workers()
+        ]
+        return [one for one in reports if one["queues"]]
+
+    async def _queue_names(self, workers: Sequence[Json], pauses: Iterable[_Name]) -> dict[_Name, set[str]]:
+        """Every queue, with its names in Redis: one for each stack that has it."""
+        names = {(app, queue): {qualified_queue(app, queue)} for app, queue in pauses}
+        known = {queue for worker in workers for queue in worker["queues"]}
+        if self._app is None:
+            known |= await self._store.known_queues()
+        else:
+            known |= {qualified_queue(self._app, queue) for queue in self._tools.values()}
+        for queue in known:
+            name = shared_app(app_of(queue)), author_queue(queue)
+            names.setdefault(name, set()).add(queue)
+        return names
+
+    def _is_ours(self, app: str) -> bool:
+        return self._app is None or shared_app(app) == self._app
+
+
+def _queue_json(name: _Name, counts: Sequence[QueueCount], workers: Sequence[Json], pause: Pause | None) -> Json:
+    qualified = {count.name for count in counts}
+    serving = [worker for worker in workers if qualified & set(worker["queues"])]
+    by_status: dict[str, int] = {}
+    for count in counts:
+        for status, number in count.by_status.items():
+            by_status[status] = by_status.get(status, 0) + number
+    return {
+        "name": name[1],
+        "app": name[0],
+        "open": sum(count.depth for count in counts),
+        "waiting": sum(count.due for count in counts),
+        "held": sum(count.held for count in counts),
+        "oldest_seconds": max(count.oldest_ms for count in counts) / 1000,
+        "by_status": by_status,
+        "workers": len(serving),
+        "slots": sum(worker["concurrency"] for worker in serving),
+        "busy": sum(worker["running"] for worker in serving),
+        "paused": _pause_json(pause),
+    }
+
+
+def _worker_json(report: Json) -> Json:
+    """What a worker reports of itself; what an older version does not report is null."""
+    mean = report.get("mean_seconds")
+    return {
+        "name": report["worker"],
+        "host": report.get("host"),
+        "pid": report.get("pid"),
+        "version": report.get("version"),
+        "since": iso(int(report["since"]) * 1000) if "since" in report else None,
+        "memory": report.get("memory"),
+        "app": shared_app(app_of(report["queues"][0])),
+        "queues": sorted({author_queue(queue) for queue in report["queues"]}),
+        "state": report.get("state") or ("leaving" if report.get("leaving") else "working"),
+        "slots": report["concurrency"],
+        "running": report["running"],
+        "ended": report.get("settled"),
+        "mean_seconds": mean,
+        "tools": report["tools"],
+        "tasks": [
+            {"id": task["id"], "tool": task["tool"], "since": iso(task["since_ms"])} for task in report.get("tasks", ())
+        ],
+        "shard": report.get("shard"),
+    }
+
+
+def _pause_json(pause: Pause | None) -> Json | None:
+    return None if pause is None else {"by": pause.by, "at": iso(pause.at_ms), "reason": pause.reason}
