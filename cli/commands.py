@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from taskmill.cli import options
+from taskmill.cli.audit.commands import audit
 from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.install.hosts import HostName
@@ -301,11 +302,9 @@ def call(
     file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
     given_by_flag({"redis_url": redis_url})
     settings = read_settings(WorkerSettings, redis_url=redis_url)
-    answers = tuple(answer or ())
-    flags = (detach, timeout, as_json, redis_url, log_level, log_form, answers)
+    flags = (detach, timeout, as_json, redis_url, log_level, log_form, tuple(answer or ()))
     request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags)
-    prepared = _prepare_stack() if url is None else []
-    sys.exit(asyncio.run(call_tool(request, settings, _attached_id, prepared)))
+    sys.exit(asyncio.run(call_tool(request, settings, _attached_id, _prepare_stack() if url is None else [])))
 
 
 def _prepare_stack() -> "list[PreparedProcess]":
@@ -379,6 +378,7 @@ def install(
 
 
 app.add_typer(task_commands.app, name="tasks")
+app.command()(audit)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from taskmill.server.api.health import health_routes
 from taskmill.server.api.metrics import RequestCounter, metrics_routes
 from taskmill.server.api.openapi import description_route
 from taskmill.server.api.routes import api_routes
+from taskmill.server.audit.requests import AuditedRequests
 from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
 from taskmill.server.http.application import EndpointPath, HttpApp, LifespanRequired
 from taskmill.server.http.cors import Cors, check_any_origin
@@ -138,4 +139,6 @@ def add_http_api(
     if access.cors_origins:
         made.add_middleware(Cors, origins=access.cors_origins)
     made.add_middleware(HeaderLimits)
+    if access.is_audited:
+        made.add_middleware(AuditedRequests, trail=lambda: runtime.trail, names=lambda: runtime.settings.audit_names)
     return made

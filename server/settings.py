@@ -1,5 +1,6 @@
 """Settings of a server process: `TASKMILL_*` in the environment, or the flags of `taskmill serve`."""
 
+import ipaddress
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -32,13 +33,25 @@ class ServerSettings(AuthenticationSettings):
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
     request_timeout: float = Field(30.0, gt=0, le=LONGEST)
     """Seconds that a client has to send the headers of a request, and as many again for its body."""
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
+    """Addresses and networks of the proxies whose X-Forwarded-For and -Proto are believed, separated by commas."""
     unfinished_requests: int = Field(256, ge=0)
     """Connections of one address that may wait for the rest of a request at the same time; 0 = any number."""
 
-    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(f"{network} is no address and no network, such as 10.0.0.0/8") from None
+        return value
 
 
 def server_settings(authored: StoreSettings | None) -> ServerSettings:

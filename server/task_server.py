@@ -32,6 +32,7 @@ from taskmill.engine.errors import PolicyError, StateUnavailable
 from taskmill.engine.policy import TaskConfig
 from taskmill.server.api.access import Access
 from taskmill.server.app import build_app
+from taskmill.server.audit.calls import AuditedCalls
 from taskmill.server.auth.operators import operators_of
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec
@@ -407,7 +408,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             self._runtime,
             self._task_tools,
             path=path,
-            access=Access(hosts, rules.auth, operators_of(settings, operator_token), origins),
+            access=Access(hosts, rules.auth, operators_of(settings, operator_token), origins, bool(settings.audit)),
             rules=rules,
             host=host,
             json_response=json_response,
@@ -466,7 +467,13 @@ class TaskServer(MCPServer[LifespanContextT]):
         # Around the author's own middleware: the answers are the protocol's, not the tools'.
         listing = ToolListing(self._runtime, known)
         tasks = Tasks2025(self._runtime, self._submission, self._plain)
-        self.middleware[:1] = [CallerErrors(prompts_of(self)), *self.middleware[:1], listing, tasks]
+        self.middleware[:1] = [
+            CallerErrors(prompts_of(self)),
+            *self.middleware[:1],
+            AuditedCalls(self._task_tools.find),
+            listing,
+            tasks,
+        ]
 
     def _push_tasks(self) -> None:
         """Send task notifications to clients that listen: the SDK's constructor takes a bus but not the handler."""

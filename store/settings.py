@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
+from taskmill.store.formats.audit_sinks import sinks_of
 from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
 from taskmill.store.setting_names import setting_name
 from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
@@ -82,6 +83,14 @@ class StoreSettings(BaseSettings):
     """Seconds after which an idle session of a revision before 2026 ends."""
     session_limit: int = Field(100_000, ge=0)
     """Open sessions of all principals, 0 = no limit."""
+    audit: str = ""
+    """Where the audit trail goes: log, file:PATH or redis, separated by commas; empty = there is none."""
+    audit_retention: float = Field(90 * 24 * 3600.0, ge=60, le=LONGEST)
+    """Seconds that the audit trail in Redis keeps a record at most."""
+    audit_entries: int = Field(100_000, ge=1)
+    """Records that the audit trail in Redis keeps, about; the oldest fall off."""
+    audit_names: bool = False
+    """Whether the audit trail names users and their clients readably, beside the digest."""
     command_timeout: float = Field(5.0, gt=0, le=LONGEST)
     """Seconds after which a silent Redis counts as unreachable."""
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
@@ -100,6 +109,12 @@ class StoreSettings(BaseSettings):
         fault = shard_map_error(info.data.get("redis_url"), shards, value if is_queues else {})
         if fault is not None:
             raise ValueError(fault)
+        return value
+
+    @field_validator("audit")
+    @classmethod
+    def _check_sinks(cls, value: str) -> str:
+        sinks_of(value)
         return value
 
     @field_validator("seal_keys", mode="before")

@@ -43,6 +43,7 @@ from taskmill.adapters.fastmcp.provider import TaskmillProvider
 from taskmill.adapters.fastmcp.tools import FastMCPTaskTool, FastMCPTools, NewTools
 from taskmill.engine.errors import SettingsError
 from taskmill.engine.record import TaskView
+from taskmill.server.audit.calls import AuditedCalls
 from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.handlers.follow_up_tools import FollowUpTools
@@ -261,6 +262,7 @@ class Tasks(ServerExtension):
             policy = RequestStateSecurity(codec=self._codec, audience=server.name, ttl=ROUND_TTL)
             lowlevel.middleware[at] = RequestStateBoundary(policy, default_audience=server.name)
         lowlevel.middleware[at:at] = [
+            AuditedCalls(self.tools.find),
             ToolListing(self.runtime, self._hosts),
             NewTools(self.tools),
             FastMCPTasks2025(self.runtime, self._submission, self._plain),

@@ -110,12 +110,12 @@ def with_tasks(
 
     for route in app.routes:
         if isinstance(route, Route) and route.path == path:
-            gate = route.app
-            if isinstance(gate, RequireAuthMiddleware):
-                gate.app = endpoint(gate.app)  # the check of tokens stays before it
+            if isinstance(route.app, RequireAuthMiddleware):
+                route.app.app = endpoint(route.app.app)  # the check of tokens stays before it
             else:
-                route.app = endpoint(gate)
-    access = Access(hosts, rules.auth, operators_of(server_settings, operator_token), tuple(cors_origins))
+                route.app = endpoint(route.app)
+    operators = operators_of(server_settings, operator_token)
+    access = Access(hosts, rules.auth, operators, tuple(cors_origins), bool(server_settings.audit))
     return add_http_api(app, runtime, access, rules, mcp_path=path)
 
 

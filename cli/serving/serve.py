@@ -79,6 +79,7 @@ def serve_http(
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
             server_header=False,
+            forwarded_allow_ips=_trusted_proxies(settings),
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
@@ -116,6 +117,11 @@ class _Replica(uvicorn.Server):
         """Listen, and call `on_ready`."""
         await super().startup(sockets)
         self._on_ready()
+
+
+def _trusted_proxies(settings: ServerSettings) -> list[str] | None:
+    """Whose forwarded addresses are believed; None = as uvicorn's own variable says, which is this machine if unset."""
+    return list(settings.trusted_proxies) if "trusted_proxies" in settings.model_fields_set else None
 
 
 def _url(settings: ServerSettings, port: int) -> str:

@@ -15,7 +15,7 @@ from taskmill.cli.logs import LogLevel, configure
 if TYPE_CHECKING:
     from taskmill.cli.tasks.source import TaskSource
 
-__all__ = ["app"]
+__all__ = ["app", "run_on_source"]
 
 app = typer.Typer(
     help="List, show, watch, cancel and rerun tasks: of a running server (--url), or as operator of a Redis.",
@@ -63,7 +63,7 @@ def list_tasks(
         print_list(page, as_json=as_json)
         return 0
 
-    _run(work, url, token, redis_url)
+    run_on_source(work, url, token, redis_url)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def show(
         print_task(task, as_json=as_json)
         return 0
 
-    _run(work, url, token, redis_url)
+    run_on_source(work, url, token, redis_url)
 
 
 @app.command()
@@ -108,7 +108,7 @@ def watch(
 
         return await watch_task(source, await full_id(source, task_id), as_json=as_json)
 
-    _run(work, url, token, redis_url)
+    run_on_source(work, url, token, redis_url)
 
 
 @app.command()
@@ -129,7 +129,7 @@ def cancel(
             print_done(await source.cancel(task_id), "cancelled", as_json=as_json)
         return 0
 
-    _run(work, url, token, redis_url)
+    run_on_source(work, url, token, redis_url)
 
 
 @app.command()
@@ -158,7 +158,7 @@ def rerun(
             print_done(await source.rerun(task_id, key=key), "", as_json=as_json)
         return 0
 
-    _run(work, url, token, redis_url)
+    run_on_source(work, url, token, redis_url)
 
 
 @app.command()
@@ -183,10 +183,10 @@ def answer(
         print_done(await answer_task(source, await full_id(source, task_id), words or ()), "answered", as_json=as_json)
         return 0
 
-    _run(work, url, token, redis_url)
+    run_on_source(work, url, token, redis_url)
 
 
-def _run(
+def run_on_source(
     work: Callable[["TaskSource"], Awaitable[int]], url: str | None, token: str | None, redis_url: str | None
 ) -> None:
     """Run the command's work on the tasks of a server, or of a Redis, and end with its exit code."""

@@ -99,6 +99,11 @@ class _HttpSource:
         idempotency_header = {"idempotency-key": key or secrets.token_hex(16)}
         return await self._request("POST", _path(task_id, "/rerun"), headers=idempotency_header)
 
+    async def audit(
+        self, wanted: Mapping[str, str], *, limit: int, cursor: str | None = None, after: str | None = None
+    ) -> Json:
+        return await self._request("GET", "/audit", {**wanted, "limit": str(limit), "cursor": cursor, "after": after})
+
     async def events(self, task_id: str, *, after: int) -> AsyncIterator[Json]:
         while True:
             try:

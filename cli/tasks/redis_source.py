@@ -4,10 +4,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 
 from taskmill.cli.errors import CommandFailed, Failure
+from taskmill.cli.tasks.actor import CommandActor
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.engine.status import Status
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
+from taskmill.store.audit.records import Action, acting_as, record
+from taskmill.store.audit.stream import AuditFilter, since_of
+from taskmill.store.audited import audited
 from taskmill.store.formats.filters import filter_of
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.opening import open_store
@@ -23,8 +27,12 @@ async def run_over_redis(work: Callable[[TaskSource], Awaitable[int]], settings:
     Raises:
         StoreUnavailable, RedisUnfit, SettingsError: see `open_store`.
     """
-    async with open_store(settings) as store:
-        return await work(_RedisSource(store))
+    async with open_store(settings) as opened:
+        # Where servers keep a trail in this Redis, commands leave one too, whatever variables their shell has.
+        is_kept = await opened.audit.exists()
+        async with audited(opened, settings, also_redis=is_kept) as (store, trail):
+            with acting_as(None if trail is None else CommandActor(trail)):
+                return await work(_RedisSource(store))
 
 
 class _RedisSource:
@@ -32,13 +40,17 @@ class _RedisSource:
         self._store = store
 
     async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        record(Action.TASKS_LISTED)
         return await _pages(partial(self._store.page, OPERATOR, where=filter_of(where)), limit, cursor)
 
     async def dead_letters(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
+        record(Action.TASKS_LISTED)
         return await _pages(partial(self._store.dead_letters, where=filter_of(where)), limit, cursor)
 
     async def show(self, task_id: str, *, history: bool = False) -> Json:
-        task = task_json(await self._store.read(task_id, OPERATOR), to_operator=True)
+        view = await self._store.read(task_id, OPERATOR)
+        record(Action.TASK_READ, task=task_id, tool=view.record.tool)
+        task = task_json(view, to_operator=True)
         if history:
             events = await self._store.history(task_id)
             task["events"] = [event_json(event, to_operator=True) for event in events]
@@ -64,6 +76,19 @@ class _RedisSource:
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         return task_json(await self._store.rerun(task_id, OPERATOR, once=key), to_operator=True)
+
+    async def audit(
+        self, wanted: Mapping[str, str], *, limit: int, cursor: str | None = None, after: str | None = None
+    ) -> Json:
+        since = wanted.get("since")
+        filtered = AuditFilter(
+            **{name: value for name, value in wanted.items() if name != "since"},
+            since_ms=None if since is None else since_of(since),
+        )
+        if after is None:
+            record(Action.AUDIT_READ)
+        page = await self._store.audit.page(filtered, limit=limit, before=cursor, after=after)
+        return {"records": list(page.records), "next_cursor": page.next}
 
     async def events(self, task_id: str, *, after: int) -> AsyncIterator[Json]:
         async with self._store.tails.follow(task_id, after=after) as events:

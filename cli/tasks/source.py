@@ -32,5 +32,13 @@ class TaskSource(Protocol):
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         """Run the task again; the new task. `key`: idempotency key, None = a fresh one."""
 
+    async def audit(
+        self, wanted: Mapping[str, str], *, limit: int, cursor: str | None = None, after: str | None = None
+    ) -> Json:
+        """`records` of the audit trail, and `next_cursor`; newest first, or with `after` oldest first.
+
+        `wanted`: who, action, outcome, task and since, as the API takes them.
+        """
+
     def events(self, task_id: str, *, after: int) -> AsyncIterator[Json]:
         """The events above number `after` as they happen, up to the last one. It waits through outages."""

@@ -18,11 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from taskmill.server.api.errors import api_error
-from taskmill.server.auth.operators import Operators, Role
+from taskmill.server.audit.requests import note_operator
+from taskmill.server.auth.operators import NO_OPERATOR, Operator, Operators, Role
 from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.http.middleware import path_of
 from taskmill.server.http.scope_challenge import metadata_url_of
 from taskmill.server.http.transport_security import HeaderChecks
+from taskmill.store.audit.records import Action, Outcome, Reason, record
 from taskmill.store.tasks.tasks import OPERATOR
 
 __all__ = ["Access", "Caller", "CheckedHosts", "Guard", "OperatorToken", "caller_of"]
@@ -47,6 +49,8 @@ class Access:
     """Who may see and end the tasks of all."""
     cors_origins: tuple[str, ...] = ()
     """Whose pages may read responses in a browser, as `origins_of` returns them."""
+    is_audited: bool = False
+    """Whether the settings want an audit trail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,11 @@ class Caller:
             raise HTTPException(403, _UNIDENTIFIED)
         return named
 
+    def record_read(self, task_id: str | None, tool: str | None = None, *, target: str | None = None) -> None:
+        """Record that it saw something of a task, if it is an operator: what users do with their own is no matter."""
+        if self.is_operator:
+            record(Action.TASK_READ, task=task_id, tool=tool, target=target)
+
 
 def caller_of(request: Request) -> Caller:
     """Who sent this request, which has passed a guard."""
@@ -87,17 +96,19 @@ class OperatorToken:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with the operator's roles and without the token if it is an operator's."""
-        if scope["type"] == "http" and (roles := self._roles(scope)):
+        if scope["type"] == "http" and (found := self._operator(scope)).roles:
+            roles = found.roles
+            note_operator(found.name, roles)
             others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
             scope = {**scope, "headers": others, _ROLES: roles}
         await self._app(scope, receive, send)
 
-    def _roles(self, scope: Scope) -> frozenset[Role]:
-        found: frozenset[Role] = frozenset()
+    def _operator(self, scope: Scope) -> Operator:
+        found = NO_OPERATOR
         for name, value in scope["headers"]:
             kind, _, token = value.partition(b" ")
             if name == b"authorization" and kind.lower() == b"bearer":
-                found |= self._operators.roles_of_token(token.strip())
+                found = found.joined(self._operators.of_token(token.strip()))
         return found
 
 
@@ -155,7 +166,10 @@ class Guard:
         """Make an operator of a user whose scopes permit what is asked; any other one is served as a user."""
         user = scope.get("user")
         roles = self._access.operators.roles_of_scopes(user.scopes) if isinstance(user, AuthenticatedUser) else ()
-        return {**scope, _ROLES: roles} if self._needed(scope) in roles else scope
+        if self._needed(scope) not in roles:
+            return scope
+        note_operator(None, roles)
+        return {**scope, _ROLES: roles}
 
     def _needed(self, scope: Scope) -> Role:
         if self._operators_only:
@@ -185,6 +199,7 @@ class Guard:
 def _refused_role(needed: Role, roles: Collection[Role]) -> ASGIApp | None:
     if needed in roles:
         return None
+    record(Action.ACCESS_REFUSED, outcome=Outcome.REFUSED, reason=Reason.WRONG_ROLE)
     has = " and ".join(sorted(roles))
     return api_error(403, f"This needs the role {needed}, and this operator's token has {has} only.")
 

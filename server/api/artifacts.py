@@ -26,7 +26,9 @@ def artifact_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     async def serve(request: Request) -> Response:
         """The artifact: 200, a part of it: 206, unchanged: 304, a range beyond its end: 416."""
         artifacts = runtime.store.artifacts
-        artifact = await artifacts.find(task_id_of(request, "artifact_id"), caller_of(request).principal)
+        caller, artifact_id = caller_of(request), task_id_of(request, "artifact_id")
+        artifact = await artifacts.find(artifact_id, caller.principal)
+        caller.record_read(None, target=artifact_id)
         return await _reply(artifacts, artifact, request)
 
     return [Route("/artifacts/{artifact_id}", serve, methods=["GET"])]

@@ -31,7 +31,9 @@ def output_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     async def output(request: Request) -> Response:
         """Chunks after `Last-Event-ID` or `?after=`: SSE to a caller that accepts it, until the task has ended."""
         store, task_id, after = runtime.store, task_id_of(request), cursor_of(request)
-        view = await store.read(task_id, caller_of(request).principal)
+        caller = caller_of(request)
+        view = await store.read(task_id, caller.principal)
+        caller.record_read(task_id, view.record.tool)
         chunks = await store.output.read(task_id, after=after, count=_PAGE)
         if "text/event-stream" in request.headers.get("accept", ""):
             if view.record.is_terminal and not chunks:

@@ -17,6 +17,7 @@ from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Caller, Guard, caller_of
 from taskmill.server.api.artifacts import artifact_routes
 from taskmill.server.api.attempts import attempts_json
+from taskmill.server.api.audit import audit_routes
 from taskmill.server.api.errors import error_handlers
 from taskmill.server.api.operation_routes import operation_routes
 from taskmill.server.api.output import output_routes
@@ -32,6 +33,7 @@ from taskmill.server.api.requests import (
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -63,6 +65,7 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
         Route("/tasks/{task_id}/events", api.events, methods=["GET"]),
         *operation_routes(runtime),
         *output_routes(runtime),
+        *audit_routes(runtime),
         *artifact_routes(runtime),
         Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),
         Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
@@ -84,6 +87,8 @@ class _Api:
         if not self._runtime.keeps_tasks:
             return _page(_EMPTY, to_operator=caller.is_operator)
         page = await self._runtime.store.page(caller.list_owner, **_page_args(request))
+        if caller.is_operator:
+            record(Action.TASKS_LISTED)
         return _page(page, to_operator=caller.is_operator)
 
     async def dead_letters(self, request: Request) -> Response:
@@ -92,7 +97,9 @@ class _Api:
             raise HTTPException(403, _OPERATORS_ONLY)
         if not self._runtime.keeps_tasks:
             return _page(_EMPTY, to_operator=True)
-        return _page(await self._runtime.store.dead_letters(**_page_args(request)), to_operator=True)
+        page = await self._runtime.store.dead_letters(**_page_args(request))
+        record(Action.TASKS_LISTED)
+        return _page(page, to_operator=True)
 
     async def show(self, request: Request) -> Response:
         """One task in full, and its events if they are asked for."""
@@ -154,7 +161,9 @@ class _Api:
 
     async def _look(self, request: Request) -> tuple[Caller, TaskView]:
         caller = caller_of(request)
-        return caller, await self._runtime.store.read(task_id_of(request), caller.principal)
+        view = await self._runtime.store.read(task_id_of(request), caller.principal)
+        caller.record_read(view.record.id, view.record.tool)
+        return caller, view
 
 
 async def _stream(

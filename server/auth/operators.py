@@ -6,7 +6,9 @@ one can be exchanged while both, the old and the new, are good.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,13 +18,14 @@ from taskmill.engine.errors import SettingsError
 from taskmill.server.auth.settings import AuthenticationSettings
 from taskmill.store.setting_names import setting_name
 
-__all__ = ["Operators", "Role", "operators_of"]
+__all__ = ["NO_OPERATOR", "Operator", "Operators", "Role", "operators_of"]
 
 log = structlog.get_logger()
 
 _SHORTEST = 16
 _Stamp = tuple[int, int, int]
-_Tokens = list[tuple[bytes, frozenset["Role"]]]
+_Tokens = list[tuple[bytes, "Operator"]]
+_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
 class Role(StrEnum):
@@ -36,22 +39,39 @@ class Role(StrEnum):
     """Read `/metrics`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The sender of a request with an operator's token."""
+
+    name: str | None
+    """As the settings call it; else which token of which setting it is. None = there is none."""
+    roles: frozenset[Role]
+    """What it may do; empty = it is no operator."""
+
+    def joined(self, other: "Operator") -> "Operator":
+        """The operator who has the tokens of both."""
+        return Operator(self.name or other.name, self.roles | other.roles)
+
+
+NO_OPERATOR = Operator(None, frozenset())
+
+
 class Operators:
     """The operators of a server."""
 
     def __init__(
         self,
-        tokens: Iterable[tuple[str, Collection[Role]]] = (),
+        tokens: Iterable[tuple[str, str, Collection[Role]]] = (),
         *,
         file: Path | None = None,
         scopes: Iterable[tuple[str, Collection[Role]]] = (),
     ) -> None:
-        """`tokens`: each with its roles. `file`: more of them, as lines. `scopes`: those of the issuer with roles.
+        """`tokens`: each with name and roles. `file`: more of them, as lines. `scopes`: those of the issuer with roles.
 
         Raises:
             SettingsError: the file cannot be read.
         """
-        self._fixed = [(_digest(token.encode()), _with_read(roles)) for token, roles in tokens]
+        self._fixed = _digested(tokens)
         self._file = file
         self._scopes = [(scope, _with_read(roles)) for scope, roles in scopes]
         self._stamp: _Stamp | None = None
@@ -65,14 +85,14 @@ class Operators:
         """Whether there are operators with tokens of their own."""
         return bool(self._fixed) or self._file is not None
 
-    def roles_of_token(self, token: bytes) -> frozenset[Role]:
-        """The roles of the caller that sends this token; empty = no operator's."""
+    def of_token(self, token: bytes) -> Operator:
+        """The operator whose token this is; one without roles if it is no operator's."""
         self._read_again()
         given = _digest(token)
-        found: frozenset[Role] = frozenset()
-        for expected, roles in (*self._fixed, *self._of_file):
+        found = NO_OPERATOR
+        for expected, operator in (*self._fixed, *self._of_file):
             if hmac.compare_digest(given, expected):
-                found |= roles
+                found = found.joined(operator)
         return found
 
     def roles_of_scopes(self, granted: Collection[str]) -> frozenset[Role]:
@@ -98,31 +118,40 @@ def operators_of(settings: AuthenticationSettings, operator_token: str | None = 
         SettingsError: an entry is malformed, or the file cannot be read.
     """
     tokens = list(_entries(settings.operator_tokens, setting_name("operator_tokens"), shortest=_SHORTEST))
-    tokens += [(token, frozenset(Role)) for token in (settings.api_operator_token, operator_token) if token is not None]
-    scopes = _entries(settings.operator_scopes, setting_name("operator_scopes"), shortest=1)
+    alone = (settings.api_operator_token, operator_token)
+    tokens += [("operator", token, frozenset(Role)) for token in alone if token is not None]
+    named = _entries(settings.operator_scopes, setting_name("operator_scopes"), shortest=1)
+    scopes = [(scope, roles) for _, scope, roles in named]
     return Operators(tokens, file=settings.operator_tokens_file, scopes=scopes)
 
 
-def _entries(text: str, name: str, *, shortest: int) -> Iterator[tuple[str, frozenset[Role]]]:
-    """`roles:word` entries, separated by blanks.
+def _entries(
+    text: str, name: str, *, shortest: int, unnamed: str = "token"
+) -> Iterator[tuple[str, str, frozenset[Role]]]:
+    """`roles:word` or `name=roles:word` entries, separated by blanks: name, word and roles of each.
+
+    `unnamed`: what one without a name is called, with its number behind.
 
     Raises:
         SettingsError: one is malformed; its word is not shown.
     """
     for number, entry in enumerate(text.split(), 1):
         roles, colon, word = entry.partition(":")
+        title, equals, behind = roles.partition("=")
+        if equals and _NAME.fullmatch(title):
+            roles = behind
         try:
             given = frozenset(Role(role) for role in roles.split(",")) if colon else frozenset()
         except ValueError:
             given = frozenset()
         if not given:
             raise SettingsError(
-                f"{name}: entry {number} must be roles and what they are for, such as read,act:... or metrics:..., "
+                f"{name}: entry {number} must be roles and what they are for, such as read,act:... or alice=read:..., "
                 f"with no blank in it. Roles are {', '.join(Role)}."
             )
         if len(word) < shortest:
             raise SettingsError(f"{name}: the token of entry {number} must have {shortest} characters or more.")
-        yield word, given
+        yield title if equals else f"{unnamed}-{number}", word, given
 
 
 def _read(file: Path) -> _Tokens:
@@ -132,9 +161,11 @@ def _read(file: Path) -> _Tokens:
         why = exc.strerror if isinstance(exc, OSError) else "it is no text"
         raise SettingsError(f"{setting_name('operator_tokens_file')}: {file} cannot be read: {why}.") from exc
     text = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-    return [
-        (_digest(token.encode()), _with_read(roles)) for token, roles in _entries(text, str(file), shortest=_SHORTEST)
-    ]
+    return _digested(_entries(text, str(file), shortest=_SHORTEST, unnamed="file-token"))
+
+
+def _digested(tokens: Iterable[tuple[str, str, Collection[Role]]]) -> _Tokens:
+    return [(_digest(token.encode()), Operator(name, _with_read(roles))) for name, token, roles in tokens]
 
 
 def _stamp_of(file: Path) -> _Stamp | None:

@@ -52,4 +52,5 @@ def require_scopes(tool: str, policy: TaskConfig, caller: Mapping[str, Any]) -> 
         raise ScopeMissing(
             f"{tool} needs the scope {' '.join(missing)}, which the access token does not have.",
             scopes=list(policy.scopes),
+            tool=tool,
         )

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.engine.record import TaskView
+from taskmill.server.audit.calls import AuditedCalls
 from taskmill.server.auth.principal import owner
 from taskmill.server.context.detached_request import detached_request
 from taskmill.server.fast_path.requests import FastRequest, Headers, HostCheck, read_headers, read_request
@@ -46,7 +47,7 @@ __all__ = ["FastPath", "FastPathRouter"]
 _LONGEST_BODY = 64 * 1024
 _JSON = (b"content-type", b"application/json")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_WITHOUT_EFFECT = (CallerErrors, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
+_WITHOUT_EFFECT = (AuditedCalls, CallerErrors, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
 """Server middleware that does not change these requests; `OpenTelemetryMiddleware` only makes spans."""
 _Answer = tuple[int, dict[str, Any]]
 """HTTP status, and `result` or `error` of the JSON-RPC response."""

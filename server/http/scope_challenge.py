@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taskmill.engine.errors import ScopeMissing
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.tool_host import TaskTools
+from taskmill.store.audit.records import record_refusal_of
 
 __all__ = ["ScopeChallenge", "may_lack_scope", "metadata_url_of"]
 
@@ -50,6 +51,7 @@ class ScopeChallenge:
         try:
             self._check(body, scope["user"].scopes)
         except ScopeMissing as missing:
+            record_refusal_of(missing)
             await self._refusal(missing)(scope, receive, send)
             return
 

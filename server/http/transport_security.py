@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskmill.engine.errors import SettingsError, UnsafeBinding
+from taskmill.store.audit.records import Action, Outcome, Reason, record
 from taskmill.store.setting_names import setting_example
 
 __all__ = [
@@ -110,6 +111,7 @@ def _refused_host(host: str) -> str:
     if not host:
         return "The request has no Host header."
     _log_once("host.refused", host=shown)
+    record(Action.ACCESS_REFUSED, outcome=Outcome.REFUSED, reason=Reason.FOREIGN_HOST)
     named = host.rpartition(":")[0] if re.search(r"[^:]:[0-9]+$", host) else host
     option = f"--allowed-hosts {named}" if _HOST.fullmatch(named) else "--allowed-hosts NAME"
     return (
@@ -122,6 +124,7 @@ def _refused_host(host: str) -> str:
 def _refused_origin(origin: str) -> str:
     shown = ascii(origin[:_LONGEST_SHOWN])
     _log_once("origin.refused", origin=shown)
+    record(Action.ACCESS_REFUSED, outcome=Outcome.REFUSED, reason=Reason.FOREIGN_ORIGIN)
     option = f"--cors-origin {origin}" if _ORIGIN.fullmatch(origin) else "--cors-origin ORIGIN"
     return (
         f"Pages of the Origin {shown} may not use this server. To allow them, start it with {option} "

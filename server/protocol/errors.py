@@ -22,6 +22,7 @@ from taskmill.engine.errors import (
     TaskNotFound,
 )
 from taskmill.engine.outcome import Failed, Refused
+from taskmill.store.audit.records import record_refusal_of
 
 if TYPE_CHECKING:
     from mcp.shared.exceptions import MCPError
@@ -80,7 +81,9 @@ def wire_errors() -> Iterator[None]:
 
 def text_for_client(exc: TaskmillError, **facts: Any) -> str:
     """The text of an error that a client may read; an error that is not the caller's is logged with these facts."""
-    if not isinstance(exc, CallerError):
+    if isinstance(exc, CallerError):
+        record_refusal_of(exc)
+    else:
         log.error("request.failed", error=type(exc).__name__, detail=str(exc), **facts)
     return str(exc) if isinstance(exc, _SHOWN) else INTERNAL
 

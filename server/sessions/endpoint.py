@@ -42,6 +42,7 @@ from taskmill.server.sessions.resumption import StreamEnded, resume_stream
 from taskmill.server.sessions.session_stream import SessionStream
 from taskmill.server.streams.client_requests import take_reply
 from taskmill.server.tools.runtime import ServerRuntime
+from taskmill.store.audit.records import Action, Outcome, Reason, record, record_refusal_of
 from taskmill.store.sessions.sessions import Session
 
 __all__ = ["SessionEndpoint"]
@@ -88,6 +89,8 @@ class SessionEndpoint:
         except HttpError as exc:
             await error_response(exc.status, str(exc), exc.code)(scope, receive, send)
         except (TooManySessions, StoreUnavailable) as exc:
+            if isinstance(exc, TooManySessions):
+                record_refusal_of(exc)
             await error_response(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
         except TaskmillError as exc:
             log.error("request.failed", error=type(exc).__name__, detail=str(exc))
@@ -203,6 +206,7 @@ class SessionEndpoint:
             raise HttpError(HTTPStatus.BAD_REQUEST, "This needs an Mcp-Session-Id header.")
         session = await self._runtime.store.sessions.find(session_id, owner())
         if session is None:
+            record(Action.ACCESS_REFUSED, outcome=Outcome.REFUSED, reason=Reason.UNKNOWN_SESSION)
             raise HttpError(HTTPStatus.NOT_FOUND, "Session not found: it has ended. Initialize a new one.")
         request.scope["taskmill.session"] = session.id
         return session

@@ -11,12 +11,16 @@ from mcp.server.context import ServerRequestContext
 
 from taskmill.engine.context import CallerStatePort
 from taskmill.engine.errors import PolicyError, StateUnavailable, StoreUnavailable, TaskNotFound, ToolUnfit
+from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import owner, session_of
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
 from taskmill.server.tools.client_log import ClientLog
 from taskmill.server.tools.registry import ToolRegistry
+from taskmill.store.audit.records import leave_trail
+from taskmill.store.audit.trail import AuditTrail
+from taskmill.store.audited import audited
 from taskmill.store.opening import open_store
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -53,6 +57,8 @@ class ServerRuntime:
         self.keeps_tasks = True
         """Whether there is a store; without one there are no task tools, and no task either."""
         self._store: TaskStore | None = None
+        self.trail: AuditTrail | None = None
+        """The audit trail, while the server is serving and its settings want one."""
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self.abandoned_calls: AbandonedCalls
         """Tasks of held calls whose clients disconnected, while the server is serving."""
@@ -94,14 +100,18 @@ class ServerRuntime:
     @asynccontextmanager
     async def serving(self, settings: ServerSettings) -> AsyncIterator[TaskStore]:
         """Have the store open."""
-        async with open_store(settings) as store:
+        async with open_store(settings) as opened, audited(opened, settings) as (store, trail):
+            self.trail = trail
+            # No block: tasks that begin while the server serves act for it too, unless a request says who does.
+            leave_trail(None if trail is None else ProcessActor(trail, self.serves_http))
             self._store, self.settings, self.was_opened = store, settings, True
             self.abandoned_calls = AbandonedCalls(store, settings.drop_grace)
             try:
                 yield store
             finally:
                 self.abandoned_calls.close()
-                self._store = None
+                self._store = self.trail = None
+                leave_trail(None)
 
     def serve_without_store(self, settings: ServerSettings) -> None:
         """Serve without a store, for a server without task tools. A task tool is refused from now on."""

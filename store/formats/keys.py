@@ -19,6 +19,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P artifact:<artifact> | hash: owner, name, type, size, digest, place | live, then retention | attach |
 | P blob:<artifact> | string: a small artifact's bytes | live (a day before attach), then retention | worker |
 | P outside | zset: artifacts in directory or bucket by when they may go, ms | none | worker, attach, settle |
+| P audit | stream: the audit trail, a record an entry, of bounded length | its retention | servers, commands |
 | P layout | string: number of the layout of all that is stored | none | the first process |
 | P live | zset: open task ids by creation | none | create, settle |
 | P all | zset: every task by creation, for operators | none (gone if empty) | create, purge_expired, page |
@@ -159,6 +160,7 @@ class Keys:
         self.secret = self.root + "secret"
         self.layout = self.root + "layout"
         self.outside = self.root + "outside"
+        self.audit = self.root + "audit"
         self.sessions = self.root + "sessions"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
         self._sets = {name: self.root + name for name in _SETS}

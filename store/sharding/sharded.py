@@ -57,6 +57,7 @@ class ShardedStore(TaskStore):
         self.open_calls = self._default.open_calls
         self.abandoned_calls = self._default.abandoned_calls
         self.call_timeouts = self._default.call_timeouts
+        self.audit = self._default.audit
 
     def new_id(self, queue: str) -> str:
         """See `TaskStore.new_id`; the id names its shard."""

@@ -11,6 +11,7 @@ from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.principal import new_task_id
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactStore
+from taskmill.store.audit.stream import AuditStream
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.events import event_of
@@ -69,6 +70,7 @@ class RedisTaskStore(TaskStore):
         self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
         self.abandoned_calls = AbandonedCallStore(redis, self.keys)
         self.call_timeouts = CallTimeoutStore(redis, self.keys)
+        self.audit = AuditStream(redis, settings, self.keys)
 
     def new_id(self, queue: str) -> str:
         """See `TaskStore.new_id`."""

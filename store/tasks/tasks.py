@@ -11,6 +11,7 @@ from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactReader
+from taskmill.store.audit.stream import AuditStream
 from taskmill.store.formats.filters import ANY_TASK, TaskFilter
 from taskmill.store.formats.keys import DEAD_LETTERS, Keys
 from taskmill.store.formats.paging import Cursors, Page, Slice
@@ -46,6 +47,7 @@ class TaskStore(Protocol):
     open_calls: OpenCallStore
     abandoned_calls: AbandonedCallStore
     call_timeouts: CallTimeoutStore
+    audit: AuditStream
 
     def new_id(self, queue: str) -> str:
         """A fresh id of a task of this queue."""

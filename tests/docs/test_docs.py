@@ -15,6 +15,7 @@ from taskmill.engine.record import TaskRecord, TaskView
 from taskmill.engine.status import Status
 from taskmill.server.api.shapes import task_json
 from taskmill.server.settings import SamplingSettings, ServerSettings
+from taskmill.store.audit.records import Action, ActorFacts, ActorKind, AuditRecord, Outcome, Reason
 from taskmill.store.settings import StoreSettings
 from taskmill.workers.settings import WorkerSettings
 from tests.model.mutants import MUTANTS
@@ -83,6 +84,13 @@ def test_every_field_of_a_task_is_on_the_page_of_the_api() -> None:
 
 def test_every_fault_is_in_the_reference() -> None:
     assert {fault.value for fault in Fault} <= set(re.findall(r"`(\w+)`", REFERENCE))
+
+
+def test_every_audit_action_field_and_reason_is_on_the_page_of_the_trail() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    fields = AuditRecord(Action.AUDIT_READ, Outcome.OK, ActorFacts(ActorKind.SYSTEM)).to_json()
+    words = [*Action, *Reason, *Outcome, *ActorKind, *fields]
+    assert [word for word in words if f"`{word}`" not in page] == []
 
 
 def test_every_command_is_in_the_reference() -> None:

@@ -122,5 +122,5 @@ def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
 
 def test_roles_of_one_token_add_up() -> None:
     operators = operators_of(ServerSettings(operator_tokens=f"read:{READER} metrics:{READER}"))
-    assert operators.roles_of_token(READER.encode()) == {Role.READ, Role.METRICS}
-    assert operators.roles_of_token(b"") == frozenset()
+    assert operators.of_token(READER.encode()).roles == {Role.READ, Role.METRICS}
+    assert operators.of_token(b"").roles == frozenset()

@@ -1,0 +1,92 @@
+"""A store whose moves leave a trail: what callers and operators do to tasks, and tasks that are not theirs.
+
+Every way into the store passes here, of whatever protocol; who acts is known to `store/audit/records.py`.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, cast
+
+from taskmill.engine.errors import CallerError
+from taskmill.engine.record import NewTask, TaskView
+from taskmill.store.audit.records import Action, Outcome, record, record_refusal_of
+from taskmill.store.audit.trail import AuditTrail
+from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import TaskStore
+
+__all__ = ["audited"]
+
+
+@asynccontextmanager
+async def audited(
+    store: TaskStore, settings: StoreSettings, *, also_redis: bool = False
+) -> AsyncIterator[tuple[TaskStore, AuditTrail | None]]:
+    """The store, and the trail that it leaves; the store as it is, and None, where the settings want no trail.
+
+    `also_redis`: leave one in Redis whatever the settings say.
+
+    Raises:
+        SettingsError: a file of the trail cannot be opened.
+    """
+    if not settings.audit and not also_redis:
+        yield store, None
+        return
+    async with AuditTrail(settings, store.audit, also_redis=also_redis) as trail:
+        yield cast(TaskStore, _AuditedStore(store)), trail
+
+
+class _AuditedStore:
+    """The store, with its moves recorded; all else is the store's own."""
+
+    def __init__(self, store: TaskStore) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def create(self, task: NewTask) -> TaskView:
+        """See `TaskStore.create`."""
+        with _refusals(tool=task.tool):
+            view = await self._store.create(task)
+        action = Action.TASK_CREATED if view.record.id == task.id else Action.TASK_ATTACHED
+        record(action, task=view.record.id, tool=task.tool)
+        return view
+
+    async def read(self, task_id: str, principal: str) -> TaskView:
+        """See `TaskStore.read`."""
+        with _refusals():
+            return await self._store.read(task_id, principal)
+
+    async def cancel(self, task_id: str, principal: str, *, reason: str = "cancelled") -> bool:
+        """See `TaskStore.cancel`."""
+        with _refusals():
+            cancelled = await self._store.cancel(task_id, principal, reason=reason)
+        record(Action.TASK_CANCELLED, outcome=_changed(cancelled), task=task_id, reason=reason)
+        return cancelled
+
+    async def answer(self, task_id: str, principal: str, answers: Mapping[str, Any]) -> int:
+        """See `TaskStore.answer`."""
+        with _refusals():
+            taken = await self._store.answer(task_id, principal, answers)
+        record(Action.TASK_ANSWERED, outcome=_changed(taken > 0), task=task_id)
+        return taken
+
+    async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
+        """See `TaskStore.rerun`."""
+        with _refusals():
+            view = await self._store.rerun(task_id, principal, once=once)
+        record(Action.TASK_RERUN, task=view.record.id, tool=view.record.tool, target=task_id)
+        return view
+
+
+def _changed(changed: bool) -> Outcome:
+    return Outcome.OK if changed else Outcome.UNCHANGED
+
+
+@contextmanager
+def _refusals(tool: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except CallerError as exc:
+        record_refusal_of(exc, tool=tool)
+        raise
