@@ -41,6 +41,7 @@ __all__ = [
     "StateUnavailable",
     "StepMismatch",
     "StepMisused",
+    "StoreFull",
     "StoreUnavailable",
     "TaskNotFound",
     "TaskmillError",
@@ -73,10 +74,13 @@ class NameUnknown(CallerError):
 
 
 class QuotaExceeded(CallerError):
-    """Too many open tasks: wait for one to finish, or cancel one."""
+    """A limit of this caller is reached: wait a little.
+
+    `facts` may have `limit` (its name), `allowed`, `used` and `retry_after`, seconds.
+    """
 
 
-class TooManySessions(CallerError):
+class TooManySessions(QuotaExceeded):
     """Too many sessions are open: try again later."""
 
 
@@ -182,6 +186,10 @@ class OperatorError(TaskmillError):
 
 class StoreUnavailable(OperatorError):
     """The task store cannot be reached right now. Nothing was lost; try again in a moment."""
+
+
+class StoreFull(StoreUnavailable):
+    """The task store is full: it takes no new tasks right now. Try again later."""
 
 
 class AuthenticationUnavailable(OperatorError):

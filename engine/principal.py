@@ -1,11 +1,15 @@
-"""Who owns a task: a digest of the caller's identity, or the anonymous owner. Tokens never get here."""
+"""Who owns a task: a digest of the caller's identity, or the anonymous owner; and how much one owner may have.
+
+Tokens never get here.
+"""
 
 import base64
 import hashlib
 import json
 import secrets
+from dataclasses import dataclass
 
-__all__ = ["ANONYMOUS", "LOCAL", "as_task_id", "new_task_id", "principal_of"]
+__all__ = ["ANONYMOUS", "LOCAL", "PrincipalLimits", "as_task_id", "new_task_id", "principal_of"]
 
 ANONYMOUS = "anonymous"
 """The one owner of everything created without authentication; it may list nothing."""
@@ -29,3 +33,23 @@ def as_task_id(bits: bytes) -> str:
     """Bytes as URL-safe characters. The first is never `-`: a command line would read that as an option."""
     text = base64.urlsafe_b64encode(bits).decode().rstrip("=")
     return f"_{text[1:]}" if text.startswith("-") else text
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalLimits:
+    """Limits of one principal; 0 = no limit."""
+
+    open_tasks: int = 0
+    """Tasks that have not ended."""
+    running_tasks: int = 0
+    """Tasks that run at the same time, of tools without a lane of their own; more wait."""
+    kept_tasks: int = 0
+    """Tasks that have ended and can still be read."""
+    kept_bytes: int = 0
+    """Arguments, results and histories of tasks, as long as they can be read."""
+    sessions: int = 0
+    """Open sessions of protocol revisions before 2026."""
+    creations: float = 0
+    """Calls of task tools a second that one replica accepts, on average."""
+    requests: float = 0
+    """Requests a second that one replica answers, on average."""

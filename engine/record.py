@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from taskmill.engine.outcome import Outcome, OutcomeKind
+from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.status import TERMINAL, Status
 
 __all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView"]
@@ -82,6 +83,8 @@ class NewTask:
     """The ended task that this one repeats."""
     from_own_queue: bool = False
     """Whether a task of the same queue has called it, and may wait for it. It is not stored."""
+    limits: PrincipalLimits | None = None
+    """Limits of its owner; None = those that the settings have for all. They are not stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
+from taskmill.engine.principal import ANONYMOUS, LOCAL, PrincipalLimits
 from taskmill.store.formats.audit_sinks import sinks_of
 from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
 from taskmill.store.setting_names import setting_name
@@ -49,6 +50,14 @@ class StoreSettings(BaseSettings):
     """Open tasks of one principal, 0 = no limit."""
     open_limit_total: int = Field(1_000_000, ge=0)
     """Open tasks of all principals, 0 = no limit."""
+    running_limit: int = Field(0, ge=0)
+    """Tasks of one principal that run at the same time, of tools without a lane; 0 = no limit."""
+    kept_limit: int = Field(100_000, ge=0)
+    """Ended tasks of one principal that are kept, 0 = no limit."""
+    kept_bytes_limit: int = Field(256 * 1024 * 1024, ge=0)
+    """Bytes of one principal's arguments, results and histories that are kept, 0 = no limit."""
+    redis_full_at: float = Field(90.0, ge=0, le=100)
+    """Percent of Redis's `maxmemory` from which on new tasks are refused, so that running ones can end; 0 = never."""
     max_arguments: int = Field(1024 * 1024, ge=1)
     """Bytes of one call's arguments."""
     max_result: int = Field(8 * 1024 * 1024, ge=1)
@@ -81,7 +90,9 @@ class StoreSettings(BaseSettings):
     """Seconds an ended task can be kept at most, whatever its tool's policy is."""
     session_idle: float = Field(24 * 3600.0, ge=1, le=LONGEST)
     """Seconds after which an idle session of a revision before 2026 ends."""
-    session_limit: int = Field(100_000, ge=0)
+    session_limit: int = Field(1000, ge=0)
+    """Open sessions of one principal, 0 = no limit."""
+    session_limit_total: int = Field(100_000, ge=0)
     """Open sessions of all principals, 0 = no limit."""
     audit: str = ""
     """Where the audit trail goes: log, file:PATH or redis, separated by commas; empty = there is none."""
@@ -141,6 +152,22 @@ class StoreSettings(BaseSettings):
     def lease_ms(self) -> int:
         """The lease in whole milliseconds."""
         return int(self.lease * 1000)
+
+    def limits_of(self, principal: str) -> PrincipalLimits:
+        """What the settings permit to one principal; 0 = no limit.
+
+        Without authentication all callers are one principal. It has no one to leave room for, but for the open tasks,
+        which have always been counted for it too.
+        """
+        if principal in (ANONYMOUS, LOCAL):
+            return PrincipalLimits(open_tasks=self.open_limit)
+        return PrincipalLimits(
+            open_tasks=self.open_limit,
+            running_tasks=self.running_limit,
+            kept_tasks=self.kept_limit,
+            kept_bytes=self.kept_bytes_limit,
+            sessions=self.session_limit,
+        )
 
     def shard_of(self, queue: str) -> str:
         """Where new tasks of a queue go; the author's name of it, or the qualified one."""

@@ -17,7 +17,7 @@ from taskmill.engine.ports import ToolSource
 from taskmill.store.formats.keys import Keys
 from taskmill.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
 from taskmill.workers.attempts.active import Stop
-from taskmill.workers.attempts.endings import Ending
+from taskmill.workers.attempts.endings import Ending, Finish, without_room
 from taskmill.workers.process_signals import keep_signals_from_children
 from taskmill.workers.runtime import WorkerRuntime, open_worker_runtime
 from taskmill.workers.settings import WorkerSettings
@@ -109,6 +109,9 @@ async def _work(runtime: WorkerRuntime, task_id: str) -> bool:
 async def _settle(runtime: WorkerRuntime, ending: Ending) -> bool:
     try:
         replies, _ = await runtime.store.run_batch(runtime.calls_of(ending))
+        if replies[-1] == b"full" and isinstance(ending, Finish):
+            ending = without_room(ending, is_last=True)
+            replies, _ = await runtime.store.run_batch(runtime.calls_of(ending))
     except OperatorError:
         # The store does not know the ending, so let the lease expire: the task runs again.
         runtime.active.remove(ending.task.id, ending.task.fence)

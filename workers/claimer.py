@@ -15,7 +15,7 @@ from taskmill.engine.errors import OperatorError
 from taskmill.store.claims.claims import Claims
 from taskmill.store.connection.retry import retrying
 from taskmill.store.scripts import Call
-from taskmill.workers.attempts.endings import Ending
+from taskmill.workers.attempts.endings import Ending, Finish
 from taskmill.workers.runtime import WorkerRuntime
 
 __all__ = ["NO_TASKS", "Claimer"]
@@ -31,8 +31,14 @@ Reply = tuple[list[Any], Claims | None]
 class Claimer:
     """Has a few senders, numbered from 0. Each sends one batch at a time, and repeats it until it is done."""
 
-    def __init__(self, runtime: WorkerRuntime, *, gives_up: Callable[[int], bool]) -> None:
-        """`gives_up`: whether to leave endings unsent after so many failures; the leases will expire."""
+    def __init__(
+        self, runtime: WorkerRuntime, *, gives_up: Callable[[int], bool], on_full: Callable[[Finish], None]
+    ) -> None:
+        """`gives_up`: whether to leave endings unsent after so many failures; the leases will expire.
+
+        `on_full`: called with an ending whose result found no room in the store.
+        """
+        self._on_full = on_full
         self._runtime = runtime
         self._gives_up = gives_up
         self._failed = False
@@ -74,7 +80,10 @@ class Claimer:
         at = -1
         for ending, group in zip(endings, groups, strict=True):
             at += len(group)
-            runtime.settle(ending, replies[at])
+            if replies[at] == b"full" and isinstance(ending, Finish):
+                self._on_full(ending)
+            else:
+                runtime.settle(ending, replies[at])
         return claims or NO_TASKS
 
     async def _send(self, calls: list[Call], claim: Call | None) -> Reply:

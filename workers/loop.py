@@ -15,13 +15,15 @@ from taskmill.store.claims.claims import Claims
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.attempt import Attempt
-from taskmill.workers.attempts.endings import Ending
+from taskmill.workers.attempts.endings import Ending, Finish, without_room
 from taskmill.workers.claimer import Claimer
 from taskmill.workers.runtime import WorkerRuntime
 
 __all__ = ["WorkerLoop"]
 
 log = structlog.get_logger()
+_ROOM_PAUSE = 1.0
+"""Seconds until a result is sent again for which the store had no room."""
 
 
 class WorkerLoop:
@@ -32,9 +34,13 @@ class WorkerLoop:
         self._wakeup = wakeup
         self._idle_exit = idle_exit
         self._slots = runtime.slots
-        self._claimer = Claimer(runtime, gives_up=lambda failures: self._grace_over and failures >= 3)
+        self._claimer = Claimer(
+            runtime, gives_up=lambda failures: self._grace_over and failures >= 3, on_full=self._send_later
+        )
         self._attempts: set[Attempt] = set()
         self._endings: list[Ending] = []
+        self._postponed = 0
+        """Endings that are sent again later, because the store had no room for them."""
         self._batches: set[asyncio.Task[None]] = set()
         self._claims = 0
         """How many batches with a claim are not answered yet."""
@@ -100,7 +106,7 @@ class WorkerLoop:
             await self._close()
 
     def _is_busy(self) -> bool:
-        return bool(self._attempts or self._endings or self._batches)
+        return bool(self._attempts or self._endings or self._batches or self._postponed)
 
     def _start_batches(self) -> None:
         """Start batches while there is something to settle or to claim."""
@@ -160,6 +166,19 @@ class WorkerLoop:
         self._attempts.discard(attempt)
         if ending is not None:
             self._endings.append(ending)
+        self._wake.set()
+
+    def _send_later(self, ending: Finish) -> None:
+        """The store has no room for a result. Its task stays active, so that its lease is renewed meanwhile."""
+        if not ending.refusals:
+            log.warning("task.no_room_for_result", task_id=ending.task.id, tool=ending.task.tool)
+        self._postponed += 1
+        again = without_room(ending, is_last=self._draining)
+        self._loop.call_later(_ROOM_PAUSE, self._send_again, again)
+
+    def _send_again(self, ending: Finish) -> None:
+        self._postponed -= 1
+        self._endings.append(ending)
         self._wake.set()
 
     def _collect_batches(self) -> None:

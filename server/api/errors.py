@@ -14,6 +14,7 @@ from taskmill.engine.errors import (
     PayloadTooLarge,
     QuotaExceeded,
     ScopeMissing,
+    StoreFull,
     StoreUnavailable,
     TaskmillError,
     TaskNotFound,
@@ -31,6 +32,7 @@ _STATUSES: dict[type[TaskmillError], tuple[int, str]] = {
     PayloadTooLarge: (413, "too_large"),
     ScopeMissing: (403, "insufficient_scope"),
     CallerError: (400, "bad_request"),
+    StoreFull: (503, "store_full"),
     StoreUnavailable: (503, "store_unavailable"),
     TaskmillError: (500, "internal"),
 }
@@ -46,7 +48,8 @@ def api_error(status: int, message: str, *, code: str = "", headers: dict[str, s
 async def _taskmill_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, TaskmillError)
     status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    retries = status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+    headers = {"Retry-After": str(exc.facts.get("retry_after", 1))} if retries else None
     return api_error(status, text_for_client(exc, path=request.url.path), code=code, headers=headers)
 
 

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from taskmill.engine.errors import TaskmillError
+from taskmill.engine.errors import StoreFull, TaskmillError
 from taskmill.server.api.shapes import unreachable_json
 from taskmill.server.tools.runtime import ServerRuntime
 
@@ -12,7 +12,7 @@ __all__ = ["health_routes"]
 
 
 def health_routes(runtime: ServerRuntime) -> list[Route]:
-    """`/healthz`: the process answers. `/readyz`: its store answers too, if it needs one, else 503.
+    """`/healthz`: the process answers. `/readyz`: its store answers too, if it needs one, and has room; else 503.
 
     A shard that does not answer is only named: the tasks of the others are served.
     """
@@ -26,6 +26,9 @@ def health_routes(runtime: ServerRuntime) -> list[Route]:
         try:
             await runtime.store.ping()
             missing = await runtime.store.unreachable()
+            await runtime.store.check_room()
+        except StoreFull as exc:
+            return JSONResponse({"status": "full", "detail": str(exc)}, status_code=503)
         except TaskmillError as exc:
             body = {"status": "unavailable", "detail": type(exc).__name__}
             # The address of a Redis is not for everyone; what the application forgot is.

@@ -70,7 +70,7 @@ def metrics_routes(runtime: ServerRuntime, access: Access, requests: RequestCoun
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
         stored = CollectorRegistry()
-        stored.register(_Collected(await _figures(runtime)))
+        stored.register(_Collected([*await _figures(runtime), _refused(runtime)]))
         text = generate_latest(requests.registry) + generate_latest(stored)
         await Response(text, media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
@@ -106,6 +106,15 @@ class _Collected(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._figures
+
+
+def _refused(runtime: ServerRuntime) -> Metric:
+    refused = CounterMetricFamily(
+        "taskmill_refused", "Calls, sessions and requests that this process refused, by limit.", labels=["limit"]
+    )
+    for limit, count in sorted(runtime.refusals.items()):
+        refused.add_metric([limit], count)
+    return refused
 
 
 def _up(value: int) -> Metric:

@@ -17,6 +17,7 @@ from taskmill.engine.errors import (
     PayloadTooLarge,
     QuotaExceeded,
     ScopeMissing,
+    StoreFull,
     StoreUnavailable,
     TaskmillError,
     TaskNotFound,
@@ -34,6 +35,7 @@ __all__ = [
     "method_not_found",
     "scope_data",
     "text_for_client",
+    "wire_error",
     "wire_errors",
 ]
 
@@ -55,10 +57,13 @@ _CODES: dict[type[TaskmillError], tuple[int, dict[str, Any] | None]] = {
     QuotaExceeded: (INTERNAL_ERROR, {"retryable": True, "reason": "quota"}),
     ScopeMissing: (INVALID_REQUEST, None),
     CallerError: (INVALID_PARAMS, None),
+    StoreFull: (INTERNAL_ERROR, {"retryable": True, "reason": "store_full"}),
     StoreUnavailable: (INTERNAL_ERROR, {"retryable": True, "reason": "store_unavailable"}),
     TaskmillError: (INTERNAL_ERROR, None),
 }
 """Error class -> code and `data`; of the error's base classes the first one in the table counts."""
+_LIMIT_DATA = {"limit": "limit", "allowed": "allowed", "used": "used", "retry_after": "retryAfter"}
+"""Facts of a refusal -> their names in `data`."""
 _SHOWN = (CallerError, StoreUnavailable)
 """Errors whose text is meant for the client."""
 
@@ -75,8 +80,19 @@ def wire_errors() -> Iterator[None]:
     except TaskmillError as exc:
         from mcp.shared.exceptions import MCPError
 
-        code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
-        raise MCPError(code, text_for_client(exc), scope_data(exc) if isinstance(exc, ScopeMissing) else data) from exc
+        code, data = wire_error(exc)
+        raise MCPError(code, text_for_client(exc), data) from exc
+
+
+def wire_error(exc: TaskmillError) -> tuple[int, dict[str, Any] | None]:
+    """Code and `data` of an error of ours."""
+    code, data = next(_CODES[kind] for kind in type(exc).__mro__ if kind in _CODES)
+    if isinstance(exc, ScopeMissing):
+        return code, scope_data(exc)
+    if isinstance(exc, QuotaExceeded | StoreFull):
+        facts = {name: exc.facts[fact] for fact, name in _LIMIT_DATA.items() if fact in exc.facts}
+        return code, {**(data or {}), **facts}
+    return code, data
 
 
 def text_for_client(exc: TaskmillError, **facts: Any) -> str:

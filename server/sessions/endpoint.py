@@ -4,6 +4,7 @@ Decides which bytes are a request, whose session it belongs to, and how HTTP ans
 the SDK and its handlers. Source: transports 2025-11-25, "Streamable HTTP".
 """
 
+import json
 import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -33,7 +34,7 @@ from taskmill.engine.errors import CallerError, StoreUnavailable, TaskmillError,
 from taskmill.server.auth.lifetime import sooner
 from taskmill.server.auth.principal import owner
 from taskmill.server.http.transport_security import HeaderChecks
-from taskmill.server.protocol.errors import INTERNAL
+from taskmill.server.protocol.errors import INTERNAL, wire_error
 from taskmill.server.sessions.dispatch import SessionDispatch
 from taskmill.server.sessions.messages import HttpError, error_response, parse_message
 from taskmill.server.sessions.request_runner import RequestRunner
@@ -52,6 +53,8 @@ _SESSION_HEADER = "mcp-session-id"
 _VERSION_HEADER = "mcp-protocol-version"
 _DEFAULT_VERSION = "2025-03-26"
 """Of a client that does not send the header (transports, "Protocol Version Header")."""
+_MAX_CLIENT_FACTS = 16 * 1024
+"""Bytes of an `initialize` request's parameters: they are kept as long as the session."""
 _MARGIN = 1.0
 """Seconds after the end of its token that a stream is closed: a held call has been handed off by then."""
 
@@ -91,7 +94,12 @@ class SessionEndpoint:
         except (TooManySessions, StoreUnavailable) as exc:
             if isinstance(exc, TooManySessions):
                 record_refusal_of(exc)
-            await error_response(HTTPStatus.SERVICE_UNAVAILABLE, str(exc), INTERNAL_ERROR)(scope, receive, send)
+            self._runtime.note_refusal(exc)
+            is_theirs = exc.facts.get("limit") == "sessions"
+            status = HTTPStatus.TOO_MANY_REQUESTS if is_theirs else HTTPStatus.SERVICE_UNAVAILABLE
+            refusal = error_response(status, str(exc), *wire_error(exc))
+            refusal.headers["retry-after"] = str(exc.facts.get("retry_after", 1))
+            await refusal(scope, receive, send)
         except TaskmillError as exc:
             log.error("request.failed", error=type(exc).__name__, detail=str(exc))
             await error_response(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL_ERROR)(scope, receive, send)
@@ -104,7 +112,7 @@ class SessionEndpoint:
                 await self._get(request, scope, receive, send)
             case "DELETE":
                 session = await self._session(request)
-                await self._runtime.store.sessions.close(session.id)
+                await self._runtime.store.sessions.close(session)
                 await Response(status_code=HTTPStatus.OK)(scope, receive, send)
             case _:
                 text = "The MCP endpoint takes GET, POST and DELETE."
@@ -136,14 +144,17 @@ class SessionEndpoint:
     async def _initialize(
         self, message: JSONRPCRequest, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        client = dict(message.params or {})
+        client.pop("_meta", None)
+        if (size := len(json.dumps(client))) > _MAX_CLIENT_FACTS:
+            text = f"What the client says of itself is {size:,} bytes; {_MAX_CLIENT_FACTS:,} is the limit. Send less."
+            raise HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text, INVALID_PARAMS)
         session_id = secrets.token_urlsafe(32)
         http = JsonOrSseResponse({_SESSION_HEADER: session_id})
         dispatch = SessionDispatch(self._runtime.store, None, message, request, http)
         connection = Connection.for_loop(dispatch, session_id=session_id)
         response = await self._runner.respond(dispatch, message, connection)
         if "result" in response:
-            client = dict(message.params or {})
-            client.pop("_meta", None)
             session = Session(session_id, owner(), connection.protocol_version, client)
             await self._runtime.store.sessions.open(session)
         else:

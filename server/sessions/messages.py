@@ -2,6 +2,7 @@
 
 import json
 from http import HTTPStatus
+from typing import Any
 
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, JSONRPCMessage, JSONRPCNotification, jsonrpc_message_adapter
 from starlette.responses import JSONResponse, Response
@@ -37,6 +38,7 @@ def parse_message(body: bytes) -> JSONRPCMessage:
         raise HttpError(HTTPStatus.BAD_REQUEST, "The body is not one JSON-RPC message.") from None
 
 
-def error_response(status: HTTPStatus, message: str, code: int) -> Response:
+def error_response(status: HTTPStatus, message: str, code: int, data: dict[str, Any] | None = None) -> Response:
     """An HTTP response with a JSON-RPC error that belongs to no request."""
-    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}, status_code=status)
+    error = {"code": code, "message": message} if data is None else {"code": code, "message": message, "data": data}
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=status)

@@ -3,6 +3,7 @@
 Creates no tasks (`submission.py`) and knows no protocol revision.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 from mcp.server.context import ServerRequestContext
 
 from taskmill.engine.context import CallerStatePort
-from taskmill.engine.errors import PolicyError, StateUnavailable, StoreUnavailable, TaskNotFound, ToolUnfit
+from taskmill.engine.errors import (
+    PolicyError,
+    StateUnavailable,
+    StoreFull,
+    StoreUnavailable,
+    TaskmillError,
+    TaskNotFound,
+    ToolUnfit,
+)
 from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import owner, session_of
 from taskmill.server.settings import ServerSettings
@@ -48,6 +57,8 @@ class ServerRuntime:
         self.visible_claims = tuple(visible_claims)
         self.tools: TaskTools = ToolRegistry() if tools is None else tools
         self.clients = ClientLog()
+        self.refusals: Counter[str] = Counter()
+        """How often a limit was reached, by its name."""
         self.serves_http = False
         """Whether this process may be reached over HTTP: then no caller is trusted without a token."""
         self.lifespan_missing = _LIFESPAN_MISSING
@@ -134,6 +145,12 @@ class ServerRuntime:
                 "processes, would never have it: its tasks would wait without end. Register it at the top level of the "
                 "file, or in the lifespan."
             )
+
+    def note_refusal(self, exc: TaskmillError) -> None:
+        """Count what was refused because a limit is reached; other errors are none of these."""
+        limit = "memory" if isinstance(exc, StoreFull) else exc.facts.get("limit")
+        if limit is not None:
+            self.refusals[limit] += 1
 
     def on_close(self, close: Callable[[], Awaitable[None]]) -> None:
         """Have `close` called when the server stops serving."""

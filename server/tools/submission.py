@@ -13,7 +13,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.errors import QuotaExceeded, StoreFull
+from taskmill.engine.record import Lane, NewTask, TaskView
 from taskmill.server.auth.principal import list_owner, owner, session_of
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
@@ -96,11 +97,13 @@ class Submission:
         self, tool: HostTool, ctx: Request, payload: Mapping[str, Any], keys: CallKeys, keep_ms: float | None
     ) -> TaskView:
         store, policy = self._runtime.store, tool.policy
+        who = owner(ctx)
+        limits = self._runtime.settings.limits_of(who)
         task_id = store.new_id(policy.queue)
         task = NewTask(
             id=task_id,
             tool=tool.name,
-            principal=owner(ctx),
+            principal=who,
             listed_for=list_owner(ctx),
             payload=store.pack(task_id, payload),
             queue=self._runtime.settings.qualified(policy.queue),
@@ -111,10 +114,15 @@ class Submission:
             idempotency=keys.idempotency,
             idempotency_of=keys.idempotency_of,
             priority=policy.priority,
-            lane=keys.lane,
+            lane=keys.lane or _running_lane(who, limits.running_tasks),
+            limits=limits,
             from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )
-        view = await store.create(task)
+        try:
+            view = await store.create(task)
+        except (QuotaExceeded, StoreFull) as exc:
+            self._runtime.note_refusal(exc)
+            raise
         made = view.record.id == task_id
         if task.from_own_queue and tool.name not in self._warned:
             self._warned.add(tool.name)
@@ -122,6 +130,11 @@ class Submission:
             log.warning("task.waits_for_own_queue", **facts, hint=_HINT)
         log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=tool.name)
         return view
+
+
+def _running_lane(principal: str, limit: int) -> Lane | None:
+    """The lane of a principal's tasks that are in no other, if only so many of them may run."""
+    return Lane(f"running {principal}", limit) if limit else None
 
 
 def _keys(

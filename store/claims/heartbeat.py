@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.status import TERMINAL
@@ -36,11 +36,7 @@ class Heartbeat:
             lost: list[bytes] = []
             if held:
                 lost = self._claims.scripts.run_blocking(self._redis, *self._claims.renew_call(held))
-            with self._redis.pipeline() as pipe:
-                pipe.set(self._health, json.dumps(dict(health)), px=self._lease_ms)
-                pipe.sadd(self._workers, self._worker)
-                pipe.pexpire(self._workers, 3 * self._lease_ms)
-                pipe.execute()
+            self._report(health)
         except (RedisError, OSError) as exc:
             raise StoreUnavailable from exc
         return [task_id.decode() for task_id in lost]
@@ -63,6 +59,17 @@ class Heartbeat:
             for task_id, status in zip(task_ids, states, strict=True)
             if status is None or status.decode() in TERMINAL
         }
+
+    def _report(self, health: Mapping[str, Any]) -> None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.pexpire(self._health, self._lease_ms)
+            pipe.set(self._health, json.dumps(dict(health)), px=self._lease_ms)
+            pipe.sadd(self._workers, self._worker)
+            pipe.pexpire(self._workers, 3 * self._lease_ms)
+            for reply in pipe.execute(raise_on_error=False):
+                # A full Redis keeps the report that it has, and the leases are renewed all the same.
+                if isinstance(reply, Exception) and not isinstance(reply, OutOfMemoryError):
+                    raise reply
 
     def leave(self) -> None:
         """Drop the health key and the connection; it would expire anyway."""

@@ -27,7 +27,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreUnavailable
+from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreFull, StoreUnavailable
 from taskmill.store.connection.checks import inspect, raise_unfit
 from taskmill.store.connection.layout import open_layout
 from taskmill.store.connection.multiplexed import MultiplexedRedis
@@ -220,7 +220,7 @@ def _refusal_error(exc: RedisError, place: str) -> OperatorError:
     code = "OOM" if isinstance(exc, OutOfMemoryError) else found and found[1]
     match code:
         case "OOM":
-            return StoreUnavailable("Redis is out of memory: raise maxmemory, or wait for tasks to expire.")
+            return StoreFull("Redis is out of memory: raise maxmemory, or wait for tasks to expire.", retry_after=30)
         case "MISCONF":
             return StoreUnavailable(f"Redis{place} cannot write to its disk, so it takes no writes: make room there.")
         case "READONLY":

@@ -30,6 +30,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P paused | hash: `queue <name>`, `tool <app>/<tool>` to who paused it, when, why | none | set_pause |
 | P ended | hash: `<outcome> <queue>` to how many tasks ended so | none | settle |
 | P open:<principal> | zset: open task ids of one owner | none (gone if empty) | create, settle |
+| P kept:<principal> | hash: end of retention to what is kept until then | the last of these | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |
 | P once:<principal>:<key> | string: `<task id> <digest>` | live, then retention if it succeeded | create |
@@ -43,6 +44,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
 | P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
+| P owned:<principal> | zset: sessions of one owner by when they end if never used | seven idle times | sessions |
 | P session:<id> | hash: session before 2026: owner, client..., `state:<name>` | the idle time | sessions, set_state |
 | P state:<app>:<principal> | hash: `state:<name>`: `<expiry, ms> <value>`, maybe sealed | the state's | set_state |
 | P followed:<session> | hash: tasks that the session follows, and their progress tokens | the idle time | sessions |
@@ -110,6 +112,7 @@ _PER_TASK = {
     "blob": "{p}blob:",
     "open": "{p}open:",
     "list": "{p}list:",
+    "kept": "{p}kept:",
     "once": "{p}once:",
     "queue": "{p}queue:",
     "wake": "{p}wake:",
@@ -122,6 +125,7 @@ _PER_TASK = {
     "last_claim": "{p}turn:",
     "session": "{p}session:",
     "state": "{p}state:",
+    "owned_sessions": "{p}owned:",
     "followed": "{p}followed:",
     "calls": "{p}calls:",
     "call": "{p}call:",
@@ -222,6 +226,10 @@ class Keys:
         """Open tasks of one owner."""
         return self._stems["open"] + principal
 
+    def kept(self, principal: str) -> str:
+        """What one owner keeps: sums of tasks and bytes by when they expire."""
+        return self._stems["kept"] + principal
+
     def list(self, list_owner: str) -> str:
         """The tasks that one owner may list, or the dead letters."""
         return self.dead if list_owner == DEAD_LETTERS else self._stems["list"] + list_owner
@@ -269,6 +277,10 @@ class Keys:
     def state(self, owner: str) -> str:
         """What tools keep for a principal, by `app:principal`."""
         return self._stems["state"] + owner
+
+    def owned_sessions(self, principal: str) -> str:
+        """The sessions of one owner."""
+        return self._stems["owned_sessions"] + principal
 
     def push(self, session_id: str) -> str:
         """Channel of the process that serves the session's own stream."""

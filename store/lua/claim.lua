@@ -7,7 +7,7 @@
 --       ... ids to take instead of the heads of the queues (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
 --           principal, ms until it must have ended or -1}..., {arguments...} in the same order,
---           {'finished' | 'already' | 'lost' | an error, for each it has finished}}
+--           {'finished' | 'already' | 'lost' | 'full' | an error, for each it has finished}}
 -- The same batch id again, after a lost reply, is answered with the tasks that were taken the first time.
 -- Events: complete, claim, reclaim; fail, also for a task whose workers keep dying, overdue for one whose time is up
 local now, precise = clock()
@@ -72,6 +72,7 @@ local function take(id, in_order)
   end
   if not lapsed and not in_order then
     lanes_changed = task.lane or lanes_changed
+    redis.call('PERSIST', K.record(id)) -- a first write that a full Redis does not refuse
     join_queue(id, fields(id, ORDERING_FIELDS), now) -- its delay is over
     return
   end

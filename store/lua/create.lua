@@ -4,10 +4,13 @@
 --       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit, -1 = none),
 --       12 list owner or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
 --       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
---       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or ''
+--       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or '',
+--       21 tasks and 22 kilobytes that the principal may keep (0 = no limit)
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
---          | {'quota', 'principal' or 'all', limit}
+--          | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
 -- Events: create
+local COUNTED = 4096 -- bytes of arguments that are counted while a task is open; of less, the number of tasks is limit enough
+local OPEN_FOR = 7 * 86400000 -- ms for which the arguments of an open task are counted
 local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
 local idempotency = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
 local used = idempotency and redis.call('GET', idempotency)
@@ -19,15 +22,43 @@ if used then
 end
 local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
 local open = (mine ~= 0 or all ~= 0) and redis.call('ZCARD', K.live) or 0
-local too_many = all ~= 0 and open >= all and { 'quota', 'all', all }
+local too_many = all ~= 0 and open >= all and { 'quota', 'all', all, open }
 if mine ~= 0 and open >= mine and redis.call('ZCARD', K.open(principal)) >= mine then -- a principal has no more than there are
-  too_many = { 'quota', 'principal', mine }
+  too_many = { 'quota', 'principal', mine, mine }
+end
+
+local now, precise = clock()
+local argument_bytes = #ARGV[2] > COUNTED and #ARGV[2] or 0
+local expired_sums = {}
+
+-- Why the principal may keep no more, false if it may.
+local function keeps_too_much()
+  local most_tasks, most_kilobytes, tasks, kilobytes, next_end = tonumber(ARGV[21]), tonumber(ARGV[22]), 0, 0, math.huge
+  local sums = redis.call('HGETALL', K.kept(principal))
+  for i = 1, #sums, 2 do
+    local ends, sum = tonumber(sums[i]), tonumber(sums[i + 1])
+    if ends > now then
+      local whole = math.floor(sum / TASK)
+      tasks, kilobytes, next_end = tasks + whole, kilobytes + sum - whole * TASK, math.min(next_end, ends)
+    else
+      expired_sums[#expired_sums + 1] = sums[i]
+    end
+  end
+  local wait = next_end == math.huge and 0 or next_end - now
+  if most_tasks ~= 0 and tasks >= most_tasks then
+    return { 'quota', 'tasks', most_tasks, tasks, wait }
+  end
+  kilobytes = kilobytes + math.ceil(argument_bytes / 1024)
+  return most_kilobytes ~= 0 and kilobytes > most_kilobytes and { 'quota', 'bytes', most_kilobytes, kilobytes, wait }
+end
+
+if ARGV[21] ~= '0' or ARGV[22] ~= '0' then
+  too_many = too_many or keeps_too_much()
 end
 if too_many and redis.call('EXISTS', KEYS[1]) == 0 then
   return too_many
 end
 
-local now, precise = clock()
 local at, due = digits(now), ('%.3f'):format(precise)
 local facts = { 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
   'poll_ms', ARGV[8] }
@@ -53,6 +84,11 @@ if length > 1 then
 end
 add_fact('listed_for', ARGV[12])
 add_fact('once', ARGV[9])
+if argument_bytes > 0 then
+  local sum = sum_of(now, math.max(OPEN_FOR, ARGV[7]))
+  add_fact('counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))
+  count_kept(principal, sum, 0, argument_bytes)
+end
 redis.call('HSET', KEYS[1], 'seq', '1', 'status', TO.create, 'created_ms', at, 'updated_ms', at, 'fence', '0',
   'attempt', '0', unpack(facts))
 redis.call('MSET', K.args(id), ARGV[2], K.job(id), ARGV[3])
@@ -68,6 +104,10 @@ end
 if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
   redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)
   redis.call('ZREM', K.dead, ARGV[13])
+end
+apply_sums()
+if #expired_sums > 0 then
+  redis.call('HDEL', K.kept(principal), unpack(expired_sums))
 end
 purge_expired(now, 4) -- more than this call adds, so that lists hold few expired tasks
 local ordering_fields = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }

@@ -42,6 +42,7 @@ local function lowest_fence()
   end
   local is_new = not known[1] and info:find('master_replid2:0000000000', 1, true)
   local floor = is_new and 0 or math.max(clock(), (known[2] or 0) + 1000000)
+  redis.call('PERSIST', K.epoch) -- a first write that a full Redis does not refuse
   redis.call('HSET', K.epoch, 'history', history, 'floor', floor)
   return floor
 end
@@ -61,13 +62,25 @@ local function digits(number)
   return text
 end
 
+-- Moves that are made in a full Redis too.
+local MAKES_ROOM = { claim = 1, reclaim = 1, release = 1, park = 1, complete = 1, fail = 1, cancel = 1, overdue = 1 }
+
 -- Makes a move: facts (flat name, value list, all strings; '' = None) go to record and history, `also` to the record alone;
 -- then the event's number is published. `task`: the record as loaded. The list of facts is changed; do not use it again.
 local function append(id, task, at, move, facts, also)
   local record, number = K.record(id), (task.seq or 0) + 1
   local seq = digits(number)
   at = digits(at)
-  redis.call('RPUSH', K.events(id), cmsgpack.pack({ seq, move, at, unpack(facts) }))
+  local event = cmsgpack.pack({ seq, move, at, unpack(facts) })
+  if type(redis.pcall('RPUSH', K.events(id), event)) == 'table' then
+    -- Redis is full, and refuses a script's first write if that needs memory. Once it has written, no write is refused:
+    -- so ends, cancels, claims and releases, which make room, always fit. What only adds to a task does not.
+    if not MAKES_ROOM[move] then
+      redis.call('RPUSH', K.events(id), event)
+    end
+    redis.call('PERSIST', record)
+    redis.call('RPUSH', K.events(id), event)
+  end
   if number > HISTORY then
     redis.call('LTRIM', K.events(id), -HISTORY, -1)
   end
@@ -82,8 +95,15 @@ local function append(id, task, at, move, facts, also)
   redis.call('PUBLISH', record, seq)
 end
 
--- Lets what a task has besides its record - output, artifacts, errors of attempts - expire when the record does.
+-- Bytes of a key whose length says little, 0 if this user may not ask.
+local function size_of(key)
+  return tonumber(redis.pcall('MEMORY', 'USAGE', key) or 0) or 0
+end
+
+-- Lets what a task has besides its record - output, artifacts, errors of attempts - expire when the record does. Returns
+-- how many bytes that is.
 local function expire_outputs(id, now, retention)
+  local bytes = size_of(K.output(id)) + size_of(K.errors(id))
   redis.call('PEXPIRE', K.output(id), retention)
   redis.call('PEXPIRE', K.errors(id), retention)
   redis.call('PEXPIRE', K.artifacts(id), retention)
@@ -91,11 +111,52 @@ local function expire_outputs(id, now, retention)
     redis.call('PEXPIRE', K.artifact(artifact), retention)
     redis.call('PEXPIRE', K.blob(artifact), retention)
     redis.call('ZADD', K.outside, 'XX', now + retention, artifact)
+    bytes = bytes + redis.call('STRLEN', K.blob(artifact))
   end
+  return bytes
+end
+
+-- What a task takes in Redis at least once it has ended, in bytes.
+local RECORD = 1024
+
+-- What a principal keeps is counted in sums, each of all that expires before one moment, which is the sum's name: so what
+-- has expired is counted no longer, and no one has to remove it. A sum is `tasks * TASK + kilobytes`.
+local TASK = 2 ^ 32
+
+-- The sum for what expires `length` ms from now: at an eighth of that later, at most.
+local function sum_of(now, length)
+  local _, exponent = math.frexp(math.max(8192, length) / 8)
+  local width = 2 ^ (exponent - 1)
+  return math.ceil((now + length) / width) * width
+end
+
+-- What has been added to sums of principals in this call, by key and sum, until `apply_sums`.
+local added = {}
+
+-- Counts tasks (0 or 1) and bytes for a principal. Without authentication all callers are one, and nothing is counted.
+local function count_kept(principal, sum, tasks, bytes)
+  if principal == 'anonymous' or principal == 'local' then
+    return
+  end
+  local key = K.kept(principal)
+  added[key] = added[key] or {}
+  added[key][sum] = (added[key][sum] or 0) + tasks * TASK + math.ceil(bytes / 1024)
+end
+
+local function apply_sums()
+  for key, sums in pairs(added) do
+    local now = clock()
+    for sum, amount in pairs(sums) do
+      if redis.call('HINCRBY', key, digits(sum), digits(amount)) == amount and redis.call('PTTL', key) < sum - now then
+        redis.call('PEXPIRE', key, digits(sum - now))
+      end
+    end
+  end
+  added = {}
 end
 
 -- What a move that may end a task loads in addition.
-local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left', 'lane' }
+local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left', 'lane', 'counted' }
 
 -- Which sets the tasks that end in this call must leave or join, by key, until `apply_removals`.
 local removals, expiring, ended_counts = {}, {}, {}
@@ -121,6 +182,7 @@ local function apply_removals()
     redis.call('ZADD', K.fading, unpack(expiring))
   end
   removals, expiring, ended_counts = {}, {}, {}
+  apply_sums()
 end
 
 -- How a task in this state ended, in one word, as TaskRecord.outcome_kind says; an open state is returned as it is.
@@ -128,10 +190,25 @@ local function outcome_kind(status, reason)
   return status ~= TO.complete and status or (reason or '') == '' and 'succeeded' or reason
 end
 
+-- Counts for its principal what an ended task keeps: `bytes` and its history. Arguments that were counted while it was open
+-- are counted no longer if they are deleted.
+local function count_ended(task, at, bytes, succeeded)
+  local kept = tonumber(task.retention_ms)
+  if (task.counted or '') ~= '' then
+    local sum, kilobytes = task.counted:match('^(%d+) (%d+)$')
+    if tonumber(sum) > at then
+      count_kept(task.principal, tonumber(sum), 0, -1024 * kilobytes)
+    end
+    bytes = bytes + (succeeded and 0 or 1024 * kilobytes)
+  end
+  count_kept(task.principal, sum_of(at, kept), 1, bytes + RECORD)
+end
+
 -- Ends a task: writes the last event, takes it out of every queue and set (by `apply_removals`), deletes lease and
 -- questions, and keeps the rest for the retention. The arguments of a task that succeeded are deleted too, because it will
--- not run again. A task that broke becomes a dead letter. `task`: loaded with ENDING; `facts` end with the reason.
-local function settle(id, task, at, move, facts, succeeded)
+-- not run again. A task that broke becomes a dead letter. `task`: loaded with ENDING; `facts` end with the reason; `size`:
+-- bytes of its outcome, if it has one.
+local function settle(id, task, at, move, facts, succeeded, size)
   local kept, reason = task.retention_ms, facts[#facts]
   append(id, task, at, move, facts, { 'ended_ms', digits(at), 'questions', '0' })
   remove_later(K.queue(task.queue), id)
@@ -155,9 +232,11 @@ local function settle(id, task, at, move, facts, succeeded)
   ended_counts[kind] = (ended_counts[kind] or 0) + 1
   expiring[#expiring + 1] = digits(at + kept)
   expiring[#expiring + 1] = task.listed_for and id .. ' ' .. task.listed_for or id
+  local bytes = (size or 0) + (tonumber(task.seq or 0) > 64 and size_of(K.events(id)) or 0)
   if task.left then
-    expire_outputs(id, at, kept)
+    bytes = bytes + expire_outputs(id, at, kept)
   end
+  count_ended(task, at, bytes, succeeded)
   if task.once and succeeded then
     redis.call('PEXPIRE', K.once(task.principal .. ':' .. task.once), kept)
   elseif task.once then
@@ -170,15 +249,32 @@ local function owns(task, fence, move)
   return task.fence == fence and is_legal(move, task.status)
 end
 
+-- An outcome of so many bytes must find room: in a full Redis it is refused, and the caller may send a smaller one.
+local LARGE = 65536
+
 -- Ends a task with its outcome. The same call again is safe: 'already'. 'lost': the caller owns the task no longer.
+-- 'full': there is no room for an outcome of this size; nothing has changed.
 local function finish(now, id, fence, move, outcome, reason)
   local task = load(id, unpack(ENDING))
   if not owns(task, fence, move) then
     local same = task.fence == fence and task.status == TO[move]
     return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'
   end
-  settle(id, task, moment_of(task, now), move, { 'reason', reason }, TO[move] == TO.complete and reason == '')
-  redis.call('SET', K.result(id), outcome, 'PX', task.retention_ms)
+  -- Before anything else is written: only a first write is refused for want of memory.
+  local is_large = #outcome > LARGE
+  if is_large then
+    local refused = redis.pcall('SET', K.result(id), outcome, 'PX', task.retention_ms).err
+    if refused and refused:find('OOM', 1, true) then
+      return 'full'
+    elseif refused then
+      redis.call('SET', K.result(id), outcome, 'PX', task.retention_ms) -- for its error
+    end
+  end
+  local succeeded = TO[move] == TO.complete and reason == ''
+  settle(id, task, moment_of(task, now), move, { 'reason', reason }, succeeded, #outcome)
+  if not is_large then
+    redis.call('SET', K.result(id), outcome, 'PX', task.retention_ms)
+  end
   return 'finished'
 end
 

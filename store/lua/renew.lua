@@ -9,8 +9,12 @@ for i = 2, #ARGV, 2 do
   local id, fence = ARGV[i], ARGV[i + 1]
   local task = load(id, 'queue')
   if owns(task, fence, 'progress') then
+    -- The first write takes no memory, so that a full Redis refuses neither.
+    if redis.call('PEXPIRE', K.in_progress(id), lease) == 0 then
+      redis.call('PERSIST', K.record(id))
+      redis.call('SET', K.in_progress(id), fence, 'PX', lease)
+    end
     redis.call('ZADD', K.queue(task.queue), now + lease, id)
-    redis.call('SET', K.in_progress(id), fence, 'PX', lease)
   else
     lost[#lost + 1] = id
   end

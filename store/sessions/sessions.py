@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import BadArguments, TooManySessions
 from taskmill.store.connection.client import store_errors
+from taskmill.store.connection.memory import MemoryWatch, check_room
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub
@@ -24,6 +25,8 @@ from taskmill.store.settings import StoreSettings
 __all__ = ["Session", "SessionStore"]
 
 _REPLY_TTL = 60_000
+_OWNED_FOR = 7
+"""Idle times for which the list of a principal's sessions is kept after the last one was opened."""
 _MOST_FOLLOWED = 1000
 """Tasks a session follows at once; beyond that, only the newest."""
 
@@ -45,37 +48,69 @@ class Session:
 class SessionStore:
     """The sessions of one deployment."""
 
-    def __init__(self, redis: Redis, settings: StoreSettings, scripts: Scripts, keys: Keys, hub: ChannelHub) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        settings: StoreSettings,
+        scripts: Scripts,
+        keys: Keys,
+        hub: ChannelHub,
+        memory: MemoryWatch,
+    ) -> None:
         self._redis = redis
+        self._memory = memory
+        self._full_at = settings.redis_full_at and (settings.redis_full_at + 100) / 2
         self._scripts = scripts
         self._idle_ms = int(settings.session_idle * 1000)
-        self._limit = settings.session_limit
+        self._limit = settings.session_limit_total
+        self._limits_of = settings.limits_of
         self._keys = keys
         self._hub = hub
         self._sealer = Sealer(settings.seal_keys)
 
-    async def open(self, session: Session) -> None:
-        """Keep a new session.
+    async def open(self, session: Session, *, most: int | None = None) -> None:
+        """Keep a new session. `most`: open sessions of its principal, 0 = no limit, None = as the settings say.
 
         Raises:
-            TooManySessions: the limit of the settings is reached.
+            TooManySessions: a limit is reached.
             StoreUnavailable: Redis did not confirm it.
+            StoreFull: Redis keeps the rest of its memory for tasks.
         """
         now = int(time() * 1000)
+        check_room(await self._memory.read(), self._full_at)
+        owned = self._keys.owned_sessions(session.principal)
         with store_errors():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.zremrangebyscore(self._keys.sessions, 0, now)
-                pipe.zcard(self._keys.sessions)
-                _, count = await pipe.execute()
-            if self._limit and count >= self._limit:
-                raise TooManySessions(f"{count:,} sessions are open, the limit. Try again later.")
+            await self._check_limits(owned, self._limits_of(session.principal).sessions if most is None else most, now)
             key = self._keys.session(session.id)
             async with self._redis.pipeline() as pipe:
                 facts = {"principal": session.principal, "version": session.version}
                 pipe.hset(key, mapping={**facts, "client": json.dumps(dict(session.client))})
                 pipe.zadd(self._keys.sessions, {session.id: now + self._idle_ms})
+                pipe.zadd(owned, {session.id: now + self._idle_ms})
+                pipe.pexpire(owned, _OWNED_FOR * self._idle_ms)
                 self._touch(pipe, session.id)
                 await pipe.execute()
+
+    async def _check_limits(self, owned: str, most: int, now: int) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zremrangebyscore(self._keys.sessions, 0, now)
+            pipe.zcard(self._keys.sessions)
+            pipe.zcard(owned)
+            _, count, own = await pipe.execute()
+        if most and own >= most and (own := await self._recount(owned)) >= most:
+            words = f"You have {own:,} open sessions, the limit. Close one (DELETE), or wait for one to end."
+            raise TooManySessions(words, limit="sessions", allowed=most, used=own, retry_after=60)
+        if self._limit and count >= self._limit:
+            words = f"{count:,} sessions are open, the limit. Try again later."
+            raise TooManySessions(words, limit="all_sessions", allowed=self._limit, used=count, retry_after=60)
+
+    async def _recount(self, owned: str) -> int:
+        """The open sessions of a principal. Their own list still has those that ended by being idle."""
+        ids = [one.decode() for one in await self._redis.zrange(owned, 0, -1)]
+        ends: list[float | None] = await self._redis.zmscore(self._keys.sessions, ids) if ids else []
+        if gone := [one for one, end in zip(ids, ends, strict=True) if end is None]:
+            await self._redis.zrem(owned, *gone)
+        return len(ids) - len(gone)
 
     async def find(self, session_id: str, principal: str) -> Session | None:
         """The session, whose idle time starts again; None if there is none or it is another principal's."""
@@ -87,13 +122,15 @@ class SessionStore:
         version, client = found
         return Session(session_id, principal, version.decode(), json.loads(client))
 
-    async def close(self, session_id: str) -> None:
+    async def close(self, session: Session) -> None:
         """End a session, and notify the processes that serve streams of it."""
+        session_id = session.id
         keys = self._keys
         with store_errors():
             async with self._redis.pipeline() as pipe:
                 pipe.delete(keys.session(session_id), keys.followed(session_id), keys.calls(session_id))
                 pipe.zrem(keys.sessions, session_id)
+                pipe.zrem(keys.owned_sessions(session.principal), session_id)
                 for channel in (keys.session(session_id), keys.push(session_id)):
                     pipe.publish(channel, json.dumps({"closed": True}))
                 await pipe.execute()

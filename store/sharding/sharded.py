@@ -165,6 +165,12 @@ class ShardedStore(TaskStore):
         """See `TaskStore.ping`; of the default shard, see `unreachable` for the others."""
         await self._default.ping()
 
+    async def check_room(self) -> None:
+        """See `TaskStore.check_room`."""
+        for name in self._stores:
+            with self._shard(name) as store:
+                await store.check_room()
+
     @contextmanager
     def at(self, task_id: str) -> Iterator[RedisTaskStore]:
         """The store of one task's shard.
@@ -181,7 +187,7 @@ class ShardedStore(TaskStore):
         try:
             yield self._stores[name]
         except StoreUnavailable as exc:
-            raise StoreUnavailable(f"Shard {name}: {exc}", shard=name) from exc
+            raise type(exc)(f"Shard {name}: {exc}", **{**exc.facts, "shard": name}) from exc
 
     async def _read_output(self, task_id: str, *, after: int = 0, count: int = 1000) -> list[Chunk]:
         with self.at(task_id) as store:

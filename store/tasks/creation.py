@@ -5,24 +5,37 @@ from datetime import timedelta
 from typing import Any
 
 from taskmill.engine.errors import BadArguments, CallerError, IdempotencyKeyReused, PayloadTooLarge, QuotaExceeded
+from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import Lane, NewTask, TaskRecord
 from taskmill.engine.status import Status
+from taskmill.store.connection.memory import Memory
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_job
 
-__all__ = ["create_args", "create_error", "new_record", "pack_arguments", "sealed_answers"]
+__all__ = ["create_args", "create_error", "limits_of", "new_record", "pack_arguments", "sealed_answers"]
+
+_RECORD = 1024
+"""RECORD of `lua/prelude.lua`: bytes that a task counts at least."""
 
 
-def create_args(task: NewTask, settings: StoreSettings, other_shards: tuple[int, int] = (0, 0)) -> list[Any]:
+def create_args(
+    task: NewTask,
+    settings: StoreSettings,
+    other_shards: tuple[int, int] = (0, 0),
+    memory: Memory | None = None,
+) -> list[Any]:
     """ARGV of `create`; `other_shards`: open tasks there, of the principal and of all principals.
+
+    `memory`: of this Redis, None = not known.
 
     Redis refuses an expiry of 0, so nothing is kept for less than a millisecond.
     """
     retention = max(1, _ms(settings.kept_for(task.retention)))
     poll = max(1, _ms(task.poll_interval))
     task_args = [task.id, task.payload, arq_job(task.id), task.tool, task.queue, task.principal, retention, poll]
-    quotas = [_rest(settings.open_limit, other_shards[0]), _rest(settings.open_limit_total, other_shards[1])]
+    limits = limits_of(task, settings)
+    quotas = [_rest(limits.open_tasks, other_shards[0]), _rest(settings.open_limit_total, other_shards[1])]
     return [
         *task_args,
         task.idempotency or "",
@@ -32,7 +45,21 @@ def create_args(task: NewTask, settings: StoreSettings, other_shards: tuple[int,
         task.idempotency_of,
         *_limits(task),
         *_ordering_args(task),
+        *_kept_args(limits, memory),
     ]
+
+
+def limits_of(task: NewTask, settings: StoreSettings) -> PrincipalLimits:
+    """The limits of a task's owner."""
+    return task.limits or settings.limits_of(task.principal)
+
+
+def _kept_args(limits: PrincipalLimits, memory: Memory | None) -> list[int]:
+    """Tasks and kilobytes that may be kept. Zeros, which need no command, where all of Redis is less than that."""
+    least = min((size for size in (limits.kept_bytes, limits.kept_tasks * _RECORD) if size), default=0)
+    if memory is not None and memory.used < least:
+        return [0, 0]
+    return [limits.kept_tasks, -(-limits.kept_bytes // 1024)]
 
 
 def _rest(limit: int, other_shards: int) -> int:
@@ -49,13 +76,29 @@ def _ordering_args(task: NewTask) -> list[Any]:
     return [task.priority, lane.key, lane.limit, _rate(lane) or ""] if lane else [task.priority, "", "", ""]
 
 
-def create_error(reply: Sequence[Any], settings: StoreSettings) -> CallerError:
+def create_error(reply: Sequence[Any], task: NewTask, settings: StoreSettings) -> CallerError:
     """The error to raise when `create` replied that it created nothing."""
     if reply[0] == b"reused":
         return IdempotencyKeyReused(task_id=reply[1].decode())
-    is_theirs = reply[1] == b"principal"
-    whose, limit = ("You have", settings.open_limit) if is_theirs else ("This server has", settings.open_limit_total)
-    return QuotaExceeded(f"{whose} {limit:,} open tasks, the limit. Wait for one to end, or cancel one.")
+    which, allowed, used = reply[1].decode(), int(reply[2]), int(reply[3])
+    if which in ("principal", "all"):
+        is_theirs = which == "principal"
+        name, whose = ("open_tasks", "You have") if is_theirs else ("all_open_tasks", "This server has")
+        # On several shards the script was given what is left for this one.
+        allowed = limits_of(task, settings).open_tasks if is_theirs else settings.open_limit_total
+        words = f"{whose} {allowed:,} open tasks, the limit. Wait for one to end, or cancel one."
+        return QuotaExceeded(words, limit=name, allowed=allowed, used=allowed, retry_after=5)
+    wait = -(-int(reply[4]) // 1000)
+    facts = {"retry_after": max(1, min(wait, 3600))}
+    when = f"The first of them expires in {wait:,} s."
+    if which == "tasks":
+        words = f"{used:,} tasks of yours have ended and are kept; {allowed:,} is the limit. {when}"
+        return QuotaExceeded(words, limit="kept_tasks", allowed=allowed, used=used, **facts)
+    words = (
+        f"With this call {used:,} kB of your arguments and results would be kept; {allowed:,} kB is the limit. {when} "
+        "Send less, or ask for a shorter retention."
+    )
+    return QuotaExceeded(words, limit="kept_bytes", allowed=allowed * 1024, used=used * 1024, **facts)
 
 
 def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:

@@ -13,6 +13,7 @@ from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.audit.stream import AuditStream
 from taskmill.store.connection.client import store_errors
+from taskmill.store.connection.memory import MemoryWatch, check_room
 from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.events import event_of
 from taskmill.store.formats.filters import TaskFilter
@@ -58,6 +59,7 @@ class RedisTaskStore(TaskStore):
         self._scripts = Scripts(self.keys)
         self._sealer = Sealer(settings.seal_keys)
         self._pauses = PauseStore(redis, self._scripts, self.keys)
+        self.memory = MemoryWatch(redis)
         self._secret = SharedSecret(redis, settings, self.keys)
         self._wait_estimate = WaitEstimate(self.workers)
         self.hub = ChannelHub(settings, self.keys.record(""))
@@ -65,7 +67,7 @@ class RedisTaskStore(TaskStore):
         self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE))
         self.output = OutputReader(OutputStore(redis, settings, self._scripts).read, self.keys, self.hub)
         self.artifacts: ArtifactStore = ArtifactStore(redis, settings, self._scripts)
-        self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub)
+        self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub, self.memory)
         self.caller_states = CallerStateStore(redis, settings, self._scripts)
         self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
         self.abandoned_calls = AbandonedCallStore(redis, self.keys)
@@ -82,11 +84,14 @@ class RedisTaskStore(TaskStore):
 
     async def create(self, task: NewTask, *, other_shards: tuple[int, int] = (0, 0)) -> TaskView:
         """See `TaskStore.create`. `other_shards`: open tasks there, of the principal and of all principals."""
-        reply = await self._run("create", [self.keys.record(task.id)], create_args(task, self._settings, other_shards))
+        memory = await self.memory.read()
+        check_room(memory, self._settings.redis_full_at)
+        args = create_args(task, self._settings, other_shards, memory)
+        reply = await self._run("create", [self.keys.record(task.id)], args)
         if reply[0] == b"exists":
             return await self.read(reply[1].decode(), task.principal)
         if reply[0] != b"created":
-            raise create_error(reply, self._settings)
+            raise create_error(reply, task, self._settings)
         if task.from_own_queue:
             self._wait_estimate.note_own_queue(task.id)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
@@ -210,6 +215,10 @@ class RedisTaskStore(TaskStore):
         """See `TaskStore.ping`."""
         with store_errors():
             await self._redis.ping()
+
+    async def check_room(self) -> None:
+        """See `TaskStore.check_room`."""
+        check_room(await self.memory.read(), self._settings.redis_full_at)
 
     async def _run(self, name: str, keys: list[str], args: list[Any]) -> Any:
         with store_errors():

@@ -229,3 +229,11 @@ class TaskStore(Protocol):
             StoreUnavailable: it does not.
         """
         ...
+
+    async def check_room(self) -> None:
+        """Return when new tasks find room.
+
+        Raises:
+            StoreFull: they do not; with shards, on any of them.
+        """
+        ...

@@ -139,7 +139,8 @@ async def test_a_quota_is_a_retryable_error(redis: Redis, settings: StoreSetting
         await rpc.task("stay")
         await rpc.task("stay")
         error = (await rpc.call("stay"))["error"]
-    assert (error["code"], error["data"]) == (-32603, {"retryable": True, "reason": "quota"})
+    limit = {"limit": "open_tasks", "allowed": 2, "used": 2, "retryAfter": 5}
+    assert (error["code"], error["data"]) == (-32603, {"retryable": True, "reason": "quota", **limit})
     assert "2 open tasks" in error["message"]
 
 

@@ -305,7 +305,7 @@ async def test_a_call_over_a_quota_gets_the_same_error(redis: Redis, settings: S
     async with client_of(make_server(narrow)) as fast, client_of(make_server(narrow), fast_paths=False) as slow:
         await fast.task("stay")
         answer = await Pair(fast, slow).same(nothing, "", "tools/call", name="stay", arguments={})
-    assert answer.json()["error"]["data"] == {"retryable": True, "reason": "quota"}
+    assert answer.json()["error"]["data"]["limit"] == "open_tasks"
 
 
 async def test_a_task_is_stored_the_same_with_and_without_fast_paths(redis: Redis, settings: ServerSettings) -> None:

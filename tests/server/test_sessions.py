@@ -290,7 +290,7 @@ async def test_a_newer_stream_of_the_session_replaces_the_older(
 
 
 async def test_more_sessions_than_the_limit_are_refused(redis: Redis, settings: ServerSettings) -> None:
-    few = settings.model_copy(update={"session_limit": 2})
+    few = settings.model_copy(update={"session_limit_total": 2})
     async with serving(make_server(few).http_app()) as address, httpx2.AsyncClient(timeout=20) as http:
         for _ in range(2):
             await open_session(http, address + "/mcp")

@@ -83,6 +83,7 @@ async def test_a_cancel_leaves_only_record_history_and_what_a_rerun_needs(stores
         keys.fading,
         keys.ended,
         keys.epoch,
+        keys.kept(OWNER),
     ]
     assert sorted((await stores.found()).values) == sorted(kept)
 

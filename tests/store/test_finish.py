@@ -54,7 +54,7 @@ async def test_a_finished_task_leaves_only_what_can_be_read_and_that_for_its_ret
 
     keys = stores.keys
     kept = [keys.record(claimed.id), keys.events(claimed.id), keys.result(claimed.id)]
-    assert sorted(found.values) == sorted([*kept, keys.all, keys.fading, keys.ended, keys.epoch])
+    assert sorted(found.values) == sorted([*kept, keys.all, keys.fading, keys.ended, keys.epoch, keys.kept(OWNER)])
     assert [599_000 < found.ttls[key] <= 600_000 for key in kept] == [True, True, True]
 
 

@@ -31,7 +31,7 @@ from taskmill.store.claims.claims import Claimed
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.errors import describe
 
-__all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide"]
+__all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide", "without_room"]
 
 log = structlog.get_logger()
 _AUTHOR_FAULTS: dict[type[AuthorError], Fault] = {
@@ -41,6 +41,9 @@ _AUTHOR_FAULTS: dict[type[AuthorError], Fault] = {
     TooLargeToStore: Fault.TOO_LARGE,
 }
 """Errors that another attempt would only repeat. Their text is Taskmill's own, and says what to do."""
+
+_REFUSALS = 30
+"""How often a result that finds no room in the store is sent, once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Finish:
     """The last progress, unless it is surely written."""
     error: AttemptError | None = None
     """Why the attempt failed, if it did; for operators."""
+    refusals: int = 0
+    """How often the store had no room for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +192,14 @@ def _cause(ended: BaseException) -> BaseException:
             fatal = fatal.exceptions[0]
         return fatal or ended
     return ended
+
+
+def without_room(ending: Finish, *, is_last: bool = False) -> Finish:
+    """What to send in the place of an ending whose result found no room in the store: the same for a while, then a
+    failure that says so. `is_last`: there is no time to wait for room.
+    """
+    refusals = ending.refusals + 1
+    if refusals < _REFUSALS and not is_last:
+        return replace(ending, refusals=refusals)
+    text = "The task store was full, and had no room for the tool's result. Call the tool again later."
+    return replace(ending, outcome=Failed(Fault.TOO_LARGE, text), reason=None, refusals=refusals)
