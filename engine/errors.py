@@ -36,6 +36,8 @@ __all__ = [
     "RecordMismatch",
     "RedisUnfit",
     "ScopeMissing",
+    "SealKeyAwaited",
+    "SealKeyMissing",
     "ServerLoadError",
     "SettingsError",
     "StateUnavailable",
@@ -218,6 +220,14 @@ class SettingsError(OperatorError):
 
 class DecryptionFailed(OperatorError):
     """A stored payload could not be opened: its key is not in the key ring, or the bytes were changed."""
+
+
+class SealKeyMissing(DecryptionFailed):
+    """A stored payload was sealed with a key that this process does not have; another process may have it."""
+
+
+class SealKeyAwaited(SealKeyMissing, StoreUnavailable):
+    """A stored payload was sealed with a key that this process has asked for and not got yet. Try again in a moment."""
 
 
 class FenceLost(TaskmillError):

@@ -456,7 +456,8 @@ class TaskServer(MCPServer[LifespanContextT]):
             # A Redis that is configured keeps the sessions of earlier revisions, also without task tools.
             if self.needs_store or settings.redis_url is not None:
                 store = await stack.enter_async_context(self._runtime.serving(settings))
-                self._state_codec.use(*await store.shared_secrets())
+                await store.shared_secrets()
+                self._state_codec.use(store.known_secrets)
             else:
                 self._runtime.serve_without_store(settings)
             state = await stack.enter_async_context(self._author_lifespan(self))

@@ -32,6 +32,7 @@ _NAMES = (
     "finish",
     "history",
     "hold",
+    "mark_unreadable",
     "page",
     "park",
     "progress",

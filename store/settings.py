@@ -1,8 +1,6 @@
 """Settings of the store: where Redis is, and the limits it enforces. `TASKMILL_*` in the environment."""
 
-import base64
-import binascii
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -12,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from taskmill.engine.errors import SettingsError
 from taskmill.engine.principal import ANONYMOUS, LOCAL, PrincipalLimits
 from taskmill.store.formats.audit_sinks import sinks_of
+from taskmill.store.formats.key_texts import check_seal_keys, parse_seal_keys, parse_transition
 from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
 from taskmill.store.setting_names import setting_name
 from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
@@ -106,6 +105,14 @@ class StoreSettings(BaseSettings):
     """Seconds after which a silent Redis counts as unreachable."""
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
     """AES-256 keys for payloads at rest, base64, separated by commas; the first seals, all open."""
+    seal_keys_file: Path | None = None
+    """File with such keys, read again when it changes; blank lines and lines that begin with # do not count."""
+    seal_key_provider: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """`package.module:function` that returns such keys, for a key management service."""
+    seal_keys_refresh: float = Field(60.0, gt=0, le=LONGEST)
+    """Seconds between readings of the file, or calls of the function."""
+    seal_accept_unsealed: bool | datetime | None = None
+    """Whether, or until when, stored payloads that are not sealed are read in spite of keys: for a transition."""
 
     @field_validator("shards", "queue_shards", mode="before")
     @classmethod
@@ -131,19 +138,30 @@ class StoreSettings(BaseSettings):
     @field_validator("seal_keys", mode="before")
     @classmethod
     def _decode_keys(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(base64.b64decode(part.strip(), validate=True) for part in value.split(",") if part.strip())
-        except binascii.Error as exc:
-            raise ValueError("keys must be base64") from exc
+        return parse_seal_keys(value) if isinstance(value, str) else value
 
     @field_validator("seal_keys")
     @classmethod
     def _measure_keys(cls, keys: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        if any(len(key) != 32 for key in keys):
-            raise ValueError("every key must be 32 bytes (try: openssl rand -base64 32)")
-        return keys
+        return check_seal_keys(keys)
+
+    @field_validator("seal_keys_file", "seal_key_provider")
+    @classmethod
+    def _check_one_source(cls, value: object, info: ValidationInfo) -> object:
+        others = [name for name in ("seal_keys", "seal_keys_file") if name != info.field_name and info.data.get(name)]
+        if value is not None and others:
+            raise ValueError(f"keys come from one place, and {setting_name(others[0])} is set, too")
+        return value
+
+    @field_validator("seal_accept_unsealed", mode="before")
+    @classmethod
+    def _parse_transition(cls, value: object) -> object:
+        return parse_transition(value) if isinstance(value, str) else value
+
+    @property
+    def has_seal_keys(self) -> bool:
+        """Whether payloads are sealed, with keys from wherever."""
+        return bool(self.seal_keys or self.seal_keys_file or self.seal_key_provider)
 
     _default_url: str | None = PrivateAttr(None)
     """Where the default shard is, for the settings of another one."""

@@ -51,6 +51,7 @@ BROAD_HANDLERS: dict[str, str] = {
     "server/tools/validation.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
     "server/sampling/functions.py": "a model's tool is the author's code; its crash is logged, and masked for it",
     "server/sessions/request_runner.py": "the top of a request: what a handler raises is logged, not sent",
+    "store/seal_keys.py": "the function is the operator's: its failure is told in words, or logged",
     "workers/attempts/endings.py": "retry_on and backoff may be the author's functions; a crash means no retry",
     "workers/attempts/errors.py": "an exception may be the author's class, whose parts fail when they are read",
     "workers/isolation/attempt.py": "whatever a tool's call raises here is sent to the tool, in its own process",

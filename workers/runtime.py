@@ -90,6 +90,7 @@ class WorkerRuntime:
             self._artifacts,
             task_id=claimed.id,
             fence=claimed.fence,
+            principal=claimed.principal,
             inline_limit=self.settings.inline_result,
         )
         return Attempt(

@@ -233,7 +233,7 @@ class Tasks(ServerExtension):
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
         settings = server_settings(self.store_settings).for_app(self.server.name)
-        if self._carries_token and not settings.seal_keys:
+        if self._carries_token and not settings.has_seal_keys:
             raise SettingsError(
                 "Tasks(carry_token=True) stores callers' tokens, so payloads must be sealed: set TASKMILL_SEAL_KEYS."
             )
@@ -242,7 +242,8 @@ class Tasks(ServerExtension):
                 url = await stack.enter_async_context(embedded_redis(settings.home))
                 settings = settings.model_copy(update={"redis_url": url})
             store = await stack.enter_async_context(self.runtime.serving(settings))
-            self._codec.use(*await store.shared_secrets())
+            await store.shared_secrets()
+            self._codec.use(store.known_secrets)
             await self.collect()
             await stack.enter_async_context(self.runtime.open_with({}))
             if self._has_worker:

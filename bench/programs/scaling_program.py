@@ -27,7 +27,7 @@ async def fill(queue: str, tool: str, count: int) -> None:
 
         async def create() -> None:
             task_id = store.new_id(queue)
-            payload = store.pack(task_id, {"arguments": {}})
+            payload = store.pack(task_id, {"arguments": {}}, tool=tool, principal=ANONYMOUS)
             await store.create(NewTask(id=task_id, tool=tool, principal=ANONYMOUS, payload=payload, queue=queue))
 
         await paced(create, count, 0)
@@ -37,7 +37,8 @@ async def look(count: int) -> None:
     """Create a task, and look at it so many times."""
     async with open_store(StoreSettings()) as store:
         task_id = store.new_id("default")
-        await store.create(NewTask(task_id, "nop", ANONYMOUS, store.pack(task_id, {"arguments": {}})))
+        payload = store.pack(task_id, {"arguments": {}}, tool="nop", principal=ANONYMOUS)
+        await store.create(NewTask(task_id, "nop", ANONYMOUS, payload))
         await paced(lambda: store.read(task_id, ANONYMOUS), count, 0)
         await store.cancel(task_id, ANONYMOUS)
 

@@ -60,7 +60,7 @@ async def send(tool: str, count: int, gap: float) -> None:
         async def create() -> None:
             task_id = new_task_id()
             arguments = {"sent_ns": time.monotonic_ns()} if tool == "stamp" else {}
-            payload = store.pack(task_id, {"arguments": arguments})
+            payload = store.pack(task_id, {"arguments": arguments}, tool=tool, principal=ANONYMOUS)
             await store.create(NewTask(id=task_id, tool=tool, principal=ANONYMOUS, payload=payload))
 
         await paced(create, count, gap)
@@ -73,7 +73,8 @@ async def await_results(count: int, gap: float) -> None:
         async def apply() -> None:
             began = time.perf_counter()
             task_id = new_task_id()
-            await store.create(NewTask(task_id, "nop", ANONYMOUS, store.pack(task_id, {"arguments": {}})))
+            payload = store.pack(task_id, {"arguments": {}}, tool="nop", principal=ANONYMOUS)
+            await store.create(NewTask(task_id, "nop", ANONYMOUS, payload))
             async with store.feed.follow(task_id) as subscription:
                 while not (await store.read(task_id, ANONYMOUS)).record.is_terminal:
                     await subscription.updates()
@@ -87,7 +88,7 @@ async def cancel(count: int) -> None:
     async with open_store(StoreSettings()) as store:
         for number in range(count):
             task_id, name = new_task_id(), f"n{number}"
-            payload = store.pack(task_id, {"arguments": {"name": name}})
+            payload = store.pack(task_id, {"arguments": {"name": name}}, tool="cling", principal=ANONYMOUS)
             await store.create(NewTask(task_id, "cling", ANONYMOUS, payload))
             while not noted("clinging", name):  # noqa: ASYNC110 (another process says it)
                 await asyncio.sleep(0.002)

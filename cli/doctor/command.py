@@ -26,6 +26,7 @@ from rich.text import Text
 
 from taskmill.adapters.remote.target import is_remote, shown
 from taskmill.cli.doctor.authentication import authentication_findings
+from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
 from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
@@ -45,7 +46,7 @@ from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.setting_names import given_by_flag, setting_name
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.shards import DEFAULT_SHARD
-from taskmill.store.tasks.stats import live_workers
+from taskmill.store.tasks.stats import count_unsealed, live_workers
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["run_checks"]
@@ -96,7 +97,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     except TaskmillError as exc:
         yield _failed("settings", exc, "correct the variable it names")
         return
-    yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
+    yield from _settings_findings(settings)
     policies = {} if server is None else server.policies()
     workers: list[list[dict[str, Any]]] = []
     if settings.redis_url is None and server is not None and not server.needs_store:
@@ -119,6 +120,11 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
 def _versions() -> Finding:
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     return Finding("versions", "ok", f"Python {platform.python_version()}, {libraries}")
+
+
+def _settings_findings(settings: WorkerSettings) -> Iterator[Finding]:
+    yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
+    yield from sealing_findings(settings)
 
 
 def _file_findings(server: ToolHost, target: str) -> Iterator[Finding]:
@@ -181,6 +187,7 @@ async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[st
         with store_errors(redacted_url(settings.redis_url or "")):
             keys = Keys(settings.prefix)
             findings = [*await inspect(redis), await inspect_layout(redis, keys)]
+            findings += unsealed_finding(settings, *await count_unsealed(redis, keys))
         return findings, await live_workers(redis, keys)
     finally:
         await redis.aclose()

@@ -18,6 +18,8 @@ from taskmill.server.api.access import Access, Guard
 from taskmill.server.http.middleware import path_of
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.formats.queue_names import app_of, author_queue, shared_app
+from taskmill.store.formats.sealing import refusals
+from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.stats import Stats, queues_of
 
@@ -95,6 +97,7 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
         *_of_tasks(stats, shared_app(app)),
         *_of_queues(stats),
         *_of_workers(workers),
+        *_of_sealing(runtime.settings),
     ]
 
 
@@ -119,6 +122,12 @@ def _refused(runtime: ServerRuntime) -> Metric:
 
 def _up(value: int) -> Metric:
     return GaugeMetricFamily("taskmill_store_up", "Whether the store answered.", value=value)
+
+
+def _of_sealing(settings: StoreSettings) -> Iterator[Metric]:
+    if settings.has_seal_keys:
+        refused = "Stored payloads that this process refused: changed, not sealed, or sealed with an unknown key."
+        yield CounterMetricFamily("taskmill_seal_refused", refused, value=refusals.count)
 
 
 def _of_shards(shards: Sequence[str], stats: Stats) -> Iterator[Metric]:

@@ -5,6 +5,7 @@ The SDK's default key exists in one process only; here the next round may arrive
 
 import hashlib
 import secrets
+from collections.abc import Callable
 
 from mcp.server.request_state import AESGCMRequestStateCodec, InvalidRequestState
 
@@ -15,22 +16,25 @@ ROUND_TTL = 24 * 3600.0
 
 
 class SharedStateCodec:
-    """The SDK's AES-GCM codec, with a key that is known only once the store is open."""
+    """The SDK's AES-GCM codec, with keys that are known only once the store is open, and may be exchanged then."""
 
     def __init__(self) -> None:
+        self._read: Callable[[], tuple[bytes, ...]] = tuple
+        self._secrets: tuple[bytes, ...] = ()
         self._codec: AESGCMRequestStateCodec | None = None
 
-    def use(self, *secrets_: bytes) -> None:
-        """Seal with a key derived from the first secret, and open with one of any."""
-        keys = [hashlib.sha256(b"taskmill request state\0" + secret).digest() for secret in dict.fromkeys(secrets_)]
-        self._codec = AESGCMRequestStateCodec(keys)
+    def use(self, read: Callable[[], tuple[bytes, ...]]) -> None:
+        """Seal with a key derived from the first of the secrets that `read` returns, and open with one of any."""
+        self._read = read
 
     def seal(self, payload: bytes) -> str:
         """See the SDK's `RequestStateCodec`."""
-        if self._codec is None:
-            self.use(secrets.token_bytes(32))
-        assert self._codec is not None
-        return self._codec.seal(payload)
+        if self._current() is None:
+            own = (secrets.token_bytes(32),)
+            self.use(lambda: own)
+        codec = self._current()
+        assert codec is not None
+        return codec.seal(payload)
 
     def unseal(self, token: str) -> bytes:
         """See the SDK's `RequestStateCodec`.
@@ -38,6 +42,15 @@ class SharedStateCodec:
         Raises:
             InvalidRequestState: not sealed by this deployment, or changed since.
         """
-        if self._codec is None:
+        codec = self._current()
+        if codec is None:
             raise InvalidRequestState("no key")
-        return self._codec.unseal(token)
+        return codec.unseal(token)
+
+    def _current(self) -> AESGCMRequestStateCodec | None:
+        """The codec with the secrets of now; None = there are none."""
+        now = self._read()
+        if now != self._secrets:
+            keys = [hashlib.sha256(b"taskmill request state\0" + secret).digest() for secret in dict.fromkeys(now)]
+            self._secrets, self._codec = now, AESGCMRequestStateCodec(keys)
+        return self._codec

@@ -4,10 +4,8 @@ Source: transports 2025-11-25, "Listening for Messages from the Server".
 """
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from taskmill.engine.errors import StoreUnavailable, TaskNotFound
 from taskmill.engine.record import TaskView
@@ -57,7 +55,9 @@ class SessionStream:
             await asyncio.wait(tasks)
 
     def _receive(self, _channel: str, message: bytes | None) -> None:
-        pushed: dict[str, Any] = {} if message is None else json.loads(message)
+        pushed = {} if message is None else self._store.sessions.open_push(self._session.id, message)
+        if message is not None and not pushed:
+            return  # refused
         if "message" in pushed:
             self._put(sse.event(pushed["message"]))
         elif "follow" in pushed:

@@ -105,7 +105,7 @@ class Submission:
             tool=tool.name,
             principal=who,
             listed_for=list_owner(ctx),
-            payload=store.pack(task_id, payload),
+            payload=store.pack(task_id, payload, tool=tool.name, principal=owner(ctx)),
             queue=self._runtime.settings.qualified(policy.queue),
             retention=policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP)),
             poll_interval=policy.polled_every,

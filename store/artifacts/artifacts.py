@@ -5,7 +5,7 @@ what was never attached is swept.
 """
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -20,8 +20,9 @@ from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import store_errors
 from taskmill.store.connection.retry import until_available
 from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.records import artifact_of
+from taskmill.store.formats.records import artifact_of, format_errors
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import id_on_same_shard
 
@@ -68,11 +69,16 @@ class ArtifactStore(ArtifactReader):
         self._settings = settings
         self._scripts = scripts
         self._keys = Keys(settings.prefix)
+        self._sealer = sealer_of(settings)
         self._inside: BlobBackend = RedisBackend(redis, self._keys)
         self._outside = outside_backend(settings)
 
-    async def write(self, content: AsyncIterable[bytes], *, task_id: str, name: str, mime_type: str) -> Artifact:
+    async def write(
+        self, content: AsyncIterable[bytes], *, task_id: str, principal: str, name: str, mime_type: str
+    ) -> Artifact:
         """Write the bytes of a new artifact; no one can read it before it is attached. Outages of Redis are waited out.
+
+        `principal`: the owner of the task.
 
         Raises:
             ArtifactTooLarge: too many bytes for where they would go.
@@ -82,7 +88,7 @@ class ArtifactStore(ArtifactReader):
         measured = _Measured(content)
         backend = await self._backend_for(measured)
         measured.limit, measured.where = self._limit_of(backend)
-        sealed = bool(self._settings.seal_keys)
+        sealed = self._sealer.has_keys
         if backend is not self._inside:
             await until_available(lambda: self._announce(blob_id))
         try:
@@ -93,7 +99,7 @@ class ArtifactStore(ArtifactReader):
         return Artifact(
             id=blob_id,
             task_id=task_id,
-            principal=_OPERATOR,
+            principal=principal,
             name=name,
             mime_type=mime_type,
             size=measured.size,
@@ -126,7 +132,7 @@ class ArtifactStore(ArtifactReader):
         """See `ArtifactReader.find`."""
         with store_errors():
             field = await self._redis.hgetall(self._keys.artifact(artifact_id))
-        artifact = artifact_of(artifact_id, field) if field else None
+        artifact = artifact_of(artifact_id, self._opened(artifact_id, field)) if field else None
         if artifact is None or principal not in (_OPERATOR, artifact.principal):
             raise TaskNotFound("Artifact not found: it never existed, has expired, or belongs to another caller.")
         return artifact
@@ -175,7 +181,23 @@ class ArtifactStore(ArtifactReader):
         return min(self._settings.max_artifact_in_redis, self._settings.max_artifact), hint
 
     def _sealing(self, backend: BlobBackend, sealed: bool, size: int = 0) -> BlobBackend:
-        return SealedBackend(backend, self._settings.seal_keys, size) if sealed else backend
+        return SealedBackend(backend, self._sealer, size) if sealed else backend
+
+    def _opened(self, artifact_id: str, field: Mapping[bytes, bytes]) -> dict[str, str]:
+        """The fields of an artifact in clear.
+
+        Raises:
+            DecryptionFailed: they are refused, or cannot be read.
+        """
+        with format_errors():
+            known = {name.decode(): value.decode() for name, value in field.items() if name != b"facts"}
+            facts_field = _facts_field(known["task"], known["principal"])
+        if b"facts" in field:
+            facts = self._sealer.open(field[b"facts"], task_id=artifact_id, field=facts_field)
+            return {**known, **{name: str(value) for name, value in facts.items()}}
+        if not self._sealer.accepts_unsealed:
+            raise self._sealer.refusal(artifact_id, "artifact", "not sealed")
+        return known
 
     async def _announce(self, blob_id: str) -> None:
         """Note the bytes that will be written, so that they are swept should this process die before they count."""
@@ -184,7 +206,7 @@ class ArtifactStore(ArtifactReader):
             await self._redis.zadd(self._keys.outside, {blob_id: int(seconds) * 1000 + _UPLOAD_MS})
 
     async def _tell(self, artifact: Artifact, fence: int) -> Any:
-        known = {
+        known: dict[str, Any] = {
             "name": artifact.name,
             "mime": artifact.mime_type,
             "size": artifact.size,
@@ -192,6 +214,12 @@ class ArtifactStore(ArtifactReader):
             "place": artifact.place,
             "sealed": int(artifact.sealed),
         }
+        if self._sealer.has_keys:
+            known = {
+                "facts": self._sealer.seal(
+                    known, task_id=artifact.id, field=_facts_field(artifact.task_id, artifact.principal)
+                )
+            }
         flat = [word for pair in known.items() for word in pair]
         keys = [self._keys.artifact(artifact.id), self._keys.artifacts(artifact.task_id)]
         args = [artifact.task_id, fence, artifact.id, _MOST_OF_A_TASK, *flat]
@@ -246,3 +274,8 @@ class _Measured:
             )
         self._hash.update(block)
         return block
+
+
+def _facts_field(task_id: str, principal: str) -> str:
+    """The name under which an artifact's facts are sealed: it cannot be given to another task or owner."""
+    return f"artifact:{task_id}:{principal}"

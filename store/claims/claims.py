@@ -21,8 +21,9 @@ from taskmill.store.claims.batching import batched, unbatched
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.attempt_errors import ERRORS_KEPT, pack_error
 from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.sealing import Sealer
+from taskmill.store.formats.sealing import args_field
 from taskmill.store.scripts import Call, Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.pauses import PauseStore
 from taskmill.store.tasks.stats import live_workers
@@ -78,7 +79,7 @@ class ClaimStore:
         self._worker = worker
         self.keys = Keys(settings.prefix)
         self.scripts = Scripts(self.keys)
-        self._sealer = Sealer(settings.seal_keys)
+        self._sealer = sealer_of(settings)
         self._rotation = 0
 
     def claim_call(
@@ -110,7 +111,8 @@ class ClaimStore:
         """Keep the latest progress of (id, fence, progress) triples."""
         args: list[Any] = []
         for task_id, fence, calls in reports:
-            args += [task_id, fence, _number(calls.done), _number(calls.total), calls.message or ""]
+            message = self._sealer.seal_text(calls.message or "", task_id=task_id, field="progress")
+            args += [task_id, fence, _number(calls.done), _number(calls.total), message]
         return "progress", [], args
 
     def finish_call(self, task_id: str, fence: int, outcome: Outcome, *, reason: str | None = None) -> Call:
@@ -173,7 +175,7 @@ class ClaimStore:
         """
         if task.stored is None:
             raise ValueError("the stored arguments are gone")
-        payload = self._sealer.open(task.stored, task_id=task.id, field="args")
+        payload = self._sealer.open(task.stored, task_id=task.id, field=args_field(task.tool, task.principal))
         if not isinstance(payload, dict):
             raise ValueError("the stored arguments are not an object")
         return payload
@@ -187,7 +189,7 @@ class ClaimStore:
         """
         args: list[Any] = [task_id, fence]
         for question in questions:
-            sealed = self._sealer.seal(question.request, task_id=task_id, field="inputs")
+            sealed = self._sealer.seal(question.request, task_id=task_id, field=f"question:{question.key}")
             args += [question.key, question.digest, sealed]
         with store_errors():
             reply = await self.scripts.run(self._redis, "ask", [self.keys.inputs(task_id)], args)
@@ -195,7 +197,7 @@ class ClaimStore:
             raise FenceLost(task_id=task_id)
         if reply[0] == b"mismatch":
             raise QuestionMismatch(f"Question {reply[1].decode()} differs from the one asked before.", task_id=task_id)
-        return [self._sealer.open(answer, task_id=task_id, field="inputs") if answer else None for answer in reply[1:]]
+        return self._opened_answers(task_id, [question.key for question in questions], reply[1:])
 
     async def answers(self, task_id: str, keys: Sequence[str]) -> list[dict[str, Any] | None]:
         """The answers given so far, in the order of `keys`."""
@@ -203,7 +205,15 @@ class ClaimStore:
             found: list[Any] = await self._redis.hmget(  # type: ignore[misc]  # redis-py types both its clients as one
                 self.keys.inputs(task_id), [f"a:{key}" for key in keys]
             )
-        return [self._sealer.open(answer, task_id=task_id, field="inputs") if answer else None for answer in found]
+        return self._opened_answers(task_id, keys, found)
+
+    def _opened_answers(
+        self, task_id: str, keys: Sequence[str], stored: Sequence[bytes | None]
+    ) -> list[dict[str, Any] | None]:
+        return [
+            self._sealer.open(answer, task_id=task_id, field=f"answer:{key}") if answer else None
+            for key, answer in zip(keys, stored, strict=True)
+        ]
 
     async def is_open(self, task_id: str) -> bool:
         """True while the task exists and has not ended."""

@@ -13,8 +13,8 @@ from taskmill.engine.errors import FenceLost, TooLargeToStore
 from taskmill.engine.replay import Entry, question_entry, step_entry
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.sealing import Sealer
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["JournalStore", "Recorded"]
@@ -42,7 +42,7 @@ class JournalStore:
         self._settings = settings
         self._scripts = scripts
         self._keys = Keys(settings.prefix)
-        self._sealer = Sealer(settings.seal_keys)
+        self._sealer = sealer_of(settings)
 
     async def read(self, task_id: str) -> Recorded:
         """What earlier attempts recorded.
@@ -64,7 +64,7 @@ class JournalStore:
         for name, stored in kept.items():
             if name != _STATE.encode():
                 mark, size = name.decode(), size + len(stored)
-                step = self._sealer.open(stored, task_id=task_id, field=mark)
+                step = self._sealer.open(stored, task_id=task_id, field=f"step:{mark}")
                 entries.append(step_entry(mark, step["name"], step["digest"]))
                 values[mark] = step["value"]
         state = kept.get(_STATE.encode())
@@ -79,7 +79,7 @@ class JournalStore:
         """
         kept = {"name": entry.name, "digest": entry.digest, "value": value}
         limit = min(self._settings.max_step, room)
-        return self._pack(task_id, entry.mark, kept, limit, f"The result of step {entry.name!r}")
+        return self._pack(task_id, f"step:{entry.mark}", kept, limit, f"The result of step {entry.name!r}")
 
     def pack_state(self, task_id: str, state: Mapping[str, Any]) -> bytes:
         """The state as it will be stored.
@@ -112,8 +112,8 @@ class JournalStore:
         if reply == b"lost":
             raise FenceLost(task_id=task_id)
 
-    def _pack(self, task_id: str, name: str, value: Any, limit: int, what: str) -> bytes:
-        packed = self._sealer.seal(value, task_id=task_id, field=name)
+    def _pack(self, task_id: str, field: str, value: Any, limit: int, what: str) -> bytes:
+        packed = self._sealer.seal(value, task_id=task_id, field=field)
         if len(packed) > limit:
             raise TooLargeToStore(
                 f"{what} is {len(packed):,} bytes; {limit:,} can be kept. Keep less, or a reference to it.",

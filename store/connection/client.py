@@ -34,6 +34,7 @@ from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.connection.retry import retrying
 from taskmill.store.connection.sentinel import sentinel_target_of
 from taskmill.store.formats.keys import Keys
+from taskmill.store.seal_keys import open_keys
 from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import StoreSettings
 
@@ -154,13 +155,20 @@ def connect_blocking(settings: StoreSettings) -> Any:
 
 @asynccontextmanager
 async def open_redis(settings: StoreSettings, *, timeout: float = 10.0) -> AsyncIterator[Redis]:
-    """A client to a Redis that answers and is fit for the job; closed at the end.
+    """A client to a Redis that answers and is fit for the job; closed at the end. The seal keys are known inside.
 
     Raises:
+        SettingsError: the seal keys cannot be read.
         StoreUnavailable: no answer within `timeout` seconds.
         RedisUnfit: too old, evicting, clustered or read-only, or with tasks of another layout; the message says what
             to change.
     """
+    async with open_keys(settings), _opened(settings, timeout) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _opened(settings: StoreSettings, timeout: float) -> AsyncIterator[Redis]:
     client = connect(settings)
     try:
         with store_errors(redacted_url(_url(settings))):

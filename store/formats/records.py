@@ -110,14 +110,13 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
         )
 
 
-def artifact_of(artifact_id: str, field: Mapping[bytes, bytes]) -> Artifact:
-    """The artifact in a hash.
+def artifact_of(artifact_id: str, known: Mapping[str, str]) -> Artifact:
+    """The artifact with these fields.
 
     Raises:
         SealBroken: it cannot be read.
     """
     with format_errors():
-        known = {name.decode(): value.decode() for name, value in field.items()}
         return Artifact(
             id=artifact_id,
             task_id=known["task"],

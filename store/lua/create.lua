@@ -5,7 +5,8 @@
 --       12 list owner or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
 --       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
 --       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or '',
---       21 tasks and 22 kilobytes that the principal may keep (0 = no limit)
+--       21 tasks and 22 kilobytes that the principal may keep (0 = no limit),
+--       23 signature of owner, tool and list, or '' without seal keys
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
 --          | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
 -- Events: create
@@ -84,6 +85,7 @@ if length > 1 then
 end
 add_fact('listed_for', ARGV[12])
 add_fact('once', ARGV[9])
+add_fact('signed', ARGV[23])
 if argument_bytes > 0 then
   local sum = sum_of(now, math.max(OPEN_FOR, ARGV[7]))
   add_fact('counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))

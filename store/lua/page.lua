@@ -57,7 +57,10 @@ local function visit(id, score)
   if score == ARGV[1] and not sorts_before(id, ARGV[2]) then
     return true
   end
-  local task = fields(id, { 'status', 'tool', 'queue', 'lane', 'reason', 'principal', 'created_ms', 'message' })
+  local task = fields(id, { 'status', 'tool', 'queue', 'lane', 'reason', 'principal', 'created_ms', 'message', 'unreadable' })
+  if task.unreadable then
+    task.status, task.reason = TO.fail, 'unreadable'
+  end
   if not task.status then
     to_delete[#to_delete + 1] = id
   elseif is_wanted(task) then

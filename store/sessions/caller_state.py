@@ -17,8 +17,8 @@ from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.connection.client import connect, store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import shared_app
-from taskmill.store.formats.sealing import Sealer
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["CallerState", "CallerStateStore", "check_name", "open_caller_states", "resolved_scope"]
@@ -46,7 +46,7 @@ class CallerStateStore:
         self.settings = settings
         self.scripts = scripts
         self.keys = Keys(settings.prefix)
-        self.sealer = Sealer(settings.seal_keys)
+        self.sealer = sealer_of(settings)
 
     def of(self, principal: str, session: str | None) -> "CallerState":
         """The values of one caller. `session`: the id of its session, None = it has none."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from taskmill.engine.errors import DecryptionFailed, SealKeyAwaited
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.subscriber import OnMessage
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["AbandonedCallStore", "CallKind", "CallTimeoutStore", "OpenCall", "OpenCallStore"]
@@ -69,7 +70,7 @@ class OpenCallStore:
         self._redis = redis
         self._keys = keys
         self._hub = hub
-        self._sealer = Sealer(settings.seal_keys)
+        self._sealer = sealer_of(settings)
         self._idle_ms = int(settings.session_idle * 1000)
 
     async def begin(self, call: OpenCall) -> None:
@@ -165,14 +166,14 @@ class OpenCallStore:
         with store_errors():
             async with self._redis.pipeline() as pipe:
                 if message is not None:
-                    sealed = self._sealer.seal(dict(message), task_id=call_id, field="outbox")
+                    sealed = self._sealer.seal(dict(message), task_id=call_id, field=f"outbox:{number}")
                     pipe.xadd(key, {"m": sealed}, id=f"{number}-0")
                 pipe.pexpire(key, _RUNNING_TTL)
                 pipe.publish(key, number)
                 await pipe.execute()
 
     async def read_messages(self, call_id: str, after: int) -> list[tuple[int, dict[str, Any]]] | None:
-        """Messages with numbers above `after`; None when the outbox has expired.
+        """Messages with numbers above `after`; None when the outbox has expired, or is refused.
 
         Then the replica that wrote it died, or the call ended long ago.
         """
@@ -184,10 +185,16 @@ class OpenCallStore:
                 exists, entries = await pipe.execute()
         if not exists:
             return None
-        return [
-            (int(entry_id.split(b"-")[0]), self._sealer.open(field[b"m"], task_id=call_id, field="outbox"))
-            for entry_id, field in entries
-        ]
+        stored = [(int(entry_id.split(b"-")[0]), field[b"m"]) for entry_id, field in entries]
+        try:
+            return [
+                (number, self._sealer.open(sealed, task_id=call_id, field=f"outbox:{number}"))
+                for number, sealed in stored
+            ]
+        except SealKeyAwaited:
+            raise
+        except DecryptionFailed:  # it is in the log
+            return None
 
     def subscribe(self, call_id: str, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
         """Have `on_message` called when the call has sent something."""

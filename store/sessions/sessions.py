@@ -12,14 +12,14 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from taskmill.engine.errors import BadArguments, TooManySessions
+from taskmill.engine.errors import BadArguments, DecryptionFailed, SealKeyAwaited, TooManySessions
 from taskmill.store.connection.client import store_errors
 from taskmill.store.connection.memory import MemoryWatch, check_room
 from taskmill.store.formats.keys import Keys
-from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.subscriber import OnMessage
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["Session", "SessionStore"]
@@ -66,7 +66,7 @@ class SessionStore:
         self._limits_of = settings.limits_of
         self._keys = keys
         self._hub = hub
-        self._sealer = Sealer(settings.seal_keys)
+        self._sealer = sealer_of(settings)
 
     async def open(self, session: Session, *, most: int | None = None) -> None:
         """Keep a new session. `most`: open sessions of its principal, 0 = no limit, None = as the settings say.
@@ -83,8 +83,9 @@ class SessionStore:
             await self._check_limits(owned, self._limits_of(session.principal).sessions if most is None else most, now)
             key = self._keys.session(session.id)
             async with self._redis.pipeline() as pipe:
-                facts = {"principal": session.principal, "version": session.version}
-                pipe.hset(key, mapping={**facts, "client": json.dumps(dict(session.client))})
+                facts: dict[str, Any] = {"principal": session.principal, "version": session.version}
+                client = self._seal(session.id, _session_field(session.principal, facts["version"]), session.client)
+                pipe.hset(key, mapping={**facts, "client": client})
                 pipe.zadd(self._keys.sessions, {session.id: now + self._idle_ms})
                 pipe.zadd(owned, {session.id: now + self._idle_ms})
                 pipe.pexpire(owned, _OWNED_FOR * self._idle_ms)
@@ -119,8 +120,14 @@ class SessionStore:
             found = await self._scripts.run(self._redis, "find_session", [self._keys.session(session_id)], args)
         if found is None:
             return None
-        version, client = found
-        return Session(session_id, principal, version.decode(), json.loads(client))
+        version, stored = found[0].decode(), found[1]
+        try:
+            client = self._sealer.open(stored, task_id=session_id, field=_session_field(principal, version))
+        except SealKeyAwaited:
+            raise
+        except DecryptionFailed:  # it is in the log; the client begins a new session
+            return None
+        return Session(session_id, principal, version, client)
 
     async def close(self, session: Session) -> None:
         """End a session, and notify the processes that serve streams of it."""
@@ -131,13 +138,13 @@ class SessionStore:
                 pipe.delete(keys.session(session_id), keys.followed(session_id), keys.calls(session_id))
                 pipe.zrem(keys.sessions, session_id)
                 pipe.zrem(keys.owned_sessions(session.principal), session_id)
-                for channel in (keys.session(session_id), keys.push(session_id)):
-                    pipe.publish(channel, json.dumps({"closed": True}))
+                pipe.publish(keys.session(session_id), json.dumps({"closed": True}))
+                pipe.publish(keys.push(session_id), self._seal(session_id, "push", {"closed": True}))
                 await pipe.execute()
 
     async def follow(self, session_id: str, task_id: str, token: str | int | None) -> None:
         """Have the session sent a task's changes from now on, and its progress under `token` if there is one."""
-        key = self._keys.followed(session_id)
+        key, followed = self._keys.followed(session_id), {"follow": task_id, "token": token}
         with store_errors():
             crowded = await self._redis.hlen(key) >= _MOST_FOLLOWED  # type: ignore[misc]  # both clients' type
             async with self._redis.pipeline() as pipe:
@@ -145,7 +152,7 @@ class SessionStore:
                     pipe.delete(key)  # a client that opens no stream of its own receives none of it anyway
                 pipe.hset(key, task_id, json.dumps(token))
                 pipe.pexpire(key, self._idle_ms)
-                pipe.publish(self._keys.push(session_id), json.dumps({"follow": task_id, "token": token}))
+                pipe.publish(self._keys.push(session_id), self._seal(session_id, "push", followed))
                 await pipe.execute()
 
     async def unfollow(self, session_id: str, task_id: str) -> None:
@@ -162,7 +169,7 @@ class SessionStore:
                 pipe.pexpire(
                     key, self._idle_ms
                 )  # also where the session has just ended: then the key would have no other TTL
-                pipe.publish(self._keys.push(session_id), json.dumps({"holder": holder}))
+                pipe.publish(self._keys.push(session_id), self._seal(session_id, "push", {"holder": holder}))
                 await pipe.execute()
 
     async def read_stream(self, session_id: str) -> tuple[str | None, dict[str, str | int | None]]:
@@ -177,9 +184,21 @@ class SessionStore:
 
     async def push(self, session_id: str, message: Mapping[str, Any]) -> bool:
         """Send a message to the process that serves the session's own stream; False if there is none."""
+        sealed = self._seal(session_id, "push", message)
         with store_errors():
-            receivers = await self._redis.publish(self._keys.push(session_id), json.dumps(dict(message)))
+            receivers = await self._redis.publish(self._keys.push(session_id), sealed)
         return bool(receivers)
+
+    def open_push(self, session_id: str, pushed: bytes) -> dict[str, Any]:
+        """What was pushed to the session's own stream: a message, or `follow`, `holder`, `closed` of the methods above.
+
+        A message that is refused is in the log, and nothing here: `{}`.
+        """
+        try:
+            message: dict[str, Any] = self._sealer.open(pushed, task_id=session_id, field="push")
+        except DecryptionFailed:
+            return {}
+        return message
 
     async def signal(self, session_id: str, message: Mapping[str, Any]) -> None:
         """Notify the processes that serve calls of the session."""
@@ -226,7 +245,16 @@ class SessionStore:
         """Have `on_message` called for what is pushed to the session's own stream."""
         return self._hub.subscribe([self._keys.push(session_id)], on_message)
 
+    def _seal(self, session_id: str, field: str, facts: Mapping[str, Any]) -> bytes:
+        # What a client sends may have half characters, which only escaped JSON can hold.
+        return self._sealer.seal_bytes(json.dumps(dict(facts)).encode(), task_id=session_id, field=field)
+
     def _touch(self, pipe: Any, session_id: str) -> None:
         for key in (self._keys.session(session_id), self._keys.followed(session_id), self._keys.calls(session_id)):
             pipe.pexpire(key, self._idle_ms)
         pipe.pexpire(self._keys.sessions, self._idle_ms)
+
+
+def _session_field(principal: str, version: str) -> str:
+    """The name under which what a client said of itself is sealed: another owner cannot use the session."""
+    return f"session:{principal}:{version}"

@@ -63,9 +63,9 @@ class ShardedStore(TaskStore):
         """See `TaskStore.new_id`; the id names its shard."""
         return id_on_shard(new_task_id(), self._settings.shard_of(queue))
 
-    def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
+    def pack(self, task_id: str, payload: Mapping[str, Any], *, tool: str, principal: str) -> bytes:
         """See `TaskStore.pack`; the keys that seal are the same on every shard."""
-        return self._default.pack(task_id, payload)
+        return self._default.pack(task_id, payload, tool=tool, principal=principal)
 
     async def create(self, task: NewTask) -> TaskView:
         """See `TaskStore.create`. Quotas count over all shards, the others by what they replied in the last second."""
@@ -156,6 +156,10 @@ class ShardedStore(TaskStore):
     async def shared_secrets(self) -> tuple[bytes, ...]:
         """See `TaskStore.shared_secrets`; the default shard keeps them."""
         return await self._default.shared_secrets()
+
+    def known_secrets(self) -> tuple[bytes, ...]:
+        """See `TaskStore.known_secrets`."""
+        return self._default.known_secrets()
 
     async def now_ms(self) -> int:
         """See `TaskStore.now_ms`; the default shard's clock."""

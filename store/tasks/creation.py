@@ -9,7 +9,7 @@ from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import Lane, NewTask, TaskRecord
 from taskmill.engine.status import Status
 from taskmill.store.connection.memory import Memory
-from taskmill.store.formats.sealing import Sealer
+from taskmill.store.formats.sealing import Sealer, args_field
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_job
 
@@ -24,10 +24,12 @@ def create_args(
     settings: StoreSettings,
     other_shards: tuple[int, int] = (0, 0),
     memory: Memory | None = None,
+    *,
+    signed: str = "",
 ) -> list[Any]:
     """ARGV of `create`; `other_shards`: open tasks there, of the principal and of all principals.
 
-    `memory`: of this Redis, None = not known.
+    `memory`: of this Redis, None = not known. `signed`: signature of owner, tool and list, empty without seal keys.
 
     Redis refuses an expiry of 0, so nothing is kept for less than a millisecond.
     """
@@ -46,6 +48,7 @@ def create_args(
         *_limits(task),
         *_ordering_args(task),
         *_kept_args(limits, memory),
+        signed,
     ]
 
 
@@ -135,14 +138,16 @@ def _ms(length: timedelta) -> int:
     return int(length.total_seconds() * 1000)
 
 
-def pack_arguments(sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any]) -> bytes:
-    """Arguments and call context as they will be stored, in at most `limit` bytes.
+def pack_arguments(
+    sealer: Sealer, limit: int, task_id: str, payload: Mapping[str, Any], *, tool: str, principal: str
+) -> bytes:
+    """Arguments and call context as they will be stored, in at most `limit` bytes: for this tool and owner alone.
 
     Raises:
         PayloadTooLarge, BadArguments: see `TaskStore.pack`.
     """
     try:
-        sealed = sealer.seal(payload, task_id=task_id, field="args")
+        sealed = sealer.seal(payload, task_id=task_id, field=args_field(tool, principal))
     except (TypeError, ValueError) as exc:
         raise BadArguments("The arguments hold a value or text that cannot be written as JSON.") from exc
     if len(sealed) > limit:
@@ -163,7 +168,7 @@ def sealed_answers(sealer: Sealer, task_id: str, answers: Mapping[str, Any]) -> 
         return [
             word
             for key, value in answers.items()
-            for word in (key, sealer.seal(value, task_id=task_id, field="inputs"))
+            for word in (key, sealer.seal(value, task_id=task_id, field=f"answer:{key}"))
         ]
     except (TypeError, ValueError) as exc:
         raise BadArguments("The answers hold a value or text that cannot be written as JSON.") from exc

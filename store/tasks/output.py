@@ -19,6 +19,7 @@ from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import Subscription
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["OutputReader", "OutputStore", "chunk_of"]
@@ -34,7 +35,7 @@ class OutputStore:
         self._settings = settings
         self._scripts = scripts
         self._keys = Keys(settings.prefix)
-        self._sealer = Sealer(settings.seal_keys)
+        self._sealer = sealer_of(settings)
 
     def pack(self, task_id: str, chunk: Any) -> bytes:
         """A chunk as it will be stored.

@@ -1,6 +1,7 @@
 """The store on one Redis: create, read, answer, cancel, history. What each method promises is in `tasks.py`."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,12 +20,13 @@ from taskmill.store.formats.events import event_of
 from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.keys import DEAD_LETTERS, Keys
 from taskmill.store.formats.paging import Slice, page_args, page_size
-from taskmill.store.formats.sealing import Sealer
-from taskmill.store.formats.views import slice_of, view_of
+from taskmill.store.formats.sealing import args_field
+from taskmill.store.formats.views import UNREADABLE, is_unreadable, progress_message, slice_of, view_of
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import sealer_of
 from taskmill.store.sessions.caller_state import CallerStateStore
 from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
@@ -57,10 +59,10 @@ class RedisTaskStore(TaskStore):
         self.keys = Keys(settings.prefix)
         self.shards = ()
         self._scripts = Scripts(self.keys)
-        self._sealer = Sealer(settings.seal_keys)
+        self._sealer = sealer_of(settings)
         self._pauses = PauseStore(redis, self._scripts, self.keys)
         self.memory = MemoryWatch(redis)
-        self._secret = SharedSecret(redis, settings, self.keys)
+        self._secret = SharedSecret(redis, self._sealer.ring, self.keys)
         self._wait_estimate = WaitEstimate(self.workers)
         self.hub = ChannelHub(settings, self.keys.record(""))
         self.feed = TaskFeed(self.keys, self.hub)
@@ -78,15 +80,17 @@ class RedisTaskStore(TaskStore):
         """See `TaskStore.new_id`."""
         return new_task_id()
 
-    def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
+    def pack(self, task_id: str, payload: Mapping[str, Any], *, tool: str, principal: str) -> bytes:
         """See `TaskStore.pack`."""
-        return pack_arguments(self._sealer, self._settings.max_arguments, task_id, payload)
+        limit = self._settings.max_arguments
+        return pack_arguments(self._sealer, limit, task_id, payload, tool=tool, principal=principal)
 
     async def create(self, task: NewTask, *, other_shards: tuple[int, int] = (0, 0)) -> TaskView:
         """See `TaskStore.create`. `other_shards`: open tasks there, of the principal and of all principals."""
         memory = await self.memory.read()
         check_room(memory, self._settings.redis_full_at)
-        args = create_args(task, self._settings, other_shards, memory)
+        signed = self._sealer.sign(task.id, task.principal, task.tool, task.listed_for)
+        args = create_args(task, self._settings, other_shards, memory, signed=signed)
         reply = await self._run("create", [self.keys.record(task.id)], args)
         if reply[0] == b"exists":
             return await self.read(reply[1].decode(), task.principal)
@@ -104,15 +108,23 @@ class RedisTaskStore(TaskStore):
             raise TaskNotFound(task_id=task_id)
         record, outcome, questions, ahead = reply
         view = view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
+        await self._mark(view, is_marked=UNREADABLE.encode() in record[::2])
         return await self._wait_estimate.apply_to(view)
+
+    async def _mark(self, view: TaskView, *, is_marked: bool) -> None:
+        """Note for lists, which read no results, that this process refuses a result; or that it is good after all."""
+        is_refused = is_unreadable(view.outcome)
+        if is_refused != is_marked and view.record.is_terminal and self._sealer.has_keys:
+            await self._run("mark_unreadable", [self.keys.record(view.record.id)], [int(is_refused)])
 
     async def slice(self, list_owner: str, after: tuple[str, str], *, limit: int, where: TaskFilter) -> Slice:
         """See `TaskStore.slice`."""
         keys = [self.keys.list(list_owner) if list_owner else self.keys.all]
         most, args = page_size(limit), partial(page_args, where=where, is_by_end=list_owner == DEAD_LETTERS)
+        run = partial(self._run, "page", keys)
         if where.text is None:
-            return slice_of(await self._run("page", keys, args(after, most)), self._sealer)
-        return await search_slice(partial(self._run, "page", keys), args, self._sealer, after, most, where.text)
+            return slice_of(await run(args(after, most)), self._sealer, list_owner)
+        return await search_slice(run, args, self._sealer, list_owner, after, most, where.text)
 
     async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """See `TaskStore.prepare_rerun`."""
@@ -122,7 +134,8 @@ class RedisTaskStore(TaskStore):
             list_owner: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
         check_rerunnable(record, stored)
         again = await self._rerun_id(task_id, once) if once else id_on_same_shard(task_id, new_task_id())
-        payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field="args"))
+        whose = {"tool": record.tool, "principal": record.principal}
+        payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field=args_field(**whose)), **whose)
         return rerun_task(record, again, payload, listed_for=(list_owner or b"").decode())
 
     async def _rerun_id(self, task_id: str, once: str) -> str:
@@ -153,11 +166,19 @@ class RedisTaskStore(TaskStore):
         if after < _NOT_TRIMMED:
             with store_errors():
                 entries: Any = await self._redis.lrange(key, after, -1 if limit is None else after + limit - 1)  # type: ignore[misc]
-            events = [event_of(task_id, entry) for entry in entries]
+            events = [self._event(task_id, entry) for entry in entries]
             if not events or events[0].seq == after + 1:
                 return events
         entries = await self._run("history", [key], [after, most])
-        return [event_of(task_id, entry) for entry in entries]
+        return [self._event(task_id, entry) for entry in entries]
+
+    def _event(self, task_id: str, packed: bytes) -> Event:
+        event = event_of(task_id, packed)
+        message = event.facts.get("message")
+        if not message:
+            return event
+        opened = progress_message(self._sealer, task_id, message)
+        return event if opened == message else replace(event, facts={**event.facts, "message": opened})
 
     async def attempt_errors(self, task_id: str) -> dict[int, AttemptError]:
         """See `TaskStore.attempt_errors`."""
@@ -204,6 +225,10 @@ class RedisTaskStore(TaskStore):
     async def shared_secrets(self) -> tuple[bytes, ...]:
         """See `TaskStore.shared_secrets`."""
         return await self._secret.read()
+
+    def known_secrets(self) -> tuple[bytes, ...]:
+        """See `TaskStore.known_secrets`."""
+        return self._secret.known
 
     async def now_ms(self) -> int:
         """See `TaskStore.now_ms`."""

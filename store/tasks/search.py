@@ -11,7 +11,7 @@ from taskmill.engine.errors import DecryptionFailed
 from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.paging import ENTRIES_READ, Position, Slice
 from taskmill.store.formats.sealing import Sealer
-from taskmill.store.formats.views import slice_of
+from taskmill.store.formats.views import progress_message, slice_of
 
 __all__ = ["search_slice"]
 
@@ -19,9 +19,15 @@ RunPage = Callable[[list[Any]], Awaitable[Any]]
 
 
 async def search_slice(
-    run: RunPage, args: "partial[list[Any]]", sealer: Sealer, after: tuple[str, str], most: int, text: str
+    run: RunPage,
+    args: "partial[list[Any]]",
+    sealer: Sealer,
+    list_owner: str,
+    after: tuple[str, str],
+    most: int,
+    text: str,
 ) -> Slice:
-    """The tasks of a part of a list whose texts have `text`, as `TaskStore.slice` gives them.
+    """The tasks of a part of the owner's list whose texts have `text`, as `TaskStore.slice` gives them.
 
     `run`: runs the script `page` with its ARGV, which `args` makes.
     """
@@ -33,7 +39,7 @@ async def search_slice(
         behind = named[-1]
     if not named:
         return Slice((), tuple(behind) if behind else None)
-    rows = slice_of(await run(args(("", ""), most, named=named)), sealer).rows
+    rows = slice_of(await run(args(("", ""), most, named=named)), sealer, list_owner).rows
     return Slice(rows, tuple(behind) if behind else None)
 
 
@@ -41,7 +47,7 @@ def _texts(row: Sequence[Any], sealer: Sealer) -> Iterator[str]:
     """What of a task can be found, in small letters. What cannot be opened has no text."""
     stored_id, _score, message, outcome, errors = row
     task_id = stored_id.decode()
-    yield message.decode(errors="replace").casefold()
+    yield (progress_message(sealer, task_id, message.decode(errors="replace")) or "").casefold()
     if outcome:
         try:
             opened = sealer.open(outcome, task_id=task_id, field="result")

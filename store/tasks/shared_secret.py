@@ -6,7 +6,7 @@ from redis.asyncio import Redis
 
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
-from taskmill.store.settings import StoreSettings
+from taskmill.store.formats.sealing import KeyRing
 
 __all__ = ["SharedSecret"]
 
@@ -17,15 +17,21 @@ class SharedSecret:
     The first signs and seals, all are accepted: while keys are exchanged, replicas have them in another order.
     """
 
-    def __init__(self, redis: Redis, settings: StoreSettings, keys: Keys) -> None:
+    def __init__(self, redis: Redis, ring: KeyRing, keys: Keys) -> None:
         self._redis = redis
         self._key = keys.secret
-        self._known = settings.seal_keys
+        self._ring = ring
+        self._kept: tuple[bytes, ...] = ()
+
+    @property
+    def known(self) -> tuple[bytes, ...]:
+        """The secrets of now, once they have been read."""
+        return self._ring.keys if self._ring.is_wanted else self._kept
 
     async def read(self) -> tuple[bytes, ...]:
-        """The secrets, at least one; read from Redis once."""
-        if not self._known:
+        """The secrets of now, at least one; read from Redis once, if there are no keys."""
+        if not self.known:
             with store_errors():
                 await self._redis.set(self._key, secrets.token_bytes(32), nx=True)
-                self._known = (bytes(await self._redis.get(self._key)),)
-        return self._known
+                self._kept = (bytes(await self._redis.get(self._key)),)
+        return self.known

@@ -11,7 +11,10 @@ from redis.asyncio import Redis
 from taskmill.engine.status import Status
 from taskmill.store.formats.keys import Keys
 
-__all__ = ["QueueCount", "Stats", "live_workers", "queues_of", "stats_of", "stats_of_all"]
+__all__ = ["QueueCount", "Stats", "count_unsealed", "live_workers", "queues_of", "stats_of", "stats_of_all"]
+
+_LATEST = 1000
+"""Tasks that are looked at for signatures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,17 @@ def queues_of(worker: Mapping[str, Any]) -> list[str]:
     """The queues a live worker serves, as Redis has them."""
     qualified: list[str] | None = worker.get("queues")
     return str(worker["queue"]).split(",") if qualified is None else qualified
+
+
+async def count_unsealed(redis: Redis, keys: Keys) -> tuple[int, int]:
+    """How many of the latest thousand tasks were stored without seal keys, and how many these are."""
+    ids: Any = await redis.zrevrange(keys.all, 0, _LATEST - 1)
+    async with redis.pipeline(transaction=False) as pipe:
+        for task_id in ids:
+            pipe.hmget(keys.record(task_id.decode()), ["status", "signed"])
+        found = await pipe.execute() if ids else []
+    kept = [signed for status, signed in found if status is not None]
+    return kept.count(None), len(kept)
 
 
 async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:

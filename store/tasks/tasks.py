@@ -53,8 +53,8 @@ class TaskStore(Protocol):
         """A fresh id of a task of this queue."""
         ...
 
-    def pack(self, task_id: str, payload: Mapping[str, Any]) -> bytes:
-        """Arguments and call context as they will be stored.
+    def pack(self, task_id: str, payload: Mapping[str, Any], *, tool: str, principal: str) -> bytes:
+        """Arguments and call context as they will be stored, for a task of this tool and owner.
 
         Raises:
             PayloadTooLarge: over the limit of the settings.
@@ -216,6 +216,10 @@ class TaskStore(Protocol):
 
         Sign and seal with the first, accept all.
         """
+        ...
+
+    def known_secrets(self) -> tuple[bytes, ...]:
+        """The same without waiting, once `shared_secrets` has returned; they change when keys are exchanged."""
         ...
 
     async def now_ms(self) -> int:

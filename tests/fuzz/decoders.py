@@ -16,7 +16,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mcp_types import CallToolRequestParams
-from redis.asyncio import Redis
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
@@ -37,11 +36,8 @@ from taskmill.server.sessions import messages as session_messages
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.call_keys import META_KEY, keys_of_call
-from taskmill.store.artifacts.redis_backend import RedisBackend
-from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import connect
 from taskmill.store.formats.events import event_of
-from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.paging import Cursors
 from taskmill.store.formats.records import artifact_of, dict_of, record_of
 from taskmill.store.formats.sealing import Sealer
@@ -141,16 +137,16 @@ def _outcome(data: bytes) -> None:
 
 
 def _block(data: bytes) -> None:
-    SealedBackend(RedisBackend(Redis(), Keys()), [KEY], 100)._open(data, "blob", 0)
+    SEALER.open_block(data, "blob", 0)
 
 
 def _sealed_block() -> bytes:
     key_id, nonce = hashlib.sha256(KEY).digest()[:4], bytes(12)
-    return key_id + nonce + AESGCM(KEY).encrypt(nonce, b"bytes", b"blob:0")
+    return key_id + nonce + AESGCM(KEY).encrypt(nonce, b"bytes", b"4:blob:block:0")
 
 
 def _artifact(data: bytes) -> None:
-    artifact = artifact_of("a", _hash(data))
+    artifact = artifact_of("a", {name.decode(): value.decode() for name, value in _hash(data).items()})
     assert artifact.size >= 0
 
 

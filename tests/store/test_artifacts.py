@@ -64,7 +64,8 @@ async def stream(content: bytes, piece: int = 100_000) -> AsyncIterator[bytes]:
 
 async def keep(stores: StoreFixture, task_id: str, content: bytes, *, fence: int = 1, piece: int = 100_000) -> Artifact:
     artifacts = stores.store.artifacts
-    written = await artifacts.write(stream(content, piece), task_id=task_id, name="rows.csv", mime_type="text/csv")
+    kind = {"name": "rows.csv", "mime_type": "text/csv"}
+    written = await artifacts.write(stream(content, piece), task_id=task_id, principal=OWNER, **kind)
     await artifacts.attach(written, fence)
     return await artifacts.find(written.id, OWNER)
 
@@ -147,7 +148,7 @@ async def test_no_other_principal_finds_it(shop: StoreFixture) -> None:
 async def test_a_late_workers_artifact_never_counts(shop: StoreFixture, size: int) -> None:
     late = await shop.start()
     written = await shop.store.artifacts.write(
-        stream(bytes_of(size)), task_id=late.id, name="late", mime_type="text/plain"
+        stream(bytes_of(size)), task_id=late.id, principal=OWNER, name="late", mime_type="text/plain"
     )
     await shop.lapse(late.id)
     await shop.take(late.id, shop.bob)
@@ -206,7 +207,7 @@ async def test_artifacts_go_when_their_task_goes(shop: StoreFixture, ending: str
 async def test_bytes_of_a_worker_that_died_before_attaching_are_swept_within_a_day(shop: StoreFixture) -> None:
     claimed = await shop.start()
     orphan = await shop.store.artifacts.write(
-        stream(bytes_of(200_000)), task_id=claimed.id, name="x", mime_type="text/plain"
+        stream(bytes_of(200_000)), task_id=claimed.id, principal=OWNER, name="x", mime_type="text/plain"
     )
     in_a_day = await shop.now_ms() + 24 * 3600 * 1000
     if orphan.place == "redis":
@@ -242,7 +243,7 @@ async def test_a_stream_that_fails_leaves_nothing(shop: StoreFixture) -> None:
         raise RuntimeError("the disk of the tool is gone")
 
     with pytest.raises(RuntimeError, match="disk of the tool"):
-        await shop.store.artifacts.write(failing(), task_id=claimed.id, name="x", mime_type="text/plain")
+        await shop.store.artifacts.write(failing(), task_id=claimed.id, principal=OWNER, name="x", mime_type="x/y")
 
     found = await shop.found()
     assert not [key for key in found.values if key.startswith((shop.keys.blob(""), shop.keys.artifact("")))]
@@ -272,7 +273,7 @@ async def test_a_redis_that_came_back_without_its_last_writes_is_noticed(stores:
         yield bytes_of(BLOCK)
 
     with pytest.raises(ArtifactsUnavailable, match="Redis has lost a part of the artifact"):
-        await stores.store.artifacts.write(pieces(), task_id=claimed.id, name="x", mime_type="text/plain")
+        await stores.store.artifacts.write(pieces(), task_id=claimed.id, principal=OWNER, name="x", mime_type="x/y")
     assert [name async for name in stores.redis.scan_iter(match=stores.keys.blob("*"))] == []
 
 

@@ -15,6 +15,8 @@ from taskmill.store.tasks.arq_job import job_from_json
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from tests.support.store_fixture import OWNER, STRANGER, StoreFixture
 
+WHOSE = {"tool": "count", "principal": OWNER}
+
 
 async def test_a_created_task_is_pending_and_reads_as_it_was_returned(stores: StoreFixture) -> None:
     task = stores.task(queue="slow", retention=timedelta(minutes=5), poll_interval=timedelta(milliseconds=250))
@@ -262,9 +264,9 @@ async def test_a_retention_of_nothing_is_a_millisecond_and_the_task_can_still_en
 async def test_arguments_up_to_the_limit_are_accepted_and_one_byte_more_is_refused(stores: StoreFixture) -> None:
     small = stores.with_settings(max_arguments=20)
 
-    assert small.store.pack("t", {"a": "x" * 12}) == b'{"a":"' + b"x" * 12 + b'"}'
+    assert small.store.pack("t", {"a": "x" * 12}, **WHOSE) == b'{"a":"' + b"x" * 12 + b'"}'
     with pytest.raises(PayloadTooLarge) as refused:
-        small.store.pack("t", {"a": "x" * 13})
+        small.store.pack("t", {"a": "x" * 13}, **WHOSE)
     assert str(refused.value) == "The arguments are 21 bytes; this server accepts 20. Send a reference instead."
     assert refused.value.facts == {"limit": 20}
 
@@ -283,7 +285,7 @@ def nested(depth: int) -> dict[str, object]:
 )
 async def test_arguments_that_are_not_json_are_the_callers_fault(stores: StoreFixture, value: object) -> None:
     with pytest.raises(BadArguments, match="cannot be written as JSON"):
-        stores.store.pack("t", {"value": value})
+        stores.store.pack("t", {"value": value}, **WHOSE)
 
 
 async def test_each_new_task_leaves_a_token_that_wakes_a_worker_up_to_a_bound(stores: StoreFixture) -> None:

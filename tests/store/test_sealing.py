@@ -1,6 +1,7 @@
 """Payloads at rest: sealed when keys are configured, for one task and one field, under a ring that rotates."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,13 @@ from hypothesis import strategies as st
 from taskmill.engine.errors import BadCursor, DecryptionFailed, PayloadTooLarge
 from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Failed, Fault, Refused, Returned
+from taskmill.engine.record import Progress
+from taskmill.engine.status import Move, Status
 from taskmill.store.claims.claims import Question
 from taskmill.store.formats.sealing import Sealer
-from tests.support.store_fixture import DONE, OWNER, StoreFixture
+from taskmill.store.formats.views import CHANGED
+from taskmill.store.sessions.sessions import Session
+from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture
 
 OLD, NEW, OTHER = b"o" * 32, b"n" * 32, b"x" * 32
 SECRET = "hush-hush"
@@ -108,7 +113,8 @@ async def test_a_process_without_the_key_reports_it_and_still_knows_the_task(
     with pytest.raises(DecryptionFailed, match="TASKMILL_SEAL_KEYS"):
         await blind.read(asking.id)
     view = await blind.read(finished.id)
-    assert view.record == await sealed.record(finished.id)
+    stored = await sealed.record(finished.id)
+    assert view.record == replace(stored, status=Status.FAILED, reason="unreadable")
     assert view.outcome == Failed(Fault.UNREADABLE, "The stored result cannot be opened with this server's keys.")
 
 
@@ -137,12 +143,113 @@ async def test_a_cursor_goes_on_while_the_keys_are_exchanged(stores: StoreFixtur
         await foreign.store.page(OWNER, after=(await old.store.page(OWNER, limit=1)).next)
 
 
-async def test_what_was_stored_before_there_was_a_key_can_still_be_read(
+async def test_what_was_stored_before_there_was_a_key_is_read_in_a_transition_only(
     stores: StoreFixture, sealed: StoreFixture
 ) -> None:
-    claimed = await stores.start(arguments={"n": 1})
+    def until(moment: bool | str) -> StoreFixture:
+        return stores.with_settings(seal_keys=(NEW,), seal_accept_unsealed=moment)
 
-    assert sealed.ann.arguments(claimed) == {"n": 1}
+    claimed, ended = await stores.start(arguments={"n": 1}), await stores.start()
+    await stores.report((claimed.id, 1, Progress(1, 2, "half")))
+    await stores.finish(ended)
+    for during in (until(True), until("2999-01-31")):
+        assert during.ann.arguments(claimed) == {"n": 1}
+        assert (await during.read(ended.id)).outcome == DONE
+        assert (await during.record(claimed.id)).progress.message == "half"
+    for after in (sealed, until("2026-01-31"), until(False)):
+        with pytest.raises(DecryptionFailed, match="not sealed"):
+            after.ann.arguments(claimed)
+        assert (await after.read(ended.id)).record.status is Status.FAILED
+
+
+async def test_a_record_given_to_another_owner_shows_nothing(sealed: StoreFixture) -> None:
+    """Who can write to Redis and has an account would else read other callers' tasks with the server's keys."""
+    theirs, running = await sealed.start(listed_for=OWNER), await sealed.start(listed_for=OWNER)
+    await sealed.report((running.id, 1, Progress(1, 2, SECRET)))
+    await sealed.finish(theirs, Returned({"text": SECRET}))
+    for claimed in (theirs, running):
+        await sealed.redis.hset(sealed.keys.record(claimed.id), "principal", STRANGER)
+        await sealed.redis.zadd(sealed.keys.list(STRANGER), {claimed.id: 1})
+
+    view = await sealed.store.read(theirs.id, STRANGER)
+    assert (view.record.status, view.outcome, view.record.progress) == (Status.FAILED, CHANGED, Progress())
+    with pytest.raises(DecryptionFailed):
+        await sealed.store.read(running.id, STRANGER)
+    assert (await sealed.store.page(STRANGER)).views == ()
+    await sealed.redis.flushall()
+
+
+async def test_a_task_given_another_tool_does_not_run(sealed: StoreFixture) -> None:
+    task_id = await sealed.create()
+    await sealed.redis.hset(sealed.keys.record(task_id), "tool", "delete_all")
+
+    with pytest.raises(DecryptionFailed):
+        sealed.ann.arguments(await sealed.take(task_id))
+    await sealed.redis.flushall()
+
+
+FIELDS = ("args:ann:count", "args:bob:count", "args:ann:dig", "question:input-1", "question:input-2", "answer:input-1")
+FIELDS += ("result", "output", "progress", "step:a1", "step:a2", "state", "error:1", "error:2", "reply", "push")
+FIELDS += ("outbox:1", "outbox:2", "session:ann:2025-11-25", "artifact:t:ann", "state:cart", "block:0", "block:1")
+
+
+def test_a_payload_of_one_field_or_record_opens_as_no_other() -> None:
+    """Every pair: moved, it is refused."""
+    sealer = Sealer((NEW,))
+    places = [(record, field) for record in ("t", "t:output", "u") for field in FIELDS]
+    stored = {place: sealer.seal(SECRET, task_id=place[0], field=place[1]) for place in places}
+    texts = {place: sealer.seal_text(SECRET, task_id=place[0], field=place[1]) for place in places}
+
+    for made in places:
+        for read in places:
+            if made == read:
+                assert sealer.open(stored[made], task_id=read[0], field=read[1]) == SECRET
+                assert sealer.open_text(texts[made], task_id=read[0], field=read[1]) == SECRET
+                continue
+            with pytest.raises(DecryptionFailed):
+                sealer.open(stored[made], task_id=read[0], field=read[1])
+            with pytest.raises(DecryptionFailed):
+                sealer.open_text(texts[made], task_id=read[0], field=read[1])
+
+
+async def test_a_report_that_changes_nothing_makes_no_event_although_it_is_sealed(sealed: StoreFixture) -> None:
+    claimed = await sealed.start()
+    await sealed.report((claimed.id, 1, Progress(1, 2, "half")))
+    await sealed.report((claimed.id, 1, Progress(1, 2, "half")))
+
+    events = [event for event in await sealed.store.history(claimed.id) if event.move is Move.PROGRESS]
+    assert [event.facts["message"] for event in events] == ["half"]
+    assert (await sealed.record(claimed.id)).progress == Progress(1, 2, "half")
+
+
+async def test_a_progress_text_that_is_refused_is_left_out(sealed: StoreFixture) -> None:
+    claimed = await sealed.start()
+    await sealed.report((claimed.id, 1, Progress(1, 2, "half")))
+    await sealed.redis.hset(sealed.keys.record(claimed.id), "message", "forged")
+
+    assert (await sealed.record(claimed.id)).progress == Progress(1, 2, None)
+    await sealed.redis.flushall()
+
+
+async def test_a_session_a_reply_a_push_and_an_outbox_that_are_forged_are_refused(sealed: StoreFixture) -> None:
+    sessions, calls = sealed.store.sessions, sealed.store.open_calls
+    await sessions.open(Session("s", OWNER, "2025-11-25", {"clientInfo": {"name": SECRET}}))
+    found = await sessions.find("s", OWNER)
+    assert found is not None
+    assert found.client == {"clientInfo": {"name": SECRET}}
+    await sessions.expect_reply("s", "1")
+    await sealed.redis.set(sealed.keys.reply("s:1"), b'{"result":{}}')
+    with pytest.raises(DecryptionFailed):
+        await sessions.take_reply("s", "1")
+    assert sessions.open_push("s", b'{"message":{"method":"forged"}}') == {}
+    await calls.append_message("call", 1, {"n": 1})
+    await calls.append_message("call", 2, {"n": 2})
+    assert await calls.read_messages("call", 1) == [(2, {"n": 2})]
+    (_, first), *_ = await sealed.redis.xrange(sealed.keys.outbox("call"))
+    await sealed.redis.xadd(sealed.keys.outbox("call"), first, id="3-0")
+    assert await calls.read_messages("call", 2) is None
+    await sealed.redis.hset(sealed.keys.session("s"), "principal", STRANGER)
+    assert await sessions.find("s", STRANGER) is None
 
 
 async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: StoreFixture) -> None:
@@ -162,9 +269,9 @@ async def test_a_payload_moved_to_another_task_or_field_is_refused(sealed: Store
 async def test_the_limit_counts_what_is_stored(stores: StoreFixture) -> None:
     tight = stores.with_settings(seal_keys=(NEW,), max_arguments=40)
 
-    assert len(tight.store.pack("t", {})) == 37
+    assert len(tight.store.pack("t", {}, tool="count", principal=OWNER)) == 37
     with pytest.raises(PayloadTooLarge, match="41 bytes"):
-        tight.store.pack("t", {"": 1})
+        tight.store.pack("t", {"": 1}, tool="count", principal=OWNER)
 
 
 async def test_a_repeated_finish_is_known_again_although_each_seal_is_different(sealed: StoreFixture) -> None:

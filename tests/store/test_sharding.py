@@ -75,7 +75,8 @@ async def shard(settings: StoreSettings, name: str) -> AsyncIterator[StoreFixtur
 
 def task(store: TaskStore, queue: str = "default", **changes: Any) -> NewTask:
     task_id = store.new_id(queue)
-    given = {"tool": "count", "principal": OWNER, "payload": store.pack(task_id, {"n": 1}), "queue": queue}
+    whose = {"tool": "count", "principal": OWNER}
+    given = {**whose, "payload": store.pack(task_id, {"n": 1}, **whose), "queue": queue}
     return NewTask(id=task_id, **{**given, **changes})
 
 
@@ -172,7 +173,9 @@ async def test_an_artifact_is_found_by_its_id_on_its_tasks_shard(store: TaskStor
         async def content() -> AsyncIterator[bytes]:
             yield b"a report"
 
-        writing = reports.store.artifacts.write(content(), task_id=claimed.id, name="r.txt", mime_type="text/plain")
+        writing = reports.store.artifacts.write(
+            content(), task_id=claimed.id, principal=OWNER, name="r.txt", mime_type="x/y"
+        )
         made: Artifact = await writing
         await reports.store.artifacts.attach(made, claimed.fence)
         await reports.finish(claimed)

@@ -51,8 +51,11 @@ class StoreFixture:
     def task(self, *, arguments: dict[str, Any] | None = None, **changes: Any) -> NewTask:
         """A task that is not stored yet."""
         task_id = changes.pop("id", None) or new_task_id()
-        payload = self.store.pack(task_id, {"n": 1} if arguments is None else arguments)
-        return replace(NewTask(id=task_id, tool="count", principal=OWNER, payload=payload), **changes)
+        new = replace(NewTask(id=task_id, tool="count", principal=OWNER, payload=b""), **changes)
+        if "payload" in changes:
+            return new
+        given = {"n": 1} if arguments is None else arguments
+        return replace(new, payload=self.store.pack(task_id, given, tool=new.tool, principal=new.principal))
 
     async def create(self, **changes: Any) -> str:
         """Create a task; its id."""

@@ -175,7 +175,7 @@ class Deployment:
             id=task_id,
             tool=tool,
             principal=principal,
-            payload=self.store.pack(task_id, payload),
+            payload=self.store.pack(task_id, payload, tool=tool, principal=principal),
             queue=queue,
         )
 

@@ -181,7 +181,8 @@ async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(
     await isolating_worker(deployment)
     able = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
     task = deployment.task("consult")
-    payload = deployment.store.pack(task.id, {"arguments": {}, "client": {"capabilities": able}})
+    asks = {"arguments": {}, "client": {"capabilities": able}}
+    payload = deployment.store.pack(task.id, asks, tool=task.tool, principal=task.principal)
     await deployment.store.create(replace(task, payload=payload))
     asked = await eventually_async(lambda: deployment.read(task.id), lambda view: len(view.questions) == 4, within=30)
 

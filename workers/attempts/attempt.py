@@ -16,7 +16,7 @@ import structlog
 from taskmill.engine.context import OutputPort, TaskContext
 from taskmill.engine.errors import DecryptionFailed
 from taskmill.engine.events import AttemptError
-from taskmill.engine.outcome import Failed, Fault, Outcome
+from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.record import Progress
@@ -25,7 +25,6 @@ from taskmill.store.claims.journal import JournalStore
 from taskmill.store.sessions.caller_state import CallerStateStore
 from taskmill.workers.attempts.active import ActiveTask, ActiveTasks, Stop
 from taskmill.workers.attempts.endings import Ended, Ending, Finish, Park, Release, decide
-from taskmill.workers.attempts.errors import describe
 from taskmill.workers.attempts.journal import Journal
 from taskmill.workers.attempts.limits import AttemptLimits
 from taskmill.workers.attempts.progress import ProgressWriter
@@ -133,9 +132,7 @@ class Attempt:
             payload = self._store.arguments(claimed)
             ended = await self._call(policy, payload)
         except (DecryptionFailed, ValueError) as exc:
-            log.error("task.unreadable", error=type(exc).__name__)
-            outcome = Failed(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker.")
-            return Finish(claimed, outcome, error=describe(exc))
+            ended = exc if isinstance(exc, DecryptionFailed) else DecryptionFailed(str(exc), task_id=claimed.id)
         return self._decide(policy, ended)
 
     def _decide(self, policy: TaskConfig, ended: Ended) -> Ending | None:

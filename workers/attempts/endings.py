@@ -13,11 +13,13 @@ import structlog
 
 from taskmill.engine.errors import (
     AuthorError,
+    DecryptionFailed,
     FenceLost,
     MemoryExceeded,
     NotSerializable,
     ProcessDied,
     RecordMismatch,
+    SealKeyMissing,
     StepMisused,
     TooLargeToStore,
 )
@@ -41,6 +43,9 @@ _AUTHOR_FAULTS: dict[type[AuthorError], Fault] = {
     TooLargeToStore: Fault.TOO_LARGE,
 }
 """Errors that another attempt would only repeat. Their text is Taskmill's own, and says what to do."""
+_KEYLESS_ATTEMPTS = 12
+_KEYLESS_PAUSE = timedelta(seconds=5)
+"""For a minute a task whose key a worker lacks is offered to others: keys may be on their way to all of them."""
 
 _REFUSALS = 30
 """How often a result that finds no room in the store is sent, once a second."""
@@ -114,10 +119,22 @@ def decide(
             return Finish(claimed, Failed(Fault.DEADLINE, text), error=AttemptError("TimeoutError", text))
         case Stop.TIMEOUT:
             return _failed(claimed, policy, toolbox, TimedOut(), left)
+        case DecryptionFailed():
+            return _unreadable(claimed, ended, left)
         case BaseException():
             return _failed(claimed, policy, toolbox, ended, left)
         case _:
             return Finish(claimed, ended)
+
+
+def _unreadable(claimed: Claimed, error: DecryptionFailed, left: timedelta | None) -> Ending:
+    """What is stored of the task cannot be read: it was changed, or another worker may have the key."""
+    log.error("task.unreadable", error=type(error).__name__, attempt=claimed.attempt)
+    is_missing = isinstance(error, SealKeyMissing) and claimed.attempt <= _KEYLESS_ATTEMPTS
+    if is_missing and (left is None or left > _KEYLESS_PAUSE):
+        return Release(claimed, _KEYLESS_PAUSE, claimed.failures, "seal_key_missing")
+    outcome = Failed(Fault.UNREADABLE, "What is stored of the task cannot be read by this worker.")
+    return Finish(claimed, outcome, error=describe(error))
 
 
 def _failed(
@@ -187,7 +204,7 @@ def _time_limit(tool: str, policy: TaskConfig) -> str:
 def _cause(ended: BaseException) -> BaseException:
     """The error that counts: of an exception group, the author's fault that ended its branches, if there is one."""
     if isinstance(ended, BaseExceptionGroup):
-        fatal: BaseException | None = ended.subgroup((*_AUTHOR_FAULTS, FenceLost))
+        fatal: BaseException | None = ended.subgroup((*_AUTHOR_FAULTS, DecryptionFailed, FenceLost))
         while isinstance(fatal, BaseExceptionGroup):
             fatal = fatal.exceptions[0]
         return fatal or ended

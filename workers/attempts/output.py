@@ -21,12 +21,20 @@ class AttemptOutput:
     """The `OutputPort` of one attempt."""
 
     def __init__(
-        self, output: OutputStore, artifacts: ArtifactStore, *, task_id: str, fence: int, inline_limit: int
+        self,
+        output: OutputStore,
+        artifacts: ArtifactStore,
+        *,
+        task_id: str,
+        fence: int,
+        principal: str,
+        inline_limit: int,
     ) -> None:
         self._output = output
         self._artifacts = artifacts
         self._task_id = task_id
         self._fence = fence
+        self._principal = principal
         self._lock = asyncio.Lock()
         self.inline_limit = inline_limit
 
@@ -51,6 +59,8 @@ class AttemptOutput:
             ArtifactsUnavailable: the directory or bucket cannot be written.
             FenceLost: the task is no longer this attempt's.
         """
-        artifact = await self._artifacts.write(content, task_id=self._task_id, name=name, mime_type=mime_type)
+        artifact = await self._artifacts.write(
+            content, task_id=self._task_id, principal=self._principal, name=name, mime_type=mime_type
+        )
         await self._artifacts.attach(artifact, self._fence)
         return artifact
