@@ -14,7 +14,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.server.auth.principal import owner
 
-__all__ = ["OPERATOR", "Caller", "Mode", "caller_of_task", "calling_as", "present_caller"]
+__all__ = ["OPERATOR", "Caller", "Mode", "caller_of_task", "calling_as", "has_roots", "present_caller", "roots_of_task"]
 
 Mode = Literal["auto", "legacy"]
 """Which revisions a session may have: the newest that both have, or one before 2026 only."""
@@ -40,6 +40,9 @@ class Caller:
 OPERATOR = Caller("operator")
 """Who asks which tools there are."""
 _caller: ContextVar[Caller | None] = ContextVar("taskmill_upstream_caller", default=None)
+has_roots: ContextVar[bool] = ContextVar("taskmill_caller_has_roots", default=True)
+"""False: only the caller's model could be asked for roots. A server asks for them at the start of a session, whatever
+it is called for, so the model would be asked what the call does not need."""
 
 
 def caller_of_task(task_id: str, principal: str, payload: Mapping[str, Any]) -> Caller:
@@ -57,6 +60,16 @@ def calling_as(caller: Caller) -> Iterator[None]:
         yield
     finally:
         _caller.reset(token)
+
+
+@contextmanager
+def roots_of_task(payload: Mapping[str, Any]) -> Iterator[None]:
+    """In the block a task runs whose client has roots, or has not."""
+    token = has_roots.set(not payload.get("client", {}).get("lists_roots_by_tool"))
+    try:
+        yield
+    finally:
+        has_roots.reset(token)
 
 
 def present_caller() -> Caller:

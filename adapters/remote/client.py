@@ -25,6 +25,7 @@ from mcp.client.session import ClientRequestContext, ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_REQUEST,
+    METHOD_NOT_FOUND,
     CallToolResult,
     Implementation,
     PromptListChangedNotification,
@@ -32,6 +33,7 @@ from mcp_types import (
     ToolListChangedNotification,
 )
 
+from taskmill.adapters.remote.caller import has_roots
 from taskmill.server.protocol.sdk_private import is_closed
 from taskmill.server.protocol.shapes_2025 import RELATED_TASK
 from taskmill.server.protocol.tasks_client import TasksExtension
@@ -133,7 +135,7 @@ class UpstreamClient(ProxyClient[ClientTransport]):
         return await asyncio.create_task(_coroutine(forward(*args)), context=own.copy())
 
     async def _roots(self, *args: Any) -> Any:
-        return await self._in_call(default_proxy_roots_handler, *args)
+        return await self._in_call(_list_roots, *args)
 
     async def _sample(self, *args: Any) -> Any:
         return await self._in_call(default_proxy_sampling_handler, *args)
@@ -153,6 +155,12 @@ class UpstreamClient(ProxyClient[ClientTransport]):
     async def _receive(self, message: Any) -> None:
         if isinstance(message, _LIST_CHANGES):
             self._on_list_changed()
+
+
+async def _list_roots(context: Any) -> Any:
+    if not has_roots.get():
+        raise MCPError(code=METHOD_NOT_FOUND, message="The client has no roots.")
+    return await default_proxy_roots_handler(context)
 
 
 def _task_of(args: Sequence[Any]) -> str:

@@ -20,7 +20,7 @@ from taskmill.adapters.fastmcp.config import TaskConfig, policy_of
 from taskmill.adapters.fastmcp.extension import Tasks
 from taskmill.adapters.fastmcp.host import FastMCPHost, in_event_loop
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
-from taskmill.adapters.remote.caller import caller_of_task, calling_as
+from taskmill.adapters.remote.caller import caller_of_task, calling_as, roots_of_task
 from taskmill.adapters.remote.provider import RemoteProvider
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.settings import RemoteSettings, upstream_headers
@@ -126,7 +126,7 @@ class RemoteToolbox(FastMCPToolbox):
         """Run one attempt. All its rounds, the task that a server makes of it, and a cancel have one session."""
         caller = caller_of_task(context.task_id, context.principal, payload)
         try:
-            with calling_as(caller):
+            with calling_as(caller), roots_of_task(payload):
                 return await super().run(tool, payload, context)
         finally:
             for sessions in self._sessions:

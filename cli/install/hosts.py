@@ -65,7 +65,8 @@ class Host:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """What a new entry has besides."""
     home_variable: str | None = None
-    """The environment variable that names another folder for its file for all projects."""
+    """The environment variable that names another folder for its file for all projects, with the folder below that, if
+    there is one: `VARIABLE/.folder`."""
     is_toml: bool = False
     """Whether its file is TOML; else it is JSON."""
     allows_comments: bool = False
@@ -92,6 +93,7 @@ HOSTS: Mapping[HostName, Host] = {
         project_file=".mcp.json",
         user_file=".claude.json",
         folders_key="projects",
+        home_variable="CLAUDE_CONFIG_DIR",
         next_step="Start Claude Code again in this folder. It asks once whether to trust the server; /mcp shows it.",
     ),
     HostName.VSCODE: Host(
@@ -128,6 +130,7 @@ HOSTS: Mapping[HostName, Host] = {
         key="mcpServers",
         project_file=".gemini/settings.json",
         user_file=".gemini/settings.json",
+        home_variable="GEMINI_CLI_HOME/.gemini",
         type=None,
         allows_comments=True,
         variable="$",
@@ -138,6 +141,7 @@ HOSTS: Mapping[HostName, Host] = {
         key="mcpServers",
         project_file=None,
         user_file=".copilot/mcp-config.json",
+        home_variable="COPILOT_HOME",
         type="local",
         extra={"tools": ["*"]},
         variable="$",
@@ -169,6 +173,7 @@ HOSTS: Mapping[HostName, Host] = {
         key="mcpServers",
         project_file=".qwen/settings.json",
         user_file=".qwen/settings.json",
+        home_variable="QWEN_HOME",
         type=None,
         allows_comments=True,
         variable="$",
@@ -187,8 +192,9 @@ def config_path_of(
         return _settings_of_user(home, environment, platform) / host.user_file.removeprefix("{settings}/")
     if host.user_file.startswith("{config}/"):
         return _config_folder(home, environment) / host.user_file.removeprefix("{config}/")
-    other = environment.get(host.home_variable or "", "")
-    return Path(other) / Path(host.user_file).name if Path(other).is_absolute() else home / host.user_file
+    variable, _, below = (host.home_variable or "").partition("/")
+    other = Path(environment.get(variable, ""))
+    return other / below / Path(host.user_file).name if other.is_absolute() else home / host.user_file
 
 
 def _settings_of_user(home: Path, environment: Mapping[str, str], platform: str) -> Path:

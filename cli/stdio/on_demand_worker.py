@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from taskmill.adapters.remote.target import is_remote
 from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.processes.child import Child
 from taskmill.cli.processes.worker_log import make_data_directory, worker_log_in
@@ -135,7 +136,14 @@ class OnDemandWorker:
     async def _start(self, lock: int, log_file: Path) -> None:
         need = self._need
         ends = ("--idle-exit", str(_IDLE_EXIT), "--exit-when-changed")
-        child = Child("worker", [need.target, "--queue", need.queue, *ends, *need.flags])
+        words = [need.target, "--queue", need.queue, *ends, *need.flags]
+        # What an own server prints while it is loaded goes to the host. A command that is started for the worker lives
+        # on with it, and would hold the host's pipe.
+        with log_file.open("ab") if is_remote(need.target) else contextlib.nullcontext() as output:
+            child = Child("worker", words, output=output)
+            await self._start_child(child, lock, log_file)
+
+    async def _start_child(self, child: Child, lock: int, log_file: Path) -> None:
         try:
             await child.start()
         except CommandFailed as exc:
@@ -150,7 +158,7 @@ class OnDemandWorker:
         _record_pid(lock, child.pid)
         child.close()
         self._failures = 0
-        log.info("worker.left", queue=need.queue, pid=child.pid, log=str(log_file))
+        log.info("worker.left", queue=self._need.queue, pid=child.pid, log=str(log_file))
 
     def _delay_next_start(self, failure: Failure) -> None:
         delay = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * 2 ** min(self._failures, 10))

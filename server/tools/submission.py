@@ -177,6 +177,7 @@ def _payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: b
         declared = capabilities.model_dump(by_alias=True, mode="json", exclude_none=True) if capabilities else {}
         if asks_by_tools:
             client["samples_by_tool"] = "sampling" not in declared
+            client["lists_roots_by_tool"] = "roots" not in declared
             declared = with_tool_answers(declared)
         payload["client"] = {"capabilities": declared, **client}
     if ctx.session.client_params is not None:

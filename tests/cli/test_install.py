@@ -87,6 +87,23 @@ class TestHosts:
         found = config_path_of(HOSTS[HostName(host)], None, home, environment, platform)
         assert found == home / expected
 
+    @pytest.mark.parametrize(
+        ("host", "variable", "expected"),
+        [
+            ("claude-code", "CLAUDE_CONFIG_DIR", "/elsewhere/.claude.json"),
+            ("codex", "CODEX_HOME", "/elsewhere/config.toml"),
+            ("copilot", "COPILOT_HOME", "/elsewhere/mcp-config.json"),
+            ("gemini", "GEMINI_CLI_HOME", "/elsewhere/.gemini/settings.json"),
+            ("qwen", "QWEN_HOME", "/elsewhere/settings.json"),
+        ],
+    )
+    def test_a_host_that_keeps_its_file_in_another_folder_is_followed_there(
+        self, host: str, variable: str, expected: str
+    ) -> None:
+        """As each host's own `mcp add` has it with the variable."""
+        found = config_path_of(HOSTS[HostName(host)], None, Path("/home/ada"), {variable: "/elsewhere"})
+        assert found == Path(expected)
+
     @pytest.mark.parametrize("for_user", [False, True])
     def test_opencode_has_one_list_for_the_command(self, home: Path, for_user: bool) -> None:
         request = replace(REQUEST, host=HostName.OPENCODE, for_user=for_user, env=("A=1",))

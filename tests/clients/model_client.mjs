@@ -1,16 +1,24 @@
-// A host as most are, and the model behind it: `node model_client.mjs URL TOOL ARGUMENTS LIMIT`.
+// A host as most are, and the model behind it: `node model_client.mjs SERVER TOOL ARGUMENTS LIMIT`. SERVER: an address, or a
+// command with its words as a JSON list, which is started and spoken with over its standard input and output.
 //
 // The host knows no tasks, asks for no progress and gives a call up after LIMIT milliseconds. The model reads what comes
 // back: as long as the words name one of the listed tools and the value that it takes, it calls that tool. Prints one JSON
 // object a line: each call, how long it took, and its answer.
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 
-const [url, tool, words, limit] = process.argv.slice(2);
+const [server, tool, words, limit] = process.argv.slice(2);
+
+function transport() {
+  if (!server.startsWith("[")) return new StreamableHTTPClientTransport(new URL(server));
+  const [command, ...args] = JSON.parse(server);
+  return new StdioClientTransport({ command, args, env: process.env });
+}
 
 const client = new Client({ name: "some-host", version: "1.0.0" }, { capabilities: {} });
-await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+await client.connect(transport());
 const { tools } = await client.listTools();
 
 async function call(name, args) {

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from tests.foreign_servers.comparison import WAYS, Transport, compare
 from tests.foreign_servers.installation import CannotInstall
+from tests.foreign_servers.long_call import make_long_call
 from tests.foreign_servers.servers import SERVERS
+from tests.support.official_clients import Official
 
 CANNOT_RUN = 77
 
@@ -19,6 +21,8 @@ CANNOT_RUN = 77
 def main() -> int:
     """Run what is wanted, print what differs."""
     given = _options()
+    if given.minutes:
+        return _long_call(given.minutes)
     equal, differences, missing = 0, 0, 0
     for name in given.servers or SERVERS:
         server = SERVERS[name]
@@ -40,6 +44,17 @@ def main() -> int:
     return 1 if differences else CANNOT_RUN if missing else 0
 
 
+def _long_call(minutes: float) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = make_long_call(Path(folder), Official.installed(), int(minutes * 60))
+        except CannotInstall as exc:
+            print(f"!!! scripts/foreign-servers: NO EVERYTHING: {exc}", file=sys.stderr)
+            return CANNOT_RUN
+    print(found)
+    return 1 if found.fault else 0
+
+
 def _options() -> argparse.Namespace:
     options = argparse.ArgumentParser(
         prog="scripts/foreign-servers",
@@ -47,6 +62,11 @@ def _options() -> argparse.Namespace:
     )
     options.add_argument("servers", nargs="*", metavar="SERVER", help=f"of {', '.join(SERVERS)}; all unless given")
     options.add_argument("--way", choices=WAYS, action="append", help="all unless given")
+    options.add_argument(
+        "--minutes",
+        type=float,
+        help="instead: one call that takes so long, by a host that gives each call up after 60 seconds",
+    )
     given = options.parse_args()
     if unknown := set(given.servers) - set(SERVERS):
         options.error(f"no such server: {', '.join(sorted(unknown))}; choose from {', '.join(SERVERS)}")

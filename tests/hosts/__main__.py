@@ -17,13 +17,12 @@ from pathlib import Path
 
 from tests.hosts.browser.browsers import BrowserPrograms, run_browser
 from tests.hosts.installation import CannotInstall, install
-from tests.hosts.installed_server import SERVER
 from tests.hosts.launchers import LAUNCHERS
 from tests.hosts.scenarios import SCENARIOS, Verdict
+from tests.hosts.servers import SERVERS
 from tests.hosts.table import TRANSPORTS, Row, Wanted, markdown_of, print_table, run_hosts
 
 CANNOT_RUN = 77
-SERVERS = {"taskmill": SERVER, "fastmcp": SERVER.with_name("fastmcp_server.py")}
 BROWSER_SECONDS = 5
 """What a call of a page takes."""
 
@@ -43,9 +42,10 @@ def main() -> int:
         folder = given.keep or Path(temporary)
         tables = []
         if wanted:
-            running = run_hosts(programs, wanted, given.seconds, folder, on_row=show, file=SERVERS[given.server])
+            running = run_hosts(programs, wanted, given.seconds, folder, on_row=show, server=SERVERS[given.server])
             tables.append(asyncio.run(running))
-        if given.browser or not (given.hosts or given.transport or given.scenario):
+        has_chosen = given.hosts or given.transport or given.scenario or given.server != "taskmill"
+        if given.browser or not has_chosen:
             tables.append(_browser_rows(folder / "browser", missing))
     for rows in tables:
         if given.markdown:
@@ -77,6 +77,8 @@ def _options() -> argparse.Namespace:
     given = options.parse_args()
     if unknown := set(given.hosts) - set(LAUNCHERS):
         options.error(f"no such host: {', '.join(sorted(unknown))}; choose from {', '.join(LAUNCHERS)}")
+    if "wrapped" in (given.transport or ()) and given.server != "foreign":
+        options.error("only a server that stands behind Taskmill can be wrapped: --transport wrapped --server foreign")
     return given
 
 

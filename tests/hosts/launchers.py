@@ -8,11 +8,11 @@ from typing import Any
 
 from tests.hosts.scripted_model import steps_in
 
-__all__ = ["INSTALL_NAMES", "LAUNCHERS", "Launch", "Setting"]
+__all__ = ["INSTALL_NAMES", "LAUNCHERS", "NAME", "Launch", "Setting"]
 
 Json = dict[str, Any]
 NAME = "hosts"
-"""What every host calls the server: the name that `taskmill install` makes of the server's own."""
+"""What every host calls the server."""
 INSTALL_NAMES = {
     "claude": "claude-code",
     "codex": "codex",
@@ -166,7 +166,11 @@ def _copilot(given: Setting) -> Launch:
 def _inspector(given: Setting, *more: str) -> Launch:
     """No model: the first step of the script is called."""
     (step, *_) = steps_in(given.prompt) or []
-    target = [given.url, "--transport", "http"] if given.url else given.stdio
+    if given.url:
+        target = [given.url, "--transport", "http"]
+    else:  # By a file: its own command line takes a `--` among the words for itself.
+        config = given.write("mcp.json", {"mcpServers": {NAME: given.entry}})
+        target = ["--config", str(config), "--server", NAME]
     words = ["--cli", *target, *more, "--method", "tools/call", "--tool-name", step["tool"]]
     for name, value in step.get("args", {}).items():
         words += ["--tool-arg", f"{name}={value}"]

@@ -4,6 +4,7 @@ A program that a host starts in the place of the server, so it imports nothing o
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,4 +62,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # At once: the thread that reads the host's words may still hold standard input, and Python would abort at that.
+    os._exit(main())

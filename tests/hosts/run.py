@@ -10,26 +10,29 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from tests.hosts.installed_server import SERVER, install_server, recording
-from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS, Setting
+from tests.hosts.installed_server import InstalledTaskmill, recording
+from tests.hosts.launchers import LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog, model_app
 from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.scripted_model import prompt_of
+from tests.hosts.servers import HostServer
 from tests.support.processes import taskmill
 
 __all__ = ["OPERATOR", "Run", "Served", "Transport", "listening", "run_host", "served"]
 
-Transport = Literal["http", "stdio", "installed"]
-"""`installed` is stdio, with the entry that `taskmill install` writes into the host's own file and nothing besides."""
+Transport = Literal["http", "stdio", "installed", "wrapped"]
+"""`installed` is stdio, with the entry that `taskmill install` writes into the host's own file and nothing besides;
+`wrapped` the same with `--wrap`, of an entry that the host's own command has written."""
 _TOKEN = "operator-token-of-the-host-runs"
 _TASKS = "io.modelcontextprotocol/tasks"
 OPERATOR = {"Authorization": f"Bearer {_TOKEN}"}
@@ -40,8 +43,8 @@ OPERATOR = {"Authorization": f"Bearer {_TOKEN}"}
 class Served:
     """The server that hosts use."""
 
-    file: Path
-    """Its module, which hosts start over stdio."""
+    server: HostServer
+    """Which one, for hosts that start it over stdio."""
     address: str
     """The base address of `taskmill run` with it."""
 
@@ -60,6 +63,8 @@ class Run:
     code: int | None = None
     """The host's exit code, None = it was killed because it took too long."""
     seconds: float = 0.0
+    fault: str = ""
+    """What was wrong beside the run itself."""
 
     def bodies(self, what: str) -> list[dict[str, Any]]:
         """The messages that one side sent, single ones and those of a batch."""
@@ -121,21 +126,33 @@ def _meta(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def served(folder: Path, file: Path = SERVER, *options: str) -> AsyncIterator[Served]:
-    """`taskmill run` with a server's file on a free port, and further options."""
-    port = _free_port()
-    log = (folder / "taskmill.log").open("wb")
-    words = ["run", str(file), "--port", str(port), *options]
-    process = await asyncio.create_subprocess_exec(
-        taskmill(), *words, env=_taskmill_env(folder), stdout=log, stderr=log
-    )
-    try:
-        await _until(lambda: _listens(port), 60)
-        yield Served(file, f"http://127.0.0.1:{port}")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        await process.wait()
-        log.close()
+async def served(folder: Path, server: HostServer, *options: str) -> AsyncIterator[Served]:
+    """`taskmill run` with a server on a free port, and further options; a foreign one is a process beside it."""
+    async with AsyncExitStack() as stack:
+        target = str(server.file)
+        if server.is_foreign:
+            upstream = _free_port()
+            await stack.enter_async_context(_listener([*server.command, str(upstream)], upstream, folder / "upstream"))
+            target = f"http://127.0.0.1:{upstream}/mcp"
+        port = _free_port()
+        words = [taskmill(), "run", target, "--port", str(port), *options]
+        await stack.enter_async_context(_listener(words, port, folder / "taskmill"))
+        yield Served(server, f"http://127.0.0.1:{port}")
+
+
+@asynccontextmanager
+async def _listener(words: Sequence[str], port: int, log: Path) -> AsyncIterator[None]:
+    """A process that listens on a port; ended at the end."""
+    with log.with_suffix(".log").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *words, env=_taskmill_env(log.parent), stdout=output, stderr=output
+        )
+        try:
+            await _until(lambda: _listens(port), 60)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await process.wait()
 
 
 async def run_host(
@@ -159,7 +176,7 @@ async def run_host(
     for each in (home, work / ".git"):
         each.mkdir(parents=True, exist_ok=True)
     wire = folder / "wire.jsonl"
-    recorder = [*recording(wire), taskmill(), "stdio", str(server.file)]
+    recorder = [*recording(wire), taskmill(), "stdio", *server.server.target]
     own = {"HOME": str(home), "PATH": os.environ["PATH"], "NO_COLOR": "1", "LANG": "C.UTF-8", "TERM": "dumb"}
     async with listening(model_app(run.model)) as model:
         proxy = RecordingProxy(server.address)
@@ -170,11 +187,29 @@ async def run_host(
             setting = Setting(program, home, model, prompt_of(steps), url, words, _taskmill_env(folder, home))
             launch = LAUNCHERS[host][1](setting)
             env = own | {"NO_PROXY": "127.0.0.1,localhost"} | launch.env
-            if transport == "installed":
-                await install_server(INSTALL_NAMES[host], server.file, work, env, wire)
-            await _watch(run, launch.command, work, env, within=within, interrupt_when=interrupt_when)
+            watch = partial(_watch, run, launch.command, work, env, within=within, interrupt_when=interrupt_when)
+            if transport in ("http", "stdio"):
+                await watch()
+            else:
+                installed = InstalledTaskmill(host, server.server, work, env, wire)
+                await _watch_installed(run, installed, program, watch)
     _read_wire(run, wire)
     return run
+
+
+async def _watch_installed(
+    run: Run, installed: InstalledTaskmill, program: list[str], watch: Callable[[], Awaitable[None]]
+) -> None:
+    """Give the host its server by `taskmill install`, and look what of a wrapped entry is left at the end."""
+    if run.transport == "installed":
+        await installed.install()
+        await watch()
+        return
+    before = await installed.add_and_wrap(program)
+    await watch()
+    after = await installed.unwrap()
+    if after != before:
+        run.fault = f"the entry was {before!r} before --wrap, and is {after!r} after --unwrap"
 
 
 async def _watch(

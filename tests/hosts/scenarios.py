@@ -58,6 +58,8 @@ def _judge_long_call(run: Run, seconds: float, _state: str) -> Judgement:
     wanted = f"{int(seconds) * 7} jars"
     seen = run.model.last_words if run.model.turns else run.output
     calls = run.sent("tools/call")
+    if run.fault or not calls:
+        return Judgement(Verdict.WRONG, run.fault or f"Taskmill got no call: {(seen or run.output)[-300:]!r}")
     if wanted in seen:
         return Judgement(Verdict.RIGHT, f"result in {run.seconds:.0f} s, {calls} call{'s' if calls != 1 else ''}")
     names_the_tool = '"task_id' in seen.replace("\\", "") and "task_wait" in seen
@@ -138,9 +140,7 @@ async def play(
             within=3 * seconds + 90,
             interrupt_when=_task_file(folder).exists if scenario.interrupts else None,
         )
-        state = (
-            await _state_after(folder, server.address if transport == "http" else None) if scenario.interrupts else ""
-        )
+        state = await _state_after(folder, transport, server) if scenario.interrupts else ""
     finally:
         # The worker and the Redis of a stdio server stay for two minutes.
         kill(processes_with("HOME", str(folder / "home")))
@@ -149,16 +149,19 @@ async def play(
 
 
 def _task_file(folder: Path) -> Path:
-    """Where the tool `wait_here` leaves its task's id."""
+    """Where the tool `wait_here` leaves its task's id, or how far it is if it knows nothing of tasks."""
     return folder.with_name(f"{folder.name}.task")
 
 
-async def _state_after(folder: Path, address: str | None) -> str:
-    """The last state of the task that the tool `wait_here` has named, once it has ended or the grace is over."""
+async def _state_after(folder: Path, transport: Transport, server: Served) -> str:
+    """The last state of what the tool `wait_here` does, once it has ended or the grace is over."""
+    address = server.address if transport == "http" else None
     state, deadline = "", time.monotonic() + _GRACE
     while time.monotonic() < deadline:
         named = _task_file(folder)
-        state = await _state_of(named.read_text(), folder, address) if named.exists() else ""
+        state = named.read_text() if named.exists() else ""
+        if state and not server.server.is_foreign:
+            state = await _state_of(state, folder, address)
         if state in ("completed", "failed", "cancelled"):
             break
         await asyncio.sleep(0.1)

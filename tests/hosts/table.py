@@ -5,6 +5,7 @@ import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.hosts.installation import PACKAGES
-from tests.hosts.installed_server import SERVER
+from tests.hosts.installed_server import ADDED_ENTRIES
 from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS
 from tests.hosts.run import Served, Transport, served
 from tests.hosts.scenarios import SCENARIOS, Verdict, play
+from tests.hosts.servers import SERVERS, HostServer
 
 __all__ = ["TRANSPORTS", "Row", "Wanted", "markdown_of", "print_table", "run_hosts"]
 
 COLUMNS = ("host", "version", "calls itself", "transport", "dialect", "scenario", "result")
 
-TRANSPORTS: Sequence[Transport] = ("http", "stdio", "installed")
+TRANSPORTS: Sequence[Transport] = ("http", "stdio", "installed", "wrapped")
 NOT_THERE = {("openai-agents", "interrupt"), ("inspector", "interrupt"), ("inspector-2026", "interrupt")}
 """Libraries and one-shot commands: no one presses Ctrl-C in them."""
 
@@ -34,10 +36,10 @@ class Wanted:
     transport: Transport
     scenario: str
 
-    @property
-    def exists(self) -> bool:
+    def exists(self, server: HostServer) -> bool:
         """Whether the host can be asked to do that."""
-        if self.transport == "installed" and (self.host not in INSTALL_NAMES or self.scenario != "long call"):
+        able = {"installed": INSTALL_NAMES, "wrapped": ADDED_ENTRIES if server.is_foreign else {}}
+        if self.transport in able and (self.host not in able[self.transport] or self.scenario != "long call"):
             return False
         return (self.host, self.scenario) not in NOT_THERE
 
@@ -79,11 +81,11 @@ async def run_hosts(
     folder: Path,
     *,
     on_row: Callable[[Row], object],
-    file: Path = SERVER,
+    server: HostServer = SERVERS["taskmill"],
 ) -> list[Row]:
     """Make the runs and keep what was sent and written in `folder`.
 
-    `programs`: how each installed host is started. `file`: the server's module.
+    `programs`: how each installed host is started. `server`: what they use.
 
     Hosts run side by side, the runs of one package one after the other, because they share its settings.
     """
@@ -91,14 +93,15 @@ async def run_hosts(
     folder.mkdir(parents=True, exist_ok=True)
     by_package = defaultdict(list)
     for run in wanted:
-        if run.exists and run.host in programs:
+        if run.exists(server) and run.host in programs:
             by_package[LAUNCHERS[run.host][0]].append(run)
     rows: list[Row] = []
-    async with served(folder, file) as server:
+    is_served = any(run.transport == "http" for runs in by_package.values() for run in runs)
+    async with served(folder, server) if is_served else nullcontext(Served(server, "")) as given:
 
         async def run_each(runs: list[Wanted]) -> None:
             for run in runs:
-                rows.append(await _run_one(run, programs[run.host], folder, server, seconds))
+                rows.append(await _run_one(run, programs[run.host], folder, given, seconds))
                 on_row(rows[-1])
 
         await asyncio.gather(*(run_each(runs) for runs in by_package.values()))

@@ -10,7 +10,7 @@ from tests.hosts.launchers import INSTALL_NAMES, LAUNCHERS, Setting
 from tests.hosts.model_apis import ModelLog
 from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.run import Run, Transport
-from tests.hosts.scenarios import SCENARIOS, Verdict
+from tests.hosts.scenarios import SCENARIOS, Judgement, Verdict
 from tests.hosts.scripted_model import DONE, Call, Item, Say, next_turn, prompt_of, steps_in
 from tests.hosts.table import Row, markdown_of
 
@@ -143,8 +143,9 @@ class TestJudges:
     def test_a_host_without_a_model_may_be_handed_off_in_words(self) -> None:
         words = r'{"text": "call the tool task_wait with {\"task_id\": \"4f\"}"}'
         judge = SCENARIOS["long call"].judge
-        assert judge(Run("inspector", "http", output=words), 70, "").verdict is LIMIT
-        assert judge(Run("inspector", "http", output="Request timed out"), 70, "").verdict is WRONG
+        called = [sent("tools/call", name="survey")]
+        assert judge(Run("inspector", "http", called, output=words), 70, "").verdict is LIMIT
+        assert judge(Run("inspector", "http", called, output="Request timed out"), 70, "").verdict is WRONG
         assert judge(run_that_ends_with(words), 70, "").verdict is WRONG, "its model must follow"
 
     @pytest.mark.parametrize(("capabilities", "verdict"), [({}, LIMIT), ({"elicitation": {"form": {}}}, WRONG)])
@@ -154,6 +155,13 @@ class TestJudges:
         run = Run("inspector-2026", "http", output="client did not declare the elicitation capability")
         run.records = [sent("tools/call", _meta={"io.modelcontextprotocol/clientCapabilities": capabilities})]
         assert SCENARIOS["question"].judge(run, 5, "").verdict is verdict
+
+    def test_a_result_that_did_not_come_through_taskmill_or_cost_an_entry_is_wrong(self) -> None:
+        judge = SCENARIOS["long call"].judge
+        assert judge(run_that_ends_with("35 jars", calls=0), 5, "").verdict is WRONG
+        changed = run_that_ends_with("35 jars")
+        changed.fault = "the entry is another one"
+        assert judge(changed, 5, "") == Judgement(WRONG, "the entry is another one")
 
     def test_a_long_call_counts_its_calls(self) -> None:
         words = SCENARIOS["long call"].judge(run_that_ends_with("35 jars", calls=3), 5, "").words

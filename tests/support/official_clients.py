@@ -7,7 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,20 @@ CLIENTS = ROOT / "tests" / "clients"
 class Program:
     """A client that runs; what it prints, as it comes."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str] | None = None, line_seconds: float = _LINE_SECONDS
+    ) -> None:
+        """`environment`: None = that of the tests. `line_seconds`: how long a line may take."""
         self.seen: list[Json] = []
+        self._line_seconds = line_seconds
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         self._errors: list[str] = []
         self._threads = [threading.Thread(target=self._read), threading.Thread(target=self._read_errors)]
@@ -41,9 +50,11 @@ class Program:
     def next(self) -> Json | None:
         """The next thing it saw; None at its end."""
         try:
-            line = self._lines.get(timeout=_LINE_SECONDS)
+            line = self._lines.get(timeout=self._line_seconds)
         except queue.Empty:
-            raise AssertionError(f"nothing for {_LINE_SECONDS} s after {self.seen[-3:]}\n{self.errors}") from None
+            raise AssertionError(
+                f"nothing for {self._line_seconds:g} s after {self.seen[-3:]}\n{self.errors}"
+            ) from None
         if line is None:
             return None
         self.seen.append(json.loads(line))
@@ -125,6 +136,14 @@ class Official:
         """A host without tasks or progress on the TypeScript SDK 1.x, and its model: `URL TOOL ARGUMENTS LIMIT`."""
         return _running(needed(self.node, "the TypeScript SDK"), "model_client.mjs", words)
 
+    def model_over_pipes(
+        self, command: list[str], environment: Mapping[str, str], tool: str, arguments: Json, limit: float
+    ) -> contextlib.AbstractContextManager[Program]:
+        """The same host with a server that it starts; it gives a call up after `limit` seconds."""
+        node = needed(self.node, "the TypeScript SDK")
+        words = [json.dumps(command), tool, json.dumps(arguments), str(int(limit * 1000))]
+        return _ended(Program([node, str(CLIENTS / "model_client.mjs"), *words], environment, limit + 40))
+
     def ext_tasks(self, *words: str) -> contextlib.AbstractContextManager[Program]:
         """`ext-tasks` on the TypeScript SDK 2.x: `URL ERA ACTION TOOL [ARGUMENTS]`."""
         return _running(needed(self.node, "the TypeScript SDK"), "ext_tasks_client.mjs", words)
@@ -139,9 +158,12 @@ def needed(interpreter: str | None, name: str) -> str:
     return interpreter
 
 
+def _running(interpreter: str, name: str, words: tuple[str, ...]) -> contextlib.AbstractContextManager[Program]:
+    return _ended(Program([interpreter, str(CLIENTS / name), *words]))
+
+
 @contextlib.contextmanager
-def _running(interpreter: str, name: str, words: tuple[str, ...]) -> Iterator[Program]:
-    program = Program([interpreter, str(CLIENTS / name), *words])
+def _ended(program: Program) -> Iterator[Program]:
     try:
         yield program
     finally:

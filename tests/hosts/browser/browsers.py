@@ -21,9 +21,9 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from tests.hosts.installation import HOME, PACKAGES, ROOT, CannotInstall, install, node, version_in
-from tests.hosts.installed_server import SERVER
 from tests.hosts.run import Run, listening, served
 from tests.hosts.scenarios import Verdict
+from tests.hosts.servers import SERVERS
 from tests.hosts.table import Row
 
 __all__ = ["PARTS", "BrowserPrograms", "row_of", "run_browser"]
@@ -96,7 +96,7 @@ async def run_browser(programs: BrowserPrograms, seconds: int, folder: Path) -> 
     async with listening(_pages(programs)) as address:
         port = address.rpartition(":")[2]
         page, other_page = f"http://localhost:{port}", f"http://127.0.0.1:{port}"
-        async with served(folder, SERVER, "--cors-origin", page) as base:
+        async with served(folder, SERVERS["taskmill"], "--cors-origin", page) as base:
             server = f"{base.address}/mcp"
             order = {"chromium": programs.chromium, "folder": str(folder), "server": server}
             file = folder / "order.json"
