@@ -17,6 +17,7 @@ PROGRAMS = {
     "tests/clients/python1_client.py",
     "tests/clients/python2_client.py",
     "tests/clients/server.py",
+    "tests/hosts/foreign_server.py",
     "tests/promises/sharded_server.py",
     "tests/promises/server.py",
 }
