@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from taskmill.engine.errors import OperatorError
-from taskmill.store.claims.claims import Claims
+from taskmill.store.claims.claims import Claims, Reserve
 from taskmill.store.connection.retry import retrying
 from taskmill.store.scripts import Call
 from taskmill.workers.attempts.endings import Ending, Finish
@@ -50,24 +50,27 @@ class Claimer:
         """Whether another batch can begin."""
         return bool(self._free_senders)
 
-    def settle_and_claim(self, endings: list[Ending], room: int) -> Coroutine[Any, Any, Claims]:
+    def settle_and_claim(
+        self, endings: list[Ending], room: int, reserve: Reserve | None = None
+    ) -> Coroutine[Any, Any, Claims]:
         """Take a sender now; with it settle endings and claim up to `room` tasks. Lasts as long as an outage does."""
-        return self._with_sender(self._free_senders.pop(), endings, room)
+        return self._with_sender(self._free_senders.pop(), endings, room, reserve)
 
-    async def _with_sender(self, sender: int, endings: list[Ending], room: int) -> Claims:
+    async def _with_sender(self, sender: int, endings: list[Ending], room: int, reserve: Reserve | None) -> Claims:
         try:
-            return await self._exchange(sender, endings, room)
+            return await self._exchange(sender, endings, room, reserve)
         finally:
             self._free_senders.append(sender)
 
-    async def _exchange(self, sender: int, endings: list[Ending], room: int) -> Claims:
+    async def _exchange(self, sender: int, endings: list[Ending], room: int, reserve: Reserve | None) -> Claims:
         runtime = self._runtime
         groups = [runtime.calls_of(ending) for ending in endings]
         calls = [call for group in groups for call in group]
         self._batches += 1
-        claim = (
-            runtime.store.claim_call(runtime.queues, room, batch_id=str(self._batches), sender=sender) if room else None
-        )
+        batch = str(self._batches)
+        claim = None
+        if room:
+            claim = runtime.store.claim_call(runtime.queues, room, batch_id=batch, sender=sender, reserve=reserve)
         try:
             reply: Reply | None = await self._send(calls, claim)
         except OperatorError as exc:

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from taskmill.engine.errors import OperatorError
-from taskmill.store.claims.claims import Claims
+from taskmill.store.claims.claims import Claims, Reserve
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.attempt import Attempt
@@ -22,6 +22,8 @@ from taskmill.workers.runtime import WorkerRuntime
 __all__ = ["WorkerLoop"]
 
 log = structlog.get_logger()
+_REST = 0.02
+"""Seconds until a worker with reserved slots only looks again. Other workers get the wake-ups meanwhile."""
 _ROOM_PAUSE = 1.0
 """Seconds until a result is sent again for which the store had no room."""
 
@@ -48,6 +50,11 @@ class WorkerLoop:
         """A task may be due: a wake-up came, a time has come, or the worker did not listen for a while."""
         self._more_due = False
         """The last claim left tasks that are due."""
+        self._reserve = 0
+        """Slots that are reserved: none before there was a caller with a name, who is not the only one."""
+        self._look_from = 0
+        self._is_resting = False
+        """Tasks that are due were left a moment ago, because only reserved slots are free."""
         self._wake = runtime.wake
         self._has_room = asyncio.Event()
         self._drain_requested = False
@@ -121,7 +128,7 @@ class WorkerLoop:
                 self._may_be_due = False
                 self._claims += 1
                 self._slots.take(room)  # no attempt that goes on may have them meanwhile
-            sending = self._claimer.settle_and_claim(endings, room)
+            sending = self._claimer.settle_and_claim(endings, room, self._reserve_of_claim(room))
             batch = asyncio.create_task(self._run_batch(sending, room), name="taskmill.batch")
             self._batches.add(batch)
             batch.add_done_callback(lambda _: self._wake.set())
@@ -129,7 +136,17 @@ class WorkerLoop:
     def _room_to_claim(self, share: int) -> int:
         if self._draining or not (self._may_be_due or self._more_due):
             return 0
-        return min(share, self._slots.free)
+        # Of a claim that is not answered yet it is not known whose tasks it takes.
+        kept = self._reserve if self._claims or self._is_resting else 0
+        return max(0, min(share, self._slots.free - kept))
+
+    def _reserve_of_claim(self, room: int) -> Reserve | None:
+        """Which of the slots that a claim has taken are reserved."""
+        slots = min(room, self._reserve - self._slots.free)
+        if slots <= 0:
+            return None
+        holders = {attempt.holder for attempt in self._attempts} - {None}
+        return Reserve(slots, tuple(str(holder) for holder in holders), self._look_from)
 
     async def _run_batch(self, sending: Awaitable[Claims], room: int) -> None:
         used = 0
@@ -143,11 +160,19 @@ class WorkerLoop:
             self._start(self._runtime.attempt(claimed))
         if room:
             self._plan_next_claim(claims)
+        self._look_from = claims.look_next or 0
+        if claims.look_next is not None and used < room:
+            self._is_resting = True
+            self._loop.call_later(_REST, self._end_rest)
 
     def _plan_next_claim(self, claims: Claims) -> None:
         self._more_due = claims.wait_ms == 0
         if claims.wait_ms and claims.wait_ms < self._runtime.settings.poll * 1000:
             self._loop.call_later(claims.wait_ms / 1000, self._claim_soon)
+
+    def _end_rest(self) -> None:
+        self._is_resting = False
+        self._claim_soon()
 
     def _claim_soon(self) -> None:
         self._may_be_due = True
@@ -156,6 +181,8 @@ class WorkerLoop:
 
     def _start(self, attempt: Attempt) -> None:
         self._attempts.add(attempt)
+        if attempt.holder is not None:
+            self._reserve = self._runtime.settings.reserve
         attempt.begin(partial(self._end, attempt))
         if self._draining:
             attempt.park_without_delay()
@@ -199,7 +226,7 @@ class WorkerLoop:
 
     def _set_room(self) -> None:
         """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due."""
-        if self._slots.free and not self._draining and not self._claims:
+        if self._slots.free and not self._draining and not self._claims and not self._is_resting:
             self._has_room.set()
         else:
             self._has_room.clear()

@@ -12,11 +12,17 @@ from taskmill.store.shards import DEFAULT_SHARD
 __all__ = ["WorkerSettings"]
 
 
+_LEAST_WITH_RESERVE = 4
+"""Slots of a worker from which on it reserves one: of fewer, that would be too much for a caller who is alone."""
+
+
 class WorkerSettings(StoreSettings):
     """How many tasks a worker runs, which ones, and how it stops."""
 
     concurrency: int = Field(10, ge=1, le=10_000)
     """Tasks run at the same time."""
+    reserved_slots: int | None = Field(None, ge=0, le=10_000)
+    """Slots that only callers with nothing running on this worker get; None = a tenth, at least one of four or more."""
     grace: float = Field(30.0, ge=0, le=LONGEST)
     """Seconds that running tasks get to end by themselves when the worker is asked to stop."""
     queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*$")
@@ -27,6 +33,12 @@ class WorkerSettings(StoreSettings):
     """Seconds between claims when nothing wakes it: bounds how late a crashed worker's task is noticed."""
     reconcile_every: float = Field(30.0, gt=0, le=LONGEST)
     """Seconds between repairs of the queue."""
+
+    @property
+    def reserve(self) -> int:
+        """How many slots are reserved; one at least is for all."""
+        usual = max(1, self.concurrency // 10) if self.concurrency >= _LEAST_WITH_RESERVE else 0
+        return min(usual if self.reserved_slots is None else self.reserved_slots, self.concurrency - 1)
 
     @property
     def queues(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.pauses import PauseStore
 from taskmill.store.tasks.stats import live_workers
 
-__all__ = ["ClaimStore", "Claimed", "Claims", "Question"]
+__all__ = ["ClaimStore", "Claimed", "Claims", "Question", "Reserve"]
 
 _CLAIM_LIMIT = 1000
 """Tasks of one claim: Lua cannot pass longer lists to a command, and Redis should serve other clients in between."""
@@ -58,6 +58,20 @@ class Claims:
     tasks: list[Claimed]
     wait_ms: int | None
     """Until something else is due: 0 = now, None = nothing is queued."""
+    look_next: int | None = None
+    """Where to look next time; None = no task was left for want of a slot that is not reserved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Which of the slots of a claim are only for principals that have nothing running on the worker."""
+
+    slots: int
+    """How many."""
+    holders: tuple[str, ...]
+    """The principals that have something running."""
+    look_from: int = 0
+    """Rank in the queue to look for such tasks, besides its head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +97,25 @@ class ClaimStore:
         self._rotation = 0
 
     def claim_call(
-        self, queue: str, room: int, *, batch_id: str = "", sender: int = 0, ids: Sequence[str] = ()
+        self,
+        queue: str,
+        room: int,
+        *,
+        batch_id: str = "",
+        sender: int = 0,
+        ids: Sequence[str] = (),
+        reserve: Reserve | None = None,
     ) -> Call:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
         The same call again with the same `batch_id` gives what the first one took, as long as no later one was sent by
-        that `sender`; without a `batch_id` it takes more.
+        that `sender`; without a `batch_id` it takes more. `reserve`: slots that not every task may have.
         """
         keys = [self.keys.last_claim(f"{self._worker}:{sender}")]
-        limits = [self._settings.lease_ms, min(room, _CLAIM_LIMIT), self._settings.crash_limit]
+        slots: int | str = min(room, _CLAIM_LIMIT)
+        if reserve is not None and reserve.slots:
+            slots = f"{slots} {reserve.slots} {reserve.look_from} {' '.join(reserve.holders)}"
+        limits = [self._settings.lease_ms, slots, self._settings.crash_limit]
         nothing_finished = 0
         return "claim", keys, [self._rotated(queue), self._worker, *limits, batch_id, nothing_finished, *ids]
 
@@ -246,7 +270,7 @@ class ClaimStore:
 
 
 def _claims(reply: Any) -> Claims:
-    _, wait, rows, payloads, _ = reply
+    _, wait, rows, payloads, look_next, _ = reply
     tasks = [
         Claimed(
             id=row[0].decode(),
@@ -261,7 +285,7 @@ def _claims(reply: Any) -> Claims:
         )
         for row, stored in zip(rows, payloads, strict=True)
     ]
-    return Claims(tasks, None if wait < 0 else wait)
+    return Claims(tasks, None if wait < 0 else wait, None if look_next < 0 else look_next)
 
 
 def _number(value: float | None) -> str:

@@ -1,17 +1,23 @@
 -- Takes due tasks for one worker: new ones, and those whose lease has lapsed (their worker is presumed dead). Tasks that
 -- it has finished are ended first, as in finish.lua.
 -- KEYS: 1 what the last claim of this sender of the worker took
--- ARGV: 1 queue names, separated by commas, in the order in which they are read, 2 worker, 3 lease ms, 4 how many,
---       5 crashes allowed, 6 batch id, or '' for a claim that is not repeated, 7 how many tasks it has finished,
+-- ARGV: 1 queue names, separated by commas, in the order in which they are read, 2 worker, 3 lease ms, 4 how many, and
+--       how many of these are reserved for principals that have nothing running here, if some are, with the rank in the
+--       queue to look for such tasks too and the principals that do, separated by blanks, 5 crashes allowed, 6 batch id, or '' for a claim that is not repeated, 7 how many tasks it has finished,
 --       8... id, fence, move, outcome, reason of each of these,
 --       ... ids to take instead of the heads of the queues (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
 --           principal, ms until it must have ended or -1}..., {arguments...} in the same order,
+--           where to look next time if tasks were left for want of a slot that is not reserved, else -1,
 --           {'finished' | 'already' | 'lost' | 'full' | an error, for each it has finished}}
 -- The same batch id again, after a lost reply, is answered with the tasks that were taken the first time.
 -- Events: complete, claim, reclaim; fail, also for a task whose workers keep dying, overdue for one whose time is up
 local now, precise = clock()
-local worker, lease, room, crash_limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local worker, lease, crash_limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
+local room, reserved, look_from, holders = ARGV[4]:match('^(%d+) ?(%d*) ?(%d*) ?(.*)$')
+room, reserved, look_from = tonumber(room), tonumber(reserved) or 0, tonumber(look_from) or 0
+local left_alone, look_next = false, -1 -- whether a task was left in the queue that is read; where to look next time
+local WINDOW = 100 -- tasks that are looked at from one rank on
 local batch_id, taken, ids, args = ARGV[6], {}, {}, {}
 local first_named = 8 + 5 * ARGV[7] -- the first id to take, if there are any
 local name, queue, next_due = nil, nil, math.huge -- of the queue that is being read
@@ -22,6 +28,7 @@ local lease_end, leases = digits(now + lease), {} -- of tasks just taken: score,
 
 local function add_claimed(id, task, fence, attempt, crashes)
   ids[#ids + 1], args[#args + 1] = id, K.args(id)
+  holders = reserved > 0 and holders .. ' ' .. task.principal or holders
   taken[#taken + 1] = { id, tonumber(fence), tonumber(attempt), tonumber(crashes or 0), tonumber(task.failures or 0),
     task.tool, task.principal, task.deadline_ms and math.max(0, task.deadline_ms - now) or -1 }
 end
@@ -115,7 +122,7 @@ end
 
 -- Deletes the ordering of a queue in which no task waits.
 local function delete_idle_ordering(more)
-  if not more and not lanes_changed then
+  if not more and not lanes_changed and not left_alone then
     to_delete[#to_delete + 1] = K.ordering(name)
   end
 end
@@ -144,6 +151,52 @@ local function take_lapsed()
   return #lapsed > 0
 end
 
+-- Whether a task may have the next slot: a reserved one is only for a principal with nothing running here. Without
+-- authentication all callers are one principal, which has no one to leave a slot to.
+local function may_have_slot(id)
+  if room - #ids > reserved then
+    return true
+  end
+  local principal = redis.call('HGET', K.record(id), 'principal') or 'anonymous'
+  local may = principal == 'anonymous' or principal == 'local' or not holders:find(principal, 1, true)
+  left_alone = left_alone or not may
+  return may
+end
+
+-- A task in a reserved slot is not served in order, so it uses up nothing of its principal's share in the order.
+local function give_position_back(id)
+  local task = fields(id, { 'principal', 'priority' })
+  local priority = tonumber(task.priority or 0)
+  redis.call('HINCRBYFLOAT', K.ordering(name), task.principal .. ' ' .. priority, -(2 ^ -priority))
+end
+
+-- Looks behind the tasks of principals that have their share for one that may have a reserved slot: at the head of the
+-- queue, and at the rank where the last claim came to.
+local function take_for_reserved_slots()
+  for _, from in ipairs(look_from > 0 and { 0, look_from } or { 0 }) do
+    local rows = redis.call('ZRANGE', queue, from, from + WINDOW - 1, 'WITHSCORES')
+    look_next = #rows == 2 * WINDOW and from + WINDOW or 0
+    for i = 1, #rows, 2 do
+      if tonumber(rows[i + 1]) >= FIRST_TIMESTAMP then
+        look_next = 0
+        break
+      elseif may_have_slot(rows[i]) then
+        local before = #ids
+        take(rows[i], true)
+        if #ids > before then
+          give_position_back(rows[i])
+        end
+        if #ids == room then
+          look_next = from + (i - 1) / 2
+          write_leases()
+          return
+        end
+      end
+    end
+    write_leases()
+  end
+end
+
 -- Takes due tasks from the head of the queue, as many as there is room for.
 local function take_from_head()
   local before, left, served, more = #ids, room - #ids, false, false
@@ -156,14 +209,24 @@ local function take_from_head()
   for i = 1, #head, 2 do
     local due = tonumber(head[i + 1])
     if due <= precise and i < 2 * left then
-      take(head[i], true)
-      served = due < FIRST_TIMESTAMP and due or served
+      if left_alone or not may_have_slot(head[i]) then
+        more = true
+      else
+        take(head[i], true)
+        served = due < FIRST_TIMESTAMP and due or served
+      end
     else
       next_due = math.min(next_due, due)
       more = more or due < FIRST_TIMESTAMP
     end
   end
   write_leases()
+  if left_alone then
+    take_for_reserved_slots()
+    if #ids < room and next_due <= precise then
+      next_due = math.huge -- it would look again at once, for tasks that it leaves
+    end
+  end
   if #ids > before then
     next_due = math.min(next_due, now + lease)
   end
@@ -194,7 +257,7 @@ if repeated then
   repeat_batch(last_claim)
 end
 for each in ARGV[1]:gmatch('[^,]+') do
-  name, queue, next_due = each, K.queue(each), math.huge
+  name, queue, next_due, left_alone = each, K.queue(each), math.huge, false
   if not repeated and #ARGV >= first_named then
     take_named()
   elseif not repeated then
@@ -204,7 +267,7 @@ for each in ARGV[1]:gmatch('[^,]+') do
     next_due = tonumber(redis.call('ZRANGE', queue, 0, 0, 'WITHSCORES')[2]) or math.huge
     delete_idle_ordering(next_due < FIRST_TIMESTAMP)
   end
-  if next_due <= precise then
+  if next_due <= precise or left_alone then
     wake(name) -- more than this worker can take: wake an idle one
   else
     to_delete[#to_delete + 1] = K.wake(name)
@@ -221,4 +284,4 @@ if #ids > 0 then
     redis.call('SET', KEYS[1], batch_id .. ' ' .. table.concat(ids, ' '), 'PX', lease)
   end
 end
-return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args, finished }
+return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args, look_next, finished }

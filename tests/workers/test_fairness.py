@@ -123,3 +123,20 @@ async def test_one_worker_serves_the_queues_it_is_told_and_no_other(deployment: 
 
     assert (await deployment.record(unserved)).status == "pending"
     assert (await deployment.store.workers())[0]["queue"] == "mail,other"
+
+
+async def test_long_tasks_of_one_caller_leave_a_slot_of_each_worker_to_others(deployment: Deployment) -> None:
+    """14 tasks that do not end, and short ones of two other callers, which meet tasks of unequal length everywhere."""
+    for _ in range(2):
+        await deployment.worker(poll=60, concurrency=5)
+    for _ in range(14):
+        await deployment.store.create(napping(deployment, 600, principal=SOMEBODY))
+    await deployment.noted("start", times=8)
+
+    for number in range(6):
+        task = napping(deployment, 0, principal=(ANOTHER, SOMEBODY[::-1])[number % 2])
+        await deployment.store.create(task)
+        await deployment.done(task.id)
+
+    started = {note.task_id for note in deployment.notes("start")}
+    assert len(started) == 8 + 6

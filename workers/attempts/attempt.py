@@ -19,6 +19,7 @@ from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
+from taskmill.engine.principal import ANONYMOUS, LOCAL
 from taskmill.engine.record import Progress
 from taskmill.store.claims.claims import Claimed, ClaimStore
 from taskmill.store.claims.journal import JournalStore
@@ -73,6 +74,12 @@ class Attempt:
         self._task = ActiveTask(claimed.id, claimed.fence, claimed.tool, lease=active.lease)
         self._started = monotonic()
         active.add(self._task)
+
+    @property
+    def holder(self) -> str | None:
+        """The principal whose task has a slot; None if it has none now, or no one to share the slots with."""
+        has_slot = self._limits is None or self._limits.has_slot
+        return self._claimed.principal if has_slot and self._claimed.principal not in (ANONYMOUS, LOCAL) else None
 
     def stop(self, why: Stop) -> None:
         """Tell the attempt to stop."""

@@ -49,6 +49,11 @@ class AttemptLimits:
         return self._questions > 0 and self._steps == 0
 
     @property
+    def has_slot(self) -> bool:
+        """True while the attempt has a slot."""
+        return self._has_slot
+
+    @property
     def has_question(self) -> bool:
         """True while a question is open."""
         return self._questions > 0
