@@ -10,9 +10,19 @@ from typing import Any, Literal, Protocol
 
 from taskmill.engine.artifact import Artifact
 from taskmill.engine.errors import AttemptEnded, NotInTask
+from taskmill.engine.events import LogMessage
 from taskmill.engine.record import Progress
 
-__all__ = ["CallerStatePort", "JournalPort", "OutputPort", "ProgressPort", "QuestionPort", "StateScope", "TaskContext"]
+__all__ = [
+    "CallerStatePort",
+    "JournalPort",
+    "LogPort",
+    "OutputPort",
+    "ProgressPort",
+    "QuestionPort",
+    "StateScope",
+    "TaskContext",
+]
 
 _YIELD_EVERY = 0.01
 """Seconds after which an awaited progress report yields to the event loop."""
@@ -25,6 +35,12 @@ class ProgressPort(Protocol):
     """Receives the progress of a task; must be callable from any thread and return at once."""
 
     def __call__(self, progress: Progress) -> None: ...
+
+
+class LogPort(Protocol):
+    """Receives what a tool logs for its caller; returns at once."""
+
+    def __call__(self, message: LogMessage) -> None: ...
 
 
 class QuestionPort(Protocol):
@@ -121,6 +137,7 @@ class TaskContext:
         output: OutputPort | None = None,
         journal: JournalPort | None = None,
         caller_state: CallerStatePort | None = None,
+        log: LogPort | None = None,
     ) -> None:
         self.task_id = task_id
         """Also the idempotency key for calls to outside systems: the same for every attempt."""
@@ -134,6 +151,7 @@ class TaskContext:
         self._output = output
         self._journal = journal
         self._caller_state = caller_state
+        self._log = log
         self._cancelled = False
         self._is_last = False
         self._ended = False
@@ -168,6 +186,14 @@ class TaskContext:
         """
         self._report(Progress(_finite(done), _finite(total), None if message is None else _presentable(str(message))))
         return self._reported
+
+    def log(self, level: str, data: Any, logger: str | None = None) -> None:
+        """Log for the caller, as far as its client can be sent log messages; call it from the event loop.
+
+        More than a client could read is left out, and the client gets their number.
+        """
+        if self._log is not None and not self._ended:
+            self._log(LogMessage(level, data, logger))
 
     @property
     def inline_limit(self) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from taskmill.engine.status import Move
 
-__all__ = ["FINISHING", "AttemptError", "Event", "RemoteTrace"]
+__all__ = ["FINISHING", "AttemptError", "Event", "LogMessage", "RemoteTrace"]
 
 FINISHING = frozenset({Move.COMPLETE, Move.FAIL, Move.OVERDUE, Move.CANCEL})
 """Moves after which a task's history ends."""
@@ -44,6 +44,18 @@ class AttemptError:
     started_ms: int = 0
     """The worker's clock, milliseconds since 1970."""
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogMessage:
+    """What a tool logs for its caller: sent to those who follow the task at the moment, and kept nowhere."""
+
+    level: str
+    """Of the protocol: `debug`, `info`, ..., `emergency`."""
+    data: Any
+    """JSON."""
+    logger: str | None = None
+    """Name of what logged it, None = it has none."""
 
 
 class RemoteTrace(Exception):

@@ -32,6 +32,7 @@ _NAMES = (
     "finish",
     "history",
     "hold",
+    "log",
     "mark_unreadable",
     "page",
     "park",

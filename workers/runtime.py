@@ -29,6 +29,7 @@ from taskmill.store.tasks.output import OutputStore
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
 from taskmill.workers.attempts.endings import Ending, Finish, Park, Release
+from taskmill.workers.attempts.log_messages import LogReport, LogWriter
 from taskmill.workers.attempts.output import AttemptOutput
 from taskmill.workers.attempts.progress import ProgressWriter, Report
 from taskmill.workers.attempts.slots import Slots
@@ -67,6 +68,7 @@ class WorkerRuntime:
         self.store = store
         self.active = active
         self.progress = ProgressWriter(self._write_progress)
+        self.logs = LogWriter(self._write_logs)
         self.wake = asyncio.Event()
         """Set when a slot has become free; the worker's loop waits for it."""
         self.slots = Slots(settings.concurrency, self.wake.set)
@@ -100,6 +102,7 @@ class WorkerRuntime:
             journals=self._journals,
             active=self.active,
             progress=self.progress,
+            logs=self.logs,
             slots=self.slots,
             output=output,
             caller_states=self._caller_states,
@@ -114,6 +117,8 @@ class WorkerRuntime:
         """The calls that send an ending to the store: the last progress, why the attempt failed, then the move."""
         task = ending.task
         calls: list[Call] = []
+        if last := self.logs.take_last(task.id, task.fence):
+            calls.append(self.store.log_call(task.id, task.fence, last))
         if ending.progress is not None:
             calls.append(self.store.progress_call([(task.id, task.fence, ending.progress)]))
         if not isinstance(ending, Park) and ending.error is not None:
@@ -164,6 +169,9 @@ class WorkerRuntime:
     async def _write_progress(self, reports: Sequence[Report]) -> None:
         await self.store.run_batch([self.store.progress_call(reports)])
 
+    async def _write_logs(self, reports: Sequence[LogReport]) -> None:
+        await self.store.run_batch([self.store.log_call(*report) for report in reports])
+
 
 def _kind(ending: Finish) -> str:
     if ending.reason == "crashed":
@@ -211,7 +219,7 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
         )
         signals = SignalListener(settings, store.keys, active, worker=name)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
-        services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, reconciler]
+        services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, runtime.logs, reconciler]
         if is_under_development(settings.app or ""):
             services.append(AbandonedQueues(store, settings, health))
         for service in services:

@@ -48,6 +48,7 @@ from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.handlers.follow_up_tools import FollowUpTools
 from taskmill.server.handlers.known_hosts import HostTable
+from taskmill.server.handlers.log_levels import LogLevels
 from taskmill.server.handlers.resources import is_own
 from taskmill.server.handlers.subscriptions import TaskListenHandler
 from taskmill.server.handlers.tasks_2025 import keep_ms, not_created
@@ -264,6 +265,7 @@ class Tasks(ServerExtension):
             lowlevel.middleware[at] = RequestStateBoundary(policy, default_audience=server.name)
         lowlevel.middleware[at:at] = [
             AuditedCalls(self.tools.find),
+            LogLevels(self.runtime),
             ToolListing(self.runtime, self._hosts),
             NewTools(self.tools),
             FastMCPTasks2025(self.runtime, self._submission, self._plain),

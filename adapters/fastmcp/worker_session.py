@@ -2,7 +2,7 @@
 
 It is a foreground call of revision 2025-11-25, the last one that lets a server send requests in the middle of a call.
 So FastMCP's contexts, dependencies, mounts and proxies work without knowing of tasks: progress becomes the task's, and
-a request to the client a question of the task. Log messages are dropped: a task has no stream for them.
+a request to the client a question of the task. Log messages go to those who follow the task and can be sent them.
 """
 
 from collections.abc import Mapping
@@ -48,6 +48,8 @@ class TaskDispatch:
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: Any = None) -> None:
         if method == "notifications/progress" and params is not None:
             await self.progress(params["progress"], params.get("total"), params.get("message"))
+        elif method == "notifications/message" and params is not None:
+            self.task.log(params["level"], params.get("data"), params.get("logger"))
 
     async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
         await self.task.report_progress(progress, total, message)

@@ -13,10 +13,10 @@ from typing import Any, Self, TypeVar
 
 import anyio
 from fastmcp.client.transports import ClientTransport
+from fastmcp.server.dependencies import get_context
 from fastmcp.server.providers.proxy import (
     ProxyClient,
     default_proxy_elicitation_handler,
-    default_proxy_log_handler,
     default_proxy_progress_handler,
     default_proxy_roots_handler,
     default_proxy_sampling_handler,
@@ -28,15 +28,21 @@ from mcp_types import (
     METHOD_NOT_FOUND,
     CallToolResult,
     Implementation,
+    LoggingMessageNotification,
+    LoggingMessageNotificationParams,
     PromptListChangedNotification,
     ResourceListChangedNotification,
     ToolListChangedNotification,
 )
 
+from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.adapters.remote.caller import has_roots
+from taskmill.engine.events import LogMessage
+from taskmill.server.handlers.log_levels import level_of
 from taskmill.server.protocol.sdk_private import is_closed
 from taskmill.server.protocol.shapes_2025 import RELATED_TASK
 from taskmill.server.protocol.tasks_client import TasksExtension
+from taskmill.server.streams.log_messages import is_wanted, message_notification
 
 __all__ = ["UpstreamClient"]
 
@@ -145,7 +151,7 @@ class UpstreamClient(ProxyClient[ClientTransport]):
 
     async def _log(self, *args: Any) -> None:
         if self._calls:
-            await self._in_call(default_proxy_log_handler, *args)
+            await self._in_call(_forward_log, *args)
 
     async def _progress(self, *args: Any) -> None:
         # Of requests other than calls of tools, which have a handler each.
@@ -161,6 +167,17 @@ async def _list_roots(context: Any) -> Any:
     if not has_roots.get():
         raise MCPError(code=METHOD_NOT_FOUND, message="The client has no roots.")
     return await default_proxy_roots_handler(context)
+
+
+async def _forward_log(message: LoggingMessageNotificationParams) -> None:
+    """Send a log message on as it is: FastMCP's own handler puts another shape around it."""
+    context = get_context()
+    request = sdk_request(context)
+    sent = LogMessage(message.level, message.data, message.logger)
+    if request is None or not is_wanted(sent, level_of(request)):
+        return
+    notification = LoggingMessageNotification.model_validate(message_notification(sent), by_name=False)
+    await request.session.send_notification(notification, related_request_id=request.request_id)
 
 
 def _task_of(args: Sequence[Any]) -> str:

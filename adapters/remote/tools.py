@@ -28,15 +28,18 @@ from mcp_types import (
     CONNECTION_CLOSED,
     INVALID_PARAMS,
     INVALID_REQUEST,
+    LOG_LEVEL_META_KEY,
     PROTOCOL_VERSION_META_KEY,
     SERVER_INFO_META_KEY,
     CallToolResult,
     InputRequiredResult,
     Tool,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import PrivateAttr, ValidationError
 
 from taskmill.adapters.fastmcp.current_task import current_attempt
+from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.adapters.remote.call_record import CallRecord
 from taskmill.adapters.remote.caller import calling_as, present_caller
 from taskmill.adapters.remote.client import UpstreamClient
@@ -59,6 +62,7 @@ __all__ = ["RemoteTool"]
 log = structlog.get_logger()
 _REPEATS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
+_USUAL_LOG_LEVEL = "info"
 _CANCEL_TIMEOUT = 2.0
 """Seconds that a cancel may take: the worker waits no longer for a tool that it stops."""
 _LONGEST_LEASE = 60.0
@@ -226,6 +230,7 @@ class RemoteTool(ProxyTool):
             progress_callback=_progress_callback(),
             input_responses=context.input_responses,
             request_state=context.request_state,
+            meta=_log_meta(session.protocol_version, context),
             allow_input_required=True,
             allow_claimed=True,
         )
@@ -283,6 +288,15 @@ class RemoteTool(ProxyTool):
 def _own_meta(result: CallToolResult) -> dict[str, Any] | None:
     """The tool's `_meta`, without what speaks of the server's connection to us."""
     return {name: value for name, value in (result.meta or {}).items() if name not in _OF_CONNECTION} or None
+
+
+def _log_meta(version: str | None, context: Context) -> Any:
+    """`_meta` of a call. From 2026 on a server logs only for requests that say from which level on."""
+    if version not in MODERN_PROTOCOL_VERSIONS:
+        return None
+    request = sdk_request(context)
+    asked = ((request.params or {}).get("_meta") if request else None) or {}
+    return {LOG_LEVEL_META_KEY: asked.get(LOG_LEVEL_META_KEY, _USUAL_LOG_LEVEL)}
 
 
 def _progress_callback() -> ProgressFnT:

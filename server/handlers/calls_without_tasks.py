@@ -92,7 +92,8 @@ class CallsWithoutTasks:
                 if dispatch is not None and dispatch.session is not None:
                     digest = _digest(call, ctx) if call is not None and kind is CallKind.CALL else ""
                     return await self._stream(view, dispatch, hand_off_after, kind, digest)
-                held = HeldCall(self._runtime.store, view, ctx, owner(ctx))
+                sends_log = kind is not CallKind.RESULT  # those of a task of 2025 are sent with its notifications
+                held = HeldCall(self._runtime.store, view, ctx, owner(ctx), sends_log=sends_log)
                 return _with_state(await held.run(hand_off_after), view)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):

@@ -10,18 +10,21 @@ from mcp.shared.message import ServerMessageMetadata
 from mcp_types import (
     CONNECTION_CLOSED,
     InputRequiredResult,
+    LoggingMessageNotification,
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.engine.errors import BadArguments, TaskNotFound
-from taskmill.engine.events import Event
+from taskmill.engine.events import Event, LogMessage
 from taskmill.engine.record import Progress, TaskView
 from taskmill.engine.status import Move
+from taskmill.server.handlers.log_levels import level_of
 from taskmill.server.protocol.questions import can_ask, kind_of
 from taskmill.server.protocol.results import hand_off_result, tool_result
 from taskmill.server.protocol.shapes_2026 import input_requests
 from taskmill.server.protocol.status_text import progress_text, status_text
 from taskmill.server.streams.client_requests import take_refusal
+from taskmill.server.streams.log_messages import is_wanted, message_notification
 from taskmill.server.streams.paced_events import Due, paced_events
 from taskmill.server.streams.progress import RisingProgress
 from taskmill.server.tools.answers import take_answers
@@ -37,12 +40,22 @@ Question = dict[str, Any]
 class HeldCall:
     """Follows one task for one client, and passes its progress and its questions on."""
 
-    def __init__(self, store: TaskStore, view: TaskView, ctx: ServerRequestContext[Any, Any], principal: str) -> None:
+    def __init__(
+        self,
+        store: TaskStore,
+        view: TaskView,
+        ctx: ServerRequestContext[Any, Any],
+        principal: str,
+        *,
+        sends_log: bool,
+    ) -> None:
+        """`sends_log`: what the task logs is sent with this call, and nowhere else."""
         self._store = store
         self._task_id = view.record.id
         self._since = view.record.seq
         self._principal = principal
         self._ctx = ctx
+        self._sends_log = sends_log
         self._rising = RisingProgress()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
@@ -64,8 +77,10 @@ class HeldCall:
                 task.cancel()
         return tool_result(await self._look())
 
-    async def _step(self, step: Event | Due) -> HandlerResult:
+    async def _step(self, step: Event | LogMessage | Due) -> HandlerResult:
         match step:
+            case LogMessage():
+                await self._send_log(step)
             case Due.HEARTBEAT:
                 view = await self._look()
                 await self._send_progress(view.record.progress, status_text(view))
@@ -84,6 +99,12 @@ class HeldCall:
             case _:
                 assert_never(step)
         return None
+
+    async def _send_log(self, message: LogMessage) -> None:
+        if self._sends_log and is_wanted(message, level_of(self._ctx)):
+            sent = message_notification(message)
+            notification = LoggingMessageNotification.model_validate(sent, by_name=False)
+            await self._ctx.session.send_notification(notification, related_request_id=self._ctx.request_id)
 
     async def _send_progress(self, progress: Progress, text: str) -> None:
         await self._ctx.session.report_progress(self._rising.next(progress.done), progress.total, text or None)

@@ -25,6 +25,7 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.record import TaskView
 from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
+from taskmill.server.handlers.log_levels import level_of
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of
 from taskmill.server.protocol.errors import method_not_found, wire_errors
 from taskmill.server.protocol.request_params import TaskIdParams
@@ -171,7 +172,9 @@ class Tasks2025:
     async def _notify(self, view: TaskView, ctx: Request, token: str | int | None) -> None:
         outbound = connection_of(ctx.session).outbound
         record = view.record
-        messages = task_notifications(self._runtime.store, record.principal, record.id, token, after=record.seq)
+        messages = task_notifications(
+            self._runtime.store, record.principal, record.id, token, after=record.seq, lowest=level_of(ctx)
+        )
         with suppress(StoreUnavailable):
             async with aclosing(messages):
                 async for message in messages:

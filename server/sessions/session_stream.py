@@ -12,6 +12,7 @@ from taskmill.engine.record import TaskView
 from taskmill.server.sessions.dispatch import new_call_id
 from taskmill.server.streams import sse
 from taskmill.server.streams.client_requests import can_be_asked, request_of
+from taskmill.server.streams.log_messages import lowest_level
 from taskmill.server.streams.notifications_2025 import task_notifications
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 from taskmill.store.sessions.sessions import Session
@@ -98,7 +99,10 @@ class SessionStream:
         try:
             view = await self._store.read(task_id, self._session.principal)
             after = 0 if is_new else max(0, view.record.seq - 1)
-            messages = task_notifications(self._store, self._session.principal, task_id, token, after=after)
+            lowest = lowest_level(self._session.version, self._session.client)
+            messages = task_notifications(
+                self._store, self._session.principal, task_id, token, after=after, lowest=lowest
+            )
             async with aclosing(messages):
                 async for message in messages:
                     self._put(sse.event(message))

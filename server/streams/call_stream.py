@@ -13,12 +13,13 @@ import structlog
 from mcp_types import INTERNAL_ERROR
 
 from taskmill.engine.errors import TaskNotFound
-from taskmill.engine.events import Event
+from taskmill.engine.events import Event, LogMessage
 from taskmill.engine.record import Progress, TaskView
 from taskmill.engine.status import Move
 from taskmill.server.protocol.results import call_response, hand_off_response
 from taskmill.server.protocol.status_text import progress_text, status_text
 from taskmill.server.streams.client_requests import can_be_asked, request_of
+from taskmill.server.streams.log_messages import is_wanted, lowest_level, message_notification
 from taskmill.server.streams.paced_events import Due, paced_events
 from taskmill.server.streams.progress import RisingProgress, progress_notification
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
@@ -74,8 +75,9 @@ class _TaskMessages:
         self._call = call
         self._task_id: str = call.task_id
         self._rising = RisingProgress()
+        self._lowest = lowest_level(session.version, session.client)
 
-    async def of(self, step: Event | Due) -> tuple[list[StreamMessage], bool]:
+    async def of(self, step: Event | LogMessage | Due) -> tuple[list[StreamMessage], bool]:
         """The messages for a step, and whether the last one is among them."""
         match step:
             case Due.HEARTBEAT:
@@ -83,6 +85,8 @@ class _TaskMessages:
             case Due.HAND_OFF:
                 log.info("call.handed_off", task_id=self._task_id)
                 return [self._last(hand_off_response(await self._read(), self._session.version))], True
+            case LogMessage():
+                return self._log(step), False
             case Event(move=Move.PROGRESS):
                 return self._progress(step), False
             case Event(move=Move.ASK):
@@ -109,6 +113,12 @@ class _TaskMessages:
             return []
         progress = Progress.of_facts(event.facts)
         return self._notification(progress, progress_text(progress), f"{self._call.id}.{event.seq}")
+
+    def _log(self, message: LogMessage) -> list[StreamMessage]:
+        # To a task of 2025 they go on the session's own stream, with all else that is sent of it.
+        if self._call.kind is CallKind.RESULT or not is_wanted(message, self._lowest):
+            return []
+        return [StreamMessage(message_notification(message))]
 
     def _notification(self, progress: Progress, text: str, event_id: str | None) -> list[StreamMessage]:
         if self._call.token is None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from enum import Enum
 
-from taskmill.engine.events import Event
+from taskmill.engine.events import Event, LogMessage
 from taskmill.server.streams.timed_reader import TimedReader
 from taskmill.store.pubsub.event_tail import EventTails
 
@@ -27,28 +27,37 @@ class Due(Enum):
 @asynccontextmanager
 async def paced_events(
     tails: EventTails, task_id: str, *, after: int = 0, hand_off_after: float | None = None
-) -> AsyncIterator[AsyncGenerator[Event | Due, None]]:
-    """The events of a task above number `after` until its end, and what is due between them.
+) -> AsyncIterator[AsyncGenerator[Event | LogMessage | Due, None]]:
+    """The events of a task above number `after` until its end, and between them what it logs and what is due.
 
     `hand_off_after`: seconds until the call is handed off, None = never.
     """
-    async with tails.follow(task_id, after=after) as events, aclosing(_paced(events, hand_off_after)) as paced:
+    async with (
+        tails.follow_with_log(task_id, after=after) as events,
+        aclosing(_paced(events, hand_off_after)) as paced,
+    ):
         yield paced
 
 
-async def _paced(events: AsyncIterator[Event], hand_off_after: float | None) -> AsyncGenerator[Event | Due, None]:
+async def _paced(
+    events: AsyncIterator[Event | LogMessage], hand_off_after: float | None
+) -> AsyncGenerator[Event | LogMessage | Due, None]:
     loop = asyncio.get_running_loop()
     hand_off_at = loop.time() + (float("inf") if hand_off_after is None else hand_off_after)
+    heartbeat_at = loop.time() + HEARTBEAT
     async with TimedReader(events) as reader:
         while True:
             try:
-                event = await reader.next(min(HEARTBEAT, max(0.0, hand_off_at - loop.time())))
+                event = await reader.next(max(0.0, min(heartbeat_at, hand_off_at) - loop.time()))
             except TimeoutError:
                 if loop.time() >= hand_off_at:
                     yield Due.HAND_OFF
                     return
+                heartbeat_at = loop.time() + HEARTBEAT
                 yield Due.HEARTBEAT
                 continue
             if event is None:
                 return
+            if isinstance(event, Event):  # a log message is no sign of progress to a client's call timeout
+                heartbeat_at = loop.time() + HEARTBEAT
             yield event

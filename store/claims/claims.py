@@ -13,7 +13,7 @@ from typing import Any, assert_never
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import FenceLost, QuestionMismatch
-from taskmill.engine.events import AttemptError
+from taskmill.engine.events import AttemptError, LogMessage
 from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned, outcome_to_json
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Move
@@ -21,6 +21,7 @@ from taskmill.store.claims.batching import batched, unbatched
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.attempt_errors import ERRORS_KEPT, pack_error
 from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.log_messages import pack_log
 from taskmill.store.formats.sealing import args_field
 from taskmill.store.scripts import Call, Scripts
 from taskmill.store.seal_keys import sealer_of
@@ -138,6 +139,14 @@ class ClaimStore:
             message = self._sealer.seal_text(calls.message or "", task_id=task_id, field="progress")
             args += [task_id, fence, _number(calls.done), _number(calls.total), message]
         return "progress", [], args
+
+    def log_call(self, task_id: str, fence: int, messages: Sequence[LogMessage]) -> Call:
+        """Pass log messages to those who follow the task at the moment.
+
+        Raises:
+            TypeError, ValueError: one of them is not JSON.
+        """
+        return "log", [], [task_id, fence, pack_log(self._sealer, task_id, messages)]
 
     def finish_call(self, task_id: str, fence: int, outcome: Outcome, *, reason: str | None = None) -> Call:
         """End a task. An outcome that cannot be stored - too large, not JSON - becomes a failure that explains it.

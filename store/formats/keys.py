@@ -57,7 +57,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
-| channel P task:<id> | event number | - | every move |
+| channel P task:<id> | event number; `log ` and log messages, maybe sealed | - | every move; log |
 | channel P output:<id> | number of the last chunk | - | append_output |
 | channel P session:<id> | JSON: for the process that serves a call of the session | - | sessions |
 | channel P push:<session> | JSON: for the process that serves the session's own stream | - | sessions |

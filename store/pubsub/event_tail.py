@@ -7,26 +7,32 @@ a slow one costs no memory and loses nothing.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from typing import cast
 
-from taskmill.engine.events import FINISHING, Event
+from taskmill.engine.events import FINISHING, Event, LogMessage
 from taskmill.store.connection.retry import until_available
 from taskmill.store.pubsub.task_feed import TaskFeed
 
 __all__ = ["EventTails"]
 
 _REMEMBERED = 64
+_LOGGED = 1000
+"""Log messages that a slow follower may be behind; older ones are lost to it."""
 
 Read = Callable[[str, int], Awaitable[list[Event]]]
 """Events of a task with numbers above the second argument, oldest first; the first part of them is enough."""
+OpenLog = Callable[[str, bytes], list[LogMessage]]
+"""The log messages in what a task with this id has published."""
 
 
 class EventTails:
     """Every task that is followed in this process."""
 
-    def __init__(self, feed: TaskFeed, read: Read) -> None:
+    def __init__(self, feed: TaskFeed, read: Read, open_log: OpenLog) -> None:
         self._feed = feed
         self._read = read
+        self._open_log = open_log
         self._tails: dict[str, _Tail] = {}
 
     @asynccontextmanager
@@ -36,15 +42,26 @@ class EventTails:
         A task whose history has expired, or whose last event is not above `after`, gives nothing and ends. Outages of
         the store are waited out.
         """
+        async with self._tail(task_id, after) as tail, aclosing(tail.events(after)) as events:
+            yield events
+
+    @asynccontextmanager
+    async def follow_with_log(
+        self, task_id: str, *, after: int = 0
+    ) -> AsyncIterator[AsyncGenerator[Event | LogMessage, None]]:
+        """The same, and between them what the task logs from now on, as far as the follower is not too slow for it."""
+        async with self._tail(task_id, after) as tail, aclosing(tail.events_and_log(after)) as both:
+            yield both
+
+    @asynccontextmanager
+    async def _tail(self, task_id: str, after: int) -> AsyncIterator["_Tail"]:
         tail = self._tails.get(task_id)
         if tail is None:
-            tail = self._tails[task_id] = _Tail(task_id, after, self._feed, self._read)
+            tail = self._tails[task_id] = _Tail(task_id, after, self._feed, self._read, self._open_log)
         tail.users += 1
-        events = tail.events(after)
         try:
-            yield events
+            yield tail
         finally:
-            await events.aclose()
             tail.users -= 1
             if not tail.users:
                 if self._tails.get(task_id) is tail:
@@ -55,12 +72,17 @@ class EventTails:
 class _Tail:
     """One followed task."""
 
-    def __init__(self, task_id: str, start: int, feed: TaskFeed, read: Read) -> None:
+    def __init__(self, task_id: str, start: int, feed: TaskFeed, read: Read, open_log: OpenLog) -> None:
         self.users = 0
         self._id = task_id
         self._feed = feed
         self._read = read
+        self._open_log = open_log
         self._recent: deque[Event] = deque(maxlen=_REMEMBERED)
+        self._log: deque[LogMessage] = deque(maxlen=_LOGGED)
+        self._logged = 0
+        """How many messages were logged; the last of them are in `_log`."""
+        self._log_readers = 0
         # The event at the cursor is read as well: it may be the task's last one.
         self._last = max(0, start - 1)
         self._has_ended = False
@@ -75,10 +97,29 @@ class _Tail:
         self._reading.cancel()
         await asyncio.wait([self._reading])
 
-    async def events(self, cursor: int) -> AsyncGenerator[Event, None]:
+    def events(self, cursor: int) -> AsyncGenerator[Event, None]:
+        return cast("AsyncGenerator[Event, None]", self._items(cursor, with_log=False))
+
+    async def events_and_log(self, cursor: int) -> AsyncGenerator[Event | LogMessage, None]:
+        self._log_readers += 1
+        try:
+            async with aclosing(self._items(cursor, with_log=True)) as items:
+                async for item in items:
+                    yield item
+        finally:
+            self._log_readers -= 1
+
+    async def _items(self, cursor: int, *, with_log: bool) -> AsyncGenerator[Event | LogMessage, None]:
+        logged = self._logged
         while True:
             changed = self._changed
-            for event in await self._after(cursor):
+            fresh = await self._after(cursor)
+            if with_log and self._logged > logged:
+                # Before the events: what a tool logs before its end comes before its end.
+                missed, logged = self._logged - logged, self._logged
+                for message in list(self._log)[-missed:]:
+                    yield message
+            for event in fresh:
                 cursor = event.seq
                 yield event
             if cursor >= self._last:
@@ -96,7 +137,7 @@ class _Tail:
         return await self._read_after(cursor)
 
     async def _read_events(self) -> None:
-        async with self._feed.follow(self._id) as subscription:
+        async with self._feed.follow(self._id, on_log=self._receive_log) as subscription:
             while not (self._has_ended or self._stopped):
                 await subscription.updates()
                 fresh = await self._read_after(self._last)
@@ -106,6 +147,13 @@ class _Tail:
                 # Nothing at all was found: the history has expired, or the cursor is beyond its end.
                 self._has_ended = self._has_ended or not self._recent
                 self._wake_followers()
+
+    def _receive_log(self, task_id: str, published: bytes) -> None:
+        if self._log_readers:
+            messages = self._open_log(task_id, published)
+            self._log.extend(messages)
+            self._logged += len(messages)
+            self._wake_followers()
 
     async def _read_after(self, cursor: int) -> list[Event]:
         return await until_available(lambda: self._read(self._id, cursor))

@@ -4,11 +4,12 @@ It reports only that something happened; the subscriber reads the task itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Self
 
 from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.log_messages import is_log
 from taskmill.store.pubsub.hub import ChannelHub
 
 __all__ = ["Subscription", "TaskFeed"]
@@ -49,16 +50,22 @@ class TaskFeed:
         await self._hub.close()
 
     @asynccontextmanager
-    async def follow(self, *task_ids: str) -> AsyncIterator[Subscription]:
-        """A subscription to the events of some tasks.
+    async def follow(
+        self, *task_ids: str, on_log: Callable[[str, bytes], None] | None = None
+    ) -> AsyncIterator[Subscription]:
+        """A subscription to the events of some tasks. `on_log`: gets a task's id and what it published of its log.
 
         Each task counts as updated once right after the subscription has begun, so nothing is lost between a first
         reading and the first event.
         """
         subscription = Subscription()
 
-        def on_message(channel: str, _message: bytes | None) -> None:
-            subscription.notify(self._keys.task_of(channel))
+        def on_message(channel: str, message: bytes | None) -> None:
+            task_id = self._keys.task_of(channel)
+            if message is None or not is_log(message):
+                subscription.notify(task_id)
+            elif on_log is not None:
+                on_log(task_id, message)
 
         async with self._hub.subscribe(map(self._keys.record, task_ids), on_message):
             yield subscription

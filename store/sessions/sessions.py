@@ -129,6 +129,15 @@ class SessionStore:
             return None
         return Session(session_id, principal, version, client)
 
+    async def note_of_client(self, session: Session, name: str, value: Any) -> None:
+        """Keep one more fact of the client, beside what it declared at the start."""
+        key = self._keys.session(session.id)
+        with store_errors():
+            async with self._redis.pipeline() as pipe:
+                pipe.hset(key, "client", json.dumps({**session.client, name: value}))
+                pipe.pexpire(key, self._idle_ms)  # also where the session has just ended
+                await pipe.execute()
+
     async def close(self, session: Session) -> None:
         """End a session, and notify the processes that serve streams of it."""
         session_id = session.id

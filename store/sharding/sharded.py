@@ -49,7 +49,11 @@ class ShardedStore(TaskStore):
         self._other_shards = OtherShards(clients, self.keys)
         hub = ChannelHubs({name: store.hub for name, store in self._stores.items()}, self._shard_of_channel)
         self.feed = TaskFeed(self.keys, hub)
-        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE))
+        self.tails = EventTails(
+            self.feed,
+            lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE),
+            self._default.open_log,
+        )
         self.output = OutputReader(self._read_output, self.keys, hub)
         self.artifacts = _Artifacts(self)
         self.sessions = self._default.sessions

@@ -14,6 +14,7 @@ from taskmill.engine.artifact import Chunk
 from taskmill.engine.errors import ChunkRefused, FenceLost
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.log_messages import is_log
 from taskmill.store.formats.records import format_errors
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.pubsub.hub import ChannelHub
@@ -103,7 +104,12 @@ class OutputReader:
         """Updates whenever the task emits or changes; it counts as updated once at the beginning."""
         subscription = Subscription()
         channels = [self._keys.output(task_id), self._keys.record(task_id)]
-        async with self._hub.subscribe(channels, lambda _channel, _message: subscription.notify(task_id)):
+
+        def on_message(_channel: str, message: bytes | None) -> None:
+            if not is_log(message):
+                subscription.notify(task_id)
+
+        async with self._hub.subscribe(channels, on_message):
             yield subscription
 
 

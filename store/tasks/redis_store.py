@@ -19,6 +19,7 @@ from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.events import event_of
 from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.keys import DEAD_LETTERS, Keys
+from taskmill.store.formats.log_messages import unpack_log
 from taskmill.store.formats.paging import Slice, page_args, page_size
 from taskmill.store.formats.sealing import args_field
 from taskmill.store.formats.views import UNREADABLE, is_unreadable, progress_message, slice_of, view_of
@@ -66,7 +67,13 @@ class RedisTaskStore(TaskStore):
         self._wait_estimate = WaitEstimate(self.workers)
         self.hub = ChannelHub(settings, self.keys.record(""))
         self.feed = TaskFeed(self.keys, self.hub)
-        self.tails = EventTails(self.feed, lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE))
+        self.open_log = partial(unpack_log, self._sealer)
+        """The log messages in what a task has published."""
+        self.tails = EventTails(
+            self.feed,
+            lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE),
+            self.open_log,
+        )
         self.output = OutputReader(OutputStore(redis, settings, self._scripts).read, self.keys, self.hub)
         self.artifacts: ArtifactStore = ArtifactStore(redis, settings, self._scripts)
         self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub, self.memory)

@@ -44,6 +44,7 @@ async def work(name: str, ctx: Context) -> str:
     with calls.open("a") as file:
         file.write(f"{os.getpid()}\\n")
     await ctx.report_progress(1, 2, "half of it")
+    await ctx.info(f"{name} is on the shelf")
     while not (FOLDER / f"{name}.gate").exists():
         await asyncio.sleep(0.02)
     return f"{name} is done"

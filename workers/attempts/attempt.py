@@ -28,6 +28,7 @@ from taskmill.workers.attempts.active import ActiveTask, ActiveTasks, Stop
 from taskmill.workers.attempts.endings import Ended, Ending, Finish, Park, Release, decide
 from taskmill.workers.attempts.journal import Journal
 from taskmill.workers.attempts.limits import AttemptLimits
+from taskmill.workers.attempts.log_messages import LogWriter
 from taskmill.workers.attempts.progress import ProgressWriter
 from taskmill.workers.attempts.questions import Questions
 from taskmill.workers.attempts.slots import Slots
@@ -52,6 +53,7 @@ class Attempt:
         journals: JournalStore,
         active: ActiveTasks,
         progress: ProgressWriter,
+        logs: LogWriter,
         slots: Slots,
         output: OutputPort | None = None,
         caller_states: CallerStateStore | None = None,
@@ -63,6 +65,7 @@ class Attempt:
         self._journals = journals
         self._active = active
         self._progress = progress
+        self._logs = logs
         self._output = output
         self._caller_states = caller_states
         self._slots = slots
@@ -126,6 +129,7 @@ class Attempt:
         self._task.interrupt = None
         self._task.main_task = None  # its exception would keep what the tool used alive until a garbage collection
         if ending is None:
+            self._logs.take_last(self._claimed.id, self._claimed.fence)
             self._active.remove(self._claimed.id, self._claimed.fence)
         on_end(self._completed(ending, last))
 
@@ -164,6 +168,7 @@ class Attempt:
             output=self._output,
             journal=journal,
             caller_state=states.of(claimed.principal, payload.get("session")) if states else None,
+            log=partial(self._logs.report, claimed.id, claimed.fence),
         )
         self._task.context = context
         if self._task.stopped.done():
