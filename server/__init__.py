@@ -7,6 +7,7 @@ and needs no server, whose imports take two seconds.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from taskmill.engine.errors import StateUnavailable
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.retrying import Retry
 
@@ -24,6 +25,7 @@ __all__ = [
     "SampleStep",
     "SampleTool",
     "SamplingFailed",
+    "StateUnavailable",
     "TaskConfig",
     "TaskServer",
 ]

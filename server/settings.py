@@ -1,6 +1,7 @@
 """Settings of a server process: `TASKMILL_*` in the environment, or the flags of `taskmill serve`."""
 
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -71,7 +72,14 @@ class SamplingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TASKMILL_", extra="ignore")
 
-    sampling_model: str | None = Field(None, pattern=r"^(anthropic|openai)/.+$")
+    sampling_model: str | None = None
     """The server's own model, `anthropic/NAME` or `openai/NAME`; None = there is only the client's."""
     sampling_from: Literal["client", "server"] = "client"
     """Whose model is asked first: the client's, where it offers one, or always the server's own."""
+
+    @field_validator("sampling_model")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.match(r"(anthropic|openai)/.", name):
+            raise ValueError("must be anthropic/NAME or openai/NAME")
+        return name

@@ -445,6 +445,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[ToolRunner]:
         """The task tools, inside the author's lifespan, for a worker."""
+        self.own_model.check_at_start()
         async with self._author_lifespan(self) as state:
             yield ToolRunner(self, self._task_tools, state)
 
@@ -452,6 +453,7 @@ class TaskServer(MCPServer[LifespanContextT]):
     async def _serving(self, _server: Any) -> AsyncIterator[Any]:
         """The lifespan that the SDK runs once, over HTTP and stdio: the store if need be, and in it the author's."""
         settings = server_settings(self.store_settings).for_app(self.name)
+        self.own_model.check_at_start()
         async with AsyncExitStack() as stack:
             # A Redis that is configured keeps the sessions of earlier revisions, also without task tools.
             if self.needs_store or settings.redis_url is not None:

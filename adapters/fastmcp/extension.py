@@ -238,6 +238,7 @@ class Tasks(ServerExtension):
             raise SettingsError(
                 "Tasks(carry_token=True) stores callers' tokens, so payloads must be sealed: set TASKMILL_SEAL_KEYS."
             )
+        self.own_model.check_at_start()
         async with AsyncExitStack() as stack:
             if settings.redis_url is None:
                 url = await stack.enter_async_context(embedded_redis(settings.home))

@@ -32,6 +32,7 @@ from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.server.http.application import HttpApp
 from taskmill.server.http.cors import check_any_origin
 from taskmill.server.http.transport_security import origins_of, transport_security
+from taskmill.server.sampling.own_model import OwnModel
 from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.server.settings import server_settings
 from taskmill.server.tool_host import HostTool
@@ -77,6 +78,11 @@ class FastMCPHost:
     def name(self) -> str:
         """See `ToolHost`."""
         return self.server.name
+
+    @property
+    def own_model(self) -> OwnModel:
+        """The model that its tools ask where a client has none."""
+        return self.tasks.own_model
 
     @property
     def needs_store(self) -> bool:
@@ -186,6 +192,7 @@ class FastMCPHost:
     async def toolbox(self) -> AsyncIterator[FastMCPToolbox]:
         """See `ToolSource`."""
         prepare_process()
+        self.tasks.own_model.check_at_start()
         lifespan = lifespan_of(self.server)
         token = for_worker.set(True)
         try:

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from rich.text import Text
 
 from taskmill.adapters.remote.target import is_remote, shown
 from taskmill.cli.doctor.authentication import authentication_findings
+from taskmill.cli.doctor.model import model_findings
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
 from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
@@ -86,12 +87,10 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
         except TaskmillError as exc:
             yield _failed("file", exc, _TO_LOAD[is_remote(file)])
         else:
-            for hint in hints:
-                if issubclass(hint.category, AuthorWarning):
-                    where = f"{Path(hint.filename).name}, line {hint.lineno}: "
-                    yield Finding("file", "warning", where + str(hint.message), hint.category.remedy)
+            yield from _hint_findings(hints)
             yield from _file_findings(server, file)
             yield from authentication_findings(server)
+    yield from model_findings(server)
     try:
         settings = _settings(server, redis_url)
     except TaskmillError as exc:
@@ -115,6 +114,14 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
         yield from worker_findings(
             workers_, policies, _apps(file, server, settings), is_embedded=settings.redis_url is None
         )
+
+
+def _hint_findings(hints: Sequence[warnings.WarningMessage]) -> Iterator[Finding]:
+    """What the author of the file was warned of while it was loaded."""
+    for hint in hints:
+        if issubclass(hint.category, AuthorWarning):
+            where = f"{Path(hint.filename).name}, line {hint.lineno}: "
+            yield Finding("file", "warning", where + str(hint.message), hint.category.remedy)
 
 
 def _versions() -> Finding:

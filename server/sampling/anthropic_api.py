@@ -1,6 +1,5 @@
 """Anthropic's Messages API as a sampling handler: requests and answers in its form and the protocol's."""
 
-import os
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +19,7 @@ from taskmill.server.sampling.request import Answer, model_hints
 
 __all__ = ["AnthropicModel"]
 
-_VENDOR = Vendor("Anthropic", "anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
+_VENDOR = Vendor("Anthropic", "anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"), "ANTHROPIC_BASE_URL")
 _STOPS = {"end_turn": "endTurn", "max_tokens": "maxTokens", "stop_sequence": "stopSequence", "tool_use": "toolUse"}
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
@@ -30,6 +29,10 @@ class AnthropicModel:
 
     def __init__(self, model: str) -> None:
         self._model = model
+
+    def fault(self) -> SamplingFailed | None:
+        """See `Vendor.fault`."""
+        return _VENDOR.fault()
 
     async def __call__(self, request: CreateMessageRequestParams, /) -> Answer:
         """See `SamplingHandler`."""
@@ -43,8 +46,6 @@ class AnthropicModel:
 
 
 def _client(sdk: ModuleType) -> Any:
-    if not (os.environ.get("ANTHROPIC_API_KEY") or os.environ.get("ANTHROPIC_AUTH_TOKEN")):
-        raise SamplingFailed("The server has no key for Anthropic: set ANTHROPIC_API_KEY.", reason="no_key")
     return sdk.AsyncAnthropic(max_retries=0, timeout=TIMEOUT)
 
 

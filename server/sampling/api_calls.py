@@ -4,12 +4,14 @@ Their SDKs are made by the same generator, so their errors have the same attribu
 they may repeat the prompt, or a part of a key.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import import_module
+from importlib.util import find_spec
 from random import uniform
 from types import ModuleType
 from typing import Any, TypeVar
@@ -40,10 +42,30 @@ class Vendor:
     name: str
     extra: str
     """The extra that brings its SDK, and the name of that."""
-    key: str
-    """The variable of its key."""
+    keys: tuple[str, ...]
+    """The variables that may have its key; the first is the usual one."""
     url: str
     """The variable of its address."""
+    key_hint: str = ""
+    """What to know of the key."""
+
+    @property
+    def key(self) -> str:
+        """The variable that is named to a person."""
+        return self.keys[0]
+
+    def fault(self) -> SamplingFailed | None:
+        """Why it could not be called, as far as that is known without a call; None = nothing is known."""
+        if find_spec(self.extra) is None:
+            text = f"The server's model is {self.name}'s, whose library is not installed: "
+            return SamplingFailed(text + f"pip install 'taskmill[{self.extra}]'.", reason="not_installed")
+        if not any(os.environ.get(key) for key in self.keys):
+            text = f"The server has no key for {self.name}: set {self.key}{self.key_hint}."
+            return SamplingFailed(text, reason="no_key")
+        if not os.environ.get(self.url, "http:").startswith(("http:", "https:")):
+            text = f"{self.url} is no address: write http://host:port, or https://..., or leave it out."
+            return SamplingFailed(text, reason="bad_setting")
+        return None
 
 
 async def call_api(
@@ -86,11 +108,9 @@ def refuse_block(vendor: Vendor, block: Any) -> SamplingFailed:
 
 
 def _opened(vendor: Vendor, open_client: Callable[[ModuleType], Any]) -> tuple[Any, Any]:
-    try:
-        sdk = import_module(vendor.extra)
-    except ImportError:
-        text = f"The server's model is {vendor.name}'s, whose library is not installed: "
-        raise SamplingFailed(text + f"pip install 'taskmill[{vendor.extra}]'.", reason="not_installed") from None
+    if (fault := vendor.fault()) is not None:
+        raise fault
+    sdk = import_module(vendor.extra)
     return sdk, open_client(sdk)
 
 

@@ -1,7 +1,6 @@
 """OpenAI's Chat Completions as a sampling handler, which many other servers speak as well (`OPENAI_BASE_URL`)."""
 
 import json
-import os
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +22,9 @@ from taskmill.server.sampling.request import Answer, model_hints
 
 __all__ = ["OpenAIModel"]
 
-_VENDOR = Vendor("OpenAI", "openai", "OPENAI_API_KEY", "OPENAI_BASE_URL")
+_VENDOR = Vendor(
+    "OpenAI", "openai", ("OPENAI_API_KEY",), "OPENAI_BASE_URL", " (any word, for a server that wants none)"
+)
 _STOPS = {"stop": "endTurn", "length": "maxTokens", "tool_calls": "toolUse"}
 _OWN_NAMES = ("gpt", "chatgpt", "o1", "o3", "o4")
 _OWN_HOST = "api.openai.com"
@@ -36,6 +37,10 @@ class OpenAIModel:
 
     def __init__(self, model: str) -> None:
         self._model = model
+
+    def fault(self) -> SamplingFailed | None:
+        """See `Vendor.fault`."""
+        return _VENDOR.fault()
 
     async def __call__(self, request: CreateMessageRequestParams, /) -> Answer:
         """See `SamplingHandler`."""
@@ -51,9 +56,6 @@ class OpenAIModel:
 
 
 def _client(sdk: ModuleType) -> Any:
-    if not os.environ.get("OPENAI_API_KEY"):
-        text = "The server has no key for OpenAI: set OPENAI_API_KEY (any word, for a server that wants none)."
-        raise SamplingFailed(text, reason="no_key")
     return sdk.AsyncOpenAI(max_retries=0, timeout=TIMEOUT)
 
 

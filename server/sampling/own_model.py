@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Literal, Protocol
 
+import structlog
 from mcp_types import CreateMessageRequestParams, CreateMessageResult, CreateMessageResultWithTools, TextContent
 
 from taskmill.engine.errors import SettingsError
@@ -18,6 +19,12 @@ from taskmill.store.settings import read_settings
 __all__ = ["OwnModel", "SamplingHandler", "SamplingSource"]
 
 SamplingSource = Literal["client", "server"]
+log = structlog.get_logger()
+_NO_MODEL = SamplingFailed(
+    "TASKMILL_SAMPLING_FROM is server, and the server has no model: set TASKMILL_SAMPLING_MODEL=anthropic/NAME or "
+    "openai/NAME.",
+    reason="bad_setting",
+)
 _APIS = {"anthropic": "AnthropicModel", "openai": "OpenAIModel"}
 
 
@@ -42,6 +49,7 @@ class OwnModel:
         """
         if source not in (None, "client", "server"):
             raise SettingsError(f'sampling_from is "client" or "server", not {source!r}')
+        self._name = given if isinstance(given, str) else None
         if isinstance(given, str):
             given = _vendor_of(given)
         elif given is not None and not callable(given):
@@ -67,6 +75,34 @@ class OwnModel:
             SamplingFailed: the settings cannot work.
         """
         return self._given is not None or self._settings().sampling_model is not None
+
+    @property
+    def name(self) -> str | None:
+        """What it is called; None = there is none."""
+        return self._name or ("a function of the server's" if self._given else self._settings().sampling_model)
+
+    def check(self) -> SamplingFailed | None:
+        """Why it could not be asked, as far as that is known without asking it; None = nothing is known.
+
+        Raises:
+            SettingsError: a setting has a value that cannot work.
+        """
+        if self._known is None:
+            self._known = read_settings(SamplingSettings)
+        if not self.is_set:
+            return _NO_MODEL if (self._source or self._known.sampling_from) == "server" else None
+        handler = self._given or _vendor_of(self._known.sampling_model or "")
+        fault: SamplingFailed | None = handler.fault() if hasattr(handler, "fault") else None
+        return fault
+
+    def check_at_start(self) -> None:
+        """Report in the log why it could not be asked: before its first use, and for a process that may never use it.
+
+        Raises:
+            SettingsError: a setting has a value that cannot work.
+        """
+        if (fault := self.check()) is not None:
+            log.warning("sampling.not_ready", model=self.name, reason=fault.reason, detail=fault.text)
 
     async def ask(self, request: CreateMessageRequestParams) -> Answer:
         """Its answer, with tool calls if the request has tools.

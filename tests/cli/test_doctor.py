@@ -53,6 +53,14 @@ def test_a_redis_without_workers_is_a_warning(cli: CommandLine, redis_url: str) 
     }
 
 
+def test_a_model_that_could_not_be_asked_is_found_before_it_is(cli: CommandLine) -> None:
+    keyless = findings(cli, TASKMILL_SAMPLING_MODEL="openai/gpt", OPENAI_API_KEY="")["model"]
+    assert keyless["level"] == "warning"
+    assert "set OPENAI_API_KEY" in keyless["detail"]
+    unfit = findings(cli, code=1, TASKMILL_SAMPLING_MODEL="gpt")["model"]
+    assert (unfit["level"], "must be anthropic/NAME or openai/NAME" in unfit["detail"]) == ("unfit", True)
+
+
 def test_live_workers_are_listed_and_tools_that_none_of_them_has(cli: CommandLine) -> None:
     other = cli.write("other.py", SERVER.replace("def dig", "def bore"))
     with cli.started("worker", "server.py") as worker:

@@ -127,6 +127,7 @@ class TestEveryExample:
             ("check_csv", {"check_csv"}),
             ("run_tests", {"run_tests"}),
             ("model_loop", {"ask_folder"}),
+            ("review_pages", {"review"}),
         ],
     )
     async def test_loads_and_offers_its_tools_with_a_description(self, name: str, tools: set[str]) -> None:

@@ -1,14 +1,19 @@
 """The examples used as their page says: `taskmill call` and `taskmill run`, real workers, real input, real deaths."""
 
+import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from subprocess import PIPE, Popen
+from typing import Any
 
 import pytest
 
+from taskmill.testing import CallRecord, ClientKind
+from taskmill.testing.clients import client_of
 from tests.support.command_line import CommandLine, Screen
 from tests.support.holding_server import HoldingServer, Reply
 from tests.support.page_site import DOCS, PageSite
@@ -66,6 +71,47 @@ class TestFetchPages:
         done = cli.run("call", str(EXAMPLES / "fetch_pages.py"), "fetch_pages", f"url={site.url}", "folder=pages")
         assert done.returncode == 1
         assert f"Cannot reach {site.url}" in done.stderr
+
+
+class TestReviewPages:
+    async def test_a_killed_worker_pays_for_no_answer_twice_and_the_next_call_goes_on(self, cli: CommandLine) -> None:
+        model = [sys.executable, str(EXAMPLES / "models/scripted.py"), "0.05", "0"]
+        with Popen(model, stdout=PIPE, text=True, env=cli.environment) as process, closing(process.stdout) as printed_:
+            try:
+                exports = [next(printed_).split()[1:] for _ in range(2)]
+                variables = dict(one.split("=", 1) for line in exports for one in line)
+                await self.review_all(cli, variables, printed_)
+            finally:
+                process.kill()
+
+    async def review_all(self, cli: CommandLine, variables: dict[str, str], answers: Iterator[str]) -> None:
+        for number in range(10):
+            cli.write(f"page-{number}.md", "word " * number)
+        given: list[str] = []
+        with cli.started("run", str(EXAMPLES / "review_pages.py"), "--port", "0", **variables) as running:
+            async with client_of(ClientKind.HELD, running.url()) as client:
+                calling = asyncio.create_task(client.call("review", folder=str(cli.folder)))
+                while len(given) < 5:
+                    given.append(await asyncio.to_thread(next, answers))
+                cli.kill(WORKER)
+                first = reviewed(await calling)
+                second = reviewed(await client.call("review", folder=str(cli.folder)))
+                cli.write("page-3.md", "changed")
+                third = reviewed(await client.call("review", folder=str(cli.folder)))
+        assert (len(first["pages"]), first["left"], first["answers"]) == (8, 2, 10)
+        assert (second["pages"], second["left"], second["answers"]) == (["page-8.md", "page-9.md"], 0, 4)
+        assert (third["pages"], third["text"]) == (["page-3.md"], "page-3.md: 1 words")
+        while len(given) < 17 or not given[-1].endswith("the end\n"):
+            given.append(await asyncio.to_thread(next, answers))
+        gone = [line for line in given if "is gone" in line]
+        asked = Counter(line.partition(":")[0] for line in given[: 10 + len(gone)] if line not in gone)
+        assert set(asked.values()) == {1}, given
+        assert len(gone) <= 1
+
+
+def reviewed(record: CallRecord) -> dict[str, Any]:
+    assert record.result is not None
+    return record.result.structured_content or {}
 
 
 class TestCheckCsv:

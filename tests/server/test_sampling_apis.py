@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mcp import Client
 from mcp_types import (
     AudioContent,
     CreateMessageRequestParams,
@@ -16,7 +17,10 @@ from mcp_types import (
     ToolResultContent,
     ToolUseContent,
 )
+from structlog.testing import capture_logs
 
+from taskmill.engine.errors import SettingsError
+from taskmill.server import TaskServer
 from taskmill.server.sampling.anthropic_api import AnthropicModel
 from taskmill.server.sampling.failures import SamplingFailed
 from taskmill.server.sampling.openai_api import OpenAIModel
@@ -237,6 +241,48 @@ async def test_a_setting_that_names_no_vendor_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setenv("TASKMILL_SAMPLING_MODEL", "claude")
     with pytest.raises(SamplingFailed, match="TASKMILL_SAMPLING_MODEL"):
         await OwnModel(None, None).ask(ASKED)
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason", "words"),
+    [
+        ({"TASKMILL_SAMPLING_MODEL": "openai/gpt"}, None, ""),
+        ({"TASKMILL_SAMPLING_MODEL": "openai/gpt", "OPENAI_API_KEY": ""}, "no_key", "set OPENAI_API_KEY"),
+        ({"TASKMILL_SAMPLING_MODEL": "anthropic/big", "ANTHROPIC_API_KEY": ""}, "no_key", "set ANTHROPIC_API_KEY"),
+        ({"TASKMILL_SAMPLING_MODEL": "openai/gpt", "OPENAI_BASE_URL": "localhost:1"}, "bad_setting", "OPENAI_BASE_URL"),
+        ({"TASKMILL_SAMPLING_FROM": "server"}, "bad_setting", "set TASKMILL_SAMPLING_MODEL"),
+        ({}, None, ""),
+    ],
+)
+async def test_what_a_model_lacks_is_logged_when_servers_and_workers_start(
+    model: ScriptedModel, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reason: str | None, words: str
+) -> None:
+    monkeypatch.delenv("TASKMILL_REDIS_URL", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    mcp: TaskServer[Any] = TaskServer("Models")
+    with capture_logs() as logs:
+        async with Client(mcp):
+            pass
+        async with mcp.toolbox():
+            pass
+    told = [log for log in logs if log["event"] == "sampling.not_ready"]
+    assert [log["reason"] for log in told] == ([reason] * 2 if reason else [])
+    assert all(words in log["detail"] for log in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("MODEL", "claude", "must be anthropic/NAME or openai/NAME"), ("FROM", "both", "'client' or 'server'")],
+)
+async def test_a_setting_that_cannot_work_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"TASKMILL_SAMPLING_{name}", value)
+    mcp: TaskServer[Any] = TaskServer("Models")
+    with pytest.raises(SettingsError, match=f"TASKMILL_SAMPLING_{name}: .*{words}"):
+        async with mcp.toolbox():
+            pass
 
 
 async def test_the_setting_names_the_model(model: ScriptedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ from tools import append
 
 from taskmill.server import Context, TaskServer
 
-mcp: TaskServer[Any] = TaskServer("Tests", sampling=os.environ.get("TEST_MODEL", "anthropic/claude-test"))
+MODEL = os.environ.get("TEST_MODEL", "anthropic/claude-test")
+mcp: TaskServer[Any] = TaskServer("Tests", sampling=MODEL)
 
 
-@mcp.tool(task=True)
-async def press_all(journal: str, gates: str, ctx: Context[Any, Any]) -> str:
-    """Has a model press buttons; each waits for a file of its name."""
+async def press_buttons(journal: str, gates: str, ctx: Any) -> str:
+    """Has a model press buttons; each waits for a file of its name. `ctx`: the task, of either framework."""
 
     async def press(number: int) -> str:
         """Press a button."""
@@ -28,3 +28,9 @@ async def press_all(journal: str, gates: str, ctx: Context[Any, Any]) -> str:
     results = [one for message in end.messages for one in message.content_as_list if one.type == "tool_result"]
     pressed = [getattr(one.content[0], "text", "") for one in results]
     return f"{end.text} after {end.steps}: {', '.join(pressed)}"
+
+
+@mcp.tool(task=True)
+async def press_all(journal: str, gates: str, ctx: Context[Any, Any]) -> str:
+    """Presses all buttons."""
+    return await press_buttons(journal, gates, ctx)

@@ -1,10 +1,12 @@
 """Starts worker processes quickly: a program that has everything imported, and forks one worker for each order.
 
 What it forks is a process like any other, with signals and an exit code of its own; only the import time is saved.
-Orders are JSON lines on standard input: `log`, a file for the worker's output, `env`, and the order of `run_worker`.
+Orders are JSON lines on standard input: `log`, a file for the worker's output, `env`, `preload` (modules to import
+before the fork), and the order of `run_worker`.
 Each is answered with a process id. When the worker has ended, its exit code, or minus the signal, is in `<log>.exit`.
 """
 
+import importlib
 import json
 import os
 import select
@@ -18,6 +20,8 @@ import run_worker
 
 def fork_worker(order: dict[str, Any]) -> int:
     """Fork a worker; its process id."""
+    for name in order.get("preload", ()):
+        importlib.import_module(name)
     pid = os.fork()
     if pid == 0:
         _live(order)
