@@ -107,7 +107,11 @@ UpstreamHeader = Annotated[
 ]
 RedisUrl = Annotated[
     str | None,
-    typer.Option(help="redis://, rediss:// or unix:// (TASKMILL_REDIS_URL). Without it: the embedded Redis."),
+    typer.Option(
+        help="redis://, rediss:// or unix:// (TASKMILL_REDIS_URL). Without it: the embedded Redis.",
+        envvar="_TASKMILL_REDIS_URL",  # how a command hands the flag to its children: see processes/secret_words.py
+        show_envvar=False,
+    ),
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on (TASKMILL_HOST).", show_default="127.0.0.1")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on, 0 = any (TASKMILL_PORT).", show_default="8000")]

@@ -7,6 +7,7 @@ closes and the child ends itself. Whether a dead child is started again is decid
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ from typing import IO, Any
 
 from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.processes.prepared import PreparedProcess
+from taskmill.cli.processes.secret_words import split_secrets
 
 __all__ = ["Child"]
 
@@ -83,11 +85,13 @@ class Child:
         with theirs:
             # -P: no file in the current directory may hide a library. A session of its own: Ctrl-C goes to the
             # command only, which stops its children in order.
-            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *self._arguments]
+            words, secrets = split_secrets(self._arguments)
+            program = [sys.executable, "-P", "-m", "taskmill.cli.main", self.role, *words]
             self._process = await asyncio.create_subprocess_exec(
                 *program,
                 "--parent",
                 str(theirs.fileno()),
+                env={**os.environ, **secrets},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,

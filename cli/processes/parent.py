@@ -17,6 +17,7 @@ from typing import Any
 
 from taskmill.cli.errors import failure_of
 from taskmill.cli.processes.exit import exit_now
+from taskmill.cli.processes.secret_words import forget_secrets
 from taskmill.engine.errors import TaskmillError
 
 __all__ = ["Parent"]
@@ -30,6 +31,7 @@ class Parent:
 
     def __init__(self, descriptor: int | None) -> None:
         self._socket: socket.socket | None = None
+        forget_secrets()
         if descriptor is not None:
             # Programs that a tool starts must not inherit it: the command would wait for their end.
             os.set_inheritable(descriptor, False)

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
+from taskmill.cli.processes.secret_words import split_secrets
+
 __all__ = ["PreparedProcess", "ending_at_interrupt", "prepare"]
 
 _MAX_WORDS = 1024 * 1024
@@ -143,7 +145,7 @@ def _run_when_asked(link: socket.socket, run: Callable[[list[str]], object]) -> 
     # Detached: the parent link of the command makes a socket of the number.
     words += ["--parent", str(link.detach())]
     sys.argv[1:] = words
-    _set_command_line(["-m", "taskmill.cli.main", *words])
+    _set_command_line(["-m", "taskmill.cli.main", *split_secrets(words)[0]])
     run(words)
     raise SystemExit(0)
 

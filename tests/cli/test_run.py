@@ -5,6 +5,7 @@ import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from tests.support.command_line import CommandLine, is_ready, port_of
@@ -134,6 +135,10 @@ def test_a_configured_redis_is_used(cli: CommandLine, redis_url: str) -> None:
     with cli.started("run", "server.py", "--port", "0", "--redis-url", redis_url) as command:
         assert cli.run("call", "--url", command.url(), "dig", "gate=server.py").stdout == "dug\n"
         assert not (cli.folder / ".taskmill").exists()
+        children = psutil.Process(command.process.pid).children(recursive=True)
+        assert len(children) >= 2
+        shown = [child.cmdline() for child in children]
+        assert [words for words in shown if redis_url in words] == [], "other users see it there, with its password"
 
 
 def test_a_restart_keeps_the_tasks(cli: CommandLine) -> None:
