@@ -23,6 +23,7 @@ from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
 from taskmill.server.http.application import EndpointPath, HttpApp, LifespanRequired
 from taskmill.server.http.cors import Cors, check_any_origin
 from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
+from taskmill.server.http.redirects import redirect_without_host
 from taskmill.server.http.request_limits import HeaderLimits
 from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.token_checks import TokenRules, add_token_checks
@@ -121,6 +122,7 @@ def add_http_api(
     disconnects is handled around it.
     """
     made = HttpApp.of(app, mcp_path)
+    redirect_without_host(made)
     requests = RequestCounter(mcp_path)
     described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
     routes = [*health_routes(runtime), description_route(access), *described]

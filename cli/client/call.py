@@ -19,6 +19,7 @@ from taskmill.cli.imports import without_collection
 from taskmill.cli.logs import LogForm, LogLevel
 from taskmill.cli.processes.prepared import PreparedProcess
 from taskmill.cli.server_address import endpoint_of
+from taskmill.cli.terminal.escaping import printable, printable_json
 from taskmill.cli.terminal.input import InterruptHandler
 from taskmill.cli.terminal.progress import display_for
 from taskmill.workers.settings import WorkerSettings
@@ -146,18 +147,18 @@ async def _stack_for(
 
 def _print_result(result: "CallToolResult", *, as_json: bool) -> None:
     if as_json:
-        print(result.model_dump_json(by_alias=True, exclude_none=True, indent=2), flush=True)
+        print(json.dumps(result.model_dump(mode="json", by_alias=True, exclude_none=True), indent=2), flush=True)
         return
     texts = [content.text for content in result.content if content.type == "text"]
     if result.is_error:
         print_failure(Failure("\n".join(texts) or "The tool reported an error without a text.", 1))
         return
     if texts:
-        print("\n".join(texts))
+        print(printable("\n".join(texts), lines=True))
     elif result.structured_content is not None:
-        print(json.dumps(result.structured_content, indent=2, ensure_ascii=False))
+        print(printable_json(result.structured_content))
     others = [content.type for content in result.content if content.type != "text"]
     if others:
-        kinds = ", ".join(others)
+        kinds = printable(", ".join(others))
         print(f"taskmill: The result also has content that is no text ({kinds}): --json shows it.", file=sys.stderr)
     sys.stdout.flush()

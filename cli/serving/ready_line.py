@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from taskmill.cli.terminal.escaping import printable
 from taskmill.server.tool_host import ToolHost
 
 __all__ = ["ready_line", "server_summary"]
@@ -23,4 +24,4 @@ async def server_summary(server: ToolHost) -> dict[str, Any]:
 def ready_line(summary: dict[str, Any]) -> str:
     """The line that a started server prints: its URL and its tools."""
     tools = [f"{name} (task)" if name in summary["tasks"] else name for name in summary["tools"]]
-    return f"taskmill: {summary['url']}  tools: {', '.join(tools) or 'none'}"
+    return printable(f"taskmill: {summary['url']}  tools: {', '.join(tools) or 'none'}")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from taskmill.cli.tasks.source import Json
 from taskmill.cli.tasks.task_ids import short_ids
-from taskmill.cli.terminal.escaping import printable
+from taskmill.cli.terminal.escaping import printable, printable_json
 
 __all__ = ["print_done", "print_json", "print_list", "print_task", "result_texts"]
 
@@ -82,7 +82,15 @@ def print_task(task: Json, *, as_json: bool) -> None:
         for name, value in facts:
             print(f"{name}\t{value}")
     for text in result_texts(task):
-        print(printable(text, lines=True))
+        _print_result(text)
+
+
+def _print_result(text: str) -> None:
+    """A text of a result, so that no line of it can pass for a field of the task."""
+    if sys.stdout.isatty():
+        print("\n".join(f"  {line}" for line in printable(text, lines=True).split("\n")))
+    else:
+        print(f"result\t{printable(text)}")
 
 
 def print_done(task: Json, word: str, *, as_json: bool) -> None:
@@ -103,7 +111,7 @@ def result_texts(task: Json) -> Iterable[str]:
     result = task["result"] or {}
     texts = [str(part.get("text", "")) for part in result.get("content", ()) if part.get("type") == "text"]
     if not texts and result.get("structuredContent") is not None:
-        texts = [json.dumps(result["structuredContent"], indent=2, ensure_ascii=False)]
+        texts = [printable_json(result["structuredContent"])]
     return texts
 
 

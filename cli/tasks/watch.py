@@ -81,7 +81,7 @@ def _report_end(task: Json, *, as_json: bool) -> int:
         print_failure(Failure("\n".join(result_texts(task)) or f"The task {_failure_text(task)}", code))
     else:
         for text in result_texts(task):
-            print(printable(text, lines=True) if sys.stdout.isatty() else text)
+            print(printable(text, lines=True))
     return code
 
 

@@ -32,6 +32,7 @@ from taskmill.server.api.requests import (
 )
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
+from taskmill.server.http.redirects import redirect_without_host
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
@@ -70,7 +71,8 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
         Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),
         Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
     ]
-    mount = Mount("/api", Guard(Starlette(routes=routes, exception_handlers=error_handlers), access))
+    app = redirect_without_host(Starlette(routes=routes, exception_handlers=error_handlers))
+    mount = Mount("/api", Guard(app, access))
     # A path with an escaped line feed belongs to the API too, and gets its form of errors.
     mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
     return [mount]

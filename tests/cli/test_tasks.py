@@ -41,6 +41,12 @@ async def smear() -> str:
 
 
 @mcp.tool(task=QUICK)
+async def forge() -> str:
+    """Return lines that look like a command's own."""
+    return "done\\r\\nstatus\\tfailed\\x1b[31m\\u202e"
+
+
+@mcp.tool(task=QUICK)
 async def crumble() -> str:
     """Fail for good."""
     raise OSError("the wall was rotten")
@@ -175,7 +181,24 @@ class TestLooking:
         lines = tasks(cli, "show", task_id, *at_url).splitlines()
 
         assert {f"id\t{task_id}", "tool\tdig", "status\tcompleted", "attempts\t1"} <= set(lines)
-        assert lines[-1] == "dug"
+        assert lines[-1] == "result\tdug"
+
+    def test_lines_of_a_result_cannot_pass_for_fields_of_the_task(self, cli: CommandLine, at_url: list[str]) -> None:
+        task_id = call(cli, "forge")
+        until(cli, task_id, "completed")
+
+        piped = tasks(cli, "show", task_id, *at_url).splitlines()
+
+        assert [line for line in piped if line.startswith("status\t")] == ["status\tcompleted"]
+        assert piped[-1] == "result\tdone\\r\\nstatus\\tfailed\\x1b[31m\\u202e"
+        with closing(Screen(cli, ["tasks", "show", task_id, *at_url])) as screen:
+            assert screen.end() == 0
+        assert "\n  status\tfailed\\x1b[31m\\u202e" in screen.shown.replace("\r", "")
+        watched = tasks(cli, "watch", task_id, *at_url)
+        called = cli.run("call", "--attach", task_id, *at_url).stdout
+        assert watched == called == "done\nstatus\tfailed\\x1b[31m\\u202e\n"
+        for words in (["tasks", "show", task_id, "--json"], ["call", "--attach", task_id, "--json"]):
+            assert cli.run(*words, *at_url).stdout.isascii()
 
     def test_a_task_between_attempts_shows_the_next_attempt_its_time_and_reason(
         self, cli: CommandLine, at_url: list[str]

@@ -145,6 +145,20 @@ async def test_a_foreign_host_is_refused_and_not_redirected(redis: Redis, settin
             assert (response.status_code, "location" in response.headers) == (421, False)
 
 
+async def test_a_redirect_names_no_host(redis: Redis, settings: StoreSettings) -> None:
+    """FastMCP's applications check no Host by themselves, and a cache may keep what one request was answered."""
+    outer = Starlette(routes=[Mount("/tools", new_server(settings).http_app())])
+    for app, prefix in ((new_server(settings).http_app(), ""), (outer, "/tools")):
+        async with serving(app) as address, httpx2.AsyncClient(follow_redirects=False) as http:
+            for path in ("/api/tasks/?limit=1", "/metrics/", "/healthz/"):
+                response = await http.get(f"{address}{prefix}{path}")
+                expected = prefix + path.replace("/?", "?").rstrip("/")
+                assert (response.status_code, response.headers["location"]) == (307, expected)
+            for path in ("/api//evil.example/", "//evil.example/", "/nowhere/"):
+                response = await http.get(f"{address}{prefix}{path}")
+                assert (response.status_code, "location" in response.headers) == (404, False)
+
+
 async def test_a_forgotten_lifespan_is_one_error_with_the_lines_to_write(settings: StoreSettings) -> None:
     outer = Starlette(routes=[Mount("/", new_server(settings).http_app())])
     with capture_logs() as logs:

@@ -112,7 +112,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "doctor": "terminal loading.py settings.py source.py",
         "install": "terminal errors.py loading.py stdio",
         "isolated": "errors.py loading.py logs.py processes",
-        "serving": "errors.py loading.py settings.py processes",
+        "serving": "terminal errors.py loading.py settings.py processes",
         "stdio": "terminal errors.py loading.py logs.py settings.py processes",
         "tasks": "client terminal errors.py server_address.py logs.py options.py settings.py",
         ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
