@@ -461,7 +461,7 @@ class TaskServer(MCPServer[LifespanContextT]):
                 await store.shared_secrets()
                 self._state_codec.use(store.known_secrets)
             else:
-                self._runtime.serve_without_store(settings)
+                await stack.enter_async_context(self._runtime.serving_without_store(settings))
             state = await stack.enter_async_context(self._author_lifespan(self))
             await stack.enter_async_context(self._runtime.open_with(state))
             yield state

@@ -12,6 +12,7 @@ from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.audit.records import Action, Outcome, record, record_refusal_of
 from taskmill.store.audit.trail import AuditTrail
 from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["audited"]
@@ -77,6 +78,19 @@ class _AuditedStore:
             view = await self._store.rerun(task_id, principal, once=once)
         record(Action.TASK_RERUN, task=view.record.id, tool=view.record.tool, target=task_id)
         return view
+
+    async def pause(self, pause: Pause) -> bool:
+        """See `TaskStore.pause`."""
+        changed = await self._store.pause(pause)
+        name = f"{pause.kind} {pause.app}/{pause.name}"
+        record(Action.QUEUE_PAUSED, outcome=_changed(changed), target=name, reason=pause.reason or None)
+        return changed
+
+    async def resume(self, pause: Pause) -> bool:
+        """See `TaskStore.resume`."""
+        changed = await self._store.resume(pause)
+        record(Action.QUEUE_RESUMED, outcome=_changed(changed), target=f"{pause.kind} {pause.app}/{pause.name}")
+        return changed
 
 
 def _changed(changed: bool) -> Outcome:

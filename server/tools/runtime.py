@@ -111,22 +111,35 @@ class ServerRuntime:
     @asynccontextmanager
     async def serving(self, settings: ServerSettings) -> AsyncIterator[TaskStore]:
         """Have the store open."""
-        async with open_store(settings) as opened, audited(opened, settings) as (store, trail):
-            self.trail = trail
-            # No block: tasks that begin while the server serves act for it too, unless a request says who does.
-            leave_trail(None if trail is None else ProcessActor(trail, self.serves_http))
+        async with open_store(settings) as opened, audited(opened, settings) as (store, trail), self._leaving(trail):
             self._store, self.settings, self.was_opened = store, settings, True
             self.abandoned_calls = AbandonedCalls(store, settings.drop_grace)
             try:
                 yield store
             finally:
                 self.abandoned_calls.close()
-                self._store = self.trail = None
-                leave_trail(None)
+                self._store = None
 
-    def serve_without_store(self, settings: ServerSettings) -> None:
+    @asynccontextmanager
+    async def serving_without_store(self, settings: ServerSettings) -> AsyncIterator[None]:
         """Serve without a store, for a server without task tools. A task tool is refused from now on."""
         self.keeps_tasks, self.settings, self.was_opened = False, settings, True
+        if not settings.audit:
+            yield
+            return
+        async with AuditTrail(settings, None) as trail, self._leaving(trail):
+            yield
+
+    @asynccontextmanager
+    async def _leaving(self, trail: AuditTrail | None) -> AsyncIterator[None]:
+        self.trail = trail
+        # For good: tasks that begin while the server serves act for it too, unless a request says who does.
+        leave_trail(None if trail is None else ProcessActor(trail, self.serves_http))
+        try:
+            yield
+        finally:
+            self.trail = None
+            leave_trail(None)
 
     def require_closed(self, tool: str) -> None:
         """Refuse a task tool that comes too late.

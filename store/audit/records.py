@@ -247,7 +247,7 @@ def record(
     if actor is None:
         return
     known = task if task is not None and _ID.fullmatch(task) else None
-    entry = AuditRecord(action, outcome, actor.facts(), reason, known, _cut(tool), _cut(target), count)
+    entry = AuditRecord(action, outcome, actor.facts(), _cut(reason), known, _cut(tool), _cut(target), count)
     actor.leave(entry)
 
 

@@ -48,8 +48,8 @@ _Kind = tuple[Any, ...]
 class AuditTrail:
     """Where the records of a process go, while the block is open."""
 
-    def __init__(self, settings: StoreSettings, stream: AuditStream, *, also_redis: bool = False) -> None:
-        """`also_redis`: write to Redis even if the settings do not name it.
+    def __init__(self, settings: StoreSettings, stream: AuditStream | None, *, also_redis: bool = False) -> None:
+        """`stream`: None = this process has no Redis. `also_redis`: write there even if the settings do not name it.
 
         Raises:
             SettingsError: a file cannot be opened.
@@ -58,7 +58,10 @@ class AuditTrail:
         self._logs = any(kind == LOG for kind, _ in sinks)
         self._files = [AuditFile(Path(path)) for kind, path in sinks if kind == FILE]
         self._lost_of_file = dict.fromkeys(self._files, 0)
-        self._stream = stream if also_redis or any(kind == REDIS for kind, _ in sinks) else None
+        wants_redis = also_redis or any(kind == REDIS for kind, _ in sinks)
+        if wants_redis and stream is None:
+            log.warning("audit.no_redis", hint="this server has no task tools and no TASKMILL_REDIS_URL")
+        self._stream = stream if wants_redis else None
         self._waiting: deque[bytes] = deque()
         self._sending: list[bytes] = []
         self._lost = 0

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.engine.principal import principal_of
+from taskmill.server import TaskServer
 from taskmill.server.settings import ServerSettings
 from tests.server.api_client import ADA, BOB, ApiClient, refusal
 from tests.server.session_client import Session, open_session
@@ -51,6 +52,8 @@ async def test_what_users_and_operators_do_to_a_task_names_them(
         again = (await api.post(f"/api/tasks/{second}/rerun", ACTOR)).json()["id"]
         await api.post(f"/api/tasks/{again}/cancel", ACTOR)
         await api.post(f"/api/tasks/{again}/cancel", ACTOR)
+        await api.post("/api/queues/default/pause", ACTOR)
+        await api.post("/api/queues/default/resume", ACTOR)
     assert told(file, "action", "outcome", "actor", "who", "task", "tool") == [
         ("task.created", "ok", "user", ADAS, first, "stay"),
         ("task.created", "ok", "user", ADAS, second, "stay"),
@@ -62,6 +65,8 @@ async def test_what_users_and_operators_do_to_a_task_names_them(
         ("task.rerun", "ok", "operator", "token-2", again, "stay"),
         ("task.cancelled", "ok", "operator", "token-2", again, None),
         ("task.cancelled", "unchanged", "operator", "token-2", again, None),
+        ("queue.paused", "ok", "operator", "token-2", None, None),
+        ("queue.resumed", "ok", "operator", "token-2", None, None),
     ]
     assert set(told(file, "address", "via", "subject")) == {("127.0.0.1", "http", None)}
     assert {tuple(line["roles"]) for line in audit_lines(file) if line["who"] == "token-2"} == {("act", "read")}
@@ -159,6 +164,23 @@ async def test_operators_read_the_trail_over_the_api(redis: Redis, settings: Ser
         assert (await api.get("/api/audit")).status_code == 401
     async with audited(settings, file, audit=f"file:{file}") as api:
         assert "TASKMILL_AUDIT=redis" in (await api.get("/api/audit", READER)).json()["error"]["message"]
+
+
+async def test_a_server_without_task_tools_leaves_a_trail_too(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    mcp: TaskServer[Any] = TaskServer("Plain", store=ServerSettings(audit=f"file:{file}", home=tmp_path))
+
+    @mcp.tool()
+    def hello() -> str:
+        return "hello"
+
+    async with client_of(mcp) as rpc:
+        assert (await rpc.without_tasks().call("hello"))["result"]["content"][0]["text"] == "hello"
+        await ApiClient(rpc).get("/api/tasks", host="evil.example")
+    assert told(file, "action", "reason", "tool") == [
+        ("tool.called", None, "hello"),
+        ("access.refused", "foreign_host", None),
+    ]
 
 
 @pytest.mark.parametrize("given", ["00-" + "7" * 32 + "-" + "1" * 16 + "-01", "nonsense", None])
