@@ -1,5 +1,6 @@
 """`taskmill doctor`: what it checks, and when a finding is unfit."""
 
+import base64
 import json
 from typing import Any
 
@@ -248,3 +249,23 @@ def test_tasks_of_another_layout_are_unfit_and_commands_refuse_them_in_the_same_
         assert one.returncode == 1, one.stderr
         assert f"{finding['detail']}. To do: {finding['remedy']}" in " ".join(one.stderr.split())
         assert "Traceback" not in one.stderr
+
+
+def test_keys_are_read_and_what_was_stored_without_them_is_counted(cli: CommandLine, redis_url: str) -> None:
+    """Turned on under tasks that are in flight: they are refused, or accepted for a while."""
+    file = cli.write("keys", base64.b64encode(b"k" * 32).decode())
+    assert cli.run("call", "server.py", "dig", "--redis-url", redis_url, TASKMILL_PREFIX="plain").returncode == 0
+    sealing = {"TASKMILL_PREFIX": "plain", "TASKMILL_SEAL_KEYS_FILE": str(file)}
+
+    refused = findings(cli, "--redis-url", redis_url, **sealing)
+    accepted = findings(cli, "--redis-url", redis_url, **sealing, TASKMILL_SEAL_ACCEPT_UNSEALED="2999-01-31")
+    unfit = findings(cli, "--redis-url", redis_url, code=1, TASKMILL_SEAL_KEYS_FILE="nowhere")
+
+    assert refused["sealing"]["detail"] == f"on: 1 key from {file}; the first seals"
+    assert refused["redis sealed tasks"]["level"] == "warning"
+    assert (
+        refused["redis sealed tasks"]["detail"] == "1 of the latest 1 tasks were stored without keys, and are refused"
+    )
+    assert accepted["sealing"]["detail"].startswith("payloads that are not sealed are accepted, until 2999-02-01")
+    assert accepted["redis sealed tasks"]["detail"].endswith("and are accepted")
+    assert (unfit["sealing"]["level"], "cannot be read" in unfit["sealing"]["detail"]) == ("unfit", True)

@@ -1,5 +1,6 @@
 """tools/call of task tools: who gets a handle, who waits, who is refused, and what must be true before."""
 
+from functools import partial
 from typing import Any
 
 import anyio
@@ -9,7 +10,9 @@ from redis.asyncio import Redis
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from taskmill.server.auth.request_state import SharedStateCodec
 from taskmill.store.formats.keys import Keys
+from taskmill.store.formats.sealing import KeyRing
 from taskmill.store.settings import StoreSettings
 from tests.support.replica import TASKS, Rpc, client_of, messages, serving, working
 from tests.support.sample_server import make_server
@@ -181,6 +184,20 @@ async def test_the_second_round_goes_on_while_the_seal_keys_are_exchanged(
         async with client_of(make_server(settings.model_copy(update={"seal_keys": second_ring}))) as other:
             second = await other.ask("tools/call", answer, name="greet_later")
         assert second.get("result", second)["resultType"] == "task", second
+
+
+def test_the_state_of_a_call_is_read_at_each_step_of_a_rotation_without_a_restart() -> None:
+    """Of docs/security.md: each replica of a rolling deploy reads what the other wrote."""
+    old, new = b"o" * 32, b"n" * 32
+    for here, there in (((old,), (old, new)), ((old, new), (new, old)), ((new, old), (new,)), ((old,), (new, old))):
+        mine, theirs = KeyRing(here), KeyRing(there)
+        one, other = SharedStateCodec(), SharedStateCodec()
+        one.use(partial(getattr, mine, "keys"))
+        other.use(partial(getattr, theirs, "keys"))
+        written = one.seal(b"state")
+        assert other.unseal(written) == b"state"
+        mine.replace(there)
+        assert one.unseal(written) == other.unseal(one.seal(b"state")) == b"state"
 
 
 async def test_the_second_round_may_arrive_at_another_replica(settings: StoreSettings, rpc: Rpc) -> None:

@@ -70,7 +70,7 @@ async def test_values_of_a_session_end_with_it_and_all_keys_expire(stores: Store
     await state.write("k", 1, "session")
     await state.write("k", 1, "principal")
     assert [await stores.redis.pttl(key) > 0 for key in await stores.redis.keys("*{taskmill}:s*")] == [True] * 3
-    await stores.store.sessions.close("s")
+    await stores.store.sessions.close(Session("s", OWNER, "2025-11-25", {}))
     assert await state.read("k", "session") == []
     assert await state.read("k", "principal") == [1]
     with pytest.raises(StateUnavailable, match='scope="principal"'):
