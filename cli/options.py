@@ -17,6 +17,7 @@ __all__ = [
     "CallWords",
     "Concurrency",
     "CorsOrigin",
+    "Everything",
     "File",
     "Form",
     "Grace",
@@ -31,6 +32,7 @@ __all__ = [
     "RedisUrl",
     "Repeat",
     "Shard",
+    "SomeTaskIds",
     "Source",
     "TaskId",
     "TaskIds",
@@ -41,6 +43,7 @@ __all__ = [
     "UrlOfCall",
     "Where",
     "Workers",
+    "Yes",
     "flag",
     "give_upstream_options",
 ]
@@ -175,6 +178,12 @@ TaskIds = Annotated[
     list[str],
     typer.Argument(metavar="ID...", help="The tasks: their ids, or the beginnings of them.", show_default=False),
 ]
+SomeTaskIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID...]", help="The tasks: their ids, or the beginnings of them.", show_default=False),
+]
+Everything = Annotated[bool, flag("--all", "All tasks to which it can be done, where there is no --where.")]
+Yes = Annotated[bool, flag("--yes", "Do not ask.")]
 Where = Annotated[
     list[str] | None,
     typer.Option(

@@ -113,19 +113,27 @@ def watch(
 
 @app.command()
 def cancel(
-    task_ids: options.TaskIds,
+    task_ids: options.SomeTaskIds = None,
+    where: options.Where = None,
+    everything: options.Everything = False,
+    yes: options.Yes = False,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
     as_json: options.Json = False,
 ) -> None:
-    """Cancel tasks, at once and for good."""
+    """Cancel tasks, at once and for good: those that are named, or all that --where says, after a count."""
+    from taskmill.cli.tasks.many import is_about_many, run_on_many
+
+    is_bulk = is_about_many(task_ids, where, everything=everything)
 
     async def work(source: "TaskSource") -> int:
+        if is_bulk:
+            return await run_on_many(source, "cancel", where or (), everything=everything, yes=yes, as_json=as_json)
         from taskmill.cli.tasks.tables import print_done
         from taskmill.cli.tasks.task_ids import full_ids
 
-        for task_id in await full_ids(source, task_ids):
+        for task_id in await full_ids(source, task_ids or ()):
             print_done(await source.cancel(task_id), "cancelled", as_json=as_json)
         return 0
 
@@ -134,7 +142,10 @@ def cancel(
 
 @app.command()
 def rerun(
-    task_ids: options.TaskIds,
+    task_ids: options.SomeTaskIds = None,
+    where: options.Where = None,
+    everything: options.Everything = False,
+    yes: options.Yes = False,
     key: Annotated[
         str | None,
         typer.Option(
@@ -146,15 +157,25 @@ def rerun(
     redis_url: options.RedisUrl = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run ended tasks that did not succeed again, with the same arguments; prints the new ids."""
+    """Run ended tasks that did not succeed again, with the same arguments; prints the new ids.
+
+    With --where, all that it says and that were not run again yet, after a count.
+    """
+    from taskmill.cli.tasks.many import is_about_many, run_on_many
+
     if key == "":
         raise UsageError("--key must not be empty.")
+    is_bulk = is_about_many(task_ids, where, everything=everything)
+    if is_bulk and key is not None:
+        raise UsageError("--key is for tasks that are named: with --where none is run again twice anyway.")
 
     async def work(source: "TaskSource") -> int:
+        if is_bulk:
+            return await run_on_many(source, "rerun", where or (), everything=everything, yes=yes, as_json=as_json)
         from taskmill.cli.tasks.tables import print_done
         from taskmill.cli.tasks.task_ids import full_ids
 
-        for task_id in await full_ids(source, task_ids):
+        for task_id in await full_ids(source, task_ids or ()):
             print_done(await source.rerun(task_id, key=key), "", as_json=as_json)
         return 0
 

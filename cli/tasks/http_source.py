@@ -10,7 +10,7 @@ import anyio
 import httpx2
 
 from taskmill.cli.errors import CommandFailed, Failure, ServerUnreachable
-from taskmill.cli.server_address import api_url, endpoint_of
+from taskmill.cli.server_address import api_url
 from taskmill.cli.tasks.source import Json, TaskSource
 
 __all__ = ["run_over_http"]
@@ -22,10 +22,6 @@ _READ_TIMEOUT = 60.0
 """Seconds without data after which a stream counts as broken; it sends a heartbeat every 15."""
 _MAX_PAGE = 200
 _UNAVAILABLE = 503
-_REVISION = "2026-07-28"
-_CAPABILITIES: Json = {
-    "io.modelcontextprotocol/clientCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}},
-}
 
 
 async def run_over_http(work: Callable[[TaskSource], Awaitable[int]], url: str, token: str | None) -> int:
@@ -39,13 +35,12 @@ async def run_over_http(work: Callable[[TaskSource], Awaitable[int]], url: str, 
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     timeout = httpx2.Timeout(30.0, connect=5.0)
     async with httpx2.AsyncClient(base_url=api_url(url), headers=headers, timeout=timeout) as http:
-        return await work(_HttpSource(http, endpoint_of(url.rstrip("/"))))
+        return await work(_HttpSource(http))
 
 
 class _HttpSource:
-    def __init__(self, http: httpx2.AsyncClient, endpoint: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
-        self._endpoint = endpoint
 
     async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
         return await self._pages("/tasks", where, limit=limit, cursor=cursor)
@@ -81,18 +76,13 @@ class _HttpSource:
         return await self._request("POST", _path(task_id, "/cancel"))
 
     async def answer(self, task_id: str, answers: Json) -> None:
-        meta = {"io.modelcontextprotocol/protocolVersion": _REVISION, **_CAPABILITIES}
-        params = {"taskId": task_id, "inputResponses": answers, "_meta": meta}
-        request = {"jsonrpc": "2.0", "id": 1, "method": "tasks/update", "params": params}
-        headers = {"mcp-protocol-version": _REVISION, "mcp-method": "tasks/update", "mcp-name": task_id}
-        headers["accept"] = "application/json, text/event-stream"
-        try:
-            reply = await self._http.post(self._endpoint, json=request, headers=headers)
-        except httpx2.TransportError as exc:
-            raise ServerUnreachable(f"No answer from {self._endpoint}: {exc}") from exc
-        error = _reply_of(reply).get("error")
-        if error is not None:
-            raise CommandFailed(Failure(str(error.get("message")), 1))
+        await self._request("POST", _path(task_id, "/answers"), body={"answers": answers})
+
+    async def count_for_bulk(self, action: str, where: Mapping[str, str], *, every: bool) -> Json:
+        return await self._request("POST", "/bulk", body={"action": action, "where": dict(where), "all": every})
+
+    async def run_bulk(self, token: str) -> Json:
+        return await self._request("POST", "/bulk/run", body={"token": token})
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         # Without a key, a fresh one: a retry after a lost reply must not make a second task.
@@ -127,13 +117,14 @@ class _HttpSource:
         path: str,
         query: Mapping[str, str | None] | None = None,
         headers: Mapping[str, str] | None = None,
+        body: Json | None = None,
     ) -> Json:
         """One request, repeated while the server does not answer; all of these requests are safe to repeat."""
         params = {name: value for name, value in (query or {}).items() if value is not None}
         sent = {"content-type": "application/json", **(headers or {})}
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                reply = await self._http.request(method, path, params=params, headers=sent)
+                reply = await self._http.request(method, path, params=params, headers=sent, json=body)
             except httpx2.TransportError as exc:
                 if attempt == _ATTEMPTS:
                     raise ServerUnreachable(f"No answer from {self._http.base_url}: {exc}") from exc
@@ -150,18 +141,6 @@ async def _events_in(reply: httpx2.Response) -> AsyncIterator[Json]:
     async for line in reply.aiter_lines():
         if line.startswith("data:"):
             yield json.loads(line.removeprefix("data:"))
-
-
-def _reply_of(reply: httpx2.Response) -> Json:
-    """The message of the protocol in a reply, which may be a stream of one event."""
-    lines = [line.removeprefix("data:") for line in reply.text.splitlines() if line.startswith("data:")]
-    try:
-        message: Any = json.loads(lines[-1] if lines else reply.text)
-    except ValueError:
-        message = None
-    if not isinstance(message, dict):
-        raise CommandFailed(Failure(f"{reply.url} answers {reply.status_code}: is it a Taskmill endpoint?", 1))
-    return message
 
 
 def _path(task_id: str, tail: str = "") -> str:

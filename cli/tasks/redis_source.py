@@ -8,6 +8,7 @@ from taskmill.cli.tasks.actor import CommandActor
 from taskmill.cli.tasks.source import Json, TaskSource
 from taskmill.engine.status import Status
 from taskmill.server.api.attempts import attempts_json
+from taskmill.server.api.bulk import Bulk
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
 from taskmill.store.audit.records import Action, acting_as, record
 from taskmill.store.audit.stream import AuditFilter, since_of
@@ -73,6 +74,12 @@ class _RedisSource:
         from taskmill.server.tools.answers import take_answers
 
         await take_answers(self._store, task_id, owner, answers)
+
+    async def count_for_bulk(self, action: str, where: Mapping[str, str], *, every: bool) -> Json:
+        return await Bulk(self._store).count(action, where, every=every)
+
+    async def run_bulk(self, token: str) -> Json:
+        return await Bulk(self._store).run(token)
 
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         return task_json(await self._store.rerun(task_id, OPERATOR, once=key), to_operator=True)

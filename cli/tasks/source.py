@@ -29,6 +29,12 @@ class TaskSource(Protocol):
     async def answer(self, task_id: str, answers: Json) -> None:
         """Answer open questions: a result of the protocol by the question's key."""
 
+    async def count_for_bulk(self, action: str, where: Mapping[str, str], *, every: bool) -> Json:
+        """How many tasks there are to `cancel` or `rerun`, as `count`, and the `token` that does it."""
+
+    async def run_bulk(self, token: str) -> Json:
+        """Do it to some of them: how many were `done`, which `failed`, and the `token` of the next ones, or None."""
+
     async def rerun(self, task_id: str, *, key: str | None) -> Json:
         """Run the task again; the new task. `key`: idempotency key, None = a fresh one."""
 

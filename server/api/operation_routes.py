@@ -1,8 +1,5 @@
 """`/api/queues`, `/api/tools` and `/api/workers`: what operators see of them, and do. For the work: `operations.py`."""
 
-import json
-from typing import Any
-
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -11,8 +8,9 @@ from starlette.routing import BaseRoute, Route
 
 from taskmill.engine.errors import BadArguments
 from taskmill.server.api.access import caller_of
+from taskmill.server.api.bulk import Bulk
 from taskmill.server.api.operations import Operations
-from taskmill.server.api.requests import json_response
+from taskmill.server.api.requests import body_of, json_response
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.tasks.pauses import Pausable
 
@@ -20,7 +18,6 @@ __all__ = ["operation_routes"]
 
 log = structlog.get_logger()
 _OPERATORS_ONLY = "This is for operators: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
-_LONGEST_BODY = 64 * 1024
 
 
 def operation_routes(runtime: ServerRuntime) -> list[BaseRoute]:
@@ -34,6 +31,8 @@ def operation_routes(runtime: ServerRuntime) -> list[BaseRoute]:
         Route("/tools/{name}/pause", api.pause_tool, methods=["POST"]),
         Route("/tools/{name}/resume", api.resume_tool, methods=["POST"]),
         Route("/workers", api.workers, methods=["GET"]),
+        Route("/bulk", api.count_for_bulk, methods=["POST"]),
+        Route("/bulk/run", api.run_bulk, methods=["POST"]),
     ]
 
 
@@ -72,6 +71,24 @@ class _Operations:
         """Start tasks of a tool again."""
         return await self._resume(request, Pausable.TOOL)
 
+    async def count_for_bulk(self, request: Request) -> Response:
+        """How many tasks there are to cancel or repeat, and a token to do it with."""
+        self._acting(request)
+        body = await body_of(request, ("action", "where", "all"))
+        where = body.get("where", {})
+        if not isinstance(where, dict):
+            raise BadArguments("where must be an object: the words of a filter.")
+        every = body.get("all") is True
+        return json_response(await Bulk(self._runtime.store).count(str(body.get("action")), where, every=every))
+
+    async def run_bulk(self, request: Request) -> Response:
+        """Cancel or repeat a page of the tasks that were counted."""
+        self._acting(request)
+        body = await body_of(request, ("token",))
+        done = await Bulk(self._runtime.store).run(str(body.get("token")))
+        log.info("bulk.page_done", action=done["action"], done=done["done"], failed=len(done["failed"]))
+        return json_response(done)
+
     async def _pause(self, request: Request, kind: Pausable) -> Response:
         operations = self._acting(request)
         body = await body_of(request, ("reason",))
@@ -106,23 +123,3 @@ class _Operations:
             return None
         queues = {name: policy.queue for name, policy in self._runtime.tools.policies().items()}
         return Operations(self._runtime.store, self._runtime.settings.app or "", queues)
-
-
-async def body_of(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON object of a request; no body is an empty one. `names`: the fields that it may have.
-
-    Raises:
-        BadArguments: it is no such object.
-    """
-    raw = b""
-    async for part in request.stream():
-        raw += part
-        if len(raw) > _LONGEST_BODY:
-            raise BadArguments(f"The body must have {_LONGEST_BODY:,} bytes at most.")
-    try:
-        body = json.loads(raw) if raw.strip() else {}
-    except (ValueError, RecursionError):
-        raise BadArguments("The body must be JSON.") from None
-    if not isinstance(body, dict) or set(body) - set(names):
-        raise BadArguments(f"The body must be a JSON object with no other fields than {', '.join(names)}.")
-    return body

@@ -1,7 +1,9 @@
 """What requests and replies of the HTTP API share: ids, numbers, cursors, streams."""
 
+import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -14,7 +16,16 @@ from taskmill.engine.errors import BadArguments, TaskNotFound
 from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
 from taskmill.store.formats.filters import FILTER_WORDS, TaskFilter, filter_of
 
-__all__ = ["RETRY_MS", "EventStream", "cursor_of", "filter_in_query", "json_response", "number_of", "task_id_of"]
+__all__ = [
+    "RETRY_MS",
+    "EventStream",
+    "body_of",
+    "cursor_of",
+    "filter_in_query",
+    "json_response",
+    "number_of",
+    "task_id_of",
+]
 
 log = structlog.get_logger()
 
@@ -55,6 +66,28 @@ def task_id_of(request: Request, name: str = "task_id") -> str:
     if len(task_id) > LONGEST_TASK_ID:
         raise TaskNotFound
     return task_id
+
+
+async def body_of(request: Request, names: tuple[str, ...], *, most: int = 64 * 1024) -> dict[str, Any]:
+    """The JSON object of a request; no body is an empty one.
+
+    `names`: the fields that it may have; `most`: bytes that it may have.
+
+    Raises:
+        BadArguments: it is no such object.
+    """
+    raw = b""
+    async for part in request.stream():
+        raw += part
+        if len(raw) > most:
+            raise BadArguments(f"The body must have {most:,} bytes at most.")
+    try:
+        body = json.loads(raw) if raw.strip() else {}
+    except (ValueError, RecursionError):
+        raise BadArguments("The body must be JSON.") from None
+    if not isinstance(body, dict) or set(body) - set(names):
+        raise BadArguments(f"The body must be a JSON object with no other fields than {', '.join(names)}.")
+    return body
 
 
 def filter_in_query(request: Request) -> TaskFilter:

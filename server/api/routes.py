@@ -24,6 +24,7 @@ from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import (
     RETRY_MS,
     EventStream,
+    body_of,
     cursor_of,
     filter_in_query,
     json_response,
@@ -33,6 +34,7 @@ from taskmill.server.api.requests import (
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.http.redirects import redirect_without_host
+from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
@@ -70,6 +72,7 @@ def api_routes(runtime: ServerRuntime, access: Access) -> list[BaseRoute]:
         *artifact_routes(runtime),
         Route("/tasks/{task_id}/cancel", api.cancel, methods=["POST"]),
         Route("/tasks/{task_id}/rerun", api.rerun, methods=["POST"]),
+        Route("/tasks/{task_id}/answers", api.answer, methods=["POST"]),
     ]
     app = redirect_without_host(Starlette(routes=routes, exception_handlers=error_handlers))
     mount = Mount("/api", Guard(app, access))
@@ -143,6 +146,21 @@ class _Api:
         view = await self._runtime.store.rerun(task_id, caller.principal, once=key)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
         return json_response(task_json(view, to_operator=caller.is_operator), status_code=201)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer open questions of a task, as its owner or for it; the task afterwards."""
+        caller, view = await self._look(request)
+        answers = (await body_of(request, ("answers",), most=self._runtime.settings.max_arguments)).get("answers")
+        if not isinstance(answers, dict) or not answers:
+            raise BadArguments("answers must be an object: a result of the protocol by the key of each question.")
+        if not view.questions:
+            raise HTTPException(409, "The task asks nothing now.")
+        if unknown := sorted(answers.keys() - view.questions.keys()):
+            raise BadArguments(f"The task has no open question {unknown[0]!r}: its are {', '.join(view.questions)}.")
+        task_id, owner = view.record.id, view.record.principal
+        await take_answers(self._runtime.store, task_id, owner, answers)
+        log.info("task.answered", task_id=task_id, by_operator=caller.is_operator)
+        return json_response(task_json(await self._runtime.store.read(task_id, owner), to_operator=caller.is_operator))
 
     async def events(self, request: Request) -> Response:
         """The task's events from the one after `Last-Event-ID` or `?after=` to its last, as they happen."""

@@ -40,13 +40,15 @@ class TaskFilter:
     """Created then or later, milliseconds since 1970."""
     until_ms: int | None = None
     """Created before."""
+    is_not_rerun: bool = False
+    """Never run again."""
     text: str | None = None
     """Stands in its last message, in its error, or in the error of an attempt; small and large letters are the same."""
 
     @property
     def is_empty(self) -> bool:
         """Whether it is true of every task."""
-        return not any(self.as_words())
+        return not self.as_words() and not self.is_not_rerun
 
     def as_words(self) -> dict[str, str]:
         """The words that `filter_of` makes this of again."""
@@ -72,6 +74,7 @@ class TaskFilter:
             "caller": self.caller,
             "since": self.since_ms,
             "until": self.until_ms,
+            "not_rerun": self.is_not_rerun or None,
         }
         return json.dumps({name: value for name, value in wanted.items() if value not in (None, {})})
 

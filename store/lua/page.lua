@@ -31,6 +31,7 @@ local function is_wanted(task)
     and (not wanted.caller or wanted.caller == task.principal)
     and (not wanted.since or created >= wanted.since)
     and (not wanted['until'] or created < wanted['until'])
+    and (not wanted.not_rerun or not task.rerun_as)
 end
 
 -- The outcome of a task, unless it is too long; false if there is none.
@@ -57,7 +58,8 @@ local function visit(id, score)
   if score == ARGV[1] and not sorts_before(id, ARGV[2]) then
     return true
   end
-  local task = fields(id, { 'status', 'tool', 'queue', 'lane', 'reason', 'principal', 'created_ms', 'message', 'unreadable' })
+  local task = fields(id, { 'status', 'tool', 'queue', 'lane', 'reason', 'principal', 'created_ms', 'message',
+    'unreadable', 'rerun_as' })
   if task.unreadable then
     task.status, task.reason = TO.fail, 'unreadable'
   end

@@ -118,6 +118,10 @@ class ShardedStore(TaskStore):
         slices, unreachable = await self._ask_all(read)
         return merged(list(slices.values()), limit, unreachable=unreachable)
 
+    async def count(self, where: TaskFilter) -> int:
+        """See `TaskStore.count`."""
+        return sum((await self._ask_all(lambda store: store.count(where)))[0].values())
+
     async def pauses(self) -> list[Pause]:
         """See `TaskStore.pauses`."""
         found, _ = await self._ask_all(lambda store: store.pauses())

@@ -37,10 +37,10 @@ from taskmill.store.tasks.creation import create_args, create_error, new_record,
 from taskmill.store.tasks.output import OutputReader, OutputStore
 from taskmill.store.tasks.pauses import Pause, PauseStore
 from taskmill.store.tasks.rerun import check_rerunnable, rerun_id, rerun_task
-from taskmill.store.tasks.search import search_slice
+from taskmill.store.tasks.search import count_tasks, search_slice
 from taskmill.store.tasks.shared_secret import SharedSecret
 from taskmill.store.tasks.stats import Stats, live_workers, stats_of
-from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
+from taskmill.store.tasks.tasks import EVENT_PAGE, MOST_COUNTED, TaskStore
 from taskmill.store.tasks.wait_estimate import WaitEstimate
 
 __all__ = ["RedisTaskStore"]
@@ -132,6 +132,11 @@ class RedisTaskStore(TaskStore):
         if where.text is None:
             return slice_of(await run(args(after, most)), self._sealer, list_owner)
         return await search_slice(run, args, self._sealer, list_owner, after, most, where.text)
+
+    async def count(self, where: TaskFilter) -> int:
+        """See `TaskStore.count`."""
+        run, args = partial(self._run, "page", [self.keys.all]), partial(page_args, where=where)
+        return await count_tasks(run, args, self._sealer, where.text, MOST_COUNTED)
 
     async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """See `TaskStore.prepare_rerun`."""

@@ -13,7 +13,7 @@ from taskmill.store.formats.paging import ENTRIES_READ, Position, Slice
 from taskmill.store.formats.sealing import Sealer
 from taskmill.store.formats.views import progress_message, slice_of
 
-__all__ = ["search_slice"]
+__all__ = ["count_tasks", "search_slice"]
 
 RunPage = Callable[[list[Any]], Awaitable[Any]]
 
@@ -41,6 +41,18 @@ async def search_slice(
         return Slice((), tuple(behind) if behind else None)
     rows = slice_of(await run(args(("", ""), most, named=named)), sealer, list_owner).rows
     return Slice(rows, tuple(behind) if behind else None)
+
+
+async def count_tasks(run: RunPage, args: "partial[list[Any]]", sealer: Sealer, text: str | None, most: int) -> int:
+    """How many tasks of a list are wanted, among the `most` latest."""
+    after, count, wanted = ("", ""), 0, (text or "").casefold()
+    for _ in range(0, most, ENTRIES_READ):
+        behind, rows = await run(args(after, ENTRIES_READ, part="entries" if text is None else "texts"))
+        count += sum(text is None or any(wanted in one for one in _texts(row, sealer)) for row in rows)
+        if not behind:
+            break
+        after = behind[0].decode(), behind[1].decode()
+    return count
 
 
 def _texts(row: Sequence[Any], sealer: Sealer) -> Iterator[str]:

@@ -24,10 +24,12 @@ from taskmill.store.tasks.output import OutputReader
 from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.stats import Stats
 
-__all__ = ["EVENT_PAGE", "OPERATOR", "TaskStore"]
+__all__ = ["EVENT_PAGE", "MOST_COUNTED", "OPERATOR", "TaskStore"]
 
 OPERATOR = ""
 """Principal of an operator, who may see and cancel every task; never taken from a request."""
+MOST_COUNTED = 1_000_000
+"""Tasks that are looked at for a count."""
 EVENT_PAGE = 500
 """Events that are read in one command for those who follow a task."""
 
@@ -129,6 +131,10 @@ class TaskStore(Protocol):
     ) -> Page:
         """For operators: tasks that broke for good and were not run again, newest first; see `page`."""
         return await self.page(DEAD_LETTERS, after=after, limit=limit, where=where, reads=reads)
+
+    async def count(self, where: TaskFilter) -> int:
+        """How many tasks are wanted, for operators, among the latest `MOST_COUNTED`; with shards, those that answer."""
+        ...
 
     async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
         """Run an ended task again: same owner, tool, arguments and queue, another id; the two name each other.

@@ -279,6 +279,27 @@ class TestDoing:
         assert [task["id"] for task in left["tasks"]] == [again, second]
         assert {task["reason"] for task in left["tasks"]} == {"crashed"}
 
+    def test_many_are_counted_and_cancelled_or_run_again_only_when_that_is_confirmed(
+        self, cli: CommandLine, place: list[str]
+    ) -> None:
+        tool = f"--where=tool={'dig' if place else 'crumble'}"
+        made = [call(cli, "dig" if place else "crumble", **({"gate": "never"} if place else {})) for _ in range(2)]
+        action = "cancel" if place else "rerun"
+        if not place:
+            for task_id in made:
+                until(cli, task_id, "completed")
+
+        assert "to " + action + ". Give --yes" in tasks(cli, action, tool, "--where", "since=1h", *place, code=2)
+        for wrong in ([], [made[0], tool], [tool, "--all"]):
+            tasks(cli, action, *wrong, *place, code=2)
+        total = json.loads(tasks(cli, action, tool, "--yes", "--json", *place))
+
+        assert (total["done"] >= 2, total["failed"]) == (True, 0)
+        ends = [shown(cli, task_id) for task_id in made]
+        assert all(end["status"] == "cancelled" if place else end["rerun_as"] for end in ends)
+        if place:
+            assert tasks(cli, "cancel", tool, *place) == "0 cancelled\n"
+
     def test_dead_letters_cannot_be_filtered_by_state(self, cli: CommandLine, at_url: list[str]) -> None:
         assert "either --dead or --status" in tasks(cli, "list", "--dead", "--status", "failed", *at_url, code=2)
 
