@@ -21,7 +21,7 @@ from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
-from taskmill.cli.tasks import commands as task_commands
+from taskmill.cli.operations.commands import add_operator_commands
 from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
 from taskmill.cli.words import as_flags, split_call_words
 from taskmill.engine.errors import TaskmillError
@@ -377,7 +377,7 @@ def install(
     install_server(InstallRequest(host, file, name, tuple(env or ()), remove, **flags, wrap=wrap, unwrap=unwrap))
 
 
-app.add_typer(task_commands.app, name="tasks")
+add_operator_commands(app)
 app.command()(audit)
 
 

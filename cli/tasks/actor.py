@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from taskmill.store.audit.records import ActorFacts, ActorKind, AuditRecord
 from taskmill.store.audit.trail import AuditTrail
 
-__all__ = ["CommandActor"]
+__all__ = ["CommandActor", "command_user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +19,16 @@ class CommandActor:
 
     def facts(self) -> ActorFacts:
         """See `Actor.facts`. The system's own name of the user: variables such as USER can say anything."""
-        return ActorFacts(ActorKind.OPERATOR, f"os:{_user()}", address=socket.gethostname(), via="cli")
+        return ActorFacts(ActorKind.OPERATOR, command_user(), address=socket.gethostname(), via="cli")
 
     def leave(self, entry: AuditRecord) -> None:
         """See `Actor.leave`."""
         self.trail.leave(entry)
+
+
+def command_user() -> str:
+    """Who types the command."""
+    return f"os:{_user()}"
 
 
 def _user() -> str:

@@ -11,7 +11,8 @@ import httpx2
 
 from taskmill.cli.errors import CommandFailed, Failure, ServerUnreachable
 from taskmill.cli.server_address import api_url
-from taskmill.cli.tasks.source import Json, TaskSource
+from taskmill.cli.tasks.operations import HttpOperations
+from taskmill.cli.tasks.source import Json, OperationsSource, TaskSource
 
 __all__ = ["run_over_http"]
 
@@ -41,6 +42,7 @@ async def run_over_http(work: Callable[[TaskSource], Awaitable[int]], url: str, 
 class _HttpSource:
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
+        self.operations: OperationsSource = HttpOperations(self._request)
 
     async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
         return await self._pages("/tasks", where, limit=limit, cursor=cursor)

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 
 from taskmill.cli.errors import CommandFailed, Failure
-from taskmill.cli.tasks.actor import CommandActor
-from taskmill.cli.tasks.source import Json, TaskSource
+from taskmill.cli.tasks.actor import CommandActor, command_user
+from taskmill.cli.tasks.source import Json, OperationsSource, TaskSource
 from taskmill.engine.status import Status
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.bulk import Bulk
+from taskmill.server.api.operations import Operations
 from taskmill.server.api.shapes import event_json, summary, task_json, unreachable_json
 from taskmill.store.audit.records import Action, acting_as, record
 from taskmill.store.audit.stream import AuditFilter, since_of
@@ -33,12 +34,13 @@ async def run_over_redis(work: Callable[[TaskSource], Awaitable[int]], settings:
         is_kept = await opened.audit.exists()
         async with audited(opened, settings, also_redis=is_kept) as (store, trail):
             with acting_as(None if trail is None else CommandActor(trail)):
-                return await work(_RedisSource(store))
+                return await work(_RedisSource(store, settings))
 
 
 class _RedisSource:
-    def __init__(self, store: TaskStore) -> None:
+    def __init__(self, store: TaskStore, settings: StoreSettings) -> None:
         self._store = store
+        self.operations: OperationsSource = Operations(store, settings.app, by=command_user())
 
     async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
         record(Action.TASKS_LISTED)

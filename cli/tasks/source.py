@@ -3,13 +3,34 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
-__all__ = ["Json", "TaskSource"]
+__all__ = ["Json", "OperationsSource", "TaskSource"]
 
 Json = dict[str, Any]
 
 
+class OperationsSource(Protocol):
+    """Queues, tools and workers of one deployment, for operators: rows of the API."""
+
+    async def queues(self) -> list[Json]:
+        """Every queue."""
+
+    async def tools(self) -> list[Json]:
+        """Every task tool."""
+
+    async def workers(self) -> list[Json]:
+        """Every live worker."""
+
+    async def pause(self, kind: str, name: str, reason: str) -> Json:
+        """Pause a `queue` or `tool`; `name` and `paused`."""
+
+    async def resume(self, kind: str, name: str) -> Json:
+        """Resume it; `name` and `paused`, which is None."""
+
+
 class TaskSource(Protocol):
     """Tasks of one deployment, as one caller may see them."""
+
+    operations: OperationsSource
 
     async def list(self, where: Mapping[str, str], *, limit: int, cursor: str | None) -> Json:
         """`tasks`, at most `limit`, and `next_cursor`. `where`: the words of a filter."""

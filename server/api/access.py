@@ -31,6 +31,8 @@ __all__ = ["Access", "Caller", "CheckedHosts", "Guard", "OperatorToken", "caller
 
 _ROLES = "taskmill.operator"
 """Key of a request: the roles of the operator who sent it."""
+_NAME = "taskmill.operator_name"
+"""Key of a request: the name of that operator, if it has a token of its own."""
 _OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 _UNIDENTIFIED = (
     "A list needs to know whose. Send a bearer token of a user, where this server has authentication, or the "
@@ -60,6 +62,8 @@ class Caller:
     principal: str
     """Whose tasks it may see and end."""
     is_operator: bool
+    name: str = "operator"
+    """Of an operator: as the settings call it, or the digest of a user whose scopes make it one."""
 
     @property
     def list_owner(self) -> str:
@@ -83,7 +87,7 @@ class Caller:
 def caller_of(request: Request) -> Caller:
     """Who sent this request, which has passed a guard."""
     if request.scope.get(_ROLES):
-        return Caller(OPERATOR, is_operator=True)
+        return Caller(OPERATOR, is_operator=True, name=request.scope.get(_NAME) or owner())
     return Caller(owner(), is_operator=False)
 
 
@@ -100,7 +104,7 @@ class OperatorToken:
             roles = found.roles
             note_operator(found.name, roles)
             others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
-            scope = {**scope, "headers": others, _ROLES: roles}
+            scope = {**scope, "headers": others, _ROLES: roles, _NAME: found.name or "operator"}
         await self._app(scope, receive, send)
 
     def _operator(self, scope: Scope) -> Operator:

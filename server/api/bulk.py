@@ -18,6 +18,7 @@ from typing import Any
 from taskmill.engine.errors import BadArguments, CallerError
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import TERMINAL, Status
+from taskmill.store.audit.records import Action, Outcome, record
 from taskmill.store.formats.filters import TaskFilter, filter_of
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
@@ -87,6 +88,7 @@ class Bulk:
                 done += await self._do(action, view.record.id)
             except CallerError as exc:  # it has ended or expired meanwhile, or its owner has too many open tasks
                 failed.append({"id": view.record.id, "message": str(exc)})
+        _record(action, done, len(failed), narrowed)
         following = None
         if page.next is not None:
             following = await self._token({**given, "cursor": page.next}, await self._store.now_ms())
@@ -117,6 +119,13 @@ class Bulk:
         if content["at"] + _VALID_MS < await self._store.now_ms():
             raise BadArguments(_BAD_TOKEN)
         return content
+
+
+def _record(action: BulkAction, done: int, failed: int, wanted: TaskFilter) -> None:
+    target = " ".join(f"{name}={word}" for name, word in wanted.as_words().items() if name != "text")
+    name = Action.TASKS_CANCELLED if action is BulkAction.CANCEL else Action.TASKS_RERUN
+    outcome = Outcome.OK if done else Outcome.FAILED if failed else Outcome.UNCHANGED
+    record(name, outcome=outcome, target=target, count=done)
 
 
 def _mac(secret: bytes, packed: bytes) -> bytes:

@@ -96,7 +96,7 @@ class _Operations:
         if not isinstance(reason, str):
             raise BadArguments("reason must be a text.")
         name = str(request.path_params["name"])
-        shown = await operations.pause(kind, name, by="operator", reason=reason)
+        shown = await operations.pause(kind, name, reason)
         log.info("pause.begun", kind=kind, name=name, reason=reason)
         return json_response(shown)
 
@@ -122,4 +122,5 @@ class _Operations:
         if not self._runtime.keeps_tasks:
             return None
         queues = {name: policy.queue for name, policy in self._runtime.tools.policies().items()}
-        return Operations(self._runtime.store, self._runtime.settings.app or "", queues)
+        by = caller_of(request).name
+        return Operations(self._runtime.store, self._runtime.settings.app or "", queues, by=by)

@@ -25,8 +25,11 @@ _Name = tuple[str, str]
 class Operations:
     """What operators see and do of the queues, tools and workers of one server, or of a whole Redis."""
 
-    def __init__(self, store: TaskStore, app: str | None, tools: Mapping[str, str] | None = None) -> None:
-        """`app`: None = all. `tools`: those of the app that are known without its workers, with their queues."""
+    def __init__(
+        self, store: TaskStore, app: str | None, tools: Mapping[str, str] | None = None, *, by: str = "operator"
+    ) -> None:
+        """`app`: None = all. `tools`: those known without workers, with their queues. `by`: who acts."""
+        self._by = by
         self._store = store
         self._app = None if app is None else shared_app(app)
         self._tools = tools or {}
@@ -66,7 +69,7 @@ class Operations:
         """Every live worker: where it runs, since when, what it serves and what it runs now."""
         return [_worker_json(one) for one in await self._live_workers()]
 
-    async def pause(self, kind: Pausable, name: str, *, by: str, reason: str = "") -> Json:
+    async def pause(self, kind: str, name: str, reason: str = "") -> Json:
         """Pause a queue or tool; what `queues` or `tools` then says of its pause.
 
         Raises:
@@ -75,19 +78,19 @@ class Operations:
         """
         if len(reason) > LONGEST_REASON:
             raise BadArguments(f"reason must have {LONGEST_REASON} characters at most.")
-        app, author_name = await self._resolved(kind, name)
-        pause = Pause(kind, app, author_name, by, int(time() * 1000), reason)
+        app, author_name = await self._resolved(Pausable(kind), name)
+        pause = Pause(Pausable(kind), app, author_name, self._by, int(time() * 1000), reason)
         await self._store.pause(pause)
         return {"name": author_name, "app": app, "paused": _pause_json(pause)}
 
-    async def resume(self, kind: Pausable, name: str) -> Json:
+    async def resume(self, kind: str, name: str) -> Json:
         """End the pause of a queue or tool; one that is not paused stays as it is.
 
         Raises:
             NameUnknown: there is no such one; the message names those that there are.
         """
-        app, author_name = await self._resolved(kind, name)
-        await self._store.resume(Pause(kind, app, author_name))
+        app, author_name = await self._resolved(Pausable(kind), name)
+        await self._store.resume(Pause(Pausable(kind), app, author_name))
         return {"name": author_name, "app": app, "paused": None}
 
     async def _resolved(self, kind: Pausable, name: str) -> _Name:

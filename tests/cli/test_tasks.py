@@ -18,6 +18,7 @@ from tests.support.command_line import SERVER, CommandLine, Screen, is_ready
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 TOKEN = "0123456789abcdef"
+OPERATED = ("queues", "tools", "workers")
 PAINT = '''
 @mcp.tool(task=QUICK)
 async def paint(gate: str, ctx: Context) -> str:
@@ -331,6 +332,33 @@ class TestAnswering:
     def test_a_task_that_asks_nothing_says_so(self, cli: CommandLine, at_url: list[str]) -> None:
         task_id = call(cli, "refuse")
         assert tasks(cli, "answer", task_id, "a=b", *at_url, code=1) == "taskmill: The task asks nothing now.\n"
+
+
+class TestOperations:
+    def test_queues_tools_and_workers_are_listed(self, cli: CommandLine, place: list[str]) -> None:
+        rows = {what: json.loads(cli.run(what, "list", "--json", *place).stdout)[what] for what in OPERATED}
+        lines = cli.run("workers", "list", *place).stdout.splitlines()
+
+        assert [(row["name"], row["workers"]) for row in rows["queues"]] == [("default", 1)]
+        assert {row["name"] for row in rows["tools"]} >= {"dig", "greet"}
+        assert [line.split("\t")[0] for line in lines] == [row["name"] for row in rows["workers"]]
+
+    def test_a_paused_tool_says_who_and_why_and_starts_again_when_it_is_resumed(
+        self, cli: CommandLine, place: list[str]
+    ) -> None:
+        assert cli.run("tools", "pause", "refuse", "--reason", "moved\x1b[2J", *place).stdout == "refuse\n"
+        task_id = call(cli, "refuse")
+        eventually(lambda: shown(cli, task_id)["status_text"] == "tool is paused")
+
+        line = next(line for line in cli.run("tools", "list", *place).stdout.splitlines() if line.startswith("refuse"))
+        assert "moved" in line.split("\t")[-1]
+        assert "\x1b" not in line
+        assert cli.run("tools", "resume", "refuse", *place).returncode == 0
+        until(cli, task_id, "failed")
+
+    def test_a_name_that_nothing_has_is_refused_with_those_that_exist(self, cli: CommandLine, place: list[str]) -> None:
+        done = cli.run("queues", "pause", "defualt", *place)
+        assert (done.returncode, "There is no queue defualt. Known: " in done.stderr) == (1, True)
 
 
 class TestIds:

@@ -33,6 +33,11 @@ class ApiClient:
     async def post(self, path: str, token: str | None = None, **headers: str) -> httpx2.Response:
         return await self.rpc.http.post(self.address + path, headers={**POST, **bearer(token), **headers})
 
+    async def send(self, path: str, body: object, token: str | None) -> tuple[int, Json]:
+        """Status and JSON of the reply to a POST with a body."""
+        reply = await self.rpc.http.post(self.address + path, json=body, headers={**POST, **bearer(token)})
+        return reply.status_code, reply.json()
+
     async def until(self, task_id: str, *statuses: str, token: str | None = None) -> Json:
         """The task once it is in one of the states."""
         with anyio.fail_after(10):

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from taskmill.engine.outcome import Refused
 from taskmill.server.api import bulk as bulk_module
 from taskmill.server.settings import ServerSettings
-from tests.server.api_client import POST, ApiClient, bearer
+from tests.server.api_client import ApiClient
 from tests.support.replica import Json, client_of
 from tests.support.sample_server import make_server
 from tests.support.store_fixture import StoreFixture, question
@@ -30,11 +30,6 @@ def stores(redis: Redis, settings: ServerSettings) -> StoreFixture:
     return StoreFixture(redis, settings)
 
 
-async def post(api: ApiClient, path: str, body: object, token: str = ACTOR) -> tuple[int, Json]:
-    reply = await api.rpc.http.post(api.address + path, json=body, headers={**POST, **bearer(token)})
-    return reply.status_code, reply.json()
-
-
 async def test_many_tasks_are_counted_and_then_cancelled_in_pages_and_none_that_came_later(
     api: ApiClient, stores: StoreFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,21 +39,21 @@ async def test_many_tasks_are_counted_and_then_cancelled_in_pages_and_none_that_
     ended = await stores.start(tool="import", id="ended")
     await stores.finish(ended)
 
-    status, counted = await post(api, "/api/bulk", {"action": "cancel", "where": {"tool": "import"}})
+    status, counted = await api.send("/api/bulk", {"action": "cancel", "where": {"tool": "import"}}, ACTOR)
     assert (status, counted["count"], counted["where"]) == (200, 8, {"tool": "import"})
     await stores.wait_until_ms(await stores.now_ms() + 1)
     later = await stores.create(tool="import")
-    first = await post(api, "/api/bulk/run", {"token": counted["token"]})
+    first = await api.send("/api/bulk/run", {"token": counted["token"]}, ACTOR)
     assert first[1]["done"] == 3
     assert first[1]["token"]
 
     token = first[1]["token"]
     while token:
-        token = (await post(api, "/api/bulk/run", {"token": token}))[1]["token"]
+        token = (await api.send("/api/bulk/run", {"token": token}, ACTOR))[1]["token"]
 
     assert {(await stores.record(task_id)).status for task_id in wanted} == {"cancelled"}
     assert {(await stores.record(task_id)).status for task_id in (*others, later)} == {"pending", "running"}
-    assert (await post(api, "/api/bulk", {"action": "cancel", "where": {"tool": "import"}}))[1]["count"] == 1
+    assert (await api.send("/api/bulk", {"action": "cancel", "where": {"tool": "import"}}, ACTOR))[1]["count"] == 1
 
 
 async def test_failed_tasks_are_run_again_once_however_often_it_is_said(api: ApiClient, stores: StoreFixture) -> None:
@@ -68,23 +63,23 @@ async def test_failed_tasks_are_run_again_once_however_often_it_is_said(api: Api
     await stores.finish(await stores.start())
 
     body = {"action": "rerun", "where": {"status": ["failed"], "text": "DISK"}}
-    _, counted = await post(api, "/api/bulk", body)
+    _, counted = await api.send("/api/bulk", body, ACTOR)
     assert counted["count"] == 3
     for _ in range(2):
-        status, _ = await post(api, "/api/bulk/run", {"token": counted["token"]})
+        status, _ = await api.send("/api/bulk/run", {"token": counted["token"]}, ACTOR)
         assert status == 200
 
     assert (await stores.store.stats(["default"])).open == 3
-    assert (await post(api, "/api/bulk", body))[1]["count"] == 0
-    assert (await post(api, "/api/bulk", {"action": "rerun", "all": True}))[1]["count"] == 0
+    assert (await api.send("/api/bulk", body, ACTOR))[1]["count"] == 0
+    assert (await api.send("/api/bulk", {"action": "rerun", "all": True}, ACTOR))[1]["count"] == 0
 
 
 async def test_an_action_to_which_no_wanted_task_is_open_counts_none(api: ApiClient, stores: StoreFixture) -> None:
     await stores.create()
     for action, where in (("cancel", {"status": "failed"}), ("rerun", {"outcome": "succeeded"})):
-        _, counted = await post(api, "/api/bulk", {"action": action, "where": where})
+        _, counted = await api.send("/api/bulk", {"action": action, "where": where}, ACTOR)
         assert counted["count"] == 0
-        assert (await post(api, "/api/bulk/run", {"token": counted["token"]}))[1] == {
+        assert (await api.send("/api/bulk/run", {"token": counted["token"]}, ACTOR))[1] == {
             "action": action,
             "done": 0,
             "failed": [],
@@ -110,7 +105,7 @@ async def test_what_could_be_meant_otherwise_is_refused_and_nothing_is_done(
     api: ApiClient, stores: StoreFixture, path: str, body: Json, told: str
 ) -> None:
     task_id = await stores.create()
-    status, reply = await post(api, f"/api/bulk{path}", body)
+    status, reply = await api.send(f"/api/bulk{path}", body, ACTOR)
     assert status == 400
     assert told in reply["error"]["message"]
     assert (await stores.record(task_id)).status == "pending"
@@ -121,29 +116,29 @@ async def test_only_operators_that_may_act_do_it_and_a_token_ends(
 ) -> None:
     await stores.create()
     body = {"action": "cancel", "all": True}
-    assert (await post(api, "/api/bulk", body, READER))[0] == 403
+    assert (await api.send("/api/bulk", body, READER))[0] == 403
     assert (await api.post("/api/bulk")).status_code == 403
-    _, counted = await post(api, "/api/bulk", body)
-    assert (await post(api, "/api/bulk/run", {"token": counted["token"]}, READER))[0] == 403
+    _, counted = await api.send("/api/bulk", body, ACTOR)
+    assert (await api.send("/api/bulk/run", {"token": counted["token"]}, READER))[0] == 403
     monkeypatch.setattr(bulk_module, "_VALID_MS", -1)
-    assert (await post(api, "/api/bulk/run", {"token": counted["token"]}))[0] == 400
+    assert (await api.send("/api/bulk/run", {"token": counted["token"]}, ACTOR))[0] == 400
 
 
 async def test_an_operator_answers_a_question_for_the_owner(api: ApiClient, stores: StoreFixture) -> None:
     asking = await stores.start()
     path = f"/api/tasks/{asking.id}/answers"
     answer = {"answers": {"input-1": {"action": "decline"}}}
-    assert (await post(api, path, answer))[0] == 409
+    assert (await api.send(path, answer, ACTOR))[0] == 409
     request = question(1)
     form = {"message": "sure?", "requestedSchema": {"type": "object", "properties": {}}}
     request.request.update(method="elicitation/create", params=form)
     await stores.ann.ask(asking.id, asking.fence, [request])
 
-    assert (await post(api, path, answer, READER))[0] == 403
+    assert (await api.send(path, answer, READER))[0] == 403
     for wrong, told in (({}, "must be an object"), ({"answers": {"input-2": {}}}, "no open question 'input-2'")):
-        status, reply = await post(api, path, wrong)
+        status, reply = await api.send(path, wrong, ACTOR)
         assert status == 400
         assert told in reply["error"]["message"]
-    assert (await post(api, path, {"answers": {"input-1": {"action": "perhaps"}}}))[0] == 400
-    status, task = await post(api, path, answer)
+    assert (await api.send(path, {"answers": {"input-1": {"action": "perhaps"}}}, ACTOR))[0] == 400
+    status, task = await api.send(path, answer, ACTOR)
     assert (status, task["status"], task["questions"]) == (200, "running", {})

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.server.settings import ServerSettings
-from tests.server.api_client import POST, ApiClient, bearer, refusal
+from tests.server.api_client import ApiClient, refusal
 from tests.support.replica import Json, client_of, working
 from tests.support.sample_server import make_server
 
@@ -26,11 +26,6 @@ async def one(api: ApiClient, what: str, name: str) -> Json:
     rows = (await api.get(f"/api/{what}", READER)).json()[what]
     (found,) = [row for row in rows if row["name"] == name]
     return dict(found)
-
-
-async def post(api: ApiClient, path: str, body: object, token: str = ACTOR) -> tuple[int, Json]:
-    reply = await api.rpc.http.post(api.address + path, json=body, headers={**POST, **bearer(token)})
-    return reply.status_code, reply.json()
 
 
 async def test_a_worker_is_shown_with_what_it_is_and_what_it_runs(api: ApiClient) -> None:
@@ -53,7 +48,7 @@ async def test_a_worker_is_shown_with_what_it_is_and_what_it_runs(api: ApiClient
 async def test_what_is_paused_is_created_and_told_and_runs_when_it_is_resumed(
     api: ApiClient, kind: str, name: str
 ) -> None:
-    status, shown = await post(api, f"/api/{kind}/{name}/pause", {"reason": "the disk is full"})
+    status, shown = await api.send(f"/api/{kind}/{name}/pause", {"reason": "the disk is full"}, ACTOR)
     assert (status, shown["name"]) == (200, name)
     task_id = await api.mcp(None).task("steps", count=1)
 
@@ -65,14 +60,14 @@ async def test_what_is_paused_is_created_and_told_and_runs_when_it_is_resumed(
     assert (paused["reason"], bool(paused["by"]), paused["at"] > "2026") == ("the disk is full", True, True)
     assert (await one(api, "queues", "default"))["held"] == 1
 
-    assert (await post(api, f"/api/{kind}/{name}/resume", {}))[1]["paused"] is None
+    assert (await api.send(f"/api/{kind}/{name}/resume", {}, ACTOR))[1]["paused"] is None
     assert (await api.until(task_id, "completed"))["outcome"] == "succeeded"
 
 
 async def test_only_operators_see_and_only_those_who_may_act_pause(api: ApiClient) -> None:
     for path in ("queues", "tools", "workers"):
         assert refusal(await api.get(f"/api/{path}")) == (403, "forbidden")
-    assert (await post(api, "/api/queues/default/pause", {}, READER))[0] == 403
+    assert (await api.send("/api/queues/default/pause", {}, READER))[0] == 403
     assert refusal(await api.post("/api/queues/default/pause")) == (403, "forbidden")
     assert (await one(api, "queues", "default"))["paused"] is None
 
@@ -91,6 +86,6 @@ async def test_only_operators_see_and_only_those_who_may_act_pause(api: ApiClien
 async def test_a_wrong_name_or_body_is_refused_with_what_to_send(
     api: ApiClient, path: str, body: object, status: int, told: str
 ) -> None:
-    given, reply = await post(api, f"/api/{path}", body)
+    given, reply = await api.send(f"/api/{path}", body, ACTOR)
     assert given == status
     assert told in reply["error"]["message"]

@@ -108,6 +108,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "source.py": "",
         "processes": "errors.py",
         "audit": "terminal errors.py options.py tasks",
+        "operations": "terminal options.py tasks",
         "client": "terminal imports.py errors.py server_address.py logs.py source.py processes",
         "doctor": "terminal loading.py settings.py source.py",
         "install": "terminal errors.py loading.py stdio",
@@ -116,7 +117,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "stdio": "terminal errors.py loading.py logs.py settings.py processes",
         "tasks": "client terminal errors.py server_address.py logs.py options.py settings.py",
         ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
-        "serving stdio tasks audit imports.py words.py",
+        "serving stdio tasks audit operations imports.py words.py",
     },
 }
 # Imports against the direction, "room: importer -> imported", each with what would let it go.

@@ -1,0 +1,149 @@
+"""`taskmill queues`, `taskmill tools` and `taskmill workers`: their options. For operators, as `taskmill tasks` is."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from taskmill.cli import options
+from taskmill.cli.tasks import commands as task_commands
+from taskmill.cli.tasks.commands import run_on_source
+
+if TYPE_CHECKING:
+    from taskmill.cli.tasks.source import Json, TaskSource
+
+__all__ = ["add_operator_commands"]
+
+queues = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True)
+tools = typer.Typer(help="List, pause and resume task tools.", no_args_is_help=True)
+workers = typer.Typer(help="List the live workers, and what they run.", no_args_is_help=True)
+
+Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="As tools name it, or APP/QUEUE.", show_default=False)]
+Tool = Annotated[str, typer.Argument(metavar="TOOL", help="The tool, or APP/TOOL.", show_default=False)]
+Reason = Annotated[str, typer.Option(help="Why, for other operators.", show_default=False)]
+
+
+def add_operator_commands(app: typer.Typer) -> None:
+    """Add the commands that look at a deployment and act on it: these, and `tasks`."""
+    app.add_typer(task_commands.app, name="tasks")
+    app.add_typer(queues, name="queues")
+    app.add_typer(tools, name="tools")
+    app.add_typer(workers, name="workers")
+
+
+@queues.command("list")
+def list_queues(
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the queues: what waits there, their workers, and who paused them."""
+    _list("queues", lambda source: source.operations.queues(), url, token, redis_url, as_json=as_json)
+
+
+@queues.command("pause")
+def pause_queue(
+    queue: Queue,
+    reason: Reason = "",
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Start no task of a queue until it is resumed, on any worker. Tasks are still created; what runs goes on."""
+    _change(lambda source: source.operations.pause("queue", queue, reason), "paused", url, token, redis_url, as_json)
+
+
+@queues.command("resume")
+def resume_queue(
+    queue: Queue,
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Start tasks of a queue again, in the order in which they came."""
+    _change(lambda source: source.operations.resume("queue", queue), "resumed", url, token, redis_url, as_json)
+
+
+@tools.command("list")
+def list_tools(
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the task tools: how many workers have them, and who paused them."""
+    _list("tools", lambda source: source.operations.tools(), url, token, redis_url, as_json=as_json)
+
+
+@tools.command("pause")
+def pause_tool(
+    tool: Tool,
+    reason: Reason = "",
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Start no task of a tool until it is resumed; other tools of its queue go on."""
+    _change(lambda source: source.operations.pause("tool", tool, reason), "paused", url, token, redis_url, as_json)
+
+
+@tools.command("resume")
+def resume_tool(
+    tool: Tool,
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Start tasks of a tool again, in the order in which they came."""
+    _change(lambda source: source.operations.resume("tool", tool), "resumed", url, token, redis_url, as_json)
+
+
+@workers.command("list")
+def list_workers(
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the live workers: where they run, since when, with which version, and what they run now."""
+    _list("workers", lambda source: source.operations.workers(), url, token, redis_url, as_json=as_json)
+
+
+def _list(
+    what: str,
+    read: "Callable[[TaskSource], Awaitable[list[Json]]]",
+    url: str | None,
+    token: str | None,
+    redis_url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    async def work(source: "TaskSource") -> int:
+        from taskmill.cli.operations.tables import print_rows
+
+        print_rows(what, await read(source), as_json=as_json)
+        return 0
+
+    run_on_source(work, url, token, redis_url)
+
+
+def _change(
+    change: "Callable[[TaskSource], Awaitable[Json]]",
+    word: str,
+    url: str | None,
+    token: str | None,
+    redis_url: str | None,
+    as_json: bool,
+) -> None:
+    async def work(source: "TaskSource") -> int:
+        from taskmill.cli.operations.tables import print_changed
+
+        print_changed(await change(source), word, as_json=as_json)
+        return 0
+
+    run_on_source(work, url, token, redis_url)

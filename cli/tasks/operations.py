@@ -1,0 +1,40 @@
+"""Queues, tools and workers of a running server, over its HTTP API. Those of a Redis: `server/api/operations.py`."""
+
+from collections.abc import Awaitable
+from typing import Protocol
+from urllib.parse import quote
+
+from taskmill.cli.tasks.source import Json
+
+__all__ = ["HttpOperations"]
+
+
+class _Request(Protocol):
+    def __call__(self, method: str, path: str, *, body: Json | None = None) -> Awaitable[Json]: ...
+
+
+class HttpOperations:
+    """What operators see and do, see `OperationsSource`."""
+
+    def __init__(self, request: _Request) -> None:
+        """`request`: sends one request of the API."""
+        self._request = request
+
+    async def queues(self) -> list[Json]:
+        return await self._list("queues")
+
+    async def tools(self) -> list[Json]:
+        return await self._list("tools")
+
+    async def workers(self) -> list[Json]:
+        return await self._list("workers")
+
+    async def pause(self, kind: str, name: str, reason: str) -> Json:
+        return await self._request("POST", f"/{kind}s/{quote(name, safe='')}/pause", body={"reason": reason})
+
+    async def resume(self, kind: str, name: str) -> Json:
+        return await self._request("POST", f"/{kind}s/{quote(name, safe='')}/resume", body={})
+
+    async def _list(self, what: str) -> list[Json]:
+        rows: list[Json] = (await self._request("GET", f"/{what}"))[what]
+        return rows
