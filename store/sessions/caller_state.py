@@ -71,14 +71,14 @@ class CallerState(CallerStatePort):
         expiry, _, sealed = stored.partition(b" ")
         if int(expiry) <= _now_ms():
             return []
-        return [self._store.sealer.open(sealed, task_id=place.owner, field=field)]
+        return [self._store.sealer.open(sealed, task_id=place.owner, field=f"{field} {int(expiry)}")]
 
     async def write(self, name: str, value: Any, scope: StateScope | None) -> None:
         """See `CallerStatePort`."""
         store, settings = self._store, self._store.settings
         place, field = self._place(scope), _field(name)
         now, ttl = _now_ms(), int(settings.state_ttl * 1000)
-        stored = b"%d %b" % (now + ttl, self._sealed(name, value, place))
+        stored = b"%d %b" % (now + ttl, self._sealed(name, value, place, now + ttl))
         args = [field, stored, settings.state_limit, place.session_of, ttl, now]
         with store_errors():
             reply = await store.scripts.run(store.redis, "set_state", [place.key], args)
@@ -108,10 +108,10 @@ class CallerState(CallerStatePort):
         owner = f"{shared_app(self._store.settings.app or '')}:{self._principal}"
         return _Place(keys.state(owner), f"principal:{owner}", "")
 
-    def _sealed(self, name: str, value: Any, place: _Place) -> bytes:
+    def _sealed(self, name: str, value: Any, place: _Place, expiry: int) -> bytes:
         limit = self._store.settings.max_state_value
         try:
-            sealed = self._store.sealer.seal(value, task_id=place.owner, field=_field(name))
+            sealed = self._store.sealer.seal(value, task_id=place.owner, field=f"{_field(name)} {expiry}")
         except (TypeError, ValueError) as exc:
             raise NotSerializable(f"The value of {name!r} holds text that cannot be written as JSON.") from exc
         if len(sealed) > limit:

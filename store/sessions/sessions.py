@@ -131,10 +131,10 @@ class SessionStore:
 
     async def note_of_client(self, session: Session, name: str, value: Any) -> None:
         """Keep one more fact of the client, beside what it declared at the start."""
-        key = self._keys.session(session.id)
+        key, field = self._keys.session(session.id), _session_field(session.principal, session.version)
         with store_errors():
             async with self._redis.pipeline() as pipe:
-                pipe.hset(key, "client", json.dumps({**session.client, name: value}))
+                pipe.hset(key, mapping={"client": self._seal(session.id, field, {**session.client, name: value})})
                 pipe.pexpire(key, self._idle_ms)  # also where the session has just ended
                 await pipe.execute()
 

@@ -121,6 +121,10 @@ async def test_a_sealed_value_opens_only_under_its_own_name_and_owner(stores: St
     stored = await stores.redis.hget(mine, "state:k")
     assert b"secret" not in stored
     assert await states.of(OWNER, None).read("k", None) == ["a secret word"]
+    later = b"9%b" % stored
+    await stores.redis.hset(mine, "state:k", later)
+    with pytest.raises(DecryptionFailed):
+        await states.of(OWNER, None).read("k", None)
     places: list[tuple[str, str, str, str | None]] = [
         (mine, "other", OWNER, None),
         (stores.keys.state(f":{STRANGER}"), "k", STRANGER, None),

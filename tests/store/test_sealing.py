@@ -312,3 +312,13 @@ def test_a_broken_seal_names_the_task_and_shows_nothing() -> None:
         Sealer((OTHER,)).open(stored, task_id="t", field="args")
     assert refused.value.facts == {"task_id": "t"}
     assert SECRET not in str(refused.value)
+
+
+async def test_a_session_goes_on_when_more_is_kept_of_its_client(sealed: StoreFixture) -> None:
+    opened = Session("noted", OWNER, "2025-11-25", {"clientInfo": {"name": SECRET}})
+    await sealed.store.sessions.open(opened)
+    await sealed.store.sessions.note_of_client(opened, "level", "info")
+    found = await sealed.store.sessions.find("noted", OWNER)
+    assert found is not None
+    assert found.client == {**opened.client, "level": "info"}
+    assert not [part for part in plain_bytes((await sealed.found()).values) if SECRET.encode() in part]
