@@ -22,6 +22,7 @@ __all__ = [
     "FenceLost",
     "IdempotencyKeyReused",
     "IllegalMove",
+    "LimitExceeded",
     "MemoryExceeded",
     "NoRedisServer",
     "NotInTask",
@@ -178,7 +179,11 @@ class ProcessDied(AuthorError):
     """The process of an isolated tool ended under it."""
 
 
-class MemoryExceeded(ProcessDied):
+class LimitExceeded(ProcessDied):
+    """An isolated tool used more than one of its limits allows."""
+
+
+class MemoryExceeded(LimitExceeded):
     """An isolated tool used more memory than its limit."""
 
 

@@ -4,9 +4,9 @@ Only decisions and their arithmetic; `workers/` and `server/` apply them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.key import KeySource, arguments_of, check_arguments, check_source
@@ -22,13 +22,35 @@ from taskmill.engine.retrying import (
     wait_before,
 )
 
-__all__ = ["FROM_META", "Duration", "TaskConfig", "as_timedelta"]
+__all__ = [
+    "FROM_META",
+    "LEAST_MEMORY",
+    "LEAST_OPEN_FILES",
+    "Duration",
+    "Limits",
+    "Reuse",
+    "TaskConfig",
+    "as_timedelta",
+]
 
 FROM_META = "_meta"
 """As `idempotency`: the client names the key, in the request's `_meta`."""
 
+Reuse = Literal["principal", "any", "never"]
+"""Whose next task a process runs: the same caller's, anyone's, no one's."""
+
+LEAST_MEMORY = 32 * 1024 * 1024
+LEAST_OPEN_FILES = 32
+"""What the interpreter and the server's own modules need."""
+_LEAST = {"memory_limit": LEAST_MEMORY, "process_limit": 0, "open_file_limit": LEAST_OPEN_FILES, "file_size_limit": 1}
+_WHAT = {
+    "memory_limit": "a whole number of bytes from 32 MiB",
+    "process_limit": "a whole number from 0",
+    "open_file_limit": f"a whole number from {LEAST_OPEN_FILES}",
+    "file_size_limit": "a whole number of bytes from 1",
+}
+
 _TOP_PRIORITY = 5
-_LEAST_MEMORY = 32 * 1024 * 1024
 _MOST_STARTS = 10_000
 _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
@@ -36,6 +58,46 @@ _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 def _is_scope(name: object) -> bool:
     """RFC 6749, 3.3: printable ASCII without blank, quotes and backslash."""
     return isinstance(name, str) and name != "" and all("!" <= one <= "~" and one not in '"\\' for one in name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one attempt of an isolated tool may use, with all processes that it starts. None = no limit."""
+
+    memory: int | None = None
+    """Bytes, of all its processes together."""
+    cpu: float | None = None
+    """Seconds of processor time, of all its processes together."""
+    processes: int | None = None
+    """Processes beside its own, at the same time."""
+    open_files: int | None = None
+    """Open files of each process."""
+    file_size: int | None = None
+    """Bytes of each file that it writes."""
+
+    def within(self, most: "Limits") -> "Limits":
+        """These limits, each lowered to the one in `most`."""
+        lowest = {}
+        for one in fields(self):
+            given = [value for value in (getattr(self, one.name), getattr(most, one.name)) if value is not None]
+            lowest[one.name] = min(given, default=None)
+        return Limits(**lowest)
+
+    def exceeded_text(self, tool: str, limit: str) -> str:
+        """What a caller reads when `tool` exceeded the limit of this name."""
+        value = getattr(self, limit)
+        match limit:
+            case "memory":
+                return f"{tool} used more memory than its limit of {value:,} bytes."
+            case "cpu":
+                return f"{tool} used more processor time than its limit of {value:g} s."
+            case "processes":
+                return f"{tool} ran more processes than its limit of {value}."
+            case "open_files":
+                return f"{tool} opened more files than its limit of {value}."
+            case "file_size":
+                return f"{tool} wrote a file larger than its limit of {value:,} bytes."
+        raise ValueError(f"no such limit: {limit}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +135,17 @@ class TaskConfig:
     isolation: Literal["none", "process"] = "none"
     """`process`: it runs in a process of its own, which a cancel or a timeout kills."""
     memory_limit: int | None = None
-    """Bytes that process may use; None = no limit."""
+    """Bytes that process may use, with those that it starts; None = no limit."""
+    cpu_limit: Duration | None = None
+    """Processor time that one attempt may use there, with all processes that it starts; None = no limit."""
+    process_limit: int | None = None
+    """Processes that it may have started at the same time; None = no limit."""
+    open_file_limit: int | None = None
+    """Files, sockets and pipes that each of its processes may have open; None = no limit."""
+    file_size_limit: int | None = None
+    """Bytes of each file that it writes; None = no limit."""
+    reuse: Reuse = "principal"
+    """Whose next task that process runs: the same caller's; `any`: every caller's; `never`: none."""
     idempotency: KeySource | None = None
     """What makes two calls of one caller the same call: the second one gets the task of the first. A template of
     arguments, their names, a function of them, or `"_meta"`: the client sends the key."""
@@ -121,11 +193,13 @@ class TaskConfig:
     def _check_isolation(self) -> None:
         if self.isolation not in ("none", "process"):
             raise PolicyError(f"isolation must be 'none' or 'process', not {self.isolation!r}")
-        limit = self.memory_limit
-        if limit is None:
-            return
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < _LEAST_MEMORY:
-            raise PolicyError(f"memory_limit must be a whole number of bytes from 32 MiB, not {limit!r}")
+        _check_limits(self._counted_limits(), self.reuse)
+        if self.cpu_limit is not None and as_timedelta(self.cpu_limit, what="cpu_limit") == timedelta(0):
+            raise PolicyError("cpu_limit=0 would end every run before it starts; use None for no limit")
+
+    def _counted_limits(self) -> dict[str, int | None]:
+        names = ("memory_limit", "process_limit", "open_file_limit", "file_size_limit")
+        return {name: getattr(self, name) for name in names}
 
     def _check_lanes(self) -> None:
         if isinstance(self.priority, bool) or not isinstance(self.priority, int) or abs(self.priority) > _TOP_PRIORITY:
@@ -147,12 +221,18 @@ class TaskConfig:
         if self.retry_on is not None:
             check_retry_on(self.retry_on, self.retries)
         self._check_times()
-        if self.memory_limit is not None and self.isolation != "process":
-            raise PolicyError("memory_limit needs isolation='process': the memory of a worker is everybody's")
+        if self.isolation != "process":
+            self._refuse_limits_without_process()
         if self.idempotency is not None and self.idempotency != FROM_META:
             check_arguments(self.idempotency, arguments, what="idempotency")
         if self.concurrency_key is not None:
             check_arguments(self.concurrency_key, arguments, what="concurrency_key")
+
+    def _refuse_limits_without_process(self) -> None:
+        for name, value in {**self._counted_limits(), "cpu_limit": self.cpu_limit}.items():
+            if value is not None:
+                what = "memory" if name == "memory_limit" else "process"
+                raise PolicyError(f"{name} needs isolation='process': the {what} of a worker is everybody's")
 
     def _check_times(self) -> None:
         limit, total = self.run_limit, self.time_limit
@@ -187,6 +267,18 @@ class TaskConfig:
     def run_limit(self) -> timedelta | None:
         """Longest run of one attempt, None = no limit."""
         return None if self.timeout is None else as_timedelta(self.timeout, what="timeout")
+
+    @property
+    def limits(self) -> Limits:
+        """What one attempt may use in a process of its own."""
+        cpu = None if self.cpu_limit is None else as_timedelta(self.cpu_limit, what="cpu_limit").total_seconds()
+        return Limits(
+            memory=self.memory_limit,
+            cpu=cpu,
+            processes=self.process_limit,
+            open_files=self.open_file_limit,
+            file_size=self.file_size_limit,
+        )
 
     @property
     def parked_after(self) -> timedelta | None:
@@ -233,3 +325,13 @@ def _check_rate(rate: object) -> None:
         raise PolicyError(f"rate_limit must allow from 1 to {_MOST_STARTS:,} starts in a period, not {starts!r}")
     if as_timedelta(period, what="rate_limit's period") < timedelta(milliseconds=1):
         raise PolicyError("rate_limit's period must be at least a millisecond")
+
+
+def _check_limits(values: dict[str, Any], reuse: object) -> None:
+    if reuse not in get_args(Reuse):
+        raise PolicyError(f"reuse must be 'principal', 'any' or 'never', not {reuse!r}")
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[name]:
+            raise PolicyError(f"{name} must be {_WHAT[name]}, not {value!r}")

@@ -198,7 +198,7 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
     async with (
         open_redis(settings) as redis,
         open_caller_states(settings, redis) as caller_states,
-        IsolatingTools(source).toolbox() as toolbox,
+        IsolatingTools(source, settings).toolbox() as toolbox,
     ):
         store = ClaimStore(redis, settings, name)
         artifacts = ArtifactStore(redis, settings, store.scripts)

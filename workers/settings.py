@@ -1,10 +1,13 @@
 """Settings of a worker process: `TASKMILL_*` in the environment, or the flags of `taskmill worker`."""
 
+import shlex
+import shutil
 from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from taskmill.engine.errors import SettingsError
+from taskmill.engine.policy import LEAST_MEMORY, LEAST_OPEN_FILES, Limits
 from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import LONGEST, StoreSettings
 from taskmill.store.shards import DEFAULT_SHARD
@@ -33,6 +36,49 @@ class WorkerSettings(StoreSettings):
     """Seconds between claims when nothing wakes it: bounds how late a crashed worker's task is noticed."""
     reconcile_every: float = Field(30.0, gt=0, le=LONGEST)
     """Seconds between repairs of the queue."""
+    isolation_command: str | None = None
+    """Command and its options in front of each tool process's own, as a shell splits it; None = nothing."""
+    isolation_env: str = "*"
+    """Variables of the worker's that tool processes get: names and patterns, separated by commas; `!` excludes."""
+    isolation_uses: int = Field(1000, ge=1, le=1_000_000)
+    """Tasks that one tool process runs before another takes its place."""
+    isolation_memory_limit: int | None = Field(None, ge=LEAST_MEMORY)
+    """Bytes that an isolated tool may use at most; None = as its `TaskConfig` says."""
+    isolation_cpu_limit: float | None = Field(None, gt=0, le=LONGEST)
+    """Seconds of processor time that an attempt of one may use at most; None = as its `TaskConfig` says."""
+    isolation_process_limit: int | None = Field(None, ge=0)
+    """Processes that one may have started at the same time; None = as its `TaskConfig` says."""
+    isolation_open_file_limit: int | None = Field(None, ge=LEAST_OPEN_FILES)
+    """Files that each process of one may have open; None = as its `TaskConfig` says."""
+    isolation_file_size_limit: int | None = Field(None, ge=1)
+    """Bytes of each file that one may write; None = as its `TaskConfig` says."""
+
+    @field_validator("isolation_command")
+    @classmethod
+    def _check_command(cls, value: str | None) -> str | None:
+        try:
+            words = shlex.split(value or "")
+        except ValueError as exc:
+            raise ValueError(f"it cannot be split into words: {exc}") from exc
+        if words and shutil.which(words[0]) is None:
+            raise ValueError(f"there is no command {words[0]} on the PATH")
+        return value
+
+    @property
+    def isolation_prefix(self) -> tuple[str, ...]:
+        """The words of `isolation_command`."""
+        return tuple(shlex.split(self.isolation_command or ""))
+
+    @property
+    def isolation_limits(self) -> Limits:
+        """What any isolated tool may use at most."""
+        return Limits(
+            memory=self.isolation_memory_limit,
+            cpu=self.isolation_cpu_limit,
+            processes=self.isolation_process_limit,
+            open_files=self.isolation_open_file_limit,
+            file_size=self.isolation_file_size_limit,
+        )
 
     @property
     def reserve(self) -> int:

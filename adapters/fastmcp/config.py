@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fastmcp.utilities.tasks import TaskConfig as FastMCPTaskConfig
 
 from taskmill.engine.key import KeySource
-from taskmill.engine.policy import Duration
+from taskmill.engine.policy import Duration, Reuse
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.engine.retrying import Backoff, RetryOn
 from taskmill.server.tools.registry import without_tenacity
@@ -41,6 +41,11 @@ class TaskConfig(FastMCPTaskConfig):
     scopes: Sequence[str] = ()
     isolation: Literal["none", "process"] = "none"
     memory_limit: int | None = None
+    cpu_limit: Duration | None = None
+    process_limit: int | None = None
+    open_file_limit: int | None = None
+    file_size_limit: int | None = None
+    reuse: Reuse = "principal"
     idempotency: KeySource | None = None
     handoff_after: Duration | None = None
     priority: int = 0

@@ -86,10 +86,18 @@ def _policy_words(policy: TaskConfig) -> Iterator[str]:
         yield f"once for each {_key_text(policy.idempotency)}"
     yield from _concurrency_words(policy)
     if policy.isolation == "process":
-        limit = policy.memory_limit
-        yield "in a process of its own" + (f" of {limit // _MIB} MiB at most" if limit is not None else "")
+        yield " ".join(_isolation_words(policy))
     if policy.scopes:
         yield f"scopes {' '.join(policy.scopes)}"
+
+
+def _isolation_words(policy: TaskConfig) -> Iterator[str]:
+    limits = policy.limits
+    yield "in a process of its own"
+    if limits.memory is not None:
+        yield f"of {limits.memory // _MIB} MiB at most"
+    if policy.reuse != "principal":
+        yield "for each task" if policy.reuse == "never" else "for all callers"
 
 
 def _concurrency_words(policy: TaskConfig) -> Iterator[str]:

@@ -5,19 +5,19 @@ A worker starts it (`workers/isolation/process.py`), never a person. Arguments a
 
 import asyncio
 import ctypes
+import errno
 import os
-import resource
 import signal
 import socket
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from taskmill.cli.errors import failure_of
+from taskmill.cli.isolated.confinement import LIMIT_OF_ERRNO, confine, limit_cpu, limit_for_life, limit_memory
 from taskmill.cli.isolated.remote_context import RemoteCallerState, RemoteJournal, RemoteOutput, WorkerChannel
 from taskmill.cli.loading import load_server
 from taskmill.cli.logs import configure_as_parent
@@ -36,7 +36,6 @@ __all__ = ["main"]
 _PR_SET_PDEATHSIG = 1
 """PR_SET_PDEATHSIG."""
 _EXIT_AFTER = 2.0
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> None:
@@ -47,6 +46,7 @@ def main() -> None:
     configure_as_parent()
     os.set_inheritable(int(descriptor), False)
     socket_ = socket.socket(fileno=int(descriptor))
+    confine()
     try:
         server = load_server(target)
     except TaskmillError as exc:
@@ -73,6 +73,7 @@ class _AttemptRunner:
         self._toolbox = toolbox
         self._loop = loop
         self._context: TaskContext | None = None
+        self._is_limited = False
 
     def read(self, socket_: socket.socket) -> None:
         """Read messages in a thread: a tool may block the loop, and must not outlive the worker even then."""
@@ -110,20 +111,26 @@ class _AttemptRunner:
             caller_state=RemoteCallerState(self.channel),
         )
         children_before = child_processes()
-        limits_before = _limit_memory(run["memory_limit"])
+        self._limit(run["limits"])
         try:
             outcome: Outcome = await self._toolbox.run(run["tool"], run["payload"], context)
             reply: Message = {"outcome": outcome_to_json(outcome)}
         except BaseException as exc:  # whatever a tool raises is an outcome, and the worker decides about it
-            reply = {"crash": exception_to_json(exc)}
+            reply = {"crash": exception_to_json(exc), "exceeded": _exceeded_limit(exc)}
         finally:
             context.end()
-            resource.setrlimit(resource.RLIMIT_AS, limits_before)
         # Something of the tool still runs: this process must not be used again, and ends with all its children.
         reply["stuck"] = running_in_threads() > 0 or not child_processes() <= children_before
         self._context = None
         structlog.contextvars.clear_contextvars()
         self.channel.send(reply)
+
+    def _limit(self, limits: dict[str, Any]) -> None:
+        if not self._is_limited:
+            limit_for_life(limits)
+            self._is_limited = True
+        limit_memory(limits["memory"])
+        limit_cpu(limits["cpu"])
 
     async def _ask(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         assert self._context is not None
@@ -131,14 +138,12 @@ class _AttemptRunner:
         return answers
 
 
-def _limit_memory(limit: int | None) -> tuple[int, int]:
-    """Limit the memory of this process to `limit` bytes, without what is mapped and not used; the old limits."""
-    limits = resource.getrlimit(resource.RLIMIT_AS)
-    with suppress(OSError, ValueError):
-        if limit is not None:
-            mapped, resident = (int(word) * _PAGE for word in Path("/proc/self/statm").read_text().split()[:2])
-            resource.setrlimit(resource.RLIMIT_AS, (mapped - resident + limit, limits[1]))
-    return limits
+def _exceeded_limit(exc: BaseException) -> str | None:
+    """The limit that this error comes of, if the tool has that limit."""
+    if isinstance(exc, MemoryError):
+        return "memory"
+    number = exc.errno if isinstance(exc, OSError) else None
+    return LIMIT_OF_ERRNO.get(errno.errorcode.get(number or 0, ""))
 
 
 def _die_with_parent() -> None:

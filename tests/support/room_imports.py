@@ -67,7 +67,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
     "workers": {
         "settings.py": "",
         "attempts": "",
-        "isolation": "",
+        "isolation": "settings.py",
         "health.py": "settings.py attempts",
         "services": "settings.py attempts health.py",
         ".": "settings.py attempts isolation health.py services",

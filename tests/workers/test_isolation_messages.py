@@ -11,6 +11,7 @@ from taskmill.engine.errors import QuotaExceeded
 from taskmill.server import Retry
 from taskmill.workers.isolation.messages import (
     RemoteCrash,
+    UnfitMessage,
     encoded,
     exception_from_json,
     exception_to_json,
@@ -31,6 +32,12 @@ async def test_messages_come_out_as_they_went_in_and_the_end_is_none() -> None:
     sent: list[dict[str, Any]] = [{"text": "ü\n\u2028", "list": [1, None, 2.5]}, {}, {"big": "x" * 200_000}]
 
     assert await read(*map(encoded, sent), b"") == [*sent, None]
+
+
+@pytest.mark.parametrize("sent", [b"\0\0\0\x04oops", b"\0\0\0\x02[]", b"\xff\xff\xff\xff{}"])
+async def test_what_is_no_message_is_refused_before_it_fills_the_memory(sent: bytes) -> None:
+    with pytest.raises(UnfitMessage):
+        await read(sent)
 
 
 @pytest.mark.parametrize("torn", [b"\0", b"\0\0\0\x05", b"\0\0\0\x05{}"])

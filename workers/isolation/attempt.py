@@ -9,10 +9,16 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
+import structlog
+
 from taskmill.engine.context import TaskContext
-from taskmill.workers.isolation.messages import Message, encoded, exception_to_json, read_message
+from taskmill.workers.isolation.messages import Message, UnfitMessage, encoded, exception_to_json, read_message
 
 __all__ = ["IsolatedAttempt"]
+
+log = structlog.get_logger()
+_MOST_CALLS = 10_000
+"""Of one attempt, at the same time: more could fill the worker's memory."""
 
 
 class _StepFailed(Exception):
@@ -33,25 +39,34 @@ class IsolatedAttempt:
         """Set when the tool has ended, or its process."""
         self.is_stuck = False
         """Whether the tool left a thread running."""
+        self.is_garbled = False
+        """Whether its process sent what is no message."""
 
     async def read_all(self, reader: asyncio.StreamReader) -> None:
         """Receive what the process sends until the attempt has ended."""
-        while True:
-            message = await read_message(reader)
-            if message is None or "outcome" in message or "crash" in message:
-                self.is_stuck = message is not None and message["stuck"]
-                self.ended.set()
-                self._calls.put_nowait(message)
-                return
-            if "progress" in message:
-                await self._context.report_progress(*message["progress"])
-            elif "performed" in message:
-                self._steps.pop(message["performed"]).set_result(message)
-            elif "file" in message:
-                data = message["data"]
-                await self._files[message["file"]].put(None if data is None else base64.b64decode(data))
-            else:
-                self._accept(message)
+        end: Message | None = None
+        try:
+            while (message := await read_message(reader)) is not None:
+                if "outcome" in message or "crash" in message:
+                    end, self.is_stuck = message, bool(message["stuck"])
+                    break
+                await self._receive(message)
+        except Exception as exc:  # a tool may write to its worker itself, whatever it likes
+            log.warning("tool.sent_no_message", error=f"{type(exc).__name__}: {exc}"[:200])
+            self.is_garbled = True
+        self.ended.set()
+        self._calls.put_nowait(end)
+
+    async def _receive(self, message: Message) -> None:
+        if "progress" in message:
+            await self._context.report_progress(*message["progress"])
+        elif "performed" in message:
+            self._steps.pop(message["performed"]).set_result(message)
+        elif "file" in message:
+            data = message["data"]
+            await self._files[message["file"]].put(None if data is None else base64.b64decode(data))
+        else:
+            self._accept(message)
 
     async def serve(self) -> Message | None:
         """Do the requests of the tool's main task, one after the other; returns how it ended, None = its process died.
@@ -70,6 +85,8 @@ class IsolatedAttempt:
             task.cancel()
 
     def _accept(self, call: Message) -> None:
+        if self._calls.qsize() + len(self._concurrent) >= _MOST_CALLS:
+            raise UnfitMessage("too many calls that are not answered yet")
         if call["method"] == "attach":
             self._files[call["call"]] = asyncio.Queue(4)
         if not call["beside"]:

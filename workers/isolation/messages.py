@@ -17,8 +17,10 @@ from typing import Any
 from taskmill.engine.events import RemoteTrace
 
 __all__ = [
+    "MOST_BYTES",
     "Message",
     "RemoteCrash",
+    "UnfitMessage",
     "encoded",
     "exception_from_json",
     "exception_to_json",
@@ -28,6 +30,12 @@ __all__ = [
 
 Message = dict[str, Any]
 _LENGTH_BYTES = 4
+MOST_BYTES = 256 * 1024 * 1024
+"""Of one message to a worker: beyond it a tool could fill the worker's memory."""
+
+
+class UnfitMessage(ValueError):
+    """A tool process has sent what is no message."""
 
 
 class RemoteCrash(RuntimeError):
@@ -45,13 +53,24 @@ def encoded(message: Message) -> bytes:
 
 
 async def read_message(reader: asyncio.StreamReader) -> Message | None:
-    """The next message; None when the connection has ended."""
+    """The next message; None when the connection has ended.
+
+    Raises:
+        UnfitMessage: what came is none, or is too large.
+    """
     try:
         head = await reader.readexactly(_LENGTH_BYTES)
-        body = await reader.readexactly(int.from_bytes(head, "big"))
+        if (size := int.from_bytes(head, "big")) > MOST_BYTES:
+            raise UnfitMessage(f"a message of {size:,} bytes")
+        body = await reader.readexactly(size)
     except (asyncio.IncompleteReadError, OSError):
         return None
-    message: Message = json.loads(body)
+    try:
+        message = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise UnfitMessage("it is not JSON") from exc
+    if not isinstance(message, dict):
+        raise UnfitMessage("it is not an object")
     return message
 
 

@@ -1,13 +1,13 @@
-"""Runs isolated tools in processes of their own: a toolbox around the worker's, and the pool of tool processes.
+"""Runs isolated tools in processes of their own: a toolbox around the worker's.
 
-This decides which process runs an attempt; `process.py` talks to one.
+Which process runs an attempt is decided in `pool.py`.
 """
 
-import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Self
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
@@ -16,7 +16,11 @@ from taskmill.engine.errors import ServerLoadError
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox, ToolSource
-from taskmill.workers.isolation.process import ToolProcess
+from taskmill.workers.isolation.environment import environment_of_tools
+from taskmill.workers.isolation.pool import ProcessPool
+from taskmill.workers.isolation.process import ToolProgram
+from taskmill.workers.isolation.secrets import hide_secrets, secrets_of
+from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["IsolatingTools"]
 
@@ -29,9 +33,10 @@ _PROGRAM = "taskmill.cli.isolated.main"
 class IsolatingTools:
     """A tool source whose isolated tools run in processes of their own, which load the same server."""
 
-    def __init__(self, source: ToolSource) -> None:
+    def __init__(self, source: ToolSource, settings: WorkerSettings) -> None:
         """`source.import_path` says what a tool process has to load."""
         self._source = source
+        self._settings = settings
 
     @asynccontextmanager
     async def toolbox(self) -> AsyncIterator[Toolbox]:
@@ -50,70 +55,28 @@ class IsolatingTools:
                     "A tool has isolation='process', but no other process can load this server: "
                     "make it an object at the top level of a module."
                 )
-            async with _ProcessPool([sys.executable, "-m", _PROGRAM, target]) as processes:
+            settings = self._settings
+            program = self._program(target)
+            hide_secrets(secrets_of(settings, os.environ))
+            async with ProcessPool(program, settings.isolation_limits, settings.isolation_uses) as processes:
                 yield _IsolatingToolbox(inside, processes)
 
-
-class _ProcessPool(AbstractAsyncContextManager["_ProcessPool"]):
-    """The tool processes: as many as there are attempts at once; healthy ones are kept for the next attempts."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = command
-        self._idle: list[ToolProcess] = []
-        self._all: set[ToolProcess] = set()
-        self._first_start: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._first_start = asyncio.create_task(self._start_first(), name="taskmill.tool_processes")
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        if self._first_start is not None:
-            self._first_start.cancel()
-            await asyncio.wait([self._first_start])
-        busy = self._all.difference(self._idle)
-        await asyncio.gather(*(process.kill() for process in busy), *(process.close() for process in self._idle))
-
-    async def run(self, request: dict[str, Any], context: TaskContext, memory_limit: int | None) -> Outcome:
-        """Run one attempt in a process that no other attempt uses meanwhile."""
-        process = await self._take()
-        try:
-            return await process.run(request, context, memory_limit=memory_limit)
-        finally:
-            if process.is_healthy:
-                self._idle.append(process)
-            else:
-                self._all.discard(process)
-
-    async def _take(self) -> ToolProcess:
-        while self._idle:
-            process = self._idle.pop()
-            if process.is_healthy:
-                return process
-            self._all.discard(process)
-        if self._first_start is not None and not self._first_start.done():
-            await asyncio.shield(self._first_start)
-            self._first_start = None
-            return await self._take()
-        return await self._open()
-
-    async def _open(self) -> ToolProcess:
-        process = await ToolProcess.open(self._command)
-        self._all.add(process)
-        return process
-
-    async def _start_first(self) -> None:
-        """Start one process before the first task comes. If that fails, a task that needs one gets the error."""
-        try:
-            self._idle.append(await self._open())
-        except (ServerLoadError, OSError, TimeoutError) as exc:
-            log.error("cell.failed", error=str(exc))
+    def _program(self, target: str) -> ToolProgram:
+        environment, withheld = environment_of_tools(os.environ, self._settings)
+        if withheld:
+            log.warning(
+                "isolation.variables_withheld",
+                names=withheld,
+                hint="they hold what opens Redis or the bucket; TASKMILL_ISOLATION_ENV can name them",
+            )
+        command = (*self._settings.isolation_prefix, sys.executable, "-m", _PROGRAM, target)
+        return ToolProgram(command, environment, frozenset(os.environ) - frozenset(environment))
 
 
 class _IsolatingToolbox:
     """The worker's toolbox, whose isolated tools run in tool processes."""
 
-    def __init__(self, inside: Toolbox, processes: _ProcessPool) -> None:
+    def __init__(self, inside: Toolbox, processes: ProcessPool) -> None:
         self._inside = inside
         self._processes = processes
         self.policy: Callable[[str], TaskConfig | None] = inside.policy
@@ -124,7 +87,7 @@ class _IsolatingToolbox:
         """Run one attempt where its policy says.
 
         Raises:
-            ProcessDied, MemoryExceeded: the tool's process is gone.
+            ProcessDied, LimitExceeded: the tool's process is gone.
             ServerLoadError: its process cannot be started.
             BaseException: whatever the tool raised.
         """
@@ -141,4 +104,4 @@ class _IsolatingToolbox:
             "inline_limit": context.inline_limit,
             "state": context.journal.state,
         }
-        return await self._processes.run(request, context, policy.memory_limit)
+        return await self._processes.run(request, context, policy)
