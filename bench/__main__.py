@@ -15,6 +15,7 @@ from bench.cases.cost import COST
 from bench.cases.create import CREATE
 from bench.cases.crowd import IDLE, STARVE
 from bench.cases.depth import DEPTH
+from bench.cases.detour import DETOUR
 from bench.cases.drain import DRAIN
 from bench.cases.enqueue import ENQUEUE
 from bench.cases.followers import FOLLOWERS
@@ -54,6 +55,7 @@ CASES = (
     RESCUE,
     FOLLOWERS,
     START_UP,
+    DETOUR,
 )
 
 

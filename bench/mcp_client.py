@@ -27,9 +27,10 @@ _META = {
 _PATIENCE = 30.0
 
 
-def call_tool(name: str, arguments: dict[str, Any] | None = None) -> bytes:
-    """The request that calls a tool and accepts a task."""
-    return _request("tools/call", name, {"name": name, "arguments": arguments or {}})
+def call_tool(name: str, arguments: dict[str, Any] | None = None, *, as_task: bool = True) -> bytes:
+    """The request that calls a tool and accepts a task; else it is answered when the tool has ended."""
+    meta = _META if as_task else {**_META, "io.modelcontextprotocol/clientCapabilities": {}}
+    return _request("tools/call", name, {"name": name, "arguments": arguments or {}}, meta)
 
 
 def get_task(task_id: str) -> bytes:
@@ -47,8 +48,8 @@ def listen_to(task_id: str) -> bytes:
     return _request("subscriptions/listen", "", {"notifications": {"taskIds": [task_id]}})
 
 
-def _request(method: str, name: str, params: dict[str, Any]) -> bytes:
-    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": _META}}
+def _request(method: str, name: str, params: dict[str, Any], meta: dict[str, Any] = _META) -> bytes:
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
     body = json.dumps(message, separators=(",", ":")).encode()
     head = (
         "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"

@@ -114,6 +114,10 @@ class Stage:
         """Start a process that reads `count` event streams of these tasks for so long."""
         self._start(port, ",".join(tasks), count, seconds, program=FOLLOWERS)
 
+    def open_gate(self) -> None:
+        """Let the calls end that the programs hold."""
+        Path(f"{self._journal}.gate").touch()
+
     def notes(self, kind: str) -> list[list[str]]:
         """What was noted in the journal so far under `kind`, the words of each line after it."""
         try:

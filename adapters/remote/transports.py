@@ -2,7 +2,9 @@
 
 import shutil
 import socket
+import ssl
 import sys
+from functools import cache
 from typing import Any
 from urllib.request import getproxies
 
@@ -18,6 +20,8 @@ _LARGEST_EVENT = 128 * 1024 * 1024
 """Bytes of one answer over HTTP: what is too large to be kept is refused later, in words."""
 _TIMEOUT = httpx2.Timeout(30.0, read=None)
 """No limit to read: a call takes as long as it takes. A machine that has vanished is noticed by TCP itself."""
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+"""As many calls of one session as the worker has slots, since each holds a connection for as long as it takes."""
 _KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 60, 15, 4
 
 
@@ -58,10 +62,18 @@ def _http_client(
     **_: Any,
 ) -> httpx2.AsyncClient:
     options: dict[str, Any] = {"headers": headers, "auth": auth, "timeout": _TIMEOUT}
+    connecting: dict[str, Any] = {"verify": _trusted(), "limits": _LIMITS}
     # Redirects: the SDK follows those within the server's origin, and no others.
     if not getproxies():
-        options["transport"] = httpx2.AsyncHTTPTransport(socket_options=_keepalive())
-    return httpx2.AsyncClient(**options)
+        options["transport"] = httpx2.AsyncHTTPTransport(**connecting, socket_options=_keepalive())
+        return httpx2.AsyncClient(**options)
+    return httpx2.AsyncClient(**options, **connecting)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are accepted: the same for all sessions, since reading them takes longer than a call."""
+    return httpx2.create_ssl_context()
 
 
 def _keepalive() -> list[tuple[int, int, int]]:

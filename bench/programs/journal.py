@@ -37,3 +37,8 @@ def noted(kind: str, *words: object) -> bool:
             return " ".join(map(str, (kind, *words))) + "\n" in journal
     except FileNotFoundError:
         return False
+
+
+def is_open(name: str) -> bool:
+    """Whether the file BENCH_JOURNAL.name is there, which the bench makes."""
+    return os.path.exists(f"{os.environ['BENCH_JOURNAL']}.{name}")

@@ -1,7 +1,7 @@
 """Taskmill under test: `serve PORT`, `work`, `send TOOL COUNT GAP`, `await COUNT GAP`, `cancel COUNT`.
 
 `serve PORT through-the-sdk` takes no short way. Settings: TASKMILL_*. BENCH_FRAMEWORK=fastmcp: the tools are those of
-a FastMCP server.
+a FastMCP server. BENCH_UPSTREAM: those of the server at this address, or of this command.
 """
 
 import asyncio
@@ -35,6 +35,10 @@ async def nap() -> str:
 
 def made_server() -> Any:
     """A server with the tools."""
+    if upstream := os.environ.get("BENCH_UPSTREAM"):
+        from taskmill.adapters.foreign_servers import remote_host
+
+        return remote_host(upstream)
     if os.environ.get("BENCH_FRAMEWORK") != "fastmcp":
         server: Any = TaskServer("bench")
         add_tools(server, Context)

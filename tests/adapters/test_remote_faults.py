@@ -1,17 +1,20 @@
 """What a server that is not ours may do wrong: each ends in words, nothing hangs, and no process is left."""
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fastmcp.client.transports import StreamableHttpTransport
 from mcp.shared.exceptions import MCPError
 
 from taskmill.adapters.remote import client, sessions
 from taskmill.adapters.remote.host import RemoteHost
 from taskmill.adapters.remote.settings import RemoteSettings
-from taskmill.adapters.remote.target import command_target
+from taskmill.adapters.remote.target import command_target, upstreams_of
+from taskmill.adapters.remote.transports import transport_to
 from taskmill.engine.errors import ServerLoadError
 from taskmill.testing import ClientKind, TestBed
 from tests.adapters import raw_foreign_server
@@ -96,6 +99,29 @@ async def answered(bed: TestBed, tool: str, **arguments: object) -> str:
         return (await answer(bed, tool, **arguments))[0]
     except MCPError as exc:
         return exc.error.message
+
+
+async def test_calls_of_one_session_at_once_have_a_connection_each() -> None:
+    """A call holds its connection for as long as it takes: httpx's default would let a hundred wait for it."""
+    connections: list[asyncio.StreamWriter] = []
+
+    async def hold(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0, backlog=200) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        (upstream,) = upstreams_of(url, {})
+        transport = transport_to(upstream)
+        assert isinstance(transport, StreamableHttpTransport)
+        assert transport.httpx_client_factory is not None
+        async with transport.httpx_client_factory() as client:
+            calls = [asyncio.create_task(client.post(url)) for _ in range(120)]
+            await eventually_async(lambda: len(connections), lambda found: found == len(calls), within=20)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+        for connection in connections:
+            connection.close()
 
 
 async def test_no_process_is_left(host: RemoteHost, bed_of: BedOf, tmp_path: Path) -> None:
