@@ -6,7 +6,9 @@ from typing import Any
 
 from redis import Redis
 
+from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
 from taskmill.store.formats.keys import Keys
+from taskmill.store.settings import StoreSettings, read_settings
 from tests.support.command_line import SERVER, CommandLine
 from tests.support.first_layout import first_layout
 from tests.support.redis_server import PrivateRedis
@@ -254,11 +256,15 @@ def test_tasks_of_another_layout_are_unfit_and_commands_refuse_them_in_the_same_
 def test_keys_are_read_and_what_was_stored_without_them_is_counted(cli: CommandLine, redis_url: str) -> None:
     """Turned on under tasks that are in flight: they are refused, or accepted for a while."""
     file = cli.write("keys", base64.b64encode(b"k" * 32).decode())
-    assert cli.run("call", "server.py", "dig", "--redis-url", redis_url, TASKMILL_PREFIX="plain").returncode == 0
+    keys = Keys("plain")
+    with Redis.from_url(redis_url) as redis:
+        redis.hset(keys.record("early"), "status", "pending")
+        redis.zadd(keys.all, {"early": 1})
     sealing = {"TASKMILL_PREFIX": "plain", "TASKMILL_SEAL_KEYS_FILE": str(file)}
 
     refused = findings(cli, "--redis-url", redis_url, **sealing)
-    accepted = findings(cli, "--redis-url", redis_url, **sealing, TASKMILL_SEAL_ACCEPT_UNSEALED="2999-01-31")
+    during = read_settings(StoreSettings, seal_keys_file=file, seal_accept_unsealed="2999-01-31")
+    accepted = [*sealing_findings(during), *unsealed_finding(during, 1, 1)]
     unfit = findings(cli, "--redis-url", redis_url, code=1, TASKMILL_SEAL_KEYS_FILE="nowhere")
 
     assert refused["sealing"]["detail"] == f"on: 1 key from {file}; the first seals"
@@ -266,6 +272,7 @@ def test_keys_are_read_and_what_was_stored_without_them_is_counted(cli: CommandL
     assert (
         refused["redis sealed tasks"]["detail"] == "1 of the latest 1 tasks were stored without keys, and are refused"
     )
-    assert accepted["sealing"]["detail"].startswith("payloads that are not sealed are accepted, until 2999-02-01")
-    assert accepted["redis sealed tasks"]["detail"].endswith("and are accepted")
+    assert [finding.level for finding in accepted] == ["ok", "warning", "warning"]
+    assert accepted[1].detail.startswith("payloads that are not sealed are accepted, until 2999-02-01")
+    assert accepted[2].detail.endswith("and are accepted")
     assert (unfit["sealing"]["level"], "cannot be read" in unfit["sealing"]["detail"]) == ("unfit", True)
