@@ -7,10 +7,13 @@ ring for each of them.
 import asyncio
 import importlib
 import inspect
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from time import monotonic
+from types import ModuleType
 from typing import Any
 
 import structlog
@@ -204,7 +207,7 @@ def _keys_of_function(name: str, settings: StoreSettings) -> tuple[bytes, ...]:
     assert settings.seal_key_provider is not None
     module, _, function = settings.seal_key_provider.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)()
+        found = getattr(_imported(module), function)()
         if inspect.isawaitable(found):
             found = asyncio.run(_result_of(found))
     except Exception as exc:
@@ -215,6 +218,18 @@ def _keys_of_function(name: str, settings: StoreSettings) -> tuple[bytes, ...]:
         words = "It must return a list of keys, each as 32 bytes or in base64, the one that seals first"
         raise SettingsError(f"{name}: {words}: {exc}.") from exc
     return keys
+
+
+def _imported(module: str) -> ModuleType:
+    """The module, from where Python finds modules, else from the folder of the command, which may have no file."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        folder = str(Path.cwd())
+        if exc.name != module.partition(".")[0] or folder in sys.path:
+            raise
+        sys.path.append(folder)
+        return importlib.import_module(module)
 
 
 async def _result_of(found: Any) -> Any:

@@ -187,7 +187,7 @@ class Sealer:
         if key is None or not text:
             return text
         bound, plain = _bound(task_id, field), text.encode("utf-8", "replace")
-        nonce = hmac.digest(key.signing, b"nonce\0" + bound + b"\0" + plain, hashlib.sha256)[:NONCE]
+        nonce = hashlib.blake2b(bound + b"\0" + plain, key=key.signing, digest_size=NONCE, person=b"nonce").digest()
         return _TEXT_MARK + base64.b64encode(_sealed(key, plain, bound, nonce)).decode()
 
     def open_text(self, stored: str, *, task_id: str, field: str) -> str:
@@ -279,8 +279,9 @@ def _bound(task_id: str, field: str) -> bytes:
 
 
 def _signature(key: SealKey, task_id: str, facts: Sequence[str]) -> str:
-    signed = _encode([task_id, *facts]).encode("utf-8", "replace")
-    return (key.id + hmac.digest(key.signing, b"record\0" + signed, hashlib.sha256)[:_SIGNATURE]).hex()
+    signed = "\0".join((task_id, *(f"{len(fact)}:{fact}" for fact in facts))).encode("utf-8", "replace")
+    mac = hashlib.blake2b(signed, key=key.signing, digest_size=_SIGNATURE, person=b"record").digest()
+    return (key.id + mac).hex()
 
 
 def _parsed(text: bytes, task_id: str) -> Any:
