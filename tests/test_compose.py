@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("engine", "store", "workers", "server", "adapters", "cli", "testing")
 PACKAGE = "package"
 """The folder of `taskmill` itself, which is no room."""
-STARTS_WITHIN = 20.0
+STARTS_WITHIN = 60.0
 STOPS_WITHIN = 15.0
+PASSWORD = "0123456789abcdef"
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -62,8 +63,26 @@ def test_redis_logs_every_write_and_evicts_nothing() -> None:
 def test_server_and_worker_wait_for_a_healthy_redis_and_share_it() -> None:
     for service in ("server", "worker"):
         assert SERVICES[service]["depends_on"] == {"redis": {"condition": "service_healthy"}}
-        assert flag(service, "--redis-url") == "redis://redis:6379/0"
+        assert SERVICES[service]["environment"]["TASKMILL_REDIS_URL"].endswith("@redis:6379/0")
+        assert "--redis-url" not in SERVICES[service]["command"], "all users of a machine see command lines"
         assert SERVICES[service]["command"][1] == SERVICES["server"]["command"][1]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_no_more_rights_than_it_needs(service: str) -> None:
+    held = SERVICES[service]
+    assert (held["read_only"], held["cap_drop"], held["security_opt"]) == (True, ["ALL"], ["no-new-privileges:true"])
+    assert {"mem_limit", "cpus", "pids_limit", "healthcheck", "tmpfs"} <= set(held)
+    assert "${REDIS_PASSWORD:?" in json.dumps(held["environment"]), "without one, nothing starts"
+    assert held.get("user", "taskmill") != "root"
+
+
+def test_redis_is_reached_by_server_and_worker_only() -> None:
+    assert SERVICES["redis"]["networks"] == ["data"]
+    assert COMPOSE["networks"]["data"] == {"internal": True}
+    assert "ports" not in SERVICES["redis"]
+    # A rewrite of the append-only file may take as much memory again.
+    assert (SERVICES["redis"]["mem_limit"], flag("redis", "--maxmemory")) == ("1g", "512mb")
 
 
 def test_workers_scale() -> None:
@@ -112,7 +131,8 @@ class Native:
     environment: dict[str, str]
 
     def translate(self, word: str) -> str:
-        word = word.replace("redis://redis:6379/", f"redis://127.0.0.1:{self.redis_port}/")
+        word = re.sub(r"\$\{REDIS_PASSWORD:\?[^}]*\}", PASSWORD, word).replace("$$", "$")
+        word = word.replace("@redis:6379/", f"@127.0.0.1:{self.redis_port}/")
         word = word.replace("/app/", f"{ROOT}/").replace("0.0.0.0", "127.0.0.1")
         return re.sub(r"\b8000\b", str(self.http_port), word)
 
@@ -122,10 +142,18 @@ class Native:
             return [*words, "--port", str(self.redis_port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         return [str(Path(sys.executable).parent / "taskmill"), *words]
 
+    def variables(self, service: str) -> dict[str, str]:
+        own = {name: self.translate(value) for name, value in SERVICES[service]["environment"].items()}
+        return self.environment | own
+
     def start(self, service: str) -> subprocess.Popen[bytes]:
         with self.log(service).open("wb") as log:
             return subprocess.Popen(
-                self.command(service), cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
+                self.command(service),
+                cwd=self.folder,
+                env=self.variables(service),
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def log(self, service: str) -> Path:
@@ -139,7 +167,8 @@ class Native:
             words[0] = sys.executable
         line = words[0] if kind == "CMD-SHELL" else shlex.join(words)
         return (
-            subprocess.run(["sh", "-c", line], env=self.environment, capture_output=True, check=False).returncode == 0
+            subprocess.run(["sh", "-c", line], env=self.variables(service), capture_output=True, check=False).returncode
+            == 0
         )
 
     def wait_until_healthy(self, service: str, process: subprocess.Popen[bytes]) -> None:
@@ -192,10 +221,18 @@ def test_a_health_check_fails_while_nothing_listens(native: Native) -> None:
 
 
 @pytest.mark.usefixtures("redis")
+def test_redis_lets_no_one_in_without_the_password(native: Native) -> None:
+    words = ["redis-cli", "-p", str(native.redis_port), "ping"]
+    done = subprocess.run(words, env=native.environment, capture_output=True, text=True, check=True)
+    assert "NOAUTH" in done.stdout
+
+
+@pytest.mark.usefixtures("redis")
 def test_redis_runs_as_its_command_says(native: Native) -> None:
     def ask(name: str) -> str:
         words = ["redis-cli", "-p", str(native.redis_port), "config", "get", name]
-        done = subprocess.run(words, env=native.environment, capture_output=True, text=True, check=True)
+        variables = native.environment | {"REDISCLI_AUTH": PASSWORD}
+        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=True)
         return done.stdout.split()[1]
 
     assert (ask("appendonly"), ask("maxmemory-policy")) == ("yes", "noeviction")
@@ -206,8 +243,10 @@ def test_server_and_worker_run_a_task_as_their_commands_say(native: Native) -> N
     """The whole file at work: a call through the server is answered from the worker, which then stops with exit 0."""
     (native.folder / "sample").mkdir()
     (native.folder / "sample" / "one.py").write_text('"""A module."""\n', encoding="utf-8")
+    assert not native.is_healthy("worker"), "none runs"
     worker = native.start("worker")
     try:
+        native.wait_until_healthy("worker", worker)
         url = f"http://127.0.0.1:{native.http_port}/mcp"
         example = native.translate(SERVICES["server"]["command"][1])
         words = ["call", example, "survey", f"path={native.folder / 'sample'}", "--url", url, "--json"]

@@ -6,6 +6,7 @@ second time from the environment into which scripts/test installed the built whe
 
 import importlib
 import importlib.resources
+import json
 import os
 import pkgutil
 import re
@@ -29,6 +30,20 @@ REGISTRIES = [
 MACHINE_PATHS = ["/" + path for path in ("work/", "root/", "tmp/dev", "opt/pypi", "opt/wheels")]
 
 PIN = re.compile(r"^([a-z0-9._-]+)==(\S+)", re.MULTILINE)
+
+
+def test_the_bill_of_materials_names_what_is_pinned_with_its_hashes() -> None:
+    made = subprocess.run([sys.executable, ROOT / "scripts" / "sbom"], capture_output=True, text=True, check=True)
+    bill = json.loads(made.stdout)
+    assert (bill["bomFormat"], bill["specVersion"], bill["metadata"]["component"]["name"]) == (
+        "CycloneDX",
+        "1.6",
+        "taskmill",
+    )
+    pinned = PIN.findall((ROOT / "constraints" / "runtime.txt").read_text(encoding="utf-8"))
+    assert [(one["name"], one["version"]) for one in bill["components"]] == pinned
+    assert [one["name"] for one in bill["components"] if not one["hashes"]] == []
+    assert bill["dependencies"][0]["dependsOn"] == [f"pkg:pypi/{name}@{version}" for name, version in pinned]
 
 
 def committed_files() -> list[str]:

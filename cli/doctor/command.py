@@ -28,6 +28,7 @@ from taskmill.adapters.remote.target import is_remote, shown
 from taskmill.cli.doctor.authentication import authentication_findings
 from taskmill.cli.doctor.model import model_findings
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
+from taskmill.cli.doctor.security import audit_findings, redis_access_findings
 from taskmill.cli.doctor.tools import tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
@@ -109,6 +110,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
             settings.at_shard(shard), "redis" if shard == DEFAULT_SHARD else f"shard {shard}", workers
         )
     yield asyncio.run(_artifact_finding(settings))
+    yield from audit_findings(settings)
     if workers:
         workers_ = [one for some in workers for one in some]
         yield from worker_findings(
@@ -184,6 +186,7 @@ def _redis_findings(settings: StoreSettings, name: str, workers: list[list[dict[
         workers.append(workers_)
         kind = "embedded" if settings.redis_url is None else redacted_url(settings.redis_url)
         yield Finding(name, "ok", f"answers ({kind})")
+        yield from redis_access_findings(settings.redis_url, name)
         yield from (Finding(f"{name} {one.name}", one.level, one.detail, one.remedy) for one in findings)
 
 

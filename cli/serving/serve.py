@@ -20,6 +20,7 @@ from taskmill.cli.serving.connections import ConnectionLimits, LimitedConnection
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import needs_embedded, redis_for, settings_for
+from taskmill.engine.errors import AuthenticationUnavailable
 from taskmill.server.http.auth_advice import auth_advice
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
@@ -27,7 +28,7 @@ from taskmill.server.tool_host import ToolHost
 from taskmill.workers.child_processes import end_child_processes
 from taskmill.workers.process_signals import handle_signal
 
-__all__ = ["serve_http"]
+__all__ = ["serve_http", "trusted_proxies"]
 
 log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ def serve_http(
             access_log=False,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
             server_header=False,
-            forwarded_allow_ips=_trusted_proxies(settings),
+            forwarded_allow_ips=trusted_proxies(settings),
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
@@ -95,10 +96,23 @@ async def _serve(
 ) -> None:
     async with app.router.lifespan_context(app):
         summary = await server_summary(server)
+        asking = asyncio.create_task(_ask_issuer(app))
         replica = _Replica(config, lambda: on_ready(summary))
         for number in (signal.SIGTERM, signal.SIGINT):
             handle_signal(number, replica.handle_exit, number, None)
         await replica.serve(sockets=[listener])
+        asking.cancel()
+
+
+async def _ask_issuer(app: Starlette) -> None:
+    """Have the keys of the issuer before the first token comes. An outage is logged, and stops nothing."""
+    check = getattr(app.state, "check_issuer", None)
+    if check is None:
+        return
+    try:
+        await check()
+    except AuthenticationUnavailable as exc:
+        log.warning("auth.issuer_unavailable", why=str(exc), hint="tokens are refused with 503 until it answers")
 
 
 class _Replica(uvicorn.Server):
@@ -119,7 +133,7 @@ class _Replica(uvicorn.Server):
         self._on_ready()
 
 
-def _trusted_proxies(settings: ServerSettings) -> list[str] | None:
+def trusted_proxies(settings: ServerSettings) -> list[str] | None:
     """Whose forwarded addresses are believed; None = as uvicorn's own variable says, which is this machine if unset."""
     return list(settings.trusted_proxies) if "trusted_proxies" in settings.model_fields_set else None
 

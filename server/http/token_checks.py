@@ -89,6 +89,7 @@ def add_token_checks(app: Starlette, runtime: ServerRuntime, rules: TokenRules, 
     static = metadata_url_of(auth)
     if rules.by_settings is not None:
         runtime.on_close(rules.by_settings.close)
+        app.state.check_issuer = rules.by_settings.check
         own = OwnMetadata(rules.by_settings, mcp_path, offered)
         app.router.routes.insert(0, own.route())
         url = own.url

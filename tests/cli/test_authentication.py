@@ -12,7 +12,7 @@ import pytest
 from tests.support.bad_tokens import BAD_TOKENS
 from tests.support.command_line import CommandLine
 from tests.support.issuer import AUDIENCE, Issuer, running_issuer
-from tests.support.waiting import WAIT_SECONDS
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 SERVER = """
 from taskmill.server import TaskServer
@@ -76,6 +76,7 @@ def test_two_settings_close_a_server(cli: CommandLine, issuer: Issuer, text: str
     cli.write("server.py", text)
     given = {"TASKMILL_AUTH_ISSUER": issuer.url, "TASKMILL_AUTH_AUDIENCE": AUDIENCE}
     with cli.started("serve", "server.py", "--port", "0", **given) as server:
+        eventually(lambda: issuer.requests["/keys"] == 1)  # before the first token
         url = server.url()
         assert initialize(url, issuer.token()).status_code == 200
         without = initialize(url, None)

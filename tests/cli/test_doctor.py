@@ -2,11 +2,14 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
+from taskmill.cli.doctor.security import audit_findings, redis_access_findings
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings, read_settings
 from tests.support.command_line import SERVER, CommandLine
@@ -163,6 +166,36 @@ def test_a_bucket_that_does_not_answer_is_unfit(cli: CommandLine, redis_url: str
     found = findings(cli, "--redis-url", redis_url, code=1, **bucket)["artifacts"]
     assert found["level"] == "unfit"
     assert found["detail"].startswith("The artifact bucket s3://nowhere/prefix cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://redis:6379/0", {"redis password", "redis encryption"}),
+        ("redis://:hush@10.0.0.7:6379/0", {"redis encryption"}),
+        ("rediss://user:hush@redis.example.com/0", set()),
+        ("rediss://redis.example.com/0", {"redis password"}),
+        ("redis+sentinel://s1:26379,s2:26379/mymaster/0?password=hush", {"redis encryption"}),
+        ("redis://127.0.0.1:6379/0", set()),
+        ("redis://[::1]:6379", set()),
+        ("unix:///run/redis.sock", set()),
+        (None, set()),
+    ],
+)
+def test_a_redis_on_another_machine_needs_a_password_and_encryption(url: str | None, expected: set[str]) -> None:
+    found = list(redis_access_findings(url, "redis"))
+    assert {one.name for one in found if one.level == "warning"} == expected
+    assert "hush" not in str(found)
+
+
+def test_an_audit_file_that_cannot_be_written_or_is_open_to_all_is_found(tmp_path: Path) -> None:
+    (tmp_path / "open").write_text("")
+    (tmp_path / "open").chmod(0o644)
+    given = {"log,redis": "ok", f"file:{tmp_path}/none/audit": "unfit", f"file:{tmp_path}": "unfit", "": "ok"}
+    given |= {f"file:{tmp_path}/open": "warning", f"file:{tmp_path}/new": "ok"}
+    levels = {audit: next(audit_findings(StoreSettings(audit=audit))).level for audit in given}
+    assert levels == given
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_unreachable_redis_is_unfit_and_its_password_stays_secret(cli: CommandLine) -> None:

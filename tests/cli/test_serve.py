@@ -6,9 +6,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from taskmill.cli.serving.serve import trusted_proxies
+from taskmill.engine.errors import SettingsError
+from taskmill.server.settings import ServerSettings
+from taskmill.store.settings import read_settings
 from tests.support.command_line import CommandLine, is_ready, port_of
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -204,3 +210,21 @@ def stuck() -> None:
     while True:
         time.sleep(0.1)
 '''
+
+
+async def test_an_address_is_believed_from_named_proxies_only() -> None:
+    with pytest.raises(SettingsError, match="TASKMILL_TRUSTED_PROXIES"):
+        read_settings(ServerSettings, trusted_proxies="everyone")
+    assert trusted_proxies(ServerSettings()) is None, "uvicorn's own: this machine's"
+    named = trusted_proxies(ServerSettings.model_validate({"trusted_proxies": "10.0.0.0/8, 192.0.2.7"}))
+    assert named is not None
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["client"][0])
+
+    for peer in ("10.1.2.3", "203.0.113.9"):
+        headers = [(b"x-forwarded-for", b"198.51.100.1")]
+        scope: Any = {"type": "http", "client": (peer, 1), "headers": headers}
+        await ProxyHeadersMiddleware(app, named)(scope, None, None)  # type: ignore[arg-type]  # neither is called
+    assert seen == ["198.51.100.1", "203.0.113.9"]

@@ -86,6 +86,21 @@ def test_every_fault_is_in_the_reference() -> None:
     assert {fault.value for fault in Fault} <= set(re.findall(r"`(\w+)`", REFERENCE))
 
 
+def test_every_threat_names_a_test_that_there_is() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (.+) \| (.+) \| (.+) \|$", page.partition("## Threats")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    threats = [row for row in rows if row[0] not in ("threat", "---")]
+    assert len(threats) > 20
+    unshown = [threat for threat, _, tests in threats if not re.search(r"the same|`tests/[\w/]+\.py[:`]", tests)]
+    assert unshown == []
+    files = set(re.findall(r"`(tests/[\w/]+\.py)", page))
+    assert [file for file in sorted(files) if not (ROOT / file).is_file()] == []
+    named = re.findall(r"`(tests/[\w/]+\.py): (test_\w+)`", page)
+    assert [one for one in named if f"def {one[1]}(" not in (ROOT / one[0]).read_text(encoding="utf-8")] == []
+
+
 def test_every_audit_action_field_and_reason_is_on_the_page_of_the_trail() -> None:
     page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
     fields = AuditRecord(Action.AUDIT_READ, Outcome.OK, ActorFacts(ActorKind.SYSTEM)).to_json()
