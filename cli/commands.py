@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from taskmill.cli import options
 from taskmill.cli.audit.commands import audit
-from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
+from taskmill.cli.errors import Failure, failure_of, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
@@ -273,6 +273,7 @@ def call(
     words: options.CallWords = None,
     arguments: Annotated[str | None, typer.Option("--args", help="Arguments as JSON; @file reads a file.")] = None,
     url: options.UrlOfCall = None,
+    token: options.TokenOfCall = None,
     attach: Annotated[
         str | None, typer.Option(metavar="ID", help="Follow this task, by the beginning of its id.")
     ] = None,
@@ -297,12 +298,20 @@ def call(
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
-    if attach is not None and detach:
-        raise UsageError("Give either --attach or --detach: --attach follows a task that already runs.")
-    file, tool, pairs = split_call_words(words or [], has_url=url is not None, attaches=attach is not None)
+    has_url, attaches = url is not None, attach is not None
+    file, tool, pairs = split_call_words(words or [], has_url=has_url, attaches=attaches, detaches=detach)
     given_by_flag({"redis_url": redis_url})
     settings = read_settings(WorkerSettings, redis_url=redis_url)
-    flags = (detach, timeout, as_json, redis_url, log_level, log_form, tuple(answer or ()))
+    flags = (
+        detach,
+        timeout,
+        as_json,
+        redis_url,
+        log_level,
+        log_form,
+        tuple(answer or ()),
+        options.call_token(token, url),
+    )
     request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags)
     sys.exit(asyncio.run(call_tool(request, settings, _attached_id, _prepare_stack() if url is None else [])))
 
@@ -320,10 +329,10 @@ def _prepare_stack() -> "list[PreparedProcess]":
     return prepare(2, app)
 
 
-async def _attached_id(given: str, url: str | None, settings: "StoreSettings") -> str:
+async def _attached_id(given: str, url: str | None, token: str | None, settings: "StoreSettings") -> str:
     from taskmill.cli.tasks.attached_id import attached_id
 
-    return await attached_id(given, url, settings)
+    return await attached_id(given, url, token, settings)
 
 
 @app.command()

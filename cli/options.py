@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from taskmill.cli.errors import UsageError
 from taskmill.cli.logs import LogForm, LogLevel
 
 __all__ = [
@@ -38,20 +39,35 @@ __all__ = [
     "TaskIds",
     "TaskPatterns",
     "Token",
+    "TokenOfCall",
     "UpstreamHeader",
     "Url",
     "UrlOfCall",
     "Where",
     "Workers",
     "Yes",
+    "call_token",
     "flag",
     "give_upstream_options",
 ]
+
+TOKEN = "TASKMILL_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def flag(name: str, text: str) -> Any:
     """A flag, which takes no value: its help names no type."""
     return typer.Option(name, help=text, metavar="")
+
+
+def call_token(given: str | None, url: str | None) -> str | None:
+    """The token that `taskmill call` sends; a server that it starts itself is sent none.
+
+    Raises:
+        UsageError: a token without the URL that it is for.
+    """
+    if url is None and given is not None:
+        raise UsageError("--token is for --url. For a server behind FILE, set TASKMILL_UPSTREAM_TOKEN.")
+    return None if url is None else given or os.environ.get(TOKEN)
 
 
 def give_upstream_options(
@@ -159,11 +175,14 @@ Url = Annotated[
 UrlOfCall = Annotated[
     str | None, typer.Option(help="A running server, as http://host:port or its endpoint, instead of FILE.")
 ]
+TokenOfCall = Annotated[
+    str | None, typer.Option(help=f"Bearer token for --url ({TOKEN}).", metavar="TOKEN", show_default=False)
+]
 Token = Annotated[
     str | None,
     typer.Option(
         help="Bearer token for --url: a user's, or the operator's.",
-        envvar="TASKMILL_API_OPERATOR_TOKEN",
+        envvar=[TOKEN, "TASKMILL_API_OPERATOR_TOKEN"],
         show_envvar=True,
         show_default=False,
     ),

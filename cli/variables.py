@@ -11,7 +11,7 @@ from taskmill.workers.settings import WorkerSettings
 __all__ = ["known_variables", "unknown_variables", "warn_of_unknown_variables"]
 
 _PREFIX = "TASKMILL_"
-_OTHERS = ("LOG_LEVEL", "LOG_FORM", "SERVER")
+_OTHERS = ("TOKEN", "LOG_LEVEL", "LOG_FORM", "SERVER")
 """Read elsewhere: by the log options, and by a stock arq worker."""
 _FOR_TESTS = "TASKMILL_TEST_"
 

@@ -30,12 +30,16 @@ def as_flags(**flags: str | float | None) -> tuple[str, ...]:
     return tuple(word for name, value in given.items() for word in (flag_of(name), str(value)))
 
 
-def split_call_words(words: list[str], *, has_url: bool, attaches: bool) -> tuple[str | None, str, list[str]]:
+def split_call_words(
+    words: list[str], *, has_url: bool, attaches: bool, detaches: bool = False
+) -> tuple[str | None, str, list[str]]:
     """The words of `taskmill call` as file, tool and arguments. With `--url` the file may be left out.
 
     Raises:
-        UsageError: a word is missing, or there are too many.
+        UsageError: a word is missing, there are too many, or options exclude each other.
     """
+    if attaches and detaches:
+        raise UsageError("Give either --attach or --detach: --attach follows a task that already runs.")
     if attaches:
         if len(words) > 1:
             raise UsageError("--attach takes no tool and no arguments: taskmill call --attach ID FILE")

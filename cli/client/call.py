@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["CallOptions", "call_tool"]
 
 
-WholeId = Callable[[str, str | None, WorkerSettings], Awaitable[str]]
+WholeId = Callable[[str, str | None, str | None, WorkerSettings], Awaitable[str]]
+"""The whole id of a task by its beginning, at this URL with this token, or in the Redis of the settings."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class CallOptions:
     """None: warnings of Taskmill and of libraries, and what the author's own loggers write from INFO on."""
     form: LogForm = LogForm.AUTO
     answers: tuple[str, ...] = ()
+    token: str | None = field(default=None, repr=False)
 
     @property
     def server_words(self) -> str:
@@ -81,7 +83,7 @@ async def call_tool(
             await importing
             from taskmill.cli.client.tool_call import CallRequest, ToolCall
 
-            attach = options.attach and await whole_id(options.attach, options.url, settings)
+            attach = options.attach and await whole_id(options.attach, options.url, options.token, settings)
             request = CallRequest(
                 options.tool,
                 options.words,
@@ -90,6 +92,7 @@ async def call_tool(
                 options.answers,
                 options.detach,
                 options.timeout,
+                options.token,
             )
             outcome = await ToolCall(local.url, request, display, interrupts).run()
             display.close()

@@ -4,8 +4,9 @@ The connection may break and come back while a task is followed: any replica can
 is printed at the end, is decided in `call.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ import anyio
 import httpx2
 from mcp.client import Client
 from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ElicitRequestParams, ElicitResult, Implementation, Tool
 
@@ -51,6 +53,8 @@ class CallRequest:
     """Return as soon as the task exists, and leave it running."""
     timeout: float | None = None
     """Seconds to wait for the result, None = no limit."""
+    token: str | None = field(default=None, repr=False)
+    """Bearer token for the server."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,12 @@ class ToolCall:
             await anyio.sleep(_RECONNECT_DELAY)
 
     async def _no_endpoint(self, refusal: BaseException) -> CommandFailed:
-        if await _needs_token(self._url):
-            words = f"{self._url} needs an access token, and `taskmill call` sends none: use a client that signs in."
+        if await _refuses_token(self._url, self._request.token):
+            words = f"{self._url} needs an access token: give --token, or set TASKMILL_TOKEN."
+            if self._request.token is not None:
+                words = (
+                    f"{self._url} refuses the token of --token (TASKMILL_TOKEN): it has expired, or is not for this."
+                )
             return CommandFailed(Failure(words, 1))
         while isinstance(refusal, BaseExceptionGroup):
             refusal = refusal.exceptions[0]
@@ -133,8 +141,9 @@ class ToolCall:
             ) from group
 
     def _client(self) -> Client:
+        token = self._request.token
         return Client(
-            self._url,
+            self._url if token is None else _with_token(self._url, token),
             client_info=Implementation(name="taskmill", version=version("taskmill")),
             elicitation_callback=None if self._ask is None else self._elicit,
             extensions=[TasksExtension(self._follow, self._follower.task_changed)],
@@ -266,10 +275,24 @@ def _arguments(tool: Tool, request: CallRequest) -> dict[str, Any]:
     return arguments
 
 
-async def _needs_token(url: str) -> bool:
-    """Whether a server refuses requests without a token; the client's own error does not say."""
+@asynccontextmanager
+async def _with_token(url: str, token: str) -> AsyncIterator[Any]:
+    """The SDK's transport, with a bearer token."""
+    async with (
+        httpx2.AsyncClient(headers=_authorization(token), timeout=httpx2.Timeout(30, read=300)) as http,
+        streamable_http_client(url, http_client=http) as streams,
+    ):
+        yield streams
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"authorization": f"Bearer {token}"}
+
+
+async def _refuses_token(url: str, token: str | None) -> bool:
+    """Whether a server refuses requests with this token, or without one; the client's own error does not say."""
     try:
-        async with httpx2.AsyncClient(timeout=5) as http:
+        async with httpx2.AsyncClient(timeout=5, headers=_authorization(token)) as http:
             return (await http.post(url, json={})).status_code == httpx2.codes.UNAUTHORIZED
     except httpx2.HTTPError:
         return False

@@ -16,8 +16,8 @@ __all__ = ["attached_id"]
 _TOKEN = "TASKMILL_API_OPERATOR_TOKEN"  # noqa: S105 - the name of a variable
 
 
-async def attached_id(given: str, url: str | None, settings: StoreSettings) -> str:
-    """The id of the one task that begins with `given`, at `url` or in the Redis of the settings.
+async def attached_id(given: str, url: str | None, token: str | None, settings: StoreSettings) -> str:
+    """The id of the one task that begins with `given`, at `url` or in the Redis of the settings. `token`: for `url`.
 
     `given` itself where there is none, or where the server lists no tasks to this caller.
 
@@ -38,5 +38,5 @@ async def attached_id(given: str, url: str | None, settings: StoreSettings) -> s
             await run_over_redis(find, ready)
         return found
     with suppress(CommandFailed):
-        await run_over_http(find, url, os.environ.get(_TOKEN))
+        await run_over_http(find, url, token or os.environ.get(_TOKEN))
     return found

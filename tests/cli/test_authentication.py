@@ -90,7 +90,12 @@ def test_two_settings_close_a_server(cli: CommandLine, issuer: Issuer, text: str
         with issuer.away():
             assert initialize(url, issuer.token("bob")).status_code == 200
         called = cli.run("call", "--url", url, "hello", "name=Ada")
-        assert (called.returncode, "needs an access token" in called.stderr) == (1, True)
+        assert (called.returncode, "give --token, or set TASKMILL_TOKEN" in called.stderr) == (1, True)
+        words = ("call", "--url", url, "hello", "name=Ada")
+        with_token = cli.run(*words, TASKMILL_TOKEN=issuer.token())
+        assert "Ada" in with_token.stdout, with_token.stderr
+        refused = cli.run(*words, "--token", BAD_TOKENS["expired"](issuer))
+        assert (refused.returncode, "refuses the token" in refused.stderr) == (1, True)
 
 
 @pytest.mark.slow
