@@ -87,6 +87,11 @@ class RemoteHost(FastMCPHost):
         if any(one.completes for one in self._providers):
             self.server.add_completion_handler(self._complete)
 
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions with the servers are open, or being opened or closed, in this process."""
+        return sum(one.sessions.open_count for one in self._providers)
+
     async def _complete(
         self,
         ref: PromptReference | ResourceTemplateReference,

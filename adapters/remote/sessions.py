@@ -49,6 +49,11 @@ class UpstreamSessions:
         self._closing: set[asyncio.Task[Any]] = set()
         self._closing_idle: asyncio.Task[None] | None = None
 
+    @property
+    def open_count(self) -> int:
+        """How many sessions are open, or being opened or closed."""
+        return len(self._open) + len(self._single) + len(self._closing)
+
     async def client(self) -> UpstreamClient:
         """The session of the present caller, connected.
 

@@ -14,7 +14,25 @@ ANSWERS: dict[Any, dict[str, Any]] = {}
 ANSWERED = threading.Condition()
 CANCELLED: dict[Any, str] = {}
 """By the id of a call that hangs, the file that its cancel makes."""
-TOOLS = ["pid", "ask", "sample", "roots", "talk", "wrong", "die", "hang", "big", "flood", "echo"]
+TOOLS = [
+    "pid",
+    "ask",
+    "sample",
+    "roots",
+    "talk",
+    "wrong",
+    "die",
+    "hang",
+    "big",
+    "flood",
+    "echo",
+    "grow",
+    "read",
+    "write",
+]
+FOLDER = os.environ.get("TEST_FOLDER", ".")
+GROWN = os.path.join(FOLDER, "grown")
+"""A file with the names of tools that have come since."""
 
 
 def send(**message: Any) -> None:
@@ -36,7 +54,14 @@ def text(words: str) -> dict[str, Any]:
 
 
 def tool(name: str) -> dict[str, Any]:
-    return {"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": name == "pid"}}
+    return {"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": name in ("pid", "read")}}
+
+
+def tools() -> list[str]:
+    if not os.path.exists(GROWN):
+        return TOOLS
+    with open(GROWN) as grown:
+        return [*TOOLS, *grown.read().split()]
 
 
 def call(number: Any, name: str, given: dict[str, Any], token: Any) -> None:
@@ -79,6 +104,19 @@ def call(number: Any, name: str, given: dict[str, Any], token: Any) -> None:
             for _ in range(given["times"]):
                 send(method="notifications/message", params={"level": "debug", "data": "y" * 200})
             send(id=number, result=text("the end of the flood"))
+        case "grow":
+            with open(GROWN, "a") as grown:
+                grown.write(f"{given['name']}\n")
+            send(method="notifications/tools/list_changed")
+            send(id=number, result=text(f"{given['name']} has come"))
+        case "read" | "write":
+            with open(os.path.join(FOLDER, f"{given['name']}.calls"), "a") as calls:
+                calls.write(f"{os.getpid()}\n")
+            while not os.path.exists(os.path.join(FOLDER, f"{given['name']}.gate")):
+                time.sleep(0.02)
+            send(id=number, result=text(f"{given['name']} is done"))
+        case _ if name in tools():
+            send(id=number, result=text(f"I am {name}"))
         case _:
             send(id=number, error={"code": -32602, "message": f"Unknown tool: {name}"})
 
@@ -113,7 +151,7 @@ def receive(message: dict[str, Any]) -> None:
             result = {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info}
             send(id=number, result=result)
         case "tools/list":
-            send(id=number, result={"tools": [tool(name) for name in TOOLS]})
+            send(id=number, result={"tools": [tool(name) for name in tools()]})
         case "tools/call":
             token = (params.get("_meta") or {}).get("progressToken")
             words = (number, params["name"], params.get("arguments") or {}, token)

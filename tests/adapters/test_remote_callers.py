@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp.client import Client
@@ -71,6 +72,27 @@ async def test_a_question_goes_to_its_caller_and_the_answer_back(
     async with bed_of(host) as bed:
         found = await asyncio.gather(asked(ANN, "red"), asked(BOB, "blue"))
     assert found == [("red", ["For red?"]), ("blue", ["For blue?"])]
+
+
+@pytest.mark.parametrize("kind", [*ClientKind])
+async def test_a_model_and_roots_are_asked_through_each_class_of_client(
+    host: RemoteHost, bed_of: BedOf, kind: ClientKind
+) -> None:
+    """In the middle of a call over pipes, of a revision that lets a server ask."""
+    answers = {"sampling/createMessage": "a model's text", "roots/list": ["file:///shelf"]}
+
+    def answer_to(question: dict[str, Any]) -> Any:
+        return answers[question["method"]]
+
+    async with bed_of(host) as bed, bed.client(kind, token=ANN, answers=answer_to) as client:
+        sampled, roots = await client.call("sample", question="Who?"), await client.call("roots")
+    if kind is ClientKind.HANDED_OFF:
+        # It has declared neither, and roots cannot be asked of a model.
+        assert "a model's text" in sampled.text
+        assert "no roots" in roots.text
+        return
+    assert json.loads(sampled.text)["content"]["text"] == "a model's text"
+    assert json.loads(roots.text)["roots"][0]["uri"] == "file:///shelf"
 
 
 async def test_calls_of_one_caller_at_the_same_time_get_their_own_progress(host: RemoteHost, bed_of: BedOf) -> None:

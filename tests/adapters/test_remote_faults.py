@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +20,21 @@ from taskmill.testing import ClientKind, TestBed
 from tests.adapters import raw_foreign_server
 from tests.adapters.remote_servers import foreign_words, served
 from tests.support.redis_server import free_port
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually, eventually_async
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 BedOf = Callable[..., TestBed]
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RemoteHost:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RemoteHost]:
+    """The server of pipes. No test leaves a session or a process of it."""
     monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
-    return RemoteHost(command_target([sys.executable, raw_foreign_server.__file__]), RemoteSettings())
+    made = RemoteHost(command_target([sys.executable, raw_foreign_server.__file__]), RemoteSettings())
+    yield made
+    assert not made.open_sessions
+    pids = [int(line) for line in (tmp_path / "raw.pids").read_text().split()]
+    eventually(lambda: not [pid for pid in pids if is_alive(pid)], within=30)
 
 
 async def answer(bed: TestBed, tool: str, **arguments: object) -> tuple[str, bool]:
