@@ -23,7 +23,7 @@ from taskmill.cli.install.hosts import HostName
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.operations.commands import add_operator_commands
 from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
-from taskmill.cli.words import as_flags, split_call_words
+from taskmill.cli.words import as_flags, call_token, split_call_words
 from taskmill.engine.errors import TaskmillError
 from taskmill.store.setting_names import given_by_flag
 
@@ -302,17 +302,8 @@ def call(
     file, tool, pairs = split_call_words(words or [], has_url=has_url, attaches=attaches, detaches=detach)
     given_by_flag({"redis_url": redis_url})
     settings = read_settings(WorkerSettings, redis_url=redis_url)
-    flags = (
-        detach,
-        timeout,
-        as_json,
-        redis_url,
-        log_level,
-        log_form,
-        tuple(answer or ()),
-        options.call_token(token, url),
-    )
-    request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags)
+    flags = (detach, timeout, as_json, redis_url, log_level, log_form, tuple(answer or ()))
+    request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags, call_token(token, url))
     sys.exit(asyncio.run(call_tool(request, settings, _attached_id, _prepare_stack() if url is None else [])))
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from taskmill.cli.errors import UsageError
 from taskmill.cli.logs import LogForm, LogLevel
 
 __all__ = [
@@ -46,7 +45,6 @@ __all__ = [
     "Where",
     "Workers",
     "Yes",
-    "call_token",
     "flag",
     "give_upstream_options",
 ]
@@ -57,17 +55,6 @@ TOKEN = "TASKMILL_TOKEN"  # noqa: S105 - the name of a variable
 def flag(name: str, text: str) -> Any:
     """A flag, which takes no value: its help names no type."""
     return typer.Option(name, help=text, metavar="")
-
-
-def call_token(given: str | None, url: str | None) -> str | None:
-    """The token that `taskmill call` sends; a server that it starts itself is sent none.
-
-    Raises:
-        UsageError: a token without the URL that it is for.
-    """
-    if url is None and given is not None:
-        raise UsageError("--token is for --url. For a server behind FILE, set TASKMILL_UPSTREAM_TOKEN.")
-    return None if url is None else given or os.environ.get(TOKEN)
 
 
 def give_upstream_options(

@@ -1,12 +1,13 @@
 """The words of a command line: flags for child processes, what `taskmill call` was given, and a command behind `--`."""
 
+import os
 from collections.abc import Sequence
 
 from taskmill.adapters.remote.target import command_target
 from taskmill.cli.errors import UsageError
 from taskmill.store.setting_names import flag_of
 
-__all__ = ["as_flags", "split_call_words", "with_command_joined"]
+__all__ = ["as_flags", "call_token", "split_call_words", "with_command_joined"]
 
 _TAKE_COMMAND = ("run", "dev", "serve", "worker", "call", "stdio", "doctor", "install")
 
@@ -52,3 +53,14 @@ def split_call_words(
     file, *rest = [None, *words] if starts_with_tool else words
     assert rest[0] is not None
     return file, rest[0], [word for word in rest[1:] if word is not None]
+
+
+def call_token(given: str | None, url: str | None) -> str | None:
+    """The token that `taskmill call` sends; a server that it starts itself is sent none.
+
+    Raises:
+        UsageError: a token without the URL that it is for.
+    """
+    if url is None and given is not None:
+        raise UsageError("--token is for --url. For a server behind FILE, set TASKMILL_UPSTREAM_TOKEN.")
+    return None if url is None else given or os.environ.get("TASKMILL_TOKEN")
