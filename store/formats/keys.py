@@ -16,7 +16,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P result:<id> | string: outcome, maybe sealed | retention | finish |
 | P output:<id> | stream: what the tool emitted, ids `n-0`, maybe sealed | live, then retention | append_output |
 | P artifacts:<id> | set: ids of the task's artifacts | live, then retention | attach |
-| P artifact:<artifact> | hash: owner, name, type, size, digest, place | live, then retention | attach |
+| P artifact:<artifact> | hash: task, owner; name, size..., maybe sealed as `facts` | live, then retention | attach |
 | P blob:<artifact> | string: a small artifact's bytes | live (a day before attach), then retention | worker |
 | P outside | zset: artifacts in directory or bucket by when they may go, ms | none | worker, attach, settle |
 | P audit | stream: the audit trail, a record an entry, of bounded length | its retention | servers, commands |
@@ -45,7 +45,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
 | P owned:<principal> | zset: sessions of one owner by when they end if never used | seven idle times | sessions |
-| P session:<id> | hash: session before 2026: owner, client..., `state:<name>` | the idle time | sessions, set_state |
+| P session:<id> | hash: owner; `client`, `state:<name>`, maybe sealed | the idle time | sessions, set_state |
 | P state:<app>:<principal> | hash: `state:<name>`: `<expiry, ms> <value>`, maybe sealed | the state's | set_state |
 | P followed:<session> | hash: tasks that the session follows, and their progress tokens | the idle time | sessions |
 | P calls:<session> | hash: request id -> open call | the idle time | open calls |
