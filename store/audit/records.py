@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -181,7 +181,7 @@ class AuditRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record as every sink has it: flat, in the order of `docs/audit.md`, with null for what there is not."""
-        actor = asdict(self.actor)
+        actor = self.actor
         whole, part = divmod(round(self.time * 1000), 1000)
         return {
             "v": VERSION,
@@ -190,18 +190,18 @@ class AuditRecord:
             "action": self.action.value,
             "outcome": self.outcome.value,
             "reason": self.reason,
-            "actor": self.actor.kind.value,
-            "who": actor["who"],
-            "roles": list(self.actor.roles),
-            "subject": actor["subject"],
-            "client": actor["client"],
-            "address": actor["address"],
-            "via": actor["via"],
+            "actor": actor.kind.value,
+            "who": actor.who,
+            "roles": list(actor.roles),
+            "subject": actor.subject,
+            "client": actor.client,
+            "address": actor.address,
+            "via": actor.via,
             "task": self.task,
             "tool": self.tool,
             "target": self.target,
             "count": self.count,
-            "request": actor["request"],
+            "request": actor.request,
         }
 
 
