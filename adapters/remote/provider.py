@@ -34,6 +34,7 @@ from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.target import Upstream
 from taskmill.adapters.remote.tools import RemoteTool
 from taskmill.adapters.remote.words import GONE, UpstreamUnreachable
+from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 
 __all__ = ["RemoteProvider"]
 
@@ -129,7 +130,9 @@ class RemoteProvider(ProxyProvider):
 
     async def _get_tool(self, name: str, version: VersionSpec | None = None) -> Tool | None:
         found = await super()._get_tool(name, version)
-        if found is None and self._listed_at is not None and monotonic() - self._listed_at > _FRESH_FOR_UNKNOWN:
+        if found is not None or name in FOLLOW_UP_TOOLS:
+            return found
+        if self._listed_at is not None and monotonic() - self._listed_at > _FRESH_FOR_UNKNOWN:
             self.forget()  # it may have come since
             found = await super()._get_tool(name, version)
         return found

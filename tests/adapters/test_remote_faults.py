@@ -10,7 +10,7 @@ import pytest
 from fastmcp.client.transports import StreamableHttpTransport
 from mcp.shared.exceptions import MCPError
 
-from taskmill.adapters.remote import client, sessions
+from taskmill.adapters.remote import client, provider, sessions
 from taskmill.adapters.remote.host import RemoteHost
 from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.adapters.remote.target import command_target, upstreams_of
@@ -127,6 +127,14 @@ async def test_calls_of_one_session_at_once_have_a_connection_each() -> None:
             await asyncio.gather(*calls, return_exceptions=True)
         for connection in connections:
             connection.close()
+
+
+def test_a_command_is_started_once_to_learn_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of the follow-up tools are no names of its tools: it was asked for them, on a new start each time."""
+    monkeypatch.setattr(provider, "_FRESH_FOR_UNKNOWN", 0.0)  # as on a slow machine, where a second has passed
+    monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
+    RemoteHost(command_target([sys.executable, raw_foreign_server.__file__]), RemoteSettings())
+    assert len((tmp_path / "raw.pids").read_text().split()) == 1
 
 
 async def test_no_process_is_left(host: RemoteHost, bed_of: BedOf, tmp_path: Path) -> None:

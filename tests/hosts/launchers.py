@@ -39,6 +39,8 @@ class Setting:
     stdio: list[str]
     """The command that serves over stdio, [] = `taskmill install` has given the host its server."""
     server_env: Mapping[str, str]
+    starts_another: bool = False
+    """Whether the server's command starts another server, which takes longer than some hosts wait unless set to."""
 
     def write(self, path: str, content: str | Json) -> Path:
         """A file below `home`, as text or JSON."""
@@ -79,6 +81,8 @@ def _claude(given: Setting) -> Launch:
     env = {"CLAUDE_CONFIG_DIR": str(given.home / ".claude"), "ANTHROPIC_BASE_URL": given.model}
     env |= {"ANTHROPIC_API_KEY": "none", "DISABLE_TELEMETRY": "1", "DISABLE_AUTOUPDATER": "1"}
     env |= {"DISABLE_ERROR_REPORTING": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
+    if given.starts_another:
+        env |= {"MCP_CONNECTION_NONBLOCKING": "false", "MCP_CONNECT_TIMEOUT_MS": "60000"}
     return Launch([*given.program, "-p", given.prompt, *words], env)
 
 
@@ -134,6 +138,7 @@ def _opencode(given: Setting) -> Launch:
     entry: Json = {"type": "remote", "url": given.url, "enabled": True}
     if not given.url:
         entry = {"type": "local", "command": given.stdio, "environment": dict(given.server_env), "enabled": True}
+        entry |= {"timeout": 60000} if given.starts_another else {}
     model = {"npm": "@ai-sdk/openai-compatible", "name": "tests",
              "models": {"scripted": {"name": "scripted", "tool_call": True}},
              "options": {"baseURL": f"{given.model}/v1", "apiKey": "none"}}  # fmt: skip

@@ -184,7 +184,10 @@ async def run_host(
         async with listening(proxy.app) as address:
             url = f"{address}/mcp" if transport == "http" else None
             words = recorder if transport == "stdio" else []
-            setting = Setting(program, home, model, prompt_of(steps), url, words, _taskmill_env(folder, home))
+            steps_in_words, server_env = prompt_of(steps), _taskmill_env(folder, home)
+            setting = Setting(
+                program, home, model, steps_in_words, url, words, server_env, starts_another=server.server.is_foreign
+            )
             launch = LAUNCHERS[host][1](setting)
             env = own | {"NO_PROXY": "127.0.0.1,localhost"} | launch.env
             watch = partial(_watch, run, launch.command, work, env, within=within, interrupt_when=interrupt_when)
