@@ -53,3 +53,5 @@ class PrincipalLimits:
     """Calls of task tools a second that one replica accepts, on average."""
     requests: float = 0
     """Requests a second that one replica answers, on average."""
+    open_requests: int = 0
+    """Requests that one replica serves at the same time, streams and held calls included."""

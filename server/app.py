@@ -11,6 +11,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from taskmill.server.api.access import Access, CheckedHosts, OperatorToken
@@ -25,6 +26,7 @@ from taskmill.server.http.cors import Cors, check_any_origin
 from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
 from taskmill.server.http.redirects import redirect_without_host
 from taskmill.server.http.request_limits import HeaderLimits
+from taskmill.server.http.request_rates import RequestRates
 from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.token_checks import TokenRules, add_token_checks
 from taskmill.server.http.transport_security import TrimmedHeaders, checks_of_sdk
@@ -127,6 +129,7 @@ def add_http_api(
     described = [*api_routes(runtime, access), *metrics_routes(runtime, access, requests)]
     routes = [*health_routes(runtime), description_route(access), *described]
     made.router.routes.extend(routes)
+    made.user_middleware.append(Middleware(RequestRates, runtime=runtime))  # the innermost: it must know the caller
     add_token_checks(made, runtime, rules, mcp_path=mcp_path)
     if access.operators.has_tokens:
         made.add_middleware(OperatorToken, operators=access.operators)

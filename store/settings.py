@@ -55,6 +55,12 @@ class StoreSettings(BaseSettings):
     """Ended tasks of one principal that are kept, 0 = no limit."""
     kept_bytes_limit: int = Field(256 * 1024 * 1024, ge=0)
     """Bytes of one principal's arguments, results and histories that are kept, 0 = no limit."""
+    creation_rate: float = Field(100.0, ge=0, le=1_000_000)
+    """Task calls a second that a replica accepts of one principal, ten seconds' worth at once; 0 = no limit."""
+    request_rate: float = Field(300.0, ge=0, le=1_000_000)
+    """Requests a second that a replica answers to one principal, ten seconds' worth at once; 0 = no limit."""
+    request_limit: int = Field(1000, ge=0)
+    """Requests of one principal that a replica serves at the same time, streams included; 0 = no limit."""
     redis_full_at: float = Field(90.0, ge=0, le=100)
     """Percent of Redis's `maxmemory` from which on new tasks are refused, so that running ones can end; 0 = never."""
     max_arguments: int = Field(1024 * 1024, ge=1)
@@ -185,6 +191,9 @@ class StoreSettings(BaseSettings):
             kept_tasks=self.kept_limit,
             kept_bytes=self.kept_bytes_limit,
             sessions=self.session_limit,
+            creations=self.creation_rate,
+            requests=self.request_rate,
+            open_requests=self.request_limit,
         )
 
     def shard_of(self, queue: str) -> str:

@@ -156,7 +156,8 @@ class SessionEndpoint:
         response = await self._runner.respond(dispatch, message, connection)
         if "result" in response:
             session = Session(session_id, owner(), connection.protocol_version, client)
-            await self._runtime.store.sessions.open(session)
+            most = self._runtime.limits_of(session.principal).sessions
+            await self._runtime.store.sessions.open(session, most=most)
         else:
             http = JsonOrSseResponse({})
         http.respond(response)

@@ -20,12 +20,14 @@ from taskmill.engine.errors import (
     TaskNotFound,
     ToolUnfit,
 )
+from taskmill.engine.principal import PrincipalLimits
 from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import owner, session_of
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
 from taskmill.server.tools.client_log import ClientLog
+from taskmill.server.tools.rates import Rates
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.store.audit.records import leave_trail
 from taskmill.store.audit.trail import AuditTrail
@@ -57,6 +59,7 @@ class ServerRuntime:
         self.visible_claims = tuple(visible_claims)
         self.tools: TaskTools = ToolRegistry() if tools is None else tools
         self.clients = ClientLog()
+        self.creations = Rates("creations", "calls of task tools")
         self.refusals: Counter[str] = Counter()
         """How often a limit was reached, by its name."""
         self.serves_http = False
@@ -158,6 +161,10 @@ class ServerRuntime:
                 "processes, would never have it: its tasks would wait without end. Register it at the top level of the "
                 "file, or in the lifespan."
             )
+
+    def limits_of(self, principal: str) -> PrincipalLimits:
+        """What this principal may have."""
+        return self.settings.limits_of(principal)
 
     def note_refusal(self, exc: TaskmillError) -> None:
         """Count what was refused because a limit is reached; other errors are none of these."""

@@ -98,7 +98,7 @@ class Submission:
     ) -> TaskView:
         store, policy = self._runtime.store, tool.policy
         who = owner(ctx)
-        limits = self._runtime.settings.limits_of(who)
+        limits = self._runtime.limits_of(who)
         task_id = store.new_id(policy.queue)
         task = NewTask(
             id=task_id,
@@ -119,6 +119,7 @@ class Submission:
             from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )
         try:
+            self._runtime.creations.take(who, limits.creations)
             view = await store.create(task)
         except (QuotaExceeded, StoreFull) as exc:
             self._runtime.note_refusal(exc)

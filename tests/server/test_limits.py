@@ -160,3 +160,28 @@ async def test_tasks_of_one_caller_beyond_those_that_may_run_wait_and_others_run
         assert (await ada.get(second))["result"]["status"] == "working"
         await ada.ask("tasks/cancel", {"taskId": first}, name=first)
         await ada.done(second)
+
+
+async def test_a_caller_that_sends_too_much_is_refused_for_a_while_and_others_are_not(
+    redis: Redis, settings: ServerSettings
+) -> None:
+    gone = {"taskId": "x"}
+    slow = settings.model_copy(update={"request_rate": 0.5, "creation_rate": 0.2, "request_limit": 1})
+    async with client_of(make_server(slow, **guarded_options())) as rpc:
+        ada, bob = client_with(rpc.url, ADA), client_with(rpc.url, BOB)
+        await ada.task("stay")
+        await ada.task("stay")
+        refused = (await ada.call("stay"))["error"]
+        async with ada.listen(taskIds=["x"]) as frames:
+            await anext(frames)
+            crowded = await ada.post("tasks/get", gone, name="x")
+        # The stream counts until the replica has noticed that its client closed it.
+        while (await ada.ask("tasks/get", gone, name="x"))["error"].get("data", {}).get("limit") != "requests":
+            pass
+        last = await ada.post("tasks/get", gone, name="x")
+        await bob.task("stay")
+    assert (refused["data"]["limit"], refused["data"]["retryAfter"]) == ("creations", 5)
+    assert crowded.status_code == 429
+    assert crowded.json()["error"]["data"]["limit"] == "open_requests"
+    assert last.json()["error"]["data"]["limit"] == "requests"
+    assert int(last.headers["retry-after"]) >= 1

@@ -81,7 +81,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "protocol": "",
         "tool_host.py": "",
         "tools": "settings.py audit auth context protocol sampling tool_host.py",
-        "http": "auth tool_host.py tools",
+        "http": "auth protocol tool_host.py tools",
         "api": "audit auth protocol tools http",
         "streams": "protocol tools",
         "sessions": "auth protocol http tools streams",
