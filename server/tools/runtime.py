@@ -23,11 +23,11 @@ from taskmill.engine.errors import (
 from taskmill.engine.principal import PrincipalLimits
 from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import owner, session_of
+from taskmill.server.auth.rates import Rates
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
 from taskmill.server.tools.client_log import ClientLog
-from taskmill.server.tools.rates import Rates
 from taskmill.server.tools.registry import ToolRegistry
 from taskmill.store.audit.records import leave_trail
 from taskmill.store.audit.trail import AuditTrail
