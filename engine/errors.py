@@ -77,10 +77,9 @@ class NameUnknown(CallerError):
 
 
 class QuotaExceeded(CallerError):
-    """A limit of this caller is reached: wait a little.
+    """A limit of this caller is reached: wait a little."""
 
-    `facts` may have `limit` (its name), `allowed`, `used` and `retry_after`, seconds.
-    """
+    # `facts` may have `limit` (its name), `allowed`, `used` and `retry_after`, seconds.
 
 
 class TooManySessions(QuotaExceeded):
