@@ -3,7 +3,7 @@
 Every way into the store passes here, of whatever protocol; who acts is known to `store/audit/records.py`.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from taskmill.store.audit.trail import AuditTrail
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.tasks import TaskStore
+from taskmill.store.tasks.worker_orders import Order
 
 __all__ = ["audited"]
 
@@ -91,6 +92,15 @@ class _AuditedStore:
         changed = await self._store.resume(pause)
         record(Action.QUEUE_RESUMED, outcome=_changed(changed), target=f"{pause.kind} {pause.app}/{pause.name}")
         return changed
+
+    async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
+        """See `TaskStore.give_order`."""
+        await self._store.give_order(aspect, target, order, workers)
+        is_drain = aspect == "drained" and order is not None and bool(order.value)
+        action = Action.WORKER_DRAINED if is_drain else Action.WORKER_CHANGED
+        value = "taken back" if order is None else str(order.value)
+        why = order.reason if order is not None and order.reason else None
+        record(action, target=f"worker {target}" if is_drain else f"worker {target}: {aspect} {value}", reason=why)
 
 
 def _changed(changed: bool) -> Outcome:

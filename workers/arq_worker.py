@@ -62,7 +62,7 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         keep_signals_from_children()  # arq handles them
         stack = ctx[_STACK] = AsyncExitStack()
-        ctx[_RUNTIME] = await stack.enter_async_context(open_worker_runtime(load(), settings))
+        ctx[_RUNTIME] = await stack.enter_async_context(open_worker_runtime(load(), settings, is_stock=True))
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
         await ctx[_STACK].aclose()

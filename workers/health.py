@@ -40,6 +40,12 @@ class WorkerHealth:
         """Tasks finished so far."""
         self.is_leaving = False
         """The worker claims nothing more."""
+        self.is_drained = False
+        """The worker claims nothing until an operator lets it."""
+        self.slots = settings.concurrency
+        """Tasks that it runs at the same time now."""
+        self.obeys = True
+        """Whether it does what operators want of it; a stock arq worker does not."""
 
     def count_run(self, seconds: float) -> None:
         """Count a finished task that ran so long."""
@@ -49,6 +55,7 @@ class WorkerHealth:
 
     def as_json(self) -> dict[str, Any]:
         """The value of the health key; any thread."""
+        running = len(self._active.fences())
         return {
             "worker": self._worker,
             "host": socket.gethostname(),
@@ -57,17 +64,26 @@ class WorkerHealth:
             "queue": self._settings.queue,
             "queues": list(self.queues),
             "app": self._settings.app or "",
-            "concurrency": self._settings.concurrency,
-            "running": len(self._active.fences()),
+            "concurrency": self.slots,
+            "configured": self._settings.concurrency,
+            "running": running,
             "settled": self.settled,
             "mean_seconds": None if self._mean_seconds is None else round(self._mean_seconds, 4),
             "tools": sorted(self._tools()),
-            "leaving": self.is_leaving,
-            "state": "leaving" if self.is_leaving else "working",
+            "leaving": self.is_leaving or self.is_drained,
+            "state": self._state(running),
+            "obeys": self.obeys,
             "version": _VERSION,
             "memory": _memory(),
             "tasks": [_task_json(task) for task in self._active.all()[:_TASKS_SHOWN]],
         }
+
+    def _state(self, running: int) -> str:
+        if self.is_leaving:
+            return "leaving"
+        if self.is_drained:
+            return "draining" if running else "drained"
+        return "working"
 
 
 def _task_json(task: ActiveTask) -> dict[str, Any]:

@@ -62,6 +62,10 @@ class WorkerLoop:
         self._grace_over = False
         self._loop = asyncio.get_running_loop()
         self._listener: asyncio.Task[None] | None = None
+        self._end_of_order: asyncio.TimerHandle | None = None
+        """While an operator wants no tasks taken: when those that run are given back."""
+        runtime.on_orders = self._follow_orders
+        self._follow_orders()
 
     @property
     def running(self) -> int:
@@ -83,6 +87,27 @@ class WorkerLoop:
         """Claim nothing more; running tasks take the time they need. For a worker that another one replaces."""
         log.info("worker.retiring", running=self.running)
         self._stop_claiming()
+
+    def _follow_orders(self) -> None:
+        """Stop to claim while an operator wants that, and claim again afterwards; the worker stays."""
+        if self._runtime.is_drained == (self._end_of_order is not None) or self._draining:
+            return
+        if self._end_of_order is not None:
+            log.info("worker.resumed")
+            self._end_of_order.cancel()
+            self._end_of_order = None
+            self._claim_soon()
+            self._wake.set()
+            return
+        log.info("worker.drained_by_operator", running=self.running, grace=self._runtime.settings.grace)
+        self._end_of_order = self._loop.call_later(self._runtime.settings.grace, self._runtime.stop_all, Stop.DRAIN)
+        for attempt in list(self._attempts):
+            attempt.park_without_delay()
+        self._set_room()
+
+    @property
+    def _takes_no_tasks(self) -> bool:
+        return self._draining or self._end_of_order is not None
 
     def _stop_claiming(self) -> None:
         self._draining = True
@@ -117,9 +142,9 @@ class WorkerLoop:
 
     def _start_batches(self) -> None:
         """Start batches while there is something to settle or to claim."""
-        share = (self._runtime.settings.concurrency + 1) // 2
+        share = (self._slots.size + 1) // 2
         # A claim that is not answered yet must not take what a leaving worker releases.
-        while self._claimer.is_free and not (self._draining and self._batches):
+        while self._claimer.is_free and not (self._takes_no_tasks and self._batches):
             endings, room = self._endings[:share], self._room_to_claim(share)
             if not endings and (not room or (self._claims and not self._more_due)):
                 return
@@ -134,7 +159,7 @@ class WorkerLoop:
             batch.add_done_callback(lambda _: self._wake.set())
 
     def _room_to_claim(self, share: int) -> int:
-        if self._draining or not (self._may_be_due or self._more_due):
+        if self._takes_no_tasks or not (self._may_be_due or self._more_due):
             return 0
         # Of a claim that is not answered yet it is not known whose tasks it takes.
         kept = self._reserve if self._claims or self._is_resting else 0
@@ -184,9 +209,10 @@ class WorkerLoop:
         if attempt.holder is not None:
             self._reserve = self._runtime.settings.reserve
         attempt.begin(partial(self._end, attempt))
-        if self._draining:
+        if self._takes_no_tasks:
             attempt.park_without_delay()
-        if self._grace_over:
+        order = self._end_of_order
+        if self._grace_over or (order is not None and order.when() <= self._loop.time()):
             attempt.stop(Stop.DRAIN)
 
     def _end(self, attempt: Attempt, ending: Ending | None) -> None:
@@ -226,7 +252,7 @@ class WorkerLoop:
 
     def _set_room(self) -> None:
         """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due."""
-        if self._slots.free and not self._draining and not self._claims and not self._is_resting:
+        if self._slots.free and not self._takes_no_tasks and not self._claims and not self._is_resting:
             self._has_room.set()
         else:
             self._has_room.clear()

@@ -8,7 +8,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, assert_never
@@ -26,6 +26,7 @@ from taskmill.store.formats.queue_names import is_under_development
 from taskmill.store.scripts import Call
 from taskmill.store.sessions.caller_state import CallerStateStore, open_caller_states
 from taskmill.store.tasks.output import OutputStore
+from taskmill.store.tasks.worker_orders import WorkerOrders
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
 from taskmill.workers.attempts.endings import Ending, Finish, Park, Release
@@ -72,6 +73,8 @@ class WorkerRuntime:
         self.wake = asyncio.Event()
         """Set when a slot has become free; the worker's loop waits for it."""
         self.slots = Slots(settings.concurrency, self.wake.set)
+        self.on_orders: Callable[[], None] = _nothing
+        """Called when `is_drained` may have changed; the worker's loop sets it."""
         self._toolbox = toolbox
         self._journals = journals
         self._output = output
@@ -79,6 +82,24 @@ class WorkerRuntime:
         self._caller_states = caller_states
         self._health = health
         self._leases = leases
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether an operator wants it to take no tasks."""
+        return self._health.is_drained
+
+    def obey(self, orders: WorkerOrders) -> None:
+        """Do what operators want of this worker; event loop only. A stock arq worker cannot."""
+        if not self._health.obeys:
+            return
+        slots = self.settings.concurrency if orders.slots is None else orders.slots.value
+        if slots != self.slots.size:
+            log.info("worker.concurrency_changed", slots=slots, before=self.slots.size)
+            self._health.slots = slots
+            self.slots.resize(slots)
+        self._health.is_drained = orders.is_drained
+        self.on_orders()
+        self._leases.renew_now()
 
     @property
     def queues(self) -> str:
@@ -173,6 +194,10 @@ class WorkerRuntime:
         await self.store.run_batch([self.store.log_call(*report) for report in reports])
 
 
+def _nothing() -> None:
+    pass
+
+
 def _kind(ending: Finish) -> str:
     if ending.reason == "crashed":
         return "crashed"
@@ -188,8 +213,10 @@ def _kind(ending: Finish) -> str:
 
 
 @asynccontextmanager
-async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> AsyncIterator[WorkerRuntime]:
-    """The runtime of a worker, with its background services running.
+async def open_worker_runtime(
+    source: ToolSource, settings: WorkerSettings, *, is_stock: bool = False
+) -> AsyncIterator[WorkerRuntime]:
+    """The runtime of a worker, with its background services running. `is_stock`: arq's own loop claims.
 
     Raises:
         StoreUnavailable, RedisUnfit, SettingsError: see `store.connection.open_redis`.
@@ -204,7 +231,11 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
         artifacts = ArtifactStore(redis, settings, store.scripts)
         active = ActiveTasks(settings.lease)
         health = WorkerHealth(name, settings, active, toolbox.policies)
-        leases = LeaseKeeper(Heartbeat(settings, store, name), active, settings.lease, health.as_json)
+        health.obeys = not is_stock
+        heartbeat = Heartbeat(settings, store, name)
+        leases = LeaseKeeper(
+            heartbeat, active, settings.lease, health.as_json, obey=lambda orders: runtime.obey(orders)
+        )
         runtime = WorkerRuntime(
             settings,
             store,
@@ -217,21 +248,27 @@ async def open_worker_runtime(source: ToolSource, settings: WorkerSettings) -> A
             health=health,
             leases=leases,
         )
-        signals = SignalListener(settings, store.keys, active, worker=name)
+        signals = SignalListener(settings, store.keys, active, worker=name, on_orders=leases.renew_now)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
         services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, runtime.logs, reconciler]
         if is_under_development(settings.app or ""):
             services.append(AbandonedQueues(store, settings, health))
-        for service in services:
-            service.start()
-        await _wait_until_registered(leases, settings.command_timeout)
-        log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
-        try:
+        async with _running(services):
+            await _wait_until_registered(leases, settings.command_timeout)
+            log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
             yield runtime
-        finally:
-            for service in reversed(services):
-                await service.stop()
-            log.info("worker.stopped", worker=name, settled=health.settled)
+        log.info("worker.stopped", worker=name, settled=health.settled)
+
+
+@asynccontextmanager
+async def _running(services: Sequence[Any]) -> AsyncIterator[None]:
+    for service in services:
+        service.start()
+    try:
+        yield
+    finally:
+        for service in reversed(services):
+            await service.stop()
 
 
 async def _wait_until_registered(leases: LeaseKeeper, timeout: float) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from taskmill.cli import options
+from taskmill.cli.errors import UsageError
 from taskmill.cli.tasks import commands as task_commands
 from taskmill.cli.tasks.commands import run_on_source
 
@@ -16,10 +17,18 @@ __all__ = ["add_operator_commands"]
 
 queues = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True)
 tools = typer.Typer(help="List, pause and resume task tools.", no_args_is_help=True)
-workers = typer.Typer(help="List the live workers, and what they run.", no_args_is_help=True)
+workers = typer.Typer(help="List live workers, drain them, and change how many tasks they run.", no_args_is_help=True)
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="As tools name it, or APP/QUEUE.", show_default=False)]
 Tool = Annotated[str, typer.Argument(metavar="TOOL", help="The tool, or APP/TOOL.", show_default=False)]
+Worker = Annotated[
+    str,
+    typer.Argument(
+        metavar="WORKER",
+        help="Its name or the beginning of it; or a host: all workers there, those too that start later.",
+        show_default=False,
+    ),
+]
 Reason = Annotated[str, typer.Option(help="Why, for other operators.", show_default=False)]
 
 
@@ -112,6 +121,52 @@ def list_workers(
 ) -> None:
     """List the live workers: where they run, since when, with which version, and what they run now."""
     _list("workers", lambda source: source.operations.workers(), url, token, redis_url, as_json=as_json)
+
+
+@workers.command("drain")
+def drain_worker(
+    worker: Worker,
+    reason: Reason = "",
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Have a worker take no tasks. Those that run get its grace, then they go back; it stays, idle, until `resume`."""
+    _change(lambda source: source.operations.drain(worker, reason), "drains", url, token, redis_url, as_json)
+
+
+@workers.command("resume")
+def resume_worker(
+    worker: Worker,
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Have a drained worker take tasks again."""
+    _change(lambda source: source.operations.undrain(worker), "resumed", url, token, redis_url, as_json)
+
+
+@workers.command("concurrency")
+def change_concurrency(
+    worker: Worker,
+    slots: Annotated[
+        str, typer.Argument(metavar="N", help="Tasks at a time; or: default, as it was started.", show_default=False)
+    ],
+    reason: Reason = "",
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change how many tasks a worker runs at the same time. What runs goes on, also when that is more."""
+    if slots != "default" and not slots.isdecimal():
+        raise UsageError("N must be a whole number, or the word default.")
+    number = None if slots == "default" else int(slots)
+    _change(
+        lambda source: source.operations.set_slots(worker, number, reason), "changed", url, token, redis_url, as_json
+    )
 
 
 def _list(

@@ -31,7 +31,7 @@ def print_rows(what: str, rows: Sequence[Json], *, as_json: bool) -> None:
         print(json.dumps({what: list(rows)}, indent=2), flush=True)
         return
     columns = _COLUMNS[what]
-    cells = [[_cell(name, row[name]) for name in columns] for row in rows]
+    cells = [[_cell(name, row[name], row) for name in columns] for row in rows]
     if not sys.stdout.isatty():
         for line in cells:
             print("\t".join(line), flush=True)
@@ -52,13 +52,14 @@ def print_changed(shown: Json, word: str, *, as_json: bool) -> None:
         print(" ".join(filter(None, [printable(shown["name"]), word if sys.stdout.isatty() else ""])), flush=True)
 
 
-def _cell(name: str, value: object) -> str:
+def _cell(name: str, value: object, row: Json) -> str:
     match name, value:
         case _, None:
             return ""
         case "paused", dict():
-            why = f": {value['reason']}" if value["reason"] else ""
-            return printable(f"by {value['by']} at {value['at']}{why}")
+            return printable(f"by {value['by']} at {value['at']}{_why(value)}")
+        case "state", str() if row["drained"]:
+            return printable(f"{value} by {row['drained']['by']}{_why(row['drained'])}")
         case "memory", int():
             return f"{value / _MIB:.0f} MiB"
         case "tasks", list():
@@ -69,6 +70,10 @@ def _cell(name: str, value: object) -> str:
             return _age(value)
         case _:
             return printable(str(value))
+
+
+def _why(order: Json) -> str:
+    return f": {order['reason']}" if order["reason"] else ""
 
 
 def _age(since: str) -> str:

@@ -35,6 +35,16 @@ class HttpOperations:
     async def resume(self, kind: str, name: str) -> Json:
         return await self._request("POST", f"/{kind}s/{quote(name, safe='')}/resume", body={})
 
+    async def drain(self, name: str, reason: str) -> Json:
+        return await self._request("POST", f"/workers/{quote(name, safe='')}/drain", body={"reason": reason})
+
+    async def undrain(self, name: str) -> Json:
+        return await self._request("POST", f"/workers/{quote(name, safe='')}/resume", body={})
+
+    async def set_slots(self, name: str, slots: int | None, reason: str) -> Json:
+        body = {"slots": slots, "reason": reason}
+        return await self._request("POST", f"/workers/{quote(name, safe='')}/slots", body=body)
+
     async def _list(self, what: str) -> list[Json]:
         rows: list[Json] = (await self._request("GET", f"/{what}"))[what]
         return rows

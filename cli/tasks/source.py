@@ -26,6 +26,15 @@ class OperationsSource(Protocol):
     async def resume(self, kind: str, name: str) -> Json:
         """Resume it; `name` and `paused`, which is None."""
 
+    async def drain(self, name: str, reason: str) -> Json:
+        """Have a worker or a host take no tasks; `name` and `workers`."""
+
+    async def undrain(self, name: str) -> Json:
+        """Have it take tasks again; `name` and `workers`."""
+
+    async def set_slots(self, name: str, slots: int | None, reason: str) -> Json:
+        """Have it run so many tasks at a time, None = as configured; `name` and `workers`."""
+
 
 class TaskSource(Protocol):
     """Tasks of one deployment, as one caller may see them."""

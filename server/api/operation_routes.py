@@ -31,6 +31,9 @@ def operation_routes(runtime: ServerRuntime) -> list[BaseRoute]:
         Route("/tools/{name}/pause", api.pause_tool, methods=["POST"]),
         Route("/tools/{name}/resume", api.resume_tool, methods=["POST"]),
         Route("/workers", api.workers, methods=["GET"]),
+        Route("/workers/{name}/drain", api.drain, methods=["POST"]),
+        Route("/workers/{name}/resume", api.undrain, methods=["POST"]),
+        Route("/workers/{name}/slots", api.set_slots, methods=["POST"]),
         Route("/bulk", api.count_for_bulk, methods=["POST"]),
         Route("/bulk/run", api.run_bulk, methods=["POST"]),
     ]
@@ -71,6 +74,23 @@ class _Operations:
         """Start tasks of a tool again."""
         return await self._resume(request, Pausable.TOOL)
 
+    async def drain(self, request: Request) -> Response:
+        """Have a worker, or all of a host, take no tasks."""
+        operations, reason = self._acting(request), (await body_of(request, ("reason",))).get("reason")
+        return json_response(await operations.drain(str(request.path_params["name"]), _reason(reason)))
+
+    async def undrain(self, request: Request) -> Response:
+        """Have a worker, or all of a host, take tasks again."""
+        return json_response(await self._acting(request).undrain(str(request.path_params["name"])))
+
+    async def set_slots(self, request: Request) -> Response:
+        """Have a worker, or each of a host, run so many tasks at a time."""
+        operations, body = self._acting(request), await body_of(request, ("slots", "reason"))
+        if "slots" not in body:
+            raise BadArguments("The body must have slots: a whole number, or null for the number that is configured.")
+        name, reason = str(request.path_params["name"]), _reason(body.get("reason"))
+        return json_response(await operations.set_slots(name, body["slots"], reason))
+
     async def count_for_bulk(self, request: Request) -> Response:
         """How many tasks there are to cancel or repeat, and a token to do it with."""
         self._acting(request)
@@ -92,9 +112,7 @@ class _Operations:
     async def _pause(self, request: Request, kind: Pausable) -> Response:
         operations = self._acting(request)
         body = await body_of(request, ("reason",))
-        reason = body.get("reason") or ""
-        if not isinstance(reason, str):
-            raise BadArguments("reason must be a text.")
+        reason = _reason(body.get("reason"))
         name = str(request.path_params["name"])
         shown = await operations.pause(kind, name, reason)
         log.info("pause.begun", kind=kind, name=name, reason=reason)
@@ -124,3 +142,9 @@ class _Operations:
         queues = {name: policy.queue for name, policy in self._runtime.tools.policies().items()}
         by = caller_of(request).name
         return Operations(self._runtime.store, self._runtime.settings.app or "", queues, by=by)
+
+
+def _reason(given: object) -> str:
+    if not isinstance(given, str | None):
+        raise BadArguments("reason must be a text.")
+    return given or ""

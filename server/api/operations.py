@@ -13,11 +13,15 @@ from taskmill.store.formats.queue_names import app_of, author_queue, qualified_q
 from taskmill.store.tasks.pauses import Pausable, Pause
 from taskmill.store.tasks.stats import QueueCount, queues_of
 from taskmill.store.tasks.tasks import TaskStore
+from taskmill.store.tasks.worker_orders import Order, WorkerOrders
 
 __all__ = ["LONGEST_REASON", "Operations"]
 
 Json = dict[str, Any]
 LONGEST_REASON = 500
+_MOST_SLOTS = 10_000
+_SHORTEST = 4
+"""Characters of the beginning of a worker's name."""
 _Name = tuple[str, str]
 """App without a stack, and the author's name."""
 
@@ -66,8 +70,48 @@ class Operations:
         ]
 
     async def workers(self) -> list[Json]:
-        """Every live worker: where it runs, since when, what it serves and what it runs now."""
-        return [_worker_json(one) for one in await self._live_workers()]
+        """Every live worker: where it runs, since when, what it serves, what it runs now, and what is wanted of it."""
+        workers = await self._live_workers()
+        orders = await self._store.worker_orders(workers)
+        return [_worker_json(one, order) for one, order in zip(workers, orders, strict=True)]
+
+    async def drain(self, name: str, reason: str = "") -> Json:
+        """Have a worker, or all workers of a host, take no tasks; those that run get the grace, then they go back.
+
+        Raises:
+            NameUnknown: there is no such worker; the message names those that there are.
+            BadArguments: the reason is too long, or one of the workers cannot do that.
+        """
+        return await self._order("drained", name, 1, reason)
+
+    async def undrain(self, name: str) -> Json:
+        """Have a worker, or all workers of a host, take tasks again; raises like `drain`."""
+        return await self._order("drained", name, None)
+
+    async def set_slots(self, name: str, slots: object, reason: str = "") -> Json:
+        """Have a worker, or each worker of a host, run so many tasks at a time; None = as it is configured.
+
+        Raises:
+            NameUnknown, BadArguments: see `drain`; or it is no number from 1 to 10,000.
+        """
+        is_number = isinstance(slots, int) and not isinstance(slots, bool) and 1 <= slots <= _MOST_SLOTS
+        if slots is not None and not is_number:
+            raise BadArguments(f"slots must be a whole number from 1 to {_MOST_SLOTS:,}, or null: as configured.")
+        return await self._order("slots", name, slots if isinstance(slots, int) else None, reason)
+
+    async def _order(self, aspect: str, name: str, value: int | None, reason: str = "") -> Json:
+        _check_reason(reason)
+        workers = await self._live_workers()
+        target, meant = _meant_workers(name, workers)
+        if stubborn := [one["worker"] for one in meant if not one.get("obeys")]:
+            text = "is a stock arq worker, or of a version that does not do that: stop it with SIGTERM"
+            raise BadArguments(f"{stubborn[0]} {text}.")
+        if value is None and aspect == "drained" and target in [one["worker"] for one in meant]:
+            (orders,) = await self._store.worker_orders([{**meant[0], "worker": ""}])
+            value = 0 if orders.is_drained else None  # its host is drained, and this one is to go on all the same
+        order = None if value is None else Order(value, self._by, int(time() * 1000), reason)
+        await self._store.give_order(aspect, target, order, [str(one["worker"]) for one in meant])
+        return {"name": target, "workers": [one["worker"] for one in meant], aspect: value}
 
     async def pause(self, kind: str, name: str, reason: str = "") -> Json:
         """Pause a queue or tool; what `queues` or `tools` then says of its pause.
@@ -76,8 +120,7 @@ class Operations:
             NameUnknown: there is no such one; the message names those that there are.
             BadArguments: the reason is too long.
         """
-        if len(reason) > LONGEST_REASON:
-            raise BadArguments(f"reason must have {LONGEST_REASON} characters at most.")
+        _check_reason(reason)
         app, author_name = await self._resolved(Pausable(kind), name)
         pause = Pause(Pausable(kind), app, author_name, self._by, int(time() * 1000), reason)
         await self._store.pause(pause)
@@ -139,6 +182,26 @@ class Operations:
         return self._app is None or shared_app(app) == self._app
 
 
+def _check_reason(reason: str) -> None:
+    if len(reason) > LONGEST_REASON:
+        raise BadArguments(f"reason must have {LONGEST_REASON} characters at most.")
+
+
+def _meant_workers(name: str, workers: Sequence[Json]) -> tuple[str, list[Json]]:
+    """The whole name of a worker, given by it or by its beginning, or of a host; and the workers that it stands for."""
+    for meant in (
+        [one for one in workers if one["worker"] == name],
+        [one for one in workers if one.get("host") == name],
+        [one for one in workers if len(name) >= _SHORTEST and str(one["worker"]).startswith(name)],
+    ):
+        if meant and meant[0].get("host") == name:
+            return name, meant
+        if len(meant) == 1:
+            return str(meant[0]["worker"]), meant
+    shown = ", ".join(str(one["worker"]) for one in workers) or "none"
+    raise NameUnknown(f"There is no one worker and no host {name}. Live workers: {shown}.")
+
+
 def _queue_json(name: _Name, counts: Sequence[QueueCount], workers: Sequence[Json], pause: Pause | None) -> Json:
     qualified = {count.name for count in counts}
     serving = [worker for worker in workers if qualified & set(worker["queues"])]
@@ -161,7 +224,7 @@ def _queue_json(name: _Name, counts: Sequence[QueueCount], workers: Sequence[Jso
     }
 
 
-def _worker_json(report: Json) -> Json:
+def _worker_json(report: Json, orders: WorkerOrders) -> Json:
     """What a worker reports of itself; what an older version does not report is null."""
     mean = report.get("mean_seconds")
     return {
@@ -175,6 +238,9 @@ def _worker_json(report: Json) -> Json:
         "queues": sorted({author_queue(queue) for queue in report["queues"]}),
         "state": report.get("state") or ("leaving" if report.get("leaving") else "working"),
         "slots": report["concurrency"],
+        "configured": report.get("configured"),
+        "drained": _order_json(orders.drained) if orders.is_drained else None,
+        "resized": _order_json(orders.slots),
         "running": report["running"],
         "ended": report.get("settled"),
         "mean_seconds": mean,
@@ -184,6 +250,10 @@ def _worker_json(report: Json) -> Json:
         ],
         "shard": report.get("shard"),
     }
+
+
+def _order_json(order: Order | None) -> Json | None:
+    return None if order is None else {"by": order.by, "at": iso(order.at_ms), "reason": order.reason}
 
 
 def _pause_json(pause: Pause | None) -> Json | None:

@@ -1,6 +1,7 @@
 """Reports a worker as alive from outside its event loop: leases and health key, over a blocking connection."""
 
 import json
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from taskmill.engine.status import TERMINAL
 from taskmill.store.claims.claims import ClaimStore
 from taskmill.store.connection.client import connect_blocking
 from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.worker_orders import WorkerOrders, order_fields, orders_of
 
 __all__ = ["Heartbeat"]
 
@@ -25,6 +27,10 @@ class Heartbeat:
         self._worker = worker
         self._health = claims.keys.worker(worker)
         self._workers = claims.keys.workers
+        self._orders = claims.keys.orders
+        self._order_fields = order_fields(worker, socket.gethostname())
+        self.orders = WorkerOrders()
+        """What operators wanted of this worker at the last renewal."""
 
     def renew(self, held: Sequence[tuple[str, int]], health: Mapping[str, Any]) -> list[str]:
         """Renew the leases of (id, fence) pairs and report the worker as alive; the ids whose lease is lost.
@@ -66,7 +72,11 @@ class Heartbeat:
             pipe.set(self._health, json.dumps(dict(health)), px=self._lease_ms)
             pipe.sadd(self._workers, self._worker)
             pipe.pexpire(self._workers, 3 * self._lease_ms)
-            for reply in pipe.execute(raise_on_error=False):
+            pipe.hmget(self._orders, self._order_fields)
+            *replies, orders = pipe.execute(raise_on_error=False)
+            if not isinstance(orders, Exception):
+                self.orders = orders_of(orders)
+            for reply in replies:
                 # A full Redis keeps the report that it has, and the leases are renewed all the same.
                 if isinstance(reply, Exception) and not isinstance(reply, OutOfMemoryError):
                     raise reply
@@ -76,6 +86,7 @@ class Heartbeat:
         try:
             self._redis.delete(self._health)
             self._redis.srem(self._workers, self._worker)
+            self._redis.hdel(self._orders, *(name for name in self._order_fields if name.endswith(f" {self._worker}")))
         except (RedisError, OSError):
             pass
         self._redis.close()

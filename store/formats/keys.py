@@ -41,6 +41,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P secret | string: seals `requestState` for all replicas | none | first server |
 | P reconciling | string: one worker at a time repairs | seconds | worker |
 | P worker:<id> | string: health, JSON | three renewals | worker |
+| P orders | hash: `drained <worker or host>`, `slots <worker or host>` to who wants what, JSON | none | operators |
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
 | P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
@@ -62,7 +63,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | channel P session:<id> | JSON: for the process that serves a call of the session | - | sessions |
 | channel P push:<session> | JSON: for the process that serves the session's own stream | - | sessions |
 | channel P outbox:<call> | message number | - | open calls |
-| channel P signal:<worker> | `cancel <id>` or `answer <id>` | - | cancel, answer |
+| channel P signal:<worker> | `cancel <id>`, `answer <id>` or `orders` | - | cancel, answer, operators |
 """
 
 import re
@@ -83,6 +84,7 @@ UNEXPIRING = (
         "ended",
         "epoch",
         "paused",
+        "orders",
         "open:",
         "queue:",
         "pace:",
@@ -159,6 +161,7 @@ class Keys:
         self.ended = self.root + "ended"
         self.epoch = self.root + "epoch"
         self.paused = self.root + "paused"
+        self.orders = self.root + "orders"
         self.workers = self.root + "workers"
         self.reconciling = self.root + "reconciling"
         self.secret = self.root + "secret"

@@ -5,7 +5,7 @@ A shard that does not answer fails the calls for its own tasks, and is named in 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import Stats, stats_of_all
 from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
+from taskmill.store.tasks.worker_orders import Order, WorkerOrders
 
 __all__ = ["ShardedStore"]
 
@@ -145,6 +146,15 @@ class ShardedStore(TaskStore):
         """See `TaskStore.workers`; those of shards that answer, with the shard's name."""
         found, _ = await self._ask_all(lambda store: store.workers())
         return [{"shard": shard, **worker} for shard, workers in found.items() for worker in workers]
+
+    async def worker_orders(self, workers: Sequence[Mapping[str, Any]]) -> list[WorkerOrders]:
+        """See `TaskStore.worker_orders`; each on the shard of the worker."""
+        found = [await self._stores[str(one.get("shard", DEFAULT_SHARD))].worker_orders([one]) for one in workers]
+        return [orders for (orders,) in found]
+
+    async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
+        """See `TaskStore.give_order`; on every shard, as a host may have workers of several."""
+        await self._on_every_shard(lambda store: store.give_order(aspect, target, order, workers))
 
     async def due(self, queue: str) -> int:
         """See `TaskStore.due`; on the shard where the queue is now."""

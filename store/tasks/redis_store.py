@@ -1,6 +1,6 @@
 """The store on one Redis: create, read, answer, cancel, history. What each method promises is in `tasks.py`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ from taskmill.store.tasks.shared_secret import SharedSecret
 from taskmill.store.tasks.stats import Stats, live_workers, stats_of
 from taskmill.store.tasks.tasks import EVENT_PAGE, MOST_COUNTED, TaskStore
 from taskmill.store.tasks.wait_estimate import WaitEstimate
+from taskmill.store.tasks.worker_orders import Order, WorkerOrders, give_order, read_orders
 
 __all__ = ["RedisTaskStore"]
 
@@ -220,6 +221,15 @@ class RedisTaskStore(TaskStore):
         """See `TaskStore.workers`."""
         with store_errors():
             return await live_workers(self._redis, self.keys)
+
+    async def worker_orders(self, workers: Sequence[Mapping[str, Any]]) -> list[WorkerOrders]:
+        """See `TaskStore.worker_orders`."""
+        with store_errors():
+            return await read_orders(self._redis, self.keys, workers)
+
+    async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
+        """See `TaskStore.give_order`."""
+        await give_order(self._redis, self.keys, aspect, target, order, workers)
 
     async def due(self, queue: str) -> int:
         """See `TaskStore.due`."""

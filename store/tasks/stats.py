@@ -117,4 +117,6 @@ async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
     reports = await redis.mget([keys.worker(name.decode()) for name in names]) if names else []
     if gone := [name for name, one in zip(names, reports, strict=True) if one is None]:
         await redis.srem(keys.workers, *gone)  # type: ignore[misc]
+        orders = [f"{aspect} {name.decode()}" for name in gone for aspect in ("drained", "slots")]
+        await redis.hdel(keys.orders, *orders)  # type: ignore[misc]
     return sorted((json.loads(one) for one in reports if one), key=lambda one: str(one["worker"]))

@@ -4,7 +4,7 @@ What one Redis does is in `redis_store.py`, what several do is in `sharding/shar
 workers do (claim, renew, finish...) is in `claims/claims.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from taskmill.engine.errors import TaskNotFound
@@ -23,6 +23,7 @@ from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.tasks.output import OutputReader
 from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.stats import Stats
+from taskmill.store.tasks.worker_orders import Order, WorkerOrders
 
 __all__ = ["EVENT_PAGE", "MOST_COUNTED", "OPERATOR", "TaskStore"]
 
@@ -203,6 +204,18 @@ class TaskStore(Protocol):
 
     async def workers(self) -> list[dict[str, Any]]:
         """What each live worker reports of itself: name, queue, concurrency, running, tools; sorted by name."""
+        ...
+
+    async def worker_orders(self, workers: Sequence[Mapping[str, Any]]) -> list[WorkerOrders]:
+        """What operators want of each of these workers, which `workers` reported."""
+        ...
+
+    async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
+        """Want something of a worker or of all workers of a host, or take it back; see `worker_orders.give_order`.
+
+        Raises:
+            StoreUnavailable: it may have been done, or not everywhere; the same call again is safe.
+        """
         ...
 
     async def due(self, queue: str) -> int:

@@ -1,5 +1,6 @@
 """Queues, tools and workers for operators: what the API shows of them, and pauses that workers obey."""
 
+import json
 from collections.abc import AsyncIterator
 
 import anyio
@@ -72,20 +73,96 @@ async def test_only_operators_see_and_only_those_who_may_act_pause(api: ApiClien
     assert (await one(api, "queues", "default"))["paused"] is None
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "status", "told"),
-    [
+async def test_a_wrong_name_or_body_is_refused_with_what_to_send(api: ApiClient) -> None:
+    wrong: list[tuple[str, object, int, str]] = [
         ("queues/defualt/pause", {}, 404, "Known: "),
         ("tools/nothing/resume", {}, 404, "There is no tool nothing"),
         ("queues/default/pause", {"reason": 3}, 400, "reason must be a text"),
         ("queues/default/pause", {"reason": "x" * 501}, 400, "500 characters"),
         ("queues/default/pause", {"why": "x"}, 400, "no other fields than reason"),
         ("queues/default/pause", [], 400, "JSON object"),
-    ],
-)
-async def test_a_wrong_name_or_body_is_refused_with_what_to_send(
-    api: ApiClient, path: str, body: object, status: int, told: str
+    ]
+    for path, body, status, told in wrong:
+        given, reply = await api.send(f"/api/{path}", body, ACTOR)
+        assert (given, told in reply["error"]["message"]) == (status, True), reply
+
+
+async def worker_in(api: ApiClient, state: str, count: int = 1) -> list[Json]:
+    """The live workers once there are so many in this state."""
+    with anyio.fail_after(30):
+        while True:
+            workers = (await api.get("/api/workers", READER)).json()["workers"]
+            if len([one for one in workers if one["state"] == state]) == count:
+                return list(workers)
+            await anyio.sleep(0.05)
+
+
+async def test_a_drained_worker_gives_its_tasks_back_and_takes_none_until_it_is_resumed(api: ApiClient) -> None:
+    task_id = await api.mcp(None).task("stay")
+    await api.until(task_id, "running")
+    (worker,) = await worker_in(api, "working")
+
+    status, shown = await api.send(f"/api/workers/{worker['name']}/drain", {"reason": "new disk"}, ACTOR)
+    assert (status, shown["workers"]) == (200, [worker["name"]])
+    (drained,) = await worker_in(api, "drained")
+    assert (drained["drained"]["reason"], drained["running"]) == ("new disk", 0)
+    task = await api.until(task_id, "pending")
+    assert (task["reason"], task["drains"]) == ("drain", 1)
+    assert (await api.until(await api.mcp(None).task("steps", count=1), "pending"))["started_at"] is None
+
+    assert (await api.send(f"/api/workers/{worker['name'][:9]}/resume", {}, ACTOR))[0] == 200
+    await worker_in(api, "working")
+    await api.until(task_id, "running")
+
+
+async def test_an_order_for_a_host_holds_for_workers_that_start_later_and_one_of_them_can_be_excepted(
+    api: ApiClient, settings: ServerSettings
 ) -> None:
-    given, reply = await api.send(f"/api/{path}", body, ACTOR)
-    assert given == status
-    assert told in reply["error"]["message"]
+    (worker,) = await worker_in(api, "working")
+    assert (await api.send(f"/api/workers/{worker['host']}/drain", {}, ACTOR))[0] == 200
+    async with working(make_server(settings), settings):
+        both = await worker_in(api, "drained", 2)
+        later = next(one for one in both if one["name"] != worker["name"])
+        await api.send(f"/api/workers/{later['name']}/resume", {}, ACTOR)
+        await worker_in(api, "working")
+        await api.until(await api.mcp(None).task("steps", count=1), "completed")
+        assert (await api.send(f"/api/workers/{worker['host']}/resume", {}, ACTOR))[0] == 200
+        await worker_in(api, "working", 2)
+
+
+async def test_the_slots_of_a_worker_change_while_it_works_and_without_the_message(
+    api: ApiClient, redis: Redis, settings: ServerSettings
+) -> None:
+    (worker,) = await worker_in(api, "working")
+    path = f"/api/workers/{worker['name']}/slots"
+    await api.send(path, {"slots": 1}, ACTOR)
+    with anyio.fail_after(20):
+        while (await worker_in(api, "working"))[0]["slots"] != 1:
+            await anyio.sleep(0.05)
+    tasks = [await api.mcp(None).task("stay") for _ in range(2)]
+    await api.until(tasks[0], "running")
+    assert (await api.get(f"/api/tasks/{tasks[1]}")).json()["status"] == "pending"
+
+    order = json.dumps({"value": 2, "by": "", "at_ms": 0, "reason": ""})
+    await redis.hset("{taskmill}:orders", f"slots {worker['name']}", order)  # type: ignore[misc]
+    await api.until(tasks[1], "running")
+    assert (await api.send(path, {"slots": None}, ACTOR))[1]["slots"] is None
+    with anyio.fail_after(20):
+        while (await worker_in(api, "working"))[0]["slots"] != worker["configured"]:
+            await anyio.sleep(0.05)
+
+
+async def test_a_wrong_worker_or_number_is_refused_with_what_to_send(api: ApiClient) -> None:
+    (worker,) = await worker_in(api, "working")
+    wrong: list[tuple[str, object, int, str]] = [
+        ("nobody/drain", {}, 404, "Live workers: "),
+        ("{name}/slots", {}, 400, "must have slots"),
+        ("{name}/slots", {"slots": 0}, 400, "from 1 to 10,000"),
+        ("{name}/slots", {"slots": True}, 400, "from 1 to 10,000"),
+        ("{name}/slots", {"slots": "many"}, 400, "from 1 to 10,000"),
+        ("{name}/drain", {"reason": []}, 400, "reason must be a text"),
+        ("{name}/drain", {"reason": "x" * 501}, 400, "500 characters"),
+    ]
+    for path, body, status, told in wrong:
+        given, reply = await api.send(f"/api/workers/{path.format(name=worker['name'])}", body, ACTOR)
+        assert (given, told in reply["error"]["message"]) == (status, True), reply

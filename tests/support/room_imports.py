@@ -108,7 +108,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "source.py": "",
         "processes": "errors.py",
         "audit": "terminal errors.py options.py tasks",
-        "operations": "terminal options.py tasks",
+        "operations": "terminal errors.py options.py tasks",
         "client": "terminal imports.py errors.py server_address.py logs.py source.py processes",
         "doctor": "terminal loading.py settings.py source.py",
         "install": "terminal errors.py loading.py stdio",

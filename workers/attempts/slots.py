@@ -25,6 +25,22 @@ class Slots:
         """Slots for new attempts; attempts that want to go on are served before them."""
         return max(0, self._size - self._taken - len(self._queue))
 
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self._size
+
+    def resize(self, size: int) -> None:
+        """Have so many from now on. Attempts that run keep theirs, also when that is more."""
+        self._size = size
+        while self._queue and self._taken < size:
+            if not self._queue[0].done():
+                self._taken += 1
+                self._queue[0].set_result(None)
+            del self._queue[0]
+        if self.free:
+            self._on_free()
+
     def take(self, count: int = 1) -> None:
         """Take slots for new attempts; the caller has checked that they are free."""
         self._taken += count
@@ -41,7 +57,7 @@ class Slots:
         for _ in range(count):
             while self._queue and self._queue[0].done():
                 del self._queue[0]
-            if not self._queue:
+            if not self._queue or self._taken > self._size:
                 self._taken -= 1
                 continue
             self._queue[0].set_result(None)

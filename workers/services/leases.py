@@ -14,6 +14,7 @@ import structlog
 
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.claims.heartbeat import Heartbeat
+from taskmill.store.tasks.worker_orders import WorkerOrders
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 
 __all__ = ["LeaseKeeper"]
@@ -27,12 +28,21 @@ class LeaseKeeper:
     """A background service: start, stop."""
 
     def __init__(
-        self, heartbeat: Heartbeat, active: ActiveTasks, lease: float, health: Callable[[], Mapping[str, Any]]
+        self,
+        heartbeat: Heartbeat,
+        active: ActiveTasks,
+        lease: float,
+        health: Callable[[], Mapping[str, Any]],
+        *,
+        obey: Callable[[WorkerOrders], None],
     ) -> None:
+        """`obey`: called in the event loop with what operators want of this worker, when that has changed."""
         self._heartbeat = heartbeat
         self._active = active
         self._every = lease / 3
         self._health = health
+        self._obey = obey
+        self._orders = WorkerOrders()
         self._stopping = threading.Event()
         self._renew_soon = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskmill.leases", daemon=True)
@@ -81,6 +91,7 @@ class LeaseKeeper:
                 down = True
                 self._stopping.wait(min(_OUTAGE_PAUSE, self._every))
                 continue
+            self._pass_on_orders()
             self._set(self._registered)
             if down:
                 log.info("store.back", held=len(active))
@@ -89,6 +100,12 @@ class LeaseKeeper:
                 self._pass_on(lost, dict(active), self._ended_of(lost))
             self._active.renewed([one for one in active if one[0] not in lost], began)
             self._renew_soon.wait(self._every)
+
+    def _pass_on_orders(self) -> None:
+        orders = self._heartbeat.orders
+        if orders != self._orders and self._loop is not None and not self._loop.is_closed():
+            self._orders = orders
+            self._loop.call_soon_threadsafe(self._obey, orders)
 
     def _set(self, event: asyncio.Event) -> None:
         if self._loop is not None and not self._loop.is_closed():
