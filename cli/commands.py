@@ -17,9 +17,10 @@ from typer.core import TyperGroup
 
 from taskmill.cli import options
 from taskmill.cli.audit.commands import audit
+from taskmill.cli.console.commands import console
 from taskmill.cli.errors import Failure, failure_of, print_failure
 from taskmill.cli.imports import without_collection
-from taskmill.cli.install.hosts import HostName
+from taskmill.cli.install.commands import install
 from taskmill.cli.logs import LogForm, LogLevel, configure
 from taskmill.cli.operations.commands import add_operator_commands
 from taskmill.cli.terminal.output import OutputFailed, checked_output, open_missing
@@ -44,8 +45,8 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as exc:
-            words = exc.message.removeprefix("Value error, ").removeprefix("Input ")
-            exc.message = words.partition(", unable to parse")[0]
+            exc.message = exc.message.removeprefix("Value error, ").removeprefix("Input ")
+            exc.message = exc.message.partition(", unable to parse")[0]
             raise
 
 
@@ -351,34 +352,9 @@ def stdio(
         serve_stdio(file, host, redis_url, log_level)
 
 
-@app.command()
-def install(
-    host: Annotated[HostName, typer.Argument(metavar="HOST", help=f"One of: {', '.join(HostName)}.")],
-    file: options.OptionalFile = None,
-    name: Annotated[str | None, typer.Option(help="What the host calls the server.")] = None,
-    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A variable for the server.")] = None,
-    remove: Annotated[str | None, typer.Option(metavar="NAME", help="Remove this server.")] = None,
-    wrap: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Put this server, which the host has, behind Taskmill.")
-    ] = None,
-    unwrap: Annotated[str | None, typer.Option(metavar="NAME", help="Give back what --wrap has changed.")] = None,
-    user: Annotated[bool, options.flag("--user", "For all projects, not for this folder only.")] = False,
-    dry_run: Annotated[bool, options.flag("--dry-run", "Show the change and do not make it.")] = False,
-    yes: Annotated[bool, options.flag("--yes", "Do not ask.")] = False,
-) -> None:
-    """Configure a desktop host to start FILE's server: show the change of its configuration file, and make it.
-
-    Nothing else in the host's file changes, and a copy of the old file is kept beside it.
-    """
-    configure(LogLevel.WARNING)
-    from taskmill.cli.install.command import InstallRequest, install_server
-
-    flags = {"for_user": user, "dry_run": dry_run, "yes": yes}
-    install_server(InstallRequest(host, file, name, tuple(env or ()), remove, **flags, wrap=wrap, unwrap=unwrap))
-
-
 add_operator_commands(app)
-app.command()(audit)
+for command in (install, audit, console):
+    app.command()(command)
 
 
 @app.command()

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskmill.cli.errors import UsageError
 from taskmill.store.embedded.server import EmbeddedRedis
+from taskmill.store.embedded.stored_data import stored_data
+from taskmill.store.embedded.user_lock import is_supervised
 from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.setting_names import given_by_flag
 from taskmill.store.settings import StoreSettings, read_settings
@@ -12,7 +15,7 @@ from taskmill.store.settings import StoreSettings, read_settings
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
-__all__ = ["needs_embedded", "redis_for", "settings_for"]
+__all__ = ["needs_embedded", "redis_for", "settings_for", "settings_where_tasks_are"]
 
 S = TypeVar("S", bound=StoreSettings)
 
@@ -32,6 +35,26 @@ def settings_for(kind: type[S], server: "ToolHost", source: str | None = None, *
     if source is None:
         return settings.for_app(server.name)
     return settings.model_copy(update={"app": app_of_source(settings.app or "", source)})
+
+
+def settings_where_tasks_are(kind: type[S], redis_url: str | None, ways: str, **flags: Any) -> S:
+    """Settings of a command that looks at tasks: the Redis that is given, else the embedded one of this directory.
+
+    `ways`: how else one can say where the tasks are, for the error.
+
+    Raises:
+        UsageError: neither is there.
+        SettingsError: a value is not valid.
+    """
+    given_by_flag({"redis_url": redis_url, **flags})
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = read_settings(kind, redis_url=redis_url, **given)
+    if settings.redis_url is None and not is_supervised(settings.home) and stored_data(settings.home) is None:
+        raise UsageError(
+            f"No server runs in {settings.home}, and it holds no tasks. "
+            f"Say where the tasks are: {ways}, or TASKMILL_HOME."
+        )
+    return settings
 
 
 def needs_embedded(settings: StoreSettings, server: "ToolHost") -> bool:

@@ -30,6 +30,10 @@ class ServerSettings(AuthenticationSettings):
     """Seconds after which a call of a client without tasks is handed off, if its host's call timeout is unknown."""
     drop_grace: float = Field(30.0, ge=0, le=LONGEST)
     """Seconds that a held call's task goes on after its client disconnected, so that the same call finds it again."""
+    console: bool = True
+    """Serve the operators' web page at /console, where it is installed (`taskmill[console]`)."""
+    console_session: float = Field(28800.0, ge=60, le=LONGEST)
+    """Seconds until an operator has to log in to it again."""
     stream_limit: float = Field(0.0, ge=0, le=LONGEST)
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
     request_timeout: float = Field(30.0, gt=0, le=LONGEST)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("engine", "store", "workers", "server", "adapters", "cli", "testing")
+ROOMS = ("engine", "store", "workers", "server", "adapters", "console", "cli", "testing")
 
 # Written in pieces, so that this file passes its own test.
 REGISTRIES = [

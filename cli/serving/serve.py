@@ -3,9 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -16,11 +14,13 @@ from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import load_server, main_file
 from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
-from taskmill.cli.serving.connections import ConnectionLimits, LimitedConnection
+from taskmill.cli.serving.console import console_of, has_console, settings_shown
+from taskmill.cli.serving.http_process import HttpProcess, http_config, loop_factory
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import needs_embedded, redis_for, settings_for
 from taskmill.engine.errors import AuthenticationUnavailable
+from taskmill.server.auth.operators import operators_of
 from taskmill.server.http.auth_advice import auth_advice
 from taskmill.server.http.transport_security import is_local
 from taskmill.server.settings import ServerSettings
@@ -28,12 +28,9 @@ from taskmill.server.tool_host import ToolHost
 from taskmill.workers.child_processes import end_child_processes
 from taskmill.workers.process_signals import handle_signal
 
-__all__ = ["serve_http", "trusted_proxies"]
+__all__ = ["serve_http"]
 
 log = structlog.get_logger()
-
-# Seconds that open streams have to end by themselves; their clients reconnect to another replica.
-_SHUTDOWN_TIMEOUT = 3
 
 
 def serve_http(
@@ -57,6 +54,8 @@ def serve_http(
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
     )
+    if settings.console and has_console():
+        _add_console(app, server, settings)
     for advice in auth_advice(server, settings, settings.host):
         log.warning(advice.event, found=advice.found, remedy=advice.remedy)
     if takes_over:
@@ -68,23 +67,20 @@ def serve_http(
         port = listener.getsockname()[1]
         embedded = str(settings.home) if needs_embedded(settings, server) else None
         facts |= {"url": _url(settings, port), "port": port, "embedded": embedded}
-        limits = ConnectionLimits(
-            request_timeout=settings.request_timeout, unfinished_requests=settings.unfinished_requests
-        )
-        config = uvicorn.Config(
-            app,
-            http=partial(LimitedConnection, limits=limits),  # type: ignore[arg-type]  # called, never subclassed
-            ws="none",
-            lifespan="off",  # run here, so that its errors are reported as ours
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
-            server_header=False,
-            forwarded_allow_ips=trusted_proxies(settings),
-        )
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        config = http_config(app, settings)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
     end_child_processes()
+
+
+def _add_console(app: Starlette, server: ToolHost, settings: ServerSettings) -> None:
+    """Show the tasks of the server to its operators at `/console`."""
+    queues = lambda: {name: policy.queue for name, policy in server.policies().items()}  # noqa: E731
+    facts = settings_shown(settings)
+    mount = console_of(
+        lambda: server.store, operators_of(settings), settings, app=settings.app or "", tools=queues, facts=facts
+    )
+    app.router.routes.append(mount)
 
 
 async def _serve(
@@ -97,7 +93,7 @@ async def _serve(
     async with app.router.lifespan_context(app):
         summary = await server_summary(server)
         asking = asyncio.create_task(_ask_issuer(app))
-        replica = _Replica(config, lambda: on_ready(summary))
+        replica = HttpProcess(config, lambda: on_ready(summary))
         for number in (signal.SIGTERM, signal.SIGINT):
             handle_signal(number, replica.handle_exit, number, None)
         await replica.serve(sockets=[listener])
@@ -113,29 +109,6 @@ async def _ask_issuer(app: Starlette) -> None:
         await check()
     except AuthenticationUnavailable as exc:
         log.warning("auth.issuer_unavailable", why=str(exc), hint="tokens are refused with 503 until it answers")
-
-
-class _Replica(uvicorn.Server):
-    """uvicorn's server, which calls `on_ready` when it listens, and leaves signals to the caller."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Does nothing: uvicorn's own method raises the signal again at the end, before the store is closed."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and call `on_ready`."""
-        await super().startup(sockets)
-        self._on_ready()
-
-
-def trusted_proxies(settings: ServerSettings) -> list[str] | None:
-    """Whose forwarded addresses are believed; None = as uvicorn's own variable says, which is this machine if unset."""
-    return list(settings.trusted_proxies) if "trusted_proxies" in settings.model_fields_set else None
 
 
 def _url(settings: ServerSettings, port: int) -> str:

@@ -229,20 +229,12 @@ def _run_on_redis(work: Callable[["TaskSource"], Awaitable[int]], redis_url: str
     Raises:
         UsageError, SettingsError: there is no such Redis, and no data of one.
     """
-    from taskmill.store.embedded.stored_data import stored_data
-    from taskmill.store.embedded.user_lock import is_supervised
-    from taskmill.store.setting_names import given_by_flag
-    from taskmill.store.settings import StoreSettings, read_settings
-
-    given_by_flag({"redis_url": redis_url})
-    settings = read_settings(StoreSettings, redis_url=redis_url)
-    if settings.redis_url is None and not is_supervised(settings.home) and stored_data(settings.home) is None:
-        raise UsageError(
-            f"No server runs in {settings.home}, and it holds no tasks. Say where the tasks are: "
-            "--url http://host:port of a running server, --redis-url (TASKMILL_REDIS_URL), or TASKMILL_HOME."
-        )
-    from taskmill.cli.settings import redis_for
+    from taskmill.cli.settings import redis_for, settings_where_tasks_are
     from taskmill.cli.tasks.redis_source import run_over_redis
+    from taskmill.store.settings import StoreSettings
+
+    ways = "--url http://host:port of a running server, --redis-url (TASKMILL_REDIS_URL)"
+    settings = settings_where_tasks_are(StoreSettings, redis_url, ways)
 
     with nullcontext(settings) if settings.redis_url else redis_for(settings) as ready, unwrap_group():
         return asyncio.run(run_over_redis(work, ready))

@@ -27,7 +27,7 @@ from taskmill.server.http.transport_security import HeaderChecks
 from taskmill.store.audit.records import Action, Outcome, Reason, record
 from taskmill.store.tasks.tasks import OPERATOR
 
-__all__ = ["Access", "Caller", "CheckedHosts", "Guard", "OperatorToken", "caller_of"]
+__all__ = ["Access", "Caller", "CheckedHosts", "Guard", "OperatorToken", "caller_of", "operator_roles"]
 
 _ROLES = "taskmill.operator"
 """Key of a request: the roles of the operator who sent it."""
@@ -89,6 +89,14 @@ def caller_of(request: Request) -> Caller:
     if request.scope.get(_ROLES):
         return Caller(OPERATOR, is_operator=True, name=request.scope.get(_NAME) or owner())
     return Caller(owner(), is_operator=False)
+
+
+def operator_roles(scope: Scope, operators: Operators) -> frozenset[Role]:
+    """The roles of who sent a request: by an operator's token, or by the scopes of a user; empty = no operator."""
+    if roles := scope.get(_ROLES):
+        return frozenset(roles)
+    user = scope.get("user")
+    return operators.roles_of_scopes(user.scopes) if isinstance(user, AuthenticatedUser) else frozenset()
 
 
 class OperatorToken:
@@ -168,8 +176,7 @@ class Guard:
 
     def _with_roles_of_user(self, scope: Scope) -> Scope:
         """Make an operator of a user whose scopes permit what is asked; any other one is served as a user."""
-        user = scope.get("user")
-        roles = self._access.operators.roles_of_scopes(user.scopes) if isinstance(user, AuthenticatedUser) else ()
+        roles = operator_roles(scope, self._access.operators)
         if self._needed(scope) not in roles:
             return scope
         note_operator(None, roles)

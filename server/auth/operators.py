@@ -87,8 +87,16 @@ class Operators:
 
     def of_token(self, token: bytes) -> Operator:
         """The operator whose token this is; one without roles if it is no operator's."""
+        return self.of_digest(_digest(token))
+
+    @staticmethod
+    def digest_of(token: bytes) -> bytes:
+        """What a login keeps of a token."""
+        return _digest(token)
+
+    def of_digest(self, given: bytes) -> Operator:
+        """The operator whose token has this digest; one without roles if none has it any more."""
         self._read_again()
-        given = _digest(token)
         found = NO_OPERATOR
         for expected, operator in (*self._fixed, *self._of_file):
             if hmac.compare_digest(given, expected):

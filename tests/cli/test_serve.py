@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from taskmill.cli.serving.serve import trusted_proxies
+from taskmill.cli.serving.http_process import trusted_proxies
 from taskmill.engine.errors import SettingsError
 from taskmill.server.settings import ServerSettings
 from taskmill.store.settings import read_settings

@@ -35,9 +35,12 @@ ROOMS = {
     "adapters": Room(
         frozenset({"engine", "store", "workers", "server", "adapters"}), banned=TERMINAL | {"redis", "arq"}
     ),
-    "cli": Room(frozenset({"engine", "store", "workers", "server", "adapters", "cli"}), banned=FRAMEWORKS),
+    "console": Room(
+        frozenset({"engine", "store", "server", "console"}), banned=TERMINAL | FRAMEWORKS | {"redis", "arq"}
+    ),
+    "cli": Room(frozenset({"engine", "store", "workers", "server", "adapters", "console", "cli"}), banned=FRAMEWORKS),
     "testing": Room(
-        frozenset({"engine", "store", "workers", "server", "adapters", "cli", "testing"}), banned=FRAMEWORKS
+        frozenset({"engine", "store", "workers", "server", "adapters", "console", "cli", "testing"}), banned=FRAMEWORKS
     ),
 }
 # What each sub-room imports of its own room, one row each: another sub-room (`formats`) or a module that stands beside
@@ -104,20 +107,21 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "words.py": "errors.py",
         "logs.py": "terminal",
         "options.py": "logs.py",
-        "settings.py": "",
+        "settings.py": "errors.py",
         "source.py": "",
         "processes": "errors.py",
         "audit": "terminal errors.py options.py tasks",
         "operations": "terminal errors.py options.py tasks",
         "client": "terminal imports.py errors.py server_address.py logs.py source.py processes",
+        "console": "errors.py settings.py serving options.py logs.py",
         "doctor": "terminal loading.py settings.py source.py",
-        "install": "terminal errors.py loading.py stdio",
+        "install": "terminal errors.py loading.py logs.py options.py stdio",
         "isolated": "errors.py loading.py logs.py processes",
         "serving": "terminal errors.py loading.py settings.py processes",
         "stdio": "terminal errors.py loading.py logs.py settings.py processes",
         "tasks": "client terminal errors.py server_address.py logs.py options.py settings.py",
         ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
-        "serving stdio tasks audit operations imports.py words.py",
+        "serving stdio tasks audit console operations imports.py words.py",
     },
 }
 # Imports against the direction, "room: importer -> imported", each with what would let it go.

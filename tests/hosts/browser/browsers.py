@@ -26,7 +26,7 @@ from tests.hosts.scenarios import Verdict
 from tests.hosts.servers import SERVERS
 from tests.hosts.table import Row
 
-__all__ = ["PARTS", "BrowserPrograms", "row_of", "run_browser"]
+__all__ = ["PARTS", "BrowserPrograms", "chromium", "row_of", "run_browser"]
 
 _HERE = Path(__file__).parent
 _BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -44,14 +44,19 @@ class BrowserPrograms:
         Raises:
             CannotInstall: a part cannot be had on this machine.
         """
-        self.chromium = _chromium()
+        self.chromium = chromium()
         install("inspector-page")
         node()  # It brings the official clients.
         self.python = install("playwright")[0]
         self.inspector = HOME / "inspector-page" / "node_modules" / PACKAGES["inspector-page"].name / "dist"
 
 
-def _chromium() -> str:
+def chromium() -> str:
+    """The browser's program, installed where a machine builds.
+
+    Raises:
+        CannotInstall: there is none.
+    """
     for _ in range(2):
         if found := next(filter(None, map(shutil.which, _BROWSERS)), None):
             return found
