@@ -29,7 +29,7 @@ from taskmill.cli.doctor.authentication import authentication_findings
 from taskmill.cli.doctor.model import model_findings
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
 from taskmill.cli.doctor.security import audit_findings, redis_access_findings
-from taskmill.cli.doctor.tools import tool_findings, worker_findings
+from taskmill.cli.doctor.tools import pause_findings, tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.source import source_of_file
@@ -45,9 +45,11 @@ from taskmill.store.connection.layout import inspect_layout
 from taskmill.store.embedded.binary import find_server
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of_source
+from taskmill.store.scripts import Scripts
 from taskmill.store.setting_names import given_by_flag, setting_name
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.shards import DEFAULT_SHARD
+from taskmill.store.tasks.pauses import PauseStore
 from taskmill.store.tasks.stats import count_unsealed, live_workers
 from taskmill.workers.settings import WorkerSettings
 
@@ -198,6 +200,7 @@ async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[st
             keys = Keys(settings.prefix)
             findings = [*await inspect(redis), await inspect_layout(redis, keys)]
             findings += unsealed_finding(settings, *await count_unsealed(redis, keys))
+            findings += pause_findings(await PauseStore(redis, Scripts(keys), keys).read())
         return findings, await live_workers(redis, keys)
     finally:
         await redis.aclose()

@@ -6,9 +6,10 @@ from typing import Any
 from taskmill.engine.policy import TaskConfig
 from taskmill.store.connection.checks import Finding
 from taskmill.store.formats.queue_names import app_of, author_queue, shared_app
+from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.stats import queues_of
 
-__all__ = ["tool_findings", "worker_findings"]
+__all__ = ["pause_findings", "tool_findings", "worker_findings"]
 
 _MIB = 1024 * 1024
 
@@ -27,6 +28,14 @@ def tool_findings(policies: Mapping[str, TaskConfig], *, has_auth: bool, residen
         if policy.scopes and not has_auth:
             found = f"it needs the scope {' '.join(policy.scopes)}, and the server has no authentication to grant one"
             yield Finding(f"tool {name}", "warning", found, "over HTTP no one can call it: give TaskServer auth=...")
+
+
+def pause_findings(pauses: Sequence[Pause]) -> Iterator[Finding]:
+    """Each queue and tool that is paused: its tasks wait until someone resumes it."""
+    for pause in pauses:
+        why = f": {pause.reason}" if pause.reason else ""
+        found = f"{pause.kind} {pause.name} is paused by {pause.by or 'an operator'}{why}"
+        yield Finding("pause", "warning", found, f"when it may go on: taskmill {pause.kind}s resume {pause.name}")
 
 
 def worker_findings(

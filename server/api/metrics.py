@@ -21,6 +21,7 @@ from taskmill.store.formats.queue_names import app_of, author_queue, shared_app
 from taskmill.store.formats.sealing import refusals
 from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import DEFAULT_SHARD
+from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.stats import Stats, queues_of
 
 __all__ = ["RequestCounter", "metrics_routes"]
@@ -88,6 +89,7 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
         workers = [{**one, "queues": own} for one in await runtime.store.workers() if (own := _queues_for(app, one))]
         queues = {runtime.settings.qualified(policy.queue) for policy in runtime.tools.policies().values()}
         stats = await runtime.store.stats(queues | {name for worker in workers for name in worker["queues"]})
+        pauses = [pause for pause in await runtime.store.pauses() if pause.app == shared_app(app)]
     except TaskmillError:
         return [_up(0)]
     up = _up(int(DEFAULT_SHARD not in stats.unreachable))
@@ -96,6 +98,7 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
         *_of_shards(runtime.store.shards, stats),
         *_of_tasks(stats, shared_app(app)),
         *_of_queues(stats),
+        *_of_pauses(pauses, stats),
         *_of_workers(workers),
         *_of_sealing(runtime.settings),
     ]
@@ -173,6 +176,18 @@ def _of_queues(stats: Stats) -> Iterator[Metric]:
         for status, count in sorted(queue.by_status.items()):
             tasks.add_metric([name, status], count)
     yield from (tasks, depth, oldest)
+
+
+def _of_pauses(pauses: Sequence[Pause], stats: Stats) -> Iterator[Metric]:
+    """What is paused, with the value 1, and how many tasks that holds; nothing of what is not."""
+    paused = GaugeMetricFamily("taskmill_paused", "Queues and tools that are paused.", labels=["kind", "name"])
+    for pause in pauses:
+        paused.add_metric([pause.kind, pause.name], 1)
+    held = GaugeMetricFamily("taskmill_tasks_held", "Tasks that wait for the end of a pause.", labels=["queue"])
+    for queue in stats.queues:
+        if queue.held:
+            held.add_metric([author_queue(queue.name)], queue.held)
+    yield from (paused, held)
 
 
 def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:

@@ -10,8 +10,10 @@ from redis import Redis
 
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
 from taskmill.cli.doctor.security import audit_findings, redis_access_findings
+from taskmill.cli.doctor.tools import pause_findings
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings, read_settings
+from taskmill.store.tasks.pauses import Pausable, Pause
 from tests.support.command_line import SERVER, CommandLine
 from tests.support.first_layout import first_layout
 from tests.support.redis_server import PrivateRedis
@@ -309,3 +311,11 @@ def test_keys_are_read_and_what_was_stored_without_them_is_counted(cli: CommandL
     assert accepted[1].detail.startswith("payloads that are not sealed are accepted, until 2999-02-01")
     assert accepted[2].detail.endswith("and are accepted")
     assert (unfit["sealing"]["level"], "cannot be read" in unfit["sealing"]["detail"]) == ("unfit", True)
+
+
+def test_a_pause_is_a_finding_that_says_who_why_and_how_it_ends() -> None:
+    (finding,) = pause_findings([Pause(Pausable.QUEUE, "shop", "slow", "os:ann", 5, "the disk is full")])
+
+    assert finding.level == "warning"
+    assert finding.detail == "queue slow is paused by os:ann: the disk is full"
+    assert finding.remedy == "when it may go on: taskmill queues resume slow"

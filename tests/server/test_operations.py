@@ -12,13 +12,13 @@ from tests.server.api_client import ApiClient, refusal
 from tests.support.replica import Json, client_of, working
 from tests.support.sample_server import make_server
 
-READER, ACTOR = "r" * 16, "a" * 16
+READER, ACTOR, SCRAPER = "r" * 16, "a" * 16, "s" * 16
 
 
 @pytest.fixture
 async def api(redis: Redis, settings: ServerSettings) -> AsyncIterator[ApiClient]:
     """A replica with operators of two roles, and a worker."""
-    settings = settings.model_copy(update={"operator_tokens": f"read:{READER} act:{ACTOR}"})
+    settings = settings.model_copy(update={"operator_tokens": f"read:{READER} act:{ACTOR} metrics:{SCRAPER}"})
     async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings, concurrency=7):
         yield ApiClient(rpc)
 
@@ -60,6 +60,9 @@ async def test_what_is_paused_is_created_and_told_and_runs_when_it_is_resumed(
     paused = (await one(api, kind, name))["paused"]
     assert (paused["reason"], bool(paused["by"]), paused["at"] > "2026") == ("the disk is full", True, True)
     assert (await one(api, "queues", "default"))["held"] == 1
+    metrics = (await api.get("/metrics", SCRAPER)).text
+    assert f'taskmill_paused{{kind="{kind[:-1]}",name="{name}"}} 1.0' in metrics
+    assert 'taskmill_tasks_held{queue="default"} 1.0' in metrics
 
     assert (await api.send(f"/api/{kind}/{name}/resume", {}, ACTOR))[1]["paused"] is None
     assert (await api.until(task_id, "completed"))["outcome"] == "succeeded"
