@@ -16,7 +16,7 @@ __all__ = ["audit_routes"]
 
 _PAGE = 100
 _OPERATORS_ONLY = "The audit trail is of all callers: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
-_NOT_KEPT = "This server keeps no audit trail in Redis, where it could be read: set TASKMILL_AUDIT=redis."
+_NOT_KEPT = "This server keeps no audit trail that can be read here: TASKMILL_AUDIT says where it goes (docs/audit.md)."
 
 
 def audit_routes(runtime: ServerRuntime) -> list[BaseRoute]:
