@@ -167,15 +167,15 @@ def _run(
     configure(log_level, log_form)
     from taskmill.cli.processes.supervisor import ProcessPlan
     from taskmill.cli.serving.run import check_address, run_until_stopped
+    from taskmill.cli.settings import read_covered
     from taskmill.cli.source import source_of_stack
     from taskmill.server.settings import ServerSettings
-    from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
     given_by_flag({**server_flags, "port": port, "redis_url": redis_url, "concurrency": concurrency})
-    settings = read_settings(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
+    settings = read_covered(WorkerSettings, redis_url=redis_url, concurrency=concurrency)
     check_address(
-        read_settings(ServerSettings, port=port, host=server_flags["host"], allowed_hosts=server_flags["allowed_hosts"])
+        read_covered(ServerSettings, port=port, host=server_flags["host"], allowed_hosts=server_flags["allowed_hosts"])
     )
     plan = ProcessPlan(
         file,

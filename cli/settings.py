@@ -1,5 +1,9 @@
-"""What a process of a loaded server needs: its settings, and a Redis. Nothing here checks either."""
+"""What a process of a loaded server needs: its settings, and a Redis. Nothing here checks either.
 
+Secrets of the settings are taken out of what other processes of the user see of this one.
+"""
+
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,11 +15,12 @@ from taskmill.store.embedded.user_lock import is_supervised
 from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.setting_names import given_by_flag
 from taskmill.store.settings import StoreSettings, read_settings
+from taskmill.workers.isolation.secrets import close_process, cover_secrets, secrets_of
 
 if TYPE_CHECKING:
     from taskmill.server.tool_host import ToolHost
 
-__all__ = ["needs_embedded", "redis_for", "settings_for", "settings_where_tasks_are"]
+__all__ = ["needs_embedded", "read_covered", "redis_for", "settings_for", "settings_where_tasks_are"]
 
 S = TypeVar("S", bound=StoreSettings)
 
@@ -31,7 +36,10 @@ def settings_for(kind: type[S], server: "ToolHost", source: str | None = None, *
     given_by_flag(flags)
     author_settings = server.store_settings
     values = author_settings.model_dump(include=author_settings.model_fields_set) if author_settings is not None else {}
-    settings = read_settings(kind, **values | {name: value for name, value in flags.items() if value is not None})
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = read_covered(kind, **values | given)
+    if any(policy.isolation == "process" for policy in server.policies().values()):
+        close_process()
     if source is None:
         return settings.for_app(server.name)
     return settings.model_copy(update={"app": app_of_source(settings.app or "", source)})
@@ -54,6 +62,13 @@ def settings_where_tasks_are(kind: type[S], redis_url: str | None, ways: str, **
             f"No server runs in {settings.home}, and it holds no tasks. "
             f"Say where the tasks are: {ways}, or TASKMILL_HOME."
         )
+    return settings
+
+
+def read_covered(kind: type[S], **overrides: Any) -> S:
+    """`read_settings`; their secrets are then covered where other processes of the user see them."""
+    settings = read_settings(kind, **overrides)
+    cover_secrets(secrets_of(settings, os.environ))
     return settings
 
 

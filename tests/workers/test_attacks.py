@@ -96,6 +96,35 @@ async def test_a_tool_finds_no_secret_of_its_worker_and_no_way_into_it(deploymen
     }
 
 
+PROGRAM = """
+import os, subprocess, sys
+from taskmill.workers.isolation.secrets import cover_secrets
+cover_secrets({sys.argv[1]})
+print(subprocess.run(["printenv", "WORD"], capture_output=True, text=True).stdout, end="", flush=True)
+input()
+"""
+
+
+@linux_only
+def test_a_secret_is_not_shown_of_a_process_that_covers_it_and_what_it_starts_has_it_still() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, SECRET, f"--redis-url=redis://:{SECRET}@host"],
+        env={**os.environ, "WORD": f"a {SECRET}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    inherited = process.stdout.readline()
+    shown = [Path(f"/proc/{process.pid}/{file}").read_text() for file in ("cmdline", "environ")]
+    process.communicate("\n", timeout=30)
+
+    assert inherited == f"a {SECRET}\n"
+    assert [SECRET in text for text in shown] == [False, False]
+    assert "--redis-url=redis://:****" in shown[0]
+
+
 async def test_a_tool_gets_the_variables_that_an_operator_names_and_no_others(deployment: Deployment) -> None:
     environment = {"TASKMILL_TOKEN_OF_MINE": SECRET, "MY_OWN": "mine", "ANOTHER": SECRET}
     await attacked_worker(deployment, env=environment, isolation_env="MY_*,TASKMILL_TOKEN_OF_MINE")

@@ -1,4 +1,4 @@
-"""What the operator has given to the worker and no tool may have, and how this process keeps it from other processes.
+"""What the operator has given to this process and no tool may have, and how it is kept from other processes.
 
 Every process of a user may read the command line, the environment and the memory of that user's other processes, unless
 they see to it.
@@ -12,24 +12,26 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from taskmill.workers.settings import WorkerSettings
+from taskmill.store.settings import StoreSettings
 
-__all__ = ["OURS", "addresses_of", "hide_secrets", "secrets_of"]
+__all__ = ["OURS", "addresses_of", "close_process", "cover_secrets", "secrets_of"]
 
 OURS = "TASKMILL_"
 """Prefix of the variables that are the operator's."""
 _SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "HEADERS")
+_NO_SECRET_NAMES = ("_FILE", "_PROVIDER", "_REFRESH", "_URL")
+"""Ends of names that say where a secret is found, not which."""
 _LEAST_SECRET = 6
 """Letters; a shorter word would be found in what has nothing to do with it."""
 _PR_SET_DUMPABLE = 4
 
 
-def addresses_of(settings: WorkerSettings) -> set[str]:
+def addresses_of(settings: StoreSettings) -> set[str]:
     """The addresses of Redis servers that the settings name."""
     return {url for url in (settings.redis_url, *settings.shards.values()) if url is not None}
 
 
-def secrets_of(settings: WorkerSettings, environment: Mapping[str, str]) -> set[str]:
+def secrets_of(settings: StoreSettings, environment: Mapping[str, str]) -> set[str]:
     """Passwords of the Redis servers, as they are and as their addresses have them; keys and tokens of ours."""
     found: set[str] = set()
     for url in addresses_of(settings):
@@ -37,20 +39,26 @@ def secrets_of(settings: WorkerSettings, environment: Mapping[str, str]) -> set[
             password = urlsplit(url).password or ""
             found |= {password, unquote(password)}
     for name, value in environment.items():
-        if name.startswith(OURS) and any(part in name for part in _SECRET_NAMES):
+        if not name.startswith(OURS) or name.endswith(_NO_SECRET_NAMES):
+            continue
+        if any(part in name for part in _SECRET_NAMES):
             found |= {value, *(part.strip() for part in value.replace("\n", ",").split(","))}
     return {word for word in found if len(word) >= _LEAST_SECRET}
 
 
-def hide_secrets(secrets: Collection[str]) -> None:
-    """Keep this process's memory, and these words on its command line and in its environment, from others (Linux).
+def close_process() -> None:
+    """Let no other process of this user read this one's memory, take its descriptors or trace it (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def cover_secrets(secrets: Collection[str]) -> None:
+    """Overwrite these words in what `/proc` shows of this process's command line and environment (Linux).
 
     The variables keep their values for this process and for what it starts.
     """
     if sys.platform != "linux":
         return
-    # No other process of this user may read the memory, take a descriptor or follow this one step by step.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     for name, value in os.environ.items():
         if any(secret in value for secret in secrets):
             os.environ[name] = value  # a copy elsewhere: what `/proc` shows is the place of the first one

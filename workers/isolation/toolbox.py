@@ -19,7 +19,7 @@ from taskmill.engine.ports import Toolbox, ToolSource
 from taskmill.workers.isolation.environment import environment_of_tools
 from taskmill.workers.isolation.pool import ProcessPool
 from taskmill.workers.isolation.process import ToolProgram
-from taskmill.workers.isolation.secrets import hide_secrets, secrets_of
+from taskmill.workers.isolation.secrets import close_process, cover_secrets, secrets_of
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["IsolatingTools"]
@@ -57,7 +57,8 @@ class IsolatingTools:
                 )
             settings = self._settings
             program = self._program(target)
-            hide_secrets(secrets_of(settings, os.environ))
+            close_process()
+            cover_secrets(secrets_of(settings, os.environ))
             async with ProcessPool(program, settings.isolation_limits, settings.isolation_uses) as processes:
                 yield _IsolatingToolbox(inside, processes)
 
