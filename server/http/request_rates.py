@@ -12,6 +12,7 @@ from taskmill.engine.errors import QuotaExceeded
 from taskmill.engine.principal import ANONYMOUS, PrincipalLimits
 from taskmill.server.auth.principal import owner
 from taskmill.server.auth.rates import Rates
+from taskmill.server.http.middleware import path_of
 from taskmill.server.protocol.errors import wire_error
 from taskmill.server.tools.runtime import ServerRuntime
 
@@ -37,7 +38,7 @@ class RequestRates:
             self._check(who, self._runtime.limits_of(who))
         except QuotaExceeded as exc:
             self._runtime.note_refusal(exc)
-            await _refusal(exc)(scope, receive, send)
+            await _refusal(exc, scope)(scope, receive, send)
             return
         self._open[who] += 1
         try:
@@ -55,9 +56,11 @@ class RequestRates:
         self._rates.take(who, limits.requests)
 
 
-def _refusal(exc: QuotaExceeded) -> JSONResponse:
+def _refusal(exc: QuotaExceeded, scope: Scope) -> JSONResponse:
+    """In the form of the part that was asked: the HTTP API, or the MCP endpoint."""
+    headers = {"retry-after": str(exc.facts["retry_after"])}
+    if path_of(scope).startswith("/api/"):
+        return JSONResponse({"error": {"code": "quota", "message": str(exc)}}, 429, headers)
     code, data = wire_error(exc)
     error = {"code": code, "message": str(exc), "data": data}
-    return JSONResponse(
-        {"jsonrpc": "2.0", "id": None, "error": error}, 429, {"retry-after": str(exc.facts["retry_after"])}
-    )
+    return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, 429, headers)
