@@ -314,9 +314,7 @@ DECODERS: dict[str, Decoder] = {
             _flat({**RECORD, "status": "input_required"}) + b'||q-1\n{"method": "roots/list"}',
         ),
     ),
-    "sealed values": Decoder(
-        _sealed, (DecryptionFailed,), (SEALER.seal({"a": [1, "x"]}, task_id="t", field="args"), b"{}")
-    ),
+    "sealed values": Decoder(_sealed, (DecryptionFailed,), (SEALER.seal({"a": [1, "x"]}, task_id="t", field="args"),)),
     "arguments": Decoder(_plain, (DecryptionFailed,), (b'{"arguments": {"a": 1}, "caller": {"scopes": []}}',)),
     "outcomes": Decoder(
         _outcome,
