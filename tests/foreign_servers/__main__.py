@@ -32,7 +32,7 @@ def main() -> int:
             print(f"!!! scripts/foreign-servers: NO {name.upper()}: {exc}", file=sys.stderr)
             missing += 1
             continue
-        transports: tuple[Transport, ...] = ("pipes", "http") if server.http_words else ("pipes",)
+        transports: tuple[Transport, ...] = ("pipes", "http")
         for transport in transports:
             with tempfile.TemporaryDirectory() as folder:
                 report = asyncio.run(compare(name, transport, Path(folder), ways=tuple(given.way or WAYS)))

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,6 +21,7 @@ from taskmill.testing.answers import Answerer
 from taskmill.testing.client_types import ClientKind, Endpoint
 from taskmill.testing.clients import client_at
 from taskmill.testing.sdk_client import sdk_client
+from tests.foreign_servers import http_bridge
 from tests.foreign_servers.servers import SERVERS, Call, ForeignServer
 from tests.foreign_servers.sessions import Pipes, answers_to, http_upstream, running
 from tests.support.processes import kill, processes_with, taskmill
@@ -115,18 +117,37 @@ async def compare(
                 made = await _answers(place, endpoint, own, ClientKind.TASKS_2025)
                 direct |= {what: made[f"0 {own[0][0]}"] for what in direct if what.endswith(f" {own[0][0]}")}
             lists = await _lists(place, endpoint)
+            report.differences += _not_called(server, name, lists)
             if "foreground" in ways:
                 async with _in_front(place, transport, words, {"TASKMILL_TASK": "none-of-them"}) as front:
                     report.add(name, "foreground", lists, await _lists(place, front))
                     place.make()
                     report.add(name, "foreground", direct, await _answers(place, front, calls, ClientKind.HELD))
-            async with _in_front(place, transport, words, {}) as front:
-                for kind in (kind for kind in ClientKind if kind in ways):
-                    place.make()
-                    report.add(name, kind, direct, await _answers(place, front, calls, kind))
+            kinds = [kind for kind in ClientKind if kind in ways]
+            has_toggles = any(tool in server.toggles for tool, _ in calls)
+            for number, group in enumerate([[kind] for kind in kinds] if has_toggles else [kinds]):
+                home = {"TASKMILL_HOME": str(folder / f"data{number}")}
+                async with _in_front(place, transport, words, home) as front:
+                    for kind in group:
+                        place.make()
+                        comparable = _comparable(server, kind, direct)
+                        report.add(name, kind, comparable, await _answers(place, front, calls, kind))
     finally:
         kill(processes_with("FOREIGN_FOLDER", str(folder)))
     return report
+
+
+def _comparable(server: ForeignServer, kind: ClientKind, direct: dict[str, Any]) -> dict[str, Any]:
+    """The server's own answers, without those that this class of client cannot have."""
+    left_out = server.asks_roots if kind is ClientKind.HANDED_OFF else ()
+    return {what: answer for what, answer in direct.items() if what.split()[-1] not in left_out}
+
+
+def _not_called(server: ForeignServer, name: str, lists: Mapping[str, Any]) -> list[Difference]:
+    """The tools that no call is made of, and no reason is given for."""
+    known = {tool for tool, _ in server.calls} | set(server.alone)
+    listed = {what.removeprefix("tool ") for what in lists if what.startswith("tool ")}
+    return [Difference(name, "directly", f"tool {tool}", "it is listed", "no call of it") for tool in listed - known]
 
 
 @asynccontextmanager
@@ -137,7 +158,9 @@ async def _upstream(place: _Place, transport: Transport) -> AsyncIterator[tuple[
         words = place.words
         yield Pipes("", answerer, words=words, environment=place.environment), ["--", *words]
         return
-    with http_upstream([*place.words, *place.server.http_words], place.environment, place.folder) as url:
+    of_its_own = [*place.words, *place.server.http_words]
+    words = of_its_own if place.server.http_words else [sys.executable, http_bridge.__file__, *place.words]
+    with http_upstream(words, place.environment, place.folder) as url:
         yield Endpoint(url, answerer), [url]
 
 

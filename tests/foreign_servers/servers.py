@@ -28,9 +28,13 @@ class ForeignServer:
     more_words: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     http_words: Sequence[str] = ()
-    """The words behind `words` that make it serve over HTTP, at the port of the variable PORT; () = it does not."""
+    """The words behind `words` that make it serve over HTTP, at the port of the variable PORT; () = a bridge does."""
     alone: Mapping[str, str] = field(default_factory=dict)
     """Tools that are not called beside the others -> why."""
+    toggles: Sequence[str] = ()
+    """Tools that answer by what the session did before: each way needs sessions of its own."""
+    asks_roots: Sequence[str] = ()
+    """Tools that ask for roots: a call that is handed off cannot be asked for any."""
     own_tasks: Sequence[str] = ()
     """One tool that the server itself runs as a task, and in no other way."""
     completion: tuple[str, str, str] | None = None
@@ -95,6 +99,8 @@ SERVERS: Mapping[str, ForeignServer] = {
             "trigger-sampling-request-async": "for clients that run tasks themselves",
             "trigger-elicitation-request-async": "for clients that run tasks themselves",
         },
+        toggles=["toggle-simulated-logging", "toggle-subscriber-updates"],
+        asks_roots=["get-roots-list"],
         own_tasks=["simulate-research-query"],
         completion=("completable-prompt", "department", "E"),
     ),
