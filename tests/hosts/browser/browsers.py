@@ -7,8 +7,6 @@ pages of 2.x speak with a server of their own.
 
 import asyncio
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -25,6 +23,7 @@ from tests.hosts.run import Run, listening, served
 from tests.hosts.scenarios import Verdict
 from tests.hosts.servers import SERVERS
 from tests.hosts.table import Row
+from tests.support.system_programs import find_program
 
 __all__ = ["PARTS", "BrowserPrograms", "chromium", "row_of", "run_browser"]
 
@@ -57,15 +56,8 @@ def chromium() -> str:
     Raises:
         CannotInstall: there is none.
     """
-    for _ in range(2):
-        if found := next(filter(None, map(shutil.which, _BROWSERS)), None):
-            return found
-        # A machine that builds is nobody's own; elsewhere no script adds packages to the system.
-        if not (os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get")):
-            break
-        quiet = ["-qq", "-y", "--no-install-recommends"]
-        for words in (["apt-get", "update", "-qq"], ["apt-get", "install", *quiet, _BROWSERS[0]]):
-            subprocess.run(words, check=False, capture_output=True)
+    if found := find_program(_BROWSERS, _BROWSERS[0]):
+        return found
     raise CannotInstall(f"no browser is on PATH. Debian: apt-get install {_BROWSERS[0]}; other systems: Chromium.")
 
 
