@@ -27,6 +27,7 @@ _ONE = ("cancel", "rerun")
 _PAGES = 10
 """Hundreds of tasks that one request changes; a button goes on."""
 _FAILED_SHOWN = 100
+_OF_WORKERS = ("drain", "resume", "slots")
 _KINDS = {"queues": Pausable.QUEUE, "tools": Pausable.TOOL}
 
 
@@ -101,12 +102,35 @@ class Actions:
         await self._tasks.operations(request.state.login.name).pause(kind, name, reason)
         return RedirectResponse(f"{request.scope['root_path']}/queues?done=paused", 303)
 
+    async def worker(self, request: Request) -> Response:
+        """Drain a worker, end that, or change how many slots it has: GET asks, POST does."""
+        action, name = request.path_params["action"], request.path_params["name"]
+        if action not in _OF_WORKERS:
+            raise HTTPException(404)
+        if request.method != "POST":
+            return page(request, "confirm_worker", action=action, name=name, most=LONGEST_REASON)
+        form = await request.form(max_files=0, max_fields=3)
+        reason, operations = str(form.get("reason", "")), self._tasks.operations(request.state.login.name)
+        log.info("console.action", action=action, worker=name)
+        if action == "drain":
+            await operations.drain(name, reason)
+        elif action == "resume":
+            await operations.undrain(name)
+        else:
+            await operations.set_slots(name, _number(str(form.get("slots", ""))), reason)
+        return RedirectResponse(f"{request.scope['root_path']}/workers?done={action}", 303)
+
     async def resume(self, request: Request) -> Response:
         """Start tasks of a queue or tool again."""
         kind, name = _pausable(request)
         log.info("console.action", action="resume", kind=kind.value, name=name)
         await self._tasks.operations().resume(kind, name)
         return RedirectResponse(f"{request.scope['root_path']}/queues?done=resumed", 303)
+
+
+def _number(text: str) -> object:
+    """What was typed as a number, None for nothing; what is none is left for the check of numbers."""
+    return int(text) if text.strip().isdecimal() else text.strip() or None
 
 
 def _pausable(request: Request) -> tuple[Pausable, str]:

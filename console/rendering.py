@@ -64,5 +64,8 @@ _NOTES = {
     "answered": "The answer was given.",
     "paused": "Paused: no task of it starts from now on. Running ones go on.",
     "resumed": "Resumed.",
+    "drain": "The worker takes no more tasks.",
+    "resume": "The worker takes tasks again.",
+    "slots": "The worker runs so many tasks at a time from now on.",
 }
 """What is shown once after an action; the address names it, so its words are here and not there."""

@@ -60,6 +60,7 @@ def console_mount(
             Route("/bulk/{action:str}", actions.bulk, methods=["GET", "POST"]),
             Route("/queues", pages.queues),
             Route("/workers", pages.workers),
+            Route("/workers/{name:path}/{action:str}", actions.worker, methods=["GET", "POST"]),
             Route("/{kind:str}/{name:path}/pause", actions.pause, methods=["GET", "POST"]),
             Route("/{kind:str}/{name:path}/resume", actions.resume, methods=["POST"]),
             Route("/settings", pages.settings),

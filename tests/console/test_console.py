@@ -22,6 +22,8 @@ from taskmill.server.settings import ServerSettings
 from taskmill.store.claims.claims import Question
 from taskmill.store.tasks.pauses import Pausable
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.replica import working
+from tests.support.sample_server import make_server
 from tests.support.store_fixture import OWNER, StoreFixture
 
 READER, ACTOR = "read-read-read-read", "acts-acts-acts-acts"
@@ -278,3 +280,26 @@ async def test_a_filter_is_kept_in_the_address_and_a_wrong_one_is_told_in_words(
     assert (refused.status_code, "how long ago" in refused.text) == (400, True)
     for path in ("/tasks?cursor=nonsense", "/tasks/" + "x" * 300, "/none/x/pause", "/bulk/delete", "/live/none"):
         assert (await page.get(f"/console{path}")).status_code in (400, 404), path
+
+
+async def test_a_worker_is_drained_resumed_and_given_slots(stores: StoreFixture, settings: ServerSettings) -> None:
+    async with working(make_server(settings), settings), visitor(stores, settings) as client:
+        await log_in(client, ACTOR)
+        (name,) = [one["worker"] for one in await stores.store.workers()]
+        for action in ("drain", "slots"):
+            assert (await client.get(f"/console/workers/{name}/{action}")).status_code == 200
+        (orders,) = await stores.store.worker_orders([{"worker": name}])
+        assert not orders.is_drained
+        assert orders.slots is None
+        await client.post(f"/console/workers/{name}/drain", data={"reason": "new <disk>"})
+        await client.post(f"/console/workers/{name}/slots", data={"slots": "3"})
+        (orders,) = await stores.store.worker_orders([{"worker": name}])
+        assert orders.is_drained
+        assert orders.slots is not None
+        assert (orders.slots.value, orders.slots.by) == (3, "ada")
+        assert "by ada: new &lt;disk&gt;" in (await client.get("/console/workers")).text
+        await client.post(f"/console/workers/{name}/resume")
+        assert not (await stores.store.worker_orders([{"worker": name}]))[0].is_drained
+        for path, fields in (("none/drain", {}), (f"{name}/slots", {"slots": "many"}), (f"{name}/stop", {})):
+            refused = await client.post(f"/console/workers/{path}", data={"reason": "", **fields})
+            assert refused.status_code in (400, 404), path
