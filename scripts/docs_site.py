@@ -13,7 +13,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parents[1]
-COPIED = ("*.md", "LICENSE", "docs/**/*.md", "docs/**/*.svg", "examples/*.md", "examples/*.py")
+COPIED = ("*.md", "LICENSE", "docs/**/*.md", "docs/**/*.svg", "docs/**/*.png", "examples/*.md", "examples/*.py")
 FIRST = "README.md"
 LINK = re.compile(r"\]\(([^)#:\s]+\.md)(?:#[^)]*)?\)")
 SETTINGS = {

@@ -13,8 +13,8 @@ _SURPRISES = (
     '"request.crashed"',
     '"request.failed"',
 )
-_MEANT = '"StoreUnavailable"'
-"""What a request may fail with: Redis is taken away."""
+_MEANT = ('"StoreUnavailable"', '"StoreFull"')
+"""What a request may fail with: Redis is taken away, and filled."""
 _SHOWN = 300
 
 
@@ -26,7 +26,7 @@ def surprises(folder: Path) -> list[str]:
         with log.open(errors="replace") as lines:
             for line in lines:
                 for surprise in _SURPRISES:
-                    if surprise in line and _MEANT not in line:
+                    if surprise in line and not any(meant in line for meant in _MEANT):
                         counts[log.name, surprise] += 1
                         first.setdefault((log.name, surprise), line[:_SHOWN].rstrip())
     return [f"{name}: {count} x {surprise}: {first[name, surprise]}" for (name, surprise), count in counts.items()]

@@ -1,5 +1,6 @@
 """Ids of tasks as people give them: the beginning of one is enough where no other id has it."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
@@ -14,7 +15,8 @@ IDS = ["abcd1111-first", "abcd2222-other", "wxyz3333-third"]
 class Listing:
     """A source of these tasks, in pages of one."""
 
-    async def list(self, *, cursor: str | None, **_query: object) -> Json:
+    async def list(self, where: Mapping[str, str], *, cursor: str | None, **_query: object) -> Json:
+        assert not where
         number = int(cursor or 0)
         tasks = [{"id": IDS[number], "tool": "dig", "status": "running"}]
         return {"tasks": tasks, "next_cursor": str(number + 1) if number + 1 < len(IDS) else None}

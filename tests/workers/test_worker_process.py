@@ -4,6 +4,7 @@ import base64
 import json
 import signal
 import socket
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,18 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(deployment: Deplo
         "queues": ["default"],
         "app": "",
         "concurrency": 3,
+        "configured": 3,
         "running": 1,
         "settled": 0,
         "mean_seconds": None,
         "host": socket.gethostname(),
         "pid": first.pid,
         "leaving": False,
+        "state": "working",
+        "obeys": True,
+        "version": version("taskmill"),
+        "memory": busy["memory"],
+        "tasks": [{"id": task_id, "tool": "walk", "since_ms": busy["tasks"][0]["since_ms"]}],
         "tools": busy["tools"],
     }
     assert {"walk", "quick"} <= set(busy["tools"])
