@@ -23,7 +23,6 @@ from taskmill.store.tasks.tasks import OPERATOR
 __all__ = ["Actions"]
 
 log = structlog.get_logger()
-_ONE = ("cancel", "rerun")
 _PAGES = 10
 """Hundreds of tasks that one request changes; a button goes on."""
 _FAILED_SHOWN = 100
@@ -40,7 +39,7 @@ class Actions:
     async def one(self, request: Request) -> Response:
         """Cancel a task, or run it again: GET asks, POST does."""
         action, store, task_id = request.path_params["action"], self._tasks.store(), task_id_of(request)
-        if action not in _ONE:
+        if action not in list(BulkAction):
             raise HTTPException(404)
         view = await store.read(task_id, OPERATOR)
         if request.method != "POST":

@@ -99,12 +99,12 @@ class Pages:
     async def task_live(self, request: Request) -> Response:
         """An event for each event of the task, for a page that then asks for its part again."""
         store = self._tasks.store()
-        record = (await store.read(task_id_of(request), OPERATOR)).record
-        if record.is_terminal:
+        task = (await store.read(task_id_of(request), OPERATOR)).record
+        if task.is_terminal:
             return Response(status_code=204)
 
         async def events() -> AsyncIterator[bytes]:
-            async with store.tails.follow(record.id, after=record.seq) as found:
+            async with store.tails.follow(task.id, after=task.seq) as found:
                 async for event in found:
                     yield f"id: {event.seq}\r\ndata: {event.seq}\r\n\r\n".encode()
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from urllib.parse import quote
 
-import structlog
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -18,22 +17,15 @@ from taskmill.console.login import Logins
 from taskmill.console.pages import Pages
 from taskmill.console.rendering import SECURITY_HEADERS, page
 from taskmill.console.tasks import ConsoleTasks
-from taskmill.engine.errors import CallerError, NotRepeatable, StoreUnavailable, TaskmillError, TaskNotFound
+from taskmill.engine.errors import TaskmillError
+from taskmill.server.api.errors import status_of
 from taskmill.server.auth.operators import Operators
 from taskmill.server.protocol.errors import text_for_client
 
 __all__ = ["console_mount"]
 
-log = structlog.get_logger()
 _STATIC = Path(__file__).parent / "static"
 _OPEN = ("/login", "/static/")
-_STATUSES: tuple[tuple[type[TaskmillError], int], ...] = (
-    (TaskNotFound, 404),
-    (NotRepeatable, 409),
-    (CallerError, 400),
-    (StoreUnavailable, 503),
-    (TaskmillError, 500),
-)
 
 
 def console_mount(
@@ -141,7 +133,7 @@ def _with_headers(send: Send) -> Send:
 
 async def _taskmill_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, TaskmillError)
-    status = next(status for kind, status in _STATUSES if isinstance(exc, kind))
+    status, _ = status_of(exc)
     words = text_for_client(exc, path=request.url.path)
     return page(request, "problem", status=status, title=_TITLES.get(status, "That did not work"), words=words)
 

@@ -21,7 +21,7 @@ from taskmill.engine.errors import (
 )
 from taskmill.server.protocol.errors import INTERNAL, text_for_client
 
-__all__ = ["api_error", "error_handlers"]
+__all__ = ["api_error", "error_handlers", "status_of"]
 
 _STATUSES: dict[type[TaskmillError], tuple[int, str]] = {
     TaskNotFound: (404, "not_found"),
@@ -45,9 +45,14 @@ def api_error(status: int, message: str, *, code: str = "", headers: dict[str, s
     return JSONResponse({"error": {"code": name, "message": message}}, status_code=status, headers=headers)
 
 
+def status_of(error: TaskmillError) -> tuple[int, str]:
+    """Status and code of an error."""
+    return next(_STATUSES[kind] for kind in type(error).__mro__ if kind in _STATUSES)
+
+
 async def _taskmill_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, TaskmillError)
-    status, code = next(_STATUSES[kind] for kind in type(exc).__mro__ if kind in _STATUSES)
+    status, code = status_of(exc)
     retries = status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
     headers = {"Retry-After": str(exc.facts.get("retry_after", 1))} if retries else None
     return api_error(status, text_for_client(exc, path=request.url.path), code=code, headers=headers)
