@@ -5,7 +5,7 @@
 -- Events: none: what a reader sees of a task does not change
 local now, precise = clock()
 local ids = redis.call('ZRANGE', KEYS[1], ARGV[1], ARGV[2])
-local repaired, queues = 0, {}
+local repaired, queues, held = 0, {}, {}
 
 -- Whether a task rightly waits outside its queue: for a slot in a lane that has none free.
 local function waits_for_lane(id, task)
@@ -55,12 +55,20 @@ for _, id in ipairs(ids) do
     end
     local score = redis.call('ZSCORE', K.queue(task.queue), id)
     if score and tonumber(score) >= HELD then
-      end_hold(id, task)
+      held[#held + 1] = { id = id, task = task, score = tonumber(score) }
     elseif not score and not waits_for_lane(id, task) then
       requeue_lost(id, task)
       repaired = repaired + 1
     end
   end
+end
+
+-- In the order in which they were held: `live` has tasks of one millisecond by their ids.
+table.sort(held, function(a, b)
+  return a.score < b.score
+end)
+for _, one in ipairs(held) do
+  end_hold(one.id, one.task)
 end
 
 -- An ordering that is never empty would remember every principal that ever had a task in it: some of those whose tasks

@@ -15,6 +15,7 @@ from taskmill.store.claims.claims import Claimed, Claims
 from taskmill.store.scripts import Call
 from taskmill.store.tasks.creation import create_args
 from tests.support.store_fixture import OWNER, StoreFixture
+from tests.support.waiting import PROMPTLY
 
 
 async def test_a_claimed_task_is_running_under_a_fence_and_a_lease(stores: StoreFixture) -> None:
@@ -196,7 +197,7 @@ async def test_a_lease_lapses_by_time_alone_and_not_before(stores: StoreFixture)
             await sleep(0.01)
 
     assert tasks == [replace(claimed, fence=2, attempt=2, crashes=1)]
-    assert 300 <= (await hasty.record(claimed.id)).updated_ms - started < 2000
+    assert 300 <= (await hasty.record(claimed.id)).updated_ms - started < PROMPTLY * 1000
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])

@@ -140,12 +140,14 @@ async def test_a_deadline_counts_during_a_pause_and_a_held_task_can_be_cancelled
     assert (await stores.found()).members(stores.keys.queue("default")) == {}
 
 
-async def test_what_an_interrupted_end_of_a_pause_left_is_put_back_by_the_reconciler(stores: StoreFixture) -> None:
-    tasks = [await stores.create() for _ in range(2)]
+async def test_what_an_interrupted_end_of_a_pause_left_is_put_back_in_order_by_the_reconciler(
+    stores: StoreFixture,
+) -> None:
+    tasks = [await stores.create() for _ in range(20)]
     await stores.store.pause(QUEUE)
     await stores.redis.hdel(stores.keys.paused, QUEUE.field)
 
-    assert await stores.ann.reconcile(HOUR) == 2
+    assert await stores.ann.reconcile(HOUR) == 20
     assert await claimed(stores) == tasks
 
 

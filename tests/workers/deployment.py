@@ -89,9 +89,9 @@ class WorkerProcess:
         """End it the hard way; returns when it is gone."""
         if self.code is None:
             os.kill(self.pid, signal.SIGKILL)
-        await self.ended(within=5)
+        await self.ended()
 
-    async def ended(self, *, within: float = 5) -> int:
+    async def ended(self, *, within: float = 20) -> int:
         """Wait for its end; the exit code."""
         code = await eventually_async(lambda: self.code, lambda code: code is not None, within=within)
         assert code is not None
@@ -189,13 +189,13 @@ class Deployment:
         """The record as it is now."""
         return (await self.read(task_id)).record
 
-    async def until(self, task_id: str, *statuses: str, within: float = 5) -> TaskView:
+    async def until(self, task_id: str, *statuses: str, within: float = 20) -> TaskView:
         """Wait until the task is in one of the states."""
         return await eventually_async(
             lambda: self.read(task_id), lambda view: view.record.status.value in statuses, within=within
         )
 
-    async def done(self, task_id: str, *, within: float = 5) -> TaskView:
+    async def done(self, task_id: str, *, within: float = 20) -> TaskView:
         """Wait until the task has ended."""
         return await self.until(task_id, "completed", "failed", "cancelled", within=within)
 
@@ -214,7 +214,7 @@ class Deployment:
         notes = [Note(*json.loads(line)) for line in whole.splitlines()]
         return [note for note in notes if note.what == what and task_id in (None, note.task_id)]
 
-    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 5) -> Note:
+    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 20) -> Note:
         """Wait until tools have noted something so often; the last of these notes."""
         notes = await eventually_async(
             lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within

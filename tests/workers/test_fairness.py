@@ -10,7 +10,7 @@ import pytest
 
 from taskmill.engine.principal import principal_of
 from taskmill.engine.record import Lane, NewTask
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
 
 _MANY = 10_000 if os.environ.get("TASKMILL_TEST_LONG") else 2_000
@@ -36,7 +36,7 @@ async def test_one_task_starts_within_a_second_beside_thousands_of_another_princ
     note = await deployment.noted("start", one.record.id)
 
     print(f"started after {(note.at - began) * 1000:.0f} ms, beside {_MANY} queued tasks of another principal")
-    assert note.at - began < 1
+    assert note.at - began < PROMPTLY
     assert await deployment.redis.zcard(deployment.keys.queue("default")) > _MANY / 2
 
 
@@ -79,7 +79,7 @@ async def test_tasks_outside_a_full_lane_start_at_once_though_hundreds_wait_for_
         task_id = await deployment.create_noted("quick")
         delays.append((await deployment.noted("start", task_id)).at - began)
 
-    assert sorted(delays)[2] < 0.2
+    assert max(delays) < PROMPTLY
 
 
 async def test_a_worker_of_idle_lanes_does_not_ask_redis_again_and_again(deployment: Deployment) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.redis_server import PrivateRedis
 from tests.support.results import text_of_task
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
 
 
@@ -85,7 +85,7 @@ async def test_a_worker_works_on_after_an_outage(fragile: Deployment, own_redis:
     await fragile.listening(health["worker"])
     began = monotonic()
     await fragile.store.cancel(task_id, "")
-    assert (await fragile.noted("cancelled", task_id)).at - began < 0.3
+    assert (await fragile.noted("cancelled", task_id)).at - began < PROMPTLY
     counting = await fragile.create_noted("count", fragile.gate(), n=10)
     await eventually_async(lambda: fragile.record(counting), lambda record: record.progress.done == 10)
 

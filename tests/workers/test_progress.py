@@ -9,7 +9,7 @@ import pytest
 from taskmill.engine.record import Progress
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.results import text_of_task
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
 
 
@@ -37,11 +37,11 @@ async def test_the_first_report_is_seen_at_once_and_the_last_while_the_tool_stil
         view = await eventually_async(
             lambda task_id=task_id: deployment.read(task_id), lambda view: view.record.progress.done
         )
-        assert monotonic() - began < 0.3
+        assert monotonic() - began < PROMPTLY
         view = await eventually_async(
             lambda task_id=task_id: deployment.read(task_id), lambda view, n=n: view.record.progress.done == n
         )
-        assert monotonic() - began < 0.5
+        assert monotonic() - began < 2 * PROMPTLY
         assert view.record.status == "running"
         deployment.gate(f"{n}").touch()
         assert (await deployment.done(task_id)).record.progress.done == n

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.redis_server import PrivateRedis
 from tests.support.results import text_of_task
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment, WorkerProcess
 
 
@@ -40,7 +40,7 @@ async def test_what_outlasts_the_grace_is_given_back_without_a_crash(deployment:
     assert await leaving.ended() == 0
     again = await deployment.noted("start", task_id, times=2)
     assert again.pid == other.pid
-    assert 0.3 <= again.at - began < 1.5
+    assert 0.3 <= again.at - began < PROMPTLY
     deployment.gate().touch()
     view = await deployment.done(task_id)
     assert (text_of_task(view), view.record.crashes, view.record.failures) == ("fence 2", 0, 0)

@@ -2,10 +2,9 @@
 
 import asyncio
 from itertools import pairwise
-from statistics import median
 from time import monotonic
 
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
 
 
@@ -17,8 +16,7 @@ async def test_an_idle_worker_is_woken_by_a_push(deployment: Deployment) -> None
         began = monotonic()
         task_id = await deployment.create_noted("quick")
         delays.append((await deployment.noted("start", task_id)).at - began)
-    assert median(delays) < 0.05
-    assert max(delays) < 0.3
+    assert max(delays) < PROMPTLY
 
 
 async def test_every_idle_worker_of_a_queue_wakes_when_there_is_work_for_all(deployment: Deployment) -> None:
@@ -26,7 +24,7 @@ async def test_every_idle_worker_of_a_queue_wakes_when_there_is_work_for_all(dep
     began = monotonic()
     await asyncio.gather(*(deployment.create_noted("walk", deployment.gate()) for _ in workers))
     last = await deployment.noted("start", times=3)
-    assert last.at - began < 0.3
+    assert last.at - began < PROMPTLY
     assert {note.pid for note in deployment.notes("start")} == {worker.pid for worker in workers}
 
 
@@ -81,7 +79,7 @@ async def test_a_freed_slot_is_refilled_at_once(deployment: Deployment) -> None:
     between = sorted([*deployment.notes("start"), *deployment.notes("finish")], key=lambda note: note.at)
     gaps = [later.at - earlier.at for earlier, later in pairwise(between) if later.what == "start"]
     assert len(gaps) == 29
-    assert median(gaps) < 0.02
+    assert max(gaps) < PROMPTLY
 
 
 async def test_many_long_tasks_on_one_worker_do_not_starve_another(deployment: Deployment) -> None:
@@ -94,7 +92,7 @@ async def test_many_long_tasks_on_one_worker_do_not_starve_another(deployment: D
     more = [await deployment.create_noted("quick") for _ in range(5)]
     for task_id in more:
         assert (await deployment.noted("start", task_id)).pid == idle.pid
-    assert monotonic() - began < 1
+    assert monotonic() - began < PROMPTLY
     deployment.gate().touch()
     await eventually_async(lambda: deployment.redis.zcard(deployment.keys.live), lambda left: left == 0)
 
