@@ -20,6 +20,8 @@ __all__ = ["child_processes", "end_child_processes"]
 log = structlog.get_logger()
 _END_TIMEOUT = 1.0
 """Seconds that they have, all together, to end on SIGTERM."""
+_FEEDER_TIMEOUT = 0.3
+"""Seconds for the thread of a queue to end with its executor. One of another queue does not end at all."""
 
 
 def child_processes() -> set[BaseProcess]:
@@ -50,6 +52,7 @@ def end_child_processes() -> None:
 def _terminate_pools() -> None:
     # multiprocessing keeps no list of them; a worker has hidden from the collector what its start created.
     gc.unfreeze()
+    ended = False
     for found in gc.get_objects():
         kind = type(found)
         if issubclass(kind, Pool) and not issubclass(kind, ThreadPool):
@@ -58,3 +61,15 @@ def _terminate_pools() -> None:
             # joblib keeps one for its next call. Left alone, it leaves semaphores and a folder in shared memory.
             end = found.terminate if hasattr(found, "terminate") else found.shutdown
             end(kill_workers=True)
+            ended = True
+    if ended:
+        _join_feeders()
+
+
+def _join_feeders() -> None:
+    # The thread that feeds a queue keeps the queue's semaphores for a moment longer: what still has them at the end is
+    # reported as leaked, by the process of joblib that removes it.
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(_FEEDER_TIMEOUT)
+    gc.collect()
