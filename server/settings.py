@@ -2,12 +2,17 @@
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from taskmill.engine.errors import SettingsError
+from taskmill.engine.principal import ANONYMOUS, LOCAL, PrincipalLimits
 from taskmill.server.auth.settings import AuthenticationSettings
+from taskmill.server.limits.limits_file import LimitsFile, read_rules
 from taskmill.store.settings import LONGEST, StoreSettings, read_settings
 
 __all__ = ["SamplingSettings", "ServerSettings", "server_settings"]
@@ -42,6 +47,38 @@ class ServerSettings(AuthenticationSettings):
     """Addresses and networks of the proxies whose X-Forwarded-For and -Proto are believed, separated by commas."""
     unfinished_requests: int = Field(256, ge=0)
     """Connections of one address that may wait for the rest of a request at the same time; 0 = any number."""
+    limits_file: Path | None = None
+    """A file of limits for one principal or for a group, which is read again when it changes."""
+
+    _limits: LimitsFile | None = PrivateAttr(None)
+
+    @property
+    def limit_rules(self) -> LimitsFile | None:
+        """The rules of the file.
+
+        Raises:
+            SettingsError: it cannot be read any more.
+        """
+        if self._limits is None and self.limits_file is not None:
+            self._limits = LimitsFile(self.limits_file)
+        return self._limits
+
+    def limits_of(self, principal: str, claims: Mapping[str, Any] | None = None) -> PrincipalLimits:
+        """See `StoreSettings.limits_of`. `claims`: of the caller's token, for rules that ask for some."""
+        usual = super().limits_of(principal)
+        if self.limits_file is None or principal in (ANONYMOUS, LOCAL) or (rules := self.limit_rules) is None:
+            return usual
+        return rules.limits_of(principal, claims or {}, usual)
+
+    @field_validator("limits_file")
+    @classmethod
+    def _check_rules(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                read_rules(value)
+            except SettingsError as exc:
+                raise ValueError(str(exc).removesuffix(".")) from None
+        return value
 
     @field_validator("allowed_hosts", "cors_origins", "trusted_proxies", mode="before")
     @classmethod

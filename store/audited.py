@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 from taskmill.engine.errors import CallerError
+from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.audit.records import Action, Outcome, record, record_refusal_of
 from taskmill.store.audit.trail import AuditTrail
@@ -73,10 +74,12 @@ class _AuditedStore:
         record(Action.TASK_ANSWERED, outcome=_changed(taken > 0), task=task_id)
         return taken
 
-    async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
+    async def rerun(
+        self, task_id: str, principal: str, *, once: str | None = None, limits: PrincipalLimits | None = None
+    ) -> TaskView:
         """See `TaskStore.rerun`."""
         with _refusals():
-            view = await self._store.rerun(task_id, principal, once=once)
+            view = await self._store.rerun(task_id, principal, once=once, limits=limits)
         record(Action.TASK_RERUN, task=view.record.id, tool=view.record.tool, target=task_id)
         return view
 

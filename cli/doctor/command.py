@@ -28,7 +28,7 @@ from taskmill.adapters.remote.target import is_remote, shown
 from taskmill.cli.doctor.authentication import authentication_findings
 from taskmill.cli.doctor.model import model_findings
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
-from taskmill.cli.doctor.security import audit_findings, redis_access_findings
+from taskmill.cli.doctor.security import audit_findings, limits_findings, redis_access_findings
 from taskmill.cli.doctor.tools import pause_findings, tool_findings, worker_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
@@ -93,6 +93,7 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
             yield from _hint_findings(hints)
             yield from _file_findings(server, file)
             yield from authentication_findings(server)
+    yield from limits_findings(server)
     yield from model_findings(server)
     try:
         settings = _settings(server, redis_url)

@@ -4,12 +4,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from taskmill.cli.settings import settings_for
+from taskmill.engine.errors import SettingsError
 from taskmill.server.http.transport_security import is_local
+from taskmill.server.settings import ServerSettings
+from taskmill.server.tool_host import ToolHost
 from taskmill.store.connection.checks import Finding
 from taskmill.store.formats.audit_sinks import FILE, sinks_of
-from taskmill.store.settings import StoreSettings
+from taskmill.store.settings import StoreSettings, read_settings
 
-__all__ = ["audit_findings", "redis_access_findings"]
+__all__ = ["audit_findings", "limits_findings", "redis_access_findings"]
 
 _TO_AUDIT = "correct TASKMILL_AUDIT, or make the folder, for the user that servers run as"
 
@@ -42,6 +46,25 @@ def audit_findings(settings: StoreSettings) -> Iterator[Finding]:
         if path.exists() and path.stat().st_mode & 0o077:
             yield Finding("audit", "warning", f"{path} can be read by other users", f"chmod 600 {path}")
     yield Finding("audit", "ok", settings.audit or "none: TASKMILL_AUDIT names no place for it")
+
+
+def limits_findings(server: ToolHost | None) -> Iterator[Finding]:
+    """The file of limits for one principal or a group. `server`: None = there is none to look at."""
+    try:
+        settings = read_settings(ServerSettings) if server is None else settings_for(ServerSettings, server)
+        rules = settings.limit_rules
+    except SettingsError as exc:
+        if server is None:  # else authentication reports the fault of that server's settings
+            yield Finding("limits", "unfit", str(exc), "correct that line")
+        return
+    if rules is None:
+        return
+    count = f"{rules.count} rule{'' if rules.count == 1 else 's'} in {settings.limits_file}"
+    if server is not None and not server.has_auth:
+        found = f"{count}, and without authentication no caller is one of those that they are for"
+        yield Finding("limits", "warning", found, "set TASKMILL_AUTH_ISSUER, or remove TASKMILL_LIMITS_FILE")
+    else:
+        yield Finding("limits", "ok", count)
 
 
 def _hosts(url: str) -> list[str]:

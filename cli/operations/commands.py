@@ -38,6 +38,24 @@ def add_operator_commands(app: typer.Typer) -> None:
     app.add_typer(queues, name="queues")
     app.add_typer(tools, name="tools")
     app.add_typer(workers, name="workers")
+    app.command("limits")(limits)
+
+
+def limits(
+    principal: Annotated[
+        str | None,
+        typer.Option(help="Of this caller: the 64 hex digits that the audit trail has.", show_default=False),
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a caller whose token has this claim; repeated.", metavar="NAME=VALUE"),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show what one caller may have, by the settings and by the file of TASKMILL_LIMITS_FILE."""
+    from taskmill.cli.operations.limits import show_limits
+
+    show_limits(principal, claim or [], as_json=as_json)
 
 
 @queues.command("list")

@@ -143,7 +143,8 @@ class _Api:
             raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
         if not caller.is_operator:
             self._check_scopes((await self._runtime.store.read(task_id, caller.principal)).record.tool)
-        view = await self._runtime.store.rerun(task_id, caller.principal, once=key)
+        limits = None if caller.is_operator else self._runtime.limits_of(caller.principal)
+        view = await self._runtime.store.rerun(task_id, caller.principal, once=key, limits=limits)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
         return json_response(task_json(view, to_operator=caller.is_operator), status_code=201)
 

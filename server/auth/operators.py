@@ -16,6 +16,7 @@ import structlog
 
 from taskmill.engine.errors import SettingsError
 from taskmill.server.auth.settings import AuthenticationSettings
+from taskmill.server.changing_file import ChangingFile
 from taskmill.store.setting_names import setting_name
 
 __all__ = ["NO_OPERATOR", "Operator", "Operators", "Role", "operators_of"]
@@ -23,7 +24,6 @@ __all__ = ["NO_OPERATOR", "Operator", "Operators", "Role", "operators_of"]
 log = structlog.get_logger()
 
 _SHORTEST = 16
-_Stamp = tuple[int, int, int]
 _Tokens = list[tuple[bytes, "Operator"]]
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
@@ -72,13 +72,9 @@ class Operators:
             SettingsError: the file cannot be read.
         """
         self._fixed = _digested(tokens)
-        self._file = file
+        self._file = None if file is None else ChangingFile(file)
         self._scopes = [(scope, _with_read(roles)) for scope, roles in scopes]
-        self._stamp: _Stamp | None = None
-        self._of_file: _Tokens = []
-        if file is not None:
-            self._of_file = _read(file)
-            self._stamp = _stamp_of(file)
+        self._of_file: _Tokens = [] if file is None else _read(file)
 
     @property
     def has_tokens(self) -> bool:
@@ -108,11 +104,10 @@ class Operators:
         return frozenset().union(*(roles for scope, roles in self._scopes if scope in granted))
 
     def _read_again(self) -> None:
-        if self._file is None or (stamp := _stamp_of(self._file)) == self._stamp:
+        if self._file is None or not self._file.has_changed():
             return
-        self._stamp = stamp
         try:
-            self._of_file = _read(self._file)
+            self._of_file = _read(self._file.path)
         except SettingsError as exc:
             log.error("operators.file_unreadable", why=str(exc), hint="the tokens that were read before stay good")
         else:
@@ -174,14 +169,6 @@ def _read(file: Path) -> _Tokens:
 
 def _digested(tokens: Iterable[tuple[str, str, Collection[Role]]]) -> _Tokens:
     return [(_digest(token.encode()), Operator(name, _with_read(roles))) for name, token, roles in tokens]
-
-
-def _stamp_of(file: Path) -> _Stamp | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def _digest(token: bytes) -> bytes:

@@ -9,7 +9,7 @@ from mcp.server.context import ServerRequestContext
 
 from taskmill.engine.principal import ANONYMOUS, LOCAL, principal_of
 
-__all__ = ["identity_of", "list_owner", "owner", "session_of"]
+__all__ = ["claims_of_caller", "identity_of", "list_owner", "owner", "session_of"]
 
 _Request = ServerRequestContext[Any, Any]
 
@@ -37,6 +37,16 @@ def identity_of(token: AccessToken) -> tuple[str, str | None, str | None]:
     if subject is None and (claimed := (token.claims or {}).get("sub")) is not None:
         subject = str(claimed)
     return client_id, issuer, subject
+
+
+def claims_of_caller() -> dict[str, Any]:
+    """The claims of the token of this request, with those that a verifier may give another place; none without one."""
+    token = get_access_token()
+    if token is None:
+        return {}
+    client_id, issuer, subject = identity_of(token)
+    known = {"client_id": client_id, "iss": issuer, "sub": subject, "scope": token.scopes}
+    return {**(token.claims or {}), **{name: value for name, value in known.items() if value is not None}}
 
 
 def list_owner(ctx: _Request | None = None) -> str:

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from taskmill.engine.errors import QuotaExceeded
 from taskmill.engine.principal import ANONYMOUS, PrincipalLimits
 from taskmill.server.auth.principal import owner
-from taskmill.server.auth.rates import Rates
 from taskmill.server.http.middleware import path_of
+from taskmill.server.limits.rates import Rates
 from taskmill.server.protocol.errors import wire_error
 from taskmill.server.tools.runtime import ServerRuntime
 

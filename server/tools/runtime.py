@@ -22,8 +22,8 @@ from taskmill.engine.errors import (
 )
 from taskmill.engine.principal import PrincipalLimits
 from taskmill.server.audit.processes import ProcessActor
-from taskmill.server.auth.principal import owner, session_of
-from taskmill.server.auth.rates import Rates
+from taskmill.server.auth.principal import claims_of_caller, owner, session_of
+from taskmill.server.limits.rates import Rates
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
@@ -163,8 +163,10 @@ class ServerRuntime:
             )
 
     def limits_of(self, principal: str) -> PrincipalLimits:
-        """What this principal may have."""
-        return self.settings.limits_of(principal)
+        """What this principal, who sends the request, may have."""
+        if self.settings.limits_file is None:
+            return self.settings.limits_of(principal)
+        return self.settings.limits_of(principal, claims_of_caller())
 
     def note_refusal(self, exc: TaskmillError) -> None:
         """Count what was refused because a limit is reached; other errors are none of these."""

@@ -5,10 +5,12 @@ workers do (claim, renew, finish...) is in `claims/claims.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
+from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactReader
 from taskmill.store.audit.stream import AuditStream
@@ -137,17 +139,20 @@ class TaskStore(Protocol):
         """How many tasks are wanted, for operators, among the latest `MOST_COUNTED`; with shards, those that answer."""
         ...
 
-    async def rerun(self, task_id: str, principal: str, *, once: str | None = None) -> TaskView:
+    async def rerun(
+        self, task_id: str, principal: str, *, once: str | None = None, limits: PrincipalLimits | None = None
+    ) -> TaskView:
         """Run an ended task again: same owner, tool, arguments and queue, another id; the two name each other.
 
-        A second call with the same `once` gives the task that the first one made.
+        A second call with the same `once` gives the task that the first one made. `limits`: of the owner, None = as the
+        settings say.
 
         Raises:
             TaskNotFound: unknown, expired, or another principal's.
             NotRepeatable: it has not ended, or it succeeded, so that its arguments were deleted.
             QuotaExceeded: its owner, or all principals together, have too many open tasks.
         """
-        return await self.create(await self.prepare_rerun(task_id, principal, once=once))
+        return await self.create(replace(await self.prepare_rerun(task_id, principal, once=once), limits=limits))
 
     async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """The task that `rerun` creates; raises like it, except for quotas."""
