@@ -4,7 +4,7 @@ Only decisions and their arithmetic; `workers/` and `server/` apply them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Literal, get_args
 
@@ -110,8 +110,9 @@ class TaskConfig:
 
     mode: Literal["optional", "required"] = "optional"
     """`required`: clients that cannot follow a task are refused; `optional`: they wait for the result."""
-    timeout: Duration | None = None
-    """Longest run of one attempt; None = no limit."""
+    timeout: Duration | Literal["default"] | None = "default"
+    """Longest run of one attempt; None = no limit; `default`: the workers' TASKMILL_TOOL_TIMEOUT, which is none unless
+    an operator sets it."""
     retries: int = 0
     """How often an attempt that raised or timed out is tried again. Never after a `ToolError` or `MCPError`: those
     are answers."""
@@ -166,7 +167,7 @@ class TaskConfig:
             raise PolicyError(f"mode must be 'optional' or 'required', not {self.mode!r}")
         if isinstance(self.retries, bool) or not isinstance(self.retries, int) or self.retries < 0:
             raise PolicyError(f"retries must be a whole number from 0, not {self.retries!r}")
-        if self.timeout is not None and as_timedelta(self.timeout, what="timeout") == timedelta(0):
+        if self.run_limit == timedelta(0):
             raise PolicyError("timeout=0 would end every run before it starts; use None for no limit")
         if as_timedelta(self.retention, what="retention") < timedelta(seconds=1):
             raise PolicyError("retention under a second would drop the result before anybody can read it")
@@ -265,8 +266,14 @@ class TaskConfig:
 
     @property
     def run_limit(self) -> timedelta | None:
-        """Longest run of one attempt, None = no limit."""
-        return None if self.timeout is None else as_timedelta(self.timeout, what="timeout")
+        """Longest run of one attempt, None = the policy sets no limit."""
+        if self.timeout is None or self.timeout == "default":
+            return None
+        return as_timedelta(self.timeout, what="timeout")
+
+    def timed_by(self, seconds: float) -> "TaskConfig":
+        """This policy with a timeout of so many seconds, 0 = none, if it has the default one."""
+        return replace(self, timeout=seconds) if seconds and self.timeout == "default" else self
 
     @property
     def limits(self) -> Limits:

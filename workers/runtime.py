@@ -127,6 +127,7 @@ class WorkerRuntime:
             slots=self.slots,
             output=output,
             caller_states=self._caller_states,
+            tool_timeout=self.settings.tool_timeout,
         )
 
     def stop_all(self, why: Stop) -> None:

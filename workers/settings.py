@@ -26,6 +26,8 @@ class WorkerSettings(StoreSettings):
     """Tasks run at the same time."""
     reserved_slots: int | None = Field(None, ge=0, le=10_000)
     """Slots that only callers with nothing running on this worker get; None = a tenth, at least one of four or more."""
+    tool_timeout: float = Field(0.0, ge=0, le=LONGEST)
+    """Seconds that an attempt of a tool may run whose policy names no `timeout`; 0 = no limit."""
     grace: float = Field(30.0, ge=0, le=LONGEST)
     """Seconds that running tasks get to end by themselves when the worker is asked to stop."""
     queue: str = Field("default", pattern=r"^[A-Za-z0-9_.-]{1,64}(,[A-Za-z0-9_.-]{1,64})*$")

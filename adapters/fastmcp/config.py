@@ -30,7 +30,7 @@ class TaskConfig(FastMCPTaskConfig):
     """
 
     poll_interval: Duration = timedelta(seconds=1)  # type: ignore[assignment]  # FastMCP's is a timedelta only
-    timeout: Duration | None = None
+    timeout: Duration | Literal["default"] | None = "default"
     retries: int = 0
     backoff: Backoff = 2
     retry_on: RetryOn | None = None

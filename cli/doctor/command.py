@@ -140,7 +140,8 @@ def _settings_findings(settings: WorkerSettings) -> Iterator[Finding]:
 
 
 def _file_findings(server: ToolHost, target: str) -> Iterator[Finding]:
-    policies = server.policies()
+    limit = _tool_timeout(server)
+    policies = {name: policy.timed_by(limit) for name, policy in server.policies().items()}
     file = shown(target)
     if not policies:
         yield Finding("file", "warning", f"{file} has no task tools", "@mcp.tool(task=True) makes a tool a task")
@@ -149,6 +150,14 @@ def _file_findings(server: ToolHost, target: str) -> Iterator[Finding]:
     yield Finding("file", "ok", f"{answers} has {len(policies)} task tool{'s' if len(policies) > 1 else ''}")
     has_auth = server.has_auth
     yield from tool_findings(policies, has_auth=has_auth, resident=_resident())
+
+
+def _tool_timeout(server: ToolHost) -> float:
+    """Seconds; 0 = none, or it cannot be read, which is a finding of its own."""
+    try:
+        return _settings(server, None).tool_timeout
+    except TaskmillError:
+        return 0.0
 
 
 def _resident() -> int:

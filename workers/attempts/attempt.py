@@ -57,8 +57,12 @@ class Attempt:
         slots: Slots,
         output: OutputPort | None = None,
         caller_states: CallerStateStore | None = None,
+        tool_timeout: float = 0.0,
     ) -> None:
-        """It has taken one of the `slots`, and releases it at its end."""
+        """It has taken one of the `slots`, and releases it at its end.
+
+        `tool_timeout`: seconds that a tool without a timeout of its own may run, 0 = no limit.
+        """
         self._claimed = claimed
         self._toolbox = toolbox
         self._store = store
@@ -68,6 +72,7 @@ class Attempt:
         self._logs = logs
         self._output = output
         self._caller_states = caller_states
+        self._tool_timeout = tool_timeout
         self._slots = slots
         self._limits: AttemptLimits | None = None
         self._on_end: Callable[[Ending | None], None] | None = None
@@ -139,6 +144,7 @@ class Attempt:
         if policy is None:
             log.warning("tool.unknown", tool=claimed.tool)
             return Release(claimed, _UNKNOWN_TOOL_PAUSE, claimed.failures, "unknown_tool")
+        policy = policy.timed_by(self._tool_timeout)
         try:
             payload = self._store.arguments(claimed)
             ended = await self._call(policy, payload)
