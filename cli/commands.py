@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from taskmill.cli import options
 from taskmill.cli.audit.commands import audit
 from taskmill.cli.console.commands import console
-from taskmill.cli.errors import Failure, failure_of, print_failure
+from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.install.commands import install
 from taskmill.cli.logs import LogForm, LogLevel, configure
@@ -280,6 +280,8 @@ def call(
     ] = None,
     answer: options.Answer = None,
     detach: Annotated[bool, options.flag("--detach", "Print the task's id and leave it running.")] = False,
+    delay: options.Delay = None,
+    not_before: options.NotBefore = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for the result.")] = None,
     as_json: Annotated[bool, options.flag("--json", "Print the whole result as JSON.")] = False,
     redis_url: options.RedisUrl = None,
@@ -299,12 +301,14 @@ def call(
     from taskmill.store.settings import read_settings
     from taskmill.workers.settings import WorkerSettings
 
-    has_url, attaches = url is not None, attach is not None
+    has_url, attaches, start = url is not None, attach is not None, options.start_of(delay, not_before)
+    if attaches and start:
+        raise UsageError("--delay and --not-before are for a new call: --attach follows a task that exists.")
     file, tool, pairs = split_call_words(words or [], has_url=has_url, attaches=attaches, detaches=detach)
     given_by_flag({"redis_url": redis_url})
     settings = read_settings(WorkerSettings, redis_url=redis_url)
     flags = (detach, timeout, as_json, redis_url, log_level, log_form, tuple(answer or ()))
-    request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags, call_token(token, url))
+    request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags, call_token(token, url), start)
     sys.exit(asyncio.run(call_tool(request, settings, _attached_id, _prepare_stack() if url is None else [])))
 
 

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from time import time
 from typing import Annotated, Any
 
 import typer
 
 from taskmill.cli.logs import LogForm, LogLevel
+from taskmill.engine.errors import BadArguments
+from taskmill.engine.timing.start_time import start_ms
 
 __all__ = [
     "AllowedHosts",
@@ -17,6 +20,7 @@ __all__ = [
     "CallWords",
     "Concurrency",
     "CorsOrigin",
+    "Delay",
     "Everything",
     "File",
     "Form",
@@ -25,6 +29,7 @@ __all__ = [
     "Json",
     "Level",
     "LevelOfCall",
+    "NotBefore",
     "OptionalFile",
     "ParentSocket",
     "Port",
@@ -47,6 +52,7 @@ __all__ = [
     "Yes",
     "flag",
     "give_upstream_options",
+    "start_of",
 ]
 
 TOKEN = "TASKMILL_TOKEN"  # noqa: S105 - the name of a variable
@@ -68,6 +74,21 @@ def give_upstream_options(
     ):
         if values:
             os.environ[name] = separator.join(values)
+
+
+def start_of(delay: float | None, not_before: str | None) -> dict[str, Any]:
+    """`--delay` and `--not-before` as the API takes them, as far as they are given."""
+    if delay is not None and not_before is not None:
+        raise typer.BadParameter("Give either --delay or --not-before.")
+    return {name: given for name, given in (("delay", delay), ("not_before", not_before)) if given is not None}
+
+
+def _checked_start(delay: float | None, not_before: str | None) -> float | str | None:
+    try:
+        start_ms(delay, not_before, int(time() * 1000), names=("it", "it"))
+    except BadArguments as exc:
+        raise typer.BadParameter(str(exc)) from None
+    return not_before if delay is None else delay
 
 
 _FILE_HELP = (
@@ -196,6 +217,22 @@ Where = Annotated[
         metavar="KEY=VALUE",
         help="Only tasks of which this is true; repeated for more. Keys: status, outcome, tool, queue, caller, since, "
         "until (a date, or how long ago: 30s, 5m, 2h, 7d), text (in their message or error).",
+    ),
+]
+Delay = Annotated[
+    float | None,
+    typer.Option(
+        help="Seconds before which the task does not start.",
+        metavar="SECONDS",
+        callback=lambda given: _checked_start(given, None),
+    ),
+]
+NotBefore = Annotated[
+    str | None,
+    typer.Option(
+        help="Time before which the task does not start: ISO 8601 with a zone, 2027-01-31T08:00:00Z.",
+        metavar="TIME",
+        callback=lambda given: _checked_start(None, given),
     ),
 ]
 Json = Annotated[bool, flag("--json", "Print JSON, with the field names of the HTTP API.")]

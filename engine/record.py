@@ -69,6 +69,8 @@ class NewTask:
     """How often a failed attempt may be tried again."""
     deadline: timedelta | None = None
     """How long after its creation it must have ended; None = no limit."""
+    not_before_ms: int | None = None
+    """Before when it may not start, by the store's clock; None or a time in the past = it may start at once."""
     idempotency: str | None = None
     """A second task of the same owner with this key is answered with the first one, unless that failed."""
     priority: int = 0
@@ -120,6 +122,8 @@ class TaskRecord:
     ended_ms: int | None = None
     due_ms: int | None = None
     """When a released task may run again."""
+    not_before_ms: int | None = None
+    """Before when it may not start; None = it was not delayed. It stays when the task has started."""
     reason: str | None = None
     """Why it was released, was cancelled or has failed; `tool_error` when its tool returned an error,
     `crashed` when it raised one and is not retried."""
@@ -137,6 +141,13 @@ class TaskRecord:
     """How many tasks of the lane may run."""
     rate: str | None = None
     """Limit of starts of the lane: `n/ms`, or `n/ms/start` where only starts are limited."""
+
+    @property
+    def next_start_ms(self) -> int | None:
+        """When a pending task may start, or run again; None = it may now, or it is not pending."""
+        if self.status is not Status.PENDING:
+            return None
+        return self.due_ms if self.due_ms is not None or self.attempt else self.not_before_ms
 
     @property
     def is_terminal(self) -> bool:

@@ -75,11 +75,17 @@ class _AuditedStore:
         return taken
 
     async def rerun(
-        self, task_id: str, principal: str, *, once: str | None = None, limits: PrincipalLimits | None = None
+        self,
+        task_id: str,
+        principal: str,
+        *,
+        once: str | None = None,
+        limits: PrincipalLimits | None = None,
+        not_before_ms: int | None = None,
     ) -> TaskView:
         """See `TaskStore.rerun`."""
         with _refusals():
-            view = await self._store.rerun(task_id, principal, once=once, limits=limits)
+            view = await self._store.rerun(task_id, principal, once=once, limits=limits, not_before_ms=not_before_ms)
         record(Action.TASK_RERUN, task=view.record.id, tool=view.record.tool, target=task_id)
         return view
 

@@ -6,11 +6,13 @@ free. A batch is for half of the slots at most, so that Redis can work on one wh
 
 import asyncio
 from collections.abc import Awaitable
+from datetime import timedelta
 from functools import partial
 
 import structlog
 
 from taskmill.engine.errors import OperatorError
+from taskmill.engine.timing.start_time import LONGEST_DELAY
 from taskmill.store.claims.claims import Claims, Reserve
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.workers.attempts.active import Stop
@@ -50,6 +52,8 @@ class WorkerLoop:
         """A task may be due: a wake-up came, a time has come, or the worker did not listen for a while."""
         self._more_due = False
         """The last claim left tasks that are due."""
+        self._has_delayed = False
+        """A task of the queue starts later: a worker that ends when it is idle waits for it."""
         self._reserve = 0
         """Slots that are reserved: none before there was a caller with a name, who is not the only one."""
         self._look_from = 0
@@ -126,7 +130,7 @@ class WorkerLoop:
         try:
             while self._is_busy() or not self._draining:
                 self._wake.clear()
-                if self._is_busy():
+                if self._is_busy() or self._has_delayed:
                     idle_since = self._loop.time()
                 elif self._idle_exit is not None and self._loop.time() - idle_since >= self._idle_exit:
                     return
@@ -192,6 +196,9 @@ class WorkerLoop:
 
     def _plan_next_claim(self, claims: Claims) -> None:
         self._more_due = claims.wait_ms == 0
+        # Sooner it may be the lease of another worker, later a task that is held or waits for an answer.
+        wait = timedelta(milliseconds=claims.wait_ms or 0)
+        self._has_delayed = self._runtime.settings.lease < wait.total_seconds() and wait <= LONGEST_DELAY
         if claims.wait_ms and claims.wait_ms < self._runtime.settings.poll * 1000:
             self._loop.call_later(claims.wait_ms / 1000, self._claim_soon)
 

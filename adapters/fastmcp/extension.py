@@ -57,11 +57,12 @@ from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.application import HttpApp
 from taskmill.server.http.transport_security import ANY
 from taskmill.server.protocol.client_class import TASKS_2025, ClientClass, client_class_of, missing_tasks, require_tasks
-from taskmill.server.protocol.errors import method_not_found
+from taskmill.server.protocol.errors import method_not_found, wire_errors
 from taskmill.server.protocol.results import HandOffBody, HandOffResult
 from taskmill.server.protocol.shapes_2026 import create_result
 from taskmill.server.sampling.own_model import OwnModel, SamplingHandler, SamplingSource
 from taskmill.server.settings import server_settings
+from taskmill.server.tools.call_keys import refuse_delay
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 from taskmill.store.embedded.server import embedded_redis
@@ -199,6 +200,8 @@ class Tasks(ServerExtension):
             if kind is ClientClass.TASKS_2025:
                 # "Tool-Level Negotiation": not for a tool that does not support tasks.
                 raise method_not_found(f"{params.name} does not run as a task. Call it without `task`.")
+            with wire_errors():
+                refuse_delay(params.name, _as_sent(params, request).meta)
             return await call_next()
         whole = _as_sent(params, request)
         if kind is ClientClass.TASKS_2025:

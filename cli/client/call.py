@@ -6,11 +6,11 @@ Standard output has the result and nothing else: text as the tool wrote it, or J
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskmill.adapters.remote.target import shown
 from taskmill.cli.client.local_stack import LocalStack, local_stack
@@ -55,6 +55,8 @@ class CallOptions:
     form: LogForm = LogForm.AUTO
     answers: tuple[str, ...] = ()
     token: str | None = field(default=None, repr=False)
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """`delay` or `not_before`; empty = the task starts at once."""
 
     @property
     def server_words(self) -> str:
@@ -93,6 +95,7 @@ async def call_tool(
                 options.detach,
                 options.timeout,
                 options.token,
+                options.start,
             )
             outcome = await ToolCall(local.url, request, display, interrupts).run()
             display.close()

@@ -4,7 +4,7 @@ The connection may break and come back while a task is followed: any replica can
 is printed at the end, is decided in `call.py`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_l
 from taskmill.cli.terminal.progress import Display
 from taskmill.server.protocol.results import error_result
 from taskmill.server.protocol.tasks_client import TasksExtension, cancel_task, get_task
+from taskmill.server.tools.call_keys import meta_of_start
 
 __all__ = ["CallOutcome", "CallRequest", "ToolCall"]
 
@@ -55,6 +56,8 @@ class CallRequest:
     """Seconds to wait for the result, None = no limit."""
     token: str | None = field(default=None, repr=False)
     """Bearer token for the server."""
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """`delay` or `not_before`; empty = the task starts at once."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,8 @@ class ToolCall:
             tool = await _find_tool(client, self._request.tool)
             arguments = _arguments(tool, self._request)
             self._display.show("")
-            result = await client.call_tool(tool.name, arguments, progress_callback=self._show_progress)
+            asked: Any = meta_of_start(self._request.start) or None
+            result = await client.call_tool(tool.name, arguments, None, self._show_progress, meta=asked)
         return self._outcome(result)
 
     async def _follow(self, session: ClientSession, task_id: str) -> CallToolResult:

@@ -152,6 +152,8 @@ def rerun(
             help="Idempotency key: two reruns with the same key make one new task.", show_default="a fresh one"
         ),
     ] = None,
+    delay: options.Delay = None,
+    not_before: options.NotBefore = None,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,
@@ -168,6 +170,9 @@ def rerun(
     is_bulk = is_about_many(task_ids, where, everything=everything)
     if is_bulk and key is not None:
         raise UsageError("--key is for tasks that are named: with --where none is run again twice anyway.")
+    start = options.start_of(delay, not_before)
+    if is_bulk and start:
+        raise UsageError("--delay and --not-before are for tasks that are named.")
 
     async def work(source: "TaskSource") -> int:
         if is_bulk:
@@ -176,7 +181,7 @@ def rerun(
         from taskmill.cli.tasks.task_ids import full_ids
 
         for task_id in await full_ids(source, task_ids or ()):
-            print_done(await source.rerun(task_id, key=key), "", as_json=as_json)
+            print_done(await source.rerun(task_id, key=key, start=start), "", as_json=as_json)
         return 0
 
     run_on_source(work, url, token, redis_url)

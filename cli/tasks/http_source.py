@@ -86,10 +86,10 @@ class _HttpSource:
     async def run_bulk(self, token: str) -> Json:
         return await self._request("POST", "/bulk/run", body={"token": token})
 
-    async def rerun(self, task_id: str, *, key: str | None) -> Json:
+    async def rerun(self, task_id: str, *, key: str | None, start: Mapping[str, Any]) -> Json:
         # Without a key, a fresh one: a retry after a lost reply must not make a second task.
         idempotency_header = {"idempotency-key": key or secrets.token_hex(16)}
-        return await self._request("POST", _path(task_id, "/rerun"), headers=idempotency_header)
+        return await self._request("POST", _path(task_id, "/rerun"), headers=idempotency_header, body=dict(start))
 
     async def audit(
         self, wanted: Mapping[str, str], *, limit: int, cursor: str | None = None, after: str | None = None

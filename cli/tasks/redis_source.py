@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from taskmill.cli.errors import CommandFailed, Failure
 from taskmill.cli.tasks.actor import CommandActor, command_user
 from taskmill.cli.tasks.source import Json, OperationsSource, TaskSource
 from taskmill.engine.status import Status
+from taskmill.engine.timing.start_time import start_ms
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.bulk import Bulk
 from taskmill.server.api.operations import Operations
@@ -83,8 +85,9 @@ class _RedisSource:
     async def run_bulk(self, token: str) -> Json:
         return await Bulk(self._store).run(token)
 
-    async def rerun(self, task_id: str, *, key: str | None) -> Json:
-        return task_json(await self._store.rerun(task_id, OPERATOR, once=key), to_operator=True)
+    async def rerun(self, task_id: str, *, key: str | None, start: Mapping[str, Any]) -> Json:
+        at = start_ms(start.get("delay"), start.get("not_before"), await self._store.now_ms())
+        return task_json(await self._store.rerun(task_id, OPERATOR, once=key, not_before_ms=at), to_operator=True)
 
     async def audit(
         self, wanted: Mapping[str, str], *, limit: int, cursor: str | None = None, after: str | None = None

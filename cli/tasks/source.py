@@ -65,8 +65,11 @@ class TaskSource(Protocol):
     async def run_bulk(self, token: str) -> Json:
         """Do it to some of them: how many were `done`, which `failed`, and the `token` of the next ones, or None."""
 
-    async def rerun(self, task_id: str, *, key: str | None) -> Json:
-        """Run the task again; the new task. `key`: idempotency key, None = a fresh one."""
+    async def rerun(self, task_id: str, *, key: str | None, start: Mapping[str, Any]) -> Json:
+        """Run the task again; the new task. `key`: idempotency key, None = a fresh one.
+
+        `start`: `delay` or `not_before` as the API takes them; empty = at once.
+        """
 
     async def audit(
         self, wanted: Mapping[str, str], *, limit: int, cursor: str | None = None, after: str | None = None

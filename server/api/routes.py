@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from taskmill.engine.errors import BadArguments
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
+from taskmill.engine.timing.start_time import start_ms
 from taskmill.server.api.access import Access, Caller, Guard, caller_of
 from taskmill.server.api.artifacts import artifact_routes
 from taskmill.server.api.attempts import attempts_json
@@ -136,15 +137,17 @@ class _Api:
         return json_response(task_json(view, to_operator=caller.is_operator))
 
     async def rerun(self, request: Request) -> Response:
-        """Run an ended task again; requests with the same `Idempotency-Key` make one task."""
+        """Run an ended task again, perhaps later; requests with the same `Idempotency-Key` make one task."""
         caller, task_id = caller_of(request), task_id_of(request)
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
             raise BadArguments(f"Idempotency-Key must have 1 to {_LONGEST_KEY} characters.")
         if not caller.is_operator:
             self._check_scopes((await self._runtime.store.read(task_id, caller.principal)).record.tool)
+        asked, store = await body_of(request, ("delay", "not_before")), self._runtime.store
+        start = start_ms(asked.get("delay"), asked.get("not_before"), await store.now_ms()) if asked else None
         limits = None if caller.is_operator else self._runtime.limits_of(caller.principal)
-        view = await self._runtime.store.rerun(task_id, caller.principal, once=key, limits=limits)
+        view = await store.rerun(task_id, caller.principal, once=key, limits=limits, not_before_ms=start)
         log.info("task.rerun", task_id=view.record.id, rerun_of=task_id)
         return json_response(task_json(view, to_operator=caller.is_operator), status_code=201)
 

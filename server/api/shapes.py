@@ -57,7 +57,7 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
         "created_at": iso(record.created_ms),
         "started_at": _iso_or_none(record.started_ms),
         "updated_at": iso(record.updated_ms),
-        "due_at": _iso_or_none(record.due_ms),
+        "due_at": _iso_or_none(record.next_start_ms),
         "deadline_at": _iso_or_none(record.deadline_ms),
         "ended_at": _iso_or_none(record.ended_ms),
         "expires_at": None if ttl is None else iso(record.created_ms + ttl),

@@ -22,6 +22,7 @@ from taskmill.server.protocol.errors import header_mismatch, method_not_found, w
 from taskmill.server.protocol.request_params import TaskIdParams
 from taskmill.server.protocol.shapes_2026 import EXTENSION, create_result, detailed_task
 from taskmill.server.tools.answers import take_answers
+from taskmill.server.tools.call_keys import refuse_delay
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 
@@ -58,6 +59,8 @@ class Tasks2026(Extension):
         """Answer a call of a task tool with a handle, once any replica can read the task."""
         tool = await self._submission.resolve(params)
         if tool is None:
+            with wire_errors():
+                refuse_delay(params.name, params.meta)
             return await call_next(ctx)
         if client_class_of(ctx) is ClientClass.TASKS_2026:
             submitted = await self._submission.submit(tool, params, ctx)

@@ -1,5 +1,6 @@
 """One line of words for the state of a task, the same on every poll and push of every protocol."""
 
+from datetime import UTC, datetime
 from math import ceil
 from time import time
 from typing import assert_never
@@ -66,6 +67,8 @@ def _pending(view: TaskView) -> str:
     record = view.record
     if view.paused is not None:
         return f"{view.paused} is paused"
+    if not record.attempt and (record.not_before_ms or 0) > time() * 1000:
+        return _start(record.not_before_ms or 0)
     reason = record.reason or ""
     if reason in _TRIED_AGAIN:
         seconds = ceil(max(0.0, (record.due_ms or 0) / 1000 - time()))
@@ -80,6 +83,11 @@ def _pending(view: TaskView) -> str:
     if view.waits_for_caller:
         return f"{place}; called by a task of its own queue, which holds the slot that this one waits for"
     return place if view.wait_ms is None or not view.ahead else f"{place}, about {_roughly(view.wait_ms / 1000)}"
+
+
+def _start(not_before_ms: int) -> str:
+    at = datetime.fromtimestamp(not_before_ms / 1000, UTC)
+    return f"starts in {_roughly(not_before_ms / 1000 - time())}, at {at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _roughly(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The keys of one call by its tool's policy: its idempotency key, and the lane of its task.
+"""What one call asks for in its `_meta`, and its keys by its tool's policy: its idempotency key, the lane of its task.
 
 Knows the request and the policy, not the store.
 """
@@ -16,17 +16,31 @@ from taskmill.engine.errors import BadArguments
 from taskmill.engine.key import key_of
 from taskmill.engine.policy import FROM_META, TaskConfig
 from taskmill.engine.record import Lane
+from taskmill.engine.timing.start_time import start_ms
 
-__all__ = ["META_KEY", "CallKeys", "is_shared", "keys_of_call"]
+__all__ = [
+    "META_KEY",
+    "CallKeys",
+    "is_shared",
+    "keys_of_call",
+    "meta_of_start",
+    "refuse_delay",
+    "start_of_call",
+    "wants_delay",
+]
 
 META_KEY = "io.taskmill/idempotencyKey"
 """Where a client names its key: `_meta` of the call."""
+_DELAY = "io.taskmill/delay"
+"""The same for the seconds before which its task may not start."""
+_NOT_BEFORE = "io.taskmill/notBefore"
+"""The same for the time before which it may not."""
 _LONGEST = 256
 
 
 @dataclass(frozen=True, slots=True)
 class CallKeys:
-    """The keys of one call, as digests: a key may hold anything."""
+    """The keys of one call, as digests - a key may hold anything -, and when it wants to start."""
 
     idempotency: str | None = None
     """The idempotency key, None for none."""
@@ -34,6 +48,8 @@ class CallKeys:
     """Digest of the arguments, where the client chose the key: it may give two calls the same one by mistake."""
     lane: Lane | None = None
     """The lane its task has to stay in."""
+    not_before_ms: int | None = None
+    """Before when its task may not start; None = it may at once."""
 
 
 def keys_of_call(
@@ -71,6 +87,34 @@ def is_shared(policy: TaskConfig, params: CallToolRequestParams) -> bool:
     if policy.idempotency == FROM_META:
         return META_KEY in (params.meta or {})
     return policy.idempotency is not None
+
+
+def wants_delay(meta: Mapping[str, Any] | None) -> bool:
+    """Whether a call with this `_meta` asks for a delay of its task."""
+    return meta is not None and (_DELAY in meta or _NOT_BEFORE in meta)
+
+
+def start_of_call(meta: Mapping[str, Any] | None, now_ms: int) -> int | None:
+    """Before when the task of a call with this `_meta` may not start; see `start_ms`."""
+    asked = meta or {}
+    names = (f"_meta.{_DELAY}", f"_meta.{_NOT_BEFORE}")
+    return start_ms(asked.get(_DELAY), asked.get(_NOT_BEFORE), now_ms, names=names)
+
+
+def meta_of_start(start: Mapping[str, Any]) -> dict[str, Any]:
+    """`_meta` that asks for a start; `start` may have `delay` or `not_before`, as the HTTP API takes them."""
+    names = {"delay": _DELAY, "not_before": _NOT_BEFORE}
+    return {names[name]: value for name, value in start.items()}
+
+
+def refuse_delay(tool: str, meta: Mapping[str, Any] | None) -> None:
+    """Refuse a call that asks for a delay of a tool which does not run as a task: it would run at once.
+
+    Raises:
+        BadArguments: it does.
+    """
+    if wants_delay(meta):
+        raise BadArguments(f"{tool} does not run as a task, so its call cannot be delayed: leave out the delay.")
 
 
 def _key_from_meta(params: CallToolRequestParams) -> str | None:

@@ -4,6 +4,7 @@ Knows no protocol revision; the handlers of the client classes call it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,13 +16,14 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.engine.errors import QuotaExceeded, StoreFull
 from taskmill.engine.record import Lane, NewTask, TaskView
+from taskmill.engine.timing.start_time import check_deadline
 from taskmill.server.auth.principal import list_owner, owner, session_of
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
 from taskmill.server.tool_host import CallHost, HostTool
-from taskmill.server.tools.call_keys import CallKeys, keys_of_call
+from taskmill.server.tools.call_keys import CallKeys, keys_of_call, start_of_call, wants_delay
 from taskmill.server.tools.caller_mark import caller_mark, is_called_from
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import trace_of_call
@@ -91,7 +93,21 @@ class Submission:
             "caller": caller,
         }
         with wire_errors():
+            if wants_delay(params.meta):
+                keys = replace(keys, not_before_ms=await self._start(tool, params))
             return await self._create(tool, ctx, payload, keys, keep_ms)
+
+    async def _start(self, tool: HostTool, params: CallToolRequestParams) -> int | None:
+        """Before when the task may not start, milliseconds since 1970; None = it may at once.
+
+        Raises:
+            BadArguments: the call does not say it properly, or its task would have to end before.
+        """
+        now_ms = await self._runtime.store.now_ms()
+        start = start_of_call(params.meta, now_ms)
+        if start is not None:
+            check_deadline(start, now_ms, tool.policy.time_limit)
+        return start
 
     async def _create(
         self, tool: HostTool, ctx: Request, payload: Mapping[str, Any], keys: CallKeys, keep_ms: float | None
@@ -111,6 +127,7 @@ class Submission:
             poll_interval=policy.polled_every,
             retries=policy.retries,
             deadline=policy.time_limit,
+            not_before_ms=keys.not_before_ms,
             idempotency=keys.idempotency,
             idempotency_of=keys.idempotency_of,
             priority=policy.priority,

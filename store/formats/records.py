@@ -13,7 +13,10 @@ __all__ = ["artifact_of", "dict_of", "format_errors", "parse_count", "record_of"
 _NUMBERS = frozenset(
     {"fence", "attempt", "crashes", "drains", "failures", "retries", "questions", "priority", "lane_limit"}
 )
-_TIMES = ("created_ms", "updated_ms", "started_ms", "ended_ms", "due_ms", "deadline_ms", "retention_ms", "poll_ms")
+_TIMES = (
+    *("created_ms", "updated_ms", "started_ms", "ended_ms", "due_ms", "not_before_ms", "deadline_ms"),
+    *("retention_ms", "poll_ms"),
+)
 _FIGURES = (*_NUMBERS, *_TIMES)
 """Of a record."""
 _STATUSES = {status.value: status for status in Status}
@@ -97,6 +100,7 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
             started_ms=number.get("started_ms"),
             ended_ms=number.get("ended_ms"),
             due_ms=number.get("due_ms"),
+            not_before_ms=number.get("not_before_ms"),
             reason=field.get("reason") or None,
             rerun_of=field.get("rerun_of"),
             progress=_progress(field),

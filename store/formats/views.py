@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from time import time
 from typing import Any
 
 from taskmill.engine.errors import DecryptionFailed, SealKeyAwaited, SealKeyMissing
@@ -58,7 +59,7 @@ def view_of(
         stored,
         found,
         _asked(task_id, questions, sealer) if questions else {},
-        ahead=ahead if ahead >= 0 and paused is None else None,
+        ahead=ahead if ahead >= 0 and paused is None and not _is_delayed(stored) else None,
         rerun_as=field.get("rerun_as"),
         paused=paused,
     )
@@ -93,6 +94,11 @@ def progress_message(sealer: Sealer, task_id: str, stored: str) -> str | None:
         return sealer.open_text(stored, task_id=task_id, field="progress")
     except DecryptionFailed:
         return None
+
+
+def _is_delayed(record: TaskRecord) -> bool:
+    """Whether it has no position yet, by this machine's clock."""
+    return (record.next_start_ms or 0) > time() * 1000
 
 
 def _is_listed(record: Sequence[bytes], list_owner: str) -> bool:

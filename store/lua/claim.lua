@@ -240,7 +240,7 @@ local function take_named()
   for i = first_named, #ARGV do
     local score = tonumber(redis.call('ZSCORE', queue, ARGV[i]) or math.huge)
     if score <= precise then
-      take(ARGV[i], true)
+      take(ARGV[i], score < FIRST_TIMESTAMP)
       if score < FIRST_TIMESTAMP then
         advance(K.ordering(name), score)
       end

@@ -6,7 +6,7 @@
 --       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
 --       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or '',
 --       21 tasks and 22 kilobytes that the principal may keep (0 = no limit),
---       23 signature of owner, tool and list, or '' without seal keys
+--       23 signature of owner, tool and list, or '' without seal keys, 24 before which ms since 1970 it may not start or ''
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
 --          | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
 -- Events: create
@@ -29,6 +29,7 @@ if mine ~= 0 and open >= mine and redis.call('ZCARD', K.open(principal)) >= mine
 end
 
 local now, precise = clock()
+local delay = math.max(0, (tonumber(ARGV[24]) or 0) - now)
 local argument_bytes = #ARGV[2] > COUNTED and #ARGV[2] or 0
 local expired_sums = {}
 
@@ -76,6 +77,7 @@ add_fact('priority', ARGV[17] ~= '0' and ARGV[17] or '')
 add_fact('lane', ARGV[18])
 add_fact('lane_limit', lane and ARGV[19] or '')
 add_fact('rate', ARGV[20])
+add_fact('not_before_ms', delay > 0 and ARGV[24] or '')
 -- The first write, which a full Redis refuses. A history that has already begun: this is the same call again, after a lost
 -- reply.
 local length = redis.call('RPUSH', K.events(id), cmsgpack.pack({ '1', 'create', at, unpack(facts) }))
@@ -87,7 +89,7 @@ add_fact('listed_for', ARGV[12])
 add_fact('once', ARGV[9])
 add_fact('signed', ARGV[23])
 if argument_bytes > 0 then
-  local sum = sum_of(now, math.max(OPEN_FOR, ARGV[7]))
+  local sum = sum_of(now, math.max(OPEN_FOR, ARGV[7]) + delay)
   add_fact('counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))
   count_kept(principal, sum, 0, argument_bytes)
 end
@@ -112,6 +114,11 @@ if #expired_sums > 0 then
   redis.call('HDEL', K.kept(principal), unpack(expired_sums))
 end
 purge_expired(now, 4) -- more than this call adds, so that lists hold few expired tasks
+if delay > 0 then -- a claim gives it a position, and a slot of its lane, once it is due
+  redis.call('ZADD', K.queue(queue), ARGV[24], id)
+  wake(queue)
+  return { 'created', id, -1, now }
+end
 local ordering_fields = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }
 local alone = join_queue(id, ordering_fields, now)
 return { 'created', id, alone and 0 or ahead_of(id, ordering_fields), now }

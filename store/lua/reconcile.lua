@@ -13,7 +13,8 @@ local function waits_for_lane(id, task)
 end
 
 local function requeue_lost(id, task)
-  local is_idle, due = task.status == TO.create, tonumber(task.due_ms or '') or 0
+  local is_idle = task.status == TO.create
+  local due = math.max(tonumber(task.due_ms or '') or 0, tonumber(task.not_before_ms or '') or 0)
   if is_parked(task) then
     redis.call('ZADD', K.queue(task.queue), parked_until(task), id)
   elseif is_idle and due > precise then
@@ -41,7 +42,7 @@ local function end_hold(id, task)
 end
 
 for _, id in ipairs(ids) do
-  local task = fields(id, { 'due_ms', 'worker', 'deadline_ms', 'tool', unpack(ORDERING_FIELDS) })
+  local task = fields(id, { 'due_ms', 'not_before_ms', 'worker', 'deadline_ms', 'tool', unpack(ORDERING_FIELDS) })
   if not is_legal('cancel', task.status) then
     redis.call('ZREM', KEYS[1], id)
     repaired = repaired + 1

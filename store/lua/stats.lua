@@ -12,8 +12,8 @@ local reply = { now, counts[1], counts[2], counts[3], redis.call('HGETALL', K.en
 local function waiting_ms(id, score)
   local since = score
   if score < FIRST_TIMESTAMP then
-    local task = fields(id, { 'created_ms', 'due_ms' })
-    since = math.max(tonumber(task.created_ms or now), tonumber(task.due_ms) or 0)
+    local task = fields(id, { 'created_ms', 'due_ms', 'not_before_ms' })
+    since = math.max(tonumber(task.created_ms or now), tonumber(task.due_ms) or 0, tonumber(task.not_before_ms) or 0)
   end
   return math.floor(math.max(0, now - since))
 end

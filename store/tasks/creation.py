@@ -49,6 +49,7 @@ def create_args(
         *_ordering_args(task),
         *_kept_args(limits, memory),
         signed,
+        task.not_before_ms or "",
     ]
 
 
@@ -118,6 +119,7 @@ def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
         rerun_of=task.rerun_of,
         retries=task.retries,
         deadline_ms=None if task.deadline is None else now + _ms(task.deadline),
+        not_before_ms=task.not_before_ms if (task.not_before_ms or 0) > now else None,
         retention_ms=max(1, _ms(settings.kept_for(task.retention))),
         poll_ms=max(1, _ms(task.poll_interval)),
         priority=task.priority,

@@ -106,7 +106,7 @@ class RedisTaskStore(TaskStore):
             raise create_error(reply, task, self._settings)
         if task.from_own_queue:
             self._wait_estimate.note_own_queue(task.id)
-        return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2])
+        return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2] if reply[2] >= 0 else None)
 
     async def read(self, task_id: str, principal: str) -> TaskView:
         """See `TaskStore.read`."""

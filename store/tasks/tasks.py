@@ -12,6 +12,7 @@ from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.timing.start_time import check_deadline
 from taskmill.store.artifacts.artifacts import ArtifactReader
 from taskmill.store.audit.stream import AuditStream
 from taskmill.store.formats.filters import ANY_TASK, TaskFilter
@@ -140,19 +141,31 @@ class TaskStore(Protocol):
         ...
 
     async def rerun(
-        self, task_id: str, principal: str, *, once: str | None = None, limits: PrincipalLimits | None = None
+        self,
+        task_id: str,
+        principal: str,
+        *,
+        once: str | None = None,
+        limits: PrincipalLimits | None = None,
+        not_before_ms: int | None = None,
     ) -> TaskView:
         """Run an ended task again: same owner, tool, arguments and queue, another id; the two name each other.
 
         A second call with the same `once` gives the task that the first one made. `limits`: of the owner, None = as the
-        settings say.
+        settings say. `not_before_ms`: before when it may not start, None = it may at once, even if the ended one was
+        delayed.
 
         Raises:
             TaskNotFound: unknown, expired, or another principal's.
             NotRepeatable: it has not ended, or it succeeded, so that its arguments were deleted.
+            BadArguments: it would have to end before it may start.
             QuotaExceeded: its owner, or all principals together, have too many open tasks.
         """
-        return await self.create(replace(await self.prepare_rerun(task_id, principal, once=once), limits=limits))
+        again = replace(await self.prepare_rerun(task_id, principal, once=once), limits=limits)
+        if not_before_ms is not None:
+            check_deadline(not_before_ms, await self.now_ms(), again.deadline)
+            again = replace(again, not_before_ms=not_before_ms)
+        return await self.create(again)
 
     async def prepare_rerun(self, task_id: str, principal: str, *, once: str | None = None) -> NewTask:
         """The task that `rerun` creates; raises like it, except for quotas."""
