@@ -66,11 +66,15 @@ class Scripts:
     def __init__(self, keys: Keys) -> None:
         folder = resources.files("taskmill.store") / "lua"
         files = tuple((folder / name).read_text() for name in (*_SHARED, *(f"{name}.lua" for name in _NAMES)))
-        self._texts = _all_assembled(files, keys.prefix)
+        self._texts = _all_assembled(files, keys.prefix, keys.in_cluster, keys.part)
         self._hashes = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
+        # A node whose slot is moving refuses a script of which a key is not there, before it runs. Without this one a
+        # script would begin, and stop at the first of its other keys that has moved.
+        self._further_keys = (keys.absent,) if keys.in_cluster else ()
 
     async def run(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run one script; send its text where Redis does not know it, or has lost it."""
+        keys = (*keys, *self._further_keys)
         try:
             return await redis.evalsha(self._hashes[name], len(keys), *keys, *args)
         except NoScriptError:
@@ -94,7 +98,10 @@ class Scripts:
 
     async def _send(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """The replies; an error stands where its reply would."""
-        commands = [("EVALSHA", self._hashes[name], len(keys), *keys, *args) for name, keys, args in calls]
+        more = self._further_keys
+        commands = [
+            ("EVALSHA", self._hashes[name], len(keys) + len(more), *keys, *more, *args) for name, keys, args in calls
+        ]
         if isinstance(redis, MultiplexedRedis):
             return await redis.execute_many(commands)
         async with redis.pipeline(transaction=False) as pipe:  # an ordinary client, which a caller opened
@@ -104,6 +111,7 @@ class Scripts:
 
     def run_blocking(self, redis: Any, name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """`run` for a thread with its own blocking connection (the lease renewer)."""
+        keys = (*keys, *self._further_keys)
         try:
             return redis.evalsha(self._hashes[name], len(keys), *keys, *args)
         except NoScriptError:
@@ -111,9 +119,11 @@ class Scripts:
 
 
 @lru_cache(maxsize=16)
-def _all_assembled(files: tuple[str, ...], prefix: str) -> dict[str, str]:
+def _all_assembled(
+    files: tuple[str, ...], prefix: str, in_cluster: bool, part: tuple[int, int] | None
+) -> dict[str, str]:
     """The texts by name. All stores of a process use the same ones; to assemble them takes longer than a round trip."""
-    shared, keys = files[: len(_SHARED)], Keys(prefix)
+    shared, keys = files[: len(_SHARED)], Keys(prefix, in_cluster=in_cluster, part=part)
     return {name: assembled(text, shared, keys) for name, text in zip(_NAMES, files[len(_SHARED) :], strict=True)}
 
 

@@ -10,7 +10,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from taskmill.engine.errors import SettingsError
 from taskmill.engine.principal import ANONYMOUS, LOCAL, PrincipalLimits
 from taskmill.store.formats.audit_sinks import sinks_of
+from taskmill.store.formats.cluster_address import cluster_address_of, cluster_part_of
 from taskmill.store.formats.key_texts import check_seal_keys, parse_seal_keys, parse_transition
+from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
 from taskmill.store.setting_names import setting_name
 from taskmill.store.shards import DEFAULT_SHARD, parse_pairs, shard_map_error
@@ -28,7 +30,7 @@ class StoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TASKMILL_", extra="ignore")
 
     redis_url: str | None = Field(None, repr=False)
-    """redis://, rediss://, unix:// or redis+sentinel://; None = the embedded server."""
+    """redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://; None = the embedded server."""
     shards: Annotated[dict[str, str], NoDecode] = Field({}, repr=False)
     """Further Redis servers by name; each has the queue of its name, and the queues that `queue_shards` puts there."""
     queue_shards: Annotated[dict[str, str], NoDecode] = Field({}, validate_default=False)
@@ -120,6 +122,12 @@ class StoreSettings(BaseSettings):
     seal_accept_unsealed: bool | datetime | None = None
     """Whether, or until when, stored payloads that are not sealed are read in spite of keys: for a transition."""
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_cluster_address(cls, value: str | None) -> str | None:
+        cluster_address_of(value or "")
+        return value
+
     @field_validator("shards", "queue_shards", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
@@ -176,6 +184,11 @@ class StoreSettings(BaseSettings):
     def lease_ms(self) -> int:
         """The lease in whole milliseconds."""
         return int(self.lease * 1000)
+
+    def keys(self) -> Keys:
+        """The keys of the deployment on the Redis of these settings."""
+        in_cluster, part = cluster_part_of(self.redis_url)
+        return Keys(self.prefix, in_cluster=in_cluster, part=part)
 
     def limits_of(self, principal: str) -> PrincipalLimits:
         """What the settings permit to one principal; 0 = no limit.

@@ -1,8 +1,10 @@
 """Which shard a queue is on, by the settings, and which one a task is on, by its id. Nothing here talks to Redis."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
+from taskmill.store.formats.cluster_address import cluster_address_of
 from taskmill.store.setting_names import setting_name
 
 __all__ = ["DEFAULT_SHARD", "id_on_same_shard", "id_on_shard", "parse_pairs", "shard_map_error", "shard_of_id"]
@@ -56,10 +58,19 @@ def shard_map_error(home: str | None, shards: Mapping[str, str], queues: Mapping
             return f"{DEFAULT_SHARD} is the Redis of {setting_name('redis_url')}; call another one something else"
         if not _NAME.fullmatch(name):
             return "a shard's name is 1 to 32 small letters, digits, '_' or '-'; callers see it in the ids of tasks"
-    if len({home, *shards.values()}) <= len(shards):
-        return "two shards have the same address; to keep a queue there, name the shard in TASKMILL_QUEUE_SHARDS"
+    if len({home, *shards.values()}) <= len(shards) or _same_part([home or "", *shards.values()]):
+        return (
+            "two shards have the same address; to keep a queue there, name the shard in TASKMILL_QUEUE_SHARDS; shards "
+            "of one cluster are parts of it: ?part=1of2 and ?part=2of2"
+        )
     for queue, shard in queues.items():
         if shard != DEFAULT_SHARD and shard not in shards:
             known = ", ".join([DEFAULT_SHARD, *shards])
             return f"TASKMILL_QUEUE_SHARDS puts queue {queue} on shard {shard}, which is none of {known}"
     return None
+
+
+def _same_part(urls: Sequence[str]) -> bool:
+    """Whether two addresses name the same part of one cluster, by whichever nodes."""
+    found = [address for url in urls if (address := cluster_address_of(url)) is not None]
+    return any(one.part == two.part and set(one.nodes) & set(two.nodes) for one, two in combinations(found, 2))

@@ -14,7 +14,6 @@ from arq.worker import Retry, func
 
 from taskmill.engine.errors import OperatorError, SettingsError
 from taskmill.engine.ports import ToolSource
-from taskmill.store.formats.keys import Keys
 from taskmill.store.tasks.arq_job import JOB_FUNCTION, arq_redis_settings, job_from_json, job_to_json
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.endings import Ending, Finish, without_room
@@ -35,7 +34,7 @@ def arq_arguments(settings: WorkerSettings) -> dict[str, Any]:
     """Arguments of `arq.worker.Worker`, the same for `taskmill worker` and a stock one. arq itself knows one queue."""
     return {
         "functions": [func(_run, name=JOB_FUNCTION, max_tries=_NEVER, timeout=_NEVER, keep_result=0)],
-        "queue_name": Keys(settings.prefix).queue(settings.qualified(settings.queues[0])),
+        "queue_name": settings.keys().queue(settings.qualified(settings.queues[0])),
         "redis_settings": arq_redis_settings(settings),
         "max_jobs": settings.concurrency,
         "max_tries": _NEVER,
@@ -52,12 +51,14 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
     """A settings class for `arq path.to.WorkerSettings`. `load` is called when the worker starts.
 
     Raises:
-        SettingsError: there is more than one queue to serve.
+        SettingsError: there is more than one queue to serve, or the Redis is a cluster.
     """
 
     if len(settings.queues) > 1:
         raise SettingsError(f"An arq worker serves one queue, not {settings.queue}: start one for each.")
     settings = settings.at_own_shard()
+    if settings.keys().in_cluster:
+        raise SettingsError("A stock arq worker cannot use a Redis cluster: start `taskmill worker` instead.")
 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         keep_signals_from_children()  # arq handles them

@@ -41,9 +41,9 @@ from taskmill.server.tools.author_function import AuthorWarning
 from taskmill.store.artifacts.backends import BlobBackend, outside_backend
 from taskmill.store.connection.checks import Finding, inspect
 from taskmill.store.connection.client import connect, redacted_url, store_errors
+from taskmill.store.connection.cluster import cluster_target_of
 from taskmill.store.connection.layout import inspect_layout
 from taskmill.store.embedded.binary import find_server
-from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of_source
 from taskmill.store.scripts import Scripts
 from taskmill.store.setting_names import given_by_flag, setting_name
@@ -207,8 +207,10 @@ async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[st
     redis = connect(settings)
     try:
         with store_errors(redacted_url(settings.redis_url or "")):
-            keys = Keys(settings.prefix)
-            findings = [*await inspect(redis), await inspect_layout(redis, keys)]
+            keys = settings.keys()
+            findings = [*await inspect(redis, in_cluster=keys.in_cluster), await inspect_layout(redis, keys)]
+            if cluster := cluster_target_of(settings.redis_url or "", settings.prefix):
+                findings += await cluster.findings()
             findings += unsealed_finding(settings, *await count_unsealed(redis, keys))
             findings += pause_findings(await PauseStore(redis, Scripts(keys), keys).read())
         return findings, await live_workers(redis, keys)

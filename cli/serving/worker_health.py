@@ -10,7 +10,6 @@ import sys
 
 from taskmill.engine.errors import StoreUnavailable, TaskmillError
 from taskmill.store.connection.client import connect, store_errors
-from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.tasks.stats import live_workers
 
@@ -26,7 +25,7 @@ async def is_alive(settings: StoreSettings) -> bool:
     redis = connect(settings)
     try:
         with store_errors():
-            reports = await live_workers(redis, Keys(settings.prefix))
+            reports = await live_workers(redis, settings.keys())
     finally:
         await redis.aclose()
     return any(report.get("host") == socket.gethostname() for report in reports)

@@ -19,7 +19,6 @@ from taskmill.store.artifacts.redis_backend import RedisBackend
 from taskmill.store.artifacts.sealed import SealedBackend
 from taskmill.store.connection.client import store_errors
 from taskmill.store.connection.retry import until_available
-from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.records import artifact_of, format_errors
 from taskmill.store.scripts import Scripts
 from taskmill.store.seal_keys import sealer_of
@@ -68,7 +67,7 @@ class ArtifactStore(ArtifactReader):
         self._redis: Any = redis  # redis-py types both its clients as one
         self._settings = settings
         self._scripts = scripts
-        self._keys = Keys(settings.prefix)
+        self._keys = settings.keys()
         self._sealer = sealer_of(settings)
         self._inside: BlobBackend = RedisBackend(redis, self._keys)
         self._outside = outside_backend(settings)

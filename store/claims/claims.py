@@ -20,7 +20,6 @@ from taskmill.engine.status import Move
 from taskmill.store.claims.batching import batched, unbatched
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.attempt_errors import ERRORS_KEPT, pack_error
-from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.log_messages import pack_log
 from taskmill.store.formats.sealing import args_field
 from taskmill.store.scripts import Call, Scripts
@@ -92,7 +91,7 @@ class ClaimStore:
         self._redis = redis
         self._settings = settings
         self._worker = worker
-        self.keys = Keys(settings.prefix)
+        self.keys = settings.keys()
         self.scripts = Scripts(self.keys)
         self._sealer = sealer_of(settings)
         self._rotation = 0

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from taskmill.engine.errors import FenceLost, TooLargeToStore
 from taskmill.engine.replay import Entry, question_entry, step_entry
 from taskmill.store.connection.client import store_errors
-from taskmill.store.formats.keys import Keys
 from taskmill.store.scripts import Scripts
 from taskmill.store.seal_keys import sealer_of
 from taskmill.store.settings import StoreSettings
@@ -41,7 +40,7 @@ class JournalStore:
         self._redis = redis
         self._settings = settings
         self._scripts = scripts
-        self._keys = Keys(settings.prefix)
+        self._keys = settings.keys()
         self._sealer = sealer_of(settings)
 
     async def read(self, task_id: str) -> Recorded:

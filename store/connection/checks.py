@@ -35,8 +35,8 @@ class Finding:
     """What to change, with the exact setting; empty when nothing is to be done."""
 
 
-async def inspect(redis: Redis) -> list[Finding]:
-    """All findings about `redis`, in a fixed order.
+async def inspect(redis: Redis, *, in_cluster: bool = False) -> list[Finding]:
+    """All findings about `redis`, in a fixed order. `in_cluster`: its address is that of a cluster.
 
     Raises:
         RedisError: it cannot be reached or asked; `BusyLoadingError` while it loads its data, so that callers wait.
@@ -48,12 +48,12 @@ async def inspect(redis: Redis) -> list[Finding]:
     if info.get("loading"):
         # INFO is answered meanwhile, but nothing else is.
         raise BusyLoadingError("Redis is loading its data")
-    return judge(info)
+    return judge(info, in_cluster=in_cluster)
 
 
-def judge(info: Mapping[str, Any]) -> list[Finding]:
+def judge(info: Mapping[str, Any], *, in_cluster: bool = False) -> list[Finding]:
     """The findings for one parsed INFO reply."""
-    return [_version(info), _mode(info), _role(info), _eviction(info), _persistence(info)]
+    return [_version(info), _mode(info, in_cluster=in_cluster), _role(info), _eviction(info), _persistence(info)]
 
 
 def raise_unfit(findings: Sequence[Finding]) -> None:
@@ -83,13 +83,15 @@ def _version(info: Mapping[str, Any]) -> Finding:
     return Finding("version", "ok", detail)
 
 
-def _mode(info: Mapping[str, Any]) -> Finding:
+def _mode(info: Mapping[str, Any], *, in_cluster: bool) -> Finding:
     # Valkey calls the field server_mode, and redis_mode only where it is set to pass for a Redis.
     mode = str(info.get("server_mode", info.get("redis_mode", "standalone")))
     if info.get("cluster_enabled"):
         mode = "cluster"
-    if mode == "cluster":
-        return Finding("mode", "unfit", "cluster mode is on", "cluster-enabled no, or use a Redis outside the cluster")
+    if mode == "cluster" and not in_cluster:
+        return Finding(
+            "mode", "unfit", "this is a node of a cluster", "redis+cluster://host:port,host:port follows its primaries"
+        )
     if mode == "sentinel":
         return Finding(
             "mode",

@@ -29,11 +29,11 @@ from redis.exceptions import (
 
 from taskmill.engine.errors import OperatorError, RedisUnfit, SettingsError, StoreFull, StoreUnavailable
 from taskmill.store.connection.checks import inspect, raise_unfit
+from taskmill.store.connection.cluster import ClusterTarget, SlotUnavailable, cluster_target_of
 from taskmill.store.connection.layout import open_layout
 from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.connection.retry import retrying
 from taskmill.store.connection.sentinel import sentinel_target_of
-from taskmill.store.formats.keys import Keys
 from taskmill.store.seal_keys import open_keys
 from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import StoreSettings
@@ -53,6 +53,8 @@ log = structlog.get_logger()
 TRANSIENT_ERRORS = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """Failures that end by themselves: no connection, a silent server, one that loads its file or is being replaced."""
 _POOL = 64
+_CLUSTER_RETRIES = 8
+"""A slot that moves, or whose primary is being replaced, is waited for about two seconds."""
 _TRANSIENT_CODES = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
 """Codes of refusals that end by themselves. Before Redis 7 an error inside a script hides its code in the text."""
 
@@ -75,10 +77,13 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
     url = _url(settings)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     with address_errors():
+        cluster = cluster_target_of(url, settings.prefix)
+        retries = _CLUSTER_RETRIES if cluster and retries else retries
         # The pool whose callers wait for a free connection: redis-py's other pool raises when many callers come at
         # once, and connects one at a time, so that callers of a silent Redis would wait for each other's timeouts.
         pool = _pool(
             url,
+            cluster,
             **keepalive,
             # An id that a caller made up may hold half a surrogate pair. No key has a question mark, so it finds none.
             encoding_errors="replace",
@@ -93,7 +98,9 @@ def connect(settings: StoreSettings, *, blocking: bool = False, retries: int = 2
     return Redis.from_pool(pool) if blocking else MultiplexedRedis(pool, settings.command_timeout)
 
 
-def _pool(url: str, **options: Any) -> BlockingConnectionPool:
+def _pool(url: str, cluster: ClusterTarget | None, **options: Any) -> BlockingConnectionPool:
+    if cluster is not None:
+        return BlockingConnectionPool(connection_class=cluster.connection_class(), **cluster.address.login, **options)
     target = sentinel_target_of(url)
     if target is None:
         return BlockingConnectionPool.from_url(url, **options)
@@ -112,8 +119,8 @@ def address_errors() -> Iterator[None]:
     except (ValueError, RuntimeError):  # arq raises the second; the text may quote a piece of the password
         raise SettingsError(
             f"{setting_name('redis_url')} is not a Redis address. Write redis://[user:password@]host:port/0, rediss:// "
-            "for TLS, unix:///path, or redis+sentinel://host:26379,host:26379/name; percent-encode '/', '#', '?' and "
-            "'@' in a password."
+            "for TLS, unix:///path, redis+sentinel://host:26379,host:26379/name, or "
+            "redis+cluster://host:6379,host:6379; percent-encode '/', '#', '?' and '@' in a password."
         ) from None
 
 
@@ -147,7 +154,7 @@ def connect_blocking(settings: StoreSettings) -> Any:
         "socket_connect_timeout": min(2.0, settings.command_timeout),
     }
     with address_errors():
-        target = sentinel_target_of(url)
+        target = cluster_target_of(url, settings.prefix) or sentinel_target_of(url)
         if target is not None:
             return target.blocking_client(**limits)
         return blocking_redis.Redis.from_url(url, **limits)
@@ -160,8 +167,8 @@ async def open_redis(settings: StoreSettings, *, timeout: float = 10.0) -> Async
     Raises:
         SettingsError: the seal keys cannot be read.
         StoreUnavailable: no answer within `timeout` seconds.
-        RedisUnfit: too old, evicting, clustered or read-only, or with tasks of another layout; the message says what
-            to change.
+        RedisUnfit: too old, evicting, read-only, a cluster by an address that is none's, or with tasks of another
+            layout; the message says what to change.
     """
     async with open_keys(settings), _opened(settings, timeout) as client:
         yield client
@@ -174,13 +181,13 @@ async def _opened(settings: StoreSettings, timeout: float) -> AsyncIterator[Redi
         with store_errors(redacted_url(_url(settings))):
             deadline = monotonic() + timeout
             findings = await retrying(
-                partial(inspect, client),
+                partial(inspect, client, in_cluster=settings.keys().in_cluster),
                 on=TRANSIENT_ERRORS,
                 unless=_is_refused,
                 gives_up=lambda _: monotonic() >= deadline,
             )
             raise_unfit(findings)
-            await open_layout(client, Keys(settings.prefix))
+            await open_layout(client, settings.keys())
         for finding in findings:
             if finding.level == "warning":
                 log.warning("redis.warning", check=finding.name, detail=finding.detail, remedy=finding.remedy)
@@ -213,6 +220,11 @@ class store_errors:
 
 
 def _transient_error(exc: BaseException, place: str) -> OperatorError:
+    if isinstance(exc, SlotUnavailable):
+        return StoreUnavailable(
+            f"The Redis cluster{place} does not serve the slot of these tasks right now: it is being moved, or its "
+            "primary replaced. Nothing was lost; try again in a moment."
+        )
     if _is_refused(exc):
         return RedisUnfit(f"Redis{place} refused the user name or password in {setting_name('redis_url')}.")
     return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")

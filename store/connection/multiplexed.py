@@ -8,12 +8,15 @@ BLPOP), and redis-py's pipelines, take connections of the client's pool.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from random import uniform
+from time import monotonic
 from typing import Any, TypeVar
 
 from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
 
+from taskmill.store.connection.cluster import SlotUnavailable
 from taskmill.store.connection.redis_private import abandon, write_now
 from taskmill.store.connection.reply_reader import ReplyReader
 
@@ -22,6 +25,8 @@ __all__ = ["MultiplexedRedis"]
 T = TypeVar("T")
 _RETRY_PAUSES = (0.02, 0.04)
 """Seconds before a command is repeated whose connection broke."""
+_LONGEST_PAUSE = 0.25
+"""Seconds between two attempts at a slot that no node of the cluster serves just now."""
 
 
 class _Reply:
@@ -183,19 +188,27 @@ class MultiplexedRedis(Redis):
             return pack_command(tuple(map(pool.get_encoder().encode, parts)))
 
     async def _with_reconnect(self, send: Callable[[_SharedConnection], Awaitable[T]]) -> T:
-        """What `send` gets of the open connection; of another one when that breaks."""
-        for pause in _RETRY_PAUSES:
+        """What `send` gets of the open connection; of another one when that breaks.
+
+        A slot of a cluster that moves is waited for as long as a reply would be.
+        """
+        failures, began = 0, 0.0
+        while True:
             shared = self._shared  # while this caller waited, others may have opened another
             try:
                 if shared is None or not shared.can_send():
                     shared = await self._opened()
                 return await send(shared)
             except ConnectionError as exc:
-                if isinstance(exc, AuthenticationError):
+                began = began or monotonic()
+                if isinstance(exc, SlotUnavailable) and monotonic() - began < self._reply_timeout:
+                    pause = min(_LONGEST_PAUSE, _RETRY_PAUSES[0] * 2 ** min(failures, 5)) * uniform(0.5, 1)
+                elif failures < len(_RETRY_PAUSES) and not isinstance(exc, AuthenticationError):
+                    pause = _RETRY_PAUSES[failures]
+                else:
                     raise
+                failures += 1
                 await asyncio.sleep(pause)
-        shared = self._shared
-        return await send(shared if shared is not None and shared.can_send() else await self._opened())
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close everything, for good."""

@@ -34,7 +34,8 @@ def transport_of(connection: Any) -> Any:
 def parse_error_of(connection: Any) -> Callable[[str], Exception]:
     """What makes redis-py's exceptions of error replies. It can go when that function is public."""
     parse: Callable[[str], Exception] = connection._parser.parse_error
-    return parse
+    translated: Callable[[Exception], Exception] | None = getattr(connection, "translated", None)
+    return parse if translated is None else lambda text: translated(parse(text))
 
 
 def has_ended(connection: Any) -> bool:

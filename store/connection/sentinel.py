@@ -5,14 +5,14 @@
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import sentinel as blocking
 from redis.asyncio import sentinel as asynchronous
 from redis.asyncio.connection import Connection, SSLConnection
 
-__all__ = ["SentinelTarget", "sentinel_target_of"]
+__all__ = ["FollowsPrimary", "SentinelTarget", "sentinel_target_of"]
 
 _asynchronous: Any = asynchronous.Sentinel  # redis-py types neither
 _blocking: Any = blocking.Sentinel
@@ -37,7 +37,7 @@ class SentinelTarget:
     def connection_class(self) -> type[Connection]:
         """A class of connections to the Redis that is the primary when they are opened."""
         base = SSLConnection if self.is_tls else Connection
-        return type("WatchedConnection", (_FollowsPrimary, base), {"target": self, "latest": []})
+        return type("WatchedConnection", (FollowsPrimary, base), {"target": self, "latest": []})
 
     async def primary(self) -> tuple[str, int]:
         """Where the primary is now.
@@ -59,10 +59,14 @@ class SentinelTarget:
         return sentinel.master_for(self.name, ssl=self.is_tls, **self.options, **options)
 
 
-class _FollowsPrimary:
+class _Target(Protocol):
+    async def primary(self) -> tuple[str, int]: ...
+
+
+class FollowsPrimary:
     """Mixed into a redis-py connection: asks where the primary is before it connects."""
 
-    target: SentinelTarget
+    target: _Target
     latest: list[tuple[str, int]]
     """Where the last connection of this class went, for all of them."""
     is_connected: bool

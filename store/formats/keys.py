@@ -1,9 +1,10 @@
 """Every Redis key and channel, built in one place, also for the scripts. The table has one row a family.
 
-P is `{<prefix>}:`; the braces are a hash tag. Keys marked "live" have no TTL while their task is open and are
-deleted, or given the task's retention as TTL, by the script that ends it; the others marked "none" are bounded and
-shared. Writers are scripts and shared functions of `lua/`, or parts of the program; "all that move tasks" are create,
-claim, renew, release, park, answer, settle and reconcile.
+P is `{<prefix>}:`; the braces are a hash tag. In a cluster arq's keys begin with P, too, so that all are in one slot;
+what stands in the braces for a part of a cluster, `cluster_address.py` says. Keys marked "live" have no TTL while their
+task is open and are deleted, or given the task's retention as TTL, by the script that ends it; the others marked "none"
+are bounded and shared. Writers are scripts and shared functions of `lua/`, or parts of the program; "all that move
+tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 
 | key | type | TTL | writer |
 | --- | --- | --- | --- |
@@ -55,6 +56,7 @@ claim, renew, release, park, answer, settle and reconcile.
 | P left:<owner>:<digest> | string: task whose held call lost its client | drop grace and a minute | abandoned calls |
 | P timeout:<client> | string: seconds after which the client gave a call up | an hour or a day | call timeouts |
 | P reply:<session>:<id> | string: a reply, empty while it is expected | the idle time, then a minute | sessions |
+| P absent | never there: in a cluster every script names it | - | - |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
 | arq:in-progress:<id> | string: the fence | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
@@ -69,6 +71,8 @@ claim, renew, release, park, answer, settle and reconcile.
 import re
 
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+
+from taskmill.store.formats.cluster_address import tag_of
 
 __all__ = ["DEAD_LETTERS", "UNEXPIRING", "Keys"]
 
@@ -141,6 +145,9 @@ _PER_TASK = {
     "retry": retry_key_prefix,
 }
 
+_ARQ = ("job", "in_progress", "retry")
+"""Those whose names are arq's."""
+
 _SETS = ("live", "all", "dead", "fading", "ended", "epoch", "paused", "outside", "sessions")
 """Of those that are not one of many: what scripts name."""
 
@@ -151,9 +158,15 @@ _SET = re.compile(r"\bK\.(\w+)")
 class Keys:
     """The keys of one deployment: everything under one prefix."""
 
-    def __init__(self, prefix: str = "taskmill") -> None:
+    def __init__(
+        self, prefix: str = "taskmill", *, in_cluster: bool = False, part: tuple[int, int] | None = None
+    ) -> None:
+        """`in_cluster`: arq's keys get the hash tag, too. `part`: of the cluster, see `cluster_address.py`."""
         self.prefix = prefix
-        self.root = "{" + prefix + "}:"
+        self.in_cluster = in_cluster
+        self.part = part
+        self.root = "{" + tag_of(prefix, part) + "}:"
+        self.absent = self.root + "absent"
         self.live = self.root + "live"
         self.all = self.root + "all"
         self.dead = self.root + "dead"
@@ -170,6 +183,8 @@ class Keys:
         self.audit = self.root + "audit"
         self.sessions = self.root + "sessions"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
+        if in_cluster:
+            self._stems |= {name: self.root + self._stems[name] for name in _ARQ}
         self._sets = {name: self.root + name for name in _SETS}
 
     def placed(self, text: str) -> str:

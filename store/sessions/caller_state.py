@@ -15,7 +15,6 @@ from taskmill.engine.context import CallerStatePort, StateScope
 from taskmill.engine.errors import NotSerializable, StateUnavailable, TooLargeToStore
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.connection.client import connect, store_errors
-from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import shared_app
 from taskmill.store.scripts import Scripts
 from taskmill.store.seal_keys import sealer_of
@@ -45,7 +44,7 @@ class CallerStateStore:
         self.redis = redis
         self.settings = settings
         self.scripts = scripts
-        self.keys = Keys(settings.prefix)
+        self.keys = settings.keys()
         self.sealer = sealer_of(settings)
 
     def of(self, principal: str, session: str | None) -> "CallerState":
@@ -129,9 +128,9 @@ async def open_caller_states(settings: StoreSettings, redis: Redis) -> AsyncIter
     They are on the default shard, as sessions are; a client to another Redis connects when it is used.
     """
     elsewhere = settings.at_default_shard()
-    client = redis if elsewhere is None else connect(elsewhere)
+    client, there = (redis, settings) if elsewhere is None else (connect(elsewhere), elsewhere)
     try:
-        yield CallerStateStore(client, settings, Scripts(Keys(settings.prefix)))
+        yield CallerStateStore(client, there, Scripts(there.keys()))
     finally:
         if client is not redis:
             await client.aclose()

@@ -26,8 +26,8 @@ _REMEMBERED = 10_000
 class OtherShards:
     """For one process."""
 
-    def __init__(self, clients: Mapping[str, Redis], keys: Keys) -> None:
-        """`clients`: by shard."""
+    def __init__(self, clients: Mapping[str, Redis], keys: Mapping[str, Keys]) -> None:
+        """`clients` and `keys`: by shard."""
         self._clients = clients
         self._keys = keys
         self._known: dict[tuple[str, str], tuple[int, int]] = {}
@@ -43,7 +43,9 @@ class OtherShards:
 
     async def tasks_of_key(self, key: str, *, except_shard: str) -> list[tuple[str, str]]:
         """Tasks, and digests of their calls, that an idempotency key, `principal:key`, stands for on other shards."""
-        asked = (self._ask(shard, [("GET", self._keys.once(key))]) for shard in self._clients if shard != except_shard)
+        asked = (
+            self._ask(shard, [("GET", self._keys[shard].once(key))]) for shard in self._clients if shard != except_shard
+        )
         found = [reply[0].decode().partition(" ") for reply in await asyncio.gather(*asked) if reply and reply[0]]
         return [(task_id, digest) for task_id, _, digest in found]
 
@@ -54,7 +56,8 @@ class OtherShards:
                 self._until.clear()
                 self._known.clear()
             self._until[key] = monotonic() + _FRESH
-            answered = await self._ask(shard, [("ZCARD", self._keys.open(principal)), ("ZCARD", self._keys.live)])
+            keys = self._keys[shard]
+            answered = await self._ask(shard, [("ZCARD", keys.open(principal)), ("ZCARD", keys.live)])
             if answered is not None:
                 self._known[key] = int(answered[0]), int(answered[1])
         return self._known.get(key, (0, 0))

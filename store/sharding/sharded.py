@@ -23,6 +23,7 @@ from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHubs
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.settings import StoreSettings
+from taskmill.store.sharding.keys_of_shards import KeysOfShards
 from taskmill.store.sharding.other_shards import OtherShards
 from taskmill.store.shards import DEFAULT_SHARD, id_on_shard, shard_of_id
 from taskmill.store.tasks.output import OutputReader
@@ -45,9 +46,10 @@ class ShardedStore(TaskStore):
         self._settings = settings
         self._stores = {name: RedisTaskStore(client, settings.at_shard(name)) for name, client in clients.items()}
         self._default = self._stores[DEFAULT_SHARD]
-        self.keys = self._default.keys
+        keys = {name: store.keys for name, store in self._stores.items()}
+        self.keys = KeysOfShards(keys)
         self.shards = tuple(self._stores)
-        self._other_shards = OtherShards(clients, self.keys)
+        self._other_shards = OtherShards(clients, keys)
         hub = ChannelHubs({name: store.hub for name, store in self._stores.items()}, self._shard_of_channel)
         self.feed = TaskFeed(self.keys, hub)
         self.tails = EventTails(
@@ -263,7 +265,7 @@ class ShardedStore(TaskStore):
         return list(found.values())
 
     def _shard_of_channel(self, channel: str) -> str:
-        shard = shard_of_id(channel.removeprefix(self.keys.root))
+        shard = shard_of_id(channel.partition("}:")[2])
         return shard if shard in self._stores else DEFAULT_SHARD
 
 

@@ -43,6 +43,8 @@ def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
         SettingsError: it is no address of a Redis.
     """
     url = settings.redis_url or ""
+    if settings.keys().in_cluster:
+        return RedisSettings()  # arq cannot use a cluster; our worker, which arq's is a base of, connects by itself
     target = sentinel_target_of(url)
     if target is not None:
         return RedisSettings(

@@ -35,7 +35,7 @@ class OutputStore:
         self._redis = redis
         self._settings = settings
         self._scripts = scripts
-        self._keys = Keys(settings.prefix)
+        self._keys = settings.keys()
         self._sealer = sealer_of(settings)
 
     def pack(self, task_id: str, chunk: Any) -> bytes:

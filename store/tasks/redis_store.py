@@ -18,7 +18,7 @@ from taskmill.store.connection.memory import MemoryWatch, check_room
 from taskmill.store.formats.attempt_errors import open_error
 from taskmill.store.formats.events import event_of
 from taskmill.store.formats.filters import TaskFilter
-from taskmill.store.formats.keys import DEAD_LETTERS, Keys
+from taskmill.store.formats.keys import DEAD_LETTERS
 from taskmill.store.formats.log_messages import unpack_log
 from taskmill.store.formats.paging import Slice, page_args, page_size
 from taskmill.store.formats.sealing import args_field
@@ -58,7 +58,7 @@ class RedisTaskStore(TaskStore):
     def __init__(self, redis: Redis, settings: StoreSettings) -> None:
         self._redis = redis
         self._settings = settings
-        self.keys = Keys(settings.prefix)
+        self.keys = settings.keys()
         self.shards = ()
         self._scripts = Scripts(self.keys)
         self._sealer = sealer_of(settings)

@@ -73,11 +73,11 @@ async def test_a_redis_without_append_only_file_is_warned_of_and_accepted() -> N
     raise_unfit(list(findings.values()))
 
 
-async def test_cluster_mode_is_unfit() -> None:
+async def test_a_node_of_a_cluster_is_unfit_by_an_address_that_is_no_clusters() -> None:
     findings = await inspected(cluster_enabled="yes")
 
     assert findings["mode"].level == "unfit"
-    with pytest.raises(RedisUnfit, match="cluster-enabled no"):
+    with pytest.raises(RedisUnfit, match=r"To do: redis\+cluster://host:port"):
         raise_unfit(list(findings.values()))
 
 

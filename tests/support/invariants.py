@@ -70,14 +70,21 @@ class Found:
         return {member.decode(): score for member, score in self.values.get(key, [])}
 
 
-async def read_redis(redis: Redis, prefix: str = "taskmill", *, chunk: int | None = None) -> Found:
-    """All of Redis at one moment; in `chunk` keys at a time when it is large and at rest."""
-    found = Found(Keys(prefix))
+async def read_redis(redis: Redis, prefix: str | Keys = "taskmill", *, chunk: int | None = None) -> Found:
+    """All of Redis at one moment; in `chunk` keys at a time when it is large and at rest.
+
+    `prefix`: or the keys of the deployment. Of a node of a cluster only these are read.
+    """
+    found = Found(prefix if isinstance(prefix, Keys) else Keys(prefix))
     names = await redis.keys("*") if chunk else []
     for first in range(0, len(names), chunk or 1):
         _add(found, await redis.eval(_READ, 0, *names[first : first + (chunk or 1)]))
     if not chunk:
         _add(found, await redis.eval(_READ, 0))
+    if found.keys.in_cluster:
+        for values in (found.values, found.ttls):
+            for key in [key for key in values if not key.startswith(found.keys.root)]:
+                del values[key]
     return found
 
 

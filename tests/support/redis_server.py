@@ -56,6 +56,10 @@ class PrivateRedis:
     def start(self) -> None:
         """Start the server and wait until its data is loaded."""
         self.launch()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until the server that was launched has loaded its data."""
         deadline = time.monotonic() + 10
         with redis.Redis.from_url(self.url) as client:
             while True:

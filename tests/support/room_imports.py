@@ -56,7 +56,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
     "store": {
         "formats": "",
         "setting_names.py": "",
-        "shards.py": "setting_names.py",
+        "shards.py": "formats setting_names.py",
         "settings.py": "formats setting_names.py shards.py",
         "seal_keys.py": "formats setting_names.py settings.py",
         "connection": "formats setting_names.py settings.py seal_keys.py",

@@ -131,7 +131,7 @@ class StoreFixture:
 
     async def found(self) -> Found:
         """All of Redis."""
-        return await read_redis(self.redis, self.settings.prefix)
+        return await read_redis(self.redis, self.keys)
 
     async def wait_until_ms(self, moment: int) -> None:
         """Return once Redis's clock is past `moment`, milliseconds since 1970."""
