@@ -85,6 +85,8 @@ class NewTask:
     """The ended task that this one repeats."""
     from_own_queue: bool = False
     """Whether a task of the same queue has called it, and may wait for it. It is not stored."""
+    client: str = "other"
+    """What created it, in a word for counts: a class of clients, `rerun`, or `other`. It is not stored."""
     limits: PrincipalLimits | None = None
     """Limits of its owner; None = those that the settings have for all. They are not stored."""
 

@@ -8,6 +8,8 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import OperatorError, StoreUnavailable
 from taskmill.store.connection.client import connect, open_redis
+from taskmill.store.metrics.writer import CountWriter
+from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings
 from taskmill.store.sharding.sharded import ShardedStore
 from taskmill.store.shards import DEFAULT_SHARD
@@ -34,7 +36,8 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[TaskStore]:
         if settings.shards:
             others = {name: await _open(stack, name, settings.at_shard(name)) for name in settings.shards}
             store = ShardedStore(settings, {DEFAULT_SHARD: redis, **others})
-        async with store.feed:
+        writer = CountWriter(store.counts, redis, settings, Scripts(store.keys))
+        async with store.feed, writer:
             yield store
 
 

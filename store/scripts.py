@@ -27,6 +27,7 @@ _NAMES = (
     "attach",
     "cancel",
     "claim",
+    "count",
     "create",
     "find_session",
     "finish",

@@ -109,6 +109,8 @@ class StoreSettings(BaseSettings):
     """Records that the audit trail in Redis keeps, about; the oldest fall off."""
     audit_names: bool = False
     """Whether the audit trail names users and their clients readably, beside the digest."""
+    metrics_tools: int = Field(100, ge=0, le=1000)
+    """Tools of an app that have metrics of their own; those of the others are counted together, as `other`."""
     command_timeout: float = Field(5.0, gt=0, le=LONGEST)
     """Seconds after which a silent Redis counts as unreachable."""
     seal_keys: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)

@@ -15,7 +15,6 @@ from typing import Any, assert_never
 
 import structlog
 
-from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.ports import Toolbox, ToolSource
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.claims.claims import Claimed, ClaimStore
@@ -23,13 +22,16 @@ from taskmill.store.claims.heartbeat import Heartbeat
 from taskmill.store.claims.journal import JournalStore
 from taskmill.store.connection.client import open_redis
 from taskmill.store.formats.queue_names import is_under_development
+from taskmill.store.metrics.counts import TaskCounts
+from taskmill.store.metrics.writer import CountWriter
 from taskmill.store.scripts import Call
 from taskmill.store.sessions.caller_state import CallerStateStore, open_caller_states
 from taskmill.store.tasks.output import OutputStore
 from taskmill.store.tasks.worker_orders import WorkerOrders
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
-from taskmill.workers.attempts.endings import Ending, Finish, Park, Release
+from taskmill.workers.attempts.counts import AttemptCounts
+from taskmill.workers.attempts.endings import Ending, Finish, Park, Release, kind_of
 from taskmill.workers.attempts.log_messages import LogReport, LogWriter
 from taskmill.workers.attempts.output import AttemptOutput
 from taskmill.workers.attempts.progress import ProgressWriter, Report
@@ -82,6 +84,9 @@ class WorkerRuntime:
         self._caller_states = caller_states
         self._health = health
         self._leases = leases
+        self.counts = TaskCounts()
+        """What this worker has counted of its attempts."""
+        self._attempts = AttemptCounts(self.counts, self._queue_of)
 
     @property
     def is_drained(self) -> bool:
@@ -106,8 +111,14 @@ class WorkerRuntime:
         """The queues that this worker claims from now, as Redis has them, separated by commas."""
         return ",".join(self._health.queues)
 
+    def _queue_of(self, tool: str) -> str:
+        """The queue of a tool, as Redis has it; of one that this worker has not, a queue that it serves."""
+        policy = self._toolbox.policy(tool)
+        return self._health.queues[0] if policy is None else self.settings.qualified(policy.queue)
+
     def attempt(self, claimed: Claimed) -> Attempt:
         """An attempt at a claimed task, ready to run; it owns a slot that the caller has taken."""
+        self._attempts.started(claimed)
         output = AttemptOutput(
             self._output,
             self._artifacts,
@@ -128,6 +139,7 @@ class WorkerRuntime:
             output=output,
             caller_states=self._caller_states,
             tool_timeout=self.settings.tool_timeout,
+            on_asked=self._attempts.asked,
         )
 
     def stop_all(self, why: Stop) -> None:
@@ -168,6 +180,7 @@ class WorkerRuntime:
         if reply == b"lost":
             log.info("task.word_too_late", **facts)
             return False
+        self._attempts.ended(ending)
         if isinstance(ending, Park):
             log.info("task.parked", answered=reply == b"released", **facts)
             return False
@@ -180,7 +193,7 @@ class WorkerRuntime:
             log.info("task.released", reason=ending.reason, delay=ending.delay.total_seconds(), **facts)
             return False
         self._health.count_run(ending.seconds)
-        log.info("task.settled", outcome=_kind(ending), seconds=round(ending.seconds, 3), **facts)
+        log.info("task.settled", outcome=kind_of(ending), seconds=round(ending.seconds, 3), **facts)
         return True
 
     def announce_leaving(self) -> None:
@@ -197,20 +210,6 @@ class WorkerRuntime:
 
 def _nothing() -> None:
     pass
-
-
-def _kind(ending: Finish) -> str:
-    if ending.reason == "crashed":
-        return "crashed"
-    match ending.outcome:
-        case Returned():
-            return "tool_error" if ending.outcome.is_error else "completed"
-        case Refused():
-            return "refused"
-        case Failed():
-            return ending.outcome.fault.value
-        case _:
-            assert_never(ending.outcome)
 
 
 @asynccontextmanager
@@ -254,7 +253,7 @@ async def open_worker_runtime(
         services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, runtime.logs, reconciler]
         if is_under_development(settings.app or ""):
             services.append(AbandonedQueues(store, settings, health))
-        async with _running(services):
+        async with _running(services), CountWriter(runtime.counts, redis, settings, store.scripts):
             await _wait_until_registered(leases, settings.command_timeout)
             log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
             yield runtime

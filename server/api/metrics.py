@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import TaskmillError
-from taskmill.engine.status import Status
 from taskmill.server.api.access import Access, Guard
+from taskmill.server.api.tool_metrics import metrics_by_tool
 from taskmill.server.http.middleware import path_of
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.formats.queue_names import app_of, author_queue, shared_app
@@ -26,7 +26,7 @@ from taskmill.store.tasks.stats import Stats, queues_of
 
 __all__ = ["RequestCounter", "metrics_routes"]
 
-Metric = GaugeMetricFamily | CounterMetricFamily
+Metric = GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "OPTIONS"})
 
 
@@ -89,6 +89,7 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
         workers = [{**one, "queues": own} for one in await runtime.store.workers() if (own := _queues_for(app, one))]
         queues = {runtime.settings.qualified(policy.queue) for policy in runtime.tools.policies().values()}
         stats = await runtime.store.stats(queues | {name for worker in workers for name in worker["queues"]})
+        figures = await runtime.store.figures(shared_app(app))
         pauses = [pause for pause in await runtime.store.pauses() if pause.app == shared_app(app)]
     except TaskmillError:
         return [_up(0)]
@@ -96,7 +97,8 @@ async def _figures(runtime: ServerRuntime) -> list[Metric]:
     return [
         up,
         *_of_shards(runtime.store.shards, stats),
-        *_of_tasks(stats, shared_app(app)),
+        *_of_tasks(stats),
+        *metrics_by_tool(figures, stats, shared_app(app), runtime.settings.metrics_tools),
         *_of_queues(stats),
         *_of_pauses(pauses, stats),
         *_of_workers(workers),
@@ -146,23 +148,11 @@ def _queues_for(app: str, worker: Mapping[str, Any]) -> list[str]:
     return [name for name in queues_of(worker) if app_of(name) == app]
 
 
-def _of_tasks(stats: Stats, app: str) -> Iterator[Metric]:
+def _of_tasks(stats: Stats) -> Iterator[Metric]:
     yield GaugeMetricFamily("taskmill_tasks_open", "Tasks that have not ended.", value=stats.open)
     yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=stats.kept)
     broken = "Tasks that broke for good and were not run again."
     yield GaugeMetricFamily("taskmill_dead_letters", broken, value=stats.dead_letters)
-    ended = CounterMetricFamily(
-        "taskmill_tasks_ended", "Tasks that ended, by how.", labels=["queue", "status", "outcome"]
-    )
-    for (outcome, queue), count in sorted(stats.ended.items()):
-        if app_of(queue) == app:
-            ended.add_metric([author_queue(queue), _status_of(outcome), outcome], count)
-    yield ended
-
-
-def _status_of(outcome: str) -> str:
-    """The state of tasks that ended so."""
-    return outcome if outcome in (Status.FAILED, Status.CANCELLED) else Status.COMPLETED.value
 
 
 def _of_queues(stats: Stats) -> Iterator[Metric]:

@@ -24,7 +24,9 @@ from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.handlers.hand_off import CallEnd, HandOff, end_of_call
 from taskmill.server.handlers.held_call import HeldCall
 from taskmill.server.handlers.known_hosts import HostTable
+from taskmill.server.protocol.client_class import client_info
 from taskmill.server.protocol.errors import wire_errors
+from taskmill.server.protocol.results import HandOffBody, HandOffResult
 from taskmill.server.sessions.dispatch import SessionDispatch, dispatch_of, new_call_id
 from taskmill.server.streams.call_stream import task_messages
 from taskmill.server.tool_host import HostTool
@@ -32,6 +34,7 @@ from taskmill.server.tools.answers import checked_answers
 from taskmill.server.tools.call_keys import is_shared
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
+from taskmill.store.metrics.counts import Counted
 from taskmill.store.sessions.open_calls import CallKind, OpenCall
 
 __all__ = ["CallsWithoutTasks"]
@@ -50,6 +53,7 @@ class CallsWithoutTasks:
         """`has_follow_ups`: the client's model can follow a task with tools, and answer its questions."""
         self._runtime = runtime
         self._submission = submission
+        self._hosts = hosts
         self._hand_off = HandOff(runtime, hosts)
         self.has_follow_ups = has_follow_ups
 
@@ -91,14 +95,21 @@ class CallsWithoutTasks:
                 hand_off_after = await self._begin(ctx, tool, kind)
                 if dispatch is not None and dispatch.session is not None:
                     digest = _digest(call, ctx) if call is not None and kind is CallKind.CALL else ""
-                    return await self._stream(view, dispatch, hand_off_after, kind, digest)
+                    return self._counted(await self._stream(view, dispatch, hand_off_after, kind, digest), view, ctx)
                 sends_log = kind is not CallKind.RESULT  # those of a task of 2025 are sent with its notifications
                 held = HeldCall(self._runtime.store, view, ctx, owner(ctx), sends_log=sends_log)
-                return _with_state(await held.run(hand_off_after), view)
+                return self._counted(_with_state(await held.run(hand_off_after), view), view, ctx)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
                     await self._on_end(view, ctx, kind, call, time.monotonic() - began)
                 raise
+
+    def _counted(self, result: HandlerResult, view: TaskView, ctx: ServerRequestContext[Any, Any]) -> HandlerResult:
+        """The result of a held call; a hand-off is counted."""
+        if isinstance(result, HandOffResult | HandOffBody):
+            label = self._hosts.label(client_info(ctx)[0])
+            self._runtime.store.counts.add(Counted.HANDED_OFF, view.record.queue, view.record.tool, label)
+        return result
 
     async def _begin(self, ctx: ServerRequestContext[Any, Any], tool: HostTool | None, kind: CallKind) -> float | None:
         """Seconds until the call is handed off, None = never: `tasks/result` waits for the end."""

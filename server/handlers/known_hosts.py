@@ -93,6 +93,8 @@ KNOWN_HOSTS: Mapping[str, KnownHost] = {
 }
 """`mcp` is not in it: the Python SDK calls itself so unless its user chooses a name, so any host and any limit may be
 behind it."""
+OTHER_HOST = "other"
+"""Label of hosts that have no row."""
 _BRIDGE = re.compile(r" \(via .*")
 """What mcp-remote and its like put behind the name of the host that they connect."""
 
@@ -110,18 +112,26 @@ class HostTable:
             return None
         # The whole name first: an author may mean a host behind a bridge and no other.
         for known in (self._own, KNOWN_HOSTS):
-            host = _row(name, known) or _row(_BRIDGE.sub("", name), known)
-            if host is not None:
-                return host.of_version(version)
+            row = _row(name, known) or _row(_BRIDGE.sub("", name), known)
+            if row is not None:
+                return known[row].of_version(version)
         return None
 
+    def label(self, name: str) -> str:
+        """One word for the host of that name, of as many as there are rows; `other` where nothing is known of it."""
+        for known in (self._own, KNOWN_HOSTS):
+            row = _row(name, known) or _row(_BRIDGE.sub("", name), known)
+            if row is not None:
+                return "-".join(row.removesuffix("*").split()).rstrip("-/") or OTHER_HOST
+        return OTHER_HOST
 
-def _row(name: str, known: Mapping[str, KnownHost]) -> KnownHost | None:
-    """The row of exactly that name, else the longest pattern that matches."""
+
+def _row(name: str, known: Mapping[str, KnownHost]) -> str | None:
+    """The name of its row: exactly that name, else the longest pattern that matches."""
     if name in known:
-        return known[name]
+        return name
     fits = [pattern for pattern in known if pattern.endswith("*") and name.startswith(pattern[:-1])]
-    return known[max(fits, key=len)] if fits else None
+    return max(fits, key=len) if fits else None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

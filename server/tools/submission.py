@@ -133,6 +133,7 @@ class Submission:
             priority=policy.priority,
             lane=keys.lane or _running_lane(who, limits.running_tasks),
             limits=limits,
+            client=client_class_of(ctx).name.lower(),
             from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )
         try:

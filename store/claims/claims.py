@@ -6,7 +6,7 @@ A *batch* is one round trip: all calls of a worker, and its claim of new work be
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -49,6 +49,10 @@ class Claimed:
     """Arguments as stored; None when another program deleted them."""
     time_left: timedelta | None = None
     """Until the task must have ended, from the claim on; None = no limit."""
+    waited_ms: int | None = field(default=None, compare=False)
+    """For how long it could have been claimed; None = not known, or it was taken over."""
+    is_rescue: bool = False
+    """Whether another worker had it, whose lease has lapsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +294,8 @@ def _claims(reply: Any) -> Claims:
             principal=row[6].decode(),
             stored=stored,
             time_left=None if row[7] < 0 else timedelta(milliseconds=row[7]),
+            waited_ms=None if row[8] < 0 else row[8],
+            is_rescue=row[8] == -1,
         )
         for row, stored in zip(rows, payloads, strict=True)
     ]

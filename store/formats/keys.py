@@ -29,7 +29,9 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P fading | zset: `<id>` or `<id> <list owner>` of ended tasks by end of retention | none | settle, purge_expired |
 | P epoch | hash: this data's history, its lowest fence, if anything is paused | none | claim, park, cancel |
 | P paused | hash: `queue <name>`, `tool <app>/<tool>` to who paused it, when, why | none | set_pause |
-| P ended | hash: `<outcome> <queue>` to how many tasks ended so | none | settle |
+| P ended | hash: `<outcome> <queue> <tool>` to how many tasks ended so, a thousand rows at most | none | settle |
+| P figures:<app> | hash: `<what> <queue> <label> <tool>` to how often, `tool <tool>` | 90 days after the last | count |
+| P counted:<process> | string: the last batch of counts that a process has added | a day | count |
 | P open:<principal> | zset: open task ids of one owner | none (gone if empty) | create, settle |
 | P kept:<principal> | hash: end of retention to what is kept until then | the last of these | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
@@ -129,6 +131,8 @@ _PER_TASK = {
     "signal": "{p}signal:",
     "worker": "{p}worker:",
     "last_claim": "{p}turn:",
+    "figures": "{p}figures:",
+    "counted": "{p}counted:",
     "session": "{p}session:",
     "state": "{p}state:",
     "owned_sessions": "{p}owned:",
@@ -335,6 +339,14 @@ class Keys:
     def last_claim(self, sender: str) -> str:
         """What the last claim of one sender of a worker took."""
         return self._stems["last_claim"] + sender
+
+    def figures(self, app: str) -> str:
+        """What has been counted of an app's tasks, by tool."""
+        return self._stems["figures"] + app
+
+    def counted(self, process: str) -> str:
+        """The last batch of counts that a process has added."""
+        return self._stems["counted"] + process
 
     def job(self, task_id: str) -> str:
         """arq's job."""

@@ -7,7 +7,8 @@
 --       8... id, fence, move, outcome, reason of each of these,
 --       ... ids to take instead of the heads of the queues (they must be due as well)
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
---           principal, ms until it must have ended or -1}..., {arguments...} in the same order,
+--           principal, ms until it must have ended or -1, ms for which it has waited (-1 = another worker had it, -2 = not
+--           known)}..., {arguments...} in the same order,
 --           where to look next time if tasks were left for want of a slot that is not reserved, else -1,
 --           {'finished' | 'already' | 'lost' | 'full' | an error, for each it has finished}}
 -- The same batch id again, after a lost reply, is answered with the tasks that were taken the first time.
@@ -23,14 +24,14 @@ local first_named = 8 + 5 * ARGV[7] -- the first id to take, if there are any
 local name, queue, next_due = nil, nil, math.huge -- of the queue that is being read
 local lanes_changed, postponed, to_delete = false, 0, {}
 local ASKED = { 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker',
-  'deadline_ms', 'principal', 'lane' }
+  'deadline_ms', 'principal', 'lane', 'due_ms' }
 local lease_end, leases = digits(now + lease), {} -- of tasks just taken: score, id, repeated
 
-local function add_claimed(id, task, fence, attempt, crashes)
+local function add_claimed(id, task, fence, attempt, crashes, waited)
   ids[#ids + 1], args[#args + 1] = id, K.args(id)
   holders = reserved > 0 and holders .. ' ' .. task.principal or holders
   taken[#taken + 1] = { id, tonumber(fence), tonumber(attempt), tonumber(crashes or 0), tonumber(task.failures or 0),
-    task.tool, task.principal, task.deadline_ms and math.max(0, task.deadline_ms - now) or -1 }
+    task.tool, task.principal, task.deadline_ms and math.max(0, task.deadline_ms - now) or -1, waited }
 end
 
 -- The tasks that this worker got by the same batch id before, as far as it still has them.
@@ -38,7 +39,7 @@ local function repeat_batch(last_claim)
   for id in last_claim:gmatch(' (%S+)') do
     local task = load(id, 'attempt', 'crashes', 'failures', 'tool', 'principal', 'worker', 'deadline_ms')
     if task.worker == worker and is_legal('release', task.status) then
-      add_claimed(id, task, task.fence, task.attempt, task.crashes)
+      add_claimed(id, task, task.fence, task.attempt, task.crashes, -2)
     end
   end
 end
@@ -113,7 +114,8 @@ local function take(id, in_order)
     { 'fence', digits(fence), 'attempt', digits(attempt), 'crashes', digits(crashes), 'worker', worker }, more_facts)
   leases[#leases + 1], leases[#leases + 2] = lease_end, id
   redis.call('PSETEX', K.in_progress(id), ARGV[3], digits(fence))
-  add_claimed(id, task, fence, attempt, crashes)
+  local since = math.max(task.updated_ms, tonumber(task.due_ms or 0) or 0) -- nothing happens to a task that waits
+  add_claimed(id, task, fence, attempt, crashes, lapsed and -1 or math.max(0, at - since))
   if rate and rate:sub(-5) == 'start' then
     lanes_changed = true
     leave_lane(id, task.lane, now) -- the rate counts starts, not what runs

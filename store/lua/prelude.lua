@@ -156,7 +156,7 @@ local function apply_sums()
 end
 
 -- What a move that may end a task loads in addition.
-local ENDING = { 'queue', 'principal', 'retention_ms', 'once', 'listed_for', 'left', 'lane', 'counted' }
+local ENDING = { 'queue', 'principal', 'tool', 'retention_ms', 'once', 'listed_for', 'left', 'lane', 'counted' }
 
 -- Which sets the tasks that end in this call must leave or join, by key, until `apply_removals`.
 local removals, expiring, ended_counts = {}, {}, {}
@@ -170,13 +170,23 @@ local function remove_later(set, id)
   end
 end
 
+-- Kinds of endings that are counted apart, for each queue and tool; what has no room is counted without its tool.
+local KINDS = 1000
+
+local function count_ending(kind, count)
+  if redis.call('HINCRBY', K.ended, kind, count) == count and redis.call('HLEN', K.ended) > KINDS then
+    redis.call('HDEL', K.ended, kind)
+    redis.call('HINCRBY', K.ended, kind:match('^%S+ %S+'), count)
+  end
+end
+
 -- Takes the tasks that ended in this call out of every shared set, all at once. A script that ends tasks must call it last.
 local function apply_removals()
   for set, ids in pairs(removals) do
     redis.call('ZREM', set, unpack(ids))
   end
   for kind, count in pairs(ended_counts) do
-    redis.call('HINCRBY', K.ended, kind, count)
+    count_ending(kind, count)
   end
   if #expiring > 0 then
     redis.call('ZADD', K.fading, unpack(expiring))
@@ -228,7 +238,7 @@ local function settle(id, task, at, move, facts, succeeded, size)
     redis.call('ZADD', K.dead, at, id)
   end
   -- Without the stack of a `taskmill call`: each has one of its own, and the counts are kept for ever.
-  local kind = outcome_kind(TO[move], reason) .. ' ' .. task.queue:gsub('%+[^/]*', '', 1)
+  local kind = outcome_kind(TO[move], reason) .. ' ' .. task.queue:gsub('%+[^/]*', '', 1) .. ' ' .. (task.tool or '')
   ended_counts[kind] = (ended_counts[kind] or 0) + 1
   expiring[#expiring + 1] = digits(at + kept)
   expiring[#expiring + 1] = task.listed_for and id .. ' ' .. task.listed_for or id

@@ -19,6 +19,8 @@ from taskmill.engine.record import NewTask, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactReader
 from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.paging import Slice, merged
+from taskmill.store.metrics.counts import TaskCounts
+from taskmill.store.metrics.figures import Figures, figures_of_all
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHubs
 from taskmill.store.pubsub.task_feed import TaskFeed
@@ -44,7 +46,10 @@ class ShardedStore(TaskStore):
     def __init__(self, settings: StoreSettings, clients: Mapping[str, Redis]) -> None:
         """`clients`: by shard, the default shard's among them."""
         self._settings = settings
-        self._stores = {name: RedisTaskStore(client, settings.at_shard(name)) for name, client in clients.items()}
+        self.counts = counts = TaskCounts()
+        self._stores = {
+            name: RedisTaskStore(client, settings.at_shard(name), counts) for name, client in clients.items()
+        }
         self._default = self._stores[DEFAULT_SHARD]
         keys = {name: store.keys for name, store in self._stores.items()}
         self.keys = KeysOfShards(keys)
@@ -168,6 +173,11 @@ class ShardedStore(TaskStore):
         known = sorted(set(queues))
         parts, unreachable = await self._ask_all(lambda store: store.stats(known))
         return stats_of_all(list(parts.values()), unreachable)
+
+    async def figures(self, app: str) -> Figures:
+        """See `TaskStore.figures`; the sums of the shards that answer."""
+        parts, _ = await self._ask_all(lambda store: store.figures(app))
+        return figures_of_all(parts.values())
 
     async def unreachable(self) -> tuple[str, ...]:
         """See `TaskStore.unreachable`."""

@@ -23,6 +23,8 @@ from taskmill.store.formats.log_messages import unpack_log
 from taskmill.store.formats.paging import Slice, page_args, page_size
 from taskmill.store.formats.sealing import args_field
 from taskmill.store.formats.views import UNREADABLE, is_unreadable, progress_message, slice_of, view_of
+from taskmill.store.metrics.counts import Counted, TaskCounts
+from taskmill.store.metrics.figures import Figures, figures_of
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import TaskFeed
@@ -55,8 +57,10 @@ _STATES_READ = 5000
 class RedisTaskStore(TaskStore):
     """The tasks on one Redis."""
 
-    def __init__(self, redis: Redis, settings: StoreSettings) -> None:
+    def __init__(self, redis: Redis, settings: StoreSettings, counts: TaskCounts | None = None) -> None:
+        """`counts`: where created tasks are counted; None = on its own."""
         self._redis = redis
+        self.counts = TaskCounts() if counts is None else counts
         self._settings = settings
         self.keys = settings.keys()
         self.shards = ()
@@ -104,6 +108,7 @@ class RedisTaskStore(TaskStore):
             return await self.read(reply[1].decode(), task.principal)
         if reply[0] != b"created":
             raise create_error(reply, task, self._settings)
+        self.counts.add(Counted.CREATED, task.queue, task.tool, task.client)
         if task.from_own_queue:
             self._wait_estimate.note_own_queue(task.id)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2] if reply[2] >= 0 else None)
@@ -239,6 +244,12 @@ class RedisTaskStore(TaskStore):
     async def stats(self, queues: Iterable[str]) -> Stats:
         """See `TaskStore.stats`."""
         return stats_of(await self._run("stats", [], [_STATES_READ, *sorted(set(queues))]))
+
+    async def figures(self, app: str) -> Figures:
+        """See `TaskStore.figures`."""
+        with store_errors():
+            kept: Any = await self._redis.hgetall(self.keys.figures(app))  # type: ignore[misc]
+        return figures_of(kept)
 
     async def unreachable(self) -> tuple[str, ...]:
         """See `TaskStore.unreachable`."""

@@ -39,6 +39,7 @@ def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: 
         deadline=None if record.deadline_ms is None else timedelta(milliseconds=record.deadline_ms - record.created_ms),
         listed_for=listed_for,
         rerun_of=record.id,
+        client="rerun",
         priority=record.priority,
         lane=_lane(record),
     )

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
@@ -48,28 +48,44 @@ class Stats:
     queues: tuple[QueueCount, ...]
     unreachable: tuple[str, ...] = ()
     """Names of shards that are not counted, because they do not answer."""
+    ended_by_tool: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """The same as `ended`, by tool too; '' where the tool was not counted."""
 
 
 def stats_of(reply: Sequence[Any]) -> Stats:
     """What the script `stats` replied."""
     _now, opened, kept, dead, flat, *rows = reply
-    ended = {tuple(flat[i].decode().split(" ", 1)): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-    return Stats(opened, kept, dead, ended, tuple(map(_queue, rows)))
+    by_tool = {_ending(flat[i]): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    return Stats(opened, kept, dead, _by_queue(by_tool), tuple(map(_queue, rows)), ended_by_tool=by_tool)
+
+
+def _ending(field: bytes) -> tuple[str, str, str]:
+    """Outcome, queue, tool; the last is empty where it was not counted."""
+    outcome, queue, *tool = field.decode("utf-8", "replace").split(" ", 2)
+    return outcome, queue, "".join(tool)
+
+
+def _by_queue(by_tool: Mapping[tuple[str, str, str], int]) -> dict[tuple[str, str], int]:
+    ended: Counter[tuple[str, str]] = Counter()
+    for (outcome, queue, _), count in by_tool.items():
+        ended[outcome, queue] += count
+    return dict(ended)
 
 
 def stats_of_all(parts: Sequence[Stats], unreachable: tuple[str, ...]) -> Stats:
     """The sum of the shards that answer."""
-    ended: Counter[tuple[str, str]] = Counter()
+    by_tool: Counter[tuple[str, str, str]] = Counter()
     queues: dict[str, QueueCount] = {}
     for part in parts:
-        ended.update(part.ended)
+        by_tool.update(part.ended_by_tool)
         for one in part.queues:
             queues[one.name] = _sum(queues[one.name], one) if one.name in queues else one
     return Stats(
         open=sum(part.open for part in parts),
         kept=sum(part.kept for part in parts),
         dead_letters=sum(part.dead_letters for part in parts),
-        ended=dict(ended),
+        ended=_by_queue(by_tool),
+        ended_by_tool=dict(by_tool),
         queues=tuple(queues.values()),
         unreachable=unreachable,
     )

@@ -18,6 +18,8 @@ from taskmill.store.audit.stream import AuditStream
 from taskmill.store.formats.filters import ANY_TASK, TaskFilter
 from taskmill.store.formats.keys import DEAD_LETTERS, Keys
 from taskmill.store.formats.paging import Cursors, Page, Slice
+from taskmill.store.metrics.counts import TaskCounts
+from taskmill.store.metrics.figures import Figures
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.sessions.caller_state import CallerStateStore
@@ -54,6 +56,8 @@ class TaskStore(Protocol):
     abandoned_calls: AbandonedCallStore
     call_timeouts: CallTimeoutStore
     audit: AuditStream
+    counts: TaskCounts
+    """What this process has counted; `opening.py` has it written."""
 
     def new_id(self, queue: str) -> str:
         """A fresh id of a task of this queue."""
@@ -242,6 +246,10 @@ class TaskStore(Protocol):
 
     async def stats(self, queues: Iterable[str]) -> Stats:
         """Counts of all tasks, in one round trip; `queues`: the names of those to look into."""
+        ...
+
+    async def figures(self, app: str) -> Figures:
+        """What all processes of an app have counted, by tool."""
         ...
 
     async def unreachable(self) -> tuple[str, ...]:

@@ -69,4 +69,4 @@ def refusal(response: httpx2.Response) -> tuple[int, str]:
 def figures_of(text: str) -> dict[str, float]:
     """Prometheus's text by name and labels, without when a counter was made."""
     lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
-    return {name: float(value) for name, value in lines if "_created" not in name}
+    return {name: float(value) for name, value in lines if not name.partition("{")[0].endswith("_created")}

@@ -176,7 +176,7 @@ async def test_a_lapsed_lease_is_claimed_again_and_counts_a_crash(stores: StoreF
 
     again = await stores.take(claimed.id, stores.bob)
 
-    assert again == replace(claimed, fence=2, attempt=2, crashes=1)
+    assert again == replace(claimed, fence=2, attempt=2, crashes=1, is_rescue=True)
     now = (await stores.record(claimed.id)).updated_ms
     assert await stores.record(claimed.id) == replace(
         before, updated_ms=now, seq=3, fence=2, attempt=2, crashes=1, worker="bob"
@@ -196,7 +196,7 @@ async def test_a_lease_lapses_by_time_alone_and_not_before(stores: StoreFixture)
         while not (tasks := (await hasty.claim(hasty.bob)).tasks):
             await sleep(0.01)
 
-    assert tasks == [replace(claimed, fence=2, attempt=2, crashes=1)]
+    assert tasks == [replace(claimed, fence=2, attempt=2, crashes=1, is_rescue=True)]
     assert 300 <= (await hasty.record(claimed.id)).updated_ms - started < PROMPTLY * 1000
 
 

@@ -63,14 +63,17 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "scripts.py": "formats connection",
         "audit": "formats settings.py connection",
         "artifacts": "formats shards.py settings.py seal_keys.py connection scripts.py",
+        "metrics": "formats settings.py connection scripts.py",
         "claims": "formats settings.py seal_keys.py connection scripts.py tasks",
         "embedded": "connection",
         "pubsub": "formats settings.py connection",
         "sessions": "formats settings.py seal_keys.py connection scripts.py pubsub",
-        "tasks": "formats shards.py settings.py seal_keys.py connection scripts.py artifacts audit pubsub sessions",
-        "sharding": "formats shards.py settings.py connection artifacts pubsub tasks",
+        "tasks": (
+            "formats shards.py settings.py seal_keys.py connection scripts.py artifacts audit metrics pubsub sessions"
+        ),
+        "sharding": "formats shards.py settings.py connection artifacts metrics pubsub tasks",
         "audited.py": "settings.py audit tasks",
-        ".": "shards.py settings.py connection tasks sharding",
+        ".": "shards.py settings.py connection scripts.py metrics tasks sharding",
     },
     "workers": {
         "settings.py": "",

@@ -58,10 +58,12 @@ class Attempt:
         output: OutputPort | None = None,
         caller_states: CallerStateStore | None = None,
         tool_timeout: float = 0.0,
+        on_asked: Callable[[str, int], None] | None = None,
     ) -> None:
         """It has taken one of the `slots`, and releases it at its end.
 
-        `tool_timeout`: seconds that a tool without a timeout of its own may run, 0 = no limit.
+        `tool_timeout`: seconds that a tool without a timeout of its own may run, 0 = no limit. `on_asked`: called with
+        the tool, and how many questions it asks.
         """
         self._claimed = claimed
         self._toolbox = toolbox
@@ -73,6 +75,7 @@ class Attempt:
         self._output = output
         self._caller_states = caller_states
         self._tool_timeout = tool_timeout
+        self._on_asked = on_asked
         self._slots = slots
         self._limits: AttemptLimits | None = None
         self._on_end: Callable[[Ending | None], None] | None = None
@@ -170,7 +173,7 @@ class Attempt:
             fence=claimed.fence,
             principal=claimed.principal,
             report=self._report_progress,
-            ask=Questions(self._store, self._task, limits, journal),
+            ask=Questions(self._store, self._task, limits, journal, self._on_asked),
             output=self._output,
             journal=journal,
             caller_state=states.of(claimed.principal, payload.get("session")) if states else None,

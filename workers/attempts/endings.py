@@ -7,7 +7,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
@@ -24,7 +24,7 @@ from taskmill.engine.errors import (
     TooLargeToStore,
 )
 from taskmill.engine.events import AttemptError
-from taskmill.engine.outcome import Failed, Fault, Outcome
+from taskmill.engine.outcome import Failed, Fault, Outcome, Refused, Returned
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
 from taskmill.engine.record import Progress
@@ -33,7 +33,7 @@ from taskmill.store.claims.claims import Claimed
 from taskmill.workers.attempts.active import Stop
 from taskmill.workers.attempts.errors import describe
 
-__all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide", "without_room"]
+__all__ = ["Ended", "Ending", "Finish", "Park", "Release", "decide", "kind_of", "without_room"]
 
 log = structlog.get_logger()
 _AUTHOR_FAULTS: dict[type[AuthorError], Fault] = {
@@ -209,6 +209,21 @@ def _cause(ended: BaseException) -> BaseException:
             fatal = fatal.exceptions[0]
         return fatal or ended
     return ended
+
+
+def kind_of(ending: Finish) -> str:
+    """How a task ended, in one word for logs and counts."""
+    if ending.reason == "crashed":
+        return "crashed"
+    match ending.outcome:
+        case Returned():
+            return "tool_error" if ending.outcome.is_error else "completed"
+        case Refused():
+            return "refused"
+        case Failed():
+            return ending.outcome.fault.value
+        case _:
+            assert_never(ending.outcome)
 
 
 def without_room(ending: Finish, *, is_last: bool = False) -> Finish:

@@ -5,6 +5,7 @@ that they already have.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,11 +25,20 @@ _CHECK_EVERY = 5.0
 class Questions:
     """The `QuestionPort` of one attempt."""
 
-    def __init__(self, store: ClaimStore, task: ActiveTask, limits: AttemptLimits, journal: Journal) -> None:
+    def __init__(
+        self,
+        store: ClaimStore,
+        task: ActiveTask,
+        limits: AttemptLimits,
+        journal: Journal,
+        on_asked: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """`on_asked`: called with the tool and the number of questions that have no answer yet."""
         self._store = store
         self._task = task
         self._limits = limits
         self._journal = journal
+        self._on_asked = on_asked
 
     async def __call__(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Ask all at once and wait for all the answers; returns them in the same order.
@@ -42,6 +52,8 @@ class Questions:
         seen = self._task.wake_count  # read before asking: an answer may arrive before the reply does
         answers = await self._store_questions(questions)
         if None in answers:
+            if self._on_asked is not None:
+                self._on_asked(self._task.tool, answers.count(None))
             with self._limits.question_open():
                 await self._wait(questions, answers, seen)
             await self._limits.resume()

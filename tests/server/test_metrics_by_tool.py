@@ -1,0 +1,168 @@
+"""What `/metrics` says of each tool: counted by the processes, added up in Redis, and bounded in number."""
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+
+from taskmill.server import TaskConfig, TaskServer
+from taskmill.server.settings import ServerSettings
+from taskmill.store.formats.keys import Keys
+from taskmill.store.metrics.counts import Counted, TaskCounts
+from taskmill.store.metrics.figures import figures_of
+from taskmill.store.metrics.writer import CountWriter
+from taskmill.store.scripts import Scripts
+from tests.server.api_client import ApiClient
+from tests.server.api_client import figures_of as figures_in
+from tests.server.session_client import open_session, rest
+from tests.support.replica import Rpc, client_of, working
+from tests.support.sample_server import make_server
+
+Figures = dict[str, float]
+
+
+async def figures_once(rpc: Rpc, are_there: Callable[[Figures], bool]) -> Figures:
+    """The figures by tool, as soon as they say what is expected."""
+    figures: Figures = {}
+    with anyio.move_on_after(15):
+        while not (figures and are_there(figures)):
+            await anyio.sleep(0.05)
+            figures = figures_in((await ApiClient(rpc).get("/metrics")).text)
+    return figures
+
+
+def of_tool(figures: Figures, tool: str) -> Figures:
+    """What is above 0 of one tool, without buckets and sums of times."""
+    ours = {name.replace(f'tool="{tool}"', "_"): value for name, value in figures.items() if f'tool="{tool}"' in name}
+    return {name: value for name, value in ours.items() if value and "_bucket" not in name and "_sum" not in name}
+
+
+async def test_each_tool_has_figures_of_what_became_of_its_tasks(rpc: Rpc) -> None:
+    await rpc.done(await rpc.task("steps", count=1))
+    await rpc.done(await rpc.task("plain", text="x"))
+    await rpc.done(await rpc.task("plain", text="y"))
+    for how in ("tool", "protocol", "crash"):
+        await rpc.done(await rpc.task("complain", how=how))
+    stopped = await rpc.task("stay")
+    await ApiClient(rpc).until(stopped, "running")
+    await rpc.post("tasks/cancel", {"taskId": stopped}, name=stopped)
+
+    figures = await figures_once(
+        rpc, lambda seen: len(of_tool(seen, "complain")) == 8 and len(of_tool(seen, "stay")) == 4
+    )
+
+    created, started = (
+        'taskmill_tasks_created_total{client="tasks_2026",queue="default",_}',
+        'taskmill_attempts_started_total{queue="default",_}',
+    )
+    waited, ran = (
+        'taskmill_task_wait_seconds_count{queue="default",_}',
+        'taskmill_task_run_seconds_count{queue="default",_}',
+    )
+    ended = 'taskmill_tasks_ended_total{{outcome="{}",queue="default",status="{}",_}}'.format
+    assert of_tool(figures, "plain") == {created: 2, started: 2, waited: 2, ran: 2, ended("succeeded", "completed"): 2}
+    assert of_tool(figures, "complain") == {
+        created: 3,
+        started: 3,
+        waited: 3,
+        ran: 3,
+        'taskmill_attempts_failed_total{queue="default",reason="crashed",_}': 1,
+        ended("tool_error", "completed"): 1,
+        ended("failed", "failed"): 1,
+        ended("crashed", "completed"): 1,
+    }
+    assert of_tool(figures, "stay") == {created: 1, started: 1, waited: 1, ended("cancelled", "cancelled"): 1}
+
+
+async def test_retries_questions_and_hand_offs_are_counted(redis: Redis, settings: ServerSettings) -> None:
+    settings = settings.model_copy(update={"handoff_after": 0.05})
+
+    def server() -> TaskServer[None]:
+        mcp = make_server(settings)
+        failing = TaskConfig(retries=2, backoff=0.01)
+
+        @mcp.tool(task=failing)
+        async def flaky() -> str:
+            raise RuntimeError("no luck")
+
+        return mcp
+
+    async with client_of(server()) as rpc, working(server(), settings):
+        await rpc.done(await rpc.task("flaky"))
+        asking = await rpc.task("greet_late")
+        await ApiClient(rpc).until(asking, "input_required")
+        session = await open_session(rpc.http, rpc.url)
+        async with session.streaming("tools/call", name="stay", arguments={}) as frames:
+            assert "task" in str((await rest(frames))[-1].message["result"])
+        figures = await figures_once(
+            rpc, lambda seen: len(of_tool(seen, "flaky")) == 7 and len(of_tool(seen, "greet_late")) == 4
+        )
+
+    flaky = of_tool(figures, "flaky")
+    assert flaky['taskmill_retries_total{queue="default",reason="crashed",_}'] == 2
+    assert flaky['taskmill_attempts_failed_total{queue="default",reason="crashed",_}'] == 3
+    assert flaky['taskmill_task_run_seconds_count{queue="default",_}'] == 3
+    assert of_tool(figures, "greet_late")['taskmill_questions_total{queue="default",_}'] == 1
+    stay = of_tool(figures, "stay")
+    assert stay['taskmill_hand_offs_total{client="other",queue="default",_}'] == 1
+    assert stay['taskmill_tasks_created_total{client="plain",queue="default",_}'] == 1
+
+
+async def test_five_thousand_tools_do_not_make_five_thousand_series(redis: Redis, settings: ServerSettings) -> None:
+    settings = settings.model_copy(update={"metrics_tools": 3})
+    counts, keys = TaskCounts(), Keys(settings.prefix)
+    writer = CountWriter(counts, redis, settings, Scripts(keys))
+    for number in range(5000):
+        counts.add(Counted.STARTED, "my-app/default", f"made at {number}")
+
+    await writer.write()
+    counts.add(Counted.STARTED, "my-app/default", "made at 0")
+    await writer.write()
+
+    figures = figures_of(await redis.hgetall(keys.figures("my-app")))  # type: ignore[misc]
+    started = {tool: times for (_, _, _, tool), times in figures.rows.items()}
+    assert started == {"made at 0": 2, "made at 1": 1, "made at 2": 1, "other": 4997}
+    assert figures.tools == {"made at 0", "made at 1", "made at 2"}
+
+
+async def test_counts_whose_reply_was_lost_are_added_once(
+    redis: Redis, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, keys, scripts = TaskCounts(), Keys(settings.prefix), Scripts(Keys(settings.prefix))
+    writer = CountWriter(counts, redis, settings, scripts)
+    run = scripts.run
+
+    async def run_and_lose_the_reply(*args: object) -> None:
+        await run(*args)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        raise ConnectionError
+
+    monkeypatch.setattr(scripts, "run", run_and_lose_the_reply)
+    counts.add(Counted.STARTED, "default", "walk")
+    with pytest.raises(Exception, match="reached"):
+        await writer.write()
+    counts.add(Counted.STARTED, "default", "walk")
+    await writer.write()
+
+    figures = figures_of(await redis.hgetall(keys.figures("")))  # type: ignore[misc]
+    assert figures.rows == {(Counted.STARTED, "default", "-", "walk"): 2}
+
+
+@pytest.mark.parametrize(("seconds", "bucket"), [(0, "0"), (0.01, "0"), (0.011, "1"), (14_400, "11"), (1e9, "12")])
+def test_a_time_is_counted_in_the_bucket_whose_bound_it_does_not_exceed(seconds: float, bucket: str) -> None:
+    counts = TaskCounts()
+    counts.observe(Counted.RAN, "default", "walk", seconds)
+    assert counts.take() == {
+        (Counted.RAN, "default", bucket, "walk"): 1,
+        (Counted.RAN_MS, "default", "-", "walk"): round(seconds * 1000),
+    }
+
+
+async def test_tools_whose_endings_find_no_room_are_counted_together(redis: Redis, rpc: Rpc) -> None:
+    await redis.hset(Keys().ended, mapping={f"succeeded default tool{number}": 1 for number in range(1000)})  # type: ignore[misc]
+
+    await rpc.done(await rpc.task("plain", text="x"))
+
+    assert await redis.hget(Keys().ended, "succeeded default") == b"1"  # type: ignore[misc]
+    assert await redis.hlen(Keys().ended) == 1001  # type: ignore[misc]
