@@ -75,7 +75,7 @@ from taskmill.server.tools.result_conversion import convert_results, returns_bar
 from taskmill.server.tools.runner import ToolRunner
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
-from taskmill.server.tools.validation import refused_arguments, validated_arguments
+from taskmill.server.tools.validation import validated_arguments, wrong_arguments
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.tasks import TaskStore
 
@@ -349,7 +349,7 @@ class TaskServer(MCPServer[LifespanContextT]):
             return await super().call_tool(name, arguments, own)
         except ToolError as exc:
             if isinstance(exc.__cause__, ValidationError) and not isinstance(exc, UnexpectedToolError):
-                raise ToolError(refused_arguments(name, exc.__cause__)) from exc.__cause__
+                raise wrong_arguments(registered_tool(self, name), exc.__cause__) from exc.__cause__
             if isinstance(exc.__cause__, StateUnavailable):
                 raise ToolError(str(exc.__cause__)) from exc.__cause__
             raise

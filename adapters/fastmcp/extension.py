@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from fastmcp import FastMCP
-from fastmcp.exceptions import ToolError
+from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.context import Context
 from fastmcp.server.extensions import MethodBinding, ServerExtension
 from fastmcp.server.http import StarletteWithLifespan
@@ -45,6 +45,7 @@ from taskmill.engine.errors import SettingsError
 from taskmill.engine.record import TaskView
 from taskmill.server.audit.calls import AuditedCalls
 from taskmill.server.auth.request_state import ROUND_TTL, SharedStateCodec
+from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.calls_without_tasks import CallsWithoutTasks
 from taskmill.server.handlers.follow_up_tools import FollowUpTools
 from taskmill.server.handlers.known_hosts import HostTable
@@ -180,6 +181,12 @@ class Tasks(ServerExtension):
         token = serving_tasks.set(self)
         try:
             return await self._intercepted(params, context, call_next)
+        except (ToolError, ValidationError) as exc:
+            words = await self.tools.in_words(exc, params.name, version_of(params))
+            if words == str(exc):
+                raise
+            made = ValidationError if isinstance(exc, ValidationError) else ToolError
+            raise made(words, log_level=exc.log_level) from exc.__cause__
         finally:
             serving_tasks.reset(token)
 
@@ -274,6 +281,7 @@ class Tasks(ServerExtension):
             NewTools(self.tools),
             FastMCPTasks2025(self.runtime, self._submission, self._plain),
         ]
+        lowlevel.middleware.insert(0, CallerErrors(None))
         listening = TaskListenHandler(InMemorySubscriptionBus(), self.runtime)
         lowlevel.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, listening)
         server.add_provider(self._provider)

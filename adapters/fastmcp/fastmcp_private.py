@@ -22,9 +22,11 @@ from fastmcp.server.dependencies import (
     without_injected_parameters,
 )
 from fastmcp.server.extensions import ServerExtension
+from fastmcp.server.middleware import Middleware
 from fastmcp.server.mixins.mcp_operations import _normalize_call_tool_result
+from fastmcp.server.providers.fastmcp_provider import FastMCPProviderTool
 from fastmcp.tools import base as tools_base
-from fastmcp.tools.base import ToolResult
+from fastmcp.tools.base import Tool, ToolResult
 from fastmcp.tools.function_tool import (
     FunctionTool,
     _resolve_param_hints,
@@ -32,6 +34,7 @@ from fastmcp.tools.function_tool import (
     _validate_input,
 )
 from fastmcp.utilities.tasks import TASKS_EXTENSION_ID
+from fastmcp.utilities.versions import VersionSpec
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
@@ -57,11 +60,13 @@ __all__ = [
     "shared_dependencies",
     "show_task_in_contexts",
     "tasks_extension_of",
+    "tool_behind",
     "validate_arguments",
     "wait_until_started",
 ]
 
 Component = TypeVar("Component")
+_OF_CALLS = ("__call__", "on_message", "on_request", "on_call_tool")
 
 
 def lowlevel_of(server: FastMCP[Any]) -> Server[Any]:
@@ -158,6 +163,30 @@ def validate_arguments(tool: FunctionTool, arguments: Mapping[str, Any]) -> None
         pydantic.ValidationError: they do not fit.
     """
     _validate_input(_probe_of(tool.fn, tool.run_in_thread), dict(arguments), strict=_strict_input_validation())
+
+
+def changes_calls(middleware: Middleware) -> bool:
+    """Whether middleware has a part in calls of tools, so that it may change their arguments.
+
+    It can go when middleware tells what it is for.
+    """
+    kind = type(middleware)
+    return any(getattr(kind, name) is not getattr(Middleware, name) for name in _OF_CALLS)
+
+
+async def tool_behind(tool: Tool) -> Tool | None:
+    """The tool that one of a mounted server is there; None = middleware on the way may change its arguments.
+
+    It can go when a mounted tool shows what it stands for.
+    """
+    found: Tool | None = tool
+    while isinstance(found, FastMCPProviderTool):
+        child = found._server
+        if any(changes_calls(one) for one in child.middleware):
+            return None
+        version = VersionSpec(eq=found.version) if found.version else None
+        found = await child.get_tool(found._original_name or "", version)
+    return found
 
 
 @lru_cache(maxsize=5000)

@@ -25,11 +25,9 @@ from taskmill.adapters.fastmcp.fastmcp_private import lowlevel_of, resource_url_
 from taskmill.adapters.fastmcp.tools import NewTools
 from taskmill.server.api.access import Access
 from taskmill.server.app import add_http_api, both_eras
-from taskmill.server.audit.calls import AuditedCalls
 from taskmill.server.auth.authentication import Authentication, authentication_of
 from taskmill.server.auth.operators import operators_of
 from taskmill.server.fast_path.middleware import FastPath
-from taskmill.server.handlers.log_levels import LogLevels
 from taskmill.server.http.application import HttpApp
 from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.token_checks import TokenRules, rules_by_settings, token_rules
@@ -105,7 +103,7 @@ def with_tasks(
             hosts,
             lowlevel,
             submission,
-            without_effect=(FastMCPServerMiddleware, NewTools, AuditedCalls, LogLevels),
+            without_effect=(FastMCPServerMiddleware, NewTools),
             is_open=lambda: not any(sees_all_requests(one) for one in server.middleware),
         )
         return ScopeChallenge(fast, runtime.tools, rules.auth)

@@ -139,7 +139,7 @@ class FastMCPToolbox:
         except (NotFoundError, DisabledError):
             return failure(f"Unknown tool: {tool!r}")  # as FastMCP's handler answers
         except FastMCPError as exc:
-            return _ended(exc, payload)
+            return _ended(exc, await self._tools.in_words(exc, tool), payload)
         if isinstance(result, InputRequiredToolResult):
             return result.input_required
         return await returned(call_result(_for_client(result, payload)), context)
@@ -168,9 +168,10 @@ class FastMCPToolbox:
             log.warning("tools.unreadable", error=type(exc).__name__)
 
 
-def _ended(error: FastMCPError, payload: Mapping[str, Any]) -> Outcome | BaseException:
+def _ended(error: FastMCPError, words: str, payload: Mapping[str, Any]) -> Outcome | BaseException:
     """The outcome of an error that FastMCP shows to callers; or the crash that it stands for, which may be retried.
 
+    `words`: what callers read of it.
     A protocol error of the tool fails a task with its code; a call that is no task gets it as in the foreground.
     """
     cause = error.__cause__ if isinstance(error, ToolError) else None
@@ -178,14 +179,14 @@ def _ended(error: FastMCPError, payload: Mapping[str, Any]) -> Outcome | BaseExc
         outcome = refused(cause)
         if outcome is None:
             return cause
-        return outcome if payload.get(PAYLOAD_KEY, {}).get("as_task", True) else failure(str(error))
+        return outcome if payload.get(PAYLOAD_KEY, {}).get("as_task", True) else failure(words)
     # Middleware of a mounted server makes a protocol error of what the tool raised, and FastMCP a tool error of that.
     while isinstance(cause, FastMCPError) or (isinstance(cause, MCPError) and refused(cause) is not None):
         cause = cause.__cause__
     if cause is None:
-        return failure(str(error))
+        return failure(words)
     with suppress(AttributeError):  # an exception with __slots__
-        setattr(cause, _SHOWN, str(error))
+        setattr(cause, _SHOWN, words)
     return cause
 
 

@@ -6,12 +6,13 @@ there when the server was loaded or when an unknown name was last met.
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from fastmcp import FastMCP
-from fastmcp.exceptions import NotFoundError, ValidationError
+from fastmcp.exceptions import FastMCPError, NotFoundError, ValidationError
 from fastmcp.tools.base import Tool
 from fastmcp.tools.function_tool import FunctionTool
 from fastmcp.utilities.tasks import TaskConfig as FastMCPTaskConfig
@@ -23,10 +24,11 @@ from pydantic import ValidationError as PydanticValidationError
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, as_operator, caller_of_call
 from taskmill.adapters.fastmcp.config import policy_of
 from taskmill.adapters.fastmcp.docket_dependencies import refuse_docket
-from taskmill.adapters.fastmcp.fastmcp_private import validate_arguments
+from taskmill.adapters.fastmcp.fastmcp_private import tool_behind, validate_arguments
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
+from taskmill.server.protocol.arguments import faults_by_schema, faults_of, in_own_words, refused_arguments
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.sampling.own_model import OwnModel
 from taskmill.server.tool_host import HostTool
@@ -111,10 +113,7 @@ class FastMCPTools:
 
     async def resolve(self, name: str, version: str | None = None) -> FastMCPTaskTool | None:
         """See `CallHost`."""
-        try:
-            tool = await self.server.get_tool(name, VersionSpec(eq=version) if version else None)
-        except NotFoundError:
-            return None
+        tool = await self._tool(name, version)
         made = None if tool is None else self._made_of(tool)
         if made is not None and name not in self._known:
             self._known[name] = made
@@ -123,25 +122,46 @@ class FastMCPTools:
     async def validate(
         self, tool: HostTool, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], *, resolves: bool
     ) -> Mapping[str, Any] | CallToolResult | InputRequiredResult:
-        """See `CallHost`. Arguments of tools that are no function are checked by the tool itself, in the worker.
+        """See `CallHost`. Arguments of tools that are no function are compared with their schema.
 
         Raises:
             ValidationError: they do not fit; FastMCP's middleware expects it.
         """
         assert isinstance(tool, FastMCPTaskTool), "a tool of this server's"
         arguments = params.arguments or {}
-        if isinstance(tool.tool, FunctionTool):
-            try:
-                validate_arguments(tool.tool, arguments)
-            except PydanticValidationError as exc:
-                raise ValidationError(str(exc), log_level=logging.WARNING) from exc
+        schema = tool.tool.parameters
+        cause: PydanticValidationError | None = None
+        faults: Sequence[str] = ()
+        match await tool_behind(tool.tool):
+            case FunctionTool() as function:
+                try:
+                    validate_arguments(function, arguments)
+                except PydanticValidationError as exc:
+                    cause, faults = exc, faults_of(exc)
+            case Tool():
+                faults = faults_by_schema(arguments, schema)
+        if faults:
+            raise ValidationError(refused_arguments(tool.name, faults, schema), log_level=logging.WARNING) from cause
         return arguments
+
+    async def in_words(self, error: FastMCPError, name: str, version: str | None = None) -> str:
+        """What the caller of a tool reads of an error: FastMCP's own text, without that of pydantic in it."""
+        cause = error.__cause__
+        if not isinstance(cause, PydanticValidationError) or str(cause) != str(error):
+            return in_own_words(str(error), error)
+        tool = await self._tool(name, version)
+        return refused_arguments(name, faults_of(cause), tool.parameters if tool else None)
 
     def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
         """See `CallHost`: who called, over what, in which session, which version, and whether as a task."""
         kept = caller_of_call(params, with_token=self._carries_token)
         as_task = client_class_of(ctx) in (ClientClass.TASKS_2025, ClientClass.TASKS_2026)
         return {PAYLOAD_KEY: {**kept, "protocol": ctx.protocol_version, "as_task": as_task}}
+
+    async def _tool(self, name: str, version: str | None) -> Tool | None:
+        with suppress(NotFoundError):
+            return await self.server.get_tool(name, VersionSpec(eq=version) if version else None)
+        return None
 
     def _made_of(self, tool: Tool) -> FastMCPTaskTool | None:
         config = tool.task_config

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from taskmill.cli.errors import UsageError
+from taskmill.server.protocol.arguments import argument_usage, types_of
 
 __all__ = ["check_arguments", "parse_arguments", "parse_object", "split_pairs"]
 
 Schema = Mapping[str, Any]
-_COMBINATORS = ("anyOf", "oneOf", "allOf")
 
 
 def split_pairs(words: Sequence[str]) -> dict[str, str]:
@@ -66,10 +66,10 @@ def check_arguments(tool: str, arguments: Mapping[str, Any], schema: Schema) -> 
     properties = schema.get("properties", {})
     unknown = [key for key in arguments if key not in properties]
     if unknown and not schema.get("additionalProperties"):
-        raise UsageError(f"{tool} has no argument {unknown[0]!r}.{_usage(schema)}")
+        raise UsageError(f"{tool} has no argument {unknown[0]!r}.{argument_usage(schema)}")
     missing = [key for key in schema.get("required", ()) if key not in arguments]
     if missing:
-        raise UsageError(f"{tool} needs {' and '.join(repr(key) for key in missing)}.{_usage(schema)}")
+        raise UsageError(f"{tool} needs {' and '.join(repr(key) for key in missing)}.{argument_usage(schema)}")
 
 
 def _contents(text: str) -> str:
@@ -84,42 +84,9 @@ def _contents(text: str) -> str:
 
 
 def _value(text: str, schema: Schema, root: Schema) -> Any:
-    if "string" in _types(schema, root, depth=0):
+    if "string" in types_of(schema, root):
         return text
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _types(schema: Any, root: Schema, depth: int) -> set[str]:
-    """The JSON types that a schema names, also in references and alternatives; empty if it names none."""
-    if not isinstance(schema, Mapping) or depth > 8:
-        return set()
-    named = schema.get("type", [])
-    types = {named} if isinstance(named, str) else set(named)
-    values = [*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])]
-    types |= {"string" for value in values if isinstance(value, str)}
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        types |= _types(root.get("$defs", {}).get(reference.removeprefix("#/$defs/")), root, depth + 1)
-    for word in _COMBINATORS:
-        for part in schema.get(word, ()):
-            types |= _types(part, root, depth + 1)
-    return types
-
-
-def _usage(schema: Schema) -> str:
-    """The arguments that a tool takes, one line each."""
-    required = schema.get("required", ())
-    lines = []
-    for key, about in schema.get("properties", {}).items():
-        kind = " or ".join(sorted(_types(about, schema, depth=0) - {"null"})) or "any"
-        need = "required" if key in required else f"default {json.dumps(about.get('default'))}"
-        lines.append(f"\n    {key}  {kind}, {need}{_description(about)}")
-    return " It takes:" + "".join(lines) if lines else " It takes no arguments."
-
-
-def _description(schema: Any) -> str:
-    text = schema.get("description") if isinstance(schema, Mapping) else None
-    return f": {text}" if text else ""

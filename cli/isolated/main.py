@@ -105,6 +105,7 @@ class _AttemptRunner:
             fence=run["fence"],
             principal=run["principal"],
             report=self.channel.progress,
+            log=self.channel.log,
             ask=self._ask,
             output=None if run["inline_limit"] is None else RemoteOutput(self.channel, run["inline_limit"]),
             journal=RemoteJournal(self.channel, run["state"]),

@@ -12,8 +12,10 @@ from typing import Any
 
 from taskmill.engine.artifact import PIECE, Artifact
 from taskmill.engine.context import StateScope
+from taskmill.engine.events import LogMessage
 from taskmill.engine.record import Progress
 from taskmill.engine.steps import as_json, not_inside, run_step
+from taskmill.workers.attempts.log_messages import fitting
 from taskmill.workers.isolation.messages import Message, encoded, exception_from_json
 
 __all__ = ["RemoteCallerState", "RemoteJournal", "RemoteOutput", "WorkerChannel"]
@@ -44,6 +46,11 @@ class WorkerChannel:
             waiting, self._latest_progress = self._latest_progress is not None, progress
         if not waiting:
             self._outgoing.put(None)
+
+    def log(self, message: LogMessage) -> None:
+        """Send a log message."""
+        sent = fitting(message)
+        self.send({"log": [sent.level, sent.data, sent.logger]})
 
     async def call(self, method: str, given: Any, *, state: Any = None, at: Callable[[int], None] | None = None) -> Any:
         """Call a method of the worker; its reply.

@@ -13,6 +13,7 @@ from mcp_types import (
     ListRootsResult,
 )
 from pydantic import PrivateAttr
+from pydantic_core import to_jsonable_python
 
 from taskmill.engine.context import CallerStatePort, TaskContext
 from taskmill.engine.errors import NotInTask
@@ -204,6 +205,8 @@ class Context(SamplingMembers, SdkContext[LifespanContextT, RequestT], Generic[L
         return await ask_roots(self._task, self.client_capabilities)
 
     async def log(self, level: Any, data: Any, *, logger_name: str | None = None) -> None:
-        """A log message to the client; a task has no stream for it (tasks extension), so there it is dropped."""
+        """A log message to the client, as far as it can be sent one; a task of 2026-07-28 has no stream for it."""
         if self._task is None:
             await super().log(level, data, logger_name=logger_name)
+            return
+        self._task.log(level, to_jsonable_python(data, fallback=str), logger_name)

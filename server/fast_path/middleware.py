@@ -29,6 +29,7 @@ from taskmill.server.auth.principal import owner
 from taskmill.server.context.detached_request import detached_request
 from taskmill.server.fast_path.requests import FastRequest, Headers, HostCheck, read_headers, read_request
 from taskmill.server.handlers.caller_errors import CallerErrors
+from taskmill.server.handlers.log_levels import LogLevels
 from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.middleware import path_of
@@ -47,7 +48,15 @@ __all__ = ["FastPath", "FastPathRouter"]
 _LONGEST_BODY = 64 * 1024
 _JSON = (b"content-type", b"application/json")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_WITHOUT_EFFECT = (AuditedCalls, CallerErrors, OpenTelemetryMiddleware, ToolListing, Tasks2025, RequestStateBoundary)
+_WITHOUT_EFFECT = (
+    AuditedCalls,
+    CallerErrors,
+    LogLevels,
+    OpenTelemetryMiddleware,
+    ToolListing,
+    Tasks2025,
+    RequestStateBoundary,
+)
 """Server middleware that does not change these requests; `OpenTelemetryMiddleware` only makes spans."""
 _Answer = tuple[int, dict[str, Any]]
 """HTTP status, and `result` or `error` of the JSON-RPC response."""

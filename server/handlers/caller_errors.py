@@ -1,7 +1,7 @@
 """Errors of callers that the SDK treats as crashes of the server, and logs with what was sent, or does not explain.
 
 It can go when the SDK itself refuses these requests: trace headers that are no text, prompts that do not exist, and
-arguments that a prompt does not have; and when it names the field that is wrong.
+arguments that a prompt does not have; when it names the field that is wrong; and when no one sends pydantic's text.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from mcp_types import INVALID_PARAMS
 from mcp_types.methods import SPEC_CLIENT_METHODS
 from pydantic import ValidationError
 
+from taskmill.server.protocol.arguments import in_own_words
 from taskmill.server.protocol.invalid_params import invalid_params
 
 __all__ = ["CallerErrors"]
@@ -27,7 +28,8 @@ Request = ServerRequestContext[Any, Any]
 class CallerErrors:
     """Server middleware, before all others."""
 
-    def __init__(self, prompts: PromptManager) -> None:
+    def __init__(self, prompts: PromptManager | None) -> None:
+        """`prompts`: of a server of the SDK; another framework checks their arguments itself."""
         self._prompts = prompts
 
     async def __call__(self, ctx: Request, call_next: CallNext) -> HandlerResult:
@@ -46,6 +48,11 @@ class CallerErrors:
             if (error := invalid_params(exc, ctx.params)) is not None:
                 raise error from None
             raise
+        except MCPError as exc:
+            words = in_own_words(exc.message, exc)
+            if words == exc.message:
+                raise
+            raise MCPError(exc.code, words, exc.data) from exc
         except ValueError as exc:
             if ctx.method == "prompts/get" and str(exc).startswith(_REFUSALS):
                 raise MCPError(INVALID_PARAMS, str(exc)) from exc
@@ -53,7 +60,7 @@ class CallerErrors:
 
     def _refuse_unknown(self, params: Mapping[str, Any]) -> None:
         name, arguments = params.get("name"), params.get("arguments")
-        prompt = self._prompts.get_prompt(name) if isinstance(name, str) else None
+        prompt = self._prompts.get_prompt(name) if self._prompts is not None and isinstance(name, str) else None
         if prompt is None or not isinstance(arguments, dict):
             return
         known = {argument.name for argument in prompt.arguments or ()}

@@ -13,14 +13,14 @@ from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
 from taskmill.server.context.context import Context
+from taskmill.server.protocol.arguments import faults_of, refused_arguments
 from taskmill.server.protocol.results import error_result
 
-__all__ = ["ContextMaker", "refused_arguments", "refused_call", "validated_arguments"]
+__all__ = ["ContextMaker", "refused_call", "validated_arguments", "wrong_arguments"]
 
 Request = ServerRequestContext[Any, Any]
 ContextMaker = Callable[[Request, CallToolRequestParams], Context[Any, Any]]
 log = structlog.get_logger()
-_LONGEST_VALUE = 60
 
 
 async def validated_arguments(
@@ -38,31 +38,23 @@ async def validated_arguments(
     except MCPError:
         raise
     except Exception as exc:
-        return refused_call(tool.name, exc)
+        return refused_call(tool.name, exc, tool.parameters)
 
 
-def refused_arguments(tool: str, error: ValidationError) -> str:
-    """What the caller of a tool reads whose arguments do not fit: what is wrong with which."""
-    return f"Error executing tool {tool}: {'; '.join(_fault_text(fault) for fault in error.errors(include_url=False))}"
+def wrong_arguments(tool: Tool | None, error: ValidationError) -> ToolError:
+    """The error of a foreground call whose arguments do not fit. `tool`: None = it has just been removed."""
+    name, schema = (error.title, None) if tool is None else (tool.name, tool.parameters)
+    return ToolError(refused_arguments(name, faults_of(error), schema))
 
 
-def refused_call(tool: str, exc: Exception) -> CallToolResult:
-    """What a foreground call answers with when this exception came before the tool ran; a crash is logged."""
+def refused_call(tool: str, exc: Exception, schema: Mapping[str, Any] | None = None) -> CallToolResult:
+    """What a foreground call answers with when this exception came before the tool ran; a crash is logged.
+
+    `schema`: of the tool's arguments, where they can be what is wrong.
+    """
     if isinstance(exc, ValidationError):
-        return error_result(refused_arguments(tool, exc))
+        return error_result(refused_arguments(tool, faults_of(exc), schema))
     if isinstance(exc, ToolError) and not isinstance(exc, UnexpectedToolError):
         return error_result(f"Error executing tool {tool}: {exc}")
     log.error("tool.crashed_before_task", tool=tool, exc_info=exc)
     return error_result(f"Error executing tool {tool}")
-
-
-def _fault_text(fault: Mapping[str, Any]) -> str:
-    """`n should be a valid integer, not 'abc'`. The value is the caller's own, and shown where it is short."""
-    where = ".".join(str(part) for part in fault["loc"]) or "the arguments"
-    text, value = str(fault["msg"]), repr(fault.get("input"))
-    if fault["type"] == "missing":
-        return f"{where} is required"
-    if not text.startswith("Input should "):
-        return f"{where}: {text.removeprefix('Value error, ').removeprefix('Assertion failed, ')}"
-    is_shown = isinstance(fault.get("input"), str | int | float) and len(value) <= _LONGEST_VALUE
-    return f"{where} {text.removeprefix('Input ')}{f', not {value}' if is_shown else ''}"

@@ -148,11 +148,12 @@ async def test_a_transformed_tool_runs_in_the_worker_with_the_result_of_the_fore
     assert not halves.result["is_error"]
 
 
-async def test_wrong_arguments_of_a_transformed_tool_end_its_task_with_the_words_of_the_foreground(
-    bed_of: BedOf,
-) -> None:
-    async with bed_of(declared("Transforms")["mcp"]) as bed:
-        halves = await in_halves(bed, [], "shop_index", folder="/", depth="deep")
+async def test_wrong_arguments_of_a_transformed_tool_are_refused_at_the_call(bed_of: BedOf) -> None:
+    async with bed_of(declared("Transforms")["mcp"]) as bed, bed.client() as client:
+        refused = await client.call("shop_index", folder="/", depth="deep")
     alone = await in_foreground(declared("Transforms", tasks=False)["mcp"], "shop_index", folder="/", depth="deep")
-    assert halves.result == alone
     assert alone["is_error"]
+    assert refused.result is not None
+    assert refused.result.is_error
+    assert refused.task_id is None
+    assert refused.text.startswith("Error executing tool shop_index: depth should be an integer, not 'deep'. It takes:")

@@ -70,6 +70,13 @@ async def test_each_class_of_client_gets_the_servers_own_answer(
                     continue  # it asks for a task, and the tool has none
                 async with bed.client(kind) as client:
                     assert shape((await client.call(tool, **arguments)).result) == own, kind
+        if tasks == "*":
+            async with bed.client() as client:
+                wrong = await client.call("add", a="x")
+            assert wrong.task_id is None
+            assert wrong.text.startswith(
+                "Error executing tool add: a should be an integer, not 'x'; b is required. It "
+            )
 
 
 async def test_progress_and_the_hand_off_are_those_of_our_own_tools(target: str, bed_of: BedOf, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from time import monotonic
 from taskmill.engine.errors import OperatorError
 from taskmill.engine.events import LogMessage
 
-__all__ = ["LogReport", "LogWriter"]
+__all__ = ["LogReport", "LogWriter", "fitting"]
 
 LogReport = tuple[str, int, Sequence[LogMessage]]
 """Task id, fence, messages."""
@@ -44,7 +44,7 @@ class _Logged:
             self.left_out += 1
             return
         self.room -= 1
-        self.pending.append(_fitting(message))
+        self.pending.append(fitting(message))
 
     def take(self, *, is_last: bool = False) -> list[LogMessage]:
         messages = list(self.pending)
@@ -102,7 +102,7 @@ class LogWriter:
                 continue  # those who follow the task cannot be reached now, and nothing keeps them
 
 
-def _fitting(message: LogMessage) -> LogMessage:
+def fitting(message: LogMessage) -> LogMessage:
     """The message, or what stands for one that is no JSON or too long."""
     try:
         size = len(json.dumps([message.data, message.logger], ensure_ascii=False, allow_nan=False).encode())

@@ -60,6 +60,9 @@ class IsolatedAttempt:
     async def _receive(self, message: Message) -> None:
         if "progress" in message:
             await self._context.report_progress(*message["progress"])
+        elif "log" in message:
+            level, data, logger = message["log"]
+            self._context.log(str(level), data, None if logger is None else str(logger))
         elif "performed" in message:
             self._steps.pop(message["performed"]).set_result(message)
         elif "file" in message:
