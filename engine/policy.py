@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.key import KeySource, arguments_of, check_arguments, check_source
@@ -31,6 +32,7 @@ __all__ = [
     "Reuse",
     "TaskConfig",
     "as_timedelta",
+    "check_webhook_url",
 ]
 
 FROM_META = "_meta"
@@ -52,6 +54,7 @@ _WHAT = {
 
 _TOP_PRIORITY = 5
 _MOST_STARTS = 10_000
+_LONGEST_URL = 2048
 _QUEUE_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
@@ -161,6 +164,8 @@ class TaskConfig:
     """How many tasks of a lane run at once; None = one, or any number where only a rate is given."""
     rate_limit: tuple[int, Duration] | None = None
     """(n, period): a lane starts at most n tasks in any such period."""
+    webhook: str | Literal[False] | None = None
+    """Where a signed request goes when a task has ended; None = where the deployment's go, False = nowhere."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("optional", "required"):
@@ -188,6 +193,11 @@ class TaskConfig:
             check_source(self.idempotency, what="idempotency")
             if isinstance(self.idempotency, str) and self.idempotency != FROM_META:
                 self._refuse_constant(self.idempotency)
+        if self.webhook is not None and self.webhook is not False:
+            try:
+                check_webhook_url(self.webhook)
+            except ValueError as exc:
+                raise PolicyError(f"webhook: {exc}") from None
         self._check_lanes()
         self._check_isolation()
 
@@ -342,3 +352,27 @@ def _check_limits(values: dict[str, Any], reuse: object) -> None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[name]:
             raise PolicyError(f"{name} must be {_WHAT[name]}, not {value!r}")
+
+
+def check_webhook_url(url: object) -> str:
+    """The address, if a request can be sent to it.
+
+    Raises:
+        ValueError: it cannot; the message says what is missing and never shows the address, which may hold a token.
+    """
+    if not isinstance(url, str):
+        raise ValueError("a webhook must be an address, such as https://hooks.example.com/taskmill")
+    if len(url) > _LONGEST_URL or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"a webhook's address must be at most {_LONGEST_URL:,} ASCII characters without blanks")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("a webhook's address has a host or a port that is none") from None
+    if parts.scheme not in ("https", "http") or not host:
+        raise ValueError("a webhook's address must begin with https:// and name a host")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a webhook's address must have no user and no password: the receiver checks the signature")
+    if parts.fragment:
+        raise ValueError("a webhook's address must have no part behind a #: it would not be sent")
+    return url

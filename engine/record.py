@@ -89,6 +89,8 @@ class NewTask:
     """What created it, in a word for counts: a class of clients, `rerun`, or `other`. It is not stored."""
     limits: PrincipalLimits | None = None
     """Limits of its owner; None = those that the settings have for all. They are not stored."""
+    webhook: str = ""
+    """The ends that are sent to its webhook, words of `OutcomeKind` with blanks between them; empty = it has none."""
 
 
 @dataclass(frozen=True, slots=True)

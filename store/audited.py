@@ -102,6 +102,12 @@ class _AuditedStore:
         record(Action.QUEUE_RESUMED, outcome=_changed(changed), target=f"{pause.kind} {pause.app}/{pause.name}")
         return changed
 
+    async def retry_webhook(self, task_id: str) -> bool:
+        """See `TaskStore.retry_webhook`."""
+        changed = await self._store.retry_webhook(task_id)
+        record(Action.WEBHOOK_RETRIED, outcome=_changed(changed), task=task_id)
+        return changed
+
     async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
         """See `TaskStore.give_order`."""
         await self._store.give_order(aspect, target, order, workers)

@@ -42,12 +42,15 @@ _NAMES = (
     "reconcile",
     "release",
     "renew",
+    "retry_webhook",
     "save_error",
     "save_journal",
     "set_pause",
     "set_state",
+    "settle_webhook",
     "stats",
     "sweep",
+    "take_webhooks",
     "unhold",
 )
 

@@ -2,16 +2,18 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from taskmill.engine.errors import SettingsError
+from taskmill.engine.outcome import OutcomeKind, choose_words
+from taskmill.engine.policy import check_webhook_url
 from taskmill.engine.principal import ANONYMOUS, LOCAL, PrincipalLimits
 from taskmill.store.formats.audit_sinks import sinks_of
 from taskmill.store.formats.cluster_address import cluster_address_of, cluster_part_of
-from taskmill.store.formats.key_texts import check_seal_keys, parse_seal_keys, parse_transition
+from taskmill.store.formats.key_texts import check_seal_keys, parse_seal_keys, parse_transition, parse_webhook_secrets
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of_name, author_queue, qualified_queue
 from taskmill.store.setting_names import setting_name
@@ -123,6 +125,24 @@ class StoreSettings(BaseSettings):
     """Seconds between readings of the file, or calls of the function."""
     seal_accept_unsealed: bool | datetime | None = None
     """Whether, or until when, stored payloads that are not sealed are read in spite of keys: for a transition."""
+    webhook_secret: Annotated[tuple[bytes, ...], NoDecode] = Field((), repr=False)
+    """Secrets that sign webhooks, `whsec_` and base64, separated by commas; every one of them signs."""
+    webhook_secret_file: Path | None = None
+    """File with such secrets, read again when it changes; blank lines and lines that begin with # do not count."""
+    webhook_allow_private: bool = False
+    """Whether webhooks may go to private addresses, and there by http too."""
+    webhook_url: str | None = Field(None, repr=False)
+    """Where a signed request goes for each task that has ended, of tools whose `TaskConfig` names nothing else."""
+    webhook_events: Annotated[frozenset[OutcomeKind], NoDecode] = frozenset(OutcomeKind)
+    """The ends that are sent to webhooks, separated by commas."""
+    webhook_result: bool = False
+    """Whether webhooks get the result of the task, or its error."""
+    webhook_timeout: float = Field(10.0, gt=0, le=300)
+    """Seconds that a receiver has to answer."""
+    webhook_backoff: float = Field(5.0, gt=0, le=3600)
+    """Seconds before a webhook's first retry; three times as many before each further one, an hour at most."""
+    webhook_give_up: float = Field(24 * 3600.0, gt=0, le=25 * 24 * 3600.0)
+    """Seconds after the end of its task after which a webhook is tried no more."""
 
     @field_validator("redis_url")
     @classmethod
@@ -173,6 +193,52 @@ class StoreSettings(BaseSettings):
     @classmethod
     def _parse_transition(cls, value: object) -> object:
         return parse_transition(value) if isinstance(value, str) else value
+
+    @field_validator("webhook_secret", mode="before")
+    @classmethod
+    def _decode_secrets(cls, value: object) -> object:
+        return parse_webhook_secrets(value) if isinstance(value, str) else value
+
+    @field_validator("webhook_secret_file")
+    @classmethod
+    def _check_one_place(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("webhook_secret"):
+            raise ValueError(f"secrets come from one place, and {setting_name('webhook_secret')} is set, too")
+        return value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _check_webhook(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        check_webhook_url(value)
+        if value.startswith("http:") and not info.data.get("webhook_allow_private"):
+            raise ValueError(
+                "it must begin with https://; http is for private hosts, with TASKMILL_WEBHOOK_ALLOW_PRIVATE=1"
+            )
+        if not (info.data.get("webhook_secret") or info.data.get("webhook_secret_file")):
+            raise ValueError("it needs TASKMILL_WEBHOOK_SECRET (try: echo whsec_$(openssl rand -base64 32))")
+        return value
+
+    @field_validator("webhook_events", mode="before")
+    @classmethod
+    def _choose_events(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return choose_words("it", [word.strip() for word in value.split(",") if word.strip()], OutcomeKind)
+
+    @property
+    def signs_webhooks(self) -> bool:
+        """Whether there are secrets to sign webhooks with; without, none are sent."""
+        return bool(self.webhook_secret or self.webhook_secret_file)
+
+    def webhook_of(self, tool: str | Literal[False] | None) -> str | None:
+        """Where webhooks of a tool go, by what its `TaskConfig` says; None = nowhere."""
+        return None if tool is False or not self.signs_webhooks else tool or self.webhook_url
+
+    def webhook_ends(self, tool: str | Literal[False] | None) -> str:
+        """The ends that are sent to the webhook of a tool, as `NewTask.webhook` has them."""
+        return " ".join(sorted(self.webhook_events)) if self.webhook_of(tool) else ""
 
     @property
     def has_seal_keys(self) -> bool:

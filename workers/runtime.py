@@ -28,6 +28,7 @@ from taskmill.store.scripts import Call
 from taskmill.store.sessions.caller_state import CallerStateStore, open_caller_states
 from taskmill.store.tasks.output import OutputStore
 from taskmill.store.tasks.worker_orders import WorkerOrders
+from taskmill.store.webhooks.deliveries import DeliveryStore
 from taskmill.workers.attempts.active import ActiveTasks, Stop
 from taskmill.workers.attempts.attempt import Attempt
 from taskmill.workers.attempts.counts import AttemptCounts
@@ -44,6 +45,7 @@ from taskmill.workers.services.loop_watchdog import LoopWatchdog
 from taskmill.workers.services.reconciler import Reconciler
 from taskmill.workers.services.signals import SignalListener
 from taskmill.workers.settings import WorkerSettings
+from taskmill.workers.webhooks.deliverer import webhook_services
 
 __all__ = ["WorkerRuntime", "open_worker_runtime"]
 
@@ -251,8 +253,8 @@ async def open_worker_runtime(
         signals = SignalListener(settings, store.keys, active, worker=name, on_orders=leases.renew_now)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
         services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, runtime.logs, reconciler]
-        if is_under_development(settings.app or ""):
-            services.append(AbandonedQueues(store, settings, health))
+        services += webhook_services(DeliveryStore(redis, settings, store.scripts, store.keys), settings, toolbox)
+        services += [AbandonedQueues(store, settings, health)] if is_under_development(settings.app or "") else []
         async with _running(services), CountWriter(runtime.counts, redis, settings, store.scripts):
             await _wait_until_registered(leases, settings.command_timeout)
             log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)

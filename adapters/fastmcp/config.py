@@ -52,6 +52,7 @@ class TaskConfig(FastMCPTaskConfig):
     concurrency_key: KeySource | None = None
     concurrency_limit: int | None = None
     rate_limit: tuple[int, Duration] | None = None
+    webhook: str | Literal[False] | None = None
     policy: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

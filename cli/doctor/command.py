@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
@@ -30,11 +30,13 @@ from taskmill.cli.doctor.model import model_findings
 from taskmill.cli.doctor.sealing import sealing_findings, unsealed_finding
 from taskmill.cli.doctor.security import audit_findings, limits_findings, redis_access_findings
 from taskmill.cli.doctor.tools import pause_findings, tool_findings, worker_findings
+from taskmill.cli.doctor.webhooks import undelivered_findings, webhook_findings
 from taskmill.cli.loading import load_server
 from taskmill.cli.settings import redis_for, settings_for
 from taskmill.cli.source import source_of_file
 from taskmill.cli.terminal.escaping import printable
 from taskmill.engine.errors import ArtifactsUnavailable, NoRedisServer, RedisUnfit, SettingsError, TaskmillError
+from taskmill.engine.policy import TaskConfig
 from taskmill.engine.principal import new_task_id
 from taskmill.server.tool_host import ToolHost
 from taskmill.server.tools.author_function import AuthorWarning
@@ -51,6 +53,7 @@ from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.shards import DEFAULT_SHARD
 from taskmill.store.tasks.pauses import PauseStore
 from taskmill.store.tasks.stats import count_unsealed, live_workers
+from taskmill.store.webhooks.deliveries import MOST_LISTED, DeliveryStore
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["run_checks"]
@@ -100,8 +103,8 @@ def _findings(file: str | None, redis_url: str | None) -> Iterator[Finding]:
     except TaskmillError as exc:
         yield _failed("settings", exc, "correct the variable it names")
         return
-    yield from _settings_findings(settings)
     policies = {} if server is None else server.policies()
+    yield from _settings_findings(settings, policies)
     workers: list[list[dict[str, Any]]] = []
     if settings.redis_url is None and server is not None and not server.needs_store:
         yield Finding("redis", "ok", "not needed: the server has no task tools, and none is configured")
@@ -134,9 +137,10 @@ def _versions() -> Finding:
     return Finding("versions", "ok", f"Python {platform.python_version()}, {libraries}")
 
 
-def _settings_findings(settings: WorkerSettings) -> Iterator[Finding]:
+def _settings_findings(settings: WorkerSettings, policies: Mapping[str, TaskConfig]) -> Iterator[Finding]:
     yield Finding("settings", "ok", f"lease {settings.lease:g} s, prefix {settings.prefix}, data in {settings.home}")
     yield from sealing_findings(settings)
+    yield from webhook_findings(settings, policies)
 
 
 def _file_findings(server: ToolHost, target: str) -> Iterator[Finding]:
@@ -212,7 +216,10 @@ async def _inspect(settings: StoreSettings) -> tuple[list[Finding], list[dict[st
             if cluster := cluster_target_of(settings.redis_url or "", settings.prefix):
                 findings += await cluster.findings()
             findings += unsealed_finding(settings, *await count_unsealed(redis, keys))
-            findings += pause_findings(await PauseStore(redis, Scripts(keys), keys).read())
+            scripts = Scripts(keys)
+            findings += pause_findings(await PauseStore(redis, scripts, keys).read())
+            undelivered = await DeliveryStore(redis, settings, scripts, keys).undelivered(None, limit=MOST_LISTED)
+            findings += undelivered_findings(undelivered, int(time.time() * 1000))
         return findings, await live_workers(redis, keys)
     finally:
         await redis.aclose()

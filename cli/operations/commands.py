@@ -1,4 +1,4 @@
-"""`taskmill queues`, `taskmill tools` and `taskmill workers`: their options. For operators, as `taskmill tasks` is."""
+"""`taskmill queues`, `tools`, `workers` and `webhooks`: their options. For operators, as `taskmill tasks` is."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +7,7 @@ import typer
 
 from taskmill.cli import options
 from taskmill.cli.errors import UsageError
+from taskmill.cli.logs import LogLevel, configure
 from taskmill.cli.tasks import commands as task_commands
 from taskmill.cli.tasks.commands import run_on_source
 
@@ -18,6 +19,7 @@ __all__ = ["add_operator_commands"]
 queues = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True)
 tools = typer.Typer(help="List, pause and resume task tools.", no_args_is_help=True)
 workers = typer.Typer(help="List live workers, drain them, and change how many tasks they run.", no_args_is_help=True)
+webhooks = typer.Typer(help="List webhooks that are not delivered, and try them again.", no_args_is_help=True)
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE", help="As tools name it, or APP/QUEUE.", show_default=False)]
 Tool = Annotated[str, typer.Argument(metavar="TOOL", help="The tool, or APP/TOOL.", show_default=False)]
@@ -35,10 +37,14 @@ Reason = Annotated[str, typer.Option(help="Why, for other operators.", show_defa
 def add_operator_commands(app: typer.Typer) -> None:
     """Add the commands that look at a deployment and act on it: these, and `tasks`."""
     app.add_typer(task_commands.app, name="tasks")
-    app.add_typer(queues, name="queues")
-    app.add_typer(tools, name="tools")
-    app.add_typer(workers, name="workers")
+    for group, name in ((queues, "queues"), (tools, "tools"), (workers, "workers"), (webhooks, "webhooks")):
+        group.callback()(_log_errors_only)
+        app.add_typer(group, name=name)
     app.command("limits")(limits)
+
+
+def _log_errors_only() -> None:
+    configure(LogLevel.ERROR)  # before a command refuses what it was given, which would be logged with its trace
 
 
 def limits(
@@ -185,6 +191,38 @@ def change_concurrency(
     _change(
         lambda source: source.operations.set_slots(worker, number, reason), "changed", url, token, redis_url, as_json
     )
+
+
+@webhooks.command("list")
+def list_webhooks(
+    state: Annotated[str, typer.Option(help="waiting, or given_up.", show_default="both")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the webhooks that are not delivered: what went wrong, and when they are tried again."""
+    _list("webhooks", lambda source: source.operations.webhooks(state, limit), url, token, redis_url, as_json=as_json)
+
+
+@webhooks.command("retry")
+def retry_webhooks(
+    task: Annotated[str, typer.Argument(metavar="[TASK]", help="Of whose webhook.", show_default=False)] = "",
+    every: Annotated[bool, typer.Option("--all", help="All that were given up, a thousand at most.")] = False,
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """Try a webhook again now, under the same id; or all that were given up."""
+    if every == bool(task):
+        raise UsageError("Name a task, or give --all: taskmill webhooks list shows them.")
+
+    async def retry(source: "TaskSource") -> "Json":
+        return await (source.operations.retry_webhooks() if every else source.operations.retry_webhook(task))
+
+    _change(retry, "tried again", url, token, redis_url, as_json)
 
 
 def _list(

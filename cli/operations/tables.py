@@ -20,13 +20,14 @@ __all__ = ["print_changed", "print_rows"]
 _COLUMNS = {
     "queues": ("name", "app", "waiting", "held", "open", "workers", "slots", "busy", "paused"),
     "tools": ("name", "app", "queue", "workers", "paused"),
+    "webhooks": ("id", "tool", "outcome", "ended_at", "state", "tries", "next_at", "error"),
     "workers": ("name", "queues", "state", "running", "slots", "version", "memory", "since", "tasks"),
 }
 _MIB = 1024 * 1024
 
 
 def print_rows(what: str, rows: Sequence[Json], *, as_json: bool) -> None:
-    """Print a list of `queues`, `tools` or `workers`."""
+    """Print a list of `queues`, `tools`, `workers` or `webhooks`."""
     if as_json:
         print(json.dumps({what: list(rows)}, indent=2), flush=True)
         return
@@ -58,7 +59,7 @@ def _cell(name: str, value: object, row: Json) -> str:
             return ""
         case "paused", dict():
             return printable(f"by {value['by']} at {value['at']}{_why(value)}")
-        case "state", str() if row["drained"]:
+        case "state", str() if row.get("drained"):
             return printable(f"{value} by {row['drained']['by']}{_why(row['drained'])}")
         case "memory", int():
             return f"{value / _MIB:.0f} MiB"

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from taskmill.cli.tasks.source import Json
 
@@ -45,6 +45,15 @@ class HttpOperations:
         body = {"slots": slots, "reason": reason}
         return await self._request("POST", f"/workers/{quote(name, safe='')}/slots", body=body)
 
-    async def _list(self, what: str) -> list[Json]:
-        rows: list[Json] = (await self._request("GET", f"/{what}"))[what]
+    async def webhooks(self, state: str, limit: int) -> list[Json]:
+        return await self._list(f"webhooks?{urlencode({'state': state, 'limit': limit})}", "webhooks")
+
+    async def retry_webhook(self, task_id: str) -> Json:
+        return await self._request("POST", f"/webhooks/{quote(task_id, safe='')}/retry", body={})
+
+    async def retry_webhooks(self) -> Json:
+        return await self._request("POST", "/webhooks/retry", body={})
+
+    async def _list(self, path: str, what: str = "") -> list[Json]:
+        rows: list[Json] = (await self._request("GET", f"/{path}"))[what or path]
         return rows

@@ -35,6 +35,15 @@ class OperationsSource(Protocol):
     async def set_slots(self, name: str, slots: int | None, reason: str) -> Json:
         """Have it run so many tasks at a time, None = as configured; `name` and `workers`."""
 
+    async def webhooks(self, state: str, limit: int) -> list[Json]:
+        """Every webhook that is not delivered; `state`: `waiting` or `given_up`, '' = all."""
+
+    async def retry_webhook(self, task_id: str) -> Json:
+        """Try the webhook of a task again now; `name` and `retried`."""
+
+    async def retry_webhooks(self) -> Json:
+        """Try those again that were given up; how many these are, as `retried`."""
+
 
 class TaskSource(Protocol):
     """Tasks of one deployment, as one caller may see them."""

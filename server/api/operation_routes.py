@@ -1,4 +1,4 @@
-"""`/api/queues`, `/api/tools` and `/api/workers`: what operators see of them, and do. For the work: `operations.py`."""
+"""What operators see of queues, tools, workers and webhooks, and do to them. For the work: `operations.py`."""
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -10,9 +10,10 @@ from taskmill.engine.errors import BadArguments
 from taskmill.server.api.access import caller_of
 from taskmill.server.api.bulk import Bulk
 from taskmill.server.api.operations import Operations
-from taskmill.server.api.requests import body_of, json_response
+from taskmill.server.api.requests import body_of, json_response, number_of, task_id_of
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.tasks.pauses import Pausable
+from taskmill.store.webhooks.deliveries import MOST_LISTED
 
 __all__ = ["operation_routes"]
 
@@ -34,6 +35,9 @@ def operation_routes(runtime: ServerRuntime) -> list[BaseRoute]:
         Route("/workers/{name}/drain", api.drain, methods=["POST"]),
         Route("/workers/{name}/resume", api.undrain, methods=["POST"]),
         Route("/workers/{name}/slots", api.set_slots, methods=["POST"]),
+        Route("/webhooks", api.webhooks, methods=["GET"]),
+        Route("/webhooks/retry", api.retry_webhooks, methods=["POST"]),
+        Route("/webhooks/{task_id}/retry", api.retry_webhook, methods=["POST"]),
         Route("/bulk", api.count_for_bulk, methods=["POST"]),
         Route("/bulk/run", api.run_bulk, methods=["POST"]),
     ]
@@ -90,6 +94,21 @@ class _Operations:
             raise BadArguments("The body must have slots: a whole number, or null for the number that is configured.")
         name, reason = str(request.path_params["name"]), _reason(body.get("reason"))
         return json_response(await operations.set_slots(name, body["slots"], reason))
+
+    async def webhooks(self, request: Request) -> Response:
+        """The webhooks of this server that are not delivered."""
+        operations, limit = self._for_operators(request), number_of(request, "limit", 100, least=1, most=MOST_LISTED)
+        state = request.query_params.get("state", "")
+        return json_response({"webhooks": await operations.webhooks(state, limit) if operations else []})
+
+    async def retry_webhook(self, request: Request) -> Response:
+        """Try the webhook of a task again now."""
+        operations = self._acting(request)
+        return json_response(await operations.retry_webhook(task_id_of(request)))
+
+    async def retry_webhooks(self, request: Request) -> Response:
+        """Try all webhooks again that were given up."""
+        return json_response(await self._acting(request).retry_webhooks())
 
     async def count_for_bulk(self, request: Request) -> Response:
         """How many tasks there are to cancel or repeat, and a token to do it with."""

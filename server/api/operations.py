@@ -14,12 +14,14 @@ from taskmill.store.tasks.pauses import Pausable, Pause
 from taskmill.store.tasks.stats import QueueCount, queues_of
 from taskmill.store.tasks.tasks import TaskStore
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders
+from taskmill.store.webhooks.deliveries import MOST_LISTED, Delivery
 
 __all__ = ["LONGEST_REASON", "Operations"]
 
 Json = dict[str, Any]
 LONGEST_REASON = 500
 _MOST_SLOTS = 10_000
+_WEBHOOK_STATES = (_WAITING, _GIVEN_UP) = ("waiting", "given_up")
 _SHORTEST = 4
 """Characters of the beginning of a worker's name."""
 _Name = tuple[str, str]
@@ -136,6 +138,32 @@ class Operations:
         await self._store.resume(Pause(Pausable(kind), app, author_name))
         return {"name": author_name, "app": app, "paused": None}
 
+    async def webhooks(self, state: str = "", limit: int = MOST_LISTED) -> list[Json]:
+        """Webhooks that are not delivered, the task that ended last first; `state`: `waiting` or `given_up`, '' = all.
+
+        Raises:
+            BadArguments: there is no such state.
+        """
+        if state not in ("", *_WEBHOOK_STATES):
+            raise BadArguments(f"state must be one of {', '.join(_WEBHOOK_STATES)}.")
+        given_up = None if state == "" else state == _GIVEN_UP
+        found = await self._store.undelivered(self._app, limit=limit, given_up=given_up)
+        return [_webhook_json(one) for one in found]
+
+    async def retry_webhook(self, task_id: str) -> Json:
+        """Try the webhook of a task again now; raises NameUnknown if there is none that is not delivered."""
+        every = await self._store.undelivered(self._app, limit=MOST_LISTED)
+        is_known = self._app is None or any(one.task_id == task_id for one in every)
+        if not is_known or not await self._store.retry_webhook(task_id):
+            raise NameUnknown(f"There is no undelivered webhook of task {task_id}. See: taskmill webhooks list.")
+        return {"name": task_id, "retried": 1}
+
+    async def retry_webhooks(self) -> Json:
+        """Try those that were given up again now, a thousand at most; how many these are."""
+        found = await self._store.undelivered(self._app, limit=MOST_LISTED, given_up=True)
+        retried = [one for one in found if await self._store.retry_webhook(one.task_id)]
+        return {"name": "all", "retried": len(retried)}
+
     async def _resolved(self, kind: Pausable, name: str) -> _Name:
         rows = await (self.queues() if kind is Pausable.QUEUE else self.tools())
         known = {(row["app"], row["name"]) for row in rows}
@@ -250,6 +278,27 @@ def _worker_json(report: Json, orders: WorkerOrders) -> Json:
         ],
         "shard": report.get("shard"),
     }
+
+
+def _webhook_json(delivery: Delivery) -> Json:
+    record = delivery.view.record
+    return {
+        "id": record.id,
+        "tool": record.tool,
+        "app": delivery.app,
+        "queue": author_queue(record.queue),
+        "outcome": record.outcome_kind,
+        "ended_at": _iso_or_none(record.ended_ms),
+        "state": _GIVEN_UP if delivery.is_given_up else _WAITING,
+        "tries": delivery.tries,
+        "error": delivery.error,
+        "tried_at": _iso_or_none(delivery.tried_ms),
+        "next_at": None if delivery.is_given_up else _iso_or_none(delivery.next_ms),
+    }
+
+
+def _iso_or_none(ms: int | None) -> str | None:
+    return None if ms is None else iso(ms)
 
 
 def _order_json(order: Order | None) -> Json | None:

@@ -134,6 +134,7 @@ class Submission:
             lane=keys.lane or _running_lane(who, limits.running_tasks),
             limits=limits,
             client=client_class_of(ctx).name.lower(),
+            webhook=self._runtime.settings.webhook_ends(policy.webhook),
             from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )
         try:
@@ -143,12 +144,16 @@ class Submission:
             self._runtime.note_refusal(exc)
             raise
         made = view.record.id == task_id
-        if task.from_own_queue and tool.name not in self._warned:
-            self._warned.add(tool.name)
-            facts = {"task_id": view.record.id, "tool": tool.name, "queue": policy.queue}
-            log.warning("task.waits_for_own_queue", **facts, hint=_HINT)
+        if task.from_own_queue:
+            self._warn_of_own_queue(view.record.id, tool.name, policy.queue)
         log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=tool.name)
         return view
+
+    def _warn_of_own_queue(self, task_id: str, tool: str, queue: str) -> None:
+        """A task of this queue has called this tool: log that, once for each tool."""
+        if tool not in self._warned:
+            self._warned.add(tool)
+            log.warning("task.waits_for_own_queue", task_id=task_id, tool=tool, queue=queue, hint=_HINT)
 
 
 def _running_lane(principal: str, limit: int) -> Lane | None:

@@ -73,6 +73,8 @@ class Action(StrEnum):
     """A worker was asked to take no more tasks; `target` names it."""
     WORKER_CHANGED = "worker.changed"
     """Another property of a worker was changed, such as its concurrency."""
+    WEBHOOK_RETRIED = "webhook.retried"
+    """A webhook that was not delivered was to be tried again."""
     LOGGED_IN = "operator.logged_in"
     """An operator opened a session of the console."""
     LOGGED_OUT = "operator.logged_out"

@@ -1,13 +1,16 @@
-"""Seal keys, and the end of a transition, as operators write them."""
+"""Seal keys, the end of a transition, and secrets of webhooks, as operators write them."""
 
 import base64
 import binascii
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
-__all__ = ["check_seal_keys", "parse_seal_keys", "parse_transition"]
+__all__ = ["check_seal_keys", "parse_seal_keys", "parse_transition", "parse_webhook_secrets"]
 
 _YES, _NO = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off", ""})
+_SECRET = "whsec_"  # noqa: S105  # how every secret begins
+_SHORTEST_SECRET, _LONGEST_SECRET = 24, 64
+_NEW_SECRET = "try: echo whsec_$(openssl rand -base64 32)"  # noqa: S105  # a command
 
 
 def parse_seal_keys(text: str) -> tuple[bytes, ...]:
@@ -16,10 +19,8 @@ def parse_seal_keys(text: str) -> tuple[bytes, ...]:
     Raises:
         ValueError: one is not base64, or has not 32 bytes; it is not shown.
     """
-    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
-    parts = [part.strip() for line in lines for part in line.split(",")]
     try:
-        return check_seal_keys([base64.b64decode(part, validate=True) for part in parts if part])
+        return check_seal_keys([base64.b64decode(part, validate=True) for part in _parts(text)])
     except binascii.Error as exc:
         raise ValueError("keys must be base64") from exc
 
@@ -33,6 +34,29 @@ def check_seal_keys(keys: Sequence[bytes]) -> tuple[bytes, ...]:
     if any(len(key) != 32 for key in keys):
         raise ValueError("every key must be 32 bytes (try: openssl rand -base64 32)")
     return tuple(keys)
+
+
+def parse_webhook_secrets(text: str) -> tuple[bytes, ...]:
+    """Secrets, each `whsec_` and 24 to 64 bytes in base64, separated by commas or lines, as those of seal keys are.
+
+    Raises:
+        ValueError: one is not; it is not shown.
+    """
+    secrets = []
+    for part in _parts(text):
+        try:
+            secrets.append(base64.b64decode(part.removeprefix(_SECRET), validate=True))
+        except binascii.Error:
+            raise ValueError(f"every secret must be {_SECRET} and base64 ({_NEW_SECRET})") from None
+    if any(not _SHORTEST_SECRET <= len(secret) <= _LONGEST_SECRET for secret in secrets):
+        raise ValueError(f"every secret must have {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes ({_NEW_SECRET})")
+    return tuple(secrets)
+
+
+def _parts(text: str) -> list[str]:
+    """What commas and lines separate, without the lines that begin with #."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return [part.strip() for line in lines for part in line.split(",") if part.strip()]
 
 
 def parse_transition(text: str) -> bool | datetime:

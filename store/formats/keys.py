@@ -36,6 +36,9 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P kept:<principal> | hash: end of retention to what is kept until then | the last of these | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |
+| P webhook:<id> | hash: ended task whose webhook is not delivered; `d_*`: its tries | thirty days | settle |
+| P webhooks | zset: all of these tasks by their end | thirty days | settle |
+| P deliveries:<app> | zset: those of one app by when they are tried next | thirty days | settle |
 | P once:<principal>:<key> | string: `<task id> <digest>` | live, then retention if it succeeded | create |
 | P pace:<queue> | hash: position served last, next of each principal; `lane:<lane>` too | none | all that move tasks |
 | P lane:<lane> | zset: tasks that occupy a slot of a lane | none (gone if empty) | all that move tasks |
@@ -144,6 +147,8 @@ _PER_TASK = {
     "push": "{p}push:",
     "left": "{p}left:",
     "call_timeout": "{p}timeout:",
+    "webhook": "{p}webhook:",
+    "deliveries": "{p}deliveries:",
     "job": job_key_prefix,
     "in_progress": in_progress_key_prefix,
     "retry": retry_key_prefix,
@@ -152,7 +157,7 @@ _PER_TASK = {
 _ARQ = ("job", "in_progress", "retry")
 """Those whose names are arq's."""
 
-_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "paused", "outside", "sessions")
+_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "paused", "outside", "sessions", "webhooks")
 """Of those that are not one of many: what scripts name."""
 
 _KEY_OF = re.compile(r"\bK\.(\w+)\(([^()]*)\)")
@@ -186,6 +191,7 @@ class Keys:
         self.outside = self.root + "outside"
         self.audit = self.root + "audit"
         self.sessions = self.root + "sessions"
+        self.webhooks = self.root + "webhooks"
         self._stems = {name: stem.format(p=self.root) for name, stem in _PER_TASK.items()}
         if in_cluster:
             self._stems |= {name: self.root + self._stems[name] for name in _ARQ}
@@ -335,6 +341,14 @@ class Keys:
     def call_timeout(self, client: str) -> str:
         """What was learned of a client's call timeout, by a digest of who it is."""
         return self._stems["call_timeout"] + client
+
+    def webhook(self, task_id: str) -> str:
+        """What is sent to the webhook of an ended task, and how that fares."""
+        return self._stems["webhook"] + task_id
+
+    def deliveries(self, app: str) -> str:
+        """The webhooks of one app that are to be delivered."""
+        return self._stems["deliveries"] + app
 
     def last_claim(self, sender: str) -> str:
         """What the last claim of one sender of a worker took."""

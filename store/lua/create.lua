@@ -6,7 +6,8 @@
 --       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
 --       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or '',
 --       21 tasks and 22 kilobytes that the principal may keep (0 = no limit),
---       23 signature of owner, tool and list, or '' without seal keys, 24 before which ms since 1970 it may not start or ''
+--       23 signature of owner, tool and list, or '' without seal keys, 24 before which ms since 1970 it may not start or '',
+--       25 the ends that are sent to its webhook, or ''
 -- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
 --          | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
 -- Events: create
@@ -88,6 +89,7 @@ end
 add_fact('listed_for', ARGV[12])
 add_fact('once', ARGV[9])
 add_fact('signed', ARGV[23])
+add_fact('webhook', ARGV[25])
 if argument_bytes > 0 then
   local sum = sum_of(now, math.max(OPEN_FOR, ARGV[7]) + delay)
   add_fact('counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))

@@ -156,7 +156,8 @@ local function apply_sums()
 end
 
 -- What a move that may end a task loads in addition.
-local ENDING = { 'queue', 'principal', 'tool', 'retention_ms', 'once', 'listed_for', 'left', 'lane', 'counted' }
+local ENDING = { 'queue', 'principal', 'tool', 'retention_ms', 'once', 'listed_for', 'left', 'lane', 'counted',
+  'webhook' }
 
 -- Which sets the tasks that end in this call must leave or join, by key, until `apply_removals`.
 local removals, expiring, ended_counts = {}, {}, {}
@@ -214,6 +215,25 @@ local function count_ended(task, at, bytes, succeeded)
   count_kept(task.principal, sum_of(at, kept), 1, bytes + RECORD)
 end
 
+-- How long an undelivered webhook is kept: 30 days, in ms.
+local DELIVERIES_KEPT = 2592000000
+
+-- Whose queue it is; the same for all commands that develop one file.
+local function app_of(queue)
+  return queue:match('^([^/+]*)[^/]*/') or ''
+end
+
+-- Notes that an ended task is to be sent to its webhook, with the record in a hash of its own: the task itself may expire first.
+local function add_delivery(id, task, at)
+  redis.call('HSET', K.webhook(id), unpack(redis.call('HGETALL', K.record(id))))
+  redis.call('PEXPIRE', K.webhook(id), DELIVERIES_KEPT)
+  local app = app_of(task.queue)
+  for _, set in ipairs({ K.webhooks, K.deliveries(app) }) do
+    redis.call('ZADD', set, at, id)
+    redis.call('PEXPIRE', set, DELIVERIES_KEPT)
+  end
+end
+
 -- Ends a task: writes the last event, takes it out of every queue and set (by `apply_removals`), deletes lease and
 -- questions, and keeps the rest for the retention. The arguments of a task that succeeded are deleted too, because it will
 -- not run again. A task that broke becomes a dead letter. `task`: loaded with ENDING; `facts` end with the reason; `size`:
@@ -238,7 +258,8 @@ local function settle(id, task, at, move, facts, succeeded, size)
     redis.call('ZADD', K.dead, at, id)
   end
   -- Without the stack of a `taskmill call`: each has one of its own, and the counts are kept for ever.
-  local kind = outcome_kind(TO[move], reason) .. ' ' .. task.queue:gsub('%+[^/]*', '', 1) .. ' ' .. (task.tool or '')
+  local ending = outcome_kind(TO[move], reason)
+  local kind = ending .. ' ' .. task.queue:gsub('%+[^/]*', '', 1) .. ' ' .. (task.tool or '')
   ended_counts[kind] = (ended_counts[kind] or 0) + 1
   expiring[#expiring + 1] = digits(at + kept)
   expiring[#expiring + 1] = task.listed_for and id .. ' ' .. task.listed_for or id
@@ -251,6 +272,9 @@ local function settle(id, task, at, move, facts, succeeded, size)
     redis.call('PEXPIRE', K.once(task.principal .. ':' .. task.once), kept)
   elseif task.once then
     redis.call('DEL', K.once(task.principal .. ':' .. task.once)) -- the same call may now try again
+  end
+  if task.webhook and task.webhook:find(ending, 1, true) then
+    add_delivery(id, task, at)
   end
 end
 

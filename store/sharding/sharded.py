@@ -34,6 +34,7 @@ from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.stats import Stats, stats_of_all
 from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders
+from taskmill.store.webhooks.deliveries import Delivery
 
 __all__ = ["ShardedStore"]
 
@@ -162,6 +163,17 @@ class ShardedStore(TaskStore):
     async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
         """See `TaskStore.give_order`; on every shard, as a host may have workers of several."""
         await self._on_every_shard(lambda store: store.give_order(aspect, target, order, workers))
+
+    async def undelivered(self, app: str | None, *, limit: int, given_up: bool | None = None) -> list[Delivery]:
+        """See `TaskStore.undelivered`; of the shards that answer."""
+        found, _ = await self._ask_all(lambda store: store.undelivered(app, limit=limit, given_up=given_up))
+        every = [one for some in found.values() for one in some]
+        return sorted(every, key=lambda one: one.view.record.ended_ms or 0, reverse=True)[:limit]
+
+    async def retry_webhook(self, task_id: str) -> bool:
+        """See `TaskStore.retry_webhook`."""
+        with self.at(task_id) as store:
+            return await store.retry_webhook(task_id)
 
     async def due(self, queue: str) -> int:
         """See `TaskStore.due`; on the shard where the queue is now."""

@@ -50,6 +50,7 @@ def create_args(
         *_kept_args(limits, memory),
         signed,
         task.not_before_ms or "",
+        task.webhook,
     ]
 
 

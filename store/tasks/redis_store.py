@@ -45,6 +45,7 @@ from taskmill.store.tasks.stats import Stats, live_workers, stats_of
 from taskmill.store.tasks.tasks import EVENT_PAGE, MOST_COUNTED, TaskStore
 from taskmill.store.tasks.wait_estimate import WaitEstimate
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders, give_order, read_orders
+from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
 
 __all__ = ["RedisTaskStore"]
 
@@ -87,6 +88,7 @@ class RedisTaskStore(TaskStore):
         self.abandoned_calls = AbandonedCallStore(redis, self.keys)
         self.call_timeouts = CallTimeoutStore(redis, self.keys)
         self.audit = AuditStream(redis, settings, self.keys)
+        self._webhooks = DeliveryStore(redis, settings, self._scripts, self.keys)
 
     def new_id(self, queue: str) -> str:
         """See `TaskStore.new_id`."""
@@ -149,12 +151,13 @@ class RedisTaskStore(TaskStore):
         record = (await self.read(task_id, principal)).record
         with store_errors():
             stored = await self._redis.get(self.keys.args(task_id))
-            list_owner: Any = await self._redis.hget(self.keys.record(task_id), "listed_for")  # type: ignore[misc]
+            kept: Any = await self._redis.hmget(self.keys.record(task_id), ["listed_for", "webhook"])  # type: ignore[misc]
         check_rerunnable(record, stored)
         again = await self._rerun_id(task_id, once) if once else id_on_same_shard(task_id, new_task_id())
         whose = {"tool": record.tool, "principal": record.principal}
         payload = self.pack(again, self._sealer.open(stored, task_id=task_id, field=args_field(**whose)), **whose)
-        return rerun_task(record, again, payload, listed_for=(list_owner or b"").decode())
+        list_owner, webhook = ((value or b"").decode() for value in kept)
+        return rerun_task(record, again, payload, listed_for=list_owner, webhook=webhook)
 
     async def _rerun_id(self, task_id: str, once: str) -> str:
         """The id of a rerun: of the one that a replica with another first key has made, if there is one."""
@@ -235,6 +238,14 @@ class RedisTaskStore(TaskStore):
     async def give_order(self, aspect: str, target: str, order: Order | None, workers: Sequence[str]) -> None:
         """See `TaskStore.give_order`."""
         await give_order(self._redis, self.keys, aspect, target, order, workers)
+
+    async def undelivered(self, app: str | None, *, limit: int, given_up: bool | None = None) -> list[Delivery]:
+        """See `TaskStore.undelivered`."""
+        return await self._webhooks.undelivered(app, limit=limit, given_up=given_up)
+
+    async def retry_webhook(self, task_id: str) -> bool:
+        """See `TaskStore.retry_webhook`."""
+        return await self._webhooks.retry(task_id)
 
     async def due(self, queue: str) -> int:
         """See `TaskStore.due`."""

@@ -25,7 +25,7 @@ def check_rerunnable(record: TaskRecord, stored: bytes | None) -> None:
         raise NotRepeatable(words, task_id=record.id)
 
 
-def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: str) -> NewTask:
+def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: str, webhook: str) -> NewTask:
     """The task that repeats an ended one."""
     return NewTask(
         id=task_id,
@@ -38,6 +38,7 @@ def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: 
         retries=record.retries,
         deadline=None if record.deadline_ms is None else timedelta(milliseconds=record.deadline_ms - record.created_ms),
         listed_for=listed_for,
+        webhook=webhook,
         rerun_of=record.id,
         client="rerun",
         priority=record.priority,

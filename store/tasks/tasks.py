@@ -29,6 +29,7 @@ from taskmill.store.tasks.output import OutputReader
 from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.stats import Stats
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders
+from taskmill.store.webhooks.deliveries import Delivery
 
 __all__ = ["EVENT_PAGE", "MOST_COUNTED", "OPERATOR", "TaskStore"]
 
@@ -238,6 +239,17 @@ class TaskStore(Protocol):
         Raises:
             StoreUnavailable: it may have been done, or not everywhere; the same call again is safe.
         """
+        ...
+
+    async def undelivered(self, app: str | None, *, limit: int, given_up: bool | None = None) -> list[Delivery]:
+        """Webhooks that are not delivered, of one app or (None) of all; the task that ended last comes first.
+
+        `given_up`: only those that are tried no more, or only those that are; None = all.
+        """
+        ...
+
+    async def retry_webhook(self, task_id: str) -> bool:
+        """Try the webhook of a task again now, as if the task had just ended; False if there is none undelivered."""
         ...
 
     async def due(self, queue: str) -> int:

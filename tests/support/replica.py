@@ -117,9 +117,10 @@ def messages(response: httpx2.Response) -> list[Json]:
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """An ASGI application on a free port; its address."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+async def serving(app: Any, **more: Any) -> AsyncIterator[str]:
+    """An ASGI application on a free port; its address, with http. `more`: how uvicorn serves it."""
+    options = {"port": 0, "log_level": "error", "lifespan": "on", "timeout_graceful_shutdown": 1, **more}
+    server = uvicorn.Server(uvicorn.Config(app, **options))
     running = asyncio.create_task(server.serve())
     with anyio.fail_after(10):
         while not server.started:

@@ -69,9 +69,11 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "pubsub": "formats settings.py connection",
         "sessions": "formats settings.py seal_keys.py connection scripts.py pubsub",
         "tasks": (
-            "formats shards.py settings.py seal_keys.py connection scripts.py artifacts audit metrics pubsub sessions"
+            "formats shards.py settings.py seal_keys.py connection scripts.py artifacts audit metrics pubsub sessions "
+            "webhooks"
         ),
-        "sharding": "formats shards.py settings.py connection artifacts metrics pubsub tasks",
+        "webhooks": "formats settings.py seal_keys.py connection scripts.py",
+        "sharding": "formats shards.py settings.py connection artifacts metrics pubsub tasks webhooks",
         "audited.py": "settings.py audit tasks",
         ".": "shards.py settings.py connection scripts.py metrics tasks sharding",
     },
@@ -81,7 +83,8 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "isolation": "settings.py",
         "health.py": "settings.py attempts",
         "services": "settings.py attempts health.py",
-        ".": "settings.py attempts isolation health.py services",
+        "webhooks": "settings.py",
+        ".": "settings.py attempts isolation health.py services webhooks",
     },
     "server": {
         "changing_file.py": "",

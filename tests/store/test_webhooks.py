@@ -1,0 +1,158 @@
+"""Webhooks in Redis: written by the move that ends a task, taken for a lease, and kept until they are delivered."""
+
+import base64
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from taskmill.engine.errors import SettingsError
+from taskmill.engine.outcome import OutcomeKind, Returned
+from taskmill.engine.principal import ANONYMOUS
+from taskmill.store.scripts import Scripts
+from taskmill.store.settings import StoreSettings, read_settings
+from taskmill.store.tasks.tasks import OPERATOR
+from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
+from tests.support.store_fixture import DONE, StoreFixture
+from tests.support.waiting import eventually_async
+from tests.support.webhook_receiver import ALL_ENDS, SECRET
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def stores(redis: Redis, settings: StoreSettings) -> StoreFixture:
+    return StoreFixture(redis, settings)
+
+
+def deliveries_of(stores: StoreFixture) -> DeliveryStore:
+    return DeliveryStore(stores.redis, stores.settings, Scripts(stores.keys), stores.keys)
+
+
+async def taken(stores: StoreFixture, app: str = "", lease: timedelta = MINUTE) -> list[Delivery]:
+    return (await deliveries_of(stores).take(app, 10, lease))[1]
+
+
+async def finish(stores: StoreFixture, outcome: Returned = DONE, **changes: object) -> str:
+    """A task that a worker has ended; its id."""
+    task = await stores.start(**{"webhook": ALL_ENDS, **changes})
+    call = stores.ann.finish_call(task.id, task.fence, outcome)
+    await stores.ann.run_batch([call])
+    return task.id
+
+
+async def test_each_end_is_written_with_the_move_that_ends_the_task(stores: StoreFixture) -> None:
+    succeeded = await finish(stores)
+    failed = await finish(stores, Returned(DONE.value, is_error=True))
+    cancelled = await stores.create(webhook=ALL_ENDS)
+    await stores.store.cancel(cancelled, OPERATOR, reason="operator")
+    overdue = await stores.create(webhook=ALL_ENDS, deadline=timedelta(milliseconds=1))
+    deadline = (await stores.store.read(overdue, OPERATOR)).record.deadline_ms or 0
+    await eventually_async(stores.store.now_ms, lambda now: now > deadline)
+    await stores.claim()
+    given_up = stores.with_settings(crash_limit=0, lease=0.3)
+    poisoned = (await given_up.start(webhook=ALL_ENDS)).id
+    await eventually_async(
+        lambda: given_up.claim(), lambda claims: claims.tasks == [] and claims.wait_ms is None, within=10
+    )
+    found = {one.task_id: one.view.record.outcome_kind for one in await taken(stores)}
+    assert found == {
+        succeeded: OutcomeKind.SUCCEEDED,
+        failed: OutcomeKind.TOOL_ERROR,
+        cancelled: OutcomeKind.CANCELLED,
+        overdue: OutcomeKind.FAILED,
+        poisoned: OutcomeKind.FAILED,
+    }
+
+
+async def test_only_the_ends_that_are_wanted_are_written_and_nothing_without_a_webhook(stores: StoreFixture) -> None:
+    await finish(stores, webhook="")
+    await finish(stores, webhook="failed crashed")
+    assert [key for key in await stores.redis.keys("*") if b"webhook" in key or b"deliver" in key] == []
+
+
+async def test_a_rerun_has_the_webhook_of_the_task_that_it_repeats(stores: StoreFixture) -> None:
+    task_id = await finish(stores, Returned(DONE.value, is_error=True), webhook="tool_error")
+    again = await stores.store.prepare_rerun(task_id, OPERATOR)
+    assert again.webhook == "tool_error"
+
+
+async def test_only_workers_of_the_same_app_take_it_from_whatever_stack(stores: StoreFixture) -> None:
+    task_id = await stores.create(webhook=ALL_ENDS, queue="shop~1+stack/slow")
+    await stores.store.cancel(task_id, OPERATOR)
+    assert await taken(stores, "") == await taken(stores, "other") == []
+    assert [one.task_id for one in await taken(stores, "shop~1+later")] == [task_id]
+
+
+async def test_who_has_lost_its_lease_can_change_nothing(stores: StoreFixture) -> None:
+    task_id, deliveries = await finish(stores), deliveries_of(stores)
+    (first,) = await taken(stores, lease=timedelta(milliseconds=1))
+    (second,) = await eventually_async(lambda: taken(stores))
+    assert not await deliveries.delivered(first)
+    assert not await deliveries.give_up(first, "late")
+    assert await taken(stores) == []  # it is leased
+    assert await deliveries.delivered(second)
+    assert await deliveries.undelivered(None, limit=10) == []
+    assert first.task_id == second.task_id == task_id
+
+
+async def test_it_outlives_its_task(stores: StoreFixture) -> None:
+    task_id = await finish(stores, retention=timedelta(milliseconds=1))
+    await eventually_async(lambda: stores.redis.exists(stores.keys.record(task_id)), lambda there: not there)
+    (delivery,) = await taken(stores)
+    assert (delivery.task_id, delivery.view.record.tool) == (task_id, "count")
+    assert await deliveries_of(stores).delivered(delivery)
+
+
+async def test_what_is_given_up_is_listed_until_it_is_tried_again(stores: StoreFixture) -> None:
+    first, second, deliveries = await finish(stores), await finish(stores), deliveries_of(stores)
+    one, other = await taken(stores)
+    await deliveries.give_up(one, "gone")
+    await deliveries.try_later(other, MINUTE, tries=1, why="away")
+    listed = {found.task_id: found for found in await deliveries.undelivered("", limit=10)}
+    assert (listed[one.task_id].is_given_up, listed[one.task_id].error, listed[one.task_id].tries) == (True, "gone", 1)
+    assert (listed[other.task_id].is_given_up, listed[other.task_id].error) == (False, "away")
+    assert listed[other.task_id].next_ms is not None
+    assert await deliveries.undelivered("another", limit=10) == []
+    assert [found.task_id for found in await deliveries.undelivered(None, limit=10, given_up=True)] == [one.task_id]
+    assert await deliveries.retry(one.task_id)
+    (again,) = await taken(stores)
+    assert (again.task_id, again.tries, again.is_given_up, again.error) == (one.task_id, 0, False, None)
+    assert {first, second} == {one.task_id, other.task_id}
+
+
+async def test_with_seal_keys_nothing_of_a_call_stands_there_in_clear(stores: StoreFixture) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    sealed = stores.with_settings(seal_keys=key, webhook_result=True, webhook_secret=SECRET)
+    task = await sealed.start(webhook=ALL_ENDS, arguments={"text": "in confidence"}, principal=ANONYMOUS)
+    outcome = Returned({"content": [{"type": "text", "text": "in confidence"}]})
+    await sealed.ann.run_batch([sealed.ann.finish_call(task.id, task.fence, outcome)])
+    stored = [await stores.redis.dump(name) for name in await stores.redis.keys("*")]
+    assert not any(b"in confidence" in value for value in stored if value)
+    (delivery,) = await taken(sealed)
+    assert delivery.view.outcome == outcome
+    await deliveries_of(sealed).delivered(delivery)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"webhook_url": "https://a.example"}, "TASKMILL_WEBHOOK_URL: it needs TASKMILL_WEBHOOK_SECRET"),
+        ({"webhook_url": "ftp://a.example", "webhook_secret": SECRET}, "must begin with https://"),
+        ({"webhook_url": "http://a.example", "webhook_secret": SECRET}, "http is for private hosts"),
+        (
+            {"webhook_url": "https://me:hunter2@a.example", "webhook_secret": SECRET},
+            "must have no user and no password",
+        ),
+        ({"webhook_url": "https://a.example:none", "webhook_secret": SECRET}, "a host or a port that is none"),
+        ({"webhook_secret": "whsec_c2hvcnQ="}, "TASKMILL_WEBHOOK_SECRET: every secret must have 24 to 64 bytes"),
+        ({"webhook_secret": "whsec_!"}, "every secret must be whsec_ and base64"),
+        ({"webhook_secret": SECRET, "webhook_secret_file": "file"}, "secrets come from one place"),
+        ({"webhook_events": "finished"}, "it must be some of succeeded"),
+    ],
+)
+def test_settings_that_cannot_work_say_what_to_do_and_show_no_secret(given: dict[str, str], fault: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read_settings(StoreSettings, **given)
+    assert fault in str(raised.value)
+    assert not any(secret in str(raised.value) for secret in (SECRET, "c2hvcnQ", "hunter2"))
