@@ -117,7 +117,7 @@ def _refused_host(host: str) -> str:
     return (
         f"This server is not known by the Host {shown}. If clients do use that name, start it with {option} (or "
         "TASKMILL_ALLOWED_HOSTS). If a proxy stands before it, let the proxy pass on the client's Host "
-        "(nginx: proxy_set_header Host $host;)."
+        "(nginx: proxy_set_header Host $http_host;)."
     )
 
 

@@ -12,8 +12,8 @@ from time import monotonic, sleep
 
 import pytest
 
-from tests.behaviour.clients import Client, Plain, Tasks2025, Tasks2026
-from tests.behaviour.transports import CAPABILITIES, TASKS, Http, ModernHttp, ModernPipes, Pipes
+from tests.support.client_classes import Client, Plain, Tasks2025, Tasks2026
+from tests.support.client_wires import CAPABILITIES, TASKS, Http, ModernHttp, ModernPipes, Pipes
 from tests.support.processes import taskmill
 from tests.support.redis_server import PrivateRedis, free_port
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.behaviour.clients import Client, Tasks2025, Tasks2026, is_modern
-from tests.behaviour.transports import ModernHttp, RpcError
+from tests.support.client_classes import Client, Tasks2025, Tasks2026, is_modern
+from tests.support.client_wires import ModernHttp, RpcError
 
 pytestmark = pytest.mark.timeout(120)
 

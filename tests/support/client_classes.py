@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.behaviour.transports import Json, ModernHttp, ModernPipes, RpcError, Wire
+from tests.support.client_wires import Json, ModernHttp, ModernPipes, RpcError, Wire
 
 ENDED = ("completed", "failed", "cancelled")
 TIMEOUT = 30.0
