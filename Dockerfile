@@ -14,6 +14,7 @@ COPY store store
 COPY workers workers
 COPY server server
 COPY adapters adapters
+COPY console console
 COPY cli cli
 COPY testing testing
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir wheel . \

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,8 @@ from tests.support.oldest_redis import oldest_redis
 from tests.support.redis_server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("engine", "store", "workers", "server", "adapters", "cli", "testing")
-PACKAGE = "package"
-"""The folder of `taskmill` itself, which is no room."""
+PACKAGES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-dir"]
+"""Package -> its folder."""
 STARTS_WITHIN = 60.0
 STOPS_WITHIN = 15.0
 PASSWORD = "0123456789abcdef"
@@ -100,7 +100,7 @@ def test_the_image_holds_every_room_and_runs_without_root() -> None:
     copied = {
         source for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()
     }
-    assert {*ROOMS, PACKAGE, "examples", "constraints/runtime.txt"} <= copied
+    assert {*PACKAGES.values(), "examples", "constraints/runtime.txt"} <= copied
     assert [source for source in sorted(copied) if not (ROOT / source).exists()] == []
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
     assert {source.split("/", 1)[0] for source in copied} == set(allowed)
