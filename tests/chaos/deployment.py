@@ -156,8 +156,12 @@ class Deployment:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._since[name] = log.tell()
             self._processes[name] = subprocess.Popen(
-                [sys.executable, *command], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [self._python(name), *command], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+
+    def _python(self, _name: str) -> str:
+        """The interpreter that runs a process."""
+        return sys.executable
 
     def __enter__(self) -> Self:
         return self

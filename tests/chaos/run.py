@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from redis.asyncio import Redis
@@ -75,16 +76,25 @@ class Report:
         yield from self.problems[:50]
 
 
-async def run(plan: Plan) -> Report:
-    """Carry a plan out. Its folder keeps every log and journal."""
+async def run(plan: Plan, kind: type[Deployment] = Deployment, faults_of: type[Faults] = Faults, **more: Any) -> Report:
+    """Carry a plan out. Its folder keeps every log and journal.
+
+    `kind`, `faults_of`: what is deployed, and what goes wrong with it; `more` is for the first of them.
+    """
     began = time.monotonic()
     chance = random.Random(plan.seed)
-    deployment = Deployment(
-        plan.folder, workers=plan.workers, lease=plan.lease, cut_rate=plan.cut_rate, seed=plan.seed, handoff_after=1
+    deployment = kind(
+        plan.folder,
+        workers=plan.workers,
+        lease=plan.lease,
+        cut_rate=plan.cut_rate,
+        seed=plan.seed,
+        handoff_after=1,
+        **more,
     )
     with deployment:
         await deployment.start()
-        faults = Faults(deployment, Journal(deployment.journals / "faults"), chance, outage=plan.outage)
+        faults = faults_of(deployment, Journal(deployment.journals / "faults"), chance, outage=plan.outage)
         storm = asyncio.create_task(faults.run(plan.pause))
         try:
             await _with_clients(plan, deployment)

@@ -1,0 +1,26 @@
+"""Two versions side by side, as every run of the suite can afford it; the long one: `scripts/two-versions`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.earlier_version import CannotRun, earlier_version
+from tests.chaos.run import Plan
+from tests.chaos.two_versions import run_both
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_the_commit_before_and_this_one_serve_one_redis_and_lose_nothing(tmp_path: Path) -> None:
+    try:
+        before = earlier_version("HEAD~1", tmp_path / "before", may_install=False)
+    except CannotRun as reason:
+        pytest.skip(f"TWO VERSIONS DID NOT RUN: {reason}")
+    plan = Plan(
+        tasks=80, seed=20261130, minutes=0.06, folder=tmp_path, workers=2, lanes=20, lease=3, cut_rate=0, pause=1.5
+    )
+    both = await run_both(plan, before)
+
+    assert both.report.problems == [], "\n".join(both.lines())
+    assert set(both.effects) == {before.name, "this version"}
+    assert both.report.faults
