@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -27,6 +26,7 @@ from tests.hosts.recording_proxy import RecordingProxy
 from tests.hosts.scripted_model import prompt_of
 from tests.hosts.servers import HostServer
 from tests.support.processes import taskmill
+from tests.support.redis_server import free_port, listens
 
 __all__ = ["OPERATOR", "Run", "Served", "Transport", "listening", "run_host", "served"]
 
@@ -131,10 +131,10 @@ async def served(folder: Path, server: HostServer, *options: str) -> AsyncIterat
     async with AsyncExitStack() as stack:
         target = str(server.file)
         if server.is_foreign:
-            upstream = _free_port()
+            upstream = free_port()
             await stack.enter_async_context(_listener([*server.command, str(upstream)], upstream, folder / "upstream"))
             target = f"http://127.0.0.1:{upstream}/mcp"
-        port = _free_port()
+        port = free_port()
         words = [taskmill(), "run", target, "--port", str(port), *options]
         await stack.enter_async_context(_listener(words, port, folder / "taskmill"))
         yield Served(server, f"http://127.0.0.1:{port}")
@@ -148,7 +148,7 @@ async def _listener(words: Sequence[str], port: int, log: Path) -> AsyncIterator
             *words, env=_taskmill_env(log.parent), stdout=output, stderr=output
         )
         try:
-            await _until(lambda: _listens(port), 60)
+            await _until(lambda: listens(port), 60)
             yield
         finally:
             process.send_signal(signal.SIGTERM)
@@ -290,14 +290,3 @@ async def _until(is_so: Callable[[], bool], within: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {within} s")
         await asyncio.sleep(0.1)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_server import free_port
+from tests.support.redis_server import free_port, listens
 from tests.support.self_signed import write_certificate
 from tests.support.system_programs import find_program
 from tests.support.waiting import eventually
@@ -109,15 +108,10 @@ def _running(words: list[str], proxy: ReverseProxy, variables: dict[str, str] | 
     with proxy.log.open("wb") as output:
         process = subprocess.Popen(words, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        eventually(lambda: process.poll() is not None or all(map(_listens, (proxy.port, proxy.plain_port))))
-        assert all(map(_listens, (proxy.port, proxy.plain_port))), proxy.log.read_text()
+        eventually(lambda: process.poll() is not None or all(map(listens, (proxy.port, proxy.plain_port))))
+        assert all(map(listens, (proxy.port, proxy.plain_port))), proxy.log.read_text()
         yield
         assert process.poll() is None, proxy.log.read_text()
     finally:
         process.kill()  # told to stop, it would wait for streams
         process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -19,7 +19,7 @@ import redis
 from taskmill.store.embedded.binary import find_server
 from tests.support.movable_clock import MovableClock
 
-__all__ = ["PrivateRedis", "SentinelServer", "free_port"]
+__all__ = ["PrivateRedis", "SentinelServer", "free_port", "listens"]
 
 
 def free_port() -> int:
@@ -27,6 +27,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether a process listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class PrivateRedis:
