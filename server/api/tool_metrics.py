@@ -4,11 +4,12 @@ Their number is bounded: beyond `TASKMILL_METRICS_TOOLS` tools, all others have 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import Status
 from taskmill.store.formats.queue_names import app_of, author_queue
 from taskmill.store.metrics.counts import BUCKETS, Counted
@@ -35,6 +36,8 @@ _TIMES = {
     Counted.WAITED: (Counted.WAITED_MS, "taskmill_task_wait_seconds", "How long tasks waited for a worker."),
     Counted.RAN: (Counted.RAN_MS, "taskmill_task_run_seconds", "How long attempts ran."),
 }
+_FROM_ZERO = frozenset({Counted.RESCUED, Counted.ASKED})
+"""Shown with 0 of each tool too: Prometheus does not see the first one in a counter that was not there before."""
 _BOUNDS = [*map(str, BUCKETS), "+Inf"]
 
 
@@ -42,19 +45,26 @@ def metrics_by_tool(
     figures: Figures, stats: Stats, app: str, most: int
 ) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
     """All metrics with a label `tool`. `app`: whose tasks count; `most`: tools that have figures of their own."""
-    yield _ended(figures, stats, app, most)
+    known = sorted({(author_queue(queue), tool) for _, queue, _, tool in figures.rows})
+    yield _ended(figures, stats, app, most, known)
     for what, (name, says, label) in _COUNTERS.items():
         metric = CounterMetricFamily(name, says, labels=["queue", "tool", *([label] if label else [])])
         for (counted, queue, value, tool), times in sorted(figures.rows.items()):
             if counted is what:
                 metric.add_metric([author_queue(queue), tool, *([value] if label else [])], times)
+        if what in _FROM_ZERO:
+            seen = {(author_queue(queue), tool) for counted, queue, _, tool in figures.rows if counted is what}
+            for queue, tool in (pair for pair in known if pair not in seen):
+                metric.add_metric([queue, tool], 0)
         yield metric
     for buckets, (sums, name, says) in _TIMES.items():
         yield _histogram(figures, buckets, sums, HistogramMetricFamily(name, says, labels=["queue", "tool"]))
 
 
-def _ended(figures: Figures, stats: Stats, app: str, most: int) -> CounterMetricFamily:
-    rows: Counter[tuple[str, str, str]] = Counter()
+def _ended(
+    figures: Figures, stats: Stats, app: str, most: int, known: Sequence[tuple[str, str]]
+) -> CounterMetricFamily:
+    rows = Counter({(outcome.value, queue, tool): 0 for outcome in OutcomeKind for queue, tool in known})
     for (outcome, queue, tool), count in stats.ended_by_tool.items():
         if app_of(queue) == app:
             named = tool if not tool or tool in figures.tools or len(figures.tools) < most else OTHER

@@ -1,5 +1,6 @@
 """The HTTP API for people and scripts, as tests call it: with a caller's token, the operator's, or none."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -70,3 +71,22 @@ def figures_of(text: str) -> dict[str, float]:
     """Prometheus's text by name and labels, without when a counter was made."""
     lines = [line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, value in lines if not name.partition("{")[0].endswith("_created")}
+
+
+Figures = dict[str, float]
+
+
+async def figures_once(rpc: Rpc, are_there: Callable[[Figures], bool]) -> Figures:
+    """The figures by tool, as soon as they say what is expected."""
+    figures: Figures = {}
+    with anyio.move_on_after(15):
+        while not (figures and are_there(figures)):
+            await anyio.sleep(0.05)
+            figures = figures_of((await ApiClient(rpc).get("/metrics")).text)
+    return figures
+
+
+def of_tool(figures: Figures, tool: str) -> Figures:
+    """What is above 0 of one tool, without buckets and sums of times."""
+    ours = {name.replace(f'tool="{tool}"', "_"): value for name, value in figures.items() if f'tool="{tool}"' in name}
+    return {name: value for name, value in ours.items() if value and "_bucket" not in name and "_sum" not in name}

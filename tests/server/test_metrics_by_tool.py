@@ -1,8 +1,5 @@
 """What `/metrics` says of each tool: counted by the processes, added up in Redis, and bounded in number."""
 
-from collections.abc import Callable
-
-import anyio
 import pytest
 from redis.asyncio import Redis
 
@@ -13,29 +10,10 @@ from taskmill.store.metrics.counts import Counted, TaskCounts
 from taskmill.store.metrics.figures import figures_of
 from taskmill.store.metrics.writer import CountWriter
 from taskmill.store.scripts import Scripts
-from tests.server.api_client import ApiClient
-from tests.server.api_client import figures_of as figures_in
+from tests.server.api_client import ApiClient, figures_once, of_tool
 from tests.server.session_client import open_session, rest
 from tests.support.replica import Rpc, client_of, working
 from tests.support.sample_server import make_server
-
-Figures = dict[str, float]
-
-
-async def figures_once(rpc: Rpc, are_there: Callable[[Figures], bool]) -> Figures:
-    """The figures by tool, as soon as they say what is expected."""
-    figures: Figures = {}
-    with anyio.move_on_after(15):
-        while not (figures and are_there(figures)):
-            await anyio.sleep(0.05)
-            figures = figures_in((await ApiClient(rpc).get("/metrics")).text)
-    return figures
-
-
-def of_tool(figures: Figures, tool: str) -> Figures:
-    """What is above 0 of one tool, without buckets and sums of times."""
-    ours = {name.replace(f'tool="{tool}"', "_"): value for name, value in figures.items() if f'tool="{tool}"' in name}
-    return {name: value for name, value in ours.items() if value and "_bucket" not in name and "_sum" not in name}
 
 
 async def test_each_tool_has_figures_of_what_became_of_its_tasks(rpc: Rpc) -> None:
