@@ -18,8 +18,9 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import Status
 from taskmill.server.api.attempts import attempts_json
-from taskmill.server.api.requests import EventStream, filter_in_query, task_id_of
+from taskmill.server.api.requests import filter_in_query, task_id_of
 from taskmill.server.api.shapes import event_json, summary, task_json
+from taskmill.server.streams.event_stream import EventStream
 from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.filters import FILTER_WORDS
 from taskmill.store.formats.paging import Page

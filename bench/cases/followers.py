@@ -12,18 +12,20 @@ from bench.stage import Stage
 
 __all__ = ["FOLLOWERS"]
 
-_FOLLOWERS = 1000
+_FOLLOWERS = 10_000
 _TASKS = 10
-_GAP = 0.5
-"""Seconds between two reports of one task."""
-_START = 60.0
+_EVENTS = 2000
+"""Events delivered a second: how often a task reports depends on how many follow it."""
+_START = 300.0
 
 
 def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
-    count, seconds = plan.count(_FOLLOWERS, least=20), max(2.0, 3 * plan.burst)
+    count = plan.count(_FOLLOWERS, least=20)
+    gap = max(0.2, count / _EVENTS)
+    seconds = max(2.0, 3 * plan.burst, 4 * gap)
     with Stage(contender) as stage:
         endpoint = stage.serve(concurrency=_TASKS)
-        tasks = run_client(lambda: _start_tasks(endpoint))
+        tasks = run_client(lambda: _start_tasks(endpoint, gap))
         stage.await_note("ticking", _TASKS)
         server = stage.programs[0]
         empty, lines = server.memory(), stage.redis.subscriptions()
@@ -46,8 +48,8 @@ def _measure(contender: Contender, plan: Plan) -> dict[str, float]:
     }
 
 
-async def _start_tasks(server: Endpoint) -> list[str]:
-    asked = [server.ask(call_tool("tick", {"gap": _GAP})) for _ in range(_TASKS)]
+async def _start_tasks(server: Endpoint, gap: float) -> list[str]:
+    asked = [server.ask(call_tool("tick", {"gap": gap})) for _ in range(_TASKS)]
     return [told["taskId"] for told in await asyncio.gather(*asked)]
 
 
@@ -86,7 +88,14 @@ FOLLOWERS = Case(
             more_is_better=False,
             goal=Goal("one", lambda _: 1.0),
         ),
-        Figure("followers_memory", "open event streams: server memory a stream", "kB", more_is_better=False, digits=1),
+        Figure(
+            "followers_memory",
+            "open event streams: server memory a stream",
+            "kB",
+            more_is_better=False,
+            goal=Goal("< 30 kB", lambda _: 30.0),
+            digits=1,
+        ),
         Figure(
             "followers_growth",
             "open event streams: server memory gained while events flow",

@@ -10,6 +10,7 @@ import uvicorn
 
 from taskmill.cli.serving.connections import ConnectionLimits, LimitedConnection
 from taskmill.server.settings import ServerSettings
+from taskmill.server.streams.event_stream import end_event_streams
 
 __all__ = ["HttpProcess", "http_config", "loop_factory", "trusted_proxies"]
 
@@ -56,6 +57,11 @@ class HttpProcess(uvicorn.Server):
         """Listen, and call `on_ready`."""
         await super().startup(sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Stop listening and end open streams of events, whose readers connect to another replica."""
+        end_event_streams()
+        await super().shutdown(sockets)
 
 
 def trusted_proxies(settings: ServerSettings) -> list[str] | None:

@@ -13,8 +13,9 @@ from starlette.routing import BaseRoute, Route
 from taskmill.engine.artifact import Chunk
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.server.api.access import caller_of
-from taskmill.server.api.requests import RETRY_MS, EventStream, cursor_of, json_response, task_id_of
+from taskmill.server.api.requests import RETRY_MS, cursor_of, json_response, task_id_of
 from taskmill.server.protocol.shapes_2026 import iso
+from taskmill.server.streams.event_stream import EventStream
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.connection.retry import until_available
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore

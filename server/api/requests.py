@@ -2,15 +2,10 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
-import structlog
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
 
 from taskmill.engine.errors import BadArguments, TaskNotFound
 from taskmill.server.protocol.shapes_2026 import LONGEST_TASK_ID
@@ -18,7 +13,6 @@ from taskmill.store.formats.filters import FILTER_WORDS, TaskFilter, filter_of
 
 __all__ = [
     "RETRY_MS",
-    "EventStream",
     "body_of",
     "cursor_of",
     "filter_in_query",
@@ -27,28 +21,9 @@ __all__ = [
     "task_id_of",
 ]
 
-log = structlog.get_logger()
-
 RETRY_MS = 1000
 """How soon the reader of a broken stream is to reconnect."""
-_COMMENT_EVERY = 15
-_SEND_TIMEOUT = 20.0
-"""Seconds that a reader may take nothing of what is sent to it before its stream ends."""
 _NUMBER = re.compile(r"[0-9]{1,15}")
-
-
-class EventStream(EventSourceResponse):
-    """An open stream of events. It ends when its reader has stopped reading, so that no messages pile up for it."""
-
-    def __init__(self, events: AsyncIterator[ServerSentEvent] | AsyncIterator[bytes]) -> None:
-        super().__init__(events, ping=_COMMENT_EVERY, send_timeout=_SEND_TIMEOUT)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            log.info("events.reader_dropped", path=scope["path"])
 
 
 def json_response(content: object, *, status_code: int = 200) -> JSONResponse:

@@ -24,7 +24,6 @@ from taskmill.server.api.operation_routes import operation_routes
 from taskmill.server.api.output import output_routes
 from taskmill.server.api.requests import (
     RETRY_MS,
-    EventStream,
     body_of,
     cursor_of,
     filter_in_query,
@@ -35,6 +34,7 @@ from taskmill.server.api.requests import (
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.http.redirects import redirect_without_host
+from taskmill.server.streams.event_stream import EventStream
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.audit.records import Action, record

@@ -112,7 +112,7 @@ def test_a_run_that_is_told_to_stop_leaves_no_process(scratch: Path) -> None:
             assert time.monotonic() < deadline, (scratch / "said").read_text()
             time.sleep(0.05)
         process.terminate()
-        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+        assert process.wait(timeout=PATIENCE) == 128 + signal.SIGTERM
     assert processes_of(scratch) == []
     assert [path.name for path in scratch.iterdir()] == ["said"]
 
@@ -232,7 +232,8 @@ def test_the_cases_that_need_a_client_over_mcp_measure_what_they_say(scratch: Pa
     report = json.loads((scratch / "out.json").read_text())
 
     figures = {figure["figure"]: figure["medians"]["taskmill"] for figure in report["figures"]}
-    assert (figures["followers_count"], figures["followers_subscriptions"], figures["followers_missed"]) == (20, 1, 0)
+    assert figures["followers_count"] >= 20
+    assert (figures["followers_subscriptions"], figures["followers_missed"]) == (1, 0)
     assert 0 < figures["followers_p50"] <= figures["followers_p99"]
     assert figures["followers_rate"] > 10
     assert all(figures[key] > 0 for key in ("poll_over", "seen_p50", "pushed_p50", "cancel_p50", "cancel_mcp_p50"))

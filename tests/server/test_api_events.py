@@ -13,7 +13,7 @@ import structlog
 from redis.asyncio import Redis
 
 from taskmill.engine.record import Progress
-from taskmill.server.api import requests as api_requests
+from taskmill.server.streams import event_stream
 from taskmill.store.settings import StoreSettings
 from tests.server.api_client import ADA, BOB, OPERATOR_TOKEN, ApiClient, bearer, refusal
 from tests.support.replica import Json, Rpc, client_of, working
@@ -197,7 +197,7 @@ async def test_a_head_request_does_not_wait_for_the_end(site: ApiClient) -> None
 
 
 async def test_a_silent_stream_is_kept_alive_with_comments(site: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_requests, "_COMMENT_EVERY", 0.05)
+    monkeypatch.setattr(event_stream, "COMMENT_EVERY", 0.05)
     task_id = await site.rpc.task("stay")
     await site.until(task_id, "running")
 
@@ -238,7 +238,7 @@ async def test_many_readers_of_many_tasks_share_one_subscription(site: ApiClient
 async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothing(
     redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_requests, "_SEND_TIMEOUT", 0.2)
+    monkeypatch.setattr(event_stream, "SEND_TIMEOUT", 0.2)
     stores = StoreFixture(redis, settings)
     claimed = await stores.start(principal="anonymous")
     reports = [(claimed.id, claimed.fence, Progress(number, None, "x" * 900)) for number in range(9000)]

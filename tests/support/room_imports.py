@@ -98,7 +98,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "tool_host.py": "",
         "tools": "settings.py audit auth limits context protocol sampling tool_host.py",
         "http": "auth limits protocol tool_host.py tools",
-        "api": "audit auth protocol tools http",
+        "api": "audit auth protocol streams tools http",
         "streams": "protocol tools",
         "sessions": "auth protocol http tools streams",
         "handlers": "auth context protocol tool_host.py tools streams sessions",
