@@ -38,7 +38,8 @@ def webhook_findings(settings: StoreSettings, policies: Mapping[str, TaskConfig]
         yield Finding("webhooks", "warning", why, "correct the address, or what it needs: webhooks there are not sent")
     if not refusals:
         signed = f"signed with {count} secret{'s' if count > 1 else ''}"
-        yield Finding("webhooks", "ok", f"{len(addresses - {None})} address(es), {signed}")
+        there = len(addresses - {None})
+        yield Finding("webhooks", "ok", f"{there} address{'es' if there > 1 else ''}, {signed}")
 
 
 async def _refusals(settings: StoreSettings, addresses: Sequence[str]) -> list[str]:

@@ -227,6 +227,7 @@ end
 local function add_delivery(id, task, at)
   redis.call('HSET', K.webhook(id), unpack(redis.call('HGETALL', K.record(id))))
   redis.call('PEXPIRE', K.webhook(id), DELIVERIES_KEPT)
+  redis.call('ZREMRANGEBYSCORE', K.webhooks, '-inf', at - 3 * DELIVERIES_KEPT) -- whose hashes have expired
   local app = app_of(task.queue)
   for _, set in ipairs({ K.webhooks, K.deliveries(app) }) do
     redis.call('ZADD', set, at, id)

@@ -121,6 +121,13 @@ async def test_what_is_given_up_is_listed_until_it_is_tried_again(stores: StoreF
     assert {first, second} == {one.task_id, other.task_id}
 
 
+async def test_one_whose_facts_are_gone_is_forgotten(stores: StoreFixture) -> None:
+    task_id = await finish(stores)
+    await stores.redis.delete(stores.keys.webhook(task_id))
+    assert await taken(stores) == []
+    assert await stores.redis.exists(stores.keys.webhooks, stores.keys.deliveries("")) == 0
+
+
 async def test_with_seal_keys_nothing_of_a_call_stands_there_in_clear(stores: StoreFixture) -> None:
     key = base64.b64encode(bytes(32)).decode()
     sealed = stores.with_settings(seal_keys=key, webhook_result=True, webhook_secret=SECRET)
