@@ -55,8 +55,8 @@ TRANSIENT_ERRORS = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyErr
 _POOL = 64
 _CLUSTER_RETRIES = 8
 """A slot that moves, or whose primary is being replaced, is waited for about two seconds."""
-_TRANSIENT_CODES = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY) ")
-"""Codes of refusals that end by themselves. Before Redis 7 an error inside a script hides its code in the text."""
+_KNOWN_CODES = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY|MOVED) ")
+"""Of refusals of which more is said than that there was one. Before Redis 7 a script hides its code in the text."""
 
 
 def redacted_url(url: str) -> str:
@@ -236,7 +236,7 @@ def _is_refused(exc: BaseException) -> bool:
 
 
 def _refusal_error(exc: RedisError, place: str) -> OperatorError:
-    found = _TRANSIENT_CODES.search(str(exc))
+    found = _KNOWN_CODES.search(str(exc))
     code = "OOM" if isinstance(exc, OutOfMemoryError) else found and found[1]
     match code:
         case "OOM":
@@ -245,6 +245,8 @@ def _refusal_error(exc: RedisError, place: str) -> OperatorError:
             return StoreUnavailable(f"Redis{place} cannot write to its disk, so it takes no writes: make room there.")
         case "READONLY":
             return StoreUnavailable(f"Redis{place} became a replica. Nothing was lost; try again in a moment.")
+        case "MOVED":
+            return RedisUnfit(f"Redis{place} is a node of a cluster. To do: write redis+cluster://host:port,host:port")
     return OperatorError(f"Redis{place} refused a command: {type(exc).__name__}")
 
 

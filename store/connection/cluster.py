@@ -134,7 +134,8 @@ class ClusterTarget:
         host, port = self._primary_in(ranges)
         replicas = next(len(found) - 3 for found in ranges if found[0] <= self.slot <= found[1])
         primaries = len({(found[2][0], found[2][1]) for found in ranges})
-        detail = f"slot {self.slot}, on {host}:{port}, one of {primaries} primaries, with {replicas} replicas"
+        count = f"{replicas} replica{'' if replicas == 1 else 's'}"
+        detail = f"slot {self.slot}, on {host}:{port}, one of {primaries} primaries, with {count}"
         if replicas:
             return [Finding("cluster", "ok", detail)]
         return [Finding("cluster", "warning", detail, "give that primary a replica: its tasks are lost with it")]

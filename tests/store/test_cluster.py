@@ -11,12 +11,13 @@ import anyio.lowlevel
 import pytest
 from anyio import fail_after, sleep
 
-from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.errors import RedisUnfit, StoreUnavailable
 from taskmill.store.claims.heartbeat import Heartbeat
-from taskmill.store.connection.client import open_redis
+from taskmill.store.connection.client import connect, open_redis, store_errors
 from taskmill.store.connection.cluster import cluster_target_of
 from taskmill.store.formats.cluster_address import slot_of
 from taskmill.store.formats.filters import TaskFilter
+from taskmill.store.formats.keys import Keys
 from taskmill.store.opening import open_store
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.store.settings import StoreSettings
@@ -185,13 +186,25 @@ async def test_the_replica_of_a_killed_primary_goes_on_with_higher_fences(cluste
         assert await stores.finish(await stores.start()) == "finished"  # the one that came back is a replica
 
 
+async def test_by_the_address_of_a_single_node_a_command_is_refused_with_the_address_to_write(
+    cluster: ClusterNodes,
+) -> None:
+    """as doctor would send it; servers and workers refuse the node before they send any."""
+    owner = await cluster.owner(SLOT)
+    away = next(server for server in cluster.servers if server is not owner)
+    client = connect(StoreSettings(redis_url=f"redis://127.0.0.1:{away.port}"))
+    with pytest.raises(RedisUnfit, match=r"write redis\+cluster://host:port"), store_errors():
+        await client.get(Keys().layout)
+    await client.aclose()
+
+
 async def test_what_is_known_of_the_slot_is_told_to_a_person(cluster: ClusterNodes) -> None:
     target = cluster_target_of(cluster.url, "taskmill")
     assert target is not None
     (finding,) = await target.findings()
     port = (await cluster.owner(SLOT)).port
     assert finding.level == "ok"
-    assert finding.detail == f"slot {SLOT}, on 127.0.0.1:{port}, one of 3 primaries, with 1 replicas"
+    assert finding.detail == f"slot {SLOT}, on 127.0.0.1:{port}, one of 3 primaries, with 1 replica"
 
 
 def parts_of(cluster: ClusterNodes, *names: str) -> StoreSettings:
