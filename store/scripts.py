@@ -86,13 +86,12 @@ class Scripts:
 
     async def run_many(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
         """Run several scripts in one round trip, each atomic by itself; errors are raised after all have run."""
-        replies = await self._send(redis, calls)
+        replies = await self._send(redis, self._commands(calls))
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            for text in self._texts.values():
-                await redis.script_load(text)
-            # Only these: the others have run, and a second claim would take more tasks than the caller learns of.
-            again = await self._send(redis, [calls[at] for at in unknown])
+            # Only these: the others have run, and a second claim would take more tasks than the caller learns of. Their
+            # texts go with them: what was loaded before might be on a Redis that is no longer the primary by now.
+            again = await self._send(redis, self._commands([calls[at] for at in unknown], with_texts=True))
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
         for reply in replies:
@@ -100,12 +99,18 @@ class Scripts:
                 raise reply
         return replies
 
-    async def _send(self, redis: Any, calls: Sequence[Call]) -> list[Any]:
+    def _commands(self, calls: Sequence[Call], *, with_texts: bool = False) -> list[tuple[Any, ...]]:
+        """One for each call. `with_texts`: the first of each script has its text, and so Redis knows the others."""
+        more, commands = self._further_keys, list[tuple[Any, ...]]()
+        sent = set[str]()
+        for name, keys, args in calls:
+            which = ("EVALSHA", self._hashes[name]) if not with_texts or name in sent else ("EVAL", self._texts[name])
+            commands.append((*which, len(keys) + len(more), *keys, *more, *args))
+            sent.add(name)
+        return commands
+
+    async def _send(self, redis: Any, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies; an error stands where its reply would."""
-        more = self._further_keys
-        commands = [
-            ("EVALSHA", self._hashes[name], len(keys) + len(more), *keys, *more, *args) for name, keys, args in calls
-        ]
         if isinstance(redis, MultiplexedRedis):
             return await redis.execute_many(commands)
         async with redis.pipeline(transaction=False) as pipe:  # an ordinary client, which a caller opened
