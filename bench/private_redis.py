@@ -40,10 +40,11 @@ class Usage:
 class PrivateRedis:
     """Listens on a unix socket in `directory`; append-only file on, nothing evicted."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *settings: str) -> None:
+        """`settings`: more of Redis's own, as flags."""
         socket = directory / "redis.sock"
         self.url = f"unix://{socket}"
-        command: list[str | Path] = [find_server(), *_SETTINGS, "--unixsocket", socket, "--dir", directory]
+        command: list[str | Path] = [find_server(), *_SETTINGS, *settings, "--unixsocket", socket, "--dir", directory]
         self.program = Program(command, environment={}, output=directory / "redis.log")
         self._client: Any = redis.Redis(unix_socket_path=str(socket), decode_responses=True)
         self._asked = 0
@@ -53,6 +54,10 @@ class PrivateRedis:
         """The sum of the sizes of (command, key) pairs: ZCARD, XLEN, LLEN..."""
         self._asked += len(keys)
         return sum(int(self._client.execute_command(command, key)) for command, key in keys)
+
+    def command(self, *parts: Any) -> Any:
+        """The reply, as redis-py has it."""
+        return self._client.execute_command(*parts)
 
     def usage(self) -> Usage:
         """Counters so far."""

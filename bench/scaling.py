@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.cluster import measure_cluster, print_cluster
 from bench.contenders import ROOT, TASKMILL
 from bench.machine import facts
 from bench.private_redis import PrivateRedis
@@ -69,6 +70,9 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"{costs.most() * args.shards:,.0f} at most, with their creation, whatever the workers")
         return
     clean_up_on_signals()
+    if args.cluster:
+        print_cluster(measure_cluster(_PROGRAM, args.tasks, args.rounds))
+        return
     machine = facts()
     chosen = _MEASURED[: args.points]
     rounds = [(*_costs(args.tasks), [_rate(one, args.tasks) for one in chosen]) for _ in range(args.rounds)]
@@ -95,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", type=int, default=20_000, help="how many a measurement takes")
     parser.add_argument("--rounds", type=int, default=3, help="how often; medians are reported")
     parser.add_argument("--points", type=int, default=len(_MEASURED), help="how many deployments to compare")
+    parser.add_argument(
+        "--cluster", action="store_true", help="measure a Redis cluster: queues on one primary, on three"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     parser.add_argument("--predict", action="store_true", help="measure nothing; the options below say what to predict")
     for name, value in (("workers", 1), ("concurrency", 10), ("cores", 0), ("shards", 1)):

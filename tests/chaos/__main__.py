@@ -9,6 +9,9 @@ import random
 import tempfile
 from pathlib import Path
 
+from tests.chaos.cluster import ClusterDeployment, ClusterFaults
+from tests.chaos.deployment import Deployment
+from tests.chaos.faults import Faults
 from tests.chaos.run import Plan, run
 
 
@@ -25,6 +28,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--clients", type=int, default=60, help="at a time")
     parser.add_argument("--cut-rate", type=float, default=0.001, help="the part of Redis commands that is cut off")
+    parser.add_argument("--cluster", action="store_true", help="on a Redis cluster; connections are not cut")
     parser.add_argument("--folder", type=Path, default=None, help="for logs and journals")
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.randrange(10**6)
@@ -42,7 +46,8 @@ def main() -> int:
     )
     print(f"seed {seed}, logs and journals in {folder}", flush=True)
     try:
-        report = asyncio.run(run(plan))
+        on = (ClusterDeployment, ClusterFaults) if options.cluster else (Deployment, Faults)
+        report = asyncio.run(run(plan, *on))
     except TimeoutError:
         print("nothing went on for minutes: see the logs")
         return 1

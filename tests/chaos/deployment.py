@@ -16,6 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from redis.asyncio import Redis
+
+from taskmill.store.formats.keys import Keys
 from tests.support.movable_clock import can_move_clocks
 from tests.support.redis_server import PrivateRedis, free_port
 
@@ -67,6 +70,8 @@ class Deployment:
         self._cut_rate = cut_rate
         self._random = random.Random(seed)
         self._proxied = self.redis.directory / "proxy.sock"
+        self.redis_url = f"unix://{self._proxied}?db=0"
+        self.keys = Keys()
 
     @property
     def urls(self) -> list[str]:
@@ -75,13 +80,7 @@ class Deployment:
 
     async def start(self) -> None:
         """Start everything; returns when every replica answers."""
-        self.redis.start()
-        self._run(
-            "proxy",
-            *["-m", "tests.chaos.proxy", str(self._proxied), str(self.redis.directory / "redis.sock")],
-            *[str(self.journals / "proxy"), "--rate", str(self._cut_rate), "--seed", str(self._random.randrange(1000))],
-        )
-        await until(self._proxied.exists, within=10, what="the proxy")
+        await self.start_redis()
         for name in REPLICAS:
             self._ports[name] = free_port()
             self.start_replica(name)
@@ -89,6 +88,25 @@ class Deployment:
             self.start_worker(name)
         for url in self.urls:
             await until(lambda url=url: _ready(url), within=60, what=url)
+
+    async def start_redis(self) -> None:
+        """Start Redis and the proxy before it."""
+        self.redis.start()
+        self._run(
+            "proxy",
+            *["-m", "tests.chaos.proxy", str(self._proxied), str(self.redis.directory / "redis.sock")],
+            *[str(self.journals / "proxy"), "--rate", str(self._cut_rate), "--seed", str(self._random.randrange(1000))],
+        )
+        await until(self._proxied.exists, within=10, what="the proxy")
+
+    async def restart_redis(self) -> None:
+        """Start it if it is down."""
+        if self.redis.process is None:
+            await asyncio.to_thread(self.redis.start)
+
+    async def client(self) -> Redis:
+        """A client past the proxy, to be closed."""
+        return Redis.from_url(self.redis.url)
 
     def start_replica(self, name: str) -> None:
         """Start a replica at its address."""
@@ -145,7 +163,7 @@ class Deployment:
             "PYTHONPATH": str(ROOT),
             "CHAOS_JOURNALS": str(self.journals),
             "CHAOS_MEMORY_LIMIT": str(16 << 30),
-            "TASKMILL_REDIS_URL": f"unix://{self._proxied}?db=0",
+            "TASKMILL_REDIS_URL": self.redis_url,
             "TASKMILL_LEASE": str(self.lease),
             "TASKMILL_CRASH_LIMIT": "1000",
             "TASKMILL_POLL": "0.3",

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from redis.asyncio import Redis
 
 from tests.chaos.checker import problems_of, read_journals
 from tests.chaos.clients import Client, Known, order_of
@@ -102,8 +101,7 @@ async def run(plan: Plan, kind: type[Deployment] = Deployment, faults_of: type[F
             storm.cancel()
             with suppress(asyncio.CancelledError):
                 await storm
-        if deployment.redis.process is None:
-            await asyncio.to_thread(deployment.redis.start)
+        await deployment.restart_redis()
         deployment.calm()
         faults.mend()
         found = await _at_rest(deployment)
@@ -145,9 +143,9 @@ async def _with_clients(plan: Plan, deployment: Deployment) -> None:
 
 async def _at_rest(deployment: Deployment) -> Found:
     """Wait until no task is open and no client is owed anything, let every owner look once more, and read Redis."""
-    async with Redis.from_url(deployment.redis.url) as redis:
+    async with await deployment.client() as redis:
         rest = time.monotonic() + _REST
-        while await redis.zcard("{taskmill}:live") and time.monotonic() < rest:
+        while await redis.zcard(deployment.keys.live) and time.monotonic() < rest:
             for name in deployment.workers:
                 if not deployment.lives(name):
                     deployment.start_worker(name)
@@ -155,7 +153,7 @@ async def _at_rest(deployment: Deployment) -> Found:
         await _last_looks(deployment)
         for name in (*deployment.workers, *REPLICAS):
             await deployment.stop(name)
-        return await read_redis(redis, chunk=20_000)
+        return await read_redis(redis, deployment.keys, chunk=20_000)
 
 
 async def _last_looks(deployment: Deployment) -> None:

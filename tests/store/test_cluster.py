@@ -186,6 +186,30 @@ async def test_the_replica_of_a_killed_primary_goes_on_with_higher_fences(cluste
         assert await stores.finish(await stores.start()) == "finished"  # the one that came back is a replica
 
 
+@pytest.mark.slow
+async def test_a_storm_of_faults_loses_no_task_and_runs_none_twice(cluster: ClusterNodes) -> None:
+    """the short form of `scripts/chaos --cluster`: handed over, moved, killed and moved again, while tasks run."""
+    async with stores_on(cluster, command_timeout=0.5) as stores:
+        is_over = asyncio.Event()
+
+        async def run_on() -> list[str]:
+            made = []
+            while not is_over.is_set():
+                made += await run_whole(stores, 1)
+                await sleep(0.01)
+            return made
+
+        running = [asyncio.create_task(run_on()) for _ in range(4)]
+        for fault in (cluster.fail_over, cluster.move, cluster.kill_primary, cluster.move):
+            await fault(SLOT)
+            await cluster.restart_dead()
+        is_over.set()
+        made = list(chain(*await asyncio.gather(*running)))
+        assert len(made) > 4
+        for task_id in made:
+            assert await stores.moves(task_id) == ["create", "claim", "complete"]
+
+
 async def test_by_the_address_of_a_single_node_a_command_is_refused_with_the_address_to_write(
     cluster: ClusterNodes,
 ) -> None:

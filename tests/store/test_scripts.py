@@ -49,6 +49,17 @@ async def test_a_batch_whose_scripts_were_forgotten_runs_once(stores: StoreFixtu
     assert [task.id for task in claims.tasks] == [waiting]
 
 
+async def test_a_batch_runs_also_where_scripts_are_forgotten_again_while_they_are_loaded(
+    stores: StoreFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two failovers in a row: what was loaded between them is on a Redis that is no longer the primary."""
+    claimed = await stores.start()
+    await stores.redis.script_flush()
+    monkeypatch.setattr(stores.redis, "script_load", lambda _text: stores.redis.script_flush())
+
+    assert await stores.finish(claimed) == "finished"
+
+
 async def test_a_batch_of_which_redis_knows_only_some_scripts_claims_no_more_than_it_reports(
     stores: StoreFixture,
 ) -> None:

@@ -4,6 +4,7 @@ Commands of the cluster are sent as an operator would send them; nothing of the 
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -112,6 +113,30 @@ class ClusterNodes:
                 while not await self._accepts(server, "CLUSTER", "SETSLOT", slot, "NODE", name):
                     await sleep(0.02)
         await self.settle()
+
+    async def mend_move(self, slot: int) -> None:
+        """End a move of the slot that was begun and broken off; nothing where there is none."""
+        source = await self.owner(slot)
+        nodes = (await self.command(source, "CLUSTER", "NODES")).decode()
+        if found := re.search(rf"\[{slot}->-(\w+)\]", nodes):
+            names = [(await self.name_of(server)).decode() for server in self.servers]
+            await self.end_move(slot, self.servers[names.index(found[1])])
+
+    async def move(self, slot: int, keys: int = 200) -> None:
+        """Move a slot to another primary, so many keys at a time."""
+        target = await self.begin_move(slot)
+        while await self.move_keys(slot, target, keys):
+            await sleep(0.01)
+        await self.end_move(slot, target)
+
+    async def kill_primary(self, slot: int) -> None:
+        """Kill the slot's primary, once it has a replica that is in step, and return once that one is promoted."""
+        await self.settle()
+        dead = await self.owner(slot)
+        dead.kill()
+        with fail_after(60):
+            while await self.owner(slot) is dead:
+                await sleep(0.02)
 
     async def fail_over(self, slot: int) -> None:
         """Have a replica of the slot's primary take its place, as an operator does for maintenance."""
