@@ -23,6 +23,7 @@ from taskmill.engine.errors import (
 from taskmill.engine.principal import PrincipalLimits
 from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import claims_of_caller, owner, session_of
+from taskmill.server.limits.full_callers import FullCallers
 from taskmill.server.limits.rates import Rates
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
@@ -60,6 +61,7 @@ class ServerRuntime:
         self.tools: TaskTools = ToolRegistry() if tools is None else tools
         self.clients = ClientLog()
         self.creations = Rates("creations", "calls of task tools")
+        self.full_callers = FullCallers()
         self.refusals: Counter[str] = Counter()
         """How often a limit was reached, by its name."""
         self.serves_http = False

@@ -15,6 +15,7 @@ from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.engine.errors import QuotaExceeded, StoreFull
+from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import Lane, NewTask, TaskView
 from taskmill.engine.timing.start_time import check_deadline
 from taskmill.server.auth.principal import list_owner, owner, session_of
@@ -112,16 +113,46 @@ class Submission:
     async def _create(
         self, tool: HostTool, ctx: Request, payload: Mapping[str, Any], keys: CallKeys, keep_ms: float | None
     ) -> TaskView:
-        store, policy = self._runtime.store, tool.policy
-        who = owner(ctx)
-        limits = self._runtime.limits_of(who)
+        runtime, policy = self._runtime, tool.policy
+        who, size = owner(ctx), 0
+        limits = runtime.limits_of(who)
+        try:
+            # Before the arguments are written and sent: a refused call should cost little.
+            runtime.creations.take(who, limits.creations)
+            if keys.idempotency is None:
+                runtime.full_callers.check(who, policy.queue, payload["arguments"])
+            task = self._new_task(tool, ctx, payload, keys, keep_ms, limits)
+            size = len(task.payload)
+            view = await runtime.store.create(task)
+        except (QuotaExceeded, StoreFull) as exc:
+            runtime.note_refusal(exc)
+            if isinstance(exc, QuotaExceeded) and size:
+                runtime.full_callers.note(who, policy.queue, exc, size)
+            raise
+        made = view.record.id == task.id
+        if task.from_own_queue:
+            self._warn_of_own_queue(view.record.id, tool.name, policy.queue)
+        log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=tool.name)
+        return view
+
+    def _new_task(
+        self,
+        tool: HostTool,
+        ctx: Request,
+        payload: Mapping[str, Any],
+        keys: CallKeys,
+        keep_ms: float | None,
+        limits: PrincipalLimits,
+    ) -> NewTask:
+        """The task of a call; its arguments are written here."""
+        store, policy, who = self._runtime.store, tool.policy, owner(ctx)
         task_id = store.new_id(policy.queue)
-        task = NewTask(
+        return NewTask(
             id=task_id,
             tool=tool.name,
             principal=who,
             listed_for=list_owner(ctx),
-            payload=store.pack(task_id, payload, tool=tool.name, principal=owner(ctx)),
+            payload=store.pack(task_id, payload, tool=tool.name, principal=who),
             queue=self._runtime.settings.qualified(policy.queue),
             retention=policy.kept_for if keep_ms is None else timedelta(milliseconds=min(keep_ms, _LONGEST_KEEP)),
             poll_interval=policy.polled_every,
@@ -137,17 +168,6 @@ class Submission:
             webhook=self._runtime.settings.webhook_ends(policy.webhook),
             from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )
-        try:
-            self._runtime.creations.take(who, limits.creations)
-            view = await store.create(task)
-        except (QuotaExceeded, StoreFull) as exc:
-            self._runtime.note_refusal(exc)
-            raise
-        made = view.record.id == task_id
-        if task.from_own_queue:
-            self._warn_of_own_queue(view.record.id, tool.name, policy.queue)
-        log.info("task.created" if made else "task.attached", task_id=view.record.id, tool=tool.name)
-        return view
 
     def _warn_of_own_queue(self, task_id: str, tool: str, queue: str) -> None:
         """A task of this queue has called this tool: log that, once for each tool."""
