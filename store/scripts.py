@@ -138,7 +138,8 @@ def _all_assembled(
 
 def assembled(script: str, shared: Iterable[str], keys: Keys) -> str:
     """The script behind those blocks of the shared texts that it needs. Blank lines separate the blocks of a text."""
-    blocks = [block for text in (moves_table(), *shared) for block in text.split("\n\n")]
+    place = f"local IN_CLUSTER = {str(keys.in_cluster).lower()}"
+    blocks = [block for text in (moves_table(), place, *shared) for block in text.split("\n\n")]
     kept = [keys.placed(script)]
     words = _words(script)
     for block in reversed(blocks):

@@ -4,7 +4,7 @@
 -- Returns: 'missing' | 'cancelled' | 'ended'
 -- Events: cancel
 local id = ARGV[1]
-local task = load(id, 'worker', unpack(ENDING))
+local task = load_ending(id)
 if not task.principal or (ARGV[2] ~= '' and task.principal ~= ARGV[2]) then
   return 'missing'
 end
@@ -13,7 +13,8 @@ if not is_legal('cancel', task.status) then
 end
 settle(id, task, moment_of(task, clock()), 'cancel', { 'fence', digits(next_fence(task.fence)), 'reason', ARGV[3] })
 apply_removals()
-if task.worker and task.worker ~= '' then
-  redis.call('PUBLISH', K.signal(task.worker), 'cancel ' .. id)
+local worker = redis.call('HGET', KEYS[1], 'worker')
+if worker and worker ~= '' then
+  redis.call('PUBLISH', K.signal(worker), 'cancel ' .. id)
 end
 return 'cancelled'

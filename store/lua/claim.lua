@@ -22,9 +22,7 @@ local WINDOW = 100 -- tasks that are looked at from one rank on
 local batch_id, taken, ids, args = ARGV[6], {}, {}, {}
 local first_named = 8 + 5 * ARGV[7] -- the first id to take, if there are any
 local name, queue, next_due = nil, nil, math.huge -- of the queue that is being read
-local lanes_changed, postponed, to_delete = false, 0, {}
-local ASKED = { 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool', 'started_ms', 'worker',
-  'deadline_ms', 'principal', 'lane', 'due_ms' }
+local lanes_changed, postponed, idle_keys = false, 0, {}
 local lease_end, leases = digits(now + lease), {} -- of tasks just taken: score, id, repeated
 
 local function add_claimed(id, task, fence, attempt, crashes, waited)
@@ -54,15 +52,24 @@ end
 
 -- Ends a due task, and takes it out of its queue at once, so that this call does not read it again.
 local function end_due_task(id, move, facts)
-  local task = load(id, unpack(ENDING))
+  local task = load_ending(id)
   lanes_changed = task.lane or lanes_changed
   settle(id, task, moment_of(task, now), move, facts)
   apply_removals()
 end
 
+-- What `take` needs of a record.
+local function load_due(id)
+  local value = redis.call('HMGET', K.record(id), 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool',
+    'started_ms', 'worker', 'deadline_ms', 'principal', 'lane', 'due_ms')
+  return { status = value[1], fence = value[2], seq = value[3], updated_ms = value[4], attempt = value[5], crashes = value[6],
+    failures = value[7], tool = value[8], started_ms = value[9], worker = value[10], deadline_ms = value[11],
+    principal = value[12], lane = value[13], due_ms = value[14] }
+end
+
 -- Takes a due task. A delayed one that is not `in_order` yet only gets its position.
 local function take(id, in_order)
-  local task = fields(id, ASKED)
+  local task = load_due(id)
   if task.deadline_ms and tonumber(task.deadline_ms) <= now and is_legal('overdue', task.status) then
     end_due_task(id, 'overdue', { 'reason', 'deadline' })
     return
@@ -89,7 +96,7 @@ local function take(id, in_order)
     end_due_task(id, 'fail', { 'crashes', digits(crashes), 'reason', 'poisoned' })
     return
   end
-  floor = floor or lowest_fence()
+  known_floor = known_floor or lowest_fence()
   local why = has_pauses and paused_of(name, task.tool)
   if why then
     lanes_changed = task.lane or lanes_changed
@@ -125,7 +132,7 @@ end
 -- Deletes the ordering of a queue in which no task waits.
 local function delete_idle_ordering(more)
   if not more and not lanes_changed and not left_alone then
-    to_delete[#to_delete + 1] = K.ordering(name)
+    idle_keys[#idle_keys + 1] = K.ordering(name)
   end
 end
 
@@ -251,6 +258,7 @@ local function take_named()
   write_leases()
 end
 
+announced = {}
 local finished = finish_all(now, 8, first_named - 1)
 local last_claim = batch_id ~= '' and redis.call('GET', KEYS[1])
 local repeated = last_claim and last_claim:match('^%S+') == batch_id
@@ -272,11 +280,11 @@ for each in ARGV[1]:gmatch('[^,]+') do
   if next_due <= precise or left_alone then
     wake(name) -- more than this worker can take: wake an idle one
   else
-    to_delete[#to_delete + 1] = K.wake(name)
+    idle_keys[#idle_keys + 1] = K.wake(name)
   end
-  if #to_delete > 0 then
-    redis.call('DEL', unpack(to_delete))
-    to_delete = {}
+  if #idle_keys > 0 then
+    redis.call('DEL', unpack(idle_keys))
+    idle_keys = {}
   end
   wait = math.min(wait, next_due)
 end
@@ -286,4 +294,5 @@ if #ids > 0 then
     redis.call('SET', KEYS[1], batch_id .. ' ' .. table.concat(ids, ' '), 'PX', lease)
   end
 end
+publish_all()
 return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args, look_next, finished }

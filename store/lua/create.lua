@@ -1,42 +1,27 @@
--- Creates a task: idempotency, quotas, then record, arguments, event, arq's job and queue entry in one step.
--- KEYS: 1 record
--- ARGV: 1 id, 2 arguments, 3 arq job, 4 tool, 5 queue, 6 principal, 7 retention ms, 8 poll ms,
---       9 idempotency key or '', 10 open tasks allowed to the principal, 11 open tasks allowed to all (0 = no limit, -1 = none),
---       12 list owner or '', 13 id of the task it repeats or '', 14 digest of what the key stands for or '',
---       15 retries or '', 16 ms after which it must have ended or '', 17 priority, 18 lane or '',
---       19 how many tasks of the lane may run, 20 rate of the lane as `n/ms` or `n/ms/start`, or '',
---       21 tasks and 22 kilobytes that the principal may keep (0 = no limit),
---       23 signature of owner, tool and list, or '' without seal keys, 24 before which ms since 1970 it may not start or '',
---       25 the ends that are sent to its webhook, or ''
--- Returns: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
---          | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
+-- Creates tasks: of each idempotency, quotas, then record, arguments, event, arq's job and queue entry, all in one step. What
+-- goes into one key for all of them is written at once.
+-- KEYS: 1 record of the first task
+-- ARGV: of each task, one after the other, what `create` names
+-- Returns: {of each task: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
+--           | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
+--           | an error}; the error, where there is one task
 -- Events: create
 local COUNTED = 4096 -- bytes of arguments that are counted while a task is open; of less, the number of tasks is limit enough
 local OPEN_FOR = 7 * 86400000 -- ms for which the arguments of an open task are counted
-local id, queue, principal = ARGV[1], ARGV[5], ARGV[6]
-local idempotency = ARGV[9] ~= '' and K.once(principal .. ':' .. ARGV[9])
-local used = idempotency and redis.call('GET', idempotency)
-if used then
-  local first, digest = used:match('^(%S+) ?(.*)$')
-  if redis.call('EXISTS', K.record(first)) == 1 then
-    return { digest == ARGV[14] and 'exists' or 'reused', first }
-  end
-end
-local mine, all = tonumber(ARGV[10]), tonumber(ARGV[11])
-local open = (mine ~= 0 or all ~= 0) and redis.call('ZCARD', K.live) or 0
-local too_many = all ~= 0 and open >= all and { 'quota', 'all', all, open }
-if mine ~= 0 and open >= mine and redis.call('ZCARD', K.open(principal)) >= mine then -- a principal has no more than there are
-  too_many = { 'quota', 'principal', mine, mine }
-end
+local ARGUMENTS = 25 -- of each task
+local AFTER = 0.001 -- ms between two tasks of this call in a list, so that they keep their order
 
 local now, precise = clock()
-local delay = math.max(0, (tonumber(ARGV[24]) or 0) - now)
-local argument_bytes = #ARGV[2] > COUNTED and #ARGV[2] or 0
-local expired_sums = {}
+local at = digits(now)
+local created, created_by = 0, {} -- how many tasks this call has created, and of each principal
+local is_one = #ARGV == ARGUMENTS -- then it is written at once
+local strings, additions, groups = {}, {}, {} -- what is to be written of several
 
--- Why the principal may keep no more, false if it may.
-local function keeps_too_much()
-  local most_tasks, most_kilobytes, tasks, kilobytes, next_end = tonumber(ARGV[21]), tonumber(ARGV[22]), 0, 0, math.huge
+local stored_open -- how many tasks were open before this call, once it was read
+
+-- Why the principal may keep no more, false if it may; and the names of sums that are counted no longer.
+local function keeps_too_much(principal, most_tasks, most_kilobytes, argument_bytes)
+  local tasks, kilobytes, next_end, expired = 0, 0, math.huge, {}
   local sums = redis.call('HGETALL', K.kept(principal))
   for i = 1, #sums, 2 do
     local ends, sum = tonumber(sums[i]), tonumber(sums[i + 1])
@@ -44,83 +29,170 @@ local function keeps_too_much()
       local whole = math.floor(sum / TASK)
       tasks, kilobytes, next_end = tasks + whole, kilobytes + sum - whole * TASK, math.min(next_end, ends)
     else
-      expired_sums[#expired_sums + 1] = sums[i]
+      expired[#expired + 1] = sums[i]
     end
   end
   local wait = next_end == math.huge and 0 or next_end - now
   if most_tasks ~= 0 and tasks >= most_tasks then
-    return { 'quota', 'tasks', most_tasks, tasks, wait }
+    return { 'quota', 'tasks', most_tasks, tasks, wait }, expired
   end
   kilobytes = kilobytes + math.ceil(argument_bytes / 1024)
-  return most_kilobytes ~= 0 and kilobytes > most_kilobytes and { 'quota', 'bytes', most_kilobytes, kilobytes, wait }
+  return most_kilobytes ~= 0 and kilobytes > most_kilobytes and { 'quota', 'bytes', most_kilobytes, kilobytes, wait }, expired
 end
 
-if ARGV[21] ~= '0' or ARGV[22] ~= '0' then
-  too_many = too_many or keeps_too_much()
-end
-if too_many and redis.call('EXISTS', KEYS[1]) == 0 then
-  return too_many
+local function add(set, score, id)
+  local entries = additions[set]
+  if is_one then
+    redis.call('ZADD', set, score, id)
+  elseif entries then
+    entries[#entries + 1], entries[#entries + 2] = score, id
+  else
+    additions[set] = { score, id }
+  end
 end
 
-local at, due = digits(now), ('%.3f'):format(precise)
-local facts = { 'tool', ARGV[4], 'queue', queue, 'principal', principal, 'retention_ms', ARGV[7],
-  'poll_ms', ARGV[8] }
-local function add_fact(name, value)
+local function add_fact(facts, name, value)
   if value ~= '' then
     facts[#facts + 1], facts[#facts + 2] = name, value
   end
 end
-local lane = ARGV[18] ~= '' and ARGV[18]
-add_fact('rerun_of', ARGV[13])
-add_fact('retries', ARGV[15])
-add_fact('deadline_ms', ARGV[16] ~= '' and digits(now + ARGV[16]) or '')
-add_fact('priority', ARGV[17] ~= '0' and ARGV[17] or '')
-add_fact('lane', ARGV[18])
-add_fact('lane_limit', lane and ARGV[19] or '')
-add_fact('rate', ARGV[20])
-add_fact('not_before_ms', delay > 0 and ARGV[24] or '')
--- The first write, which a full Redis refuses. A history that has already begun: this is the same call again, after a lost
--- reply.
-local length = redis.call('RPUSH', K.events(id), cmsgpack.pack({ '1', 'create', at, unpack(facts) }))
-if length > 1 then
-  redis.call('RPOP', K.events(id))
-  return redis.call('EXISTS', KEYS[1]) == 1 and { 'exists', id } or redis.error_reply('ERR a history without a record')
+
+-- Numbers are those of ARGV as text; '' where there is none.
+-- id; arguments; arq's job; tool; queue; principal; ms of retention and between polls; idempotency key; open tasks allowed to
+-- the principal and to all (0 = no limit, -1 = none); list owner; id of the task it repeats; digest of what the key stands
+-- for; retries; ms after which it must have ended; priority; lane, how many tasks of it may run, and its rate as `n/ms` or
+-- `n/ms/start`; tasks and kilobytes that the principal may keep (0 = no limit); signature of owner, tool and list, if there
+-- are seal keys; before which ms since 1970 it may not start; the ends that are sent to its webhook.
+local function create(id, arguments, job, tool, queue, principal, retention, poll, once, own_limit, total_limit, list_owner,
+    rerun_of, digest, retries, time_limit, priority, lane, lane_limit, rate, most_tasks, most_kilobytes, signature,
+    not_before, webhook)
+  local idempotency = once ~= '' and K.once(principal .. ':' .. once)
+  local used = idempotency and redis.call('GET', idempotency)
+  if used then
+    local first, first_digest = used:match('^(%S+) ?(.*)$')
+    if redis.call('EXISTS', K.record(first)) == 1 then
+      return { digest == first_digest and 'exists' or 'reused', first }
+    end
+  end
+  local argument_bytes, expired_sums = #arguments > COUNTED and #arguments or 0, {}
+  local mine, all, open, refusal = tonumber(own_limit), tonumber(total_limit), 0, nil
+  if mine ~= 0 or all ~= 0 then
+    stored_open = stored_open or redis.call('ZCARD', K.live)
+    open = stored_open + created
+    refusal = all ~= 0 and open >= all and { 'quota', 'all', all, open }
+  end
+  if mine ~= 0 and open >= mine then -- a principal has no more than there are
+    local own = redis.call('ZCARD', K.open(principal)) + (created_by[principal] or 0)
+    refusal = own >= mine and { 'quota', 'principal', mine, mine } or refusal
+  end
+  if not refusal and (most_tasks ~= '0' or most_kilobytes ~= '0') then
+    refusal, expired_sums = keeps_too_much(principal, tonumber(most_tasks), tonumber(most_kilobytes), argument_bytes)
+  end
+  if refusal and redis.call('EXISTS', K.record(id)) == 0 then
+    return refusal
+  end
+
+  local facts = { 'tool', tool, 'queue', queue, 'principal', principal, 'retention_ms', retention, 'poll_ms', poll }
+  add_fact(facts, 'rerun_of', rerun_of)
+  add_fact(facts, 'retries', retries)
+  add_fact(facts, 'deadline_ms', time_limit ~= '' and digits(now + time_limit) or '')
+  add_fact(facts, 'priority', priority ~= '0' and priority or '')
+  add_fact(facts, 'lane', lane)
+  add_fact(facts, 'lane_limit', lane ~= '' and lane_limit or '')
+  add_fact(facts, 'rate', rate)
+  local delay = math.max(0, (tonumber(not_before) or 0) - now)
+  add_fact(facts, 'not_before_ms', delay > 0 and not_before or '')
+  -- The first write, which a full Redis refuses. A history that has already begun: this is the same call again, after a lost
+  -- reply.
+  local length = redis.call('RPUSH', K.events(id), cmsgpack.pack({ '1', 'create', at, unpack(facts) }))
+  if length > 1 then
+    redis.call('RPOP', K.events(id))
+    return redis.call('EXISTS', K.record(id)) == 1 and { 'exists', id } or redis.error_reply('ERR a history without a record')
+  end
+  add_fact(facts, 'listed_for', list_owner)
+  add_fact(facts, 'once', once)
+  add_fact(facts, 'signed', signature)
+  add_fact(facts, 'webhook', webhook)
+  if argument_bytes > 0 then
+    local sum = sum_of(now, math.max(OPEN_FOR, retention) + delay)
+    add_fact(facts, 'counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))
+    count_kept(principal, sum, 0, argument_bytes)
+    apply_sums()
+  end
+  redis.call('HSET', K.record(id), 'seq', '1', 'status', TO.create, 'created_ms', at, 'updated_ms', at, 'fence', '0',
+    'attempt', '0', unpack(facts))
+  local due = ('%.3f'):format(precise + created * AFTER)
+  if is_one then
+    redis.call('MSET', K.args(id), arguments, K.job(id), job)
+  else
+    local n = #strings
+    strings[n + 1], strings[n + 2], strings[n + 3], strings[n + 4] = K.args(id), arguments, K.job(id), job
+  end
+  add(K.live, at, id)
+  add(K.all, due, id)
+  add(K.open(principal), at, id)
+  if list_owner ~= '' then
+    add(K.list(list_owner), due, id)
+  end
+  if idempotency then
+    redis.call('SET', idempotency, id .. ' ' .. digest) -- has no TTL: it is deleted with the task, however long that takes
+  end
+  if rerun_of ~= '' and redis.call('EXISTS', K.record(rerun_of)) == 1 then
+    redis.call('HSET', K.record(rerun_of), 'rerun_as', id)
+    redis.call('ZREM', K.dead, rerun_of)
+  end
+  if #expired_sums > 0 then
+    redis.call('HDEL', K.kept(principal), unpack(expired_sums))
+  end
+  created, created_by[principal] = created + 1, (created_by[principal] or 0) + 1
+  local reply = { 'created', id, 0, now }
+  -- Tasks of one principal and priority join a queue together; those of lanes, and those that may only start later, one by one.
+  local is_alone = lane ~= '' or delay > 0
+  local name = is_alone and id or queue .. ' ' .. principal .. ' ' .. priority
+  local group, reply = groups[name], { 'created', id, 0, now }
+  if group then
+    local position = #group.ids + 1
+    group.ids[position], group.replies[position] = id, reply
+  else
+    group = { ids = { id }, replies = { reply }, due = delay > 0 and not_before,
+      task = { queue = queue, principal = principal, priority = priority, lane = lane ~= '' and lane, lane_limit = lane_limit } }
+    groups[name], groups[#groups + 1] = group, group
+  end
+  return reply
 end
-add_fact('listed_for', ARGV[12])
-add_fact('once', ARGV[9])
-add_fact('signed', ARGV[23])
-add_fact('webhook', ARGV[25])
-if argument_bytes > 0 then
-  local sum = sum_of(now, math.max(OPEN_FOR, ARGV[7]) + delay)
-  add_fact('counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))
-  count_kept(principal, sum, 0, argument_bytes)
+
+local replies = {}
+for first = 1, #ARGV, ARGUMENTS do
+  -- One damaged key must not prevent the creation of the others.
+  local done, reply = pcall(create, unpack(ARGV, first, first + ARGUMENTS - 1))
+  local is_text = type(reply) == 'string' -- what Redis 7 raises is already an error reply
+  replies[#replies + 1] = not done and is_text and redis.error_reply(reply) or reply
 end
-redis.call('HSET', KEYS[1], 'seq', '1', 'status', TO.create, 'created_ms', at, 'updated_ms', at, 'fence', '0',
-  'attempt', '0', unpack(facts))
-redis.call('MSET', K.args(id), ARGV[2], K.job(id), ARGV[3])
-redis.call('ZADD', K.live, at, id)
-redis.call('ZADD', K.all, due, id)
-redis.call('ZADD', K.open(principal), at, id)
-if ARGV[12] ~= '' then
-  redis.call('ZADD', K.list(ARGV[12]), due, id)
+
+if #strings > 0 then
+  redis.call('MSET', unpack(strings))
 end
-if idempotency then
-  redis.call('SET', idempotency, id .. ' ' .. ARGV[14]) -- has no TTL: it is deleted with the task, however long that takes
+if created > 0 then
+  for set, entries in pairs(additions) do
+    redis.call('ZADD', set, unpack(entries))
+  end
+  purge_expired(now, 4 * created) -- more than this call adds, so that lists hold few expired tasks
 end
-if ARGV[13] ~= '' and redis.call('EXISTS', K.record(ARGV[13])) == 1 then
-  redis.call('HSET', K.record(ARGV[13]), 'rerun_as', id)
-  redis.call('ZREM', K.dead, ARGV[13])
+local alone = false
+for _, group in ipairs(groups) do
+  local task = group.task
+  if group.due then -- a claim gives it a position, and a slot of its lane, once it is due
+    redis.call('ZADD', K.queue(task.queue), group.due, group.ids[1])
+    wake(task.queue)
+  elseif task.lane then
+    join_queue(group.ids[1], task, now)
+  else
+    alone = enqueue(group.ids, task) and #groups == 1
+  end
 end
-apply_sums()
-if #expired_sums > 0 then
-  redis.call('HDEL', K.kept(principal), unpack(expired_sums))
+for _, group in ipairs(groups) do
+  for i, reply in ipairs(group.replies) do
+    reply[3] = group.due and -1 or alone and i - 1 or ahead_of(group.ids[i], group.task)
+  end
 end
-purge_expired(now, 4) -- more than this call adds, so that lists hold few expired tasks
-if delay > 0 then -- a claim gives it a position, and a slot of its lane, once it is due
-  redis.call('ZADD', K.queue(queue), ARGV[24], id)
-  wake(queue)
-  return { 'created', id, -1, now }
-end
-local ordering_fields = { queue = queue, principal = principal, priority = ARGV[17], lane = lane, lane_limit = ARGV[19] }
-local alone = join_queue(id, ordering_fields, now)
-return { 'created', id, alone and 0 or ahead_of(id, ordering_fields), now }
+return #replies == 1 and replies[1].err and replies[1] or replies

@@ -26,36 +26,48 @@ local function fields(id, names)
   return field
 end
 
--- Wakes one idle worker of the queue. Tokens that no worker takes expire: while there are some, no worker waits for one.
-local function wake(queue)
-  local key = K.wake(queue)
-  local waiting = redis.call('LPUSH', key, 1)
-  if waiting == 1 then
+-- Wakes an idle worker of the queue, or `count` of them. Tokens that no worker takes expire: while there are some, no worker
+-- waits for one.
+local function wake(queue, count)
+  local key, tokens = K.wake(queue), { 1 }
+  count = math.min(count or 1, TOKENS)
+  for i = 2, count do
+    tokens[i] = 1
+  end
+  local waiting = redis.call('LPUSH', key, unpack(tokens))
+  if waiting == count then
     redis.call('PEXPIRE', key, 60000)
   elseif waiting > TOKENS then
-    redis.call('LPOP', key)
+    redis.call('LTRIM', key, 0, TOKENS - 1)
   end
 end
 
--- The next position in an ordering, fair between principals (start-time fair queueing): a principal with many tasks there
--- gets positions further and further back, one with none gets a position right behind the one served last. Each level of
--- priority is a head start, and twice as many tasks in the same stretch. `at_front`: the task had a position before, and
--- is not counted again. Also returns whether no other task is in the ordering.
-local function next_position(ordering, task, at_front)
+-- The next positions in an ordering for tasks of one principal and priority: position, id, position, id... They are fair between
+-- principals (start-time fair queueing): a principal with many tasks there gets positions further and further back, one with
+-- none gets a position right behind the one served last. Each level of priority is a head start, and twice as many tasks in
+-- the same stretch. `at_front`: the task had a position before, and is not counted again. Also returns whether no other task
+-- is in the ordering.
+local function next_positions(ordering, ids, task, at_front)
   local priority = tonumber(task.priority or 0)
-  local flow = task.principal .. ' ' .. priority
+  local flow, step, head_start = task.principal .. ' ' .. priority, 2 ^ -priority, HEAD_START * priority
   local known = redis.call('HMGET', ordering, 'served', 'latest', flow)
-  local latest = math.max(tonumber(known[1] or 0), tonumber(known[2] or 0) + STEP)
-  local first, own = latest - HEAD_START * priority, tonumber(known[3])
+  local latest, own, entries, is_later = tonumber(known[2] or 0), tonumber(known[3]), {}, false
+  for i, id in ipairs(ids) do
+    local behind = math.max(tonumber(known[1] or 0), latest + STEP)
+    if not own or own <= behind - head_start or at_front then
+      own, latest, is_later = behind - head_start, behind, true
+    end
+    entries[2 * i - 1], entries[2 * i] = own, id
+    own = own + step
+  end
   if at_front then
     redis.call('HSET', ordering, 'latest', latest)
-    return first, not known[2]
-  elseif own and own > first then
-    redis.call('HSET', ordering, flow, own + 2 ^ -priority)
-    return own
+  elseif is_later then
+    redis.call('HSET', ordering, 'latest', latest, flow, own)
+  else
+    redis.call('HSET', ordering, flow, own)
   end
-  redis.call('HSET', ordering, 'latest', latest, flow, first + 2 ^ -priority)
-  return first, not known[2]
+  return entries, not known[2]
 end
 
 -- Notes the position that was served last.
@@ -65,11 +77,11 @@ local function advance(ordering, at)
   end
 end
 
--- Puts a task in its queue; returns whether it is the only one that waits there.
-local function enqueue(id, task, at_front)
-  local at, alone = next_position(K.ordering(task.queue), task, at_front)
-  redis.call('ZADD', K.queue(task.queue), at, id)
-  wake(task.queue)
+-- Puts tasks of one principal and priority in their queue; returns whether no other task waits there.
+local function enqueue(ids, task, at_front)
+  local entries, alone = next_positions(K.ordering(task.queue), ids, task, at_front)
+  redis.call('ZADD', K.queue(task.queue), unpack(entries))
+  wake(task.queue, #ids)
   return alone
 end
 
@@ -83,17 +95,18 @@ local function has_room(lane, limit)
 end
 
 -- Puts a task that may run now in its queue. While its lane is full it waits outside the queue, where it delays no other.
--- `task`: with ORDERING_FIELDS. Returns whether it is the only one that waits in its queue.
+-- `task`: with ORDERING_FIELDS.
 local function join_queue(id, task, now, at_front)
   if task.lane and not redis.call('ZSCORE', K.lane(task.lane), id) then
     if not has_room(task.lane, task.lane_limit) then
-      redis.call('ZADD', K.lane_queue(task.lane), (next_position(K.ordering('lane:' .. task.lane), task, at_front)), id)
+      local entries = next_positions(K.ordering('lane:' .. task.lane), { id }, task, at_front)
+      redis.call('ZADD', K.lane_queue(task.lane), unpack(entries))
       redis.call('ZREM', K.queue(task.queue), id)
-      return false
+      return
     end
     redis.call('ZADD', K.lane(task.lane), now, id)
   end
-  return enqueue(id, task, at_front)
+  enqueue({ id }, task, at_front)
 end
 
 -- Takes a task out of its lane; the next one that waits for a slot gets it.
@@ -115,7 +128,7 @@ local function leave_lane(id, lane, now)
       redis.call('ZREM', K.lane_queue(lane), first[1])
       redis.call('ZADD', K.lane(lane), now, first[1])
       advance(ordering, tonumber(first[2]))
-      enqueue(first[1], task)
+      enqueue({ first[1] }, task)
     else
       return
     end

@@ -48,10 +48,10 @@ local function lowest_fence()
 end
 
 -- The fence that follows this one.
-local floor
+local known_floor
 local function next_fence(fence)
-  floor = floor or lowest_fence()
-  return math.max(fence + 1, floor)
+  known_floor = known_floor or lowest_fence()
+  return math.max(fence + 1, known_floor)
 end
 
 -- A whole number as text, converted once: Redis would convert it, with 17 digits, for every command that gets it.
@@ -60,6 +60,26 @@ local function digits(number)
   local text = texts[number] or ('%d'):format(number)
   texts[number] = text
   return text
+end
+
+-- Channel, number of each event that this call has to publish, while a script that moves many tasks collects them.
+local announced
+
+-- Publishes what was collected to those who follow the tasks; most tasks no one does. A script that collects calls it last.
+-- In a cluster followers may be connected to another node, of which this one does not know.
+local function publish_all()
+  local channels = {}
+  for i = 1, #announced, 2 do
+    channels[#channels + 1] = announced[i]
+  end
+  -- For one event it would be no less. A user that may not ask publishes.
+  local followers = #channels > 1 and not IN_CLUSTER and redis.pcall('PUBSUB', 'NUMSUB', unpack(channels))
+  for i = 2, #announced, 2 do
+    if not followers or followers.err or followers[i] ~= 0 then
+      redis.call('PUBLISH', announced[i - 1], announced[i])
+    end
+  end
+  announced = nil
 end
 
 -- Moves that are made in a full Redis too.
@@ -92,7 +112,11 @@ local function append(id, task, at, move, facts, also)
   else
     redis.call('HSET', record, 'seq', seq, 'updated_ms', at, unpack(facts))
   end
-  redis.call('PUBLISH', record, seq)
+  if announced then
+    announced[#announced + 1], announced[#announced + 2] = record, seq
+  else
+    redis.call('PUBLISH', record, seq)
+  end
 end
 
 -- Bytes of a key whose length says little, 0 if this user may not ask.
@@ -155,12 +179,17 @@ local function apply_sums()
   added = {}
 end
 
--- What a move that may end a task loads in addition.
-local ENDING = { 'queue', 'principal', 'tool', 'retention_ms', 'once', 'listed_for', 'left', 'lane', 'counted',
-  'webhook' }
+-- What a move that may end a task loads. (A table that is written out is made at once, not field by field.)
+local function load_ending(id)
+  local value = redis.call('HMGET', K.record(id), 'status', 'fence', 'seq', 'updated_ms', 'queue', 'principal', 'retention_ms',
+    'once', 'listed_for', 'left', 'lane', 'counted', 'questions', 'tool', 'webhook')
+  return { status = value[1], fence = value[2], seq = value[3], updated_ms = value[4], queue = value[5], principal = value[6],
+    retention_ms = value[7], once = value[8], listed_for = value[9], left = value[10], lane = value[11], counted = value[12],
+    questions = value[13], tool = value[14], webhook = value[15] }
+end
 
--- Which sets the tasks that end in this call must leave or join, by key, until `apply_removals`.
-local removals, expiring, ended_counts = {}, {}, {}
+-- Which sets the tasks that end in this call must leave or join, by key, and which keys they leave, until `apply_removals`.
+local removals, expiring, ended_counts, deletions = {}, {}, {}, {}
 
 local function remove_later(set, id)
   local ids = removals[set]
@@ -186,13 +215,16 @@ local function apply_removals()
   for set, ids in pairs(removals) do
     redis.call('ZREM', set, unpack(ids))
   end
+  if #deletions > 0 then
+    redis.call('DEL', unpack(deletions))
+  end
   for kind, count in pairs(ended_counts) do
     count_ending(kind, count)
   end
   if #expiring > 0 then
     redis.call('ZADD', K.fading, unpack(expiring))
   end
-  removals, expiring, ended_counts = {}, {}, {}
+  removals, expiring, ended_counts, deletions = {}, {}, {}, {}
   apply_sums()
 end
 
@@ -237,22 +269,29 @@ end
 
 -- Ends a task: writes the last event, takes it out of every queue and set (by `apply_removals`), deletes lease and
 -- questions, and keeps the rest for the retention. The arguments of a task that succeeded are deleted too, because it will
--- not run again. A task that broke becomes a dead letter. `task`: loaded with ENDING; `facts` end with the reason; `size`:
+-- not run again. A task that broke becomes a dead letter. `task`: from `load_ending`; `facts` end with the reason; `size`:
 -- bytes of its outcome, if it has one.
 local function settle(id, task, at, move, facts, succeeded, size)
   local kept, reason = task.retention_ms, facts[#facts]
-  append(id, task, at, move, facts, { 'ended_ms', digits(at), 'questions', '0' })
+  local also = { 'ended_ms', digits(at) }
+  if task.questions then
+    also[3], also[4] = 'questions', '0'
+    deletions[#deletions + 1] = K.inputs(id)
+  end
+  append(id, task, at, move, facts, also)
   remove_later(K.queue(task.queue), id)
   if task.lane then
     leave_lane(id, task.lane, at)
   end
   remove_later(K.live, id)
   remove_later(K.open(task.principal), id)
-  local to_delete = { K.inputs(id), K.journal(id), K.job(id), K.in_progress(id), K.retry(id), succeeded and K.args(id) }
-  redis.call('DEL', unpack(to_delete, 1, succeeded and 6 or 5))
+  local n = #deletions
+  deletions[n + 1], deletions[n + 2], deletions[n + 3], deletions[n + 4] = K.journal(id), K.job(id), K.in_progress(id), K.retry(id)
   redis.call('PEXPIRE', K.record(id), kept)
   redis.call('PEXPIRE', K.events(id), kept)
-  if not succeeded then
+  if succeeded then
+    deletions[n + 5] = K.args(id)
+  else
     redis.call('PEXPIRE', K.args(id), kept)
   end
   if TO[move] ~= TO.cancel and reason ~= '' and reason ~= 'tool_error' then
@@ -290,7 +329,7 @@ local LARGE = 65536
 -- Ends a task with its outcome. The same call again is safe: 'already'. 'lost': the caller owns the task no longer.
 -- 'full': there is no room for an outcome of this size; nothing has changed.
 local function finish(now, id, fence, move, outcome, reason)
-  local task = load(id, unpack(ENDING))
+  local task = load_ending(id)
   if not owns(task, fence, move) then
     local same = task.fence == fence and task.status == TO[move]
     return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'
@@ -328,15 +367,20 @@ end
 
 -- Takes expired tasks off the lists, oldest first: `most` at most.
 local function purge_expired(now, most)
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', K.fading, '-inf', '(' .. now, 'LIMIT', 0, most)) do
+  local expired, ids = redis.call('ZRANGEBYSCORE', K.fading, '-inf', '(' .. now, 'LIMIT', 0, most), {}
+  if #expired == 0 then
+    return
+  end
+  for i, entry in ipairs(expired) do
     local id, list_owner = entry:match('^(%S+) ?(.*)$')
-    redis.call('ZREM', K.fading, entry)
-    redis.call('ZREM', K.all, id)
-    redis.call('ZREM', K.dead, id)
+    ids[i] = id
     if list_owner ~= '' then
       redis.call('ZREM', K.list(list_owner), id)
     end
   end
+  redis.call('ZREM', K.fading, unpack(expired))
+  redis.call('ZREM', K.all, unpack(ids))
+  redis.call('ZREM', K.dead, unpack(ids))
 end
 
 -- Whether a loaded task (with its worker) waits for answers and no worker has it.

@@ -5,6 +5,7 @@
 -- Events: progress
 local now = clock()
 local lost = {}
+announced = {}
 for i = 1, #ARGV, 5 do
   local id, done, total, message = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local task = load(id, 'done', 'total', 'message')
@@ -14,4 +15,5 @@ for i = 1, #ARGV, 5 do
     append(id, task, moment_of(task, now), 'progress', { 'done', done, 'total', total, 'message', message })
   end
 end
+publish_all()
 return lost

@@ -13,7 +13,7 @@ local now, precise = clock()
 local delay, limit, drains = tonumber(ARGV[3]), tonumber(ARGV[6]), (task.drains or 0) + 1
 local is_drain = ARGV[5] == 'drain'
 if is_drain and limit > 0 and drains > limit then
-  local ending = load(id, unpack(ENDING))
+  local ending = load_ending(id)
   settle(id, ending, moment_of(ending, now), 'fail', { 'drains', digits(drains), 'reason', 'drained' })
   apply_removals()
   return 'drained'

@@ -36,6 +36,7 @@ from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.settings import StoreSettings
 from taskmill.store.shards import id_on_same_shard
 from taskmill.store.tasks.creation import create_args, create_error, new_record, pack_arguments, sealed_answers
+from taskmill.store.tasks.creation_batches import CreationBatches
 from taskmill.store.tasks.output import OutputReader, OutputStore
 from taskmill.store.tasks.pauses import Pause, PauseStore
 from taskmill.store.tasks.rerun import check_rerunnable, rerun_id, rerun_task
@@ -67,6 +68,7 @@ class RedisTaskStore(TaskStore):
         self.shards = ()
         self._scripts = Scripts(self.keys)
         self._sealer = sealer_of(settings)
+        self._creations = CreationBatches(redis, self._scripts, self.keys)
         self._pauses = PauseStore(redis, self._scripts, self.keys)
         self.memory = MemoryWatch(redis)
         self._secret = SharedSecret(redis, self._sealer.ring, self.keys)
@@ -105,7 +107,8 @@ class RedisTaskStore(TaskStore):
         check_room(memory, self._settings.redis_full_at)
         signed = self._sealer.sign(task.id, task.principal, task.tool, task.listed_for)
         args = create_args(task, self._settings, other_shards, memory, signed=signed)
-        reply = await self._run("create", [self.keys.record(task.id)], args)
+        with store_errors():
+            reply = await self._creations.create(task.id, task.payload, args)
         if reply[0] == b"exists":
             return await self.read(reply[1].decode(), task.principal)
         if reply[0] != b"created":

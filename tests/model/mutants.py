@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("release does not queue", False, (("release", "requeue(id, precise + delay, precise)", ""),)),
     Mutant("an end leaves the queue entry", False, (("prelude", "  remove_later(K.queue(task.queue), id)\n", ""),)),
     Mutant("an end leaves the quota", False, (("prelude", "  remove_later(K.open(task.principal), id)\n", ""),)),
-    Mutant("an end leaves questions and lease", False, (("prelude", "{ K.inputs(id), K.journal(id), K.job(id), K.in_progress(id),", "{ 'x', 'x', 'x', 'x',"),)),
+    Mutant("an end leaves questions and lease", False, (("prelude", "deletions[#deletions + 1] = K.inputs(id)", ""), ("prelude", "= K.journal(id), K.job(id), K.in_progress(id), K.retry(id)", "= 'x', 'x', 'x', 'x'"),)),
     Mutant("an end expires nothing", False, (("prelude", "  redis.call('PEXPIRE', K.record(id), kept)\n", ""),)),
     # Replies and repeats.
     Mutant("finish without idempotence", True, (("prelude", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),
@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant("an event is skipped", False, (("prelude", "(task.seq or 0) + 1", "(task.seq or 0) + (move == 'release' and 2 or 1)"),)),
     Mutant("a report that says nothing new", False, (("progress", "elseif (task.done or '') ~= done or (task.total or '') ~= total or (task.message or '') ~= message then", "else"),)),
     # Failovers.
-    Mutant("no floor after a failover", True, (("prelude", "floor = floor or lowest_fence()", "floor = 0"),), after_failover=True),
+    Mutant("no floor after a failover", True, (("prelude", "known_floor = known_floor or lowest_fence()", "known_floor = 0"),), after_failover=True),
     Mutant("a promotion looks like a new Redis", True, (("prelude", "local is_new = not known[1] and info:find('master_replid2:0000000000', 1, true)", "local is_new = not known[1]"),), after_failover=True),
     Mutant("floors are counted", True, (("prelude", "math.max(clock(), (known[2] or 0) + 1000000)", "(known[2] or 0) + 1000000"),), after_failover=True),
     Mutant("floors follow the clock alone", True, (("prelude", "math.max(clock(), (known[2] or 0) + 1000000)", "clock()"),), after_failover=True),

@@ -137,6 +137,13 @@ def test_a_script_carries_what_it_uses_of_the_shared_texts_and_nothing_else() ->
     assert assembled("return 1", shared, Keys("p")) == "return 1"
 
 
+def test_in_a_cluster_a_script_knows_that_followers_may_be_connected_elsewhere() -> None:
+    used = "return IN_CLUSTER"
+
+    assert assembled(used, [], Keys("p", in_cluster=True)).startswith("local IN_CLUSTER = true")
+    assert assembled(used, [], Keys("p")).startswith("local IN_CLUSTER = false")
+
+
 def test_an_unknown_key_is_refused_before_redis_sees_the_script() -> None:
     with pytest.raises(KeyError, match="recrod"):
         Keys("p").placed("return K.recrod(id)")

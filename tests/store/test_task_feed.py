@@ -13,7 +13,7 @@ from taskmill.store.pubsub.hub import ChannelHub
 from taskmill.store.pubsub.task_feed import Subscription, TaskFeed
 from taskmill.store.settings import StoreSettings
 from tests.support.redis_server import PrivateRedis
-from tests.support.store_fixture import OWNER, StoreFixture
+from tests.support.store_fixture import DONE, OWNER, StoreFixture
 
 
 async def subscribe(stores: StoreFixture) -> int:
@@ -69,6 +69,34 @@ async def test_a_follower_is_notified_once_at_its_beginning_and_then_of_every_ev
 
         await stores.finish(claimed)
         assert await updates(follower) == [task_id]
+
+
+async def test_a_follower_is_notified_of_what_a_batch_does_with_its_task(stores: StoreFixture) -> None:
+    """Redis is asked who has followers, so that nothing is published to no one."""
+    ids = [await stores.create() for _ in range(4)]
+    async with following(stores.store.feed, *ids[1:3]) as follower:
+        claimed = (await stores.claim(room=4)).tasks
+        noticed = set(await updates(follower))
+        while noticed != set(ids[1:3]):
+            noticed.update(await updates(follower))
+
+        await stores.run(*(stores.ann.finish_call(task.id, task.fence, DONE) for task in claimed))
+        noticed = set(await updates(follower))
+        while noticed != set(ids[1:3]):
+            noticed.update(await updates(follower))
+
+
+async def test_a_user_who_may_not_ask_for_followers_notifies_all(stores: StoreFixture) -> None:
+    ids = [await stores.create() for _ in range(2)]
+    async with following(stores.store.feed, *ids) as follower:
+        await stores.redis.execute_command("ACL", "SETUSER", "default", "-pubsub")
+        try:
+            await stores.claim(room=2)
+        finally:
+            await stores.redis.execute_command("ACL", "SETUSER", "default", "+pubsub")
+        noticed = set(await updates(follower))
+        while noticed != set(ids):
+            noticed.update(await updates(follower))
 
 
 async def test_a_follower_is_notified_only_of_its_own_tasks(stores: StoreFixture) -> None:

@@ -1,0 +1,70 @@
+"""Sends creations of concurrent callers together: those of one iteration of the event loop are one script call."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from taskmill.store.formats.keys import Keys
+from taskmill.store.scripts import Scripts
+
+__all__ = ["CreationBatches"]
+
+_TASKS_PER_CALL = 32
+"""Tasks of one script call: some two milliseconds of Redis's time."""
+_BYTES_PER_CALL = 1024 * 1024
+"""Bytes of their arguments, unless it is one task: a full Redis refuses a call's first write, and no later one."""
+
+
+class _Batch:
+    """Creations that are sent together."""
+
+    def __init__(self) -> None:
+        self.args: list[Any] = []
+        self.tasks = 0
+        self.bytes = 0
+        self.sending: asyncio.Task[list[Any]]
+        """Gives a reply for each of them."""
+
+    def has_room(self, payload: bytes) -> bool:
+        return self.tasks < _TASKS_PER_CALL and self.bytes + len(payload) <= _BYTES_PER_CALL
+
+
+class CreationBatches:
+    """Creations on one Redis. Each caller gets the reply to its own, or its error."""
+
+    def __init__(self, redis: Redis, scripts: Scripts, keys: Keys) -> None:
+        self._redis = redis
+        self._scripts = scripts
+        self._keys = keys
+        self._batch: _Batch | None = None
+        """The one that others can still join."""
+
+    async def create(self, task_id: str, payload: bytes, args: Sequence[Any]) -> Any:
+        """The reply of the script `create` for a task with these arguments; `payload` is one of them.
+
+        Whether a caller that is cancelled has created its task is not known.
+
+        Raises:
+            RedisError, OSError: Redis refused it, or did not answer.
+        """
+        batch = self._batch
+        if batch is None or not batch.has_room(payload):
+            batch = self._batch = _Batch()
+            # It begins once all that is ready in this iteration of the event loop has run.
+            batch.sending = asyncio.create_task(self._send(task_id, batch), name="taskmill.create")
+        at = batch.tasks
+        batch.tasks, batch.bytes = at + 1, batch.bytes + len(payload)
+        batch.args += args
+        reply = (await asyncio.shield(batch.sending))[at]
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    async def _send(self, first_id: str, batch: _Batch) -> list[Any]:
+        if self._batch is batch:
+            self._batch = None
+        replies: list[Any] = await self._scripts.run(self._redis, "create", [self._keys.record(first_id)], batch.args)
+        return replies
