@@ -250,6 +250,9 @@ end
 -- How long an undelivered webhook is kept: 30 days, in ms.
 local DELIVERIES_KEPT = 2592000000
 
+-- How many are kept; the oldest go first. A receiver that is away must not fill Redis.
+local MOST_DELIVERIES = 100000
+
 -- Whose queue it is; the same for all commands that develop one file.
 local function app_of(queue)
   return queue:match('^([^/+]*)[^/]*/') or ''
@@ -264,6 +267,10 @@ local function add_delivery(id, task, at)
   for _, set in ipairs({ K.webhooks, K.deliveries(app) }) do
     redis.call('ZADD', set, at, id)
     redis.call('PEXPIRE', set, DELIVERIES_KEPT)
+  end
+  if redis.call('ZCARD', K.webhooks) > MOST_DELIVERIES then
+    local oldest = redis.call('ZPOPMIN', K.webhooks)[1]
+    redis.call('DEL', K.webhook(oldest)) -- what is left of it goes when it would be taken
   end
 end
 

@@ -128,6 +128,20 @@ async def test_one_whose_facts_are_gone_is_forgotten(stores: StoreFixture) -> No
     assert await stores.redis.exists(stores.keys.webhooks, stores.keys.deliveries("")) == 0
 
 
+async def test_a_receiver_that_is_away_does_not_fill_redis(stores: StoreFixture) -> None:
+    oldest = await finish(stores)
+    later = await stores.store.now_ms() + 1
+    fill = "for i = 1, ARGV[1] do redis.call('ZADD', KEYS[1], ARGV[2], i) end"
+    await stores.redis.eval(fill, 1, stores.keys.webhooks, 100_000 - 2, later)  # type: ignore[misc]
+    latest = await finish(stores)
+    assert await stores.redis.exists(stores.keys.webhook(oldest)) == 1
+    await finish(stores)
+    assert await stores.redis.exists(stores.keys.webhook(oldest)) == 0
+    assert await stores.redis.zcard(stores.keys.webhooks) == 100_000
+    assert latest in [one.task_id for one in await taken(stores)]
+    await stores.redis.flushall()
+
+
 async def test_with_seal_keys_nothing_of_a_call_stands_there_in_clear(stores: StoreFixture) -> None:
     key = base64.b64encode(bytes(32)).decode()
     sealed = stores.with_settings(seal_keys=key, webhook_result=True, webhook_secret=SECRET)
