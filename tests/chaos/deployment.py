@@ -87,7 +87,7 @@ class Deployment:
         for name in self.workers:
             self.start_worker(name)
         for url in self.urls:
-            await until(lambda url=url: _ready(url), within=60, what=url)
+            await until(lambda url=url: _ready(url), within=180, what=url)
 
     async def start_redis(self) -> None:
         """Start Redis and the proxy before it."""

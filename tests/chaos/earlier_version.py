@@ -112,7 +112,9 @@ def _git(*words: str) -> bytes:
         raise CannotRun("there is no git here, which has the earlier version") from None
     if done.returncode == 0:
         return done.stdout
-    shallow = ROOT / ".git" / "shallow"
-    advice = "; this clone has no history: git fetch --deepen 10" if shallow.exists() else ""
+    about = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository"], capture_output=True, check=False
+    )
+    advice = "; this clone is shallow: git fetch --deepen 10" if about.stdout.strip() == b"true" else ""
     lines = done.stderr.decode(errors="replace").strip().splitlines() or ["unknown"]
     raise CannotRun(f"git {' '.join(words[:2])}: {lines[0]}{advice}")

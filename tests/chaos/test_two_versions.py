@@ -24,3 +24,9 @@ async def test_the_commit_before_and_this_one_serve_one_redis_and_lose_nothing(t
     assert both.report.problems == [], "\n".join(both.lines())
     assert set(both.effects) == {before.name, "this version"}
     assert both.report.faults
+
+
+def test_a_version_that_cannot_be_run_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """A clone without history is one; so is a checkout that is none of git."""
+    with pytest.raises(CannotRun, match="git rev-parse"):
+        earlier_version("no-such-revision", tmp_path, may_install=False)
