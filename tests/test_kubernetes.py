@@ -132,7 +132,7 @@ def test_the_number_of_workers_follows_metrics_that_servers_report_and_the_worke
     assert scaled["spec"]["scaleTargetRef"] == {"name": "taskmill-worker"}
     [trigger] = scaled["spec"]["triggers"]
     query = trigger["metadata"]["query"]
-    documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert {name for name in re.findall(r"taskmill_\w+", query) if f"`{name}{{" not in documented} == set()
     assert set(re.findall(r'queue="(\w+)"', query)) == {worker["command"][worker["command"].index("--queue") + 1]}
 
