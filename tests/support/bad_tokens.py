@@ -46,6 +46,9 @@ def _with_a_key_in_its_header(issuer: Issuer) -> str:
 
 BAD_TOKENS: dict[str, Callable[[Issuer], str]] = {
     "no token at all": lambda issuer: "x",
+    "three parts of nothing": lambda issuer: "not.a.jwt",
+    "five parts, as of an encrypted one": lambda issuer: issuer.token() + ".x.y",
+    "a key id that the issuer does not have": lambda issuer: issuer.token(header={"kid": "key-0"}),
     "two parts": lambda issuer: issuer.token().rpartition(".")[0],
     "no signature": lambda issuer: issuer.token().rpartition(".")[0] + ".",
     "unsigned": _unsigned,
