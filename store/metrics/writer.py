@@ -14,7 +14,6 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.store.connection.client import store_errors
-from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of, author_queue, qualified_queue, shared_app
 from taskmill.store.metrics.counts import TaskCounts
 from taskmill.store.metrics.figures import field_of
@@ -45,7 +44,7 @@ class CountWriter:
         self._counts = counts
         self._redis = redis
         self._scripts = scripts
-        self._keys = Keys(settings.prefix)
+        self._keys = settings.keys()
         self._tools = settings.metrics_tools
         self._timeout = settings.command_timeout
         self._process = secrets.token_hex(8)

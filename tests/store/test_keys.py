@@ -1,9 +1,12 @@
 """Keys: every family is in the table, and the table is right about which keys may have no TTL."""
 
+import ast
+
 import pytest
 
 from taskmill.store.formats import keys as keys_module
 from taskmill.store.formats.keys import Keys
+from tests.support.room_imports import ROOMS, fail_on, modules
 
 KEYS = Keys("p")
 
@@ -39,3 +42,15 @@ def test_families_without_a_ttl_are_exactly_those_the_table_calls_so() -> None:
     }
 
     assert lasting == set(keys_module.UNEXPIRING)
+
+
+def test_keys_are_built_from_the_settings_which_know_of_clusters() -> None:
+    """a module that built them from the prefix alone would use another slot than the rest of the deployment."""
+    builders = {"store/settings.py", "store/scripts.py"}
+    problems = [
+        f"{module.path}:{node.lineno}"
+        for module in modules(*ROOMS)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Keys"
+    ]
+    fail_on([place for place in problems if place.partition(":")[0] not in builders], "Call settings.keys().")
