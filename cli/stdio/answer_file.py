@@ -16,7 +16,7 @@ from typing import Any
 
 __all__ = ["CLOCK_TICK", "AnswerFile"]
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_ANSWERS = 16
 _MAX_RECORDS = 8
 """Of one server."""
@@ -46,7 +46,7 @@ class AnswerFile:
             "name": name,
             "python": [sys.version, sys.executable, sys.prefix, str(sys.flags)],
             "path": list(sys.path),
-            "variables": {key: value for key, value in os.environ.items() if key.startswith(_VARIABLES)},
+            "variables": _variables_digest(),
         }
         # One for each way to start it: two hosts with other variables must not replace each other's.
         started = hashlib.sha256(json.dumps(self._circumstances, sort_keys=True).encode()).hexdigest()[:12]
@@ -112,6 +112,12 @@ class AnswerFile:
         """Forget the answers."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
+
+
+def _variables_digest() -> str:
+    """Of settings, some of which are secrets that belong into no file."""
+    given = sorted((key, value) for key, value in os.environ.items() if key.startswith(_VARIABLES))
+    return hashlib.sha256(json.dumps(given).encode()).hexdigest()
 
 
 def _stamp(path: str) -> Stamp | None:

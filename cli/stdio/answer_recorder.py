@@ -7,6 +7,7 @@ from types import ModuleType
 
 import structlog
 
+from taskmill.adapters.remote.target import is_remote
 from taskmill.cli.loading import main_file
 from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.stdio.early_start import HostConnection
@@ -36,7 +37,7 @@ class AnswerRecorder:
         if handshake.differs and self._host.answers is not None:
             handshake.differs = False
             self._host.answers.remove()
-            log.error("stdio.answer_outdated", hint="the server changed while it started: start it again")
+            log.error("stdio.answer_outdated", hint="the server answers differently now: start it again")
         if len(handshake.learned) > self._recorded and self._host.answers is not None:
             self._recorded = len(handshake.learned)
             self._recording = asyncio.create_task(asyncio.to_thread(self._record))
@@ -56,16 +57,23 @@ class AnswerRecorder:
         answers, target = self._host.answers, self._server.import_path
         if answers is None or target is None:
             return
+        known = {**self._host.known, **self._host.handshake.learned}
+        if is_remote(target):
+            log.debug("stdio.answers_kept", kept=answers.write(known, filter(None, map(_file, _modules())), ()))
+            return
         main = str(main_file(target))
-        modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+        modules = _modules()
         authored = {str(path) for path in SourceFiles.loaded(main_file(target)).stamps}
         if not is_fixed(self._server, main, [module for module in modules if _file(module) in authored]):
             answers.remove()
             return
-        known = {**self._host.known, **self._host.handshake.learned}
         folders = {path.rpartition("/")[0] for path in authored}
         files = {file for module in modules if (file := _file(module))} | authored
         log.debug("stdio.answers_kept", kept=answers.write(known, files, folders))
+
+
+def _modules() -> list[ModuleType]:
+    return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
 
 
 def _file(module: ModuleType) -> str | None:

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import quote
 
 import structlog
 
@@ -26,7 +25,7 @@ from taskmill.cli.stdio.answer_recorder import AnswerRecorder
 from taskmill.cli.stdio.early_start import HostConnection
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.pipes import ProtocolInput, ProtocolOutput
-from taskmill.cli.stdio.state_folder import state_folder
+from taskmill.cli.stdio.state_folder import place_of_remote, state_folder
 from taskmill.engine.errors import SettingsError
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import ToolHost
@@ -74,9 +73,7 @@ def serve_stdio(
 def _server_place(target: str) -> str:
     """Where the file or module of `target` is, the same for each spelling of the path; of another server, its name."""
     if is_remote(target):
-        if target.endswith(".json"):
-            return str(Path(target).resolve())
-        return ("" if target.startswith("http") else os.getcwd()) + f"/{quote(target, safe='')}"
+        return place_of_remote(target)
     location, is_module = file_or_module(target)
     if not is_module:
         return str(Path(location).resolve())

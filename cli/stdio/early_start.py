@@ -1,24 +1,27 @@
 """The beginning of `taskmill stdio`, before the libraries of the protocol are imported: a host waits for two answers.
 
 A host probes with `server/discover`, or sends `initialize`, and shows the server as connected when it has the answer.
-The answers of the last start are sent at once if the server would answer the same; see `answer_file.py`.
+The answers of the last start are sent at once if the server would answer the same; see `answer_file.py`. Of a server
+that is not the author's this cannot be known: it is asked behind the answer, and one that has changed is reported.
 """
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from taskmill.adapters.remote.target import environment_digest, is_remote
 from taskmill.cli.stdio.answer_file import AnswerFile
 from taskmill.cli.stdio.handshake import Handshake
 from taskmill.cli.stdio.host_pipes import HostLines, ProtocolPipes, reserve_pipes
-from taskmill.cli.stdio.state_folder import state_folder
+from taskmill.cli.stdio.state_folder import place_of_remote, state_folder
 
 __all__ = ["HostConnection", "begin", "started"]
 
 _FIRST_LINE_TIMEOUT = 0.05
 """Seconds that imports wait for the first line, which most hosts write at once: imports would slow the answer."""
-_OPTIONS = ("--redis-url", "--log-level")
+_OPTIONS = ("--redis-url", "--log-level", "--task", "--repeat", "--upstream-header")
 
 
 class HostConnection:
@@ -79,6 +82,13 @@ def begin(words: Sequence[str]) -> None:
     global _begun
     target = _target(words)
     if target is None:
+        return
+    if is_remote(target):
+        place = place_of_remote(target)
+        home = os.environ.get("TASKMILL_HOME") or state_folder(place)
+        # All words: they say which tools are tasks, too. A digest: a header among them may be a secret.
+        name = hashlib.sha256("\0".join([*words, os.getcwd(), environment_digest()]).encode()).hexdigest()
+        _begun = HostConnection(AnswerFile(home, place, name) if home is not None else None)
         return
     location, _, name = target.rpartition(":") if ":" in target else (target, "", "")
     if not location.endswith(".py") or not os.path.isfile(location):

@@ -49,6 +49,30 @@ DISCOVER: dict[str, Any] = {"supportedVersions": ["2026-07-28"]}
 INITIALIZED: dict[str, Any] = {"protocolVersion": "2025-11-25"}
 
 
+FOREIGN = """
+import json, sys, time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+while (HERE / "hold").exists():
+    time.sleep(0.01)
+for line in sys.stdin:
+    request = json.loads(line)
+    if request.get("method") == "initialize":
+        version = request["params"]["protocolVersion"]
+        words = (HERE / "instructions").read_text()
+        server = {"name": "foreign", "version": "1"}
+        answer = {"result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": server,
+                             "instructions": words}}
+    elif request.get("method") == "tools/list":
+        answer = {"result": {"tools": [{"name": "nap", "inputSchema": {"type": "object"}}]}}
+    else:
+        answer = {"error": {"code": -32601, "message": "Method not found"}}
+    if "id" in request:
+        print(json.dumps({"jsonrpc": "2.0", "id": request["id"], **answer}), flush=True)
+"""
+
+
 @pytest.fixture
 def held(cli: CommandLine) -> CommandLine:
     """A server that has answered both first requests once, so that the answers are known."""
@@ -149,6 +173,30 @@ class TestAnswersOfTheLastStart:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
             assert process.wait(WAIT_SECONDS) == 0
+
+    def test_a_server_that_is_not_ours_is_answered_for_and_then_compared(self, cli: CommandLine) -> None:
+        cli.write("foreign.py", FOREIGN)
+        cli.write("instructions", "Be kind.")
+        cli.environment |= {"TASKMILL_UPSTREAM_TOKEN": "a-secret"}
+        command = cli.command("stdio", "--", sys.executable, str(cli.folder / "foreign.py"))
+
+        def started() -> AbstractContextManager[RawHost]:
+            return RawHost.started(command, cli.environment, cli.folder, cli.folder / "stdio.log")
+
+        with started() as host:
+            loaded = host.initialize()
+            eventually(lambda: answers(cli))
+        (file,) = (cli.folder / ".taskmill").glob("answers-*.json")
+        assert "a-secret" not in file.read_text()
+        (cli.folder / "hold").touch()
+        cli.write("instructions", "Be careful.")
+        with started() as host:
+            assert host.initialize() == loaded  # the server behind cannot answer yet
+            call = host.send("tools/list", {})
+            (cli.folder / "hold").unlink()
+            assert host.answer(call)["tools"][0]["name"] == "nap"
+            eventually(lambda: answers(cli) == {})
+        assert "stdio.answer_outdated" in (cli.folder / "stdio.log").read_text()
 
     def test_help_and_wrong_words_are_answered_as_ever(self, held: CommandLine) -> None:
         assert "Usage: taskmill stdio" in held.run("stdio", "server.py", "--help").stdout
