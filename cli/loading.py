@@ -247,12 +247,7 @@ def _select_server(module: ModuleType, location: str, name: str | None) -> ToolH
     plain = next((key for key, value in vars(module).items() if isinstance(value, MCPServer)), None)
     if plain is not None:
         raise ServerLoadError(_plain_server_message(location, plain))
-    raise ServerLoadError(
-        f"{location} has no server object at its top level. Write there, and not inside a function:\n"
-        "    from taskmill.server import TaskServer\n"
-        '    mcp = TaskServer("My tools")\n'
-        f"Or name a function without arguments that returns one: {location}:create"
-    )
+    raise ServerLoadError(_none_found_message(module, location))
 
 
 def _made_by(factory: Callable[..., object], location: str, name: str) -> ToolHost:
@@ -292,6 +287,18 @@ def _host_of(server: Any, location: str) -> ToolHost:
         return server
     log_as_command()
     return _execute(location, lambda: host_of(server), is_authors=False)
+
+
+def _none_found_message(module: ModuleType, location: str) -> str:
+    source, made = "taskmill.server", "TaskServer"
+    if any(str(getattr(value, "__module__", None)).startswith("fastmcp.") for value in vars(module).values()):
+        source, made = "fastmcp", "FastMCP"
+    return (
+        f"{location} has no server object at its top level. Write there, and not inside a function:\n"
+        f"    from {source} import {made}\n"
+        f'    mcp = {made}("My tools")\n'
+        f"Or name a function without arguments that returns one: {location}:create"
+    )
 
 
 def _no_server_message(module: ModuleType, location: str, name: str, servers: list[str]) -> str:

@@ -78,9 +78,10 @@ class RemoteHost(FastMCPHost):
             try:
                 await provider.load()
             except (UpstreamUnreachable, MCPError, TimeoutError) as exc:
-                raise ServerLoadError(
-                    f"The server {shown(self._target)} cannot be asked for its tools: {cause_of(exc)}."
-                ) from None
+                upstream, target = provider.sessions.upstream, shown(self._target)
+                who = target if upstream.prefix is None else f"{upstream.label!r} of {target}"
+                why = f"it cannot be reached: {exc.why}" if isinstance(exc, UpstreamUnreachable) else cause_of(exc)
+                raise ServerLoadError(f"The server {who} cannot be asked for its tools: {why}.") from None
         texts = [(one.prefix, one.instructions) for one in self._providers if one.instructions]
         words = [f"{prefix}: {text}" if prefix else text for prefix, text in texts]
         self.server.instructions = "\n\n".join(words) or None

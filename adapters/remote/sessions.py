@@ -46,6 +46,8 @@ class UpstreamSessions:
         """Whose call asked something, by the state that its client sends back with the answer."""
         self._modes: dict[Mode, Mode] = {}
         """The mode that worked, by the one that was preferred."""
+        self._status: int | None = None
+        """Of HTTP: of the last answer."""
         self._closing: set[asyncio.Task[Any]] = set()
         self._closing_idle: asyncio.Task[None] | None = None
 
@@ -122,12 +124,20 @@ class UpstreamSessions:
             except FileNotFoundError as exc:
                 raise UpstreamUnreachable(self.upstream.label, exc) from None
             except Exception as exc:
-                log.warning("upstream.unreachable", server=self.upstream.label, why=cause_of(exc), tries_left=left)
+                failed = self._unreachable(exc)
+                log.warning("upstream.unreachable", server=self.upstream.label, why=failed.why, tries_left=left)
                 if left == 0 or _took_too_long(begun):
-                    raise UpstreamUnreachable(self.upstream.label, exc) from None
+                    raise failed from None
             await asyncio.sleep(pause)
             pause *= 2
         raise AssertionError("the last try raises")
+
+    def _unreachable(self, cause: Exception) -> UpstreamUnreachable:
+        has_token = any(name.lower() == "authorization" for name in self.upstream.headers)
+        return UpstreamUnreachable(self.upstream.label, cause, self._status, has_token=has_token)
+
+    def _note_status(self, status: int) -> None:
+        self._status = status
 
     async def _connect_once(self, preferred: Mode, begun: float) -> UpstreamClient:
         """Connect in the preferred revision; where the server ends at that, in the other."""
@@ -135,7 +145,8 @@ class UpstreamSessions:
         others: dict[Mode, Mode] = {"auto": "legacy", "legacy": "auto"}
         modes = [known] if known else [preferred, others[preferred]]
         for mode in modes:
-            client = UpstreamClient(transport_to(self.upstream), mode, self._on_list_changed)
+            self._status = None
+            client = UpstreamClient(transport_to(self.upstream, self._note_status), mode, self._on_list_changed)
             try:
                 await client.open()
             except BaseException as exc:

@@ -158,8 +158,12 @@ def _label_of_command(words: Sequence[str]) -> str:
 
 
 def _checked_url(url: str) -> str:
-    parts = urlsplit(url)
-    if not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_one = bool(parts.hostname) and (parts.port is None or parts.port > 0) and not any(map(str.isspace, url))
+    except ValueError:
+        is_one = False
+    if not is_one:
         raise ServerLoadError(f"{shown(url)} is no address: write https://host/mcp.")
     if parts.username or parts.password:
         raise ServerLoadError(

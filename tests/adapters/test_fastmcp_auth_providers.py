@@ -164,7 +164,11 @@ async def test_a_user_of_an_oauth_proxy_agrees_and_is_known_in_the_worker(
         browser = Browser(http, bed.url.removesuffix("/mcp"))
         token = await browser.token()
         halves = await in_halves(bed, [], "report", token=token)
+        # Another replica, with a proxy of its own, knows who logged in at the first.
+        async with bed_of(server(PROXY, issuer, **{"redis://127.0.0.1:6379": redis_url})) as other:
+            at_other = await in_halves(other, [], "report", token=token)
         dumped = b"".join([await redis.dump(key) or b"" for key in await redis.keys()])
+    assert at_other.result == halves.result
     alone = server(PROXY, issuer, tasks=False, **{"redis://127.0.0.1:6379": redis_url})
     assert halves.result == await in_foreground(alone, "report", token=token)  # the storage is shared
     assert halves.result["content"][0]["text"] == "the report of ann"
