@@ -3,7 +3,7 @@
 Only decisions and their arithmetic; `workers/` and `server/` apply them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Any, Literal, get_args
@@ -22,6 +22,7 @@ from taskmill.engine.retrying import (
     check_retry_on,
     wait_before,
 )
+from taskmill.engine.timing.schedule import Schedule, as_schedule, check_scheduled, check_scheduled_arguments
 
 __all__ = [
     "FROM_META",
@@ -166,6 +167,11 @@ class TaskConfig:
     """(n, period): a lane starts at most n tasks in any such period."""
     webhook: str | Literal[False] | None = None
     """Where a signed request goes when a task has ended; None = where the deployment's go, False = nowhere."""
+    schedule: Schedule | str | Duration | None = None
+    """When it runs by itself: a cron line (`"*/5 * * * *"`), an interval, or a `Schedule` with a time zone and what
+    becomes of missed firings; None = only when it is called."""
+    schedule_arguments: Mapping[str, Any] | None = None
+    """The arguments of these runs; None = it needs none."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("optional", "required"):
@@ -200,6 +206,7 @@ class TaskConfig:
                 raise PolicyError(f"webhook: {exc}") from None
         self._check_lanes()
         self._check_isolation()
+        check_scheduled(self.firings, self.schedule_arguments)
 
     def _check_isolation(self) -> None:
         if self.isolation not in ("none", "process"):
@@ -223,12 +230,14 @@ class TaskConfig:
         if self.rate_limit is not None:
             _check_rate(self.rate_limit)
 
-    def check_against(self, arguments: Sequence[str]) -> None:
+    def check_against(self, arguments: Sequence[str], required: Sequence[str] = ()) -> None:
         """Refuse what does not fit a tool with these arguments, and fields that contradict each other.
 
         Raises:
-            PolicyError: a key is made of an argument the tool does not have; or two fields contradict each other.
+            PolicyError: a key is made of an argument the tool does not have; its schedule lacks one that it must have;
+                or two fields contradict each other.
         """
+        check_scheduled_arguments(self.firings, self.schedule_arguments or {}, arguments, required)
         if self.retry_on is not None:
             check_retry_on(self.retry_on, self.retries)
         self._check_times()
@@ -273,6 +282,11 @@ class TaskConfig:
         if self.concurrency_limit is None:
             return Lane(key, starts, rate, is_left_at_start=True)
         return Lane(key, self.concurrency_limit, rate)
+
+    @property
+    def firings(self) -> Schedule | None:
+        """When it runs by itself, None = never."""
+        return as_schedule(self.schedule)
 
     @property
     def run_limit(self) -> timedelta | None:

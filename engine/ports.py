@@ -5,13 +5,25 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from taskmill.engine.context import TaskContext
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
+from taskmill.engine.record import Lane
 
-__all__ = ["ToolSource", "Toolbox"]
+__all__ = ["ScheduledCall", "ToolSource", "Toolbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledCall:
+    """The call of a tool that its schedule makes, the same each time."""
+
+    payload: Mapping[str, Any]
+    """As a server stores that of a client's call."""
+    lane: Lane | None
+    """The lane its task has to stay in."""
 
 
 class Toolbox(Protocol):
@@ -29,6 +41,9 @@ class Toolbox(Protocol):
         `payload` is what the server stored at creation. What the tool raises is raised, not returned: the worker
         decides whether to try again, and when it does not, `failure_outcome` makes an outcome of the error.
         """
+
+    def scheduled_call(self, tool: str) -> ScheduledCall:
+        """What a run of a tool by its schedule is made of."""
 
     def failure_outcome(self, tool: str, error: BaseException, reference: str) -> Outcome:
         """The outcome of an error that is not retried: what a foreground call would have shown, and `reference`."""

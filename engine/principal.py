@@ -9,13 +9,17 @@ import json
 import secrets
 from dataclasses import dataclass
 
-__all__ = ["ANONYMOUS", "LOCAL", "PrincipalLimits", "as_task_id", "new_task_id", "principal_of"]
+__all__ = ["ANONYMOUS", "LOCAL", "SCHEDULE", "PrincipalLimits", "as_task_id", "new_task_id", "principal_of"]
 
 ANONYMOUS = "anonymous"
 """The one owner of everything created without authentication; it may list nothing."""
 
 LOCAL = "local"
 """The user of this machine, who started the server over stdio."""
+
+
+SCHEDULE = "schedule"
+"""The owner of what tools with a schedule do by themselves; only operators see it."""
 
 
 def principal_of(issuer: str | None, client_id: str | None, subject: str | None) -> str:

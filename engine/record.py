@@ -12,7 +12,7 @@ from taskmill.engine.outcome import Outcome, OutcomeKind
 from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.status import TERMINAL, Status
 
-__all__ = ["Lane", "NewTask", "Progress", "TaskRecord", "TaskView"]
+__all__ = ["Firing", "Lane", "NewTask", "Progress", "TaskRecord", "TaskView"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,17 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class Firing:
+    """One of the times at which a tool with a schedule runs. It makes one task, whichever worker is first."""
+
+    name: str
+    """Of the schedule: `<app>/<tool>`."""
+    at_ms: int
+    schedule: str
+    """Which schedule it is of, as `Schedule.as_json` has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewTask:
     """What is known of a task when it is created."""
 
@@ -86,7 +97,9 @@ class NewTask:
     from_own_queue: bool = False
     """Whether a task of the same queue has called it, and may wait for it. It is not stored."""
     client: str = "other"
-    """What created it, in a word for counts: a class of clients, `rerun`, or `other`. It is not stored."""
+    """What created it, in a word for counts: a class of clients, `rerun`, `schedule`, or `other`. It is not stored."""
+    firing: Firing | None = None
+    """The firing that it is made for; None = it was called."""
     limits: PrincipalLimits | None = None
     """Limits of its owner; None = those that the settings have for all. They are not stored."""
     webhook: str = ""

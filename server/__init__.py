@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taskmill.engine.errors import StateUnavailable
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.retrying import Retry
+from taskmill.engine.timing.schedule import Schedule
 
 if TYPE_CHECKING:
     from taskmill.server.context.context import Context
@@ -25,6 +26,7 @@ __all__ = [
     "SampleStep",
     "SampleTool",
     "SamplingFailed",
+    "Schedule",
     "StateUnavailable",
     "TaskConfig",
     "TaskServer",

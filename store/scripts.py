@@ -46,6 +46,7 @@ _NAMES = (
     "save_error",
     "save_journal",
     "set_pause",
+    "set_schedule",
     "set_state",
     "settle_webhook",
     "stats",

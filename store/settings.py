@@ -248,6 +248,8 @@ class StoreSettings(BaseSettings):
     _default_url: str | None = PrivateAttr(None)
     """Where the default shard is, for the settings of another one."""
 
+    _own_shard: str = PrivateAttr(DEFAULT_SHARD)
+
     @property
     def lease_ms(self) -> int:
         """The lease in whole milliseconds."""
@@ -294,9 +296,15 @@ class StoreSettings(BaseSettings):
         """The settings of a process that knows this shard only."""
         url = self.redis_url if name == DEFAULT_SHARD else self.shards[name]
         settings = self.model_copy(update={"redis_url": url, "shards": {}, "queue_shards": {}})
+        settings._own_shard = name
         if name != DEFAULT_SHARD:
             settings._default_url = self.redis_url
         return settings
+
+    @property
+    def own_shard(self) -> str:
+        """The shard that these settings are of, where they know one only."""
+        return self._own_shard
 
     def at_default_shard(self) -> Self | None:
         """The settings of the default shard, for a process of another one; None = these are."""

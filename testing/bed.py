@@ -51,7 +51,7 @@ class TestBed:
     ) -> None:
         self._server: ToolHost = host_of(server) if is_foreign_server(server) else server
         self._redis_url = redis_url
-        self._given = {"grace": 0.0, **settings}
+        self._given = {"grace": 0.0, "schedules": False, **settings}
         self._handoff_after = handoff_after
         self._stack = AsyncExitStack()
         self._worker: AbstractAsyncContextManager[WorkerLoop] | None = None

@@ -44,6 +44,8 @@ class WorkerHealth:
         """The worker claims nothing until an operator lets it."""
         self.slots = settings.concurrency
         """Tasks that it runs at the same time now."""
+        self.scheduled: Callable[[], list[str]] = list
+        """Gives the names of the tools whose schedules it minds."""
         self.obeys = True
         """Whether it does what operators want of it; a stock arq worker does not."""
 
@@ -70,6 +72,7 @@ class WorkerHealth:
             "settled": self.settled,
             "mean_seconds": None if self._mean_seconds is None else round(self._mean_seconds, 4),
             "tools": sorted(self._tools()),
+            "scheduled": self.scheduled(),
             "leaving": self.is_leaving or self.is_drained,
             "state": self._state(running),
             "obeys": self.obeys,

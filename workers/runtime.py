@@ -27,6 +27,7 @@ from taskmill.store.metrics.writer import CountWriter
 from taskmill.store.scripts import Call
 from taskmill.store.sessions.caller_state import CallerStateStore, open_caller_states
 from taskmill.store.tasks.output import OutputStore
+from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.worker_orders import WorkerOrders
 from taskmill.store.webhooks.deliveries import DeliveryStore
 from taskmill.workers.attempts.active import ActiveTasks, Stop
@@ -43,6 +44,7 @@ from taskmill.workers.services.abandoned_queues import AbandonedQueues
 from taskmill.workers.services.leases import LeaseKeeper
 from taskmill.workers.services.loop_watchdog import LoopWatchdog
 from taskmill.workers.services.reconciler import Reconciler
+from taskmill.workers.services.scheduler import Scheduler
 from taskmill.workers.services.signals import SignalListener
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.webhooks.deliverer import webhook_services
@@ -253,13 +255,28 @@ async def open_worker_runtime(
         signals = SignalListener(settings, store.keys, active, worker=name, on_orders=leases.renew_now)
         reconciler = Reconciler(store, artifacts, timedelta(seconds=settings.reconcile_every))
         services: list[Any] = [leases, LoopWatchdog(active), signals, runtime.progress, runtime.logs, reconciler]
-        services += webhook_services(DeliveryStore(redis, settings, store.scripts, store.keys), settings, toolbox)
-        services += [AbandonedQueues(store, settings, health)] if is_under_development(settings.app or "") else []
+        services += _more_services(redis, runtime, settings, toolbox, health)
         async with _running(services), CountWriter(runtime.counts, redis, settings, store.scripts):
             await _wait_until_registered(leases, settings.command_timeout)
             log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
             yield runtime
         log.info("worker.stopped", worker=name, settled=health.settled)
+
+
+def _more_services(
+    redis: Any, runtime: WorkerRuntime, settings: WorkerSettings, toolbox: Toolbox, health: WorkerHealth
+) -> list[Any]:
+    """Services that do not serve this worker's own attempts."""
+    store = runtime.store
+    services: list[Any] = []
+    services += webhook_services(DeliveryStore(redis, settings, store.scripts, store.keys), settings, toolbox)
+    if is_under_development(settings.app or ""):
+        services.append(AbandonedQueues(store, settings, health))
+    if settings.schedules:
+        scheduler = Scheduler(RedisTaskStore(redis, settings, runtime.counts), toolbox, settings)
+        health.scheduled = scheduler.tools
+        services.append(scheduler)
+    return services
 
 
 @asynccontextmanager

@@ -38,6 +38,8 @@ class WorkerSettings(StoreSettings):
     """Seconds between claims when nothing wakes it: bounds how late a crashed worker's task is noticed."""
     reconcile_every: float = Field(30.0, gt=0, le=LONGEST)
     """Seconds between repairs of the queue."""
+    schedules: bool = True
+    """Whether it makes the tasks of tools that run by themselves; false = it leaves that to other workers."""
     isolation_command: str | None = None
     """Command and its options in front of each tool process's own, as a shell splits it; None = nothing."""
     isolation_env: str = "*"

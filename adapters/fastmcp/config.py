@@ -3,7 +3,7 @@
 FastMCP keeps it on the tool, also through a mount, so it is a subclass. What the fields mean is in `engine/policy.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from taskmill.engine.key import KeySource
 from taskmill.engine.policy import Duration, Reuse
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.engine.retrying import Backoff, RetryOn
+from taskmill.engine.timing.schedule import Schedule
 from taskmill.server.tools.registry import without_tenacity
 
 __all__ = ["TaskConfig", "policy_of"]
@@ -53,6 +54,8 @@ class TaskConfig(FastMCPTaskConfig):
     concurrency_limit: int | None = None
     rate_limit: tuple[int, Duration] | None = None
     webhook: str | Literal[False] | None = None
+    schedule: Schedule | str | Duration | None = None
+    schedule_arguments: Mapping[str, Any] | None = None
     policy: Policy = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from fastmcp.tools.base import InputRequiredToolResult, ToolResult
 from fastmcp.utilities.versions import VersionSpec
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, InputRequiredResult
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, kept_version, restored_caller
 from taskmill.adapters.fastmcp.current_task import current_attempt, current_models
@@ -34,10 +34,12 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
+from taskmill.engine.ports import ScheduledCall
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.client_models import ClientOfTask
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
+from taskmill.server.tools.registry import scheduled_call
 from taskmill.server.tools.run_outcomes import (
     ask,
     capabilities_of,
@@ -99,6 +101,14 @@ class FastMCPToolbox:
                 current_attempt.reset(token)
             record_outcome(span, outcome)
             return outcome
+
+    def scheduled_call(self, tool: str) -> ScheduledCall:
+        """See `Toolbox`. The caller is no client; FastMCP checks none on stdio."""
+        known = self._tools.find(tool)
+        assert known is not None, "the worker asks for the policy first"
+        given = dict(known.policy.schedule_arguments or {})
+        carried = {PAYLOAD_KEY: {"transport": "stdio", "protocol": LATEST_MODERN_VERSION, "as_task": True}}
+        return scheduled_call(tool, known.policy, given, given, carried)
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash; where that names no reason, the log's reference."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from fastmcp import FastMCP
@@ -32,6 +33,7 @@ from taskmill.server.protocol.arguments import faults_by_schema, faults_of, in_o
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.sampling.own_model import OwnModel
 from taskmill.server.tool_host import HostTool
+from taskmill.server.tools.registry import check_scheduled_call
 
 __all__ = ["FastMCPTaskTool", "FastMCPTools", "NewTools"]
 
@@ -193,6 +195,10 @@ def _check(name: str, made: FastMCPTaskTool) -> None:
     try:
         if isinstance(made.tool, FunctionTool):
             refuse_docket(made.tool.fn)
-        made.policy.check_against(list(made.tool.parameters.get("properties", {})))
+        schema = made.tool.parameters
+        made.policy.check_against(list(schema.get("properties", {})), schema.get("required", ()))
+        if made.policy.firings is not None:
+            check = partial(validate_arguments, made.tool) if isinstance(made.tool, FunctionTool) else dict[str, Any]
+            check_scheduled_call(name, made.policy, check)
     except PolicyError as exc:
         raise PolicyError(f"Tool {name!r}: {exc}") from None

@@ -1,4 +1,4 @@
-"""`taskmill queues`, `tools`, `workers` and `webhooks`: their options. For operators, as `taskmill tasks` is."""
+"""`taskmill queues`, `tools`, `schedules`, `workers` and `webhooks`: their options. For operators, as `tasks` is."""
 
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +18,7 @@ __all__ = ["add_operator_commands"]
 
 queues = typer.Typer(help="List, pause and resume queues.", no_args_is_help=True)
 tools = typer.Typer(help="List, pause and resume task tools.", no_args_is_help=True)
+schedules = typer.Typer(help="List the schedules of tools that run by themselves.", no_args_is_help=True)
 workers = typer.Typer(help="List live workers, drain them, and change how many tasks they run.", no_args_is_help=True)
 webhooks = typer.Typer(help="List webhooks that are not delivered, and try them again.", no_args_is_help=True)
 
@@ -37,7 +38,8 @@ Reason = Annotated[str, typer.Option(help="Why, for other operators.", show_defa
 def add_operator_commands(app: typer.Typer) -> None:
     """Add the commands that look at a deployment and act on it: these, and `tasks`."""
     app.add_typer(task_commands.app, name="tasks")
-    for group, name in ((queues, "queues"), (tools, "tools"), (workers, "workers"), (webhooks, "webhooks")):
+    groups = {"queues": queues, "tools": tools, "schedules": schedules, "workers": workers, "webhooks": webhooks}
+    for name, group in groups.items():
         group.callback()(_log_errors_only)
         app.add_typer(group, name=name)
     app.command("limits")(limits)
@@ -109,6 +111,17 @@ def list_tools(
 ) -> None:
     """List the task tools: how many workers have them, and who paused them."""
     _list("tools", lambda source: source.operations.tools(), url, token, redis_url, as_json=as_json)
+
+
+@schedules.command("list")
+def list_schedules(
+    url: options.Url = None,
+    token: options.Token = None,
+    redis_url: options.RedisUrl = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the schedules of tools: when each fires next, when it fired last, and how that ended."""
+    _list("schedules", lambda source: source.operations.schedules(), url, token, redis_url, as_json=as_json)
 
 
 @tools.command("pause")

@@ -21,13 +21,14 @@ _COLUMNS = {
     "queues": ("name", "app", "waiting", "held", "open", "workers", "slots", "busy", "paused"),
     "tools": ("name", "app", "queue", "workers", "paused"),
     "webhooks": ("id", "tool", "outcome", "ended_at", "state", "tries", "next_at", "error"),
+    "schedules": ("name", "app", "schedule", "timezone", "next_at", "last_at", "last_outcome", "paused"),
     "workers": ("name", "queues", "state", "running", "slots", "version", "memory", "since", "tasks"),
 }
 _MIB = 1024 * 1024
 
 
 def print_rows(what: str, rows: Sequence[Json], *, as_json: bool) -> None:
-    """Print a list of `queues`, `tools`, `workers` or `webhooks`."""
+    """Print a list of `queues`, `tools`, `schedules`, `workers` or `webhooks`."""
     if as_json:
         print(json.dumps({what: list(rows)}, indent=2), flush=True)
         return

@@ -43,6 +43,9 @@ def run_worker(
     """
     server = load_server(file)
     settings = settings_for(WorkerSettings, server, source, **flags)
+    if idle_exit is not None:
+        # It serves a call or a host, and goes when they do: what runs by itself needs a worker that stays.
+        settings = settings.model_copy(update={"schedules": False})
     if settings.redis_url is None and not server.needs_store:
         if not parent.is_connected:
             raise OperatorError(f"{file} has no task tools for a worker to run. @mcp.tool(task=True) makes one.")

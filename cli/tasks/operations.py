@@ -26,6 +26,9 @@ class HttpOperations:
     async def tools(self) -> list[Json]:
         return await self._list("tools")
 
+    async def schedules(self) -> list[Json]:
+        return await self._list("schedules")
+
     async def workers(self) -> list[Json]:
         return await self._list("workers")
 

@@ -9,13 +9,16 @@ Json = dict[str, Any]
 
 
 class OperationsSource(Protocol):
-    """Queues, tools and workers of one deployment, for operators: rows of the API."""
+    """Queues, tools, schedules and workers of one deployment, for operators: rows of the API."""
 
     async def queues(self) -> list[Json]:
         """Every queue."""
 
     async def tools(self) -> list[Json]:
         """Every task tool."""
+
+    async def schedules(self) -> list[Json]:
+        """Every schedule."""
 
     async def workers(self) -> list[Json]:
         """Every live worker."""

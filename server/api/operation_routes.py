@@ -31,6 +31,7 @@ def operation_routes(runtime: ServerRuntime) -> list[BaseRoute]:
         Route("/tools", api.tools, methods=["GET"]),
         Route("/tools/{name}/pause", api.pause_tool, methods=["POST"]),
         Route("/tools/{name}/resume", api.resume_tool, methods=["POST"]),
+        Route("/schedules", api.schedules, methods=["GET"]),
         Route("/workers", api.workers, methods=["GET"]),
         Route("/workers/{name}/drain", api.drain, methods=["POST"]),
         Route("/workers/{name}/resume", api.undrain, methods=["POST"]),
@@ -56,6 +57,11 @@ class _Operations:
         """The task tools of this server and of live workers."""
         operations = self._for_operators(request)
         return json_response({"tools": await operations.tools() if operations else []})
+
+    async def schedules(self, request: Request) -> Response:
+        """The schedules of this server's tools that workers have."""
+        operations = self._for_operators(request)
+        return json_response({"schedules": await operations.schedules() if operations else []})
 
     async def workers(self, request: Request) -> Response:
         """The live workers of this server."""

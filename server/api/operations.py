@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import time
 from typing import Any
 
-from taskmill.engine.errors import BadArguments, NameUnknown
+from taskmill.engine.errors import BadArguments, NameUnknown, PolicyError
+from taskmill.engine.record import TaskView
+from taskmill.engine.timing.schedule import Schedule
 from taskmill.server.protocol.shapes_2026 import iso
 from taskmill.store.formats.queue_names import app_of, author_queue, qualified_queue, shared_app
 from taskmill.store.tasks.pauses import Pausable, Pause
+from taskmill.store.tasks.schedules import KnownSchedule
 from taskmill.store.tasks.stats import QueueCount, queues_of
-from taskmill.store.tasks.tasks import TaskStore
+from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders
 from taskmill.store.webhooks.deliveries import MOST_LISTED, Delivery
 
@@ -70,6 +73,12 @@ class Operations:
             }
             for app, tool in sorted(having.keys() | pauses.keys())
         ]
+
+    async def schedules(self) -> list[Json]:
+        """Every schedule that a worker has: when it fires next and fired last, how that ended, and its pause."""
+        workers = await self._live_workers()
+        known = [one for one in await self._store.schedules() if self._is_ours(one.name.partition("/")[0])]
+        return await _schedule_rows(self._store, known, workers, self._tools)
 
     async def workers(self) -> list[Json]:
         """Every live worker: where it runs, since when, what it serves, what it runs now, and what is wanted of it."""
@@ -307,3 +316,59 @@ def _order_json(order: Order | None) -> Json | None:
 
 def _pause_json(pause: Pause | None) -> Json | None:
     return None if pause is None else {"by": pause.by, "at": iso(pause.at_ms), "reason": pause.reason}
+
+
+async def _schedule_rows(
+    store: TaskStore, known: Sequence[KnownSchedule], workers: Sequence[Mapping[str, Any]], queues: Mapping[str, str]
+) -> list[Json]:
+    """A row for each schedule; none for one that the live workers of its app do not have any more.
+
+    `workers`: their reports; `queues`: of the tools that are known without workers.
+    """
+    now_ms, pauses = await store.now_ms(), await store.pauses()
+    apps = [(shared_app(app_of(worker["queues"][0])), worker.get("scheduled", ())) for worker in workers]
+    rows = []
+    for one in known:
+        app, _, tool = one.name.partition("/")
+        having = [tool in scheduled for its_app, scheduled in apps if its_app == app]
+        schedule = _schedule_of(one)
+        if schedule is None or (having and not any(having)):
+            continue
+        latest = None if one.last_task is None else await store.find(one.last_task, OPERATOR)
+        queue = queues.get(tool) or (author_queue(latest.record.queue) if latest is not None else "")
+        next_ms = schedule.next_after(now_ms)
+        rows.append(
+            {
+                "name": tool,
+                "app": app,
+                "schedule": schedule.text,
+                "timezone": schedule.timezone,
+                "missed": schedule.missed,
+                "next_at": None if next_ms is None else iso(next_ms),
+                "last_at": None if one.last_ms is None else iso(one.last_ms),
+                "last_task": one.last_task,
+                "last_outcome": None if latest is None else _outcome(latest),
+                "workers": sum(having),
+                "paused": _pause_of(pauses, app, tool, queue),
+            }
+        )
+    return rows
+
+
+def _schedule_of(known: KnownSchedule) -> Schedule | None:
+    """None: it is of another version."""
+    try:
+        return Schedule.of_json(known.schedule)
+    except (PolicyError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _outcome(view: TaskView) -> str:
+    """How a task ended; its state while it is open."""
+    return str(view.record.outcome_kind or view.record.status)
+
+
+def _pause_of(pauses: Sequence[Pause], app: str, tool: str, queue: str) -> str | None:
+    """What is paused, so that the schedule makes no tasks."""
+    meant = {(Pausable.TOOL, app, tool), (Pausable.QUEUE, app, queue)}
+    return next((str(pause.kind) for pause in pauses if (pause.kind, pause.app, pause.name) in meant), None)

@@ -1,19 +1,31 @@
-"""The task tools of one server by name: what may be added, and with which policy. Knows no store and no request."""
+"""The task tools of one server by name: what may be added, with which policy, and what their schedules call.
+
+Knows no store and no request.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mcp.server.mcpserver.tools import Tool
+from mcp_types import CallToolRequestParams
+from pydantic import ValidationError
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from taskmill.engine.errors import DuplicateTool, PolicyError
 from taskmill.engine.policy import TaskConfig
+from taskmill.engine.ports import ScheduledCall
+from taskmill.engine.principal import SCHEDULE
+from taskmill.server.protocol.arguments import faults_of
 from taskmill.server.protocol.sdk_private import cache_output_adapter
+from taskmill.server.tools.call_keys import keys_of_call
 from taskmill.server.tools.import_path import require_importable
 
-__all__ = ["TaskTool", "ToolRegistry", "without_tenacity"]
+__all__ = ["TaskTool", "ToolRegistry", "check_scheduled_call", "scheduled_call", "without_tenacity"]
+
+_CLIENT: Mapping[str, Any] = {"capabilities": {"elicitation": {}}}
+"""Operators can answer questions of its tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +58,9 @@ class ToolRegistry:
             raise DuplicateTool(f"Two task tools are named {tool.name!r}. Give one another name.")
         try:
             policy = without_tenacity(policy)
-            policy.check_against(list(tool.parameters.get("properties", {})))
+            policy.check_against(list(tool.parameters.get("properties", {})), tool.parameters.get("required", ()))
+            if policy.firings is not None:
+                check_scheduled_call(tool.name, policy, tool.fn_metadata.validate_arguments)
             if policy.isolation == "process":
                 require_importable(tool.fn)
         except PolicyError as exc:
@@ -70,6 +84,45 @@ class ToolRegistry:
     def policies(self) -> Mapping[str, TaskConfig]:
         """Policy by tool name."""
         return {name: entry.policy for name, entry in self._tools.items()}
+
+
+def scheduled_call(
+    tool: str,
+    policy: TaskConfig,
+    given: Mapping[str, Any],
+    validated: Mapping[str, Any],
+    carried: Mapping[str, Any] | None = None,
+) -> ScheduledCall:
+    """The call of a tool by its schedule, with the arguments as they are given and validated.
+
+    No client's rights are checked: the author makes it. `carried`: what else its host needs, see `CallHost.carried`.
+
+    Raises:
+        Exception: a `concurrency_key` of the author's raised it.
+    """
+    # Each firing is a task of its own, whatever two calls of a client would be.
+    params = CallToolRequestParams(name=tool, arguments=dict(given))
+    keys = keys_of_call(replace(policy, idempotency=None), params, validated, SCHEDULE)
+    caller = {"scopes": [], "trusted": True}
+    payload = {**(carried or {}), "arguments": dict(given), "client": _CLIENT, "caller": caller}
+    return ScheduledCall(payload, keys.lane)
+
+
+def check_scheduled_call(
+    tool: str, policy: TaskConfig, validate: Callable[[dict[str, Any]], Mapping[str, Any] | None]
+) -> None:
+    """Refuse arguments of a schedule that the tool would refuse. `validate`: as a call is validated.
+
+    Raises:
+        PolicyError: they do not fit.
+        Exception: a `concurrency_key` of the author's raised it.
+    """
+    given = dict(policy.schedule_arguments or {})
+    try:
+        validated = validate(given)
+    except ValidationError as exc:
+        raise PolicyError(f"schedule_arguments do not fit: {'; '.join(faults_of(exc))}") from None
+    scheduled_call(tool, policy, given, validated or given)
 
 
 def without_tenacity(policy: TaskConfig) -> TaskConfig:

@@ -11,11 +11,12 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ScopeMissing
 from taskmill.engine.outcome import Outcome, Refused
 from taskmill.engine.policy import TaskConfig
+from taskmill.engine.ports import ScheduledCall
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.context.context import Context
 from taskmill.server.protocol.errors import scope_data
 from taskmill.server.tools.caller_mark import caller_mark, marked_calls, send_marks
-from taskmill.server.tools.registry import ToolRegistry
+from taskmill.server.tools.registry import ToolRegistry, scheduled_call
 from taskmill.server.tools.run_outcomes import ask, crash_in_words, failure, refused, returned, without_values
 from taskmill.server.tools.tracing import record_outcome, run_span
 
@@ -55,6 +56,13 @@ class ToolRunner:
             outcome = await self._run(tool, payload, context)
             record_outcome(span, outcome)
             return outcome
+
+    def scheduled_call(self, tool: str) -> ScheduledCall:
+        """See `Toolbox`."""
+        entry = self._registry.find(tool)
+        assert entry is not None, "the worker asks for the policy first"
+        given = dict(entry.policy.schedule_arguments or {})
+        return scheduled_call(tool, entry.policy, given, entry.tool.fn_metadata.validate_arguments(given))
 
     def failure_outcome(self, tool: str, crash: BaseException, reference: str) -> Outcome:
         """What a foreground call shows of a crash - the tool's name, not the error's text - and the log's reference."""

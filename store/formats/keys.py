@@ -29,6 +29,7 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P fading | zset: `<id>` or `<id> <list owner>` of ended tasks by end of retention | none | settle, purge_expired |
 | P epoch | hash: this data's history, its lowest fence, if anything is paused | none | claim, park, cancel |
 | P paused | hash: `queue <name>`, `tool <app>/<tool>` to who paused it, when, why | none | set_pause |
+| P schedules | hash: `<app>/<tool>` to its latest firing and task, schedule | none | create, set_schedule |
 | P ended | hash: `<outcome> <queue> <tool>` to how many tasks ended so, a thousand rows at most | none | settle |
 | P figures:<app> | hash: `<what> <queue> <label> <tool>` to how often, `tool <tool>` | 90 days after the last | count |
 | P counted:<process> | string: the last batch of counts that a process has added | a day | count |
@@ -93,6 +94,7 @@ UNEXPIRING = (
         "ended",
         "epoch",
         "paused",
+        "schedules",
         "orders",
         "open:",
         "queue:",
@@ -157,7 +159,7 @@ _PER_TASK = {
 _ARQ = ("job", "in_progress", "retry")
 """Those whose names are arq's."""
 
-_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "paused", "outside", "sessions", "webhooks")
+_SETS = ("live", "all", "dead", "fading", "ended", "epoch", "paused", "schedules", "outside", "sessions", "webhooks")
 """Of those that are not one of many: what scripts name."""
 
 _KEY_OF = re.compile(r"\bK\.(\w+)\(([^()]*)\)")
@@ -183,6 +185,7 @@ class Keys:
         self.ended = self.root + "ended"
         self.epoch = self.root + "epoch"
         self.paused = self.root + "paused"
+        self.schedules = self.root + "schedules"
         self.orders = self.root + "orders"
         self.workers = self.root + "workers"
         self.reconciling = self.root + "reconciling"

@@ -61,10 +61,11 @@ end
 -- What `take` needs of a record.
 local function load_due(id)
   local value = redis.call('HMGET', K.record(id), 'status', 'fence', 'seq', 'updated_ms', 'attempt', 'crashes', 'failures', 'tool',
-    'started_ms', 'worker', 'deadline_ms', 'principal', 'lane', 'due_ms')
+    'started_ms', 'worker', 'deadline_ms', 'principal', 'lane', 'due_ms', 'not_before_ms')
   return { status = value[1], fence = value[2], seq = value[3], updated_ms = value[4], attempt = value[5], crashes = value[6],
     failures = value[7], tool = value[8], started_ms = value[9], worker = value[10], deadline_ms = value[11],
-    principal = value[12], lane = value[13], due_ms = value[14] }
+    principal = value[12], lane = value[13], due_ms = value[14],
+    not_before_ms = value[15] }
 end
 
 -- Takes a due task. A delayed one that is not `in_order` yet only gets its position.
@@ -121,7 +122,8 @@ local function take(id, in_order)
     { 'fence', digits(fence), 'attempt', digits(attempt), 'crashes', digits(crashes), 'worker', worker }, more_facts)
   leases[#leases + 1], leases[#leases + 2] = lease_end, id
   redis.call('PSETEX', K.in_progress(id), ARGV[3], digits(fence))
-  local since = math.max(task.updated_ms, tonumber(task.due_ms or 0) or 0) -- nothing happens to a task that waits
+  -- Nothing happens to a task that waits.
+  local since = math.max(task.updated_ms, tonumber(task.due_ms or 0) or 0, tonumber(task.not_before_ms or 0))
   add_claimed(id, task, fence, attempt, crashes, lapsed and -1 or math.max(0, at - since))
   if rate and rate:sub(-5) == 'start' then
     lanes_changed = true

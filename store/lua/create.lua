@@ -4,11 +4,11 @@
 -- ARGV: of each task, one after the other, what `create` names
 -- Returns: {of each task: {'created', id, ahead, now ms} | {'exists', id} | {'reused', id of the key's task}
 --           | {'quota', 'principal' or 'all', limit, used} | {'quota', 'tasks' or 'bytes', limit, used, ms until some expires}
---           | an error}; the error, where there is one task
+--           | {'fired'}: the firing has its task, or a later one has | an error}; the error, where there is one task
 -- Events: create
 local COUNTED = 4096 -- bytes of arguments that are counted while a task is open; of less, the number of tasks is limit enough
 local OPEN_FOR = 7 * 86400000 -- ms for which the arguments of an open task are counted
-local ARGUMENTS = 25 -- of each task
+local ARGUMENTS = 26 -- of each task
 local AFTER = 0.001 -- ms between two tasks of this call in a list, so that they keep their order
 
 local now, precise = clock()
@@ -62,16 +62,24 @@ end
 -- the principal and to all (0 = no limit, -1 = none); list owner; id of the task it repeats; digest of what the key stands
 -- for; retries; ms after which it must have ended; priority; lane, how many tasks of it may run, and its rate as `n/ms` or
 -- `n/ms/start`; tasks and kilobytes that the principal may keep (0 = no limit); signature of owner, tool and list, if there
--- are seal keys; before which ms since 1970 it may not start; the ends that are sent to its webhook.
+-- are seal keys; before which ms since 1970 it may not start; the ends that are sent to its webhook; the firing that it is
+-- made for, as lines: its time in ms, name of the schedule, the schedule.
 local function create(id, arguments, job, tool, queue, principal, retention, poll, once, own_limit, total_limit, list_owner,
     rerun_of, digest, retries, time_limit, priority, lane, lane_limit, rate, most_tasks, most_kilobytes, signature,
-    not_before, webhook)
+    not_before, webhook, firing)
   local idempotency = once ~= '' and K.once(principal .. ':' .. once)
   local used = idempotency and redis.call('GET', idempotency)
   if used then
     local first, first_digest = used:match('^(%S+) ?(.*)$')
     if redis.call('EXISTS', K.record(first)) == 1 then
       return { digest == first_digest and 'exists' or 'reused', first }
+    end
+  end
+  local fired_at, schedule_name, schedule = firing:match('^(%d+)\n([^\n]*)\n(.*)$')
+  if fired_at then
+    local seen = redis.call('HGET', K.schedules, schedule_name)
+    if seen and tonumber(seen:match('^%d+')) >= tonumber(fired_at) then
+      return { 'fired' }
     end
   end
   local argument_bytes, expired_sums = #arguments > COUNTED and #arguments or 0, {}
@@ -105,6 +113,9 @@ local function create(id, arguments, job, tool, queue, principal, retention, pol
   -- The first write, which a full Redis refuses. A history that has already begun: this is the same call again, after a lost
   -- reply.
   local length = redis.call('RPUSH', K.events(id), cmsgpack.pack({ '1', 'create', at, unpack(facts) }))
+  if fired_at then
+    redis.call('HSET', K.schedules, schedule_name, fired_at .. ' ' .. id .. '@' .. fired_at .. ' ' .. schedule)
+  end
   if length > 1 then
     redis.call('RPOP', K.events(id))
     return redis.call('EXISTS', K.record(id)) == 1 and { 'exists', id } or redis.error_reply('ERR a history without a record')

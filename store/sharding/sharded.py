@@ -31,6 +31,7 @@ from taskmill.store.shards import DEFAULT_SHARD, id_on_shard, shard_of_id
 from taskmill.store.tasks.output import OutputReader
 from taskmill.store.tasks.pauses import Pause
 from taskmill.store.tasks.redis_store import RedisTaskStore
+from taskmill.store.tasks.schedules import KnownSchedule, latest_of
 from taskmill.store.tasks.stats import Stats, stats_of_all
 from taskmill.store.tasks.tasks import EVENT_PAGE, TaskStore
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders
@@ -144,6 +145,11 @@ class ShardedStore(TaskStore):
     async def resume(self, pause: Pause) -> bool:
         """See `TaskStore.resume`."""
         return any(await self._on_every_shard(lambda store: store.resume(pause)))
+
+    async def schedules(self) -> list[KnownSchedule]:
+        """See `TaskStore.schedules`."""
+        found, _ = await self._ask_all(lambda store: store.schedules())
+        return latest_of([one for part in found.values() for one in part])
 
     async def known_queues(self) -> set[str]:
         """See `TaskStore.known_queues`; of the shards that answer."""

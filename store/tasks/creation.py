@@ -12,6 +12,7 @@ from taskmill.store.connection.memory import Memory
 from taskmill.store.formats.sealing import Sealer, args_field
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_job
+from taskmill.store.tasks.schedules import firing_arg
 
 __all__ = ["create_args", "create_error", "limits_of", "new_record", "pack_arguments", "sealed_answers"]
 
@@ -51,6 +52,7 @@ def create_args(
         signed,
         task.not_before_ms or "",
         task.webhook,
+        firing_arg(task.firing),
     ]
 
 

@@ -40,6 +40,7 @@ from taskmill.store.tasks.creation_batches import CreationBatches
 from taskmill.store.tasks.output import OutputReader, OutputStore
 from taskmill.store.tasks.pauses import Pause, PauseStore
 from taskmill.store.tasks.rerun import check_rerunnable, rerun_id, rerun_task
+from taskmill.store.tasks.schedules import KnownSchedule, ScheduleStore
 from taskmill.store.tasks.search import count_tasks, search_slice
 from taskmill.store.tasks.shared_secret import SharedSecret
 from taskmill.store.tasks.stats import Stats, live_workers, stats_of
@@ -70,6 +71,7 @@ class RedisTaskStore(TaskStore):
         self._sealer = sealer_of(settings)
         self._creations = CreationBatches(redis, self._scripts, self.keys)
         self._pauses = PauseStore(redis, self._scripts, self.keys)
+        self.scheduling = ScheduleStore(redis, self._scripts, self.keys)
         self.memory = MemoryWatch(redis)
         self._secret = SharedSecret(redis, self._sealer.ring, self.keys)
         self._wait_estimate = WaitEstimate(self.workers)
@@ -103,12 +105,7 @@ class RedisTaskStore(TaskStore):
 
     async def create(self, task: NewTask, *, other_shards: tuple[int, int] = (0, 0)) -> TaskView:
         """See `TaskStore.create`. `other_shards`: open tasks there, of the principal and of all principals."""
-        memory = await self.memory.read()
-        check_room(memory, self._settings.redis_full_at)
-        signed = self._sealer.sign(task.id, task.principal, task.tool, task.listed_for)
-        args = create_args(task, self._settings, other_shards, memory, signed=signed)
-        with store_errors():
-            reply = await self._creations.create(task.id, task.payload, args)
+        reply = await self._create(task, other_shards)
         if reply[0] == b"exists":
             return await self.read(reply[1].decode(), task.principal)
         if reply[0] != b"created":
@@ -117,6 +114,29 @@ class RedisTaskStore(TaskStore):
         if task.from_own_queue:
             self._wait_estimate.note_own_queue(task.id)
         return TaskView(new_record(task, self._settings, reply[3]), ahead=reply[2] if reply[2] >= 0 else None)
+
+    async def fire(self, task: NewTask) -> bool:
+        """Create the task of its firing, unless a worker has done that; whether this call did.
+
+        Raises:
+            QuotaExceeded, StoreFull, StoreUnavailable: see `create`; the firing is still to be made.
+        """
+        reply = await self._create(task, (0, 0))
+        if reply[0] not in (b"created", b"exists", b"fired"):
+            raise create_error(reply, task, self._settings)
+        is_first = bool(reply[0] == b"created")
+        if is_first:
+            self.counts.add(Counted.CREATED, task.queue, task.tool, task.client)
+        return is_first
+
+    async def _create(self, task: NewTask, other_shards: tuple[int, int]) -> Any:
+        """What the script replies."""
+        memory = await self.memory.read()
+        check_room(memory, self._settings.redis_full_at)
+        signed = self._sealer.sign(task.id, task.principal, task.tool, task.listed_for)
+        args = create_args(task, self._settings, other_shards, memory, signed=signed)
+        with store_errors():
+            return await self._creations.create(task.id, task.payload, args)
 
     async def read(self, task_id: str, principal: str) -> TaskView:
         """See `TaskStore.read`."""
@@ -223,6 +243,10 @@ class RedisTaskStore(TaskStore):
     async def resume(self, pause: Pause) -> bool:
         """See `TaskStore.resume`."""
         return await self._pauses.resume(pause)
+
+    async def schedules(self) -> list[KnownSchedule]:
+        """See `TaskStore.schedules`."""
+        return await self.scheduling.read()
 
     async def known_queues(self) -> set[str]:
         """See `TaskStore.known_queues`."""

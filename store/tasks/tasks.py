@@ -27,6 +27,7 @@ from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutSt
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.tasks.output import OutputReader
 from taskmill.store.tasks.pauses import Pause
+from taskmill.store.tasks.schedules import KnownSchedule
 from taskmill.store.tasks.stats import Stats
 from taskmill.store.tasks.worker_orders import Order, WorkerOrders
 from taskmill.store.webhooks.deliveries import Delivery
@@ -219,6 +220,10 @@ class TaskStore(Protocol):
         Raises:
             StoreUnavailable: its pause may have ended, or not everywhere; the same call again is safe.
         """
+        ...
+
+    async def schedules(self) -> list[KnownSchedule]:
+        """The schedules that any worker has had, sorted by name; on any shard that answers."""
         ...
 
     async def known_queues(self) -> set[str]:

@@ -18,7 +18,7 @@ from tests.support.command_line import SERVER, CommandLine, Screen, is_ready
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 TOKEN = "0123456789abcdef"
-OPERATED = ("queues", "tools", "workers")
+OPERATED = ("queues", "tools", "schedules", "workers")
 PAINT = '''
 @mcp.tool(task=QUICK)
 async def paint(gate: str, ctx: Context) -> str:
@@ -51,6 +51,12 @@ async def forge() -> str:
 async def crumble() -> str:
     """Fail for good."""
     raise OSError("the wall was rotten")
+
+
+@mcp.tool(task=TaskConfig(schedule="0 3 1 1 *"))
+async def nightly() -> str:
+    """Run by itself, once a year."""
+    return "done"
 
 
 @mcp.tool(task=TaskConfig(retries=2, backoff=600))
@@ -335,12 +341,14 @@ class TestAnswering:
 
 
 class TestOperations:
-    def test_queues_tools_and_workers_are_listed(self, cli: CommandLine, place: list[str]) -> None:
+    def test_queues_tools_schedules_and_workers_are_listed(self, cli: CommandLine, place: list[str]) -> None:
         rows = {what: json.loads(cli.run(what, "list", "--json", *place).stdout)[what] for what in OPERATED}
         lines = cli.run("workers", "list", *place).stdout.splitlines()
 
         assert [(row["name"], row["workers"]) for row in rows["queues"]] == [("default", 1)]
         assert {row["name"] for row in rows["tools"]} >= {"dig", "greet"}
+        (nightly,) = rows["schedules"]
+        assert (nightly["name"], nightly["schedule"], nightly["workers"]) == ("nightly", "0 3 1 1 *", 1)
         assert [line.split("\t")[0] for line in lines] == [row["name"] for row in rows["workers"]]
 
     def test_a_paused_tool_says_who_and_why_and_starts_again_when_it_is_resumed(

@@ -28,7 +28,7 @@ WEB = frozenset({"starlette", "uvicorn", "sse_starlette"})
 TERMINAL = frozenset({"typer", "click", "rich"})
 FRAMEWORKS = frozenset({"fastmcp"})
 ROOMS = {
-    "engine": Room(frozenset({"engine"}), only=frozenset({"pydantic", "anyio"})),
+    "engine": Room(frozenset({"engine"}), only=frozenset({"pydantic", "anyio", "cronsim"})),
     "store": Room(frozenset({"engine", "store"}), banned=WEB | TERMINAL | FRAMEWORKS | {"mcp", "mcp_types"}),
     "workers": Room(frozenset({"engine", "store", "workers"}), banned=WEB | TERMINAL | FRAMEWORKS | {"redis"}),
     "server": Room(frozenset({"engine", "store", "server"}), banned=TERMINAL | FRAMEWORKS | {"redis", "arq"}),
@@ -51,7 +51,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
     "engine": {
         "errors.py": "",
         "timing": "errors.py",
-        ".": "errors.py",
+        ".": "errors.py timing",
     },
     "store": {
         "formats": "",

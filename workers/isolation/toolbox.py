@@ -15,7 +15,7 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ServerLoadError
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
-from taskmill.engine.ports import Toolbox, ToolSource
+from taskmill.engine.ports import ScheduledCall, Toolbox, ToolSource
 from taskmill.workers.isolation.environment import environment_of_tools
 from taskmill.workers.isolation.pool import ProcessPool
 from taskmill.workers.isolation.process import ToolProgram
@@ -82,6 +82,7 @@ class _IsolatingToolbox:
         self._processes = processes
         self.policy: Callable[[str], TaskConfig | None] = inside.policy
         self.policies: Callable[[], Mapping[str, TaskConfig]] = inside.policies
+        self.scheduled_call: Callable[[str], ScheduledCall] = inside.scheduled_call
         self.failure_outcome: Callable[[str, BaseException, str], Outcome] = inside.failure_outcome
 
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
