@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.earlier_version import CannotRun, earlier_version
 from tests.chaos.run import Plan
-from tests.chaos.two_versions import run_both
+from tests.chaos.two_versions import OneDeploy, run_both
 
 
 @pytest.mark.slow
@@ -17,9 +17,9 @@ async def test_the_commit_before_and_this_one_serve_one_redis_and_lose_nothing(t
     except CannotRun as reason:
         pytest.skip(f"TWO VERSIONS DID NOT RUN: {reason}")
     plan = Plan(
-        tasks=80, seed=20261130, minutes=0.06, folder=tmp_path, workers=2, lanes=20, lease=3, cut_rate=0, pause=1.5
+        tasks=60, seed=20261130, minutes=0.06, folder=tmp_path, workers=2, lanes=20, lease=3, cut_rate=0, pause=0.3
     )
-    both = await run_both(plan, before)
+    both = await run_both(plan, before, OneDeploy)
 
     assert both.report.problems == [], "\n".join(both.lines())
     assert set(both.effects) == {before.name, "this version"}

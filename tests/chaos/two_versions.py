@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.deployment import REPLICAS, ROOT, Deployment
+from tests.chaos.deployment import REPLICAS, ROOT, Deployment, pass_time, until
 from tests.chaos.earlier_version import CannotRun, Version, earlier_version
 from tests.chaos.faults import Faults
 from tests.chaos.run import Plan, Report, run
 
-__all__ = ["CANNOT_RUN", "Both", "main", "run_both"]
+__all__ = ["CANNOT_RUN", "Both", "OneDeploy", "main", "run_both"]
 
 CANNOT_RUN = 77
 _TASKS_A_SECOND = 10
@@ -40,6 +40,11 @@ class TwoVersions(Deployment):
         self.of |= {self.workers[0]: THIS, REPLICAS[0]: THIS}
         self.processes: dict[int, Version] = {}
         """Every process that there was, by its id."""
+
+    async def start(self) -> None:
+        """Start everything; returns when every replica answers and every worker works."""
+        await super().start()
+        await until(lambda: all(map(self.is_up, self.workers)), within=180, what="the workers")
 
     def exchange(self, name: str, version: Version | None = None) -> None:
         """Start a process that has ended as the other version, or as this one."""
@@ -86,6 +91,19 @@ class RollingDeploys(Faults):
         super().mend()
 
 
+class OneDeploy(RollingDeploys):
+    """The short form: each worker and one replica is killed once and comes back as the other version."""
+
+    async def run(self, pause: float) -> None:
+        """One after the other; then nothing goes wrong any more."""
+        for name in (*self._deployment.workers, REPLICAS[0]):
+            await pass_time(pause)
+            await self._deployment.kill(name)
+            self._deployment.exchange(name)
+            self.counts["exchange"] = self.counts.get("exchange", 0) + 1
+            await until(lambda name=name: self._deployment.is_up(name), within=180, what=name)
+
+
 @dataclass
 class Both:
     """What came of a run of two versions."""
@@ -104,7 +122,7 @@ class Both:
         yield from self.report.lines()
 
 
-async def run_both(plan: Plan, before: Version) -> Both:
+async def run_both(plan: Plan, before: Version, faults_of: type[RollingDeploys] = RollingDeploys) -> Both:
     """Carry a plan out with both versions."""
     made: list[TwoVersions] = []
 
@@ -113,7 +131,7 @@ async def run_both(plan: Plan, before: Version) -> Both:
             super().__init__(*given, **more)
             made.append(self)
 
-    report = await run(plan, Noted, RollingDeploys, before=before)
+    report = await run(plan, Noted, faults_of, before=before)
     effects: Counter[str] = Counter()
     workers_of: dict[str, set[str]] = {}
     for pid, version in made[0].processes.items():
