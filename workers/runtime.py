@@ -258,7 +258,7 @@ async def open_worker_runtime(
         services += _more_services(redis, runtime, settings, toolbox, health)
         async with _running(services), CountWriter(runtime.counts, redis, settings, store.scripts):
             await _wait_until_registered(leases, settings.command_timeout)
-            log.info("worker.started", worker=name, queue=settings.queue, concurrency=settings.concurrency)
+            _log_started(name, settings)
             yield runtime
         log.info("worker.stopped", worker=name, settled=health.settled)
 
@@ -277,6 +277,11 @@ def _more_services(
         health.scheduled = scheduler.tools
         services.append(scheduler)
     return services
+
+
+def _log_started(name: str, settings: WorkerSettings) -> None:
+    facts = {"queue": settings.queue, "concurrency": settings.concurrency, "app": settings.app}
+    log.info("worker.started", worker=name, **facts)
 
 
 @asynccontextmanager

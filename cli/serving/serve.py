@@ -19,6 +19,7 @@ from taskmill.cli.serving.http_process import HttpProcess, http_config, loop_fac
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line, server_summary
 from taskmill.cli.settings import needs_embedded, redis_for, settings_for
+from taskmill.cli.start_log import log_authentication, log_process, log_redis, log_server_limits, log_tools
 from taskmill.engine.errors import AuthenticationUnavailable
 from taskmill.server.auth.operators import operators_of
 from taskmill.server.http.auth_advice import auth_advice
@@ -54,7 +55,8 @@ def serve_http(
         allowed_hosts=settings.allowed_hosts,
         cors_origins=settings.cors_origins,
     )
-    if settings.console and has_console():
+    shows_console = settings.console and has_console()
+    if shows_console:
         _add_console(app, server, settings)
     for advice in auth_advice(server, settings, settings.host):
         log.warning(advice.event, found=advice.found, remedy=advice.remedy)
@@ -67,6 +69,11 @@ def serve_http(
         port = listener.getsockname()[1]
         embedded = str(settings.home) if needs_embedded(settings, server) else None
         facts |= {"url": _url(settings, port), "port": port, "embedded": embedded}
+        log_process("server", ready, url=facts["url"])
+        log_redis(ready, embedded=embedded is not None)
+        has_operators = operators_of(settings).has_tokens
+        log_authentication(server, settings, operators=has_operators, console=shows_console and has_operators)
+        log_server_limits(settings)
         config = http_config(app, settings)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
@@ -92,6 +99,7 @@ async def _serve(
 ) -> None:
     async with app.router.lifespan_context(app):
         summary = await server_summary(server)
+        log_tools(**summary)
         asking = asyncio.create_task(_ask_issuer(app))
         replica = HttpProcess(config, lambda: on_ready(summary))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,6 +12,7 @@ from taskmill.cli.processes.exit import exit_now
 from taskmill.cli.processes.file_changes import SourceFiles
 from taskmill.cli.processes.parent import Parent
 from taskmill.cli.settings import redis_for, settings_for
+from taskmill.cli.start_log import log_process, log_redis, log_worker_limits
 from taskmill.engine.errors import OperatorError
 from taskmill.server.tool_host import ToolHost
 from taskmill.workers.settings import WorkerSettings
@@ -54,6 +55,10 @@ def run_worker(
     warn_of_unused_queues(settings, server)
     outdated = SourceFiles.loaded(main_file(file)).wait_for_change if exit_when_changed else None
     with redis_for(settings.at_own_shard()) as ready, unwrap_group():
+        if not parent.is_connected:  # else the command that started it has said so of its server
+            log_process("worker", ready, queues=list(settings.queues), slots=settings.concurrency)
+            log_redis(ready, embedded=settings.redis_url is None)
+            log_worker_limits(settings)
         Worker(
             server,
             ready,

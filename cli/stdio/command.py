@@ -20,7 +20,8 @@ from taskmill.cli.errors import unwrap_group
 from taskmill.cli.loading import file_or_module, load_server
 from taskmill.cli.logs import LogLevel
 from taskmill.cli.processes.exit import exit_now
-from taskmill.cli.settings import redis_for, settings_for
+from taskmill.cli.settings import needs_embedded, redis_for, settings_for
+from taskmill.cli.start_log import log_process, log_redis
 from taskmill.cli.stdio.answer_recorder import AnswerRecorder
 from taskmill.cli.stdio.early_start import HostConnection
 from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
@@ -66,7 +67,7 @@ def serve_stdio(
     with redis_for(settings, server) as ready, unwrap_group():
         server.store_settings = ready
         needs = list(_worker_needs(server, target, worker_flags))
-        asyncio.run(_serve(server, host, needs, ready))
+        asyncio.run(_serve(server, host, needs, ready, is_embedded=needs_embedded(settings, server)))
     exit_now()
 
 
@@ -90,7 +91,9 @@ def _worker_needs(server: ToolHost, target: str, worker_flags: list[str]) -> Ite
         yield WorkerNeed(target, queue, tools, worker_flags)
 
 
-async def _serve(server: ToolHost, host: HostConnection, needs: list[WorkerNeed], settings: StoreSettings) -> None:
+async def _serve(
+    server: ToolHost, host: HostConnection, needs: list[WorkerNeed], settings: StoreSettings, *, is_embedded: bool
+) -> None:
     workers = [OnDemandWorker(need, settings) for need in needs]
     ended = asyncio.Event()
 
@@ -108,6 +111,8 @@ async def _serve(server: ToolHost, host: HostConnection, needs: list[WorkerNeed]
             f"taskmill: This command is for hosts and reads JSON-RPC. To call a tool yourself: {_CALL_USAGE}",
             file=sys.stderr,
         )
+    log_process("stdio server", settings)
+    log_redis(settings, embedded=is_embedded)
     log.info("stdio.started", data=str(settings.home), queues=[need.queue for need in needs])
     serving = asyncio.create_task(server.run_stdio_async(protocol_input, protocol_output))
     watching = [worker.open() for worker in workers]

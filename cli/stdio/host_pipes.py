@@ -36,8 +36,9 @@ def reserve_pipes() -> ProtocolPipes:
     os.close(null)
     os.dup2(2, 1)
     if isinstance(sys.stdout, TextIOWrapper):
-        # Printed text is read as a log: each line must appear when it is written.
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+        # Printed text is read as a log: each line must appear when it is written. And a stream that was opened on a
+        # file keeps a position, which standard error may not have.
+        sys.stdout = open(1, "w", buffering=1, encoding=sys.stdout.encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
     return pipes
 
 

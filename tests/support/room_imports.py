@@ -121,6 +121,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "logs.py": "terminal",
         "options.py": "logs.py",
         "settings.py": "errors.py",
+        "start_log.py": "",
         "source.py": "",
         "processes": "errors.py",
         "audit": "terminal errors.py options.py tasks",
@@ -130,8 +131,8 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "doctor": "terminal loading.py settings.py source.py",
         "install": "terminal errors.py loading.py logs.py options.py stdio",
         "isolated": "errors.py loading.py logs.py processes",
-        "serving": "terminal errors.py loading.py settings.py processes",
-        "stdio": "terminal errors.py loading.py logs.py settings.py processes",
+        "serving": "terminal errors.py loading.py settings.py start_log.py processes",
+        "stdio": "terminal errors.py loading.py logs.py settings.py start_log.py processes",
         "tasks": "client terminal errors.py server_address.py logs.py options.py settings.py",
         ".": "terminal errors.py loading.py logs.py options.py settings.py source.py processes client doctor install "
         "serving stdio tasks audit console operations imports.py words.py",
