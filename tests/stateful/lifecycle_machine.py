@@ -445,8 +445,10 @@ class Machine(RuleBasedStateMachine):
     def _takes_named(self, worker: str, ids: tuple[str, ...]) -> list[str]:
         taken = []
         for task in ids:
-            place = next((place for place, each in self._due() if each == task), None)
-            if place is not None and self._claims(self.model[task], worker):
+            place, model = next((place for place, each in self._due() if each == task), None), self.model[task]
+            if place is not None and place[0] == 1 and model.status is Status.PENDING:
+                model.place = self._stand(model.principal)  # its delay is over; it is not taken yet
+            elif place is not None and self._claims(model, worker):
                 taken.append(task)
             if place is not None and place[0] == 0:
                 self.line.move_on(place[1])
