@@ -153,6 +153,8 @@ def _of_tasks(stats: Stats) -> Iterator[Metric]:
     yield GaugeMetricFamily("taskmill_tasks_kept", "Tasks that can be read, ended ones included.", value=stats.kept)
     broken = "Tasks that broke for good and were not run again."
     yield GaugeMetricFamily("taskmill_dead_letters", broken, value=stats.dead_letters)
+    waiting = "Webhooks that are not delivered, given up or not."
+    yield GaugeMetricFamily("taskmill_webhooks_undelivered", waiting, value=stats.undelivered_webhooks)
 
 
 def _of_queues(stats: Stats) -> Iterator[Metric]:

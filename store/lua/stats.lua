@@ -1,12 +1,12 @@
 -- Counts tasks, for graphs; its cost does not grow with their number.
 -- KEYS: none
 -- ARGV: 1 tasks of a queue whose state is read, at most, among those that are not due; 2... names of queues
--- Returns: {now ms, open tasks, tasks kept, dead letters, ended so far as `<outcome> <queue>`, number...,
+-- Returns: {now ms, open tasks, tasks kept, dead letters, undelivered webhooks, ended so far as `<outcome> <queue>`, number...,
 --           {queue, tasks in it, due tasks, ms since the next of them was due, held tasks, state, number...}...}
 -- Events: none
 local now, precise = clock()
 local counts = { redis.call('ZCARD', K.live), redis.call('ZCARD', K.all), redis.call('ZCARD', K.dead) }
-local reply = { now, counts[1], counts[2], counts[3], redis.call('HGETALL', K.ended) }
+local reply = { now, counts[1], counts[2], counts[3], redis.call('ZCARD', K.webhooks), redis.call('HGETALL', K.ended) }
 
 -- How long the task at the head of a queue has been due, in ms: a position is no time.
 local function waiting_ms(id, score)

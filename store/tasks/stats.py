@@ -50,13 +50,23 @@ class Stats:
     """Names of shards that are not counted, because they do not answer."""
     ended_by_tool: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """The same as `ended`, by tool too; '' where the tool was not counted."""
+    undelivered_webhooks: int = 0
+    """Ended tasks that are not delivered to their webhooks, given up or not."""
 
 
 def stats_of(reply: Sequence[Any]) -> Stats:
     """What the script `stats` replied."""
-    _now, opened, kept, dead, flat, *rows = reply
+    _now, opened, kept, dead, undelivered, flat, *rows = reply
     by_tool = {_ending(flat[i]): int(flat[i + 1]) for i in range(0, len(flat), 2)}
-    return Stats(opened, kept, dead, _by_queue(by_tool), tuple(map(_queue, rows)), ended_by_tool=by_tool)
+    return Stats(
+        opened,
+        kept,
+        dead,
+        _by_queue(by_tool),
+        tuple(map(_queue, rows)),
+        ended_by_tool=by_tool,
+        undelivered_webhooks=undelivered,
+    )
 
 
 def _ending(field: bytes) -> tuple[str, str, str]:
@@ -86,6 +96,7 @@ def stats_of_all(parts: Sequence[Stats], unreachable: tuple[str, ...]) -> Stats:
         dead_letters=sum(part.dead_letters for part in parts),
         ended=_by_queue(by_tool),
         ended_by_tool=dict(by_tool),
+        undelivered_webhooks=sum(part.undelivered_webhooks for part in parts),
         queues=tuple(queues.values()),
         unreachable=unreachable,
     )

@@ -501,6 +501,7 @@ class TestMetrics:
                 "taskmill_tasks_open": 1,
                 "taskmill_tasks_kept": 3,
                 "taskmill_dead_letters": 0,
+                "taskmill_webhooks_undelivered": 0,
                 'taskmill_tasks_ended_total{outcome="succeeded",queue="default",status="completed",tool="steps"}': 1,
                 'taskmill_tasks_ended_total{outcome="failed",queue="default",status="failed",tool="complain"}': 1,
                 'taskmill_tasks{queue="default",status="pending"}': 0,

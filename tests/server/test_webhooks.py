@@ -55,7 +55,10 @@ def make_server(settings: ServerSettings, own: str) -> TaskServer[Any]:
 async def hooked(redis: Redis, settings: ServerSettings) -> AsyncIterator[Hooked]:
     """A replica with operators of two roles, a worker, and two receivers."""
     async with receiver() as hook, receiver() as own:
-        given = {"operator_tokens": f"read:{READER} act:{ACTOR}", "webhook_secret": parse_webhook_secrets(SECRET)}
+        given = {
+            "operator_tokens": f"read:{READER} act,metrics:{ACTOR}",
+            "webhook_secret": parse_webhook_secrets(SECRET),
+        }
         given |= {"webhook_allow_private": True, "webhook_url": hook.url, "app": "shop"}
         settings = settings.model_copy(update=given)
         worker = working(make_server(settings, own.url), settings, poll=0.05)
@@ -83,6 +86,7 @@ async def test_operators_see_what_is_not_delivered_and_those_who_may_act_have_it
     assert expected.items() <= row.items()
     assert (row["state"], row["error"], row["next_at"]) == ("given_up", "127.0.0.1 answered 410", None)
     assert await hooked.rows("?state=waiting") == []
+    assert "taskmill_webhooks_undelivered 1.0" in (await hooked.api.get("/metrics", ACTOR)).text
 
     assert (await hooked.api.send(f"/api/webhooks/{task_id}/retry", {}, READER))[0] == 403
     assert await hooked.api.send(f"/api/webhooks/{task_id}/retry", {}, ACTOR) == (200, {"name": task_id, "retried": 1})
