@@ -118,6 +118,9 @@ def test_drains_of_nodes_leave_servers_and_workers() -> None:
         assert budget["selector"]["matchLabels"].items() <= labels_of(PODS[name])
     [monitor] = named("PodMonitor")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels_of(PODS["taskmill-server"])
+    [scraped] = monitor["spec"]["podMetricsEndpoints"]
+    alerts = (ROOT / "examples" / "monitoring" / "alerts.yaml").read_text(encoding="utf-8")
+    assert {rule["replacement"] for rule in scraped["relabelings"]} == set(re.findall(r'job="(\w+)"', alerts))
 
 
 def test_a_worker_that_is_told_to_go_has_longer_than_its_grace() -> None:
