@@ -217,6 +217,8 @@ def bodies(owned: Owned) -> dict[str, Json]:
         "/api/workers/{name}/drain": {},
         "/api/workers/{name}/resume": {},
         "/api/workers/{name}/slots": {"slots": 1},
+        "/api/webhooks/retry": {},
+        "/api/webhooks/{task_id}/retry": {},
         "/api/bulk": everything,
         "/api/bulk/run": {**everything, "token": "made up"},
         "/console/login": {"token": "made up"},
