@@ -5,11 +5,13 @@ from redis.asyncio import Redis
 
 from taskmill.server import TaskConfig, TaskServer
 from taskmill.server.settings import ServerSettings
+from taskmill.store.claims.claims import Claimed
 from taskmill.store.formats.keys import Keys
 from taskmill.store.metrics.counts import Counted, TaskCounts
 from taskmill.store.metrics.figures import figures_of
 from taskmill.store.metrics.writer import CountWriter
 from taskmill.store.scripts import Scripts
+from taskmill.workers.attempts.counts import AttemptCounts
 from tests.server.api_client import ApiClient, figures_once, of_tool
 from tests.server.session_client import open_session, rest
 from tests.support.replica import Rpc, client_of, working
@@ -144,3 +146,15 @@ async def test_tools_whose_endings_find_no_room_are_counted_together(redis: Redi
 
     assert await redis.hget(Keys().ended, "succeeded default") == b"1"  # type: ignore[misc]
     assert await redis.hlen(Keys().ended) == 1001  # type: ignore[misc]
+
+
+def test_an_attempt_that_takes_over_from_a_dead_worker_is_a_rescue_and_has_not_waited() -> None:
+    counts = TaskCounts()
+    attempts = AttemptCounts(counts, lambda _tool: "default")
+
+    attempts.started(Claimed("t", 2, 2, 1, 0, "walk", "ann", b"{}", is_rescue=True))
+
+    assert counts.take() == {
+        (Counted.STARTED, "default", "-", "walk"): 1,
+        (Counted.RESCUED, "default", "-", "walk"): 1,
+    }
