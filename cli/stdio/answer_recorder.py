@@ -59,7 +59,9 @@ class AnswerRecorder:
             return
         known = {**self._host.known, **self._host.handshake.learned}
         if is_remote(target):
-            log.debug("stdio.answers_kept", kept=answers.write(known, filter(None, map(_file, _modules())), ()))
+            files = {file for module in _modules() if (file := _file(module))}
+            named = {str(path)} if (path := main_file(target)) else set()
+            log.debug("stdio.answers_kept", kept=answers.write(known, files | named, ()))
             return
         main = str(main_file(target))
         modules = _modules()

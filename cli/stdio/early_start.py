@@ -11,7 +11,6 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from taskmill.adapters.remote.target import environment_digest, is_remote
 from taskmill.cli.stdio.answer_file import AnswerFile
 from taskmill.cli.stdio.handshake import Handshake
 from taskmill.cli.stdio.host_pipes import HostLines, ProtocolPipes, reserve_pipes
@@ -83,18 +82,26 @@ def begin(words: Sequence[str]) -> None:
     target = _target(words)
     if target is None:
         return
-    if is_remote(target):
-        place = place_of_remote(target)
-        home = os.environ.get("TASKMILL_HOME") or state_folder(place)
-        # All words: they say which tools are tasks, too. A digest: a header among them may be a secret.
-        name = hashlib.sha256("\0".join([*words, os.getcwd(), environment_digest()]).encode()).hexdigest()
-        _begun = HostConnection(AnswerFile(home, place, name) if home is not None else None)
-        return
     location, _, name = target.rpartition(":") if ":" in target else (target, "", "")
     if not location.endswith(".py") or not os.path.isfile(location):
+        _begin_remote(target, words)
         return
     home = os.environ.get("TASKMILL_HOME") or state_folder(location)
     _begun = HostConnection(AnswerFile(home, location, name) if home is not None else None)
+
+
+def _begin_remote(target: str, words: Sequence[str]) -> None:
+    """The same for a server that is no author's file, if it is one."""
+    global _begun
+    from taskmill.adapters.remote.target import environment_digest, is_remote  # a file needs none of it
+
+    if not is_remote(target):
+        return
+    place = place_of_remote(target)
+    home = os.environ.get("TASKMILL_HOME") or state_folder(place)
+    # All words: they say which tools are tasks, too. A digest: a header among them may be a secret.
+    name = hashlib.sha256("\0".join([*words, os.getcwd(), environment_digest()]).encode()).hexdigest()
+    _begun = HostConnection(AnswerFile(home, place, name) if home is not None else None)
 
 
 def started() -> HostConnection:

@@ -7,13 +7,14 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping
-from urllib.parse import quote
 
 __all__ = ["place_of_remote", "state_folder", "user_state_folder"]
 
 
 def place_of_remote(target: str) -> str:
     """Where a server is that is no author's file, as `state_folder` takes it: a command may have relative paths."""
+    from urllib.parse import quote  # a server's file needs none of it
+
     if target.endswith(".json"):
         return os.path.realpath(target)
     return ("" if target.startswith("http") else os.getcwd()) + f"/{quote(target, safe='')}"

@@ -84,7 +84,7 @@ def held(cli: CommandLine) -> CommandLine:
         known = len(answers(cli))
         with host_of(cli) as host:
             shake(host, probes=probes)
-            eventually(lambda known=known: len(answers(cli)) > known)
+            eventually(lambda wanted=known + 1 + probes: len(answers(cli)) == wanted)
     return cli
 
 
