@@ -1,5 +1,6 @@
 """Tools with a schedule: each firing is one task, over all workers and their deaths; what is missed goes by policy."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -94,3 +95,17 @@ async def known(store: RedisTaskStore, tool: str) -> KnownSchedule:
 
 async def tasks_of(store: RedisTaskStore, tool: str) -> list[str]:
     return [view.record.id for view in (await store.page(OPERATOR)).views if view.record.tool == tool]
+
+
+@pytest.mark.slow
+async def test_a_worker_that_ends_when_it_is_idle_waits_for_a_task_that_starts_later(deployment: Deployment) -> None:
+    """The one that a detached call leaves behind: no other would run the task."""
+    await deployment.worker(idle_exit=2)
+    start = await deployment.store.now_ms() + 4000
+    task = replace(deployment.task("quick", journal=str(deployment.journal)), not_before_ms=start)
+    await deployment.store.create(task)
+
+    view = await deployment.done(task.id)
+
+    assert view.record.status.value == "completed"
+    assert (view.record.started_ms or 0) >= start
