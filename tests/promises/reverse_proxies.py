@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def nginx(folder: Path, ports: tuple[int, int]) -> Iterator[ReverseProxy]:
     words = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
     checked = subprocess.run([*words, "-t"], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
-    with _running(words, proxy):
+    with _running(words, proxy, signal.SIGTERM):
         yield proxy
 
 
@@ -80,7 +81,7 @@ def caddy(folder: Path, ports: tuple[int, int]) -> Iterator[ReverseProxy]:
     sample = sample.replace("{\n", f"{{\n\tadmin off\n\thttp_port {proxy.plain_port}\n", 1)
     (folder / "Caddyfile").write_text(sample)
     variables = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    with _running([program, "run", "--config", str(folder / "Caddyfile")], proxy, variables):
+    with _running([program, "run", "--config", str(folder / "Caddyfile")], proxy, signal.SIGKILL, variables):
         yield proxy
 
 
@@ -104,7 +105,9 @@ def _needed(name: str, package: str) -> str:
 
 
 @contextmanager
-def _running(words: list[str], proxy: ReverseProxy, variables: dict[str, str] | None = None) -> Iterator[None]:
+def _running(
+    words: list[str], proxy: ReverseProxy, end: signal.Signals, variables: dict[str, str] | None = None
+) -> Iterator[None]:
     with proxy.log.open("wb") as output:
         process = subprocess.Popen(words, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
@@ -113,5 +116,5 @@ def _running(words: list[str], proxy: ReverseProxy, variables: dict[str, str] | 
         yield
         assert process.poll() is None, proxy.log.read_text()
     finally:
-        process.kill()  # told to stop, it would wait for streams
+        process.send_signal(end)
         process.wait()
