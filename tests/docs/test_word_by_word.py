@@ -123,7 +123,7 @@ def uses_the_redis(shell: Shell, line: str) -> None:
             runs(shell, line)
             return
         with shell.screen(line) as screen:
-            screen.wait_for("http://" if line.startswith("taskmill serve") else "worker.started")
+            screen.wait_for("tools: " if line.startswith("taskmill serve") else "worker.started")
             screen.type(CTRL_C)
             assert screen.end() == 0
 
