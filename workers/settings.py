@@ -104,6 +104,8 @@ class WorkerSettings(StoreSettings):
         if self.shard is not None and self.shard != DEFAULT_SHARD and self.shard not in self.shards:
             known = ", ".join([DEFAULT_SHARD, *self.shards])
             raise SettingsError(f"{setting_name('shard')} is {self.shard}, and TASKMILL_SHARDS knows only {known}.")
+        if self.shard is None and not self.shards:
+            return self  # they know one Redis, the shard of their own
         places = {queue: self.shard or self.shard_of(queue) for queue in self.queues}
         if len(set(places.values())) > 1:
             where = ", ".join(f"{queue} is on {shard}" for queue, shard in places.items())

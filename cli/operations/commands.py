@@ -222,7 +222,7 @@ def list_webhooks(
 @webhooks.command("retry")
 def retry_webhooks(
     task: Annotated[str, typer.Argument(metavar="[TASK]", help="Of whose webhook.", show_default=False)] = "",
-    every: Annotated[bool, typer.Option("--all", help="All that were given up, a thousand at most.")] = False,
+    every: Annotated[bool, options.flag("--all", "All that were given up, a thousand at most.")] = False,
     url: options.Url = None,
     token: options.Token = None,
     redis_url: options.RedisUrl = None,

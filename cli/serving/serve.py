@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -69,15 +70,28 @@ def serve_http(
         port = listener.getsockname()[1]
         embedded = str(settings.home) if needs_embedded(settings, server) else None
         facts |= {"url": _url(settings, port), "port": port, "embedded": embedded}
-        log_process("server", ready, url=facts["url"])
-        log_redis(ready, embedded=embedded is not None)
-        has_operators = operators_of(settings).has_tokens
-        log_authentication(server, settings, operators=has_operators, console=shows_console and has_operators)
-        log_server_limits(settings)
         config = http_config(app, settings)
+        log_start = partial(_log_start, server, ready, facts, shows_console)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(server, app, config, listener, lambda summary: _report_ready(parent, facts | summary)))
+            report = lambda summary: _report_ready(parent, facts | summary)  # noqa: E731
+            runner.run(_serve(server, app, config, listener, log_start, report))
     end_child_processes()
+
+
+def _log_start(
+    server: ToolHost,
+    settings: ServerSettings,
+    facts: Mapping[str, Any],
+    shows_console: bool,
+    summary: Mapping[str, Any],
+) -> None:
+    """Log what the server is and works with. Not before its store is open: a missing one is one line."""
+    log_process("server", settings, url=facts["url"])
+    log_redis(settings, embedded=facts["embedded"] is not None)
+    log_tools(**summary)
+    has_operators = operators_of(settings).has_tokens
+    log_authentication(server, settings, operators=has_operators, console=shows_console and has_operators)
+    log_server_limits(settings)
 
 
 def _add_console(app: Starlette, server: ToolHost, settings: ServerSettings) -> None:
@@ -95,11 +109,12 @@ async def _serve(
     app: Starlette,
     config: uvicorn.Config,
     listener: socket.socket,
+    on_open: Callable[[dict[str, Any]], None],
     on_ready: Callable[[dict[str, Any]], None],
 ) -> None:
     async with app.router.lifespan_context(app):
         summary = await server_summary(server)
-        log_tools(**summary)
+        on_open(summary)
         asking = asyncio.create_task(_ask_issuer(app))
         replica = HttpProcess(config, lambda: on_ready(summary))
         for number in (signal.SIGTERM, signal.SIGINT):

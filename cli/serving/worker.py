@@ -55,16 +55,20 @@ def run_worker(
     warn_of_unused_queues(settings, server)
     outdated = SourceFiles.loaded(main_file(file)).wait_for_change if exit_when_changed else None
     with redis_for(settings.at_own_shard()) as ready, unwrap_group():
-        if not parent.is_connected:  # else the command that started it has said so of its server
-            log_process("worker", ready, queues=list(settings.queues), slots=settings.concurrency)
-            log_redis(ready, embedded=settings.redis_url is None)
-            log_worker_limits(settings)
+
+        def report() -> None:
+            if not parent.is_connected:  # else the command that started it has said so of its server
+                log_process("worker", ready, queues=list(settings.queues), slots=settings.concurrency)
+                log_redis(ready, embedded=settings.redis_url is None)
+                log_worker_limits(settings)
+            parent.report_ready({"queue": settings.queue})
+
         Worker(
             server,
             ready,
             idle_exit=idle_exit,
             outdated=outdated,
-            on_ready=lambda: parent.report_ready({"queue": settings.queue}),
+            on_ready=report,
             on_drain=parent.report_draining,
         ).run()
     _exit_if_threads_remain()

@@ -65,18 +65,21 @@ end
 -- Channel, number of each event that this call has to publish, while a script that moves many tasks collects them.
 local announced
 
+local ASKED_AT_ONCE = 2000 -- twice as many as tasks: Lua passes some 8,000 values at most
 -- Publishes what was collected to those who follow the tasks; most tasks no one does. A script that collects calls it last.
 -- In a cluster followers may be connected to another node, of which this one does not know.
 local function publish_all()
-  local channels = {}
-  for i = 1, #announced, 2 do
-    channels[#channels + 1] = announced[i]
-  end
-  -- For one event it would be no less. A user that may not ask publishes.
-  local followers = #channels > 1 and not IN_CLUSTER and redis.pcall('PUBSUB', 'NUMSUB', unpack(channels))
-  for i = 2, #announced, 2 do
-    if not followers or followers.err or followers[i] ~= 0 then
-      redis.call('PUBLISH', announced[i - 1], announced[i])
+  for first = 1, #announced, ASKED_AT_ONCE do
+    local last, channels = math.min(first + ASKED_AT_ONCE - 1, #announced), {}
+    for i = first, last, 2 do
+      channels[#channels + 1] = announced[i]
+    end
+    -- For one event it would be no less. A user that may not ask publishes.
+    local followers = #channels > 1 and not IN_CLUSTER and redis.pcall('PUBSUB', 'NUMSUB', unpack(channels))
+    for i = first + 1, last, 2 do
+      if not followers or followers.err or followers[i - first + 1] ~= 0 then
+        redis.call('PUBLISH', announced[i - 1], announced[i])
+      end
     end
   end
   announced = nil

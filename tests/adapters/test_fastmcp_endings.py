@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from fastmcp import Context, FastMCP
 from fastmcp.dependencies import Depends
-from fastmcp.exceptions import ToolError, ValidationError
+from fastmcp.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult, InputRequiredResult
 
@@ -107,15 +107,16 @@ async def test_a_protocol_error_of_a_tool_fails_its_task(tool: str, code: int, b
 
 async def test_arguments_that_do_not_fit_make_no_task(bed_of: BedOf) -> None:
     mcp = failing()
-    with pytest.raises(ValidationError) as foreground:
-        await mcp.call_tool("number", {"n": "many"})
     async with bed_of(mcp) as bed:
         for kind in (ClientKind.TASKS_2026, ClientKind.HELD):
             async with bed.client(kind) as client:
                 record = await client.call("number", n="many")
             assert record.result is not None
             assert record.result.is_error
-            assert record.text == str(foreground.value)
+            assert record.text == (
+                "Error executing tool number: n should be a valid integer, unable to parse string as an integer, not "
+                "'many'. It takes:\n    n  integer, required"
+            )
         async with bed.client(ClientKind.TASKS_2025) as client:
             with pytest.raises(MCPError) as refused:
                 await client.call("number", n="many")

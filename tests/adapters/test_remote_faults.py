@@ -116,7 +116,7 @@ async def test_calls_of_one_session_at_once_have_a_connection_each() -> None:
     async with await asyncio.start_server(hold, "127.0.0.1", 0, backlog=200) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
         (upstream,) = upstreams_of(url, {})
-        transport = transport_to(upstream)
+        transport = transport_to(upstream, lambda _status: None)
         assert isinstance(transport, StreamableHttpTransport)
         assert transport.httpx_client_factory is not None
         async with transport.httpx_client_factory() as client:

@@ -71,7 +71,7 @@ def test_a_small_run_measures_every_cost(tmp_path: Path) -> None:
     found: dict[str, Any] = json.loads(told.read_text())
     assert found["costs_us"].keys() == {"worker", "run", "create", "poll"}
     assert f"A worker: {found['costs_us']['worker']:.0f} us a task." in done.stdout
-    assert 10 < found["load"]["create_commands"] < 30
+    assert 2 < found["load"]["create_commands"] < 30, "less where many are created by one call"
     assert 500 < found["load"]["ended_bytes"] < 20_000
     assert len(found["points"]) == points
     for point in found["points"]:
@@ -94,7 +94,7 @@ async def metrics(rpc: Rpc) -> str:
 class TestManifest:
     """`examples/kubernetes/workers.yaml`, as far as it can be held without a cluster."""
 
-    WORKERS, SCALED = yaml.safe_load_all(MANIFEST.read_text())
+    WORKERS, *_, SCALED = yaml.safe_load_all(MANIFEST.read_text())
 
     async def test_its_query_names_metrics_that_a_replica_tells(self, redis: Redis, redis_url: str) -> None:
         settings = ServerSettings(redis_url=redis_url)

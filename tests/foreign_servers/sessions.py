@@ -69,7 +69,7 @@ def _value(schema: Json) -> Any:
 def running(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> Iterator[str]:
     """`taskmill run` with these words; its address."""
     with _process([taskmill(), "run", "--port", "0", *words], {**environment, **_LEAVES}, folder) as log:
-        ready = eventually(lambda: re.search(r"http://127\.0\.0\.1:\d+\S*", log.read_text()), within=60)
+        ready = eventually(lambda: re.search(r"http://127\.0\.0\.1:\d+/mcp", log.read_text()), within=60)
         assert ready is not None
         yield ready[0]
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -83,11 +82,6 @@ def caddy(folder: Path, ports: tuple[int, int]) -> Iterator[ReverseProxy]:
     variables = os.environ | {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     with _running([program, "run", "--config", str(folder / "Caddyfile")], proxy, signal.SIGKILL, variables):
         yield proxy
-
-
-def is_here(name: str) -> bool:
-    """Whether a program is on this machine."""
-    return shutil.which(name) is not None
 
 
 def _of_this_machine(sample: str, ports: tuple[int, int]) -> str:

@@ -1,6 +1,6 @@
 """Clients of every class through a reverse proxy as our samples configure it, before two replicas, one of which dies.
 
-nginx is Debian's, and is installed where a machine builds; Caddy is tested where it is.
+Both are Debian's, and are installed where a machine builds.
 """
 
 import http.client
@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from tests.promises.deployment import Deployment
-from tests.promises.reverse_proxies import ReverseProxy, caddy, is_here, nginx
+from tests.promises.reverse_proxies import ReverseProxy, caddy, nginx
 from tests.support.client_classes import Client, Plain, Task, Tasks2025, Tasks2026
 from tests.support.client_wires import CAPABILITIES, TASKS, Http, ModernHttp
 from tests.support.official_clients import Official, Program
@@ -24,7 +24,7 @@ from tests.support.results import text_of
 from tests.support.waiting import eventually
 
 SERVER = Path(__file__).parents[1] / "clients" / "server.py"
-PROXIES = {"nginx": nginx, **({"caddy": caddy} if is_here("caddy") else {})}
+PROXIES = {"nginx": nginx, "caddy": caddy}
 TOKEN = "the-token-of-the-operator"
 CLIENT_ADDRESS, FORGED_ADDRESS = "127.0.0.2", "203.0.113.7"
 SURELY_NEW = 3

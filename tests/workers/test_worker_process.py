@@ -47,6 +47,7 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(deployment: Deplo
         "memory": busy["memory"],
         "tasks": [{"id": task_id, "tool": "walk", "since_ms": busy["tasks"][0]["since_ms"]}],
         "tools": busy["tools"],
+        "scheduled": [],
     }
     assert {"walk", "quick"} <= set(busy["tools"])
     deployment.gate().touch()
