@@ -91,9 +91,12 @@ class Scripts:
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             # Only these: the others have run, and a second claim would take more tasks than the caller learns of. Their
-            # texts go with them: what was loaded before might be on a Redis that is no longer the primary by now.
-            again = await self._send(redis, self._commands([calls[at] for at in unknown], with_texts=True))
-            for at, reply in zip(unknown, again, strict=True):
+            # texts go with them: what was loaded before might be on a Redis that is no longer the primary by now. All
+            # scripts are loaded too: if Redis knew some, a later batch would end a task before its last progress.
+            loads = [("SCRIPT", "LOAD", text) for text in self._texts.values()]
+            again = self._commands([calls[at] for at in unknown], with_texts=True)
+            answers = await self._send(redis, [*loads, *again])
+            for at, reply in zip(unknown, answers[len(loads) :], strict=True):
                 replies[at] = reply
         for reply in replies:
             if isinstance(reply, Exception):

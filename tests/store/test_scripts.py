@@ -36,6 +36,16 @@ async def test_scripts_forgotten_by_redis_are_loaded_again_in_mid_life(stores: S
     assert await stores.finish(claimed) == "finished"
 
 
+async def test_a_batch_keeps_its_order_on_a_redis_that_has_seen_some_of_its_scripts(stores: StoreFixture) -> None:
+    """A new Redis, where a task without progress has ended before one with progress."""
+    await stores.redis.script_flush()
+    first, second = await stores.start(), await stores.start()
+    assert await stores.run(stores.ann.finish_call(first.id, 1, DONE)) == [b"finished"]
+
+    progress = stores.ann.progress_call([(second.id, 1, Progress(4.0, 4.0))])
+    assert await stores.run(progress, stores.ann.finish_call(second.id, 1, DONE)) == [[], b"finished"]
+
+
 async def test_a_batch_whose_scripts_were_forgotten_runs_once(stores: StoreFixture) -> None:
     claimed, waiting = await stores.start(), await stores.create()
     await stores.redis.script_flush()
