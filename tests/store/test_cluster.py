@@ -187,6 +187,7 @@ async def test_the_replica_of_a_killed_primary_goes_on_with_higher_fences(cluste
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # four elections, which take their time on a busy machine
 async def test_a_storm_of_faults_loses_no_task_and_runs_none_twice(cluster: ClusterNodes) -> None:
     """the short form of `scripts/chaos --cluster`: handed over, moved, killed and moved again, while tasks run."""
     async with stores_on(cluster, command_timeout=0.5) as stores:
