@@ -29,12 +29,22 @@ class Proxy:
         self._rate = rate
         self._random = random.Random(seed)
         self._journal = journal
+        self._connections: set[asyncio.Task[None] | None] = set()
+        """Held here: a side that waits for a cut is known to no one else, and would be collected as garbage."""
 
     def calm(self) -> None:
         self._rate = 0.0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, until either side ends it or it is cut."""
+        connection = asyncio.current_task()
+        self._connections.add(connection)
+        try:
+            await self._pass_on(reader, writer)
+        finally:
+            self._connections.discard(connection)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
         except OSError:
