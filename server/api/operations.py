@@ -10,7 +10,7 @@ from typing import Any
 from taskmill.engine.errors import BadArguments, NameUnknown, PolicyError
 from taskmill.engine.record import TaskView
 from taskmill.engine.timing.schedule import Schedule
-from taskmill.server.protocol.shapes_2026 import iso
+from taskmill.server.protocol.shapes_2026 import iso, iso_or_none
 from taskmill.store.formats.queue_names import app_of, author_queue, qualified_queue, shared_app
 from taskmill.store.tasks.pauses import Pausable, Pause
 from taskmill.store.tasks.schedules import KnownSchedule
@@ -297,17 +297,13 @@ def _webhook_json(delivery: Delivery) -> Json:
         "app": delivery.app,
         "queue": author_queue(record.queue),
         "outcome": record.outcome_kind,
-        "ended_at": _iso_or_none(record.ended_ms),
+        "ended_at": iso_or_none(record.ended_ms),
         "state": _GIVEN_UP if delivery.is_given_up else _WAITING,
         "tries": delivery.tries,
         "error": delivery.error,
-        "tried_at": _iso_or_none(delivery.tried_ms),
-        "next_at": None if delivery.is_given_up else _iso_or_none(delivery.next_ms),
+        "tried_at": iso_or_none(delivery.tried_ms),
+        "next_at": None if delivery.is_given_up else iso_or_none(delivery.next_ms),
     }
-
-
-def _iso_or_none(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)
 
 
 def _order_json(order: Order | None) -> Json | None:
@@ -344,8 +340,8 @@ async def _schedule_rows(
                 "schedule": schedule.text,
                 "timezone": schedule.timezone,
                 "missed": schedule.missed,
-                "next_at": None if next_ms is None else iso(next_ms),
-                "last_at": None if one.last_ms is None else iso(one.last_ms),
+                "next_at": iso_or_none(next_ms),
+                "last_at": iso_or_none(one.last_ms),
                 "last_task": one.last_task,
                 "last_outcome": None if latest is None else _outcome(latest),
                 "workers": sum(having),

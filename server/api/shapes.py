@@ -13,7 +13,7 @@ from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import LEGAL_MOVES
 from taskmill.server.protocol.errors import error_of
-from taskmill.server.protocol.shapes_2026 import iso
+from taskmill.server.protocol.shapes_2026 import iso, iso_or_none
 from taskmill.server.protocol.status_text import status_text
 from taskmill.store.formats.queue_names import author_queue
 
@@ -55,11 +55,11 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
         "drains": record.drains,
         "reason": record.reason,
         "created_at": iso(record.created_ms),
-        "started_at": _iso_or_none(record.started_ms),
+        "started_at": iso_or_none(record.started_ms),
         "updated_at": iso(record.updated_ms),
-        "due_at": _iso_or_none(record.next_start_ms),
-        "deadline_at": _iso_or_none(record.deadline_ms),
-        "ended_at": _iso_or_none(record.ended_ms),
+        "due_at": iso_or_none(record.next_start_ms),
+        "deadline_at": iso_or_none(record.deadline_ms),
+        "ended_at": iso_or_none(record.ended_ms),
         "expires_at": None if ttl is None else iso(record.created_ms + ttl),
         "last_event": record.seq,
         "rerun_of": record.rerun_of,
@@ -118,7 +118,3 @@ class EventFrames:
             if len(self._cache) > _CACHED_FRAMES:
                 self._cache.popitem(last=False)
         return frame
-
-
-def _iso_or_none(ms: int | None) -> str | None:
-    return None if ms is None else iso(ms)

@@ -12,7 +12,16 @@ from taskmill.engine.status import Status
 from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.status_text import status_text
 
-__all__ = ["EXTENSION", "LONGEST_TASK_ID", "create_result", "detailed_task", "input_requests", "iso", "wire_status"]
+__all__ = [
+    "EXTENSION",
+    "LONGEST_TASK_ID",
+    "create_result",
+    "detailed_task",
+    "input_requests",
+    "iso",
+    "iso_or_none",
+    "wire_status",
+]
 
 EXTENSION = "io.modelcontextprotocol/tasks"
 LONGEST_TASK_ID = 256
@@ -79,3 +88,8 @@ def _task(view: TaskView) -> dict[str, Any]:
 def iso(ms: int) -> str:
     """Milliseconds since 1970 as ISO 8601, in UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_or_none(ms: int | None) -> str | None:
+    """The same of a time that there may not be."""
+    return None if ms is None else iso(ms)

@@ -83,7 +83,7 @@ SUB_ROOMS: dict[str, dict[str, str]] = {
         "isolation": "settings.py",
         "health.py": "settings.py attempts",
         "services": "settings.py attempts health.py",
-        "webhooks": "settings.py",
+        "webhooks": "settings.py services",
         ".": "settings.py attempts isolation health.py services webhooks",
     },
     "server": {

@@ -15,6 +15,7 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.claims.claims import ClaimStore
 from taskmill.store.formats.queue_names import app_of, shared_app
 from taskmill.workers.health import WorkerHealth, is_killed
+from taskmill.workers.services.background_task import BackgroundTask
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["AbandonedQueues"]
@@ -24,26 +25,16 @@ _CHECK_EVERY = 2.0
 """Seconds."""
 
 
-class AbandonedQueues:
+class AbandonedQueues(BackgroundTask):
     """A background service: start, stop. It changes which queues the worker claims from."""
+
+    name = "taskmill.abandoned_queues"
 
     def __init__(self, store: ClaimStore, settings: WorkerSettings, health: WorkerHealth) -> None:
         self._store = store
         self._app = settings.app or ""
         self._own = health.queues
         self._health = health
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Start to look for them."""
-        self._task = asyncio.create_task(self._run(), name="taskmill.abandoned_queues")
-
-    async def stop(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         while True:

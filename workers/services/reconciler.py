@@ -9,31 +9,22 @@ import structlog
 from taskmill.engine.errors import ArtifactsUnavailable, StoreUnavailable
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.claims.claims import ClaimStore
+from taskmill.workers.services.background_task import BackgroundTask
 
 __all__ = ["Reconciler"]
 
 log = structlog.get_logger()
 
 
-class Reconciler:
+class Reconciler(BackgroundTask):
     """A background service: start, stop. Of all the workers, one repairs at a time."""
+
+    name = "taskmill.reconciler"
 
     def __init__(self, store: ClaimStore, artifacts: ArtifactStore, every: timedelta) -> None:
         self._store = store
         self._artifacts = artifacts
         self._every = every
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Start repairing."""
-        self._task = asyncio.create_task(self._run(), name="taskmill.reconciler")
-
-    async def stop(self) -> None:
-        """Stop repairing."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         while True:

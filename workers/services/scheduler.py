@@ -18,6 +18,7 @@ from taskmill.engine.record import Firing, NewTask
 from taskmill.engine.timing.schedule import Schedule
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.schedules import Seen, firing_id, schedule_name
+from taskmill.workers.services.background_task import BackgroundTask
 from taskmill.workers.settings import WorkerSettings
 
 __all__ = ["Scheduler"]
@@ -40,8 +41,10 @@ class _Entry:
     call: ScheduledCall
 
 
-class Scheduler:
+class Scheduler(BackgroundTask):
     """A background service: start, stop."""
+
+    name = "taskmill.scheduler"
 
     def __init__(self, store: RedisTaskStore, toolbox: Toolbox, settings: WorkerSettings) -> None:
         self._store = store
@@ -50,7 +53,6 @@ class Scheduler:
         self._entries: dict[str, _Entry] = {}
         self._warned: dict[str, int] = {}
         """The latest firing of each tool that was reported as missed or not made."""
-        self._task: asyncio.Task[None] | None = None
 
     def tools(self) -> list[str]:
         """The tools whose schedules it minds; any thread."""
@@ -58,17 +60,6 @@ class Scheduler:
 
     def _minds(self, policy: TaskConfig) -> bool:
         return policy.schedule is not None and policy.queue in self._settings.queues
-
-    def start(self) -> None:
-        """Start to make tasks."""
-        self._task = asyncio.create_task(self._run(), name="taskmill.scheduler")
-
-    async def stop(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         while True:

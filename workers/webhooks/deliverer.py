@@ -17,6 +17,7 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import Toolbox
 from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
+from taskmill.workers.services.background_task import BackgroundTask
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.webhooks.message import body_of, signed_headers
 from taskmill.workers.webhooks.requests import Answer, WebhookClient
@@ -50,8 +51,10 @@ class _Rest:
         return max(0.0, self.until - monotonic())
 
 
-class WebhookDeliverer:
-    """A background service: start, stop."""
+class WebhookDeliverer(BackgroundTask):
+    """A background service: start, stop. It stops to take any; requests that have been sent may be answered."""
+
+    name = "taskmill.webhooks"
 
     def __init__(
         self, store: DeliveryStore, settings: WorkerSettings, policy: Callable[[str], TaskConfig | None]
@@ -64,18 +67,6 @@ class WebhookDeliverer:
         self._sending: set[asyncio.Task[None]] = set()
         self._rests: dict[str, _Rest] = {}
         """By receiver that does not answer."""
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Start delivering."""
-        self._task = asyncio.create_task(self._run(), name="taskmill.webhooks")
-
-    async def stop(self) -> None:
-        """Take nothing more; requests that have been sent may be answered."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         timeout, allow_private = self._settings.webhook_timeout, self._settings.webhook_allow_private
