@@ -1,5 +1,6 @@
 """`taskmill serve` and `taskmill worker` as a person starts them, and a stock arq worker beside them."""
 
+import http.client
 import json
 import signal
 import socket
@@ -15,7 +16,9 @@ from taskmill.cli.serving.http_process import trusted_proxies
 from taskmill.engine.errors import SettingsError
 from taskmill.server.settings import ServerSettings
 from taskmill.store.settings import read_settings
-from tests.support.command_line import CommandLine, is_ready, port_of
+from tests.support.command_line import CommandLine, PythonLine, is_ready, port_of
+from tests.support.raw_http import RawClient
+from tests.support.redis_server import free_port
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 
@@ -36,6 +39,29 @@ class TestServe:
             server.first_line()
             assert server.end(number) == 0
         assert (cli.folder / "lifespan").read_text() == "in out "
+
+    @pytest.mark.parametrize(("how", "code"), [("serve", 0), ("uvicorn", -signal.SIGTERM)])
+    def test_open_event_streams_are_ended_whole_and_keep_no_server_from_its_exit(
+        self, cli: CommandLine, python: PythonLine, redis_url: str, how: str, code: int
+    ) -> None:
+        """uvicorn by itself waits for open responses without end, and `taskmill serve` would cut them off."""
+        port = str(free_port())
+        if how == "serve":
+            command = cli.started("serve", "server.py", "--port", port, "--redis-url", redis_url)
+        else:
+            words = ("-m", "uvicorn", "--factory", "server:mcp.http_app", "--port", port)
+            command = python.started(*words, TASKMILL_REDIS_URL=redis_url)
+        with command as server:
+            eventually(lambda: is_ready(int(port)))
+            task_id = RawClient(f"http://127.0.0.1:{port}/mcp").call_tool("dig", {"gate": "never"})["taskId"]
+            reader = http.client.HTTPConnection("127.0.0.1", int(port), timeout=WAIT_SECONDS)
+            reader.request("GET", f"/api/tasks/{task_id}/events")
+            response = reader.getresponse()
+            seen = response.readline()
+
+            assert server.end() == code
+
+            assert b"event: create" in seen + response.read(), "the end of the response is not missing"
 
     def test_a_taken_port_is_one_clear_error(self, cli: CommandLine) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
