@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from taskmill.engine.errors import FenceLost, TooLargeToStore
 from taskmill.engine.replay import Entry, question_entry, step_entry
+from taskmill.engine.status import TERMINAL
 from taskmill.store.connection.client import store_errors
 from taskmill.store.scripts import Scripts
 from taskmill.store.seal_keys import sealer_of
@@ -43,17 +44,24 @@ class JournalStore:
         self._keys = settings.keys()
         self._sealer = sealer_of(settings)
 
-    async def read(self, task_id: str) -> Recorded:
+    async def read(self, task_id: str, fence: int) -> Recorded:
         """What earlier attempts recorded.
 
+        The journal is deleted with the end of its task. Read without the fence, a task that was cancelled in this
+        moment would look like one whose steps were never taken, and they would be taken again.
+
         Raises:
+            FenceLost: the task is another worker's now, or has ended.
             SealBroken: sealed with a key that is not in the ring.
         """
         with store_errors():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hgetall(self._keys.journal(task_id))
                 pipe.hgetall(self._keys.inputs(task_id))
-                kept, inputs = await pipe.execute()
+                pipe.hmget(self._keys.record(task_id), ["fence", "status"])  # last: what was read before was there then
+                kept, inputs, (owner, status) = await pipe.execute()
+        if owner != str(fence).encode() or status.decode() in TERMINAL:
+            raise FenceLost(task_id=task_id)
         entries = [
             question_entry(*_question_of(digest.decode(), key[2:].decode()))
             for key, digest in inputs.items()

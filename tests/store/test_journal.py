@@ -33,7 +33,7 @@ async def keep(
 async def test_a_task_begins_with_an_empty_journal(stores: StoreFixture) -> None:
     claimed = await stores.start()
 
-    assert await journals(stores).read(claimed.id) == Recorded()
+    assert await journals(stores).read(claimed.id, claimed.fence) == Recorded()
 
 
 async def test_what_was_kept_is_read_by_the_next_attempt(stores: StoreFixture) -> None:
@@ -42,9 +42,9 @@ async def test_what_was_kept_is_read_by_the_next_attempt(stores: StoreFixture) -
     await keep(stores, claimed, FETCH, {"rows": [1, 2]}, state={"page": 3})
     await keep(stores, claimed, step_entry("b2", "side", "x"), None)
     await stores.lapse(claimed.id)
-    await stores.take(claimed.id, stores.bob)
+    again = await stores.take(claimed.id, stores.bob)
 
-    recorded = await journals(stores).read(claimed.id)
+    recorded = await journals(stores).read(claimed.id, again.fence)
 
     assert recorded.values == {"r1": {"rows": [1, 2]}, "b2": None}
     assert recorded.state == {"page": 3}
@@ -80,6 +80,23 @@ async def test_a_worker_that_lost_the_task_keeps_nothing(stores: StoreFixture) -
                 await keep(stores, claimed)
 
 
+@pytest.mark.parametrize("how", ["reclaimed", "cancelled", "expired"])
+async def test_a_worker_that_lost_the_task_reads_no_journal(stores: StoreFixture, how: str) -> None:
+    """I6: the journal goes with its task. Read as an empty one, it would have every step taken again."""
+    claimed = await stores.start()
+    await keep(stores, claimed)
+    if how == "reclaimed":
+        await stores.lapse(claimed.id)
+        await stores.take(claimed.id, stores.bob)
+    else:
+        await stores.store.cancel(claimed.id, OWNER)
+    if how == "expired":
+        await stores.redis.delete(stores.keys.record(claimed.id))
+
+    with pytest.raises(FenceLost):
+        await journals(stores).read(claimed.id, claimed.fence)
+
+
 @pytest.mark.parametrize("ending", ["finish", "cancel"])
 async def test_a_journal_goes_with_the_end_of_its_task(stores: StoreFixture, ending: str) -> None:
     claimed = await stores.start()
@@ -101,12 +118,12 @@ async def test_what_is_kept_is_sealed_and_bound_to_its_task_and_field(stores: St
     key = sealed.keys.journal(claimed.id)
     stored = (await sealed.found()).values[key]
     assert not [value for value in stored.values() if b"confidential" in value]
-    assert (await journals(sealed).read(claimed.id)).values == {"r1": "confidential"}
+    assert (await journals(sealed).read(claimed.id, claimed.fence)).values == {"r1": "confidential"}
 
     await sealed.redis.hset(key, "r2", stored[b"r1"])  # type: ignore[misc]
 
     with pytest.raises(DecryptionFailed):
-        await journals(sealed).read(claimed.id)
+        await journals(sealed).read(claimed.id, claimed.fence)
 
 
 def test_a_result_that_is_too_large_names_its_step(stores: StoreFixture) -> None:

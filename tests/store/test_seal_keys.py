@@ -92,7 +92,7 @@ async def write_all(writer: StoreFixture) -> tuple[Any, Any, str]:
 async def read_all(reader: StoreFixture, claimed: Any, ended: Any, failed: Any, cursor: str) -> None:
     """All of it opens."""
     assert reader.ann.arguments(claimed) == {"n": 1}
-    journal = await JournalStore(reader.redis, reader.settings, reader.ann.scripts).read(claimed.id)
+    journal = await JournalStore(reader.redis, reader.settings, reader.ann.scripts).read(claimed.id, claimed.fence)
     assert (journal.values, journal.state) == ({MADE.mark: "made"}, {"at": 1})
     assert [chunk.content for chunk in await reader.output.read(claimed.id)] == ["chunk"]
     view = await reader.read(claimed.id)

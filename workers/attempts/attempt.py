@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import structlog
 
 from taskmill.engine.context import OutputPort, TaskContext
-from taskmill.engine.errors import DecryptionFailed
+from taskmill.engine.errors import DecryptionFailed, FenceLost
 from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig
@@ -151,6 +151,8 @@ class Attempt:
         try:
             payload = self._store.arguments(claimed)
             ended = await self._call(policy, payload)
+        except FenceLost as exc:
+            ended = exc
         except (DecryptionFailed, ValueError) as exc:
             ended = exc if isinstance(exc, DecryptionFailed) else DecryptionFailed(str(exc), task_id=claimed.id)
         return self._decide(policy, ended)

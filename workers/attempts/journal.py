@@ -43,13 +43,14 @@ class Journal:
         """Read what earlier attempts recorded; or nothing, when the attempt is to stop and the store is unavailable.
 
         Raises:
+            FenceLost: the task is no longer this attempt's.
             SealBroken: it cannot be read by this worker.
         """
         if self._claimed.attempt <= 1:
             return
         recorded = Recorded()
         try:
-            recorded = await self._persist(lambda: self._store.read(self._claimed.id))
+            recorded = await self._persist(lambda: self._store.read(self._claimed.id, self._claimed.fence))
         except asyncio.CancelledError:
             if not self._task.stopped.done():
                 raise
