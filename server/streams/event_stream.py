@@ -48,7 +48,8 @@ class EventStream(Response):
         self._commenting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle
         self._send: Send
-        self._sent_at = self._stuck_since = 0.0
+        self._sent_at = asyncio.get_running_loop().time()
+        self._stuck_since = 0.0
         """When the last bytes were sent, and since when the reader has not taken some; 0 = it has taken all."""
         self._has_stopped_reading = self._is_ended = False
 

@@ -9,22 +9,32 @@ import structlog
 
 from taskmill.cli.start_log import log_redis
 from taskmill.store.settings import StoreSettings
-from tests.support.command_line import CommandLine
+from tests.support.command_line import CommandLine, Started
 from tests.support.processes import taskmill
 from tests.support.waiting import eventually
 
 OPERATORS = {"TASKMILL_OPERATOR_TOKENS": "read:0123456789abcdef", "TASKMILL_KEPT_LIMIT": "77"}
+SUBJECTS = ("process", "redis", "tools", "authentication", "limits")
 
 
 def events_in(text: str) -> dict[str, dict[str, Any]]:
-    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    whole, _, _unfinished = text.rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return {line["event"]: line for line in lines}
+
+
+def events_of(process: Started, *wanted: str) -> dict[str, dict[str, Any]]:
+    """Its events so far, when the wanted ones are among them: several are logged at once, by several parts."""
+    eventually(lambda: set(wanted) <= events_in(process.log.read_text()).keys())
+    return events_in(process.log.read_text())
 
 
 def test_a_server_says_at_its_start_who_it_is_and_what_it_works_with(cli: CommandLine) -> None:
     with cli.started("serve", "server.py", "--port", "0", **OPERATORS) as server:
         url = server.url()
-        events = events_in(server.log.read_text())
+        events = events_of(
+            server, *(f"start.{name}" for name in ("process", "redis", "authentication", "limits", "tools"))
+        )
         pid = server.process.pid
 
     process, redis, auth = (events[f"start.{subject}"] for subject in ("process", "redis", "authentication"))
@@ -41,8 +51,7 @@ def test_a_server_says_at_its_start_who_it_is_and_what_it_works_with(cli: Comman
 
 def test_a_worker_says_at_its_start_what_it_serves_and_for_how_long(cli: CommandLine) -> None:
     with cli.started("worker", "server.py", "--concurrency", "3", "--grace", "7") as worker:
-        eventually(lambda: "worker.started" in worker.log.read_text())
-        events = events_in(worker.log.read_text())
+        events = events_of(worker, "worker.started", "start.process", "start.limits")
 
     assert events["start.process"]["role"] == "worker"
     assert (events["start.process"]["queues"], events["start.process"]["slots"]) == (["default"], 3)

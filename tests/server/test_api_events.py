@@ -251,7 +251,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothin
             with structlog.testing.capture_logs() as logs, anyio.fail_after(20):
                 async with reading(site, claimed.id) as frames:
                     async for frame in frames:
-                        if frame["id"] == "9002":
+                        if frame.get("id") == "9002":  # a slow machine is sent comments too
                             break
                     while not any(line["event"] == "events.reader_dropped" for line in logs):
                         await anyio.sleep(0.01)
