@@ -10,7 +10,7 @@ from mcp.client.session import ClientSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CallToolResult
 
-from taskmill.server.protocol.tasks_client import Task, TasksExtension, cancel_task, get_task, update_task
+from taskmill.server.protocol.tasks_client import Task, TasksClientExtension, cancel_task, get_task, update_task
 from taskmill.testing.client_types import CallRecord, Endpoint
 from taskmill.testing.sdk_client import sdk_client
 
@@ -101,7 +101,7 @@ def _result_of(task: Task) -> CallToolResult:
 async def connect_2026(endpoint: Endpoint) -> AsyncIterator[Tasks2026Client]:
     """The client, connected."""
     made = Tasks2026Client(endpoint)
-    extension = TasksExtension(made._resolve, lambda: None)
+    extension = TasksClientExtension(made._resolve, lambda: None)
     made._client = sdk_client(endpoint, mode="2026-07-28", extensions=[extension])
     async with made._client:
         yield made

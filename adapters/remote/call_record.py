@@ -11,13 +11,13 @@ from taskmill.adapters.remote.upstream_tasks import UpstreamTask
 from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import FenceLost
 
-__all__ = ["CallRecord"]
+__all__ = ["AttemptRecord"]
 
 _KEY = "taskmill_upstream"
 _CALLED = "called"
 
 
-class CallRecord:
+class AttemptRecord:
     """The record of one attempt; of a call that is no task there is none, and nothing is written."""
 
     def __init__(self, attempt: TaskContext | None) -> None:

@@ -14,14 +14,23 @@ from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.server.auth.principal import owner
 
-__all__ = ["OPERATOR", "Caller", "Mode", "caller_of_task", "calling_as", "has_roots", "present_caller", "roots_of_task"]
+__all__ = [
+    "OPERATOR",
+    "Mode",
+    "UpstreamCaller",
+    "caller_of_task",
+    "calling_as",
+    "has_roots",
+    "present_caller",
+    "roots_of_task",
+]
 
 Mode = Literal["auto", "legacy"]
 """Which revisions a session may have: the newest that both have, or one before 2026 only."""
 
 
 @dataclass(frozen=True)
-class Caller:
+class UpstreamCaller:
     """Whose session it is."""
 
     name: str
@@ -32,20 +41,20 @@ class Caller:
     is_one_call: bool = False
     """The same, and it is known which call or task it is: its session serves that to its end, and ends with it."""
 
-    def for_one_call(self, call_id: str) -> "Caller":
+    def for_one_call(self, call_id: str) -> "UpstreamCaller":
         """The same caller in one call, where nothing else tells it from others."""
-        return self if self.is_shared else Caller(f"call {call_id}", self.mode, is_one_call=True)
+        return self if self.is_shared else UpstreamCaller(f"call {call_id}", self.mode, is_one_call=True)
 
 
-OPERATOR = Caller("operator")
+OPERATOR = UpstreamCaller("operator")
 """Who asks which tools there are."""
-_caller: ContextVar[Caller | None] = ContextVar("taskmill_upstream_caller", default=None)
+_caller: ContextVar[UpstreamCaller | None] = ContextVar("taskmill_upstream_caller", default=None)
 has_roots: ContextVar[bool] = ContextVar("taskmill_caller_has_roots", default=True)
 """False: only the caller's model could be asked for roots. A server asks for them at the start of a session, whatever
 it is called for, so the model would be asked what the call does not need."""
 
 
-def caller_of_task(task_id: str, principal: str, payload: Mapping[str, Any]) -> Caller:
+def caller_of_task(task_id: str, principal: str, payload: Mapping[str, Any]) -> UpstreamCaller:
     """Whose task it is. One that nothing tells from others has the session of its task."""
     kept = payload.get(PAYLOAD_KEY, {})
     is_modern = kept.get("protocol") in MODERN_PROTOCOL_VERSIONS
@@ -53,7 +62,7 @@ def caller_of_task(task_id: str, principal: str, payload: Mapping[str, Any]) -> 
 
 
 @contextmanager
-def calling_as(caller: Caller) -> Iterator[None]:
+def calling_as(caller: UpstreamCaller) -> Iterator[None]:
     """In the block every session is this caller's."""
     token = _caller.set(caller)
     try:
@@ -72,7 +81,7 @@ def roots_of_task(payload: Mapping[str, Any]) -> Iterator[None]:
         has_roots.reset(token)
 
 
-def present_caller() -> Caller:
+def present_caller() -> UpstreamCaller:
     """The owner of the task or call that runs, else of the request; outside of both the operator."""
     if (caller := _caller.get()) is not None:
         return caller
@@ -88,8 +97,12 @@ def present_caller() -> Caller:
     return _caller_of(owner(request), "legacy", context.session_id)
 
 
-def _caller_of(principal: str, mode: Mode, session_id: str | None) -> Caller:
+def _caller_of(principal: str, mode: Mode, session_id: str | None) -> UpstreamCaller:
     """All anonymous callers have one principal: only a session tells them apart, and one before 2026 has an id."""
     if principal != ANONYMOUS:
-        return Caller(principal, mode)
-    return Caller(f"session {session_id}", mode) if session_id else Caller(principal, mode, is_shared=False)
+        return UpstreamCaller(principal, mode)
+    return (
+        UpstreamCaller(f"session {session_id}", mode)
+        if session_id
+        else UpstreamCaller(principal, mode, is_shared=False)
+    )

@@ -41,7 +41,7 @@ from taskmill.engine.events import LogMessage
 from taskmill.server.handlers.log_levels import level_of
 from taskmill.server.protocol.sdk_private import is_closed
 from taskmill.server.protocol.shapes_2025 import RELATED_TASK
-from taskmill.server.protocol.tasks_client import TasksExtension
+from taskmill.server.protocol.tasks_client import TasksClientExtension
 from taskmill.server.streams.log_messages import is_wanted, message_notification
 
 __all__ = ["UpstreamClient"]
@@ -68,7 +68,7 @@ class UpstreamClient(ProxyClient[ClientTransport]):
             log_handler=self._log,
             progress_handler=self._progress,
             message_handler=self._receive,
-            extensions=[TasksExtension(_not_resolved_here, _ignore)],
+            extensions=[TasksClientExtension(_not_resolved_here, _ignore)],
         )
         self._on_list_changed = on_list_changed
         self._calls: list[tuple[asyncio.Task[Any] | None, Context]] = []

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import structlog
 
-from taskmill.adapters.remote.caller import Caller, Mode, present_caller
+from taskmill.adapters.remote.caller import Mode, UpstreamCaller, present_caller
 from taskmill.adapters.remote.client import UpstreamClient
 from taskmill.adapters.remote.target import Upstream
 from taskmill.adapters.remote.transports import transport_to
@@ -40,9 +40,9 @@ class UpstreamSessions:
     def __init__(self, upstream: Upstream, on_list_changed: Callable[[], None]) -> None:
         self.upstream = upstream
         self._on_list_changed = on_list_changed
-        self._open: dict[Caller, asyncio.Task[UpstreamClient]] = {}
+        self._open: dict[UpstreamCaller, asyncio.Task[UpstreamClient]] = {}
         self._single: set[UpstreamClient] = set()
-        self._waiting: dict[str, Caller] = {}
+        self._waiting: dict[str, UpstreamCaller] = {}
         """Whose call asked something, by the state that its client sends back with the answer."""
         self._modes: dict[Mode, Mode] = {}
         """The mode that worked, by the one that was preferred."""
@@ -84,11 +84,11 @@ class UpstreamSessions:
         assert opening is not None
         return await asyncio.shield(opening)
 
-    def asked_by(self, state: str | None) -> Caller | None:
+    def asked_by(self, state: str | None) -> UpstreamCaller | None:
         """Whose call asked what is answered now, by the state that came back; None = nothing of it is left."""
         return self._waiting.pop(state, None) if state else None
 
-    def end_call(self, caller: Caller, asked: str | None = None) -> None:
+    def end_call(self, caller: UpstreamCaller, asked: str | None = None) -> None:
         """A call or task has ended, and its session with it, if that was for it alone.
 
         `asked`: it has not ended, but asked something. What it waits for comes with this state, and needs the session.

@@ -40,7 +40,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
-from taskmill.adapters.remote.call_record import CallRecord
+from taskmill.adapters.remote.call_record import AttemptRecord
 from taskmill.adapters.remote.caller import calling_as, present_caller
 from taskmill.adapters.remote.client import UpstreamClient
 from taskmill.adapters.remote.sessions import UpstreamSessions
@@ -129,7 +129,7 @@ class RemoteTool(ProxyTool):
             self._sessions.end_call(caller, asked)
 
     async def _answered(self, arguments: dict[str, Any], own: Context) -> ToolResult:
-        record = CallRecord(current_attempt.get())
+        record = AttemptRecord(current_attempt.get())
         if record.is_open and not self.may_repeat:
             raise not_repeated(self.name)
         for left in reversed(range(_REPEATS)):
@@ -142,7 +142,7 @@ class RemoteTool(ProxyTool):
             await asyncio.sleep(_FIRST_PAUSE * 2 ** (_REPEATS - 1 - left))
         raise AssertionError("the last try raises")
 
-    async def _answer(self, arguments: dict[str, Any], context: Context, record: CallRecord) -> Answer:
+    async def _answer(self, arguments: dict[str, Any], context: Context, record: AttemptRecord) -> Answer:
         """Make the call, or follow the task that an earlier attempt made of it."""
         if (task := record.task) is None:
             made = await self._call(arguments, context, record)
@@ -165,7 +165,7 @@ class RemoteTool(ProxyTool):
             await self._leave(task, record)
             raise
 
-    async def _leave(self, task: UpstreamTask, record: CallRecord) -> None:
+    async def _leave(self, task: UpstreamTask, record: AttemptRecord) -> None:
         """Cancel the server's task with ours; where another worker may follow it, make sure that it can."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_TIMEOUT):
@@ -175,7 +175,7 @@ class RemoteTool(ProxyTool):
             async with asyncio.timeout(_CANCEL_TIMEOUT), await self._sessions.client() as client:
                 await task.cancel(client.session)
 
-    async def _call(self, arguments: dict[str, Any], context: Context, record: CallRecord) -> Answer | UpstreamTask:
+    async def _call(self, arguments: dict[str, Any], context: Context, record: AttemptRecord) -> Answer | UpstreamTask:
         for is_last in (False, True):
             client = await self._sessions.client()
             try:
@@ -196,7 +196,7 @@ class RemoteTool(ProxyTool):
         raise AssertionError("the last round returns or raises")
 
     async def _send_or_cancel(
-        self, client: UpstreamClient, arguments: dict[str, Any], context: Context, record: CallRecord
+        self, client: UpstreamClient, arguments: dict[str, Any], context: Context, record: AttemptRecord
     ) -> Answer | UpstreamTask:
         sending = asyncio.create_task(self._send(client, arguments, context))
         try:
@@ -239,7 +239,7 @@ class RemoteTool(ProxyTool):
         assert isinstance(result, CallToolResult | InputRequiredResult)
         return result
 
-    async def _follow(self, task: UpstreamTask, record: CallRecord) -> CallToolResult:
+    async def _follow(self, task: UpstreamTask, record: AttemptRecord) -> CallToolResult:
         """The result of the server's task, over as many connections as that takes."""
         tries = 0
         while True:
@@ -262,7 +262,9 @@ class RemoteTool(ProxyTool):
             tries += 1
             await asyncio.sleep(min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(tries, 10)))
 
-    async def _follow_connected(self, task: UpstreamTask, client: UpstreamClient, record: CallRecord) -> CallToolResult:
+    async def _follow_connected(
+        self, task: UpstreamTask, client: UpstreamClient, record: AttemptRecord
+    ) -> CallToolResult:
         try:
             return await task.follow(client, record.attempt)
         except MCPError as exc:

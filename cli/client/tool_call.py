@@ -26,7 +26,7 @@ from taskmill.cli.errors import INTERRUPTED, CommandFailed, Failure, ServerUnrea
 from taskmill.cli.terminal.input import InterruptHandler, is_interactive, read_line
 from taskmill.cli.terminal.progress import Display
 from taskmill.server.protocol.results import error_result
-from taskmill.server.protocol.tasks_client import TasksExtension, cancel_task, get_task
+from taskmill.server.protocol.tasks_client import TasksClientExtension, cancel_task, get_task
 from taskmill.server.tools.call_keys import meta_of_start
 
 __all__ = ["CallOutcome", "CallRequest", "ToolCall"]
@@ -149,7 +149,7 @@ class ToolCall:
             self._url if token is None else _with_token(self._url, token),
             client_info=Implementation(name="taskmill", version=version("taskmill")),
             elicitation_callback=None if self._ask is None else self._elicit,
-            extensions=[TasksExtension(self._follow, self._follower.task_changed)],
+            extensions=[TasksClientExtension(self._follow, self._follower.task_changed)],
             cache=None,
         )
 

@@ -57,7 +57,7 @@ def run_worker(
     with redis_for(settings.at_own_shard()) as ready, unwrap_group():
 
         def report() -> None:
-            if not parent.is_connected:  # else the command that started it has said so of its server
+            if not parent.is_connected:  # else the command that started it has logged it for its server
                 log_process("worker", ready, queues=list(settings.queues), slots=settings.concurrency)
                 log_redis(ready, embedded=settings.redis_url is None)
                 log_worker_limits(settings)

@@ -35,7 +35,7 @@ def is_about_many(task_ids: Sequence[str] | None, where: Sequence[str] | None, *
 async def run_on_many(
     source: TaskSource, action: str, words: Sequence[str], *, everything: bool, yes: bool, as_json: bool
 ) -> int:
-    """Cancel or repeat the tasks; the exit code, 1 if it could not be done to some or the person said no.
+    """Cancel or repeat the tasks; the exit code, 1 if it could not be done to some or the person answered no.
 
     Raises:
         UsageError: it would have to be confirmed, and there is no terminal.

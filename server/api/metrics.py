@@ -185,7 +185,7 @@ def _of_pauses(pauses: Sequence[Pause], stats: Stats) -> Iterator[Metric]:
 def _of_workers(workers: list[dict[str, Any]]) -> Iterator[Metric]:
     alive = GaugeMetricFamily("taskmill_workers", "Live workers.", labels=["queue"])
     slots = GaugeMetricFamily("taskmill_worker_slots", "Tasks they can run at a time.", labels=["queue"])
-    busy = GaugeMetricFamily("taskmill_worker_slots_busy", "Tasks they run, as last told.", labels=["queue"])
+    busy = GaugeMetricFamily("taskmill_worker_slots_busy", "Tasks they run, as last reported.", labels=["queue"])
     for queue in sorted({name for worker in workers for name in queues_of(worker)}):
         serving = [worker for worker in workers if queue in queues_of(worker)]
         labels = [author_queue(queue)]

@@ -92,13 +92,13 @@ class CallsWithoutTasks:
         began = time.monotonic()
         with wire_errors():
             try:
-                hand_off_after = await self._begin(ctx, tool, kind)
+                handoff_after = await self._begin(ctx, tool, kind)
                 if dispatch is not None and dispatch.session is not None:
                     digest = _digest(call, ctx) if call is not None and kind is CallKind.CALL else ""
-                    return self._counted(await self._stream(view, dispatch, hand_off_after, kind, digest), view, ctx)
+                    return self._counted(await self._stream(view, dispatch, handoff_after, kind, digest), view, ctx)
                 sends_log = kind is not CallKind.RESULT  # those of a task of 2025 are sent with its notifications
                 held = HeldCall(self._runtime.store, view, ctx, owner(ctx), sends_log=sends_log)
-                return self._counted(_with_state(await held.run(hand_off_after), view), view, ctx)
+                return self._counted(_with_state(await held.run(handoff_after), view), view, ctx)
             except anyio.get_cancelled_exc_class():
                 with anyio.CancelScope(shield=True):
                     await self._on_end(view, ctx, kind, call, time.monotonic() - began)
@@ -117,16 +117,16 @@ class CallsWithoutTasks:
             return None
         # The stream of a token that has expired ends: handed off before, the call's task is not out of reach.
         seconds = sooner(await self._hand_off.after(ctx, tool))
-        self._runtime.clients.note_call(ctx, hand_off_after=seconds)
+        self._runtime.clients.note_call(ctx, handoff_after=seconds)
         return seconds
 
     async def _stream(
-        self, view: TaskView, dispatch: SessionDispatch, hand_off_after: float | None, kind: CallKind, digest: str
+        self, view: TaskView, dispatch: SessionDispatch, handoff_after: float | None, kind: CallKind, digest: str
     ) -> HandlerResult:
         store, session = self._runtime.store, dispatch.session
         assert session is not None
         assert dispatch.request_id is not None
-        hand_off_ms = None if hand_off_after is None else await store.now_ms() + int(hand_off_after * 1000)
+        hand_off_ms = None if handoff_after is None else await store.now_ms() + int(handoff_after * 1000)
         call = OpenCall(
             new_call_id(),
             session.id,

@@ -41,7 +41,7 @@ class CallEnd(Enum):
     CANCELLED = "cancelled"
     """A person cancelled it."""
     TIMED_OUT = "timed out"
-    """The client's call timeout passed, and the client said so."""
+    """The client's call timeout passed, and the client reported it."""
     DISCONNECTED = "disconnected"
     """The client closed the connection: its call timeout passed, or a person ended it."""
     STOPPED = "stopped"
@@ -105,14 +105,14 @@ class HandOff:
         """
         host = self._hosts.find(*client_info(ctx))
         has_progress = bool(ctx.meta and ctx.meta.get("progress_token") is not None)
-        if host is not None and host.hand_off_after is None:
+        if host is not None and host.handoff_after is None:
             return None
         if host is None and has_progress:
             return None
         own = tool.policy.handoff_after if tool else None
         if own is not None:
             return as_timedelta(own, what="handoff_after").total_seconds()
-        return self._runtime.settings.handoff_after if host is None else host.hand_off_after
+        return self._runtime.settings.handoff_after if host is None else host.handoff_after
 
 
 def _client(ctx: _Context) -> str:

@@ -59,15 +59,15 @@ class HeldCall:
         self._rising = RisingProgress()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self, hand_off_after: float | None) -> HandlerResult:
-        """The tool's own result; a hand-off after `hand_off_after` seconds; or open questions, for a client of 2026.
+    async def run(self, handoff_after: float | None) -> HandlerResult:
+        """The tool's own result; a hand-off after `handoff_after` seconds; or open questions, for a client of 2026.
 
         Raises:
             MCPError: the tool raised one, the task broke, or it was cancelled.
             TaskNotFound: it expired.
         """
         try:
-            async with paced_events(self._store.tails, self._task_id, hand_off_after=hand_off_after) as steps:
+            async with paced_events(self._store.tails, self._task_id, handoff_after=handoff_after) as steps:
                 async for step in steps:
                     result = await self._step(step)
                     if result is not None:

@@ -16,7 +16,7 @@ __all__ = ["KNOWN_HOSTS", "HostTable", "KnownHost"]
 class KnownHost:
     """What is known of a host."""
 
-    hand_off_after: float | None
+    handoff_after: float | None
     """Seconds after which a call is handed off, well below the host's call timeout; None = never."""
     follows_tasks: bool = False
     """It makes tasks of calls by itself (2025-11-25), so it needs no follow-up tools."""
@@ -27,7 +27,7 @@ class KnownHost:
         """The row for one version of the host. A version that is no number is taken for an old one."""
         if self.newer is None or _numbers(version) < self.newer[0]:
             return self
-        return replace(self, hand_off_after=self.newer[1], newer=None)
+        return replace(self, handoff_after=self.newer[1], newer=None)
 
 
 _ANY = KnownHost(None)
@@ -104,7 +104,7 @@ class HostTable:
 
     def __init__(self, own: Mapping[str, float | None] | None = None) -> None:
         """`own`: seconds until a hand-off by name, None = never; a trailing `*` matches any rest."""
-        self._own = {name: KnownHost(hand_off_after) for name, hand_off_after in (own or {}).items()}
+        self._own = {name: KnownHost(handoff_after) for name, handoff_after in (own or {}).items()}
 
     def find(self, name: str | None, version: str = "") -> KnownHost | None:
         """What is known of the host of that name and version, None = nothing."""

@@ -101,16 +101,16 @@ def _is_challenge(start: Message) -> bool:
 def _with_words(body: bytes, words: str) -> bytes:
     """The body of a refusal, of the SDK or of the HTTP API, with the reason in place of none."""
     try:
-        said: Any = json.loads(body)
+        answer: Any = json.loads(body)
     except ValueError:
         return body
-    if isinstance(said, dict) and said.get("error_description") == _WITHOUT_REASON:
-        said["error_description"] = words
-    elif isinstance(said, dict) and isinstance(said.get("error"), dict):
-        error = said["error"]
+    if isinstance(answer, dict) and answer.get("error_description") == _WITHOUT_REASON:
+        answer["error_description"] = words
+    elif isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+        error = answer["error"]
         if error.get("message") == _WITHOUT_REASON:
             error["message"] = words
-    return json.dumps(said).encode()
+    return json.dumps(answer).encode()
 
 
 def _unavailable(exc: AuthenticationUnavailable, path: str) -> JSONResponse:

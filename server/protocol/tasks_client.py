@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from taskmill.server.protocol.shapes_2026 import EXTENSION
 
-__all__ = ["CreatedTask", "Task", "TasksExtension", "cancel_task", "get_task", "listen_to", "update_task"]
+__all__ = ["CreatedTask", "Task", "TasksClientExtension", "cancel_task", "get_task", "listen_to", "update_task"]
 
 _REPLY_TIMEOUT = 30.0
 """Seconds that a reply may take; the server answers all of these requests at once."""
@@ -64,11 +64,11 @@ class _TaskRequest(Request[_TaskParams, str]):
     name_param: ClassVar[str | None] = "taskId"  # goes into the Mcp-Name header
 
 
-class _TaskNotification(BaseModel):
+class _ChangedTask(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class TasksExtension(ClientExtension):
+class TasksClientExtension(ClientExtension):
     """Declares that this client follows tasks. `follow` finishes a call that became one; `noticed`: one has changed."""
 
     identifier = EXTENSION
@@ -86,15 +86,13 @@ class TasksExtension(ClientExtension):
     def notifications(self) -> Sequence[NotificationBinding[Any]]:
         """Changes of tasks that this client has subscribed to."""
         return [
-            NotificationBinding(
-                method="notifications/tasks", params_type=_TaskNotification, handler=self._on_notification
-            )
+            NotificationBinding(method="notifications/tasks", params_type=_ChangedTask, handler=self._on_notification)
         ]
 
     async def _resolve(self, created: CreatedTask, context: ClaimContext) -> CallToolResult:
         return await self._follow(context.session, created.task_id)
 
-    async def _on_notification(self, _notification: _TaskNotification) -> None:
+    async def _on_notification(self, _notification: _ChangedTask) -> None:
         self._task_changed()
 
 

@@ -55,7 +55,7 @@ async def task_messages(
     assert call.task_id is not None
     source = _TaskMessages(store, session, call)
     left = None if call.hand_off_ms is None else max(0.0, (call.hand_off_ms - await store.now_ms()) / 1000)
-    async with paced_events(store.tails, call.task_id, after=after, hand_off_after=left) as steps:
+    async with paced_events(store.tails, call.task_id, after=after, handoff_after=left) as steps:
         async for step in steps:
             messages, is_over = await source.of(step)
             for message in messages:

@@ -26,24 +26,24 @@ class Due(Enum):
 
 @asynccontextmanager
 async def paced_events(
-    tails: EventTails, task_id: str, *, after: int = 0, hand_off_after: float | None = None
+    tails: EventTails, task_id: str, *, after: int = 0, handoff_after: float | None = None
 ) -> AsyncIterator[AsyncGenerator[Event | LogMessage | Due, None]]:
     """The events of a task above number `after` until its end, and between them what it logs and what is due.
 
-    `hand_off_after`: seconds until the call is handed off, None = never.
+    `handoff_after`: seconds until the call is handed off, None = never.
     """
     async with (
         tails.follow_with_log(task_id, after=after) as events,
-        aclosing(_paced(events, hand_off_after)) as paced,
+        aclosing(_paced(events, handoff_after)) as paced,
     ):
         yield paced
 
 
 async def _paced(
-    events: AsyncIterator[Event | LogMessage], hand_off_after: float | None
+    events: AsyncIterator[Event | LogMessage], handoff_after: float | None
 ) -> AsyncGenerator[Event | LogMessage | Due, None]:
     loop = asyncio.get_running_loop()
-    hand_off_at = loop.time() + (float("inf") if hand_off_after is None else hand_off_after)
+    hand_off_at = loop.time() + (float("inf") if handoff_after is None else handoff_after)
     heartbeat_at = loop.time() + HEARTBEAT
     async with TimedReader(events) as reader:
         while True:

@@ -22,10 +22,10 @@ class ClientLog:
     def __init__(self) -> None:
         self._seen: set[tuple[str, ...]] = set()
 
-    def note_call(self, ctx: ServerRequestContext[Any, Any], *, hand_off_after: float | None = None) -> None:
+    def note_call(self, ctx: ServerRequestContext[Any, Any], *, handoff_after: float | None = None) -> None:
         """Log the client of a call of a task tool, unless it was logged.
 
-        A client of 2026-07-28 has no session: it is known by its owner, name and version. `hand_off_after`: seconds
+        A client of 2026-07-28 has no session: it is known by its owner, name and version. `handoff_after`: seconds
         until its call is handed off, None = never.
         """
         name, version = client_info(ctx)
@@ -43,7 +43,7 @@ class ClientLog:
             version=facts[1],
             revision=facts[2],
             client_class=facts[3],
-            hand_off_after=None if hand_off_after is None else round(hand_off_after, 1),
+            handoff_after=None if handoff_after is None else round(handoff_after, 1),
         )
 
 

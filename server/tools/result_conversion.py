@@ -188,7 +188,7 @@ def _unfit_leaf(value: Any, where: str, *, is_strict: bool) -> str | None:
 
 
 def _has_words(value: Any) -> bool:
-    """Whether the class has said how its objects are written; a function or a class shows an address."""
+    """Whether the class defines how its objects are written; a function or a class shows an address."""
     return not callable(value) and not is_without_words(type(value))
 
 

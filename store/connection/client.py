@@ -56,7 +56,7 @@ _POOL = 64
 _CLUSTER_RETRIES = 8
 """A slot that moves, or whose primary is being replaced, is waited for about two seconds."""
 _KNOWN_CODES = re.compile(r"(?:^|-)(OOM|MISCONF|READONLY|MOVED) ")
-"""Of refusals of which more is said than that there was one. Before Redis 7 a script hides its code in the text."""
+"""Refusals that are reported with their reason. Before Redis 7 a script hides its code in the text."""
 
 
 def redacted_url(url: str) -> str:

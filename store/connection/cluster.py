@@ -125,7 +125,7 @@ class ClusterTarget:
         return SlotUnavailable(str(error))
 
     async def findings(self) -> list[Finding]:
-        """What can be said of the slot and its nodes, for a person.
+        """What is known of the slot and its nodes, for a person.
 
         Raises:
             ConnectionError, RedisUnfit: see `primary`.

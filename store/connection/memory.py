@@ -39,7 +39,7 @@ class MemoryWatch:
         self._until = 0.0
 
     async def read(self) -> Memory | None:
-        """What was said in the last second; None = it may not be asked, or nothing is known yet."""
+        """What was read in the last second; None = it may not be asked, or nothing is known yet."""
         if monotonic() >= self._until:
             self._until = monotonic() + _FRESH  # before the question: others go on with what is known
             self._known = await self._ask()

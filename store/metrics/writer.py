@@ -29,7 +29,7 @@ _ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class _CountBatch:
     """Counts that are sent until Redis has confirmed them; the number tells it which it has added already."""
 
     app: str
@@ -49,7 +49,7 @@ class CountWriter:
         self._timeout = settings.command_timeout
         self._process = secrets.token_hex(8)
         self._number = 0
-        self._unsent: deque[_Batch] = deque()
+        self._unsent: deque[_CountBatch] = deque()
         self._lock = asyncio.Lock()
         self._writing: asyncio.Task[None] | None = None
 
@@ -107,4 +107,4 @@ class CountWriter:
         for app, args in apps.items():
             for start in range(0, len(args), 2 * _ROWS):
                 self._number += 1
-                self._unsent.append(_Batch(app, self._number, args[start : start + 2 * _ROWS]))
+                self._unsent.append(_CountBatch(app, self._number, args[start : start + 2 * _ROWS]))

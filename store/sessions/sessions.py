@@ -265,5 +265,5 @@ class SessionStore:
 
 
 def _session_field(principal: str, version: str) -> str:
-    """The name under which what a client said of itself is sealed: another owner cannot use the session."""
+    """The name under which what a client reports of itself is sealed: another owner cannot use the session."""
     return f"session:{principal}:{version}"

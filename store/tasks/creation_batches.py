@@ -18,7 +18,7 @@ _BYTES_PER_CALL = 1024 * 1024
 """Bytes of their arguments, unless it is one task: a full Redis refuses a call's first write, and no later one."""
 
 
-class _Batch:
+class _CreationBatch:
     """Creations that are sent together."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class CreationBatches:
         self._redis = redis
         self._scripts = scripts
         self._keys = keys
-        self._batch: _Batch | None = None
+        self._batch: _CreationBatch | None = None
         """The one that others can still join."""
 
     async def create(self, task_id: str, payload: bytes, args: Sequence[Any]) -> Any:
@@ -52,7 +52,7 @@ class CreationBatches:
         """
         batch = self._batch
         if batch is None or not batch.has_room(payload):
-            batch = self._batch = _Batch()
+            batch = self._batch = _CreationBatch()
             # It begins once all that is ready in this iteration of the event loop has run.
             batch.sending = asyncio.create_task(self._send(task_id, batch), name="taskmill.create")
         at = batch.tasks
@@ -63,7 +63,7 @@ class CreationBatches:
             raise reply
         return reply
 
-    async def _send(self, first_id: str, batch: _Batch) -> list[Any]:
+    async def _send(self, first_id: str, batch: _CreationBatch) -> list[Any]:
         if self._batch is batch:
             self._batch = None
         replies: list[Any] = await self._scripts.run(self._redis, "create", [self._keys.record(first_id)], batch.args)

@@ -261,7 +261,7 @@ async def test_a_clients_first_call_and_a_hand_off_are_logged(
     first, second = ({name: line[name] for name in ("client", "revision", "client_class")} for line in connected)
     assert first == {"client": "somebody's host", "revision": "2025-11-25", "client_class": "without tasks"}
     assert (second["revision"], second["client_class"]) == ("2026-07-28", "tasks 2026")
-    assert (connected[0]["hand_off_after"], connected[1]["hand_off_after"]) == (0.3, None)
+    assert (connected[0]["handoff_after"], connected[1]["handoff_after"]) == (0.3, None)
     assert len([line for line in logs if line["event"] == "call.handed_off"]) == 2
 
 

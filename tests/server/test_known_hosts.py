@@ -8,7 +8,7 @@ from taskmill.server.handlers.known_hosts import KNOWN_HOSTS, HostTable
 def seconds(table: HostTable, name: str | None, version: str = "") -> float | str | None:
     """When a call is handed off; "?" = nothing is known of the host."""
     host = table.find(name, version)
-    return "?" if host is None else host.hand_off_after
+    return "?" if host is None else host.handoff_after
 
 
 def test_a_row_matches_names_with_their_suffixes() -> None:
@@ -54,4 +54,4 @@ def test_hosts_that_were_measured_have_a_row(name: str, wanted: float | None) ->
 
 
 def test_every_hand_off_comes_after_a_time_that_is_worth_it() -> None:
-    assert [name for name, host in KNOWN_HOSTS.items() if (host.hand_off_after or 60) < 5] == []
+    assert [name for name, host in KNOWN_HOSTS.items() if (host.handoff_after or 60) < 5] == []

@@ -10,7 +10,7 @@ from taskmill.workers.attempts.endings import Ending, Finish, Park, Release, kin
 __all__ = ["AttemptCounts"]
 
 _NO_FAILURE = frozenset({"completed", "tool_error", "refused"})
-"""Kinds of endings in which the tool said how it ends."""
+"""Kinds of endings that the tool itself decided."""
 _RETRIES = {"crashed": "crashed", "timed_out": "timeout", "asked_again": "asked_again"}
 """Reasons of a release that begins another attempt on the tool's account, in the words of the final failure."""
 

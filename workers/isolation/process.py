@@ -74,7 +74,7 @@ class ToolProcess:
         opened = await cls._start(program)
         try:
             async with asyncio.timeout(_START_TIMEOUT):
-                first = await read_message(opened._reader)
+                first = await opened._first_message()
         except UnfitMessage:
             first = None
         except BaseException:
@@ -85,6 +85,9 @@ class ToolProcess:
             why = str(first.get("failure")) if first else f"it {opened._ending()}"
             raise ServerLoadError(f"The process for isolated tools could not start: {why}{_hint(why, program)}")
         return opened
+
+    async def _first_message(self) -> Message | None:
+        return await read_message(self._reader)
 
     @classmethod
     async def _start(cls, program: ToolProgram) -> "ToolProcess":
