@@ -19,6 +19,7 @@ from taskmill.server.api.shapes import task_json
 from taskmill.server.tools.answers import take_answers
 from taskmill.store.tasks.pauses import Pausable
 from taskmill.store.tasks.tasks import OPERATOR
+from taskmill.store.webhooks.deliveries import MOST_LISTED
 
 __all__ = ["Actions"]
 
@@ -118,6 +119,25 @@ class Actions:
         else:
             await operations.set_slots(name, _number(str(form.get("slots", ""))), reason)
         return RedirectResponse(f"{request.scope['root_path']}/workers?done={action}", 303)
+
+    async def retry_webhook(self, request: Request) -> Response:
+        """Try the webhook of a task again now: GET asks, POST does."""
+        task_id, operations = task_id_of(request), self._tasks.operations(request.state.login.name)
+        if request.method != "POST":
+            return page(request, "confirm_webhook", webhook=await operations.webhook(task_id))
+        log.info("console.action", action="retry webhook", task_id=task_id)
+        await operations.retry_webhook(task_id)
+        return RedirectResponse(f"{request.scope['root_path']}/webhooks?done=retried", 303)
+
+    async def retry_webhooks(self, request: Request) -> Response:
+        """Try the webhooks again that were given up: GET shows how many, POST does it."""
+        operations = self._tasks.operations(request.state.login.name)
+        if request.method != "POST":
+            count = len(await operations.webhooks("given_up"))
+            return page(request, "confirm_webhook", webhook=None, count=count, most=MOST_LISTED)
+        log.info("console.action", action="retry webhooks")
+        await operations.retry_webhooks()
+        return RedirectResponse(f"{request.scope['root_path']}/webhooks?done=retried", 303)
 
     async def resume(self, request: Request) -> Response:
         """Start tasks of a queue or tool again."""

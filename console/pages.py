@@ -32,8 +32,10 @@ _PAGE = 50
 _EVENTS = 100
 _LIVE_EVERY = 2.0
 """Seconds between two looks at the counts, for each page that is open."""
-_PARTS = ("overview", "queues", "workers")
+_PARTS = ("overview", "queues", "schedules", "workers")
 _RECENT = 8
+_WEBHOOKS = 200
+"""Webhooks that the page shows."""
 
 
 class Pages:
@@ -92,6 +94,16 @@ class Pages:
         record(Action.TASK_READ, task=facts["task"]["id"], tool=facts["task"]["tool"])
         return page(request, "task", **facts)
 
+    async def arguments(self, request: Request) -> Response:
+        """What the tool of a task was called with, where the settings let operators see it."""
+        store = self._tasks.store()
+        task = (await store.read(task_id_of(request), OPERATOR)).record
+        found = None
+        if self._tasks.shows_arguments:
+            record(Action.TASK_ARGUMENTS_READ, task=task.id, tool=task.tool)
+            found = await store.arguments(task)
+        return page(request, "arguments", task=task, arguments=found, is_permitted=self._tasks.shows_arguments)
+
     async def task_part(self, request: Request) -> Response:
         """What of the page changes, by itself."""
         facts = {**await self._task(request), "base": request.scope["root_path"], "login": request.state.login}
@@ -119,6 +131,16 @@ class Pages:
         """The workers, and what each runs now."""
         return page(request, "workers", **await self._workers({}))
 
+    async def schedules(self, request: Request) -> Response:
+        """The tools that run by themselves: when, and what became of it."""
+        return page(request, "schedules", **await self._schedules({}))
+
+    async def webhooks(self, request: Request) -> Response:
+        """Webhooks that are not delivered, of one state if the address names it."""
+        state = request.query_params.get("state", "")
+        rows = await self._tasks.operations().webhooks(state, _WEBHOOKS + 1)
+        return page(request, "webhooks", state=state, webhooks=rows[:_WEBHOOKS], is_cut=len(rows) > _WEBHOOKS)
+
     async def settings(self, request: Request) -> Response:
         """With what settings this process runs; no secrets."""
         return page(request, "settings", settings=self._tasks.settings or {}, shards=self._tasks.store().shards)
@@ -132,7 +154,12 @@ class Pages:
         return EventStream(self._parts(part, shared))
 
     async def _parts(self, part: str, shared: Mapping[str, Any]) -> AsyncIterator[bytes]:
-        look = {"overview": self._overview, "queues": self._queues, "workers": self._workers}[part]
+        look = {
+            "overview": self._overview,
+            "queues": self._queues,
+            "schedules": self._schedules,
+            "workers": self._workers,
+        }[part]
         facts: dict[str, Any] = {}
         while True:
             try:
@@ -151,6 +178,7 @@ class Pages:
         shown = [event_json(event, to_operator=True) for event in events]
         return {
             "task": task_json(view, to_operator=True),
+            "shows_arguments": self._tasks.shows_arguments,
             "attempts": attempts[::-1],
             "events": shown[-_EVENTS:][::-1],
             "left_out": max(0, len(shown) - _EVENTS),
@@ -188,6 +216,9 @@ class Pages:
         operations = self._tasks.operations()
         facts = {"queues": await operations.queues(), "tools": await operations.tools()}
         return {**facts, "has_apps": self._tasks.app is None}
+
+    async def _schedules(self, _before: Mapping[str, Any]) -> dict[str, Any]:
+        return {"schedules": await self._tasks.operations().schedules()}
 
     async def _workers(self, _before: Mapping[str, Any]) -> dict[str, Any]:
         return {"workers": await self._tasks.operations().workers()}

@@ -64,6 +64,7 @@ _NOTES = {
     "answered": "The answer was given.",
     "paused": "Paused: no task of it starts from now on. Running ones go on.",
     "resumed": "Resumed.",
+    "retried": "Tried again now. A webhook that is delivered is not in this list any more.",
     "drain": "The worker takes no more tasks.",
     "resume": "The worker takes tasks again.",
     "slots": "The worker runs so many tasks at a time from now on.",

@@ -21,6 +21,9 @@ class ConsoleTasks:
     settings: Mapping[str, object] | None = None
     """What the page of settings shows."""
 
+    shows_arguments: bool = False
+    """Whether operators may open the arguments of tasks."""
+
     def operations(self, by: str = "") -> Operations:
         """Queues, tools and workers. `by`: who acts."""
         return Operations(self.store(), self.app, self.tools(), by=by)

@@ -39,6 +39,8 @@ class ServerSettings(AuthenticationSettings):
     """Serve the operators' web page at /console, where it is installed (`taskmill[console]`)."""
     console_session: float = Field(28800.0, ge=60, le=LONGEST)
     """Seconds until an operator has to log in to it again."""
+    console_arguments: bool = False
+    """Let operators open the arguments of tasks there; each time is in the audit trail."""
     stream_limit: float = Field(0.0, ge=0, le=LONGEST)
     """Seconds after which a resumable stream's connection is closed, for its client to come back; 0 = never."""
     request_timeout: float = Field(30.0, gt=0, le=LONGEST)

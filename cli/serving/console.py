@@ -38,7 +38,8 @@ def console_of(
         raise SettingsError("The console needs Jinja2: pip install 'taskmill[console]'.")
     from taskmill.console import ConsoleTasks, console_mount
 
-    return console_mount(ConsoleTasks(store, app, tools, facts), operators, lasts=settings.console_session)
+    tasks = ConsoleTasks(store, app, tools, facts, shows_arguments=settings.console_arguments)
+    return console_mount(tasks, operators, lasts=settings.console_session)
 
 
 def settings_shown(settings: StoreSettings) -> dict[str, str]:

@@ -22,6 +22,7 @@ ON_TIME_MS = 60_000
 """How late a firing may still be: workers that were away no longer than this make up for it."""
 
 _MS = timedelta(milliseconds=1)
+_LENGTHS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"))
 _SHORTEST, _LONGEST = timedelta(seconds=1), timedelta(days=366)
 _MOST_AT_ONCE = 100
 """Firings that are due at the same moment, at most: there is one a second, and none is later than a minute."""
@@ -62,6 +63,18 @@ class Schedule:
     def text(self) -> str:
         """How people are shown it: the cron line, or `every 300 s`."""
         return self.when if isinstance(self.when, str) else f"every {self._interval_ms / 1000:g} s"
+
+    @property
+    def words(self) -> str:
+        """The same in words: `every 5 min`, `At 07:00 on Monday through Friday`."""
+        from cronsim import CronSim
+
+        if isinstance(self.when, str):
+            return CronSim(self.when, datetime.now(UTC)).explain()
+        for length, unit in _LENGTHS:
+            if self._interval_ms % length == 0:
+                return f"every {self._interval_ms // length} {unit}"
+        return self.text
 
     def next_after(self, at_ms: float) -> int | None:
         """The first firing after this time; None = there is none."""

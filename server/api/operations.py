@@ -3,6 +3,7 @@
 With an app it is one server's; without, all that a Redis has. HTTP is in `operation_routes.py`.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from time import time
 from typing import Any
@@ -159,12 +160,18 @@ class Operations:
         found = await self._store.undelivered(self._app, limit=limit, given_up=given_up)
         return [_webhook_json(one) for one in found]
 
+    async def webhook(self, task_id: str) -> Json:
+        """The webhook of a task; raises NameUnknown if there is none that is not delivered."""
+        found = await self._store.delivery(task_id)
+        if found is None or self._app not in (None, found.app):
+            raise _no_webhook(task_id)
+        return _webhook_json(found)
+
     async def retry_webhook(self, task_id: str) -> Json:
         """Try the webhook of a task again now; raises NameUnknown if there is none that is not delivered."""
-        every = await self._store.undelivered(self._app, limit=MOST_LISTED)
-        is_known = self._app is None or any(one.task_id == task_id for one in every)
-        if not is_known or not await self._store.retry_webhook(task_id):
-            raise NameUnknown(f"There is no undelivered webhook of task {task_id}. See: taskmill webhooks list.")
+        await self.webhook(task_id)
+        if not await self._store.retry_webhook(task_id):
+            raise _no_webhook(task_id)
         return {"name": task_id, "retried": 1}
 
     async def retry_webhooks(self) -> Json:
@@ -289,6 +296,10 @@ def _worker_json(report: Json, orders: WorkerOrders) -> Json:
     }
 
 
+def _no_webhook(task_id: str) -> NameUnknown:
+    return NameUnknown(f"There is no undelivered webhook of task {task_id}. See: taskmill webhooks list.")
+
+
 def _webhook_json(delivery: Delivery) -> Json:
     record = delivery.view.record
     return {
@@ -324,23 +335,23 @@ async def _schedule_rows(
     now_ms, pauses = await store.now_ms(), await store.pauses()
     apps = [(shared_app(app_of(worker["queues"][0])), worker.get("scheduled", ())) for worker in workers]
     rows = []
-    for one in known:
+    for one, latest in zip(known, await _latest_tasks(store, known), strict=True):
         app, _, tool = one.name.partition("/")
         having = [tool in scheduled for its_app, scheduled in apps if its_app == app]
         schedule = _schedule_of(one)
         if schedule is None or (having and not any(having)):
             continue
-        latest = None if one.last_task is None else await store.find(one.last_task, OPERATOR)
         queue = queues.get(tool) or (author_queue(latest.record.queue) if latest is not None else "")
-        next_ms = schedule.next_after(now_ms)
         rows.append(
             {
                 "name": tool,
                 "app": app,
                 "schedule": schedule.text,
+                "words": schedule.words,
                 "timezone": schedule.timezone,
                 "missed": schedule.missed,
-                "next_at": iso_or_none(next_ms),
+                "missed_at": iso_or_none(schedule.missed_at(one.seen_ms, now_ms)),
+                "next_at": iso_or_none(schedule.next_after(now_ms)),
                 "last_at": iso_or_none(one.last_ms),
                 "last_task": one.last_task,
                 "last_outcome": None if latest is None else _outcome(latest),
@@ -349,6 +360,15 @@ async def _schedule_rows(
             }
         )
     return rows
+
+
+async def _latest_tasks(store: TaskStore, known: Sequence[KnownSchedule]) -> list[TaskView | None]:
+    """The task of the latest firing of each; None = it has not fired, or that has expired."""
+
+    async def latest(one: KnownSchedule) -> TaskView | None:
+        return None if one.last_task is None else await store.find(one.last_task, OPERATOR)
+
+    return await asyncio.gather(*map(latest, known))
 
 
 def _schedule_of(known: KnownSchedule) -> Schedule | None:

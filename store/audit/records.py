@@ -53,6 +53,8 @@ class Action(StrEnum):
     """Questions of a task were answered."""
     TASK_READ = "task.read"
     """An operator saw a task, its result, its events, its output or an artifact of it."""
+    TASK_ARGUMENTS_READ = "task.arguments_read"
+    """An operator opened the arguments of a task."""
     TASKS_LISTED = "tasks.listed"
     """An operator saw a list of tasks of all callers."""
     TASKS_CANCELLED = "tasks.cancelled"

@@ -15,7 +15,7 @@ from taskmill.engine.artifact import Artifact, Chunk
 from taskmill.engine.errors import IdempotencyKeyReused, StoreUnavailable
 from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.principal import new_task_id
-from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.record import NewTask, TaskRecord, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactReader
 from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.paging import Slice, merged
@@ -119,6 +119,11 @@ class ShardedStore(TaskStore):
         with self.at(task_id) as store:
             return await store.attempt_errors(task_id)
 
+    async def arguments(self, task: TaskRecord) -> Any:
+        """See `TaskStore.arguments`."""
+        with self.at(task.id) as store:
+            return await store.arguments(task)
+
     async def slice(self, list_owner: str, after: tuple[str, str], *, limit: int, where: TaskFilter) -> Slice:
         """See `TaskStore.slice`. The shards' lists merged, each in the order of its own clock."""
 
@@ -175,6 +180,11 @@ class ShardedStore(TaskStore):
         found, _ = await self._ask_all(lambda store: store.undelivered(app, limit=limit, given_up=given_up))
         every = [one for some in found.values() for one in some]
         return sorted(every, key=lambda one: one.view.record.ended_ms or 0, reverse=True)[:limit]
+
+    async def delivery(self, task_id: str) -> Delivery | None:
+        """See `TaskStore.delivery`."""
+        with self.at(task_id) as store:
+            return await store.delivery(task_id)
 
     async def retry_webhook(self, task_id: str) -> bool:
         """See `TaskStore.retry_webhook`."""

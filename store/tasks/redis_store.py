@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.principal import new_task_id
-from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.record import NewTask, TaskRecord, TaskView
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.audit.stream import AuditStream
 from taskmill.store.connection.client import store_errors
@@ -232,6 +232,14 @@ class RedisTaskStore(TaskStore):
             int(attempt): open_error(self._sealer, task_id, int(attempt), stored) for attempt, stored in kept.items()
         }
 
+    async def arguments(self, task: TaskRecord) -> Any:
+        """See `TaskStore.arguments`."""
+        with store_errors():
+            stored = await self._redis.get(self.keys.args(task.id))
+        if stored is None:
+            return None
+        return self._sealer.open(stored, task_id=task.id, field=args_field(task.tool, task.principal))["arguments"]
+
     async def pauses(self) -> list[Pause]:
         """See `TaskStore.pauses`."""
         return await self._pauses.read()
@@ -269,6 +277,10 @@ class RedisTaskStore(TaskStore):
     async def undelivered(self, app: str | None, *, limit: int, given_up: bool | None = None) -> list[Delivery]:
         """See `TaskStore.undelivered`."""
         return await self._webhooks.undelivered(app, limit=limit, given_up=given_up)
+
+    async def delivery(self, task_id: str) -> Delivery | None:
+        """See `TaskStore.delivery`."""
+        return await self._webhooks.find(task_id)
 
     async def retry_webhook(self, task_id: str) -> bool:
         """See `TaskStore.retry_webhook`."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from taskmill.engine.errors import TaskNotFound
 from taskmill.engine.events import AttemptError, Event
 from taskmill.engine.principal import PrincipalLimits
-from taskmill.engine.record import NewTask, TaskView
+from taskmill.engine.record import NewTask, TaskRecord, TaskView
 from taskmill.engine.timing.start_time import check_deadline
 from taskmill.store.artifacts.artifacts import ArtifactReader
 from taskmill.store.audit.stream import AuditStream
@@ -202,6 +202,16 @@ class TaskStore(Protocol):
         """Why attempts of a task failed, by number, the last ten at most. For operators only."""
         ...
 
+    async def arguments(self, task: TaskRecord) -> Any:
+        """What the tool was called with, as JSON has it; None = they are not kept any more, as the task has succeeded.
+
+        For operators only.
+
+        Raises:
+            DecryptionFailed: they cannot be read with these keys, or at all.
+        """
+        ...
+
     async def pauses(self) -> list[Pause]:
         """Which queues and tools are paused, sorted; on any shard that answers."""
         ...
@@ -251,6 +261,10 @@ class TaskStore(Protocol):
 
         `given_up`: only those that are tried no more, or only those that are; None = all.
         """
+        ...
+
+    async def delivery(self, task_id: str) -> Delivery | None:
+        """The webhook of a task; None if there is none that is not delivered."""
         ...
 
     async def retry_webhook(self, task_id: str) -> bool:

@@ -119,6 +119,13 @@ class DeliveryStore:
                 break
         return found[:limit]
 
+    async def find(self, task_id: str) -> Delivery | None:
+        """The webhook of a task, None = there is none that is not delivered."""
+        with store_errors():
+            fields: dict[bytes, bytes] = await self._redis.hgetall(self._keys.webhook(task_id))  # type: ignore[misc]
+        flat = [word for pair in fields.items() for word in pair]
+        return self._delivery(task_id, flat, {}) if flat else None
+
     async def retry(self, task_id: str) -> bool:
         """Try it again now, as if its task had just ended; False if there is none of this task."""
         with store_errors():

@@ -1,69 +1,23 @@
 """The console over HTTP: who gets in, what the pages show, and what they do only after they were asked again."""
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import pytest
-from starlette.applications import Starlette
 
-from taskmill.console import ConsoleTasks, console_mount
 from taskmill.console.login import COOKIE
 from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Status
-from taskmill.server.api.access import CheckedHosts, OperatorToken
-from taskmill.server.auth.operators import operators_of
-from taskmill.server.http.transport_security import TrimmedHeaders, transport_security
 from taskmill.server.settings import ServerSettings
 from taskmill.store.claims.claims import Question
 from taskmill.store.tasks.pauses import Pausable
 from taskmill.store.tasks.tasks import OPERATOR
+from tests.support.console_visitor import ACTOR, HOSTILE, READER, SHOWN, log_in, visitor
 from tests.support.replica import working
 from tests.support.sample_server import make_server
 from tests.support.store_fixture import OWNER, StoreFixture
-
-READER, ACTOR = "read-read-read-read", "acts-acts-acts-acts"
-SITE = "http://localhost"
-HOSTILE = "<script>alert(1)</script> \x1b[31m \u202egnp.exe"
-SHOWN = "&lt;script&gt;alert(1)&lt;/script&gt; \\x1b[31m \\u202egnp.exe"
-
-
-@pytest.fixture
-def settings(redis_url: str) -> ServerSettings:
-    return ServerSettings(redis_url=redis_url, operator_tokens=f"ada=read,act:{ACTOR} bob=read:{READER}")
-
-
-@asynccontextmanager
-async def visitor(
-    stores: StoreFixture, settings: ServerSettings, *, lasts: float = 600
-) -> AsyncIterator[httpx2.AsyncClient]:
-    """A browser that has not logged in."""
-    operators = operators_of(settings)
-    tasks = ConsoleTasks(lambda: stores.store, settings={"redis_url": "…"})
-    app = Starlette(routes=[console_mount(tasks, operators, lasts=lasts)])
-    app.add_middleware(OperatorToken, operators=operators)
-    app.add_middleware(CheckedHosts, hosts=transport_security("127.0.0.1", ()))
-    app.add_middleware(TrimmedHeaders)
-    transport = httpx2.ASGITransport(app)
-    headers = {"accept": "text/html", "origin": SITE}
-    async with httpx2.AsyncClient(transport=transport, base_url=SITE, headers=headers) as client:
-        yield client
-
-
-@pytest.fixture
-async def page(stores: StoreFixture, settings: ServerSettings) -> AsyncIterator[httpx2.AsyncClient]:
-    """A browser in which an operator who may act has logged in."""
-    async with visitor(stores, settings) as client:
-        assert (await log_in(client, ACTOR)).status_code == 303
-        yield client
-
-
-async def log_in(client: httpx2.AsyncClient, token: str, back: str = "/") -> httpx2.Response:
-    return await client.post("/console/login", params={"next": back}, data={"token": token})
 
 
 async def failed(stores: StoreFixture, **changes: Any) -> str:
@@ -76,7 +30,7 @@ async def status_of(stores: StoreFixture, task_id: str) -> Status:
     return (await stores.store.read(task_id, OPERATOR)).record.status
 
 
-PAGES = ("/", "/tasks", "/dead-letters", "/queues", "/workers", "/settings")
+PAGES = ("/", "/tasks", "/dead-letters", "/queues", "/schedules", "/webhooks", "/workers", "/settings")
 
 
 async def test_every_page_leads_to_the_login_and_back(stores: StoreFixture, settings: ServerSettings) -> None:

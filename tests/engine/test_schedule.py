@@ -106,3 +106,18 @@ def test_arguments_of_a_schedule_fit_the_tool_or_are_refused() -> None:
             TaskConfig(schedule=5, schedule_arguments=given)  # type: ignore[arg-type]
     with pytest.raises(PolicyError, match="schedule_arguments needs a schedule"):
         TaskConfig(schedule_arguments={"path": "x"})
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        (90, "every 90 s"),
+        (timedelta(minutes=5), "every 5 min"),
+        (7200, "every 2 h"),
+        (timedelta(days=7), "every 7 d"),
+        ("0 7 * * MON-FRI", "At 07:00 on Monday through Friday"),
+        ("*/30 * * * * *", "Every 30th second of every minute"),
+    ],
+)
+def test_a_schedule_is_told_in_words(when: Any, words: str) -> None:
+    assert Schedule(when).words == words

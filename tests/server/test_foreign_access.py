@@ -226,6 +226,8 @@ def bodies(owned: Owned) -> dict[str, Json]:
         "/console/tasks/{task_id}/answer": {"key": next(iter(owned.answers)), "action": "decline"},
         "/console/tasks/{task_id}/{action:str}": {"confirmed": "1"},
         "/console/bulk/{action:str}": {"confirmed": "1"},
+        "/console/webhooks/retry": {},
+        "/console/webhooks/{task_id}/retry": {},
         "/console/workers/{name:path}/{action:str}": {"confirmed": "1"},
         "/console/{kind:str}/{name:path}/pause": {"confirmed": "1", **paused},
         "/console/{kind:str}/{name:path}/resume": {"confirmed": "1"},

@@ -63,7 +63,7 @@ def look(page: Page, base: str) -> None:
     page.goto(f"{base}/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    for name in ("Tasks", "Dead letters", "Queues", "Workers", "Settings"):
+    for name in ("Tasks", "Dead letters", "Queues", "Schedules", "Webhooks", "Workers", "Settings"):
         page.get_by_role("navigation").get_by_role("link", name=name).click()
         expect(page.get_by_role("navigation").locator("[aria-current=page]")).to_have_text(name)
         expect(page.locator("h1")).to_be_visible()
@@ -77,13 +77,33 @@ def look(page: Page, base: str) -> None:
     page.locator("tbody a").first.click()
     expect(page.locator("main")).to_contain_text("too long")
     page.set_viewport_size({"width": 380, "height": 700})
-    width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 380, f"a phone has to scroll sideways: {width}"
+    for path in ("", "/queues", "/schedules", "/webhooks"):
+        if path:
+            page.goto(base + path)
+            expect(page.locator("tbody tr").first).to_be_visible()
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 380, f"a phone has to scroll sideways: {path} {width}"
     page.set_viewport_size({"width": 1100, "height": 800})
 
 
 def act(page: Page, base: str, task: str, question: str) -> None:
     """Each action, with its confirmation."""
+    page.goto(f"{base}/webhooks")
+    expect(page.locator("tbody")).to_contain_text(
+        "hooks answered 500 <script>alert(1)</script> \\x1b[31m \\u202egnp.exe"
+    )
+    page.get_by_role("link", name="Retry count-1").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/retry")
+    expect(page.get_by_role("button", name="Retry")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_contain_text("Tried again now")
+    expect(page.locator("tbody")).to_contain_text("waiting")
+
+    page.goto(f"{base}/tasks/{task}")
+    page.get_by_role("link", name="Open the arguments").click()
+    expect(page.locator("pre")).to_contain_text("the upper one")
+
     page.goto(f"{base}/tasks/{task}")
     page.get_by_role("link", name="Cancel …").click()
     page.get_by_role("button", name="Cancel").click()
