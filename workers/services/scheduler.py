@@ -51,8 +51,8 @@ class Scheduler(BackgroundTask):
         self._toolbox = toolbox
         self._settings = settings
         self._entries: dict[str, _Entry] = {}
-        self._warned: dict[str, int] = {}
-        """The latest firing of each tool that was reported as missed or not made."""
+        self._warned: dict[tuple[str, str], int] = {}
+        """The latest firing of each tool that was reported, by log event: one that was missed may not be made, too."""
 
     def tools(self) -> list[str]:
         """The tools whose schedules it minds; any thread."""
@@ -106,7 +106,7 @@ class Scheduler(BackgroundTask):
         if due and seen.is_paused(self._settings.app or "", entry.tool, entry.policy.queue):
             return False
         missed = entry.schedule.missed_at(known.seen_ms, seen.now_ms)
-        if missed is not None and self._is_new(entry.tool, missed):
+        if missed is not None and self._is_new("schedule.missed", entry.tool, missed):
             makes_up = entry.schedule.missed == "run_once"
             log.warning("schedule.missed", tool=entry.tool, latest_ms=missed, runs_once=makes_up)
         for at_ms in due:
@@ -114,14 +114,15 @@ class Scheduler(BackgroundTask):
                 if await self._store.fire(self._task_of(entry, at_ms)):
                     log.info("schedule.fired", tool=entry.tool, at_ms=at_ms)
             except (CallerError, OperatorError) as exc:
-                if self._is_new(entry.tool, at_ms):
+                if self._is_new("schedule.not_fired", entry.tool, at_ms):
                     log.warning("schedule.not_fired", tool=entry.tool, at_ms=at_ms, why=str(exc))
                 return False
         return True
 
-    def _is_new(self, tool: str, at_ms: int) -> bool:
+    def _is_new(self, event: str, tool: str, at_ms: int) -> bool:
         """Whether this firing was not reported before."""
-        before, self._warned[tool] = self._warned.get(tool, 0), max(at_ms, self._warned.get(tool, 0))
+        before = self._warned.get((event, tool), 0)
+        self._warned[event, tool] = max(at_ms, before)
         return at_ms > before
 
     def _task_of(self, entry: _Entry, at_ms: int) -> NewTask:
