@@ -7,12 +7,12 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.engine.errors import SettingsError
-from taskmill.engine.outcome import OutcomeKind, Returned
+from taskmill.engine.outcome import Failed, OutcomeKind, Returned
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.scripts import Scripts
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.tasks.tasks import OPERATOR
-from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
+from taskmill.store.webhooks.deliveries import MOST_LISTED, Delivery, DeliveryStore
 from tests.support.store_fixture import DONE, StoreFixture
 from tests.support.waiting import eventually_async
 from tests.support.webhook_receiver import ALL_ENDS, SECRET
@@ -31,6 +31,11 @@ def deliveries_of(stores: StoreFixture) -> DeliveryStore:
 
 async def taken(stores: StoreFixture, app: str = "", lease: timedelta = MINUTE) -> list[Delivery]:
     return (await deliveries_of(stores).take(app, 10, lease))[1]
+
+
+async def kept(stores: StoreFixture) -> list[bytes]:
+    """The keys of all webhooks."""
+    return [key for key in await stores.redis.keys("*") if b"webhook" in key or b"deliver" in key]
 
 
 async def finish(stores: StoreFixture, outcome: Returned = DONE, **changes: object) -> str:
@@ -68,7 +73,7 @@ async def test_each_end_is_written_with_the_move_that_ends_the_task(stores: Stor
 async def test_only_the_ends_that_are_wanted_are_written_and_nothing_without_a_webhook(stores: StoreFixture) -> None:
     await finish(stores, webhook="")
     await finish(stores, webhook="failed crashed")
-    assert [key for key in await stores.redis.keys("*") if b"webhook" in key or b"deliver" in key] == []
+    assert await kept(stores) == []
 
 
 async def test_a_rerun_has_the_webhook_of_the_task_that_it_repeats(stores: StoreFixture) -> None:
@@ -93,6 +98,7 @@ async def test_who_has_lost_its_lease_can_change_nothing(stores: StoreFixture) -
     assert await taken(stores) == []  # it is leased
     assert await deliveries.delivered(second)
     assert await deliveries.undelivered(None, limit=10) == []
+    assert await kept(stores) == []
     assert first.task_id == second.task_id == task_id
 
 
@@ -115,10 +121,53 @@ async def test_what_is_given_up_is_listed_until_it_is_tried_again(stores: StoreF
     assert listed[other.task_id].next_ms is not None
     assert await deliveries.undelivered("another", limit=10) == []
     assert [found.task_id for found in await deliveries.undelivered(None, limit=10, given_up=True)] == [one.task_id]
+    due = stores.keys.deliveries("")
+    await stores.redis.zadd(due, {one.task_id: 1, other.task_id: 1}, xx=True)
+    assert [found.task_id for found in await taken(stores)] == [other.task_id], "what is given up is tried no more"
     assert await deliveries.retry(one.task_id)
     (again,) = await taken(stores)
     assert (again.task_id, again.tries, again.is_given_up, again.error) == (one.task_id, 0, False, None)
     assert {first, second} == {one.task_id, other.task_id}
+
+
+async def test_a_worker_takes_no_more_than_it_can_send_and_only_what_is_due(stores: StoreFixture) -> None:
+    ids, deliveries = [await finish(stores) for _ in range(3)], deliveries_of(stores)
+    (first,) = (await deliveries.take("", 1, MINUTE))[1]
+    assert first.task_id == ids[0]
+    await deliveries.try_later(first, timedelta(milliseconds=1), tries=1, why="away")
+    assert [one.task_id for one in (await deliveries.take("", 2, MINUTE))[1]][-1] in ids[1:]
+    again = await eventually_async(lambda: taken(stores), lambda found: first.task_id in [one.task_id for one in found])
+    assert [one.tries for one in again if one.task_id == first.task_id] == [1]
+
+
+async def test_what_an_operator_may_look_at_is_kept_for_thirty_days_from_the_last_change(stores: StoreFixture) -> None:
+    task_id, deliveries = await finish(stores), deliveries_of(stores)
+    names = stores.keys.webhook(task_id), stores.keys.deliveries("")
+    (delivery,) = await taken(stores)
+    for change in (deliveries.give_up(delivery, "gone"), deliveries.retry(task_id)):
+        for name in names:
+            await stores.redis.expire(name, 1000)
+        await change
+        assert await stores.redis.ttl(names[0]) > 29 * 86400
+    assert await stores.redis.ttl(names[1]) > 29 * 86400
+
+
+async def test_a_list_has_the_latest_ends_first_and_goes_on_behind_what_it_leaves_out(stores: StoreFixture) -> None:
+    ids = [await finish(stores) for _ in range(3)]
+    await stores.redis.zadd(stores.keys.webhooks, {task_id: at for at, task_id in enumerate(ids)})
+    await stores.redis.zadd(stores.keys.webhooks, {f"expired{number}": 9 for number in range(MOST_LISTED)})
+    listed = [one.task_id for one in await deliveries_of(stores).undelivered(None, limit=2)]
+    assert listed == [ids[2], ids[1]]
+    await stores.redis.flushall()
+
+
+async def test_a_result_that_cannot_be_opened_here_is_told_of_as_unreadable(stores: StoreFixture) -> None:
+    old, new = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
+    task = await stores.with_settings(seal_keys=old).start(webhook=ALL_ENDS)
+    await stores.with_settings(seal_keys=old).finish(task)
+    (delivery,) = await taken(stores.with_settings(seal_keys=new, webhook_result=True, webhook_secret=SECRET))
+    assert (delivery.task_id, delivery.view.record.reason) == (task.id, "unreadable")
+    assert isinstance(delivery.view.outcome, Failed)
 
 
 async def test_one_whose_facts_are_gone_is_forgotten(stores: StoreFixture) -> None:

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.redis_server import PrivateRedis
+from tests.support.webhook_receiver import Receiver, receiver
 from tests.workers.deployment import Deployment, WorkerForks
 
 
@@ -43,3 +44,10 @@ async def fragile(own_redis: PrivateRedis, tmp_path: Path, worker_forks: WorkerF
         yield deployment
         await deployment.end()
         await deployment.check()
+
+
+@pytest.fixture
+async def hook() -> AsyncIterator[Receiver]:
+    """A receiver of webhooks."""
+    async with receiver() as hook:
+        yield hook

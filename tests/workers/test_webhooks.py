@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import socket
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,12 +22,6 @@ from tests.support.webhook_receiver import ALL_ENDS, SECRET, Receiver, receiver
 from tests.workers.deployment import Deployment
 
 OTHER_SECRET = "whsec_" + base64.b64encode(b"one that is to take its place...").decode()
-
-
-@pytest.fixture
-async def hook() -> AsyncIterator[Receiver]:
-    async with receiver() as hook:
-        yield hook
 
 
 def settings_of(hook: Receiver, **changes: Any) -> dict[str, Any]:
