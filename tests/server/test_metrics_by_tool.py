@@ -1,17 +1,23 @@
 """What `/metrics` says of each tool: counted by the processes, added up in Redis, and bounded in number."""
 
+from datetime import timedelta
+
 import pytest
 from redis.asyncio import Redis
 
+from taskmill.engine.outcome import Refused
 from taskmill.server import TaskConfig, TaskServer
+from taskmill.server.api.tool_metrics import metrics_by_tool
 from taskmill.server.settings import ServerSettings
 from taskmill.store.claims.claims import Claimed
 from taskmill.store.formats.keys import Keys
 from taskmill.store.metrics.counts import Counted, TaskCounts
-from taskmill.store.metrics.figures import figures_of
+from taskmill.store.metrics.figures import Figures, figures_of
 from taskmill.store.metrics.writer import CountWriter
 from taskmill.store.scripts import Scripts
+from taskmill.store.tasks.stats import Stats
 from taskmill.workers.attempts.counts import AttemptCounts
+from taskmill.workers.attempts.endings import Finish, Release
 from tests.server.api_client import ApiClient, figures_once, of_tool
 from tests.server.session_client import open_session, rest
 from tests.support.replica import Rpc, client_of, working
@@ -158,3 +164,68 @@ def test_an_attempt_that_takes_over_from_a_dead_worker_is_a_rescue_and_has_not_w
         (Counted.STARTED, "default", "-", "walk"): 1,
         (Counted.RESCUED, "default", "-", "walk"): 1,
     }
+
+
+def test_times_are_cumulative_buckets_in_seconds_and_what_another_version_counted_in_buckets_is_left_out() -> None:
+    counts = TaskCounts()
+    for seconds in (0.02, 0.02, 7.0, 1e6):
+        counts.observe(Counted.RAN, "default", "walk", seconds)
+    rows = {**counts.take(), (Counted.RAN, "default", "99", "walk"): 5, (Counted.RAN, "default", "x", "walk"): 5}
+
+    shown = shown_of(Figures(rows, frozenset({"walk"})), {})
+
+    label = 'taskmill_task_run_seconds_bucket{{le="{}",queue="default",tool="walk"}}'.format
+    found = [shown[label(bound)] for bound in ("0.01", "0.05", "5.0", "15.0", "14400.0", "+Inf")]
+    assert found == [0, 2, 2, 3, 3, 4]
+    assert shown['taskmill_task_run_seconds_sum{queue="default",tool="walk"}'] == 1_000_007.04
+
+
+def test_endings_are_shown_of_the_own_app_with_zeros_and_beyond_the_limit_of_tools_together() -> None:
+    rows = {(Counted.STARTED, "shop/default", "-", tool): 1 for tool in ("walk", "run")}
+    ended = {
+        ("succeeded", "shop/default", "walk"): 1,
+        ("succeeded", "shop/default", "swim"): 2,
+        ("succeeded", "shop/default", "ride"): 4,
+        ("succeeded", "shop/default", ""): 8,
+        ("succeeded", "zoo/default", "walk"): 16,
+    }
+
+    shown = shown_of(Figures(rows, frozenset({"walk", "run"})), ended)
+
+    row = 'taskmill_tasks_ended_total{{outcome="{}",queue="default",status="{}",tool="{}"}}'.format
+    done = {tool: shown[row("succeeded", "completed", tool)] for tool in ("walk", "run", "other", "")}
+    assert done == {"walk": 1, "run": 0, "other": 6, "": 8}
+    assert shown[row("crashed", "completed", "walk")] == 0, "an alert sees the first one"
+    for name in ("rescues", "questions"):
+        assert shown[f'taskmill_{name}_total{{queue="default",tool="walk"}}'] == 0
+    assert not any("swim" in name or "ride" in name for name in shown)
+
+
+def shown_of(figures: Figures, ended: dict[tuple[str, str, str], int]) -> dict[str, float]:
+    """What a scraper gets of an app `shop` that may have figures of two tools."""
+    stats = Stats(0, 0, 0, {}, (), ended_by_tool=ended)
+    shown = {}
+    for family in metrics_by_tool(figures, stats, "shop", 2):
+        for one in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(one.labels.items()))
+            shown[f"{one.name}{{{labels}}}"] = one.value
+    return shown
+
+
+def test_only_what_a_tool_did_is_a_failure_or_a_retry_of_it() -> None:
+    counts = TaskCounts()
+    attempts = AttemptCounts(counts, lambda _tool: "default")
+    claimed = Claimed("t", 1, 1, 0, 0, "walk", "ann", b"{}", waited_ms=0)
+
+    attempts.started(claimed)
+    for reason in ("drain", "asked_again", "timed_out"):
+        attempts.ended(Release(claimed, timedelta(0), 0, reason))
+    attempts.ended(Finish(claimed, Refused(-32000, "not for you")))
+
+    rows = {(what, label) for what, _, label, _ in counts.take()}
+    assert {row for row in rows if row[0] in (Counted.FAILED, Counted.RETRIED)} == {
+        (Counted.RETRIED, "asked_again"),
+        (Counted.RETRIED, "timeout"),
+        (Counted.FAILED, "timeout"),
+    }
+    assert (Counted.WAITED, "0") in rows, "a task that was claimed at once has waited, too"
