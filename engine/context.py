@@ -3,7 +3,7 @@
 Free of any protocol and of Redis: a worker passes the ports in. The author's `Context` in `server/` wraps this.
 """
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Generator
 from math import isfinite
 from time import monotonic
 from typing import Any, Literal, Protocol
@@ -16,6 +16,7 @@ from taskmill.engine.record import Progress
 __all__ = [
     "CallerStatePort",
     "JournalPort",
+    "ListChangePort",
     "LogPort",
     "OutputPort",
     "ProgressPort",
@@ -41,6 +42,12 @@ class LogPort(Protocol):
     """Receives what a tool logs for its caller; returns at once."""
 
     def __call__(self, message: LogMessage) -> None: ...
+
+
+class ListChangePort(Protocol):
+    """Receives which lists of the tool's server have changed; returns at once."""
+
+    def __call__(self, kinds: Collection[str]) -> None: ...
 
 
 class QuestionPort(Protocol):
@@ -138,6 +145,7 @@ class TaskContext:
         journal: JournalPort | None = None,
         caller_state: CallerStatePort | None = None,
         log: LogPort | None = None,
+        list_changes: ListChangePort | None = None,
     ) -> None:
         self.task_id = task_id
         """Also the idempotency key for calls to outside systems: the same for every attempt."""
@@ -152,6 +160,7 @@ class TaskContext:
         self._journal = journal
         self._caller_state = caller_state
         self._log = log
+        self._list_changes = list_changes
         self._cancelled = False
         self._is_last = False
         self._ended = False
@@ -194,6 +203,14 @@ class TaskContext:
         """
         if self._log is not None and not self._ended:
             self._log(LogMessage(level, data, logger))
+
+    def report_list_changes(self, kinds: Collection[str]) -> None:
+        """Have the server's clients be sent that these lists have changed: `tools`, `resources`, `prompts`.
+
+        Call it from the event loop; also after the attempt.
+        """
+        if self._list_changes is not None:
+            self._list_changes(kinds)
 
     @property
     def inline_limit(self) -> int | None:

@@ -8,13 +8,14 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, assert_never
 
 import structlog
 
+from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.ports import Toolbox, ToolSource
 from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.claims.claims import Claimed, ClaimStore
@@ -26,6 +27,7 @@ from taskmill.store.metrics.counts import TaskCounts
 from taskmill.store.metrics.writer import CountWriter
 from taskmill.store.scripts import Call
 from taskmill.store.sessions.caller_state import CallerStateStore, open_caller_states
+from taskmill.store.sessions.list_changes import ListChanges
 from taskmill.store.tasks.output import OutputStore
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.worker_orders import WorkerOrders
@@ -91,6 +93,7 @@ class WorkerRuntime:
         self.counts = TaskCounts()
         """What this worker has counted of its attempts."""
         self._attempts = AttemptCounts(self.counts, self._queue_of)
+        self._reporting: set[asyncio.Task[None]] = set()
 
     @property
     def is_drained(self) -> bool:
@@ -144,6 +147,7 @@ class WorkerRuntime:
             caller_states=self._caller_states,
             tool_timeout=self.settings.tool_timeout,
             on_asked=self._attempts.asked,
+            list_changes=self._report_list_changes,
         )
 
     def stop_all(self, why: Stop) -> None:
@@ -204,6 +208,16 @@ class WorkerRuntime:
         """Publish without delay that this worker claims nothing more."""
         self._health.is_leaving = True
         self._leases.renew_now()
+
+    def _report_list_changes(self, kinds: Collection[str]) -> None:
+        reporting = asyncio.get_running_loop().create_task(self._publish_list_changes(kinds), name="taskmill.lists")
+        self._reporting.add(reporting)
+        reporting.add_done_callback(self._reporting.discard)
+
+    async def _publish_list_changes(self, kinds: Collection[str]) -> None:
+        states = self._caller_states  # on the default shard, where servers listen
+        with suppress(StoreUnavailable):
+            await ListChanges(states.redis, states.settings).publish(kinds)
 
     async def _write_progress(self, reports: Sequence[Report]) -> None:
         await self.store.run_batch([self.store.progress_call(reports)])

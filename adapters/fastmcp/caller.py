@@ -14,7 +14,7 @@ from fastmcp.server.context import TransportType, reset_transport, set_transport
 from fastmcp.server.dependencies import extract_version_spec, get_access_token, get_context, get_http_headers
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp_types import LOG_LEVEL_META_KEY, CallToolRequestParams
+from mcp_types import CallToolRequestParams
 
 from taskmill.adapters.fastmcp.fastmcp_private import carried_caller
 
@@ -25,8 +25,8 @@ PAYLOAD_KEY = "fastmcp"
 _CREDENTIALS = re.compile(r"authorization|cookie|token|secret|password|passwd|api-?key|credential|mcp-session-id")
 _SHORTEST_FOUND = 8
 """Characters of a token that is looked for inside of texts; a shorter one has to be the whole text."""
-_META = ("fastmcp", "client_id", LOG_LEVEL_META_KEY)
-"""What is read of a request's `_meta` in a worker: by FastMCP itself, and for the log of a server behind Taskmill."""
+_META = ("fastmcp", "client_id")
+"""What FastMCP reads of a request's `_meta` in a worker."""
 
 
 def caller_of_call(params: CallToolRequestParams, *, with_token: bool) -> dict[str, Any]:

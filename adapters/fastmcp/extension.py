@@ -5,7 +5,7 @@ together.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,7 +20,6 @@ from fastmcp.utilities.tasks import TaskConfig as FastMCPTaskConfig
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import RequestStateSecurity
 from mcp.server.request_state import RequestStateBoundary
-from mcp.server.subscriptions import InMemorySubscriptionBus
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult, SubscriptionsListenRequestParams
 from pydantic import BaseModel, model_serializer
@@ -68,6 +67,7 @@ from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
 from taskmill.store.embedded.server import embedded_redis
 from taskmill.store.settings import StoreSettings
+from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["Tasks", "for_worker"]
 
@@ -123,6 +123,8 @@ class Tasks(ServerExtension):
         self._installed_on: FastMCP[Any] | None = None
         self.plain_http_app: Callable[..., StarletteWithLifespan]
         """FastMCP's own `http_app` of the server."""
+        self.services: list[Callable[[TaskStore], AbstractAsyncContextManager[None]]] = []
+        """What runs beside the server while it serves."""
         self._users = 0
         self._stack = AsyncExitStack()
 
@@ -258,6 +260,8 @@ class Tasks(ServerExtension):
             self._codec.use(store.known_secrets)
             await self.collect()
             await stack.enter_async_context(self.runtime.open_with({}))
+            for service in self.services:
+                await stack.enter_async_context(service(store))
             if self._has_worker:
                 await stack.enter_async_context(worker_of(self.server, self.tools, settings))
             yield
@@ -282,7 +286,7 @@ class Tasks(ServerExtension):
             FastMCPTasks2025(self.runtime, self._submission, self._plain),
         ]
         lowlevel.middleware.insert(0, CallerErrors(None))
-        listening = TaskListenHandler(InMemorySubscriptionBus(), self.runtime)
+        listening = TaskListenHandler(self.runtime.changes, self.runtime)
         lowlevel.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, listening)
         server.add_provider(self._provider)
 

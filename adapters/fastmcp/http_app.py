@@ -28,6 +28,7 @@ from taskmill.server.app import add_http_api, both_eras
 from taskmill.server.auth.authentication import Authentication, authentication_of
 from taskmill.server.auth.operators import operators_of
 from taskmill.server.fast_path.middleware import FastPath
+from taskmill.server.handlers.pipe_listeners import PipeListeners
 from taskmill.server.http.application import HttpApp
 from taskmill.server.http.scope_challenge import ScopeChallenge
 from taskmill.server.http.token_checks import TokenRules, rules_by_settings, token_rules
@@ -103,7 +104,7 @@ def with_tasks(
             hosts,
             lowlevel,
             submission,
-            without_effect=(FastMCPServerMiddleware, NewTools),
+            without_effect=(FastMCPServerMiddleware, NewTools, PipeListeners),
             is_open=lambda: not any(sees_all_requests(one) for one in server.middleware),
         )
         return ScopeChallenge(fast, runtime.tools, rules.auth)

@@ -19,7 +19,7 @@ from fastmcp.tools.function_tool import FunctionTool
 from fastmcp.utilities.tasks import TaskConfig as FastMCPTaskConfig
 from fastmcp.utilities.versions import VersionSpec, dedupe_with_versions
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
+from mcp_types import LOG_LEVEL_META_KEY, CallToolRequestParams, CallToolResult, InputRequiredResult
 from pydantic import ValidationError as PydanticValidationError
 
 from taskmill.adapters.fastmcp.caller import PAYLOAD_KEY, as_operator, caller_of_call
@@ -29,6 +29,7 @@ from taskmill.adapters.fastmcp.fastmcp_private import tool_behind, validate_argu
 from taskmill.engine.errors import PolicyError
 from taskmill.engine.policy import TaskConfig as Policy
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
+from taskmill.server.handlers.log_levels import asked_level
 from taskmill.server.protocol.arguments import faults_by_schema, faults_of, in_own_words, refused_arguments
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.sampling.own_model import OwnModel
@@ -157,6 +158,8 @@ class FastMCPTools:
     def carried(self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any]) -> Mapping[str, Any]:
         """See `CallHost`: who called, over what, in which session, which version, and whether as a task."""
         kept = caller_of_call(params, with_token=self._carries_token)
+        if (level := asked_level(ctx)) is not None:
+            kept["meta"] = {**kept.get("meta", {}), LOG_LEVEL_META_KEY: level}
         as_task = client_class_of(ctx) in (ClientClass.TASKS_2025, ClientClass.TASKS_2026)
         return {PAYLOAD_KEY: {**kept, "protocol": ctx.protocol_version, "as_task": as_task}}
 

@@ -6,10 +6,10 @@ which the call was made.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from importlib.metadata import version
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, get_args
 
 import anyio
 from fastmcp.client.transports import ClientTransport
@@ -28,34 +28,46 @@ from mcp_types import (
     METHOD_NOT_FOUND,
     CallToolResult,
     Implementation,
+    LoggingLevel,
     LoggingMessageNotification,
     LoggingMessageNotificationParams,
     PromptListChangedNotification,
     ResourceListChangedNotification,
     ToolListChangedNotification,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.adapters.remote.caller import has_roots
 from taskmill.engine.events import LogMessage
 from taskmill.server.handlers.log_levels import level_of
-from taskmill.server.protocol.sdk_private import is_closed
+from taskmill.server.protocol.sdk_private import is_closed, request_without_types
 from taskmill.server.protocol.shapes_2025 import RELATED_TASK
 from taskmill.server.protocol.tasks_client import TasksClientExtension
 from taskmill.server.streams.log_messages import is_wanted, message_notification
 
-__all__ = ["UpstreamClient"]
+__all__ = ["USUAL_LOG_LEVEL", "UpstreamClient"]
 
 T = TypeVar("T")
+USUAL_LOG_LEVEL = "info"
+"""From which level on a server logs for a client that has named none."""
+_LEVEL_TIMEOUT = 5.0
+"""Seconds in which a server has to take a level; a call waits no longer for it."""
+_LEVELS = get_args(LoggingLevel)
 _CONNECT_TIMEOUT = 60.0
 """Seconds that a server has for its first answer: one that npx installs first needs many."""
-_LIST_CHANGES = (ToolListChangedNotification, ResourceListChangedNotification, PromptListChangedNotification)
+_LIST_CHANGES: dict[type[Any], str] = {
+    ToolListChangedNotification: "tools",
+    ResourceListChangedNotification: "resources",
+    PromptListChangedNotification: "prompts",
+}
 
 
 class UpstreamClient(ProxyClient[ClientTransport]):
     """A session that its pool opens and closes. `async with` only counts who uses it."""
 
-    def __init__(self, transport: ClientTransport, mode: str, on_list_changed: Callable[[], None]) -> None:
+    def __init__(self, transport: ClientTransport, mode: str, on_list_changed: Callable[[str], None]) -> None:
+        """`on_list_changed`: called with `tools`, `resources` or `prompts` when the server reports a change of them."""
         super().__init__(
             transport,
             mode=mode,
@@ -70,8 +82,13 @@ class UpstreamClient(ProxyClient[ClientTransport]):
             message_handler=self._receive,
             extensions=[TasksClientExtension(_not_resolved_here, _ignore)],
         )
-        self._on_list_changed = on_list_changed
+        self.on_list_changed = on_list_changed
         self._calls: list[tuple[asyncio.Task[Any] | None, Context]] = []
+        self._levels: dict[asyncio.Task[Any] | None, str | None] = {}
+        """From which level on the callers of the present calls want log messages; None = they have named none."""
+        self._level: str | None = None
+        """What the server was asked for last."""
+        self._asking_level = asyncio.Lock()
         self._by_task: dict[str, Context] = {}
         self._has_listed = False
         self.users = 0
@@ -110,6 +127,7 @@ class UpstreamClient(ProxyClient[ClientTransport]):
         at = max((at for at, (user, _) in enumerate(self._calls) if user is task), default=None)
         if at is not None:
             del self._calls[at]
+        self._levels.pop(task, None)
         if self.on_unused is not None and not self.users:
             self.on_unused(self)
 
@@ -121,6 +139,26 @@ class UpstreamClient(ProxyClient[ClientTransport]):
             yield
         finally:
             self._by_task.pop(task_id, None)
+
+    async def log_from(self, level: str | None) -> None:
+        """Have the server log from this level on while this user's call runs; None = the client has named none.
+
+        Of several calls the lowest counts: what each client is sent is decided by its own level. From 2026 on each
+        request names a level.
+        """
+        capabilities = self.session.server_capabilities
+        if capabilities is None or capabilities.logging is None:
+            return
+        if self.session.protocol_version in MODERN_PROTOCOL_VERSIONS or (level is None and self._level is None):
+            return
+        self._levels[asyncio.current_task()] = level
+        async with self._asking_level:
+            lowest = min((one or USUAL_LOG_LEVEL for one in self._levels.values()), key=_severity)
+            if lowest != self._level:
+                self._level = lowest  # a server that refuses is not asked again
+                with suppress(MCPError, TimeoutError):
+                    async with asyncio.timeout(_LEVEL_TIMEOUT):
+                        await request_without_types(self.session, "logging/setLevel", {"level": lowest})
 
     async def learn_headers(self) -> None:
         """Have arguments that a tool wants in headers sent there: the SDK does so for tools that the session listed."""
@@ -159,8 +197,12 @@ class UpstreamClient(ProxyClient[ClientTransport]):
             await self._in_call(default_proxy_progress_handler, *args)
 
     async def _receive(self, message: Any) -> None:
-        if isinstance(message, _LIST_CHANGES):
-            self._on_list_changed()
+        if (kind := _LIST_CHANGES.get(type(message))) is not None:
+            self.on_list_changed(kind)
+
+
+def _severity(level: str) -> int:
+    return _LEVELS.index(level) if level in _LEVELS else len(_LEVELS)
 
 
 async def _list_roots(context: Any) -> Any:

@@ -1,7 +1,7 @@
 """`RemoteHost`: servers that are not ours, as commands, workers and tests take a server object."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
@@ -21,6 +21,7 @@ from taskmill.adapters.fastmcp.extension import Tasks
 from taskmill.adapters.fastmcp.host import FastMCPHost, in_event_loop
 from taskmill.adapters.fastmcp.toolbox import FastMCPToolbox
 from taskmill.adapters.remote.caller import caller_of_task, calling_as, roots_of_task
+from taskmill.adapters.remote.list_watch import ListWatch
 from taskmill.adapters.remote.provider import RemoteProvider
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.settings import RemoteSettings, upstream_headers
@@ -30,6 +31,7 @@ from taskmill.engine.context import TaskContext
 from taskmill.engine.errors import ServerLoadError
 from taskmill.engine.outcome import Outcome
 from taskmill.engine.policy import TaskConfig as Policy
+from taskmill.server.handlers.pipe_listeners import PipeListeners
 
 __all__ = ["RemoteHost"]
 
@@ -62,6 +64,10 @@ class RemoteHost(FastMCPHost):
         if not in_event_loop():
             asyncio.run(self._load())
         super().__init__(server)
+        changes = self.tasks.runtime.changes
+        watch = ListWatch(self._providers, changes)
+        self.tasks.services.append(lambda store: watch.running(store.list_changes))
+        self.lowlevel.middleware.insert(0, PipeListeners(changes))
 
     async def collect(self) -> None:
         """See `FastMCPHost`.
@@ -114,7 +120,14 @@ class RemoteHost(FastMCPHost):
     async def toolbox(self) -> AsyncIterator[FastMCPToolbox]:
         """See `ToolSource`."""
         async with super().toolbox():
-            yield RemoteToolbox(self, [one.sessions for one in self._providers])
+            toolbox = RemoteToolbox(self, [one.sessions for one in self._providers])
+            for provider in self._providers:
+                provider.on_change.append(toolbox.note_change)
+            try:
+                yield toolbox
+            finally:
+                for provider in self._providers:
+                    provider.on_change.remove(toolbox.note_change)
 
 
 class RemoteToolbox(FastMCPToolbox):
@@ -123,6 +136,13 @@ class RemoteToolbox(FastMCPToolbox):
     def __init__(self, host: RemoteHost, sessions: Sequence[UpstreamSessions]) -> None:
         super().__init__(host.server, host.tasks.tools)
         self._sessions = sessions
+        self._report: Callable[[Collection[str]], None] | None = None
+        """Of the latest attempt: a session may be sent a change after its call."""
+
+    def note_change(self, kind: str) -> None:
+        """A session of this worker was sent that a list has changed: have those reported who serve clients."""
+        if self._report is not None:
+            self._report([kind])
 
     def policy(self, tool: str) -> Policy | None:
         """The policy of a task tool; of one that is not known too, so that its task ends and says why."""
@@ -131,6 +151,7 @@ class RemoteToolbox(FastMCPToolbox):
     async def run(self, tool: str, payload: Mapping[str, Any], context: TaskContext) -> Outcome:
         """Run one attempt. All its rounds, the task that a server makes of it, and a cancel have one session."""
         caller = caller_of_task(context.task_id, context.principal, payload)
+        self._report = context.report_list_changes
         try:
             with calling_as(caller), roots_of_task(payload):
                 return await super().run(tool, payload, context)

@@ -4,7 +4,7 @@ Lists are asked for again when the server reports a change, and after a short ti
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TypeVar
@@ -22,11 +22,20 @@ from mcp_types import (
     Completion,
     CompletionArgument,
     CompletionContext,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
     PaginatedRequestParams,
     PaginatedResult,
     PromptReference,
     ResourceTemplateReference,
+    ServerCapabilities,
 )
+from mcp_types import (
+    Tool as McpTool,
+)
+from pydantic import BaseModel
 
 from taskmill.adapters.fastmcp.fastmcp_private import keep_listed
 from taskmill.adapters.remote.components import RemotePrompt, RemoteResource, RemoteTemplate
@@ -40,6 +49,7 @@ __all__ = ["RemoteProvider"]
 
 Page = TypeVar("Page", bound=PaginatedResult)
 Item = TypeVar("Item")
+Ask = Callable[[ClientSession, PaginatedRequestParams | None], Awaitable[Page]]
 _FRESH = 30.0
 """Seconds after which the tools are asked for again."""
 _FRESH_FOR_UNKNOWN = 1.0
@@ -53,7 +63,9 @@ class RemoteProvider(ProxyProvider):
 
     def __init__(self, upstream: Upstream, repeat: Sequence[str]) -> None:
         """`repeat`: patterns of tools that the operator lets run again."""
-        self.sessions = UpstreamSessions(upstream, self.forget)
+        self.sessions = UpstreamSessions(upstream, self._note_change)
+        self.on_change: list[Callable[[str], None]] = []
+        """Called with what has changed, as a session of a caller was sent it: `tools`, `resources`, `prompts`."""
         self._repeat = tuple(repeat)
         self._listed: Sequence[RemoteTool] = ()
         self._listed_at: float | None = None
@@ -62,6 +74,7 @@ class RemoteProvider(ProxyProvider):
         """What the server says of itself."""
         self.completes = False
         """Whether it completes arguments."""
+        self._capabilities: ServerCapabilities | None = None
         super().__init__(self.sessions.client, cache_ttl=_FRESH)
 
     @property
@@ -69,9 +82,44 @@ class RemoteProvider(ProxyProvider):
         """Before the names of what it offers; None = nothing is."""
         return self.sessions.upstream.prefix
 
+    @property
+    def listed(self) -> Sequence[McpTool]:
+        """The tools as the server listed them last."""
+        return [one.listed for one in self._listed]
+
+    @property
+    def reported_kinds(self) -> list[str]:
+        """Of which lists the server reports changes: `tools`, `resources`, `prompts`."""
+        declared = self._capabilities or ServerCapabilities()
+        found = {"tools": declared.tools, "resources": declared.resources, "prompts": declared.prompts}
+        return [kind for kind, one in found.items() if one is not None and one.list_changed]
+
+    async def lists(self, session: ClientSession) -> Mapping[str, Sequence[BaseModel]]:
+        """What is listed on this session now, of the kinds whose changes the server reports.
+
+        Raises:
+            MCPError, TimeoutError, or what the transport does: it cannot be asked.
+        """
+        found: dict[str, Sequence[BaseModel]] = {}
+        for kind in self.reported_kinds:
+            match kind:
+                case "tools":
+                    found[kind] = await _all_pages(session, _ask_tools, lambda page: page.tools)
+                case "prompts":
+                    found[kind] = await _all_pages(session, _ask_prompts, lambda page: page.prompts)
+                case _:
+                    templates = await _all_pages(session, _ask_templates, lambda page: page.resource_templates)
+                    found[kind] = [*await _all_pages(session, _ask_resources, lambda page: page.resources), *templates]
+        return found
+
     def forget(self) -> None:
         """The server has reported that its lists have changed."""
         self._listed_at = None
+
+    def _note_change(self, kind: str) -> None:
+        self.forget()
+        for note in self.on_change:
+            note(kind)
 
     async def load(self) -> None:
         """Learn its tools and what it says of itself, and disconnect: for a process that has no event loop yet.
@@ -82,7 +130,7 @@ class RemoteProvider(ProxyProvider):
         try:
             async with await self.sessions.client() as client:
                 self.instructions = client.instructions
-                capabilities = client.server_capabilities
+                self._capabilities = capabilities = client.server_capabilities
                 self.completes = capabilities is not None and capabilities.completions is not None
             await self._list_tools()
         finally:
@@ -152,30 +200,24 @@ class RemoteProvider(ProxyProvider):
         return self._listed_at is not None and monotonic() - self._listed_at < _FRESH
 
     async def _asked(self) -> Sequence[RemoteTool]:
-        tools = await self._pages(lambda session, params: session.list_tools(params=params), lambda page: page.tools)
+        tools = await self._pages(_ask_tools, lambda page: page.tools)
         return [RemoteTool.of(tool, self.sessions, self._repeat) for tool in tools]
 
     async def _list_resources(self) -> Sequence[Resource]:
-        listed = await self._pages(
-            lambda session, params: session.list_resources(params=params), lambda page: page.resources
-        )
+        listed = await self._pages(_ask_resources, lambda page: page.resources)
         return keep_listed(self, "resources", [RemoteResource.of(one, self.sessions.client) for one in listed])
 
     async def _list_resource_templates(self) -> Sequence[ResourceTemplate]:
-        listed = await self._pages(
-            lambda session, params: session.list_resource_templates(params=params), lambda page: page.resource_templates
-        )
+        listed = await self._pages(_ask_templates, lambda page: page.resource_templates)
         return keep_listed(self, "templates", [RemoteTemplate.of(one, self.sessions.client) for one in listed])
 
     async def _list_prompts(self) -> Sequence[Prompt]:
-        listed = await self._pages(
-            lambda session, params: session.list_prompts(params=params), lambda page: page.prompts
-        )
+        listed = await self._pages(_ask_prompts, lambda page: page.prompts)
         return keep_listed(self, "prompts", [RemotePrompt.of(one, self.sessions.client) for one in listed])
 
     async def _pages(
         self,
-        ask: Callable[[ClientSession, PaginatedRequestParams | None], Awaitable[Page]],
+        ask: Ask[Page],
         of_page: Callable[[Page], Sequence[Item]],
     ) -> list[Item]:
         """Everything in one list of the server's; nothing if it has no such list.
@@ -184,19 +226,41 @@ class RemoteProvider(ProxyProvider):
             UpstreamUnreachable: there is no connection, or it ended.
         """
         client = await self.sessions.client()
-        found: list[Item] = []
-        cursor: str | None = None
         try:
-            async with client, asyncio.timeout(_LIST_TIMEOUT):
-                for _ in range(_MOST_PAGES):
-                    page = await ask(client.session, PaginatedRequestParams(cursor=cursor) if cursor else None)
-                    found += of_page(page)
-                    if (cursor := page.next_cursor) is None:
-                        break
-        except MCPError as exc:
-            if exc.error.code == METHOD_NOT_FOUND:
-                return []
-            raise
+            async with client:
+                return await _all_pages(client.session, ask, of_page)
         except GONE as exc:
             raise UpstreamUnreachable(self.sessions.upstream.label, exc) from None
-        return found
+
+
+async def _ask_tools(session: ClientSession, params: PaginatedRequestParams | None) -> ListToolsResult:
+    return await session.list_tools(params=params)
+
+
+async def _ask_resources(session: ClientSession, params: PaginatedRequestParams | None) -> ListResourcesResult:
+    return await session.list_resources(params=params)
+
+
+async def _ask_templates(session: ClientSession, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+    return await session.list_resource_templates(params=params)
+
+
+async def _ask_prompts(session: ClientSession, params: PaginatedRequestParams | None) -> ListPromptsResult:
+    return await session.list_prompts(params=params)
+
+
+async def _all_pages(session: ClientSession, ask: Ask[Page], of_page: Callable[[Page], Sequence[Item]]) -> list[Item]:
+    found: list[Item] = []
+    cursor: str | None = None
+    try:
+        async with asyncio.timeout(_LIST_TIMEOUT):
+            for _ in range(_MOST_PAGES):
+                page = await ask(session, PaginatedRequestParams(cursor=cursor) if cursor else None)
+                found += of_page(page)
+                if (cursor := page.next_cursor) is None:
+                    break
+    except MCPError as exc:
+        if exc.error.code != METHOD_NOT_FOUND:
+            raise
+        return []
+    return found

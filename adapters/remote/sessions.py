@@ -37,7 +37,7 @@ _LONGEST_CONNECT = 45.0
 class UpstreamSessions:
     """Opens sessions, finds them again, and closes them when they are idle. Belongs to one event loop at a time."""
 
-    def __init__(self, upstream: Upstream, on_list_changed: Callable[[], None]) -> None:
+    def __init__(self, upstream: Upstream, on_list_changed: Callable[[str], None]) -> None:
         self.upstream = upstream
         self._on_list_changed = on_list_changed
         self._open: dict[UpstreamCaller, asyncio.Task[UpstreamClient]] = {}
@@ -83,6 +83,16 @@ class UpstreamSessions:
             opening = self._open[caller] = asyncio.create_task(self._connect(caller.mode))
         assert opening is not None
         return await asyncio.shield(opening)
+
+    async def watching(self, on_list_changed: Callable[[str], None]) -> UpstreamClient:
+        """A session for no caller, which is only sent changes of lists; it is open until it is closed.
+
+        Raises:
+            UpstreamUnreachable: there is no connection, after some tries.
+        """
+        client = await self._connect("auto")
+        client.on_list_changed = on_list_changed
+        return client
 
     def asked_by(self, state: str | None) -> UpstreamCaller | None:
         """Whose call asked what is answered now, by the state that came back; None = nothing of it is left."""

@@ -42,7 +42,7 @@ from taskmill.adapters.fastmcp.current_task import current_attempt
 from taskmill.adapters.fastmcp.fastmcp_private import sdk_request
 from taskmill.adapters.remote.call_record import AttemptRecord
 from taskmill.adapters.remote.caller import calling_as, present_caller
-from taskmill.adapters.remote.client import UpstreamClient
+from taskmill.adapters.remote.client import USUAL_LOG_LEVEL, UpstreamClient
 from taskmill.adapters.remote.sessions import UpstreamSessions
 from taskmill.adapters.remote.upstream_tasks import UpstreamTask, has_tasks, runs_as_2025_task
 from taskmill.adapters.remote.words import (
@@ -54,6 +54,7 @@ from taskmill.adapters.remote.words import (
     wrong_answer,
 )
 from taskmill.engine.errors import FenceLost
+from taskmill.server.handlers.log_levels import asked_level
 from taskmill.server.protocol.sdk_private import request_without_types
 from taskmill.server.protocol.tasks_client import CreatedTask
 
@@ -62,7 +63,6 @@ __all__ = ["RemoteTool"]
 log = structlog.get_logger()
 _REPEATS = 3
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-_USUAL_LOG_LEVEL = "info"
 _CANCEL_TIMEOUT = 2.0
 """Seconds that a cancel may take: the worker waits no longer for a tool that it stops."""
 _LONGEST_LEASE = 60.0
@@ -92,6 +92,11 @@ class RemoteTool(ProxyTool):
     def to_mcp_tool(self, **overrides: Any) -> Tool:
         """As the server itself lists it. Whether it runs as a task here is added by Taskmill's list of tools."""
         return self._listed.model_copy(update={"name": self.name, "execution": None})
+
+    @property
+    def listed(self) -> Tool:
+        """As the server lists it."""
+        return self._listed
 
     @property
     def label(self) -> str:
@@ -180,6 +185,7 @@ class RemoteTool(ProxyTool):
             client = await self._sessions.client()
             try:
                 async with client:
+                    await client.log_from(_asked_level(context))
                     await record.open()
                     return await self._send_or_cancel(client, arguments, context, record)
             except MCPError as exc:
@@ -296,9 +302,12 @@ def _log_meta(version: str | None, context: Context) -> Any:
     """`_meta` of a call. From 2026 on a server logs only for requests that say from which level on."""
     if version not in MODERN_PROTOCOL_VERSIONS:
         return None
+    return {LOG_LEVEL_META_KEY: _asked_level(context) or USUAL_LOG_LEVEL}
+
+
+def _asked_level(context: Context) -> str | None:
     request = sdk_request(context)
-    asked = ((request.params or {}).get("_meta") if request else None) or {}
-    return {LOG_LEVEL_META_KEY: asked.get(LOG_LEVEL_META_KEY, _USUAL_LOG_LEVEL)}
+    return None if request is None else asked_level(request)
 
 
 def _progress_callback() -> ProgressFnT:

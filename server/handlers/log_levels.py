@@ -1,8 +1,10 @@
 """Remembers the level that a client sets with `logging/setLevel`, for the log messages of its tasks."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp_types import LOG_LEVEL_META_KEY
 
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.sdk_private import connection_of
@@ -10,7 +12,7 @@ from taskmill.server.sessions.dispatch import dispatch_of
 from taskmill.server.streams.log_messages import LOG_LEVEL, lowest_level
 from taskmill.server.tools.runtime import ServerRuntime
 
-__all__ = ["LogLevels", "level_of"]
+__all__ = ["LogLevels", "asked_level", "level_of"]
 
 Request = ServerRequestContext[Any, Any]
 
@@ -38,10 +40,22 @@ class LogLevels:
 
 def level_of(ctx: Request) -> str | None:
     """From which level on the client of a request is sent log messages, None = it is sent none."""
+    return lowest_level(ctx.protocol_version, _kept(ctx), _meta(ctx))
+
+
+def asked_level(ctx: Request) -> str | None:
+    """The level that the client has asked for, with the request or for the session; None = it has not."""
+    asked: str | None = (_meta(ctx) or {}).get(LOG_LEVEL_META_KEY)
+    return asked or _kept(ctx).get(LOG_LEVEL)
+
+
+def _kept(ctx: Request) -> Mapping[str, Any]:
     dispatch = dispatch_of(ctx.request)
-    if dispatch is not None:
-        kept = {} if dispatch.session is None else dispatch.session.client
-    else:
-        kept = connection_of(ctx.session).state
+    if dispatch is None:
+        return connection_of(ctx.session).state
+    return {} if dispatch.session is None else dispatch.session.client
+
+
+def _meta(ctx: Request) -> dict[str, Any] | None:
     meta = (ctx.params or {}).get("_meta")
-    return lowest_level(ctx.protocol_version, kept, meta if isinstance(meta, dict) else None)
+    return meta if isinstance(meta, dict) else None

@@ -200,7 +200,7 @@ class SessionEndpoint:
                 text = "Last-Event-ID names no stream of this session."
                 raise HttpError(HTTPStatus.BAD_REQUEST, text, INVALID_PARAMS)
         else:
-            stream = SessionStream(self._runtime.store, session).run()
+            stream = SessionStream(self._runtime.store, session, self._runtime.changes).run()
         await self._runner.stream(stream, self._response(session), scope, receive, send)
 
     def _response(self, session: Session | None) -> JsonOrSseResponse:

@@ -7,8 +7,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from mcp.shared.subscriptions import ServerEvent
+
 from taskmill.engine.errors import StoreUnavailable, TaskNotFound
 from taskmill.engine.record import TaskView
+from taskmill.server.protocol.change_bus import ChangeBus, list_change_notification
 from taskmill.server.sessions.dispatch import new_call_id
 from taskmill.server.streams import sse
 from taskmill.server.streams.client_requests import can_be_asked, request_of
@@ -30,8 +33,10 @@ _POLL_MARGIN = 1.0
 class SessionStream:
     """The session's own stream: messages that belong to no request, and notifications of the session's tasks."""
 
-    def __init__(self, store: TaskStore, session: Session) -> None:
+    def __init__(self, store: TaskStore, session: Session, changes: ChangeBus) -> None:
+        """`changes`: of the server's lists."""
         self._store = store
+        self._changes = changes
         self._session = session
         self._id = new_call_id()
         self._frames: asyncio.Queue[bytes | None] = asyncio.Queue(sse.BACKLOG)
@@ -43,6 +48,7 @@ class SessionStream:
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Frames until the session ends, a newer stream replaces this one, or the client reads too slowly."""
         renewing = asyncio.create_task(self._renew_session())
+        unsubscribe = self._changes.subscribe(self._put_list_change)
         try:
             await self._store.sessions.take_over_stream(self._session.id, self._id)
             async with self._store.sessions.subscribe_pushes(self._session.id, self._receive):
@@ -50,10 +56,15 @@ class SessionStream:
                 while (frame := await self._frames.get()) is not None:
                     yield frame
         finally:
+            unsubscribe()
             tasks = [renewing, *self._reading, *self._following.values(), *self._asking.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    def _put_list_change(self, event: ServerEvent) -> None:
+        if (message := list_change_notification(event)) is not None:
+            self._put(sse.event(message))
 
     def _receive(self, _channel: str, message: bytes | None) -> None:
         pushed = {} if message is None else self._store.sessions.open_push(self._session.id, message)

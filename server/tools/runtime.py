@@ -25,6 +25,7 @@ from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import claims_of_caller, owner, session_of
 from taskmill.server.limits.full_callers import FullCallers
 from taskmill.server.limits.rates import Rates
+from taskmill.server.protocol.change_bus import ChangeBus
 from taskmill.server.settings import ServerSettings
 from taskmill.server.tool_host import TaskTools
 from taskmill.server.tools.abandoned_calls import AbandonedCalls
@@ -60,6 +61,7 @@ class ServerRuntime:
         self.visible_claims = tuple(visible_claims)
         self.tools: TaskTools = ToolRegistry() if tools is None else tools
         self.clients = ClientLog()
+        self.changes = ChangeBus()
         self.creations = Rates("creations", "calls of task tools")
         self.full_callers = FullCallers()
         self.refusals: Counter[str] = Counter()

@@ -71,6 +71,7 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | channel P session:<id> | JSON: for the process that serves a call of the session | - | sessions |
 | channel P push:<session> | JSON: for the process that serves the session's own stream | - | sessions |
 | channel P outbox:<call> | message number | - | open calls |
+| channel P lists:<app> | JSON: which lists of a server that is not ours have changed | - | servers, workers |
 | channel P signal:<worker> | `cancel <id>`, `answer <id>` or `orders` | - | cancel, answer, operators |
 """
 
@@ -147,6 +148,7 @@ _PER_TASK = {
     "outbox": "{p}outbox:",
     "reply": "{p}reply:",
     "push": "{p}push:",
+    "lists": "{p}lists:",
     "left": "{p}left:",
     "call_timeout": "{p}timeout:",
     "webhook": "{p}webhook:",
@@ -316,6 +318,10 @@ class Keys:
     def push(self, session_id: str) -> str:
         """Channel of the process that serves the session's own stream."""
         return self._stems["push"] + session_id
+
+    def lists(self, app: str) -> str:
+        """Channel of reports that the lists of a server have changed."""
+        return self._stems["lists"] + app
 
     def followed(self, session_id: str) -> str:
         """Tasks whose changes are sent to a session."""

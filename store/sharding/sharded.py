@@ -68,6 +68,7 @@ class ShardedStore(TaskStore):
         self.artifacts = _Artifacts(self)
         self.sessions = self._default.sessions
         self.caller_states = self._default.caller_states
+        self.list_changes = self._default.list_changes
         self.open_calls = self._default.open_calls
         self.abandoned_calls = self._default.abandoned_calls
         self.call_timeouts = self._default.call_timeouts

@@ -31,6 +31,7 @@ from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.scripts import Scripts
 from taskmill.store.seal_keys import sealer_of
 from taskmill.store.sessions.caller_state import CallerStateStore
+from taskmill.store.sessions.list_changes import ListChanges
 from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.settings import StoreSettings
@@ -88,6 +89,7 @@ class RedisTaskStore(TaskStore):
         self.artifacts: ArtifactStore = ArtifactStore(redis, settings, self._scripts)
         self.sessions = SessionStore(redis, settings, self._scripts, self.keys, self.hub, self.memory)
         self.caller_states = CallerStateStore(redis, settings, self._scripts)
+        self.list_changes = ListChanges(redis, settings, self.hub)
         self.open_calls = OpenCallStore(redis, settings, self.keys, self.hub)
         self.abandoned_calls = AbandonedCallStore(redis, self.keys)
         self.call_timeouts = CallTimeoutStore(redis, self.keys)

@@ -23,6 +23,7 @@ from taskmill.store.metrics.figures import Figures
 from taskmill.store.pubsub.event_tail import EventTails
 from taskmill.store.pubsub.task_feed import TaskFeed
 from taskmill.store.sessions.caller_state import CallerStateStore
+from taskmill.store.sessions.list_changes import ListChanges
 from taskmill.store.sessions.open_calls import AbandonedCallStore, CallTimeoutStore, OpenCallStore
 from taskmill.store.sessions.sessions import SessionStore
 from taskmill.store.tasks.output import OutputReader
@@ -54,6 +55,7 @@ class TaskStore(Protocol):
     artifacts: ArtifactReader
     sessions: SessionStore
     caller_states: CallerStateStore
+    list_changes: ListChanges
     open_calls: OpenCallStore
     abandoned_calls: AbandonedCallStore
     call_timeouts: CallTimeoutStore

@@ -29,7 +29,12 @@ TOOLS = [
     "grow",
     "read",
     "write",
+    "levels",
+    "levels_now",
 ]
+LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
+LEVEL = ["info"]
+"""From which on it logs."""
 FOLDER = os.environ.get("TEST_FOLDER", ".")
 GROWN = os.path.join(FOLDER, "grown")
 """A file with the names of tools that have come since."""
@@ -104,6 +109,10 @@ def call(number: Any, name: str, given: dict[str, Any], token: Any) -> None:
             for _ in range(given["times"]):
                 send(method="notifications/message", params={"level": "debug", "data": "y" * 200})
             send(id=number, result=text("the end of the flood"))
+        case "levels" | "levels_now":
+            for level in LEVELS[LEVELS.index(LEVEL[0]) :]:
+                send(method="notifications/message", params={"level": level, "data": given["word"]})
+            send(id=number, result=text(LEVEL[0]))
         case "grow":
             with open(GROWN, "a") as grown:
                 grown.write(f"{given['name']}\n")
@@ -160,6 +169,9 @@ def receive(message: dict[str, Any]) -> None:
             # At once: the process may be ended right behind it.
             with open(CANCELLED.pop(params["requestId"]), "w"):
                 pass
+        case "logging/setLevel":
+            LEVEL[0] = params["level"]
+            send(id=number, result={})
         case "ping":
             send(id=number, result={})
         case _ if number is not None:

@@ -20,6 +20,7 @@ from taskmill.testing.client_types import Endpoint
 from taskmill.testing.sdk_client import sdk_client
 from tests.adapters import raw_foreign_server
 from tests.adapters.fastmcp_auth import ANN, BOB, Verifier
+from tests.adapters.raw_foreign_server import LEVELS
 from tests.adapters.remote_servers import foreign_words, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -30,7 +31,8 @@ BedOf = Callable[..., TestBed]
 async def bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bed_of: BedOf) -> AsyncIterator[TestBed]:
     """The server of pipes, behind a check of tokens."""
     monkeypatch.setenv("TEST_FOLDER", str(tmp_path))
-    host = RemoteHost(command_target([sys.executable, raw_foreign_server.__file__]), RemoteSettings())
+    settings = RemoteSettings(task=("levels", "talk", "flood"))
+    host = RemoteHost(command_target([sys.executable, raw_foreign_server.__file__]), settings)
     host.server.auth = Verifier()
     async with bed_of(host, handoff_after=30) as bed:
         yield bed
@@ -44,22 +46,21 @@ class Listener:
         self._way = way
         self._endpoint = Endpoint(bed.url, Answerer(()), token)
 
-    async def call(self, tool: str, *, least: str | None = None, **arguments: Any) -> None:
+    async def call(self, tool: str, *, least: str | None = None, **arguments: Any) -> str:
+        """The text of the result."""
         mode: Any = "auto" if self._way == "2026" else "legacy"
         async with sdk_client(self._endpoint, mode=mode, logging_callback=self._receive) as client:
             if least is not None and mode == "legacy":
                 await client.session.set_logging_level(least)  # type: ignore[arg-type]
-            await self._call(client, tool, arguments, least)
+            return str((await self._call(client, tool, arguments, least))["content"][0]["text"])
 
-    async def _call(self, client: Client, tool: str, arguments: dict[str, Any], least: str | None) -> None:
+    async def _call(self, client: Client, tool: str, arguments: dict[str, Any], least: str | None) -> Any:
         if self._way == "2025 task":
             params = {"name": tool, "arguments": arguments, "task": {}}
             made = await request_without_types(client.session, "tools/call", params)
-            await request_without_types(client.session, "tasks/result", {"taskId": made["task"]["taskId"]})
-        elif least is not None and self._way == "2026":
-            await client.call_tool(tool, arguments, meta={LOG_LEVEL_META_KEY: least})  # type: ignore[typeddict-unknown-key]
-        else:
-            await client.call_tool(tool, arguments)
+            return await request_without_types(client.session, "tasks/result", {"taskId": made["task"]["taskId"]})
+        meta: Any = {LOG_LEVEL_META_KEY: least} if least is not None and self._way == "2026" else None
+        return (await client.call_tool(tool, arguments, meta=meta)).model_dump(mode="json", by_alias=True)
 
     async def _receive(self, params: LoggingMessageNotificationParams) -> None:
         self.logged.append((params.level, params.data))
@@ -81,6 +82,18 @@ async def test_log_messages_of_a_task_tool_reach_their_caller_alone(bed: TestBed
         ann.logged.clear()
         await ann.call("talk", word="ann's")
         assert ann.logged == []  # the request names no level
+
+
+@pytest.mark.filterwarnings("ignore:The logging capability is deprecated")
+@pytest.mark.parametrize("way", ["held", "2025 task", "foreground"])
+async def test_the_level_of_a_client_reaches_the_server_behind(bed: TestBed, way: str) -> None:
+    """Unasked it logs from `info` on, and for another client of the same user on the same session again."""
+    ann, tool = Listener(bed, way, ANN), "levels_now" if way == "foreground" else "levels"
+    for least in ("debug", "error", None):
+        assert await ann.call(tool, word="ann's", least=least) == (least or "info")
+        if way == "foreground":  # others follow a task, and a quick one may log before
+            assert [level for level, _ in ann.logged] == LEVELS[LEVELS.index(least or "info") :]
+        ann.logged.clear()
 
 
 async def test_a_server_of_2026_is_asked_for_its_log(tmp_path: Path, bed_of: BedOf) -> None:

@@ -13,7 +13,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from taskmill.engine.context import OutputPort, TaskContext
+from taskmill.engine.context import ListChangePort, OutputPort, TaskContext
 from taskmill.engine.errors import DecryptionFailed, FenceLost
 from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Outcome
@@ -59,6 +59,7 @@ class Attempt:
         caller_states: CallerStateStore | None = None,
         tool_timeout: float = 0.0,
         on_asked: Callable[[str, int], None] | None = None,
+        list_changes: ListChangePort | None = None,
     ) -> None:
         """It has taken one of the `slots`, and releases it at its end.
 
@@ -76,6 +77,7 @@ class Attempt:
         self._caller_states = caller_states
         self._tool_timeout = tool_timeout
         self._on_asked = on_asked
+        self._list_changes = list_changes
         self._slots = slots
         self._limits: AttemptLimits | None = None
         self._on_end: Callable[[Ending | None], None] | None = None
@@ -180,6 +182,7 @@ class Attempt:
             journal=journal,
             caller_state=states.of(claimed.principal, payload.get("session")) if states else None,
             log=partial(self._logs.report, claimed.id, claimed.fence),
+            list_changes=self._list_changes,
         )
         self._task.context = context
         if self._task.stopped.done():
