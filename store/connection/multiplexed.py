@@ -85,6 +85,8 @@ class _SharedConnection:
         await self._reader.is_closed.wait()
 
     def _queue(self, packed: bytes) -> asyncio.Future[Any]:
+        if self._is_broken:  # since this caller asked, by what another one sent: no reply would ever come
+            raise ConnectionError("the connection was lost")
         reply: asyncio.Future[Any] = self._loop.create_future()
         self._unsent.append(packed)
         self._pending.append((self._loop.time() + self._reply_timeout, reply))

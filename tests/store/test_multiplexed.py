@@ -18,7 +18,7 @@ from taskmill.store.settings import StoreSettings
 async def client(redis: Redis, redis_url: str) -> AsyncIterator[Any]:
     """A client with an open connection, and some keys to ask for: the value of `k7` is `7`."""
     await redis.mset({f"k{number}": number for number in range(100)})
-    async with connect(StoreSettings(redis_url=redis_url, command_timeout=0.5)) as one:
+    async with connect(StoreSettings(redis_url=redis_url, command_timeout=30)) as one:
         await one.ping()
         yield one
     await redis.flushdb()
@@ -30,7 +30,7 @@ def sentinel_options(client: Any, *numbers: int) -> list["asyncio.Task[Any]"]:
 
 async def written(client: Any) -> None:
     """Wait until nothing is left to be sent, with the replies still to come."""
-    with fail_after(5):
+    with fail_after(30):
         while client._shared._unsent or not client._shared._pending:
             await asyncio.sleep(0)
 
@@ -88,17 +88,40 @@ async def test_a_caller_that_comes_back_late_takes_the_connection_that_others_ha
     assert len(await redis.client_list()) == before
 
 
-async def test_only_callers_that_waited_too_long_get_a_timeout(client: Any, redis: Redis) -> None:
+async def test_a_caller_whose_connection_breaks_between_its_opening_and_its_command_is_served_by_another(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another caller that waited for the same opening is first, and its command breaks the connection."""
+    opened, lost = client._opened, []
+
+    async def opened_and_lost_once() -> Any:
+        shared = await opened()
+        if not lost:
+            lost.append(shared)
+            shared._give_up(ConnectionError("cut"))
+        return shared
+
+    monkeypatch.setattr(client, "_opened", opened_and_lost_once)
+    client._shared._give_up(ConnectionError("cut"))
+    with fail_after(30):
+        assert await client.get("k7") == b"7"
+        assert await client.execute_many([("GET", "k7")]) == [b"7"]
+    assert len(lost) == 1
+
+
+async def test_only_callers_that_waited_too_long_get_a_timeout(client: Any, redis: Redis, redis_url: str) -> None:
     """The connection is given up for its first caller; those who came later ask again on another."""
-    await redis.client_pause(700)
-    (early,) = sentinel_options(client, 1)
-    await written(client)
-    client._shared._reply_timeout = 5
-    (late,) = sentinel_options(client, 2)
-    with fail_after(5):
-        with pytest.raises(TimeoutError):
-            await early
-        assert await late == b"2"
+    async with connect(StoreSettings(redis_url=redis_url, command_timeout=0.5)) as hasty:
+        await hasty.ping()
+        await redis.client_pause(700)
+        (early,) = sentinel_options(hasty, 1)
+        await written(hasty)
+        hasty._shared._reply_timeout = 30
+        (late,) = sentinel_options(hasty, 2)
+        with fail_after(30):
+            with pytest.raises(TimeoutError):
+                await early
+            assert await late == b"2"
 
 
 async def test_a_closed_client_leaves_no_connection_and_fails_those_who_still_wait(client: Any, redis: Redis) -> None:

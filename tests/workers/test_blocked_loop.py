@@ -1,5 +1,12 @@
 """A tool that blocks the event loop: named in the log, and neither it nor its neighbours lose their lease."""
 
+import threading
+
+import pytest
+from structlog.testing import capture_logs
+
+from taskmill.workers.attempts.active import ActiveTask, ActiveTasks
+from taskmill.workers.services.loop_watchdog import LoopWatchdog
 from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment
 
@@ -32,3 +39,18 @@ async def test_a_worker_that_breathes_is_not_complained_about(deployment: Deploy
     await deployment.done(task)
 
     assert worker.said("loop.blocked") == []
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+async def test_a_loop_that_holds_no_task_up_is_not_complained_about(is_busy: bool) -> None:
+    """As when a worker on a busy machine takes long to start."""
+    active = ActiveTasks(60)
+    if is_busy:
+        active.add(ActiveTask("t", 1, "dig", lease=60))
+    watchdog = LoopWatchdog(active)
+    with capture_logs() as logs:
+        watchdog.start()
+        threading.Event().wait(1.6)
+        await watchdog.stop()
+
+    assert ("loop.blocked" in [line["event"] for line in logs]) is is_busy

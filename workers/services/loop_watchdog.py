@@ -6,6 +6,7 @@ Leases are renewed from a thread too (`leases.py`), so a blocked loop costs no t
 import asyncio
 import sys
 import threading
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 
@@ -20,6 +21,8 @@ _TICK = 0.25
 """Seconds between two ticks of the loop."""
 _BLOCKED_AFTER = 1.0
 """Seconds without a tick after which the log says so; then after twice as many, and so on."""
+_LOOP_FOLDERS = (str(Path(asyncio.__file__).parent), str(Path(__file__).parents[1]))
+"""What runs the loop: asyncio, and where uvloop is called."""
 
 
 class LoopWatchdog:
@@ -55,12 +58,20 @@ class LoopWatchdog:
         log_after, since = _BLOCKED_AFTER, 0.0
         while not self._stopping.wait(_TICK):
             silent = monotonic() - self._last
-            if silent >= log_after:
+            if silent >= log_after and self._is_in_the_way():
                 self._log_blocked(silent)
                 log_after, since = log_after * 2, self._last
             elif silent < _BLOCKED_AFTER and since:
                 log.info("loop.free", seconds=round(self._last - since, 1))
                 log_after, since = _BLOCKED_AFTER, 0.0
+
+    def _is_in_the_way(self) -> bool:
+        """Whether a task is held up, and by code: on a machine that runs much else, a loop that waits is late too."""
+        assert self._loop is not None
+        if not self._active.all():
+            return False
+        frame = sys._current_frames().get(self._loop_thread)
+        return asyncio.current_task(self._loop) is not None or not _is_of_the_loop(frame)
 
     def _log_blocked(self, seconds: float) -> None:
         """Log which task blocks the loop, and at which line."""
@@ -75,6 +86,12 @@ class LoopWatchdog:
             at=_location(frame),
             advice="use a plain def, asyncio.to_thread or isolation='process' for work that blocks",
         )
+
+
+def _is_of_the_loop(frame: FrameType | None) -> bool:
+    """Whether this is where a thread is while its loop waits."""
+    file = "" if frame is None else frame.f_code.co_filename
+    return file.startswith(_LOOP_FOLDERS) or file.endswith("selectors.py")
 
 
 def _location(frame: FrameType | None) -> str:
