@@ -10,12 +10,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from taskmill.engine.errors import DecryptionFailed
+from taskmill.engine.errors import DecryptionFailed, SealKeyAwaited
 from taskmill.engine.record import TaskView
 from taskmill.store.connection.client import store_errors
 from taskmill.store.formats.keys import Keys
 from taskmill.store.formats.queue_names import app_of, shared_app
-from taskmill.store.formats.records import dict_of, parse_count
+from taskmill.store.formats.records import dict_of, format_errors, parse_count
+from taskmill.store.formats.sealing import refusals
 from taskmill.store.formats.views import view_of
 from taskmill.store.scripts import Scripts
 from taskmill.store.seal_keys import sealer_of
@@ -144,7 +145,16 @@ class DeliveryStore:
     def _deliveries(
         self, rows: Sequence[tuple[bytes, Sequence[bytes]]], results: Mapping[str, bytes | None]
     ) -> list[Delivery]:
-        return [self._delivery(task_id.decode(), fields, results) for task_id, fields in rows]
+        """Those that can be read. One that cannot, perhaps with these keys only, is taken again when its lease ends."""
+        read = []
+        for task_id, fields in rows:
+            try:
+                read.append(self._delivery(task_id.decode(), fields, results))
+            except SealKeyAwaited:
+                raise
+            except DecryptionFailed as exc:
+                refusals.note(task_id.decode(), "webhook", str(exc))
+        return read
 
     def _delivery(self, task_id: str, flat: Sequence[bytes], results: Mapping[str, bytes | None]) -> Delivery:
         outcome = results.get(task_id)
@@ -154,7 +164,8 @@ class DeliveryStore:
         except DecryptionFailed:
             view = view_of(task_id, self._sealer, **{**read, "outcome": None}, in_list=True)
         field = dict_of(flat)
-        count = {name: parse_count(field.get(f"d_{name}") or "0") for name in _COUNTS}
+        with format_errors(task_id):
+            count = {name: parse_count(field.get(f"d_{name}") or "0") for name in _COUNTS}
         return Delivery(
             view,
             taken=count["taken"],

@@ -156,6 +156,42 @@ async def test_a_task_that_ends_without_a_worker_is_told_of_too(deployment: Depl
     assert told.message["data"]["started_at"] is None
 
 
+async def test_a_webhook_that_cannot_be_read_holds_up_no_other_and_is_sent_once_it_can_be(
+    deployment: Deployment, hook: Receiver
+) -> None:
+    broken, whole = await create(deployment), await create(deployment)
+    for task_id in (broken, whole):
+        await deployment.store.cancel(task_id, OPERATOR, reason="operator")
+    kept = deployment.keys.webhook(broken)
+    status = await deployment.redis.hget(kept, "status")  # type: ignore[misc]
+    assert status is not None
+    await deployment.redis.hset(kept, "status", "of-a-later-version")  # type: ignore[misc]
+    await deployment.worker(**settings_of(hook, webhook_timeout=0.2))
+    (told,) = await hook.got()
+    assert told.message["data"]["id"] == whole
+    await eventually_async(lambda: deployment.redis.zcard(deployment.keys.webhooks), lambda left: left == 1)
+    assert await undelivered(deployment) == []
+    await deployment.redis.hset(kept, "status", status)  # type: ignore[misc]
+    _, late = await hook.got(2)
+    await settled(deployment)
+    assert late.message["data"]["id"] == broken
+
+
+async def test_deliveries_go_on_once_redis_refuses_their_commands_no_longer(
+    deployment: Deployment, hook: Receiver
+) -> None:
+    due = deployment.keys.deliveries("")
+    await deployment.redis.set(due, "of another program")
+    worker = await deployment.worker(**settings_of(hook))
+    (line, *_) = await eventually_async(lambda: worker.said("service.failed"), within=20)
+    assert (line["service"], "exception" in line) == ("taskmill.webhooks", False)
+    assert line["why"].startswith("Redis refused a command")
+    await deployment.redis.delete(due)
+    await create(deployment)
+    await hook.got()
+    await settled(deployment)
+
+
 async def test_the_result_is_sent_if_the_operator_wants_it(deployment: Deployment, hook: Receiver) -> None:
     await deployment.worker(**settings_of(hook, webhook_result=True))
     await create(deployment, "echo", text="Ada")
@@ -194,10 +230,21 @@ async def test_no_address_inside_a_network_is_connected_to(monkeypatch: pytest.M
     """also where an address of IPv6 stands for one of IPv4."""
     inside = ["127.0.0.1", "10.1.2.3", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "::1", "fe80::1"]
     inside += ["fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001:0:a00:1::"]
+    inside += ["64:ff9b:1::a00:1", "::10.0.0.1", "::ffff:0:a00:1", "fec0::1", "5f00::1", "3fff::1", "192.0.0.8"]
     resolving_to(monkeypatch, *inside)
     async with WebhookClient(timeout=5, allow_private=False) as http:
         answers = [await http.post("https://receiver.example/", {}, b"{}") for _ in inside]
     assert [one.why for one in answers if "which is no public address" not in one.why] == []
+
+
+@pytest.mark.parametrize(
+    "wish", ["1 Jan 2020 00:00:00 +99999999999999999999", "Mon, 01 Jan 99999 00:00:00 GMT", "-1", "soon", "nan"]
+)
+async def test_a_wish_to_wait_that_makes_no_sense_is_none(hook: Receiver, wish: str) -> None:
+    hook.will_answer(429, **{"retry-after": wish})
+    async with WebhookClient(timeout=5, allow_private=True) as http:
+        answer = await http.post(hook.url, {}, b"{}")
+    assert (answer.why, answer.retry_after) == ("127.0.0.1 answered 429", 0)
 
 
 async def test_nothing_goes_unencrypted_to_a_public_address(monkeypatch: pytest.MonkeyPatch) -> None:

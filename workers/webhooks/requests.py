@@ -21,6 +21,10 @@ __all__ = ["Answer", "WebhookClient"]
 _MOST_ADDRESSES = 4
 """Of one host that are tried."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_INTERNET_6 = ipaddress.ip_network("2000::/3")
+"""All that hosts of the internet have of IPv6. What is outside stands for another address, or is of one network."""
+_MORE_RESERVED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""What `is_global` of some versions of Python takes for addresses of the internet."""
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -87,7 +91,7 @@ class WebhookClient:
             return Answer(None, f"{url.host} did not answer within {self._timeout:g} s")
         except socket.gaierror:
             return Answer(None, f"{url.host} cannot be resolved")
-        except (httpx2.HTTPError, OSError, UnicodeError) as exc:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as exc:
             return Answer(None, f"{url.host}: {_words_of(exc)}")
 
     def _refusal(self, url: httpx2.URL, addresses: list[Address]) -> str:
@@ -139,9 +143,10 @@ def _is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         if inner is not None:
             return _is_public(inner)
-        if address.teredo is not None:
+        if address.teredo is not None or address not in _INTERNET_6:
             return False
-    return address.is_global and not address.is_multicast
+    is_reserved = any(address in network for network in _MORE_RESERVED)
+    return address.is_global and not address.is_multicast and not is_reserved
 
 
 def _answer(host: str, status: int, headers: httpx2.Headers) -> Answer:
@@ -159,7 +164,7 @@ def _seconds(retry_after: str) -> float:
         return float(retry_after)
     try:
         at = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
