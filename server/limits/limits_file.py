@@ -107,6 +107,9 @@ def read_rules(file: Path) -> Sequence[LimitRule]:
         raise SettingsError(f"{file} cannot be read: it is no text in UTF-8.") from exc
     except tomllib.TOMLDecodeError as exc:
         raise SettingsError(f"{file} is no TOML: {exc}.") from exc
+    except (ValueError, RecursionError) as exc:  # digits without end, brackets in brackets
+        why = "a number is too long, or it is nested too deep"
+        raise SettingsError(f"{file} is no TOML that can be read: {why}.") from exc
     lines = text.splitlines()
     for name in document:
         if name != "limits":

@@ -8,6 +8,8 @@ __all__ = ["BURST", "Rates"]
 
 BURST = 10
 """Seconds' worth that a principal which was quiet may do at once."""
+_LONGEST_WAIT = 86400
+"""Seconds that a refusal names, at most."""
 _KEPT = 10_000
 """Principals that are remembered; beyond that, those that were quiet for as long as a burst takes are forgotten."""
 
@@ -35,7 +37,7 @@ class Rates:
         left, since = self._left.get(principal, (most, now))
         left = min(most, left + (now - since) * rate)
         if left < 1:
-            wait = max(1, round((1 - left) / rate))
+            wait = max(1, round(min((1 - left) / rate, _LONGEST_WAIT)))
             words = f"You sent more than {rate:g} {self._what} a second for a while, the limit. Try again in {wait} s."
             raise QuotaExceeded(words, limit=self._name, allowed=rate, used=rate, retry_after=wait)
         if len(self._left) >= _KEPT:

@@ -89,6 +89,8 @@ def test_of_the_rules_that_fit_a_caller_the_most_precise_one_gives_each_limit(
         ("[[limits]]\nopen_tasks = 3\nclaims = 'free'\n", "line 3: claims must name claims"),
         ("[[limits]]\nclaims.plan = 'free'\n", "line 1: the rule gives no limit"),
         ("limits = [{ claims = 3, sessions = 1 }]\n", "limits.toml, rule 1: claims must name claims"),
+        (f"[[limits]]\nsessions = {'9' * 5000}\n", "limits.toml is no TOML that can be read: a number is too long"),
+        (f"limits = {'[' * 20_000}", "limits.toml is no TOML that can be read: a number is too long, or it is nested"),
     ],
 )
 def test_a_mistake_in_the_file_is_refused_at_the_start_with_its_line(tmp_path: Path, text: str, words: str) -> None:
@@ -111,10 +113,13 @@ def test_a_changed_file_holds_at_once_and_a_mistake_in_it_changes_nothing(file: 
         assert rules.limits_of(ADAS, {}, USUAL).open_tasks == 66
         file.write_text("[[limits]]\nprincipal = 1\n")
         assert rules.limits_of(ADAS, {}, USUAL).open_tasks == 66
+        file.write_text(f"[[limits]]\nsessions = {'9' * 5000}\n")
+        assert rules.limits_of(ADAS, {}, USUAL).open_tasks == 66
         os.remove(file)
         assert rules.limits_of(ADAS, {}, USUAL).open_tasks == 66
     assert [entry["event"] for entry in logs] == [
         "limits.file_read",
+        "limits.file_unreadable",
         "limits.file_unreadable",
         "limits.file_unreadable",
     ]
