@@ -46,7 +46,7 @@ def parse_webhook_secrets(text: str) -> tuple[bytes, ...]:
     for part in _parts(text):
         try:
             secrets.append(base64.b64decode(part.removeprefix(_SECRET), validate=True))
-        except binascii.Error:
+        except ValueError:  # `binascii.Error` is one, and so is that of a letter outside ASCII
             raise ValueError(f"every secret must be {_SECRET} and base64 ({_NEW_SECRET})") from None
     if any(not _SHORTEST_SECRET <= len(secret) <= _LONGEST_SECRET for secret in secrets):
         raise ValueError(f"every secret must have {_SHORTEST_SECRET} to {_LONGEST_SECRET} bytes ({_NEW_SECRET})")
