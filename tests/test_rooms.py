@@ -54,6 +54,8 @@ BROAD_HANDLERS: dict[str, str] = {
     "store/seal_keys.py": "the function is the operator's: its failure is told in words, or logged",
     "workers/attempts/endings.py": "retry_on and backoff may be the author's functions; a crash means no retry",
     "workers/attempts/errors.py": "an exception may be the author's class, whose parts fail when they are read",
+    "workers/services/background_task.py": "whatever ends a service of a worker is logged, and it starts again",
+    "workers/services/scheduler.py": "concurrency_key may be the author's function; a crash is logged, and tried again",
     "workers/isolation/attempt.py": "whatever a tool's call raises here is sent to the tool, in its own process",
     "workers/isolation/messages.py": "an exception's class may be made in any way; where this one cannot, another is",
     "cli/isolated/main.py": "the call step of an isolated tool: whatever it raises is told to the worker",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -146,7 +146,11 @@ class Schedule:
     def _latest(self, until_ms: int) -> int | None:
         """The last firing at this time or before, None = there is none."""
         if isinstance(self.when, str):
-            return next((ms for ms in _cron(self.when, until_ms + 1, self._zone, reverse=True) if ms <= until_ms), None)
+            backwards = _cron(self.when, until_ms + 1, self._zone, reverse=True)
+            latest = next((ms for ms in backwards if ms <= until_ms), None)
+            # From within an hour that comes twice, the first of the two hours is left out backwards, and not forwards.
+            later = () if latest is None else takewhile(lambda ms: ms <= until_ms, self._from(latest))
+            return max(later, default=latest)
         return until_ms // self._interval_ms * self._interval_ms
 
     def _check_cron(self, line: str) -> None:

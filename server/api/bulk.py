@@ -15,7 +15,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-from taskmill.engine.errors import BadArguments, CallerError
+from taskmill.engine.errors import BadArguments, CallerError, DecryptionFailed, SealKeyAwaited
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.store.audit.records import Action, Outcome, record
@@ -86,7 +86,10 @@ class Bulk:
         for view in page.views:
             try:
                 done += await self._do(action, view.record.id)
-            except CallerError as exc:  # it has ended or expired meanwhile, or its owner has too many open tasks
+            except SealKeyAwaited:
+                raise
+            # It has ended or expired meanwhile, its owner has too many open tasks, or its arguments cannot be read.
+            except (CallerError, DecryptionFailed) as exc:
                 failed.append({"id": view.record.id, "message": str(exc)})
         _record(action, done, len(failed), narrowed)
         following = None

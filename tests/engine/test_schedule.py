@@ -44,6 +44,14 @@ def test_a_schedule_fires_at_these_times(schedule: Schedule, after: str, expecte
     assert Schedule.of_json(schedule.as_json()).next_after(ms(after)) == schedule.next_after(ms(after))
 
 
+def test_what_was_missed_in_the_first_of_two_equal_hours_is_made_up_for_in_the_second() -> None:
+    schedule = Schedule("30 1-3 * * *", "Europe/Berlin", missed="run_once")
+
+    made_up = schedule.due(ms("2026-10-24 23:45"), ms("2026-10-25 01:10"))
+
+    assert made_up == [ms("2026-10-25 00:30")]
+
+
 @pytest.mark.parametrize("missed", ["skip", "run_once"])
 def test_firings_of_the_last_minute_are_all_made_up_for(missed: Any) -> None:
     schedule, now = Schedule(20, missed=missed), ms("2026-11-30 12:00:30")

@@ -139,3 +139,17 @@ async def test_an_operator_answers_a_question_for_the_owner(api: ApiClient, stor
     assert (await api.send(path, {"answers": {"input-1": {"action": "perhaps"}}}, ACTOR))[0] == 400
     status, task = await api.send(path, answer, ACTOR)
     assert (status, task["status"], task["questions"]) == (200, "running", {})
+
+
+async def test_a_task_whose_arguments_cannot_be_read_does_not_end_the_command_for_the_others(
+    api: ApiClient, stores: StoreFixture
+) -> None:
+    failed = [await stores.start() for _ in range(3)]
+    for task in failed:
+        await stores.finish(task, Refused(-1, "disk full"))
+    await stores.redis.set(stores.keys.args(failed[1].id), b"\x00 of another program")
+
+    _, counted = await api.send("/api/bulk", {"action": "rerun", "where": {"text": "disk"}}, ACTOR)
+    status, done = await api.send("/api/bulk/run", {"token": counted["token"]}, ACTOR)
+
+    assert (status, done["done"], [one["id"] for one in done["failed"]]) == (200, 2, [failed[1].id])

@@ -1,5 +1,6 @@
 """Tools with a schedule: each firing is one task, over all workers and their deaths; what is missed goes by policy."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -87,6 +88,32 @@ async def test_missed_firings_go_by_the_policy_and_a_pause_misses_them(redis: Re
         await store.resume(Pause(Pausable.TOOL, "", "paused"))
         await eventually_async(lambda: tasks_of(store, "paused"), lambda found: len(found) == 1)
         assert len(await tasks_of(store, "makes_up")) == 1
+
+
+async def test_a_concurrency_key_that_fails_holds_up_no_other_schedule_and_its_own_only_while_it_fails(
+    redis: Redis, redis_url: str
+) -> None:
+    mcp: TaskServer[Any] = TaskServer("Keys")
+    fails: list[bool] = []
+
+    def key(_: Mapping[str, Any]) -> str:
+        if fails:
+            raise LookupError("no such key")
+        return "one"
+
+    async def work() -> str:
+        return "worked"
+
+    mcp.add_tool(work, "a_failing", task=TaskConfig(schedule=1, concurrency_key=key))
+    mcp.add_tool(work, "a_whole", task=TaskConfig(schedule=1))
+    fails.append(True)
+    settings = WorkerSettings(redis_url=redis_url)
+    store = RedisTaskStore(redis, settings)
+    async with running_worker(mcp, settings):
+        await eventually_async(lambda: tasks_of(store, "a_whole"), lambda found: len(found) >= 2)
+        assert await tasks_of(store, "a_failing") == []
+        fails.clear()
+        await eventually_async(lambda: tasks_of(store, "a_failing"))
 
 
 async def known(store: RedisTaskStore, tool: str) -> KnownSchedule:

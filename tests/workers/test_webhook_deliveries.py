@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -21,9 +20,9 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.store.scripts import Scripts
 from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
 from taskmill.workers.settings import WorkerSettings
-from taskmill.workers.webhooks.deliverer import WebhookDeliverer, _Rest
+from taskmill.workers.webhooks.deliverer import WebhookDeliverer
 from taskmill.workers.webhooks.message import body_of
-from taskmill.workers.webhooks.requests import WebhookClient
+from taskmill.workers.webhooks.requests import Answer, WebhookClient
 from taskmill.workers.webhooks.secrets import WebhookSecrets
 from tests.support.redis_server import free_port
 from tests.support.store_fixture import DONE, StoreFixture
@@ -162,7 +161,8 @@ async def test_what_waits_for_a_receiver_that_does_not_answer_is_given_up_when_i
     late = await deliveries.ended()
     await redis.hset(deliveries.stores.keys.webhook(late), "ended_ms", "1")  # type: ignore[misc]
     async with deliveries.sending() as deliverer:
-        deliverer._rests[hook.url] = _Rest(9, monotonic() + HOURS, "it does not answer")
+        for _ in range(9):
+            deliverer._receivers.note(hook.url, Answer(None, "it does not answer"))
         given_up = await deliveries.tried(1)
     assert (given_up.is_given_up, given_up.error, hook.received) == (True, "it does not answer", [])
 

@@ -14,8 +14,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from taskmill.server import TaskConfig, TaskServer
 from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.store.webhooks.deliveries import Delivery
+from taskmill.workers.in_process import running_worker
+from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.webhooks.requests import WebhookClient
 from tests.support.waiting import eventually_async
 from tests.support.webhook_receiver import ALL_ENDS, SECRET, Receiver, receiver
@@ -199,6 +202,25 @@ async def test_the_result_is_sent_if_the_operator_wants_it(deployment: Deploymen
     await settled(deployment)
     assert "Ada" in told.message["data"]["result"]["content"][0]["text"]
     assert (told.message["data"]["error"], told.message["data"]["omitted"]) == (None, None)
+
+
+async def test_a_slow_receiver_with_many_messages_holds_up_no_other(deployment: Deployment, hook: Receiver) -> None:
+    async def work() -> str:
+        return "worked"
+
+    hook.opened.clear()
+    async with receiver() as other:
+        mcp: TaskServer[Any] = TaskServer("Hooks")
+        mcp.add_tool(work, "slow", task=TaskConfig(webhook=hook.url))
+        mcp.add_tool(work, "other", task=TaskConfig(webhook=other.url))
+        for tool in (*["slow"] * 40, "other"):
+            await deployment.store.cancel(await create(deployment, tool), OPERATOR, reason="operator")
+        settings = WorkerSettings(**{**deployment.settings, **settings_of(hook, webhook_timeout=120)})
+        async with running_worker(mcp, settings):
+            (told,) = await other.got()
+            assert (told.message["data"]["tool"], len(hook.received) < 16) == ("other", True)
+            hook.opened.set()
+            await hook.got(40)
 
 
 def resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:

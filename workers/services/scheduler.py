@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from taskmill.engine.errors import CallerError, OperatorError
+from taskmill.engine.errors import CallerError, OperatorError, StoreUnavailable
 from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import ScheduledCall, Toolbox
 from taskmill.engine.principal import SCHEDULE, PrincipalLimits
@@ -53,6 +53,8 @@ class Scheduler(BackgroundTask):
         self._entries: dict[str, _Entry] = {}
         self._warned: dict[tuple[str, str], int] = {}
         """The latest firing of each tool that was reported, by log event: one that was missed may not be made, too."""
+        self._failed: set[str] = set()
+        """Tools whose calls cannot be made now."""
 
     def tools(self) -> list[str]:
         """The tools whose schedules it minds; any thread."""
@@ -64,7 +66,7 @@ class Scheduler(BackgroundTask):
     async def _run(self) -> None:
         while True:
             wait = _TRY_AGAIN
-            with suppress(OperatorError):
+            with suppress(StoreUnavailable):
                 await self._learn(self._toolbox.policies())
                 if wanted := list(self._entries.values()):
                     wait = await self._fire_due(wanted)
@@ -83,8 +85,21 @@ class Scheduler(BackgroundTask):
             begun = await self._store.scheduling.begin(name, schedule.as_json())
             if begun != "known":
                 log.info("schedule.begun", tool=tool, schedule=schedule.text, is_new=begun == "new")
-            known[tool] = _Entry(tool, name, policy, schedule, self._toolbox.scheduled_call(tool))
+            if (call := self._call_of(tool)) is not None:
+                known[tool] = _Entry(tool, name, policy, schedule, call)
         self._entries = known
+
+    def _call_of(self, tool: str) -> ScheduledCall | None:
+        """The call that its firings make; None: the author's code fails, which is no reason to leave out others."""
+        try:
+            call = self._toolbox.scheduled_call(tool)
+        except Exception as exc:
+            if tool not in self._failed:
+                log.error("schedule.failed", tool=tool, exc_info=exc, hint="it fires once its concurrency_key works")
+            self._failed.add(tool)
+            return None
+        self._failed.discard(tool)
+        return call
 
     async def _fire_due(self, entries: list[_Entry]) -> float:
         """Make the tasks that are due; seconds until there may be more."""

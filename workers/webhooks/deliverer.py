@@ -6,10 +6,9 @@ A worker that is killed meanwhile loses the lease of what it sends, and another 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from random import uniform
-from time import monotonic, time
+from time import time
 
 import structlog
 
@@ -20,35 +19,18 @@ from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
 from taskmill.workers.services.background_task import BackgroundTask
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.webhooks.message import body_of, signed_headers
+from taskmill.workers.webhooks.receivers import AT_ONCE, Receivers, Turn
 from taskmill.workers.webhooks.requests import Answer, WebhookClient
 from taskmill.workers.webhooks.secrets import WebhookSecrets
 
 __all__ = ["WebhookDeliverer", "webhook_services"]
 
 log = structlog.get_logger()
-_AT_ONCE = 16
 _GROWTH, _STEPS, _LONGEST_WAIT = 3, 20, 3600.0
 """How the wait before a retry grows, how often, and its most seconds; a receiver may ask for a day."""
 _LONGEST_ASKED = 24 * 3600.0
-_LONGEST_REST = 60.0
-"""Seconds for which nothing is sent to a receiver that does not answer: the others need not wait for it."""
 _STOP_TIMEOUT = 5.0
 """Seconds that requests get to end when the worker stops; what has not ended is sent again by another."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """Of a receiver that does not answer."""
-
-    times: int
-    """How often in a row it did not."""
-    until: float
-    why: str
-
-    @property
-    def seconds(self) -> float:
-        """For which nothing is sent there."""
-        return max(0.0, self.until - monotonic())
 
 
 class WebhookDeliverer(BackgroundTask):
@@ -65,8 +47,7 @@ class WebhookDeliverer(BackgroundTask):
         self._policy = policy
         self._secrets = WebhookSecrets(settings)
         self._sending: set[asyncio.Task[None]] = set()
-        self._rests: dict[str, _Rest] = {}
-        """By receiver that does not answer."""
+        self._receivers = Receivers()
 
     async def _run(self) -> None:
         timeout, allow_private = self._settings.webhook_timeout, self._settings.webhook_allow_private
@@ -79,7 +60,7 @@ class WebhookDeliverer(BackgroundTask):
 
     async def _deliver_due(self, http: WebhookClient) -> None:
         """Start to send what is due, as far as there is room; return when there may be more."""
-        room, taken = _AT_ONCE - len(self._sending), list[Delivery]()
+        room, taken = AT_ONCE - len(self._sending), list[Delivery]()
         lease = timedelta(seconds=self._settings.webhook_timeout + self._settings.lease)
         with suppress(StoreUnavailable):
             now, taken = await self._store.take(self._settings.app or "", room, lease)
@@ -99,13 +80,14 @@ class WebhookDeliverer(BackgroundTask):
             if url is None:
                 await self._note_failure(delivery, now_ms, Answer(None, "no worker that took it knows its webhook"))
                 return
-            if (rest := self._rests.get(url)) is not None and rest.seconds > 0:
-                await self._wait_for(rest, delivery, now_ms)
+            if (turn := self._receivers.turn(url)) is not None:
+                await self._put_off(delivery, now_ms, turn)
                 return
             body = body_of(view, with_result=self._settings.webhook_result)
             headers = signed_headers(view.record.id, body, self._secrets.current(), time())
-            answer = await http.post(url, headers, body)
-            self._note_silence(url, answer)
+            with self._receivers.sending(url):
+                answer = await http.post(url, headers, body)
+            self._receivers.note(url, answer)
             if answer.is_delivered:
                 await self._store.delivered(delivery)
                 log.info("webhook.delivered", task_id=delivery.task_id, tries=delivery.tries + 1)
@@ -125,23 +107,16 @@ class WebhookDeliverer(BackgroundTask):
             await self._store.try_later(delivery, timedelta(seconds=wait), tries=tries, why=answer.why)
             log.warning("webhook.failed", **facts, next_try=round(wait, 1))
 
-    async def _wait_for(self, rest: "_Rest", delivery: Delivery, now_ms: int) -> None:
+    async def _put_off(self, delivery: Delivery, now_ms: int, turn: Turn) -> None:
         if self._is_over(delivery, now_ms):
-            await self._note_failure(delivery, now_ms, Answer(None, rest.why))
+            await self._note_failure(delivery, now_ms, Answer(None, turn.why))
         else:
-            wait = timedelta(seconds=rest.seconds * uniform(1.0, 1.5))
-            await self._store.try_later(delivery, wait, tries=delivery.tries, why=rest.why)
+            wait = timedelta(seconds=turn.seconds * uniform(1.0, 1.5))
+            await self._store.try_later(delivery, wait, tries=delivery.tries, why=turn.why)
 
     def _is_over(self, delivery: Delivery, now_ms: int, wait: float = 0.0) -> bool:
         """Whether its time is up after `wait` seconds more."""
         return (now_ms - delivery.since_ms) / 1000 + wait > self._settings.webhook_give_up
-
-    def _note_silence(self, url: str, answer: Answer) -> None:
-        if answer.status is not None:
-            self._rests.pop(url, None)
-        else:
-            times = self._rests[url].times + 1 if url in self._rests else 1
-            self._rests[url] = _Rest(times, monotonic() + min(2.0 ** (times - 1), _LONGEST_REST), answer.why)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
