@@ -15,12 +15,13 @@ from taskmill.console.login import Logins
 from taskmill.console.rendering import fragment, page
 from taskmill.console.tasks import ConsoleTasks
 from taskmill.engine.errors import StoreUnavailable
+from taskmill.engine.events import Event
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import Status
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.requests import filter_in_query, task_id_of
 from taskmill.server.api.shapes import event_json, summary, task_json
-from taskmill.server.streams.event_stream import EventStream
+from taskmill.server.streams.event_stream import EventStream, TaskEventStream
 from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.filters import FILTER_WORDS
 from taskmill.store.formats.paging import Page
@@ -115,13 +116,7 @@ class Pages:
         task = (await store.read(task_id_of(request), OPERATOR)).record
         if task.is_terminal:
             return Response(status_code=204)
-
-        async def events() -> AsyncIterator[bytes]:
-            async with store.tails.follow(task.id, after=task.seq) as found:
-                async for event in found:
-                    yield f"id: {event.seq}\r\ndata: {event.seq}\r\n\r\n".encode()
-
-        return EventStream(events())
+        return TaskEventStream(store.tails, task.id, _number_frame, after=task.seq)
 
     async def queues(self, request: Request) -> Response:
         """Queues and tools, and what is paused."""
@@ -222,6 +217,10 @@ class Pages:
 
     async def _workers(self, _before: Mapping[str, Any]) -> dict[str, Any]:
         return {"workers": await self._tasks.operations().workers()}
+
+
+def _number_frame(event: Event) -> bytes:
+    return f"id: {event.seq}\r\ndata: {event.seq}\r\n\r\n".encode()
 
 
 def _listed(found: Page, where: Mapping[str, str]) -> dict[str, Any]:

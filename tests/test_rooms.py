@@ -51,6 +51,8 @@ BROAD_HANDLERS: dict[str, str] = {
     "server/tools/validation.py": "a resolver is the author's code; its crash counts as the tool's, and is logged",
     "server/sampling/functions.py": "a model's tool is the author's code; its crash is logged, and masked for it",
     "server/sessions/request_runner.py": "the top of a request: what a handler raises is logged, not sent",
+    "server/streams/eager.py": "whatever ends a wait is thrown into the work that waits",
+    "store/pubsub/event_tail.py": "what one follower raises when it takes an event is raised in its own call",
     "store/seal_keys.py": "the function is the operator's: its failure is told in words, or logged",
     "workers/attempts/endings.py": "retry_on and backoff may be the author's functions; a crash means no retry",
     "workers/attempts/errors.py": "an exception may be the author's class, whose parts fail when they are read",
@@ -70,7 +72,7 @@ PRIVATE_NAMES: dict[str, str] = {
 }
 
 # Public in spite of the underscore: the standard library documents them.
-DOCUMENTED_PRIVATE = {"os._exit", "sys._current_frames"}
+DOCUMENTED_PRIVATE = {"os._exit", "sys._current_frames", "asyncio._enter_task", "asyncio._leave_task"}
 
 # Test files where a sleep is the work under test (a tool that blocks), not a wait for something to happen.
 SLEEPS_AS_WORK: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """HTTP for people and scripts: tasks as JSON, and their events as SSE. Their JSON is made in `shapes.py`."""
 
 import re
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import structlog
@@ -34,12 +34,11 @@ from taskmill.server.api.requests import (
 from taskmill.server.api.shapes import EventFrames, event_json, summary, task_json, unreachable_json
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.http.redirects import redirect_without_host
-from taskmill.server.streams.event_stream import EventStream
+from taskmill.server.streams.event_stream import TaskEventStream
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.paging import LONGEST_PAGE, Page
-from taskmill.store.tasks.tasks import TaskStore
 
 __all__ = ["api_routes"]
 
@@ -175,8 +174,8 @@ class _Api:
             raise BadArguments(f"Event {after} of this task has not happened. Leave out Last-Event-ID to get all.")
         if record.is_terminal and after == record.seq:
             return Response(status_code=204)  # an EventSource does not reconnect after it
-        stream = _stream(self._runtime.store, self._frames, record.id, after, to_operator=caller.is_operator)
-        return EventStream(stream)
+        frame = partial(self._frames.of, record.id, to_operator=caller.is_operator)
+        return TaskEventStream(self._runtime.store.tails, record.id, frame, after=after, retry_ms=RETRY_MS)
 
     def _check_scopes(self, tool: str) -> None:
         """Return if the caller could call the tool now: it may have had more scopes when it called it."""
@@ -188,17 +187,6 @@ class _Api:
         view = await self._runtime.store.read(task_id_of(request), caller.principal)
         caller.record_read(view.record.id, view.record.tool)
         return caller, view
-
-
-async def _stream(
-    store: TaskStore, frames: EventFrames, task_id: str, after: int, *, to_operator: bool
-) -> AsyncIterator[bytes]:
-    # Sent together with the first event: by itself, a comment could come between the two.
-    first_line = f"retry: {RETRY_MS}\r\n".encode()
-    async with store.tails.follow(task_id, after=after) as events:
-        async for event in events:
-            yield first_line + frames.of(task_id, event, to_operator=to_operator)
-            first_line = b""
 
 
 def _page_args(request: Request) -> dict[str, Any]:

@@ -5,8 +5,10 @@ the stream of a reader that has stopped reading; one task for all of them sees t
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from contextvars import Context, copy_context
 from typing import Any
 from weakref import WeakSet
 
@@ -16,9 +18,12 @@ from sse_starlette.sse import AppStatus
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from taskmill.engine.events import Event
+from taskmill.server.streams.eager import run_eagerly
 from taskmill.server.streams.sse import PING
+from taskmill.store.pubsub.event_tail import EventTails
 
-__all__ = ["EventStream", "end_event_streams"]
+__all__ = ["EventStream", "TaskEventStream", "end_event_streams"]
 
 log = structlog.get_logger()
 COMMENT_EVERY = 15.0
@@ -27,23 +32,21 @@ SEND_TIMEOUT = 20.0
 """Seconds that a reader may take nothing of what is sent to it before its stream ends."""
 _LOOK_FOR_EXIT = 0.5
 _HEADERS = {"Cache-Control": "no-store", "Connection": "keep-alive", "X-Accel-Buffering": "no"}
-_open: WeakSet["EventStream"] = WeakSet()
+_open: WeakSet["_OpenStream"] = WeakSet()
 _watcher: asyncio.Task[None] | None = None
 
 
-class EventStream(Response):
+class _OpenStream(Response):
     """An open stream of events. It ends with them, when its reader leaves or has stopped reading, and with the server.
 
     A reader that has stopped reading would let messages pile up in the memory of the process.
     """
 
-    def __init__(self, events: AsyncIterator[ServerSentEvent] | AsyncIterator[bytes]) -> None:
-        """`events`: each an event, or the bytes of one or more."""
+    def __init__(self) -> None:
         self.status_code = 200
         self.media_type = "text/event-stream"
         self.background = None
         self.init_headers(_HEADERS)
-        self._events: Any = events
         self._sending: asyncio.Task[Any] | None = None
         self._commenting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle
@@ -87,10 +90,9 @@ class EventStream(Response):
             self._is_ended = True
             self._sending.cancel()
 
+    @abstractmethod
     async def _send_events(self) -> None:
-        async with aclosing(self._events) as events:
-            async for event in events:
-                await self._write(event if isinstance(event, bytes) else event.encode())
+        """Send all, until the last one."""
 
     async def _write(self, block: bytes) -> None:
         now = asyncio.get_running_loop().time()
@@ -124,6 +126,49 @@ class EventStream(Response):
     async def _comment(self) -> None:
         with suppress(OSError):  # the reader has left, which the stream itself notices
             await self._write(PING)
+
+
+class EventStream(_OpenStream):
+    """A stream of what an iterator gives."""
+
+    def __init__(self, events: AsyncIterator[ServerSentEvent] | AsyncIterator[bytes]) -> None:
+        """`events`: each an event, or the bytes of one or more."""
+        super().__init__()
+        self._events: Any = events
+
+    async def _send_events(self) -> None:
+        async with aclosing(self._events) as events:
+            async for event in events:
+                await self._write(event if isinstance(event, bytes) else event.encode())
+
+
+class TaskEventStream(_OpenStream):
+    """The events of a task from one on, as they happen: thousands may read those of the same task."""
+
+    def __init__(
+        self, tails: EventTails, task_id: str, encode: Callable[[Event], bytes], *, after: int = 0, retry_ms: int = 0
+    ) -> None:
+        """`encode`: the text of an event; `retry_ms`: after how long a reader that is cut off connects again, 0 = as
+        it likes.
+        """
+        super().__init__()
+        self._tails = tails
+        self._task_id = task_id
+        self._encode = encode
+        self._after = after
+        # Sent together with the first event: by itself, a comment could come between the two.
+        self._first_line = f"retry: {retry_ms}\r\n".encode() if retry_ms else b""
+        self._context: Context
+
+    async def _send_events(self) -> None:
+        self._context = copy_context()
+        await self._tails.hand_to(self._take, self._task_id, after=self._after)
+
+    def _take(self, event: Event) -> Awaitable[None] | None:
+        """Send an event in the name of the request, whose task is not woken unless its reader is slow."""
+        assert self._sending is not None, "the stream follows its task only while it is open"
+        first_line, self._first_line = self._first_line, b""
+        return run_eagerly(self._write(first_line + self._encode(event)), self._sending, self._context)
 
 
 def _look_after() -> float:

@@ -1,7 +1,8 @@
 """Events of tasks as they happen, read once in a process for all who follow the same task.
 
 A follower is a cursor: it takes what is new from a short shared memory, and what it missed from the history, so that
-a slow one costs no memory and loses nothing.
+a slow one costs no memory and loses nothing. One that can take an event without waiting is handed it by a plain call:
+to wake an asyncio task for each of ten thousand readers costs more than all the rest.
 """
 
 import asyncio
@@ -17,11 +18,15 @@ from taskmill.store.pubsub.task_feed import TaskFeed
 __all__ = ["EventTails"]
 
 _REMEMBERED = 64
+_HANDED_AT_ONCE = 50
+"""Followers of one task that are handed an event before the others in this process go on."""
 _LOGGED = 1000
 """Log messages that a slow follower may be behind; older ones are lost to it."""
 
 Read = Callable[[str, int], Awaitable[list[Event]]]
-"""Events of a task with numbers above the second argument, oldest first; the first part of them is enough."""
+"""Events of a task with numbers above the second argument, oldest first; a page of them is enough."""
+Take = Callable[[Event], Awaitable[object] | None]
+"""Takes an event; None = it is taken, else what has to be awaited before the next one is."""
 OpenLog = Callable[[str, bytes], list[LogMessage]]
 """The log messages in what a task with this id has published."""
 
@@ -29,9 +34,11 @@ OpenLog = Callable[[str, bytes], list[LogMessage]]
 class EventTails:
     """Every task that is followed in this process."""
 
-    def __init__(self, feed: TaskFeed, read: Read, open_log: OpenLog) -> None:
+    def __init__(self, feed: TaskFeed, read: Read, open_log: OpenLog, *, page: int) -> None:
+        """`page`: how many events `read` returns at most; fewer are all there are."""
         self._feed = feed
         self._read = read
+        self._page = page
         self._open_log = open_log
         self._tails: dict[str, _Tail] = {}
 
@@ -45,6 +52,14 @@ class EventTails:
         async with self._tail(task_id, after) as tail, aclosing(tail.events(after)) as events:
             yield events
 
+    async def hand_to(self, take: Take, task_id: str, *, after: int = 0) -> None:
+        """The same events, each given to `take` the moment it is there; returns after the last of them.
+
+        What `take` raises is raised here, and so is a cancellation of this call in what `take` returned.
+        """
+        async with self._tail(task_id, after) as tail:
+            await tail.hand_to(take, after)
+
     @asynccontextmanager
     async def follow_with_log(
         self, task_id: str, *, after: int = 0
@@ -57,7 +72,8 @@ class EventTails:
     async def _tail(self, task_id: str, after: int) -> AsyncIterator["_Tail"]:
         tail = self._tails.get(task_id)
         if tail is None:
-            tail = self._tails[task_id] = _Tail(task_id, after, self._feed, self._read, self._open_log)
+            tail = _Tail(task_id, after, self._feed, self._read, self._open_log, page=self._page)
+            self._tails[task_id] = tail
         tail.users += 1
         try:
             yield tail
@@ -69,14 +85,48 @@ class EventTails:
                 await tail.stop()
 
 
+class _Receiver:
+    """A follower that has got all events so far, and takes the next ones without waiting."""
+
+    __slots__ = ("_take", "cursor", "left")
+
+    def __init__(self, take: Take, cursor: int) -> None:
+        self.cursor = cursor
+        self._take = take
+        self.left: asyncio.Future[Awaitable[object] | None] = asyncio.get_running_loop().create_future()
+        """Set when it takes no more by itself: what it has to await, None = there is no more, or what `take` raised."""
+
+    def hand(self, events: list[Event]) -> None:
+        for event in events:
+            if self.left.done():
+                return
+            if event.seq > self.cursor:
+                self._hand(event)
+
+    def _hand(self, event: Event) -> None:
+        self.cursor = event.seq
+        try:
+            waiting = self._take(event)
+        except Exception as exc:
+            self.left.set_exception(exc)
+            return
+        if waiting is not None:
+            self.left.set_result(waiting)
+
+    def leave(self) -> None:
+        if not self.left.done():
+            self.left.set_result(None)
+
+
 class _Tail:
     """One followed task."""
 
-    def __init__(self, task_id: str, start: int, feed: TaskFeed, read: Read, open_log: OpenLog) -> None:
+    def __init__(self, task_id: str, start: int, feed: TaskFeed, read: Read, open_log: OpenLog, *, page: int) -> None:
         self.users = 0
         self._id = task_id
         self._feed = feed
         self._read = read
+        self._page = page
         self._open_log = open_log
         self._recent: deque[Event] = deque(maxlen=_REMEMBERED)
         self._log: deque[LogMessage] = deque(maxlen=_LOGGED)
@@ -86,16 +136,43 @@ class _Tail:
         # The event at the cursor is read as well: it may be the task's last one.
         self._last = max(0, start - 1)
         self._has_ended = False
+        self._receivers: dict[_Receiver, None] = {}
         self._stopped = False
         self._changed = asyncio.Event()
         self._reading = asyncio.create_task(self._read_events(), name="taskmill.tail")
-        self._reading.add_done_callback(lambda _: self._wake_followers())
+        self._reading.add_done_callback(lambda _: self._leave_followers())
 
     async def stop(self) -> None:
         # redis-py can swallow a cancel that comes while it probes a connection; the flag is seen then.
         self._stopped = True
         self._reading.cancel()
         await asyncio.wait([self._reading])
+
+    async def hand_to(self, take: Take, cursor: int) -> None:
+        while True:
+            for event in await self._after(cursor):
+                cursor = event.seq
+                if (waiting := take(event)) is not None:
+                    await waiting
+            if cursor < self._last:
+                continue
+            if self._has_ended:
+                return
+            if self._reading.done():
+                self._reading.result()
+            cursor = await self._receive(take, cursor)
+
+    async def _receive(self, take: Take, cursor: int) -> int:
+        """Be handed what comes, until one event has to be waited for or there is no more; the number of the last."""
+        receiver = _Receiver(take, cursor)
+        self._receivers[receiver] = None
+        try:
+            waiting = await receiver.left
+        finally:
+            del self._receivers[receiver]
+        if waiting is not None:
+            await waiting
+        return receiver.cursor
 
     def events(self, cursor: int) -> AsyncGenerator[Event, None]:
         return cast("AsyncGenerator[Event, None]", self._items(cursor, with_log=False))
@@ -140,13 +217,23 @@ class _Tail:
         async with self._feed.follow(self._id, on_log=self._receive_log) as subscription:
             while not (self._has_ended or self._stopped):
                 await subscription.updates()
-                fresh = await self._read_after(self._last)
-                while fresh and not (self._has_ended or self._stopped):
-                    self._append(fresh)
+                has_more = True
+                while has_more and not (self._has_ended or self._stopped):
                     fresh = await self._read_after(self._last)
+                    has_more = len(fresh) >= self._page  # what comes after this read is an update of its own
+                    if fresh:
+                        self._append(fresh)
+                        await self._hand_out(fresh)
                 # Nothing at all was found: the history has expired, or the cursor is beyond its end.
                 self._has_ended = self._has_ended or not self._recent
                 self._wake_followers()
+
+    async def _hand_out(self, events: list[Event]) -> None:
+        receivers = list(self._receivers)
+        for first in range(0, len(receivers), _HANDED_AT_ONCE):
+            for receiver in receivers[first : first + _HANDED_AT_ONCE]:
+                receiver.hand(events)
+            await asyncio.sleep(0)
 
     def _receive_log(self, task_id: str, published: bytes) -> None:
         if self._log_readers:
@@ -167,3 +254,9 @@ class _Tail:
     def _wake_followers(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _leave_followers(self) -> None:
+        """There is nothing more: those who wait go on, and see why."""
+        self._wake_followers()
+        for receiver in self._receivers:
+            receiver.leave()

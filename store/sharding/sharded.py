@@ -63,6 +63,7 @@ class ShardedStore(TaskStore):
             self.feed,
             lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE),
             self._default.open_log,
+            page=EVENT_PAGE,
         )
         self.output = OutputReader(self._read_output, self.keys, hub)
         self.artifacts = _Artifacts(self)

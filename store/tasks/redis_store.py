@@ -84,6 +84,7 @@ class RedisTaskStore(TaskStore):
             self.feed,
             lambda task_id, after: self.history(task_id, after=after, limit=EVENT_PAGE),
             self.open_log,
+            page=EVENT_PAGE,
         )
         self.output = OutputReader(OutputStore(redis, settings, self._scripts).read, self.keys, self.hub)
         self.artifacts: ArtifactStore = ArtifactStore(redis, settings, self._scripts)

@@ -1,7 +1,7 @@
 """Following a task's events: each once, in order, from any cursor, with one reader however many follow."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import pytest
 from anyio import fail_after
@@ -123,5 +123,91 @@ async def test_leaving_ends_a_reader_whose_cancel_was_swallowed(
 
     monkeypatch.setattr(stores.store.tails, "_read", swallowing)
     with fail_after(5):
-        async with stores.store.tails.follow(claimed.id):
+        async with stores.store.tails.follow(claimed.id, after=3):  # there is none yet
             await reading.wait()
+
+
+class Taker:
+    """Takes events, one of them only when it is let."""
+
+    def __init__(self, *, waits_at: int = 0, fails_at: int = 0) -> None:
+        self.numbers: list[int] = []
+        self.takers: set[str] = set()
+        """Names of the asyncio tasks that called it."""
+        self.gate = asyncio.Event()
+        self._waits_at = waits_at
+        self._fails_at = fails_at
+        self._changed = asyncio.Event()
+
+    def __call__(self, event: Event) -> Awaitable[object] | None:
+        """Take an event."""
+        if event.seq == self._fails_at:
+            raise OSError("it is closed")
+        self.numbers.append(event.seq)
+        task = asyncio.current_task()
+        self.takers.add(task.get_name() if task else "")
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return self.gate.wait() if event.seq == self._waits_at else None
+
+    async def got(self, count: int) -> None:
+        """Return once it has taken so many."""
+        with fail_after(10):
+            while len(self.numbers) < count:
+                await self._changed.wait()
+
+
+async def test_events_are_handed_to_many_without_a_task_of_theirs_being_woken(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    takers = [Taker() for _ in range(120)]
+    handing = [asyncio.create_task(stores.store.tails.hand_to(taker, claimed.id), name="own") for taker in takers]
+    for taker in takers:
+        await taker.got(2)
+        taker.takers.clear()
+    await stores.report((claimed.id, 1, Progress(1, 2)))
+    for taker in takers:
+        await taker.got(3)
+    assert {name for taker in takers for name in taker.takers} == {"taskmill.tail"}
+    await stores.finish(claimed)
+    with fail_after(10):
+        await asyncio.gather(*handing)
+    assert [taker.numbers for taker in takers] == [[1, 2, 3, 4]] * 120
+
+
+async def test_one_that_has_to_wait_for_an_event_holds_up_no_other_and_misses_nothing(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    slow, quick = Taker(waits_at=3), Taker()
+    handing = [asyncio.create_task(stores.store.tails.hand_to(taker, claimed.id)) for taker in (slow, quick)]
+    await slow.got(2)
+    for step in range(100):
+        await stores.report((claimed.id, 1, Progress(step)))
+    await quick.got(102)
+    assert slow.numbers == [1, 2, 3]
+    slow.gate.set()
+    await stores.finish(claimed)
+    with fail_after(10):
+        await asyncio.gather(*handing)
+    assert slow.numbers == quick.numbers == list(range(1, 104))
+
+
+async def test_what_one_raises_ends_its_own_call_only(stores: StoreFixture) -> None:
+    claimed = await stores.start()
+    broken, left, sound = Taker(fails_at=3), Taker(waits_at=3), Taker()
+    tails = stores.store.tails
+    failing, leaving, going_on = (
+        asyncio.create_task(tails.hand_to(taker, claimed.id)) for taker in (broken, left, sound)
+    )
+    for taker in (broken, left, sound):
+        await taker.got(2)
+    await stores.report((claimed.id, 1, Progress(1)))
+    await left.got(3)
+    await sound.got(3)
+    leaving.cancel()
+    with fail_after(10), pytest.raises(OSError, match="closed"):
+        await failing
+    await stores.finish(claimed)
+    with fail_after(10):
+        await going_on
+    assert (broken.numbers, left.numbers, sound.numbers) == ([1, 2], [1, 2, 3], [1, 2, 3, 4])
+    assert leaving.cancelled()
+    assert tails._tails == {}
