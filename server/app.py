@@ -9,7 +9,11 @@ from typing import Any
 
 from mcp.server.lowlevel import Server
 from mcp.server.mcpserver import MCPServer
-from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
+from mcp.server.transport_security import (
+    DEFAULT_MAX_REQUEST_BODY_SIZE,
+    RequestBodyLimitMiddleware,
+    TransportSecuritySettings,
+)
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
@@ -23,6 +27,7 @@ from taskmill.server.audit.requests import AuditedRequests
 from taskmill.server.fast_path.middleware import FastPath, FastPathRouter
 from taskmill.server.http.application import EndpointPath, HttpApp, LifespanRequired
 from taskmill.server.http.cors import Cors, check_any_origin
+from taskmill.server.http.large_bodies import LargeBodies
 from taskmill.server.http.middleware import ClientDisconnects, EmptyRefusals, EraRouter
 from taskmill.server.http.redirects import redirect_without_host
 from taskmill.server.http.request_limits import HeaderLimits
@@ -130,6 +135,9 @@ def add_http_api(
     routes = [*health_routes(runtime), description_route(access), *described]
     made.router.routes.extend(routes)
     made.user_middleware.append(Middleware(RequestRates, runtime=runtime))  # the innermost: it must know the caller
+    large = Middleware(LargeBodies, runtime=runtime, path=mcp_path, longest=DEFAULT_MAX_REQUEST_BODY_SIZE)
+    if front is None:
+        made.user_middleware.append(large)
     add_token_checks(made, runtime, rules, mcp_path=mcp_path)
     if access.operators.has_tokens:
         made.add_middleware(OperatorToken, operators=access.operators)
@@ -137,6 +145,7 @@ def add_http_api(
     made.add_middleware(TrimmedHeaders)
     if front is not None:
         made.add_middleware(front)
+        made.user_middleware.insert(0, large)
     made.add_middleware(LifespanRequired, runtime=runtime, path=mcp_path)
     made.add_middleware(ClientDisconnects)
     made.add_middleware(requests.counting)

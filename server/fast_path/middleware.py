@@ -6,7 +6,6 @@ On a server with tokens they stand behind the checks of tokens and scopes; witho
 before nearly everything. They use the check of Host, Origin and content type of all requests.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary
 from mcp.server.runner import modern_error_data
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import DEFAULT_MAX_REQUEST_BODY_SIZE, TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, x_mcp_header_map
 from mcp_types import SERVER_INFO_META_KEY, CallToolRequestParams
@@ -42,12 +41,11 @@ from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.registry import TaskTool, ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
+from taskmill.store.formats.json_text import write_json
 
 __all__ = ["FastPath", "FastPathRouter"]
 
-_LONGEST_BODY = 64 * 1024
 _JSON = (b"content-type", b"application/json")
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _WITHOUT_EFFECT = (
     AuditedCalls,
     CallerErrors,
@@ -130,9 +128,10 @@ class FastPath:
 
     async def _reply(self, message: Message, headers: Headers, scope: Scope) -> tuple[int, bytes] | None:
         """HTTP status and body."""
-        if message["type"] != "http.request" or message.get("more_body") or len(message["body"]) > _LONGEST_BODY:
+        if message["type"] != "http.request" or message.get("more_body"):
             return None
-        request = read_request(message["body"])
+        body = message["body"]
+        request = read_request(body) if len(body) <= DEFAULT_MAX_REQUEST_BODY_SIZE else None
         if request is None or request.method != headers["mcp-method"]:
             return None
         # Where the name is required, the SDK answers a request without it; an empty name contradicts the body.
@@ -146,7 +145,7 @@ class FastPath:
         if answer is None:
             return None
         status, outcome = answer
-        return status, _encode({"jsonrpc": "2.0", "id": request.id, **outcome}).encode()
+        return status, write_json({"jsonrpc": "2.0", "id": request.id, **outcome}, ascii_only=True)
 
     async def _task(self, request: FastRequest) -> _Answer:
         """Serve a request about a task. After a failure the SDK can repeat it: nothing changed, or it is idempotent."""

@@ -4,7 +4,6 @@ A reader returns what the request asks for, or None: then the SDK must handle it
 request can be wrong. The check of Host, Origin and content type is the one of all requests.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +23,7 @@ from starlette.types import Scope
 
 from taskmill.server.http.transport_security import HeaderChecks
 from taskmill.server.protocol.shapes_2026 import EXTENSION, LONGEST_TASK_ID
+from taskmill.store.formats.json_text import read_json
 
 __all__ = ["METHODS", "FastRequest", "Headers", "HostCheck", "read_headers", "read_request"]
 
@@ -111,7 +111,7 @@ class FastRequest:
 def read_request(body: bytes) -> FastRequest | None:
     """The request in a body; None = the SDK must read it."""
     try:
-        request: Any = json.loads(body)
+        request: Any = read_json(body)
         params, request_id, method = request["params"], request["id"], request["method"]
         meta = params["_meta"]
         capabilities, revision = meta[CLIENT_CAPABILITIES_META_KEY], meta[PROTOCOL_VERSION_META_KEY]

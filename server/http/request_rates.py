@@ -40,6 +40,7 @@ class RequestRates:
             self._runtime.note_refusal(exc)
             await _refusal(exc, scope)(scope, receive, send)
             return
+        self._runtime.large_work.note(who)
         self._open[who] += 1
         try:
             await self._app(scope, receive, send)

@@ -32,6 +32,18 @@ class Rates:
         """
         if not rate:
             return
+        left, now = self._check(principal, rate)
+        if len(self._left) >= _KEPT:
+            self._left = {who: one for who, one in self._left.items() if now - one[1] < BURST}
+        self._left[principal] = left - 1, now
+
+    def check(self, principal: str, rate: float) -> None:
+        """The same without counting: whether `take` would refuse now."""
+        if rate:
+            self._check(principal, rate)
+
+    def _check(self, principal: str, rate: float) -> tuple[float, float]:
+        """How many are left, and the time."""
         now = monotonic()
         most = max(1.0, rate * BURST)
         left, since = self._left.get(principal, (most, now))
@@ -40,6 +52,4 @@ class Rates:
             wait = max(1, round(min((1 - left) / rate, _LONGEST_WAIT)))
             words = f"You sent more than {rate:g} {self._what} a second for a while, the limit. Try again in {wait} s."
             raise QuotaExceeded(words, limit=self._name, allowed=rate, used=rate, retry_after=wait)
-        if len(self._left) >= _KEPT:
-            self._left = {who: one for who, one in self._left.items() if now - one[1] < BURST}
-        self._left[principal] = left - 1, now
+        return left, now

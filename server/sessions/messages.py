@@ -1,11 +1,12 @@
 """Reads a body as one JSON-RPC message, and refuses a request at the HTTP level."""
 
-import json
 from http import HTTPStatus
 from typing import Any
 
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, JSONRPCMessage, JSONRPCNotification, jsonrpc_message_adapter
 from starlette.responses import JSONResponse, Response
+
+from taskmill.store.formats.json_text import read_json
 
 __all__ = ["HttpError", "error_response", "parse_message"]
 
@@ -26,7 +27,7 @@ def parse_message(body: bytes) -> JSONRPCMessage:
         HttpError: the body is no message, or a batch of them.
     """
     try:
-        raw = json.loads(body)
+        raw = read_json(body)
     except (ValueError, RecursionError):
         raise HttpError(HTTPStatus.BAD_REQUEST, "The body is not JSON.", PARSE_ERROR) from None
     try:

@@ -24,6 +24,7 @@ from taskmill.engine.principal import PrincipalLimits
 from taskmill.server.audit.processes import ProcessActor
 from taskmill.server.auth.principal import claims_of_caller, owner, session_of
 from taskmill.server.limits.full_callers import FullCallers
+from taskmill.server.limits.large_work import LargeWork
 from taskmill.server.limits.rates import Rates
 from taskmill.server.protocol.change_bus import ChangeBus
 from taskmill.server.settings import ServerSettings
@@ -64,6 +65,7 @@ class ServerRuntime:
         self.changes = ChangeBus()
         self.creations = Rates("creations", "calls of task tools")
         self.full_callers = FullCallers()
+        self.large_work = LargeWork()
         self.refusals: Counter[str] = Counter()
         """How often a limit was reached, by its name."""
         self.serves_http = False

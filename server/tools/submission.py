@@ -20,6 +20,7 @@ from taskmill.engine.record import Lane, NewTask, TaskView
 from taskmill.engine.timing.start_time import check_deadline
 from taskmill.server.auth.principal import list_owner, owner, session_of
 from taskmill.server.auth.scopes import caller_record, require_scopes
+from taskmill.server.limits.large_work import is_large_request
 from taskmill.server.protocol.client_class import ClientClass, client_class_of
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
@@ -81,6 +82,9 @@ class Submission:
         caller = caller_record(over_http=runtime.serves_http or ctx.request is not None, visible=runtime.visible_claims)
         with wire_errors():
             require_scopes(tool.name, policy, caller)
+        is_large = is_large_request()
+        if is_large:
+            await self._before_large(tool, params, ctx)
         resolves = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and (_can_elicit(ctx) or not asks_by_tools)
         arguments = await self._tool_host.validate(tool, params, ctx, resolves=resolves)
         if isinstance(arguments, CallToolResult | InputRequiredResult):
@@ -93,10 +97,29 @@ class Submission:
             **_payload_of(params, ctx, asks_by_tools=asks_by_tools),
             "caller": caller,
         }
+        if is_large:
+            await runtime.large_work.wait(owner(ctx))
         with wire_errors():
             if wants_delay(params.meta):
                 keys = replace(keys, not_before_ms=await self._start(tool, params))
             return await self._create(tool, ctx, payload, keys, keep_ms)
+
+    async def _before_large(self, tool: HostTool, params: CallToolRequestParams, ctx: Request) -> None:
+        """Wait until the arguments of a large call may be checked.
+
+        Raises:
+            MCPError: the call would be refused in the end, whatever its arguments are.
+        """
+        runtime, who = self._runtime, owner(ctx)
+        with wire_errors():
+            try:
+                runtime.creations.check(who, runtime.limits_of(who).creations)
+                if tool.policy.idempotency is None:
+                    runtime.full_callers.check(who, tool.policy.queue, params.arguments or {})
+            except QuotaExceeded as exc:
+                runtime.note_refusal(exc)
+                raise
+        await runtime.large_work.wait(who)
 
     async def _start(self, tool: HostTool, params: CallToolRequestParams) -> int | None:
         """Before when the task may not start, milliseconds since 1970; None = it may at once.

@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from taskmill.engine.errors import DecryptionFailed, SealKeyAwaited, SealKeyMissing
+from taskmill.store.formats.json_text import read_json
 
 __all__ = ["KEY_ID", "NONCE", "KeyRing", "Refusals", "SealKey", "Sealer", "args_field", "refusals"]
 
@@ -286,6 +287,6 @@ def _signature(key: SealKey, task_id: str, facts: Sequence[str]) -> str:
 
 def _parsed(text: bytes, task_id: str) -> Any:
     try:
-        return json.loads(text.decode())
+        return read_json(text.decode())
     except (ValueError, RecursionError) as exc:  # not UTF-8 is a ValueError, too
         raise DecryptionFailed("A stored payload is not JSON: it was changed.", task_id=task_id) from exc

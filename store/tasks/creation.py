@@ -9,6 +9,7 @@ from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import Lane, NewTask, TaskRecord
 from taskmill.engine.status import Status
 from taskmill.store.connection.memory import Memory
+from taskmill.store.formats.json_text import write_json
 from taskmill.store.formats.sealing import Sealer, args_field
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_job
@@ -152,7 +153,7 @@ def pack_arguments(
         PayloadTooLarge, BadArguments: see `TaskStore.pack`.
     """
     try:
-        sealed = sealer.seal(payload, task_id=task_id, field=args_field(tool, principal))
+        sealed = sealer.seal_bytes(write_json(payload), task_id=task_id, field=args_field(tool, principal))
     except (TypeError, ValueError) as exc:
         raise BadArguments("The arguments hold a value or text that cannot be written as JSON.") from exc
     if len(sealed) > limit:
