@@ -6,11 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from anyio import fail_after
 from redis.exceptions import AuthenticationError, ConnectionError, ReadOnlyError, ResponseError
 
 from taskmill.engine.errors import RedisUnfit
+from taskmill.store.connection.client import connect
 from taskmill.store.connection.cluster import ClusterTarget, Node, SlotUnavailable, cluster_target_of
 from taskmill.store.formats.cluster_address import slot_of
+from taskmill.store.settings import StoreSettings
 from tests.support.redis_server import free_port
 
 SLOT = slot_of("taskmill")
@@ -18,8 +21,11 @@ ELSEWHERE = ("192.0.2.1", 7000)
 
 
 @asynccontextmanager
-async def node(answer: str) -> AsyncIterator[int]:
-    """A node that gives each question for the slots this answer, as it goes over the wire; its port."""
+async def node(answer: str, *replies: str) -> AsyncIterator[int]:
+    """A node; its port. It gives each question for the slots this answer, as it goes over the wire, and each further
+    GET the next of these replies, the last of them for ever. Without an answer it has all slots itself.
+    """
+    left = list(replies)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while parts := int((await reader.readline() or b"*0")[1:]):
@@ -27,7 +33,11 @@ async def node(answer: str) -> AsyncIterator[int]:
             for _ in range(parts):
                 await reader.readline()
                 words.append((await reader.readline()).strip())
-            writer.write(answer.encode() if b"SLOTS" in words else b"+OK\r\n")
+            whole = slots(range_of(0, 16383, None, writer.get_extra_info("sockname")[1]))
+            reply = (answer or whole) if b"SLOTS" in words else "+OK\r\n"
+            if words[0] == b"GET":
+                reply = left.pop(0) if len(left) > 1 else left[0]
+            writer.write(reply.encode())
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1")
@@ -140,3 +150,32 @@ def test_a_refusal_of_the_slot_counts_as_a_broken_connection_and_says_whom_to_as
 def test_any_other_refusal_stays_what_it_is() -> None:
     target, error = target_of(1, 2), ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
     assert target.translated(error) is error
+
+
+MOVING = "-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
+
+
+@asynccontextmanager
+async def client_of(*replies: str, timeout: float = 10) -> AsyncIterator[Any]:
+    """A client of a node that has all slots, and gives its GETs these replies."""
+    async with node("", *replies) as port:
+        client = connect(StoreSettings(redis_url=f"redis+cluster://127.0.0.1:{port}", command_timeout=timeout))
+        yield client
+        await client.aclose()
+
+
+async def test_a_slot_that_moves_is_waited_for_longer_than_a_broken_connection() -> None:
+    async with client_of(*[MOVING] * 6, "+here\r\n") as client:
+        assert await client.get("x") == b"here"
+
+
+async def test_a_slot_that_never_arrives_is_waited_for_as_long_as_a_reply_would_be() -> None:
+    async with client_of(MOVING, timeout=0.1) as client:
+        with fail_after(20), pytest.raises(SlotUnavailable):
+            await client.get("x")
+
+
+async def test_refusals_of_all_calls_that_were_sent_as_one_are_one_of_the_slot() -> None:
+    """as for creations of several callers: the script replies with an error for each."""
+    async with client_of(f"*2\r\n{MOVING}{MOVING}", "*2\r\n+one\r\n+two\r\n") as client:
+        assert await client.execute_many([("GET", "x")]) == [[b"one", b"two"]]
