@@ -14,6 +14,7 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import ScheduledCall
 from taskmill.engine.record import Lane, TaskRecord
 from taskmill.engine.timing.schedule import Schedule
+from taskmill.store.shards import shard_of_id
 from taskmill.store.tasks.pauses import Pausable, Pause
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.schedules import KnownSchedule, latest_of, schedule_name
@@ -21,6 +22,7 @@ from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.workers.services import scheduler as services
 from taskmill.workers.services.scheduler import Scheduler
 from taskmill.workers.settings import WorkerSettings
+from tests.support.redis_server import free_port
 from tests.support.store_fixture import StoreFixture
 from tests.support.waiting import eventually_async
 from tests.support.webhook_receiver import SECRET
@@ -99,6 +101,13 @@ async def test_a_firing_has_what_the_policy_of_its_tool_says_and_no_limit_of_cal
     assert b"succeeded" in (ends or b"")
 
 
+async def test_the_id_of_a_firings_task_names_the_shard_that_has_it(redis: Redis, redis_url: str) -> None:
+    shards: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{free_port()}", "shards": {"east": redis_url}}
+    settings = WorkerSettings(**shards).at_shard("east")
+    async with scheduling(redis, settings, Tools({"yearly": TaskConfig(schedule=YEARLY)})) as store:
+        assert shard_of_id((await made(store))["yearly"].id) == "east"
+
+
 async def test_a_worker_minds_the_tools_of_its_queues_and_those_that_come_and_change_later(
     redis: Redis, redis_url: str
 ) -> None:
@@ -138,8 +147,9 @@ async def test_a_schedule_that_was_deleted_in_redis_begins_again(redis: Redis, r
 
 
 async def test_a_firing_that_is_refused_is_made_later_and_both_it_and_what_was_missed_are_logged_once(
-    redis: Redis, redis_url: str
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(services, "_LOOK_EVERY", 60.0)
     tools = Tools({"yearly": TaskConfig(schedule=YEARLY), "skips": TaskConfig(schedule=timedelta(days=366))})
     settings = WorkerSettings(redis_url=redis_url, open_limit_total=1)
     stores = StoreFixture(redis, settings)
