@@ -182,6 +182,7 @@ async def test_reconcile_leaves_a_full_lane_alone_and_brings_back_what_could_run
     await stores.redis.delete(stores.keys.lane(ONE.key), stores.keys.reconciling)
     assert await stores.ann.reconcile(timedelta(hours=1)) == 1
 
+    assert await stores.redis.exists(stores.keys.lane_queue(ONE.key)) == 0, "it waits in one place only"
     assert await claimed(stores) == [waiting]
     await stores.redis.flushall()
 

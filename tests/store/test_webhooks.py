@@ -191,6 +191,22 @@ async def test_a_receiver_that_is_away_does_not_fill_redis(stores: StoreFixture)
     await stores.redis.flushall()
 
 
+async def test_a_full_redis_takes_what_came_of_a_webhook(stores: StoreFixture) -> None:
+    """Else it would stay full: what is delivered is deleted."""
+    for _ in range(3):
+        await finish(stores)
+    deliveries = deliveries_of(stores)
+    await stores.redis.config_set("maxmemory", 1)
+    try:
+        first, second, third = await taken(stores)
+        assert await deliveries.delivered(first)
+        assert await deliveries.give_up(second, "gone")
+        assert await deliveries.try_later(third, MINUTE, tries=1, why="away")
+    finally:
+        await stores.redis.config_set("maxmemory", 0)
+    assert len(await deliveries.undelivered(None, limit=10)) == 2
+
+
 async def test_with_seal_keys_nothing_of_a_call_stands_there_in_clear(stores: StoreFixture) -> None:
     key = base64.b64encode(bytes(32)).decode()
     sealed = stores.with_settings(seal_keys=key, webhook_result=True, webhook_secret=SECRET)
