@@ -44,6 +44,10 @@ kept_tasks = 9
 [[limits]]
 claims = {{ groups = "night" }}
 open_tasks = 100
+
+[[limits]]
+claims = {{ paid = true }}
+open_tasks = 200
 """
 
 
@@ -62,8 +66,13 @@ def file(tmp_path: Path) -> Path:
         (ADAS, {"plan": "free"}, {"open_tasks": 5, "running_tasks": 1, "creations": 0.5}),
         ("bob", {"groups": ["night", "batch"]}, {"open_tasks": 0, "kept_tasks": 9}),
         ("bob", {"plan": ["paid"], "groups": "night"}, {"open_tasks": 100}),
+        ("bob", {"paid": True}, {"open_tasks": 200}),
+        ("bob", {"paid": 1}, {}),
     ],
-    ids=["no rule", "a claim", "more claims win", "a principal wins", "the first of equals wins", "a list of claims"],
+    ids=[
+        *("no rule", "a claim", "more claims win", "a principal wins", "the first of equals wins", "a list of claims"),
+        *("a truth", "a number is no truth"),
+    ],
 )
 def test_of_the_rules_that_fit_a_caller_the_most_precise_one_gives_each_limit(
     file: Path, principal: str, claims: dict[str, Any], limits: dict[str, Any]
@@ -81,8 +90,16 @@ def test_of_the_rules_that_fit_a_caller_the_most_precise_one_gives_each_limit(
             "limits.toml, line 1: 'limit' is not known here. Each rule begins with [[limits]]",
         ),
         ("[limits]\nopen_tasks = 1\n", "limits.toml: write [[limits]], in double brackets, above each rule"),
-        (f"{RULES}\n[[limits]]\nclaims = {{ plan = 'x' }}\nopen_task = 3\n", "line 27: 'open_task' is no limit."),
+        (f"{RULES}\n[[limits]]\nclaims = {{ plan = 'x' }}\nopen_task = 3\n", "line 31: 'open_task' is no limit."),
         ("[[limits]]\nclaims = {plan = 'x'}\n\nsessions = -1\n", "line 4: sessions must be a whole number from 0"),
+        ("[[limits]]\nclaims = {plan = 'x'}\nsessions = 1.5\n", "line 3: sessions must be a whole number from 0"),
+        (f"[[limits]]\nclaims = {{plan = 'x'}}\nsessions = {10**16}\n", "line 3: sessions must be a whole number"),
+        ("[[limits]]\nclaims = {}\nsessions = 1\n", "line 2: claims must name claims"),
+        (f"[[limits]]\nprincipal = '{ADAS}0'\nsessions = 1\n", "line 2: principal must be 64 hex digits"),
+        (
+            f"[[limits]]\nprincipal = '{ADAS}'\nclaims = {{plan = 'x'}}\nsessions = 1\n",
+            "line 1: a rule is for one `principal` or for some `claims`",
+        ),
         ("[[limits]]\nclaims = {plan = 'x'}\nsessions = true\n", "line 3: sessions must be a whole number from 0"),
         ("[[limits]]\nopen_tasks = 3\n", "line 1: a rule is for one `principal` or for some `claims`"),
         ("[[limits]]\nopen_tasks = 3\nprincipal = 'ada'\n", "line 3: principal must be 64 hex digits"),
@@ -104,6 +121,21 @@ def test_a_mistake_in_the_file_is_refused_at_the_start_with_its_line(tmp_path: P
 def test_a_file_that_is_not_there_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.toml cannot be read: No such file"):
         read_settings(ServerSettings, limits_file=tmp_path / "none.toml")
+
+
+def test_a_file_that_is_no_text_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "limits.toml").write_bytes(b"# \xff")
+    with pytest.raises(SettingsError, match=r"limits\.toml cannot be read: it is no text in UTF-8"):
+        read_settings(ServerSettings, limits_file=tmp_path / "limits.toml")
+
+
+def test_a_file_that_is_exchanged_for_another_of_the_same_size_and_time_is_read(file: Path, tmp_path: Path) -> None:
+    """as by `cp --preserve`, or by a mounted ConfigMap."""
+    rules, other = LimitsFile(file), tmp_path / "other"
+    other.write_text(RULES.replace("open_tasks = 5", "open_tasks = 6"))
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert rules.limits_of(ADAS, {}, USUAL).open_tasks == 6
 
 
 def test_a_changed_file_holds_at_once_and_a_mistake_in_it_changes_nothing(file: Path) -> None:
