@@ -59,6 +59,7 @@ def test_firings_of_the_last_minute_are_all_made_up_for(missed: Any) -> None:
     assert schedule.due(now - 3_600_000, now) == [now - 50_000, now - 30_000, now - 10_000]
     assert schedule.due(now - 30_000, now) == [now - 10_000]
     assert schedule.due(now - 10_000, now) == []
+    assert schedule.due(now - 10_000, now + 10_000) == [now + 10_000], "the one of this very moment"
 
 
 def test_missed_firings_are_skipped_or_the_latest_is_made_up_for_once() -> None:
@@ -71,6 +72,22 @@ def test_missed_firings_are_skipped_or_the_latest_is_made_up_for_once() -> None:
     assert Schedule(hourly, missed="run_once").due(ms("2026-11-30 12:00"), now) == []
     just_now = ms("2026-11-30 12:00:20")
     assert Schedule(hourly, missed="run_once").due(before, just_now) == [ms("2026-11-30 12:00")], "and no second one"
+
+
+def test_a_missed_firing_is_found_by_the_clock_of_its_zone_to_the_last_moment_of_its_minute() -> None:
+    daily, at = Schedule("0 7 * * *", "Europe/Berlin", "run_once"), ms("2026-11-30 06:00")
+
+    assert daily.missed_at(at - 1, at + 59_999) is None
+    assert daily.missed_at(at - 1, at + 60_000) == at
+    assert daily.missed_at(at, at + 60_000) is None
+
+
+def test_a_schedule_is_the_same_after_it_was_stored() -> None:
+    for schedule in (
+        Schedule("0 7 * * *", "Europe/Berlin", "run_once"),
+        Schedule(timedelta(minutes=5), missed="run_once"),
+    ):
+        assert Schedule.of_json(schedule.as_json()) == schedule
 
 
 @pytest.mark.parametrize(

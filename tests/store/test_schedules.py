@@ -75,3 +75,11 @@ async def test_a_schedule_begins_when_it_is_new_or_has_changed_and_never_goes_ba
     seen = await scheduling.seen([NAME, "app/other"])
     assert seen.schedules == {NAME: known}
     assert not seen.is_paused("app", "count", "default")
+
+
+async def test_what_another_program_wrote_among_the_schedules_is_left_out(stores: StoreFixture) -> None:
+    await stores.store.scheduling.begin(NAME, SPEC)
+    for number, wrong in enumerate(("", "soon - {}", "1 x@y {}")):
+        await stores.redis.hset(stores.keys.schedules, f"app/{number}", wrong)  # type: ignore[misc]
+    assert [one.name for one in await stores.store.schedules()] == [NAME]
+    assert list((await stores.store.scheduling.seen(["app/0", NAME])).schedules) == [NAME]
