@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,7 +21,8 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.store.scripts import Scripts
 from taskmill.store.webhooks.deliveries import Delivery, DeliveryStore
 from taskmill.workers.settings import WorkerSettings
-from taskmill.workers.webhooks.deliverer import WebhookDeliverer
+from taskmill.workers.webhooks import receivers
+from taskmill.workers.webhooks.deliverer import WebhookDeliverer, webhook_services
 from taskmill.workers.webhooks.message import body_of
 from taskmill.workers.webhooks.requests import Answer, WebhookClient
 from taskmill.workers.webhooks.secrets import WebhookSecrets
@@ -52,9 +54,9 @@ class Deliveries:
         finally:
             await deliverer.stop()
 
-    async def ended(self, outcome: Outcome = DONE) -> str:
+    async def ended(self, outcome: Outcome = DONE, *, tool: str = "count") -> str:
         """A task that has ended; its id."""
-        task = await self.stores.start(webhook=ALL_ENDS)
+        task = await self.stores.start(webhook=ALL_ENDS, tool=tool)
         await self.stores.finish(task, outcome)
         return task.id
 
@@ -126,6 +128,12 @@ async def test_it_is_given_up_when_the_next_try_would_come_after_its_time_and_a_
         assert (await deliveries.tried(2)).is_given_up
         assert await deliveries.store.retry(task_id)
         assert not (await deliveries.tried(1)).is_given_up
+    await redis.flushall()
+    hasty = Deliveries(redis, redis_url, webhook_url=hook.url, webhook_backoff=3000, webhook_give_up=1000)
+    hook.will_answer(500)
+    await hasty.ended()
+    async with hasty.sending():
+        assert (await hasty.tried(1)).is_given_up
 
 
 async def test_a_receiver_that_does_not_answer_is_asked_once_for_all_that_it_is_to_get(
@@ -180,6 +188,97 @@ async def test_a_worker_has_what_it_sends_for_longer_than_the_receiver_may_take(
         assert due is not None
         assert due >= before + 105_000
         hook.opened.set()
+        await deliveries.settled()
+
+
+async def test_a_worker_sends_no_more_than_sixteen_at_a_time(redis: Redis, redis_url: str, hook: Receiver) -> None:
+    deliveries = Deliveries(redis, redis_url)
+    async with receiver() as other:
+        webhooks = {"one": TaskConfig(webhook=hook.url), "two": TaskConfig(webhook=other.url)}
+        for number in range(40):
+            await deliveries.ended(tool=("one", "two")[number % 2])
+        for one in (hook, other):
+            one.opened.clear()
+        deliverer = WebhookDeliverer(deliveries.store, deliveries.settings, webhooks.get)
+        deliverer.start()
+        await hook.got(8)
+        await other.got(8)
+        most = len(deliverer._sending)
+        for one in (hook, other):
+            one.opened.set()
+        while await deliveries.undelivered():
+            most = max(most, len(deliverer._sending))
+            await asyncio.sleep(0)
+        await deliverer.stop()
+    assert most == 16
+
+
+def test_a_receiver_that_does_not_answer_rests_twice_as_long_each_time_up_to_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(receivers, "monotonic", lambda: 1000.0)
+    known, url = receivers.Receivers(), "https://receiver.example"
+    for expected in (1, 2, 4, 8, 16, 32, *[60] * 1100):
+        known.note(url, Answer(None, "away"))
+        assert known.turn(url) == receivers.Turn(expected, "away")
+    known.note(url, Answer(500, "it answers"))
+    assert known.turn(url) is None
+    known.note(url, Answer(None, "away again"))
+    assert known.turn(url) == receivers.Turn(1, "away again")
+
+
+def test_without_secrets_no_webhook_is_sent_which_is_logged_with_the_tools_that_have_one(
+    redis: Redis, redis_url: str
+) -> None:
+    deliveries = Deliveries(redis, redis_url, webhook_secret="")
+    policies = {"hooked": TaskConfig(webhook="https://hook.example"), "plain": TaskConfig()}
+    with capture_logs() as logs:
+        assert webhook_services(deliveries.store, deliveries.settings, Tools(policies)) == []  # type: ignore[arg-type]
+    assert [(one["event"], one["tools"]) for one in logs] == [("webhooks.off", ["hooked"])]
+
+
+@dataclass
+class Tools:
+    """Of a toolbox, what the service asks for."""
+
+    known: dict[str, TaskConfig]
+
+    def policies(self) -> dict[str, TaskConfig]:
+        return self.known
+
+
+async def test_a_connection_is_closed_with_the_answer_however_long_its_body_would_be() -> None:
+    """Else a receiver that sends without end keeps a connection of every worker."""
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nand so on")
+        while await reader.read(100):
+            pass
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    async with server, WebhookClient(timeout=20, allow_private=True) as http:
+        answer = await http.post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, b"{}")
+        async with asyncio.timeout(20):
+            await closed.wait()
+    assert answer.is_delivered
+
+
+async def test_a_worker_that_does_not_know_the_tool_leaves_its_webhook_to_others(
+    redis: Redis, redis_url: str, hook: Receiver
+) -> None:
+    """as one of an earlier release in the midst of a deployment."""
+    deliveries = Deliveries(redis, redis_url, webhook_url=hook.url)
+    await deliveries.ended()
+    deliverer = WebhookDeliverer(deliveries.store, deliveries.settings, lambda _: None)
+    deliverer.start()
+    left = await deliveries.tried(1)
+    await deliverer.stop()
+    assert (left.is_given_up, left.error) == (False, "no worker that took it knows its webhook")
+    await deliveries.make_due(left.task_id)
+    async with deliveries.sending():
         await deliveries.settled()
 
 
