@@ -29,6 +29,7 @@ __all__ = [
     "keep_from_serving",
     "log_as_command",
     "make_absent_packages_importable",
+    "plain_fastmcp",
     "remote_host",
 ]
 
@@ -59,6 +60,12 @@ def host_of(server: Any) -> "ToolHost":
     from taskmill.adapters.fastmcp.host import FastMCPHost
 
     return FastMCPHost(server)
+
+
+def plain_fastmcp(host: "ToolHost") -> object | None:
+    """The FastMCP server behind a host, if it is of FastMCP's own class; None = it is something else."""
+    made: object = getattr(host, "server", None)
+    return made if f"{type(made).__module__}.{type(made).__qualname__}" == "fastmcp.server.server.FastMCP" else None
 
 
 def check_fastmcp() -> None:

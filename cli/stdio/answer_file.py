@@ -20,7 +20,7 @@ _FORMAT = 2
 _MAX_ANSWERS = 16
 _MAX_RECORDS = 8
 """Of one server."""
-_VARIABLES = ("TASKMILL_", "PYTHON")
+_VARIABLES = ("TASKMILL_", "PYTHON", "FASTMCP_")
 _CODE = (".py", ".so", ".pyd")
 CLOCK_TICK = 50_000_000
 """Nanoseconds by which the times of files are behind the clock, at most."""

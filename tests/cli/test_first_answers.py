@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from taskmill.adapters.fastmcp.host import FastMCPHost
 from taskmill.cli.loading import load_server
 from taskmill.cli.stdio.answer_file import CLOCK_TICK, AnswerFile
 from taskmill.cli.stdio.fixed_handshake import is_fixed
 from taskmill.cli.stdio.handshake import Handshake
+from taskmill.server import TaskServer
 from tests.support.command_line import CommandLine
 from tests.support.raw_stdio import RawHost
 from tests.support.waiting import WAIT_SECONDS, eventually
@@ -311,6 +313,13 @@ class TestWhenTheyHold:
 
 
 HEAD = "from taskmill.server import TaskServer, TaskConfig\nimport os\n"
+FASTMCP = """
+from fastmcp import FastMCP
+from fastmcp.server.middleware import Middleware
+from fastmcp.tools import tool
+from fastmcp.utilities.tasks import TaskConfig as Policy
+"""
+ASYNC_TASK = "@mcp.tool(task=True)\nasync def dig() -> str:\n    return 'dug'\n"
 TASK = "@mcp.tool(task=True)\ndef dig() -> str:\n    return 'dug'\n"
 
 
@@ -324,9 +333,10 @@ class TestWhichServersAnswerTheSame:
         for name in set(sys.modules) - modules:
             del sys.modules[name]
 
-    def judge(self, text: str, *more: ModuleType) -> bool:
+    def judge(self, text: str, *more: ModuleType, of: type = TaskServer) -> bool:
         Path("s.py").write_text(HEAD + text)
         server = load_server("s.py")
+        assert isinstance(server, of)
         return is_fixed(server, os.path.abspath("s.py"), [sys.modules["taskmill_app.s"], *more])
 
     @pytest.mark.parametrize(
@@ -375,6 +385,26 @@ class TestWhichServersAnswerTheSame:
     )
     def test_these_may_not(self, text: str) -> None:
         assert not self.judge(text)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("mcp = FastMCP('x', 'Ask.', version='2')\n" + ASYNC_TASK, True),
+            ("mcp = FastMCP(name='x', auth=None)\n@mcp.tool\ndef dig() -> str:\n    return ''\n", True),
+            ("mcp = FastMCP('x')\n@mcp.tool(task=Policy())\nasync def dig() -> str:\n    return ''\n", True),
+            ("mcp = FastMCP('x')\n@mcp.tool(task=Policy(mode='forbidden'))\ndef dig() -> str:\n    return ''\n", False),
+            ("mcp = FastMCP()\n" + ASYNC_TASK, False),
+            ("mcp = FastMCP('x', tasks=True)\n" + ASYNC_TASK, False),
+            ("mcp = FastMCP('x', instructions=str(os.getpid()))\n" + ASYNC_TASK, False),
+            ("class Own(FastMCP):\n    pass\nmcp = Own('x')\n" + ASYNC_TASK, False),
+            ("mcp = FastMCP('x')\nmcp.mount(FastMCP('y'))\n" + ASYNC_TASK, False),
+            ("mcp = FastMCP('x')\nmcp.add_middleware(Middleware())\n" + ASYNC_TASK, False),
+            ("mcp = FastMCP('x')\nif os.environ:\n    @mcp.tool(task=True)\n    async def dig() -> str: ...\n", False),
+            ("mcp = FastMCP('x')\n@mcp.tool\n@tool(task=True)\nasync def dig() -> str: ...\n", False),
+        ],
+    )
+    def test_of_fastmcp_servers_those_do_that_say_it_plainly(self, text: str, *, expected: bool) -> None:
+        assert self.judge(FASTMCP + text, of=FastMCPHost) is expected
 
     @pytest.mark.parametrize(("text", "expected"), [("VERSION = 1\n", True), ("from . import served\n", False)])
     def test_a_server_in_a_package_may_if_the_package_does_not_use_it(self, text: str, *, expected: bool) -> None:
