@@ -8,7 +8,9 @@ import base64
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -39,6 +41,8 @@ class Login:
     """As the settings call the token."""
     is_by_cookie: bool
     """Whether it can log out."""
+    may_read_on: Callable[[], bool] | None = None
+    """Whether it still holds, of one by cookie."""
 
     @property
     def may_act(self) -> bool:
@@ -65,11 +69,16 @@ class Logins:
             return Login(roles, "operator", is_by_cookie=False)
         if not (cookie := request.cookies.get(COOKIE)):
             return None
-        digest = _unsealed(cookie, await store.shared_secrets())
-        if digest is None or Role.READ not in (found := self._operators.of_digest(digest)).roles:
+        kept = _unsealed(cookie, await store.shared_secrets())
+        if kept is None or not self._holds(*kept):
             return None
+        found = self._operators.of_digest(kept[0])
         note_operator(found.name, found.roles)
-        return Login(found.roles, found.name or "operator", is_by_cookie=True)
+        may_read_on = partial(self._holds, *kept)
+        return Login(found.roles, found.name or "operator", is_by_cookie=True, may_read_on=may_read_on)
+
+    def _holds(self, digest: bytes, until: float) -> bool:
+        return time.time() < until and Role.READ in self._operators.of_digest(digest).roles
 
     async def log_in(self, token: str, request: Request, response: Response, store: TaskStore) -> bool:
         """Put the cookie into the response, if the token is that of an operator who may read."""
@@ -111,8 +120,8 @@ def _sealed(facts: bytes, secret: bytes) -> str:
     return base64.urlsafe_b64encode(nonce + _key(secret).encrypt(nonce, facts, _USE)).decode()
 
 
-def _unsealed(cookie: str, shared: tuple[bytes, ...]) -> bytes | None:
-    """The digest of a login that has not ended."""
+def _unsealed(cookie: str, shared: tuple[bytes, ...]) -> tuple[bytes, float] | None:
+    """The digest of a login, and when it ends, in seconds since 1970."""
     try:
         given = base64.urlsafe_b64decode(cookie)
     except ValueError:
@@ -122,5 +131,5 @@ def _unsealed(cookie: str, shared: tuple[bytes, ...]) -> bytes | None:
             facts = json.loads(_key(secret).decrypt(given[:_NONCE], given[_NONCE:], _USE))
         except (InvalidTag, ValueError):
             continue
-        return bytes.fromhex(facts["digest"]) if facts["until"] > time.time() else None
+        return bytes.fromhex(facts["digest"]), float(facts["until"])
     return None

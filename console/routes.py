@@ -21,6 +21,7 @@ from taskmill.engine.errors import TaskmillError
 from taskmill.server.api.errors import status_of
 from taskmill.server.auth.operators import Operators
 from taskmill.server.protocol.errors import text_for_client
+from taskmill.server.streams.event_stream import MAY_READ_ON
 
 __all__ = ["console_mount"]
 
@@ -99,6 +100,8 @@ class _ConsoleGuard:
         if login is None:
             return _login_again(request, path, is_reading=is_reading)
         request.state.login = login
+        if login.may_read_on is not None:
+            request.scope[MAY_READ_ON] = login.may_read_on
         if is_reading or login.may_act or path == "/logout":
             return None
         return page(

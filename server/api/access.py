@@ -7,6 +7,7 @@ it, such as the author's verifier, which may be a service elsewhere.
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, RequireAuthMiddleware
 from mcp.server.auth.settings import AuthSettings
@@ -24,6 +25,7 @@ from taskmill.server.auth.principal import list_owner, owner
 from taskmill.server.http.middleware import path_of
 from taskmill.server.http.scope_challenge import metadata_url_of
 from taskmill.server.http.transport_security import HeaderChecks
+from taskmill.server.streams.event_stream import MAY_READ_ON
 from taskmill.store.audit.records import Action, Outcome, Reason, record
 from taskmill.store.tasks.tasks import OPERATOR
 
@@ -112,8 +114,14 @@ class OperatorToken:
             roles = found.roles
             note_operator(found.name, roles)
             others = [(name, value) for name, value in scope["headers"] if name != b"authorization"]
+            # A token that is taken away, or loses a role, takes the streams with it that it has opened.
+            may_read_on = partial(self._has_roles, scope, roles)
             scope = {**scope, "headers": others, _ROLES: roles, _NAME: found.name or "operator"}
+            scope[MAY_READ_ON] = may_read_on
         await self._app(scope, receive, send)
+
+    def _has_roles(self, scope: Scope, roles: frozenset[Role]) -> bool:
+        return roles <= self._operator(scope).roles
 
     def _operator(self, scope: Scope) -> Operator:
         found = NO_OPERATOR

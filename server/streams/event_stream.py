@@ -23,9 +23,11 @@ from taskmill.server.streams.eager import run_eagerly
 from taskmill.server.streams.sse import PING
 from taskmill.store.pubsub.event_tail import EventTails
 
-__all__ = ["EventStream", "TaskEventStream", "end_event_streams"]
+__all__ = ["MAY_READ_ON", "EventStream", "TaskEventStream", "end_event_streams"]
 
 log = structlog.get_logger()
+MAY_READ_ON = "taskmill.may_read_on"
+"""Key of a request: a function that says whether its sender may still read what a stream sends. Asked every 15 s."""
 COMMENT_EVERY = 15.0
 """Seconds of silence after which a comment keeps proxies from closing the connection."""
 SEND_TIMEOUT = 20.0
@@ -55,6 +57,7 @@ class _OpenStream(Response):
         self._stuck_since = 0.0
         """When the last bytes were sent, and since when the reader has not taken some; 0 = it has taken all."""
         self._has_stopped_reading = self._is_ended = False
+        self._may_read_on: Callable[[], bool] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
@@ -62,7 +65,7 @@ class _OpenStream(Response):
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b""})
             return
-        self._send = send
+        self._send, self._may_read_on = send, scope.get(MAY_READ_ON)
         self._sending = asyncio.current_task()
         loop = asyncio.get_running_loop()
         leaving = loop.create_task(self._wait_for_disconnect(receive), name="taskmill.event_stream")
@@ -107,7 +110,10 @@ class _OpenStream(Response):
         self.end()
 
     def _look(self) -> None:
-        """Send a comment if there was silence; end a stream whose reader has taken nothing for too long."""
+        """Send a comment if there was silence; end the stream of one who takes nothing, or may read no more."""
+        if self._may_read_on is not None and not self._may_read_on():
+            self.end()
+            return
         loop = asyncio.get_running_loop()
         now = loop.time()
         if self._stuck_since:

@@ -31,7 +31,7 @@ def field_of(row: Row) -> str:
 
 
 def figures_of(kept: Mapping[bytes, bytes]) -> Figures:
-    """The figures in the hash of an app; a row of a later version is left out."""
+    """The figures in the hash of an app; a row of a later version, or of another program, is left out."""
     rows: dict[Row, int] = {}
     tools: set[str] = set()
     for name, value in kept.items():
@@ -40,7 +40,7 @@ def figures_of(kept: Mapping[bytes, bytes]) -> Figures:
             tools.add(field.removeprefix(_TOOL))
             continue
         what, *rest = field.split(" ", 3)
-        if len(rest) == 3 and what in _WORDS:
+        if len(rest) == 3 and what in _WORDS and value.isdigit():
             rows[Counted(what), rest[0], rest[1], rest[2]] = int(value)
     return Figures(rows, frozenset(tools))
 

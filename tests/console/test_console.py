@@ -4,13 +4,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
+import pytest
 
 from taskmill.console.login import COOKIE
 from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Status
 from taskmill.server.settings import ServerSettings
+from taskmill.server.streams import event_stream
 from taskmill.store.claims.claims import Question
 from taskmill.store.tasks.pauses import Pausable
 from taskmill.store.tasks.tasks import OPERATOR
@@ -61,6 +64,17 @@ async def test_only_a_token_that_is_good_now_is_let_in(
         assert (await client.get("/console/tasks")).status_code == 200
         file.write_text("read:another-another-one\n")
         assert (await client.get("/console/tasks")).status_code == 303, "its token is gone, and so is the login"
+
+
+async def test_a_live_page_gets_no_more_soon_after_its_login_has_ended(
+    stores: StoreFixture, settings: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "COMMENT_EVERY", 0.05)
+    async with visitor(stores, settings, lasts=1) as client:
+        await log_in(client, READER)
+        with anyio.fail_after(20):
+            streamed = await client.get("/console/live/overview")
+        assert (streamed.status_code, streamed.text[:6]) == (200, "data: ")
 
 
 async def test_a_forged_or_old_cookie_is_no_login(stores: StoreFixture, settings: ServerSettings) -> None:

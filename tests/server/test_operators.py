@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from taskmill.engine.errors import SettingsError
 from taskmill.server.auth.operators import Role, operators_of
 from taskmill.server.settings import ServerSettings
+from taskmill.server.streams import event_stream
 from tests.server.api_client import ApiClient, refusal
 from tests.support.replica import client_of
 from tests.support.sample_server import make_server
@@ -78,6 +80,23 @@ async def test_a_token_is_exchanged_in_the_file_without_a_gap(
         assert [entry["event"] for entry in logs].count("operators.file_unreadable") == 1
         file.write_text(f"read:{new}\n")
         assert await good() == [401, 200]
+
+
+async def test_a_stream_ends_soon_after_its_token_was_taken_away(
+    redis: Redis, settings: ServerSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "COMMENT_EVERY", 0.05)
+    file = tmp_path / "operators"
+    file.write_text(f"read:{READER}\n")
+    async with serving_with(settings, operator_tokens_file=file) as api:
+        path = f"{api.address}/api/tasks/{await api.mcp(ADA).task('stay')}/events"
+        async with api.rpc.http.stream("GET", path, headers={"authorization": f"Bearer {READER}"}) as reply:
+            assert reply.status_code == 200
+            file.write_text("read:another-another-one\n")
+            with anyio.fail_after(20):
+                async for _ in reply.aiter_bytes():
+                    pass
+        assert (await api.get("/api/tasks", READER)).status_code == 401
 
 
 async def test_a_scope_of_the_issuer_makes_an_operator_of_its_user(redis: Redis, settings: ServerSettings) -> None:

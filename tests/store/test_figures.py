@@ -104,3 +104,8 @@ def test_figures_of_several_shards_are_their_sums() -> None:
     walk, run = (Counted.STARTED, "default", "-", "walk"), (Counted.STARTED, "slow", "-", "run")
     parts = [Figures({walk: 1}, frozenset({"walk"})), Figures({walk: 2, run: 4}, frozenset({"run"}))]
     assert figures_of_all(parts) == Figures({walk: 3, run: 4}, frozenset({"walk", "run"}))
+
+
+def test_a_row_that_is_no_number_is_left_out_and_not_the_scrape() -> None:
+    kept = {b"started default - walk": b"3", b"started default - run": b"of another program", b"started x": b"1"}
+    assert figures_of(kept).rows == {(Counted.STARTED, "default", "-", "walk"): 3}
