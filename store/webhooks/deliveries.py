@@ -77,7 +77,7 @@ class DeliveryStore:
         with store_errors():
             now, *rows = await self._scripts.run(self._redis, "take_webhooks", [self._due(app)], args)
             results = await self._results([row[0].decode() for row in rows])
-        return now, self._deliveries([(row[0], row[1]) for row in rows], results)
+        return now, self._deliveries([(row[0], row[1]) for row in rows], results, can_wait=True)
 
     async def delivered(self, delivery: Delivery) -> bool:
         """It is done; False if another worker has taken it meanwhile."""
@@ -143,15 +143,23 @@ class DeliveryStore:
         return dict(zip(ids, stored, strict=True))
 
     def _deliveries(
-        self, rows: Sequence[tuple[bytes, Sequence[bytes]]], results: Mapping[str, bytes | None]
+        self,
+        rows: Sequence[tuple[bytes, Sequence[bytes]]],
+        results: Mapping[str, bytes | None],
+        *,
+        can_wait: bool = False,
     ) -> list[Delivery]:
-        """Those that can be read. One that cannot, perhaps with these keys only, is taken again when its lease ends."""
+        """Those that can be read. One that cannot, perhaps with these keys only, is taken again when its lease ends.
+
+        `can_wait`: also one whose key may still come; else that is an error, because the list would be false.
+        """
         read = []
         for task_id, fields in rows:
             try:
                 read.append(self._delivery(task_id.decode(), fields, results))
             except SealKeyAwaited:
-                raise
+                if not can_wait:
+                    raise
             except DecryptionFailed as exc:
                 refusals.note(task_id.decode(), "webhook", str(exc))
         return read
@@ -159,10 +167,7 @@ class DeliveryStore:
     def _delivery(self, task_id: str, flat: Sequence[bytes], results: Mapping[str, bytes | None]) -> Delivery:
         outcome = results.get(task_id)
         read: dict[str, Any] = {"record": flat, "outcome": outcome, "questions": (), "ahead": -1}
-        try:
-            view = view_of(task_id, self._sealer, **read, in_list=outcome is None)
-        except DecryptionFailed:
-            view = view_of(task_id, self._sealer, **{**read, "outcome": None}, in_list=True)
+        view = view_of(task_id, self._sealer, **read, in_list=outcome is None)
         field = dict_of(flat)
         with format_errors(task_id):
             count = {name: parse_count(field.get(f"d_{name}") or "0") for name in _COUNTS}

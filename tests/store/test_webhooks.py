@@ -2,6 +2,7 @@
 
 import base64
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +11,7 @@ from taskmill.engine.errors import SettingsError
 from taskmill.engine.outcome import Failed, OutcomeKind, Returned
 from taskmill.engine.principal import ANONYMOUS
 from taskmill.store.scripts import Scripts
+from taskmill.store.seal_keys import open_keys, sealer_of
 from taskmill.store.settings import StoreSettings, read_settings
 from taskmill.store.tasks.tasks import OPERATOR
 from taskmill.store.webhooks.deliveries import MOST_LISTED, Delivery, DeliveryStore
@@ -168,6 +170,27 @@ async def test_a_result_that_cannot_be_opened_here_is_told_of_as_unreadable(stor
     (delivery,) = await taken(stores.with_settings(seal_keys=new, webhook_result=True, webhook_secret=SECRET))
     assert (delivery.task_id, delivery.view.record.reason) == (task.id, "unreadable")
     assert isinstance(delivery.view.outcome, Failed)
+
+
+async def test_a_result_whose_key_has_not_come_yet_is_sent_once_it_has_and_holds_up_no_other(
+    stores: StoreFixture, tmp_path: Path
+) -> None:
+    """Files of keys reach workers at different times."""
+    old, new = (base64.b64encode(bytes([number] * 32)).decode() for number in (1, 2))
+    file = tmp_path / "keys"
+    file.write_text(old)
+    late = stores.with_settings(seal_keys_file=file, seal_keys_refresh=0.05, webhook_result=True, webhook_secret=SECRET)
+    for_later = await stores.with_settings(seal_keys=new).start(webhook=ALL_ENDS)
+    await stores.with_settings(seal_keys=new).finish(for_later)
+    async with open_keys(late.settings):
+        for_now = await late.start(webhook=ALL_ENDS)
+        await late.finish(for_now)
+        assert [one.task_id for one in await taken(late)] == [for_now.id]
+        file.write_text(f"{old}\n{new}\n")
+        await eventually_async(lambda: len(sealer_of(late.settings).ring.keys), lambda keys: keys == 2)
+        await stores.redis.zadd(stores.keys.deliveries(""), {for_later.id: 1})
+        (delivery,) = await taken(late)
+        assert (delivery.task_id, delivery.view.outcome) == (for_later.id, DONE)
 
 
 async def test_one_whose_facts_are_gone_is_forgotten(stores: StoreFixture) -> None:
