@@ -5,7 +5,7 @@ import base64
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -225,6 +225,26 @@ def test_a_receiver_that_does_not_answer_rests_twice_as_long_each_time_up_to_a_m
     assert known.turn(url) is None
     known.note(url, Answer(None, "away again"))
     assert known.turn(url) == receivers.Turn(1, "away again")
+
+
+def test_a_receiver_has_twelve_messages_at_a_time_a_slow_one_four_and_the_others_wait_one_behind_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(receivers, "monotonic", lambda: clock[0])
+    known, url = receivers.Receivers(), "https://receiver.example"
+    for most, seconds in ((12, 2.0), (4, 0.5), (12, 0.5)):
+        with ExitStack() as sent:
+            for _ in range(most):
+                assert known.turn(url) is None
+                sent.enter_context(known.sending(url))
+            first, second = known.turn(url), known.turn(url)
+            assert first is not None
+            assert second is not None
+            assert first.why == "receiver.example has other messages first, and is slow to answer"
+            assert 0 < first.seconds < second.seconds <= 60
+            clock[0] += seconds
+        assert known.turn("https://other.example") is None
 
 
 def test_without_secrets_no_webhook_is_sent_which_is_logged_with_the_tools_that_have_one(
