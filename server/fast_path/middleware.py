@@ -41,7 +41,7 @@ from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.registry import TaskTool, ToolRegistry
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.submission import Submission
-from taskmill.store.formats.json_text import write_json
+from taskmill.store.formats.json_text import write_ascii_json
 
 __all__ = ["FastPath", "FastPathRouter"]
 
@@ -145,7 +145,7 @@ class FastPath:
         if answer is None:
             return None
         status, outcome = answer
-        return status, write_json({"jsonrpc": "2.0", "id": request.id, **outcome}, ascii_only=True)
+        return status, write_ascii_json({"jsonrpc": "2.0", "id": request.id, **outcome})
 
     async def _task(self, request: FastRequest) -> _Answer:
         """Serve a request about a task. After a failure the SDK can repeat it: nothing changed, or it is idempotent."""

@@ -4,7 +4,6 @@ What is written after the client has disconnected is dropped here; a call that c
 """
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from taskmill.server.streams import sse
+from taskmill.store.formats.json_text import write_ascii_json
 
 __all__ = ["JsonOrSseResponse"]
 
@@ -105,7 +105,7 @@ class JsonOrSseResponse:
         return False
 
     async def _send_whole(self, send: Send, message: dict[str, Any]) -> None:
-        body = json.dumps(message, separators=(",", ":")).encode()
+        body = write_ascii_json(message)
         headers = [(b"content-type", b"application/json"), *self._headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,8 +1,9 @@
 """Server-sent events as bytes: JSON-RPC messages, the event after which a client can resume, keep-alives."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from taskmill.store.formats.json_text import write_ascii_json
 
 __all__ = ["BACKLOG", "HEADERS", "PING", "event", "priming"]
 
@@ -20,9 +21,8 @@ PING = b": ping\n\n"
 
 def event(message: Mapping[str, Any], event_id: str | None = None) -> bytes:
     """One JSON-RPC message; with an id a client can resume after it."""
-    data = json.dumps(message, separators=(",", ":"))
-    named = f"id: {event_id}\n" if event_id is not None else ""
-    return f"event: message\n{named}data: {data}\n\n".encode()
+    named = b"id: %s\n" % event_id.encode() if event_id is not None else b""
+    return b"event: message\n%sdata: %s\n\n" % (named, write_ascii_json(message))
 
 
 def priming(event_id: str, retry_ms: int) -> bytes:
