@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.engine.record import NewTask
+from taskmill.server.protocol.change_bus import ChangeBus
 from taskmill.server.sessions.session_stream import SessionStream
 from taskmill.server.settings import ServerSettings
 from taskmill.store.formats.keys import Keys
@@ -31,7 +32,7 @@ async def test_of_streams_that_open_at_the_same_time_one_stays_open(stores: list
     ended = []
 
     async def hold(store: TaskStore) -> None:
-        async with aclosing(SessionStream(store, SESSION).run()) as frames:
+        async with aclosing(SessionStream(store, SESSION, ChangeBus()).run()) as frames:
             async for _ in frames:
                 pass
         ended.append(store)
@@ -48,7 +49,7 @@ async def test_of_streams_that_open_at_the_same_time_one_stays_open(stores: list
 async def test_a_stream_follows_a_task_that_was_created_before_its_subscription(stores: list[TaskStore]) -> None:
     here, there, *_ = stores
     await begin(there, "t-1")
-    async with aclosing(SessionStream(here, SESSION).run()) as frames:
+    async with aclosing(SessionStream(here, SESSION, ChangeBus()).run()) as frames:
         await anext(frames)
         assert b"t-1" in await following(frames)
 
@@ -57,7 +58,7 @@ async def test_a_stream_follows_a_task_that_was_created_while_redis_was_disconne
     stores: list[TaskStore], redis: Redis
 ) -> None:
     here, there, *_ = stores
-    async with aclosing(SessionStream(here, SESSION).run()) as frames:
+    async with aclosing(SessionStream(here, SESSION, ChangeBus()).run()) as frames:
         await anext(frames)
         await begin(there, "t-1")
         assert b"t-1" in await following(frames)
@@ -74,8 +75,8 @@ async def test_a_stream_that_was_disconnected_when_a_newer_one_opened_ends(
 ) -> None:
     here, there, *_ = stores
     async with (
-        aclosing(SessionStream(here, SESSION).run()) as older,
-        aclosing(SessionStream(there, SESSION).run()) as younger,
+        aclosing(SessionStream(here, SESSION, ChangeBus()).run()) as older,
+        aclosing(SessionStream(there, SESSION, ChangeBus()).run()) as younger,
     ):
         await anext(older)
         await begin(there, "t-1")
