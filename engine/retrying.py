@@ -19,6 +19,7 @@ RetryOn = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Base
 """Classes of errors, or a function that says of an error whether another attempt may help. A timeout is a
 `TimeoutError`."""
 
+_NONE = timedelta(0)
 _LONGEST = timedelta(hours=1)
 
 
@@ -45,7 +46,7 @@ def as_timedelta(value: Duration, *, what: str) -> timedelta:
         duration = value if isinstance(value, timedelta) else timedelta(seconds=value)
     except (ValueError, OverflowError) as exc:
         raise PolicyError(f"{what} must be a finite number of seconds, not {value!r}") from exc
-    if duration < timedelta(0):
+    if duration < _NONE:
         raise PolicyError(f"{what} must not be negative, got {value!r}")
     return duration
 

@@ -92,6 +92,8 @@ class WorkerRuntime:
         self._leases = leases
         self.counts = TaskCounts()
         """What this worker has counted of its attempts."""
+        self._queues: dict[str, str] = {}
+        """Queue by tool, as Redis has it."""
         self._attempts = AttemptCounts(self.counts, self._queue_of)
         self._reporting: set[asyncio.Task[None]] = set()
 
@@ -120,8 +122,13 @@ class WorkerRuntime:
 
     def _queue_of(self, tool: str) -> str:
         """The queue of a tool, as Redis has it; of one that this worker has not, a queue that it serves."""
+        if (known := self._queues.get(tool)) is not None:
+            return known
         policy = self._toolbox.policy(tool)
-        return self._health.queues[0] if policy is None else self.settings.qualified(policy.queue)
+        if policy is None:
+            return self._health.queues[0]
+        self._queues[tool] = self.settings.qualified(policy.queue)
+        return self._queues[tool]
 
     def attempt(self, claimed: Claimed) -> Attempt:
         """An attempt at a claimed task, ready to run; it owns a slot that the caller has taken."""

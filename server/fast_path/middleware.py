@@ -7,7 +7,6 @@ before nearly everything. They use the check of Host, Origin and content type of
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Any
 
 from mcp.server.lowlevel import Server
@@ -18,14 +17,13 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, x_mcp_header_map
 from mcp_types import SERVER_INFO_META_KEY, CallToolRequestParams
 from opentelemetry import trace
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskmill.engine.errors import TaskmillError
 from taskmill.engine.record import TaskView
 from taskmill.server.audit.calls import AuditedCalls
 from taskmill.server.auth.principal import owner
-from taskmill.server.context.detached_request import detached_request
+from taskmill.server.fast_path.clients import KnownClients
 from taskmill.server.fast_path.requests import FastRequest, Headers, HostCheck, read_headers, read_request
 from taskmill.server.handlers.caller_errors import CallerErrors
 from taskmill.server.handlers.log_levels import LogLevels
@@ -33,7 +31,6 @@ from taskmill.server.handlers.tasks_2025 import Tasks2025
 from taskmill.server.handlers.tool_list import ToolListing
 from taskmill.server.http.middleware import path_of
 from taskmill.server.http.scope_challenge import may_lack_scope
-from taskmill.server.http.transport_security import trimmed
 from taskmill.server.protocol.sdk_private import OpenTelemetryMiddleware
 from taskmill.server.protocol.shapes_2026 import create_result, detailed_task
 from taskmill.server.tool_host import TaskTools
@@ -90,6 +87,7 @@ class FastPath:
         self._stamp: dict[str, Any] | None = None
         self._submission = submission
         self._plain: dict[str, tuple[TaskTool, bool]] = {}
+        self._clients = KnownClients()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on with its body."""
@@ -164,11 +162,10 @@ class FastPath:
         if entry is None or not self._is_plain(entry):
             return None
         params = CallToolRequestParams.model_validate(call.params, by_name=False)
-        state = self._runtime.lifespan_state
-        silent = detached_request("", state, client_info=call.info, capabilities=call.capabilities)
-        ctx = replace(silent, request=Request(trimmed(scope)), request_id=call.id, params=call.params)
+        client = self._clients.of(call)
+        ctx = client.request(call, scope, self._runtime.lifespan_state)
         try:
-            submitted = await self._submission.submit(entry, params, ctx)
+            submitted = await self._submission.submit(entry, params, ctx, client=client.stored)
         except MCPError as exc:
             # The store may have kept the task although its reply was lost: to repeat the call could make a second one.
             error = modern_error_data(exc).model_dump(by_alias=True, mode="json", exclude_none=True)

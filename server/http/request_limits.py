@@ -5,6 +5,7 @@ holds under any ASGI server; what holds for connections, before a request is who
 """
 
 from http import HTTPStatus
+from itertools import chain
 
 from mcp_types import INVALID_REQUEST
 from starlette.responses import JSONResponse
@@ -36,7 +37,7 @@ class HeaderLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         headers = scope.get("headers", ())
-        if not too_many_headers(len(headers), sum(len(name) + len(value) for name, value in headers)):
+        if not too_many_headers(len(headers), sum(map(len, chain.from_iterable(headers)))):
             await self._app(scope, receive, send)
             return
         body = {"jsonrpc": "2.0", "id": None, "error": {"code": INVALID_REQUEST, "message": TOO_MANY_HEADERS}}

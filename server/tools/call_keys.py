@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mcp_types import CallToolRequestParams
@@ -62,7 +63,7 @@ def keys_of_call(
         Exception: a function of the author's raised it.
     """
     if policy.idempotency is None and policy.concurrency_key is None:
-        return CallKeys(lane=policy.lane(_digest(["tool", params.name])))
+        return CallKeys(lane=policy.lane(_lane_of_tool(params.name)))
     plain = {name: to_jsonable_python(value, fallback=repr) for name, value in arguments.items()}
     idempotency, idempotency_of = None, ""
     if policy.idempotency == FROM_META:
@@ -71,7 +72,7 @@ def keys_of_call(
         idempotency_of = _digest(plain) if idempotency else ""
     elif policy.idempotency is not None:
         idempotency = key_of(policy.idempotency, arguments, plain, principal)
-    lane: str | None = _digest(["tool", params.name])
+    lane: str | None = _lane_of_tool(params.name)
     if policy.concurrency_key is not None:
         key = key_of(policy.concurrency_key, arguments, plain, principal)
         lane = None if key is None else _digest(["key", key])
@@ -124,6 +125,11 @@ def _key_from_meta(params: CallToolRequestParams) -> str | None:
     if not isinstance(key, str) or not 0 < len(key) <= _LONGEST:
         raise BadArguments(f"_meta.{META_KEY} must be text of 1 to {_LONGEST} characters.")
     return key
+
+
+@lru_cache(maxsize=1024)
+def _lane_of_tool(tool: str) -> str:
+    return _digest(["tool", tool])
 
 
 def _digest(value: Any) -> str:

@@ -34,6 +34,7 @@ _BARE_DICTS = (
 _OBJECT = {"type": "object", "additionalProperties": True}
 _SIGNS = ("NaN", "Infinity", " at 0x", "<built-in", "<class ")
 """What a text that the SDK made shows if a value had no JSON form. A text of the author's may show the same."""
+_SCALARS = (str, int)
 _DEEPEST = 200
 _LONGEST_PATH = 200
 
@@ -125,8 +126,8 @@ def _unfit_in_text(result: Any, converted: CallToolResult) -> str | None:
 
 def _unfit_in_object(result: Any, structured: Any) -> str | None:
     """What is wrong with structured content."""
-    if structured is None:
-        return None
+    if structured is None or (len(structured) == 1 and isinstance(structured.get("result"), _SCALARS)):
+        return None  # what most tools return; to write it as JSON costs as much as all other checks
     try:
         json.dumps(structured, allow_nan=False)
     except (TypeError, ValueError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from mcp.server.context import ServerRequestContext
+from mcp.server.session import ServerSession
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolRequestParams, CallToolResult, InputRequiredResult
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -31,7 +32,7 @@ from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.server.tools.tracing import trace_of_call
 from taskmill.server.tools.validation import refused_call
 
-__all__ = ["Submission"]
+__all__ = ["Submission", "client_as_stored"]
 
 Request = ServerRequestContext[Any, Any]
 
@@ -65,13 +66,15 @@ class Submission:
         *,
         keep_ms: float | None = None,
         asks_by_tools: bool = False,
+        client: Mapping[str, Any] | None = None,
     ) -> TaskView | CallToolResult | InputRequiredResult:
         """A new task; or, where there can be none, what a foreground call would have answered.
 
         Nothing is stored unless the arguments fit the tool's schema and, from 2026 on, every question of its
         `Resolve(...)` parameters is answered (tasks extension, "Task Creation": multi-round exchanges first).
         `keep_ms`: the retention that the client asks for, None = the policy's. `asks_by_tools`: questions can be put
-        to the client's model, so that the client itself need not be able to ask its user.
+        to the client's model, so that the client itself need not be able to ask its user. `client`: what is stored of
+        the client, where the caller knows that already.
 
         Raises:
             MCPError: the store refused or failed, or a resolver needs a capability the client lacks.
@@ -89,12 +92,13 @@ class Submission:
         arguments = await self._tool_host.validate(tool, params, ctx, resolves=resolves)
         if isinstance(arguments, CallToolResult | InputRequiredResult):
             return arguments
-        keys = _keys(tool, params, arguments, ctx)
+        who = owner(ctx)
+        keys = _keys(tool, params, arguments, who)
         if not isinstance(keys, CallKeys):
             return keys
         payload = {
             **self._tool_host.carried(params, ctx),
-            **_payload_of(params, ctx, asks_by_tools=asks_by_tools),
+            **_payload_of(params, ctx, client_as_stored(ctx.session, asks_by_tools) if client is None else client),
             "caller": caller,
         }
         if is_large:
@@ -102,7 +106,7 @@ class Submission:
         with wire_errors():
             if wants_delay(params.meta):
                 keys = replace(keys, not_before_ms=await self._start(tool, params))
-            return await self._create(tool, ctx, payload, keys, keep_ms)
+            return await self._create(tool, ctx, who, payload, keys, keep_ms)
 
     async def _before_large(self, tool: HostTool, params: CallToolRequestParams, ctx: Request) -> None:
         """Wait until the arguments of a large call may be checked.
@@ -134,17 +138,16 @@ class Submission:
         return start
 
     async def _create(
-        self, tool: HostTool, ctx: Request, payload: Mapping[str, Any], keys: CallKeys, keep_ms: float | None
+        self, tool: HostTool, ctx: Request, who: str, payload: Mapping[str, Any], keys: CallKeys, keep_ms: float | None
     ) -> TaskView:
-        runtime, policy = self._runtime, tool.policy
-        who, size = owner(ctx), 0
+        runtime, policy, size = self._runtime, tool.policy, 0
         limits = runtime.limits_of(who)
         try:
             # Before the arguments are written and sent: a refused call should cost little.
             runtime.creations.take(who, limits.creations)
             if keys.idempotency is None:
                 runtime.full_callers.check(who, policy.queue, payload["arguments"])
-            task = self._new_task(tool, ctx, payload, keys, keep_ms, limits)
+            task = self._new_task(tool, ctx, who, payload, keys, keep_ms, limits)
             size = len(task.payload)
             view = await runtime.store.create(task)
         except (QuotaExceeded, StoreFull) as exc:
@@ -162,13 +165,14 @@ class Submission:
         self,
         tool: HostTool,
         ctx: Request,
+        who: str,
         payload: Mapping[str, Any],
         keys: CallKeys,
         keep_ms: float | None,
         limits: PrincipalLimits,
     ) -> NewTask:
         """The task of a call; its arguments are written here."""
-        store, policy, who = self._runtime.store, tool.policy, owner(ctx)
+        store, policy = self._runtime.store, tool.policy
         task_id = store.new_id(policy.queue)
         return NewTask(
             id=task_id,
@@ -205,12 +209,12 @@ def _running_lane(principal: str, limit: int) -> Lane | None:
 
 
 def _keys(
-    tool: HostTool, params: CallToolRequestParams, arguments: Mapping[str, Any], ctx: Request
+    tool: HostTool, params: CallToolRequestParams, arguments: Mapping[str, Any], who: str
 ) -> CallKeys | CallToolResult:
     """The keys of the call; what it is answered with if a function of the author's cannot make them."""
     try:
         with wire_errors():
-            return keys_of_call(tool.policy, params, arguments, owner(ctx))
+            return keys_of_call(tool.policy, params, arguments, who)
     except MCPError:
         raise
     except Exception as exc:
@@ -223,31 +227,33 @@ def _can_elicit(ctx: Request) -> bool:
     return declared is not None and declared.elicitation is not None
 
 
-def _payload_of(params: CallToolRequestParams, ctx: Request, *, asks_by_tools: bool) -> dict[str, Any]:
-    """What a worker needs to make this very call: arguments, settled questions, who the client was.
-
-    `asks_by_tools`: questions can be put to the client's model, whatever the client declared.
-    """
+def _payload_of(params: CallToolRequestParams, ctx: Request, client: Mapping[str, Any]) -> dict[str, Any]:
+    """What a worker needs to make this very call: arguments, settled questions, who the client was."""
     payload: dict[str, Any] = {"arguments": params.arguments or {}}
     if session := session_of(ctx):
         payload["session"] = session
     if trace := trace_of_call(ctx.meta):
         payload["trace"] = trace
-    inputs = params.model_dump(
-        by_alias=True, mode="json", exclude_none=True, include={"input_responses", "request_state"}
-    )
-    if inputs:
-        payload["inputs"] = inputs
-    capabilities = ctx.session.client_capabilities
+    if params.input_responses is not None or params.request_state is not None:
+        payload["inputs"] = params.model_dump(
+            by_alias=True, mode="json", exclude_none=True, include={"input_responses", "request_state"}
+        )
+    if client:
+        payload["client"] = client
+    return payload
+
+
+def client_as_stored(session: ServerSession, asks_by_tools: bool = False) -> dict[str, Any]:
+    """What a task stores of its client. `asks_by_tools`: questions can be put to its model, whatever it declared."""
+    stored: dict[str, Any] = {}
+    capabilities = session.client_capabilities
     if capabilities is not None or asks_by_tools:
-        client: dict[str, Any] = {}
         declared = capabilities.model_dump(by_alias=True, mode="json", exclude_none=True) if capabilities else {}
         if asks_by_tools:
-            client["samples_by_tool"] = "sampling" not in declared
-            client["lists_roots_by_tool"] = "roots" not in declared
+            stored["samples_by_tool"] = "sampling" not in declared
+            stored["lists_roots_by_tool"] = "roots" not in declared
             declared = with_tool_answers(declared)
-        payload["client"] = {"capabilities": declared, **client}
-    if ctx.session.client_params is not None:
-        info = ctx.session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)
-        payload.setdefault("client", {})["info"] = info
-    return payload
+        stored["capabilities"] = declared
+    if session.client_params is not None:
+        stored["info"] = session.client_params.client_info.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return stored

@@ -4,7 +4,7 @@ Only the API is used: without an SDK in the process spans cost nothing, and the 
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, assert_never
 
 from opentelemetry import context as otel
@@ -29,7 +29,7 @@ def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
 
     Where this process records spans, the parent of the run is the span of the request, not the client's.
     """
-    sent = {name: value for name in _LONGEST if isinstance(value := (meta or {}).get(name), str)}
+    sent = {name: value for name in _LONGEST if isinstance(value := meta.get(name), str)} if meta else {}
     here: dict[str, str] = {}
     _TRACE.inject(here)
     if "traceparent" in here:
@@ -37,17 +37,30 @@ def trace_of_call(meta: Mapping[str, Any] | None) -> dict[str, str]:
     return {name: value for name, value in sent.items() if len(value) <= _LONGEST[name]}
 
 
-@contextmanager
-def run_span(tool: str, carried: Any, task: TaskContext) -> Iterator[Span]:
+def run_span(tool: str, carried: Any, task: TaskContext) -> AbstractContextManager[Span]:
     """Make the call's trace current, with a span of the run as its child."""
     carrier = carried if isinstance(carried, dict) else {}
     if not carrier and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        token = otel.attach(otel.Context())
-        try:
-            yield trace.INVALID_SPAN  # no one records spans, and there is nothing to pass on
-        finally:
-            otel.detach(token)
-        return
+        return _Untraced()
+    return _traced(tool, carrier, task)
+
+
+class _Untraced:
+    """No one records spans, and there is nothing to pass on."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> Span:
+        self._token = otel.attach(otel.Context()) if otel.get_current() else None
+        return trace.INVALID_SPAN
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            otel.detach(self._token)
+
+
+@contextmanager
+def _traced(tool: str, carrier: dict[str, Any], task: TaskContext) -> Iterator[Span]:
     context = _BAGGAGE.extract(carrier, _TRACE.extract(carrier, otel.Context()))
     token = otel.attach(context)
     try:

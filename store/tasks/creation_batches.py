@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from taskmill.store.formats.keys import Keys
 from taskmill.store.scripts import Scripts
@@ -23,13 +22,27 @@ class _CreationBatch:
 
     def __init__(self) -> None:
         self.args: list[Any] = []
-        self.tasks = 0
         self.bytes = 0
+        self.replies: list[asyncio.Future[Any]] = []
+        """Those that their callers wait for."""
         self.sending: asyncio.Task[list[Any]]
         """Gives a reply for each of them."""
 
     def has_room(self, payload: bytes) -> bool:
-        return self.tasks < _TASKS_PER_CALL and self.bytes + len(payload) <= _BYTES_PER_CALL
+        return len(self.replies) < _TASKS_PER_CALL and self.bytes + len(payload) <= _BYTES_PER_CALL
+
+    def hand_out(self, sending: "asyncio.Task[list[Any]]") -> None:
+        """Give each caller that still waits its reply, or why there is none."""
+        error = None if sending.cancelled() else sending.exception()
+        for at, reply in enumerate(self.replies):
+            if reply.done():
+                continue
+            if sending.cancelled():
+                reply.cancel()
+            elif isinstance(found := error or sending.result()[at], BaseException):
+                reply.set_exception(found)
+            else:
+                reply.set_result(found)
 
 
 class CreationBatches:
@@ -55,13 +68,12 @@ class CreationBatches:
             batch = self._batch = _CreationBatch()
             # It begins once all that is ready in this iteration of the event loop has run.
             batch.sending = asyncio.create_task(self._send(task_id, batch), name="taskmill.create")
-        at = batch.tasks
-        batch.tasks, batch.bytes = at + 1, batch.bytes + len(payload)
+            batch.sending.add_done_callback(batch.hand_out)
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        batch.replies.append(reply)
+        batch.bytes += len(payload)
         batch.args += args
-        reply = (await asyncio.shield(batch.sending))[at]
-        if isinstance(reply, ResponseError):
-            raise reply
-        return reply
+        return await reply
 
     async def _send(self, first_id: str, batch: _CreationBatch) -> list[Any]:
         if self._batch is batch:

@@ -107,6 +107,8 @@ def decide(
     if isinstance(ended, BaseException):
         ended = _cause(ended)
     match ended:
+        case Returned() | Refused() | Failed():  # first: to compare a result with each reason to stop costs more
+            return Finish(claimed, ended)
         case Stop.LOST | FenceLost():
             return None
         case Stop.DRAIN:
@@ -124,7 +126,7 @@ def decide(
         case BaseException():
             return _failed(claimed, policy, toolbox, ended, left)
         case _:
-            return Finish(claimed, ended)
+            assert_never(ended)
 
 
 def _unreadable(claimed: Claimed, error: DecryptionFailed, left: timedelta | None) -> Ending:
