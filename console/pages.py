@@ -24,7 +24,7 @@ from taskmill.server.api.shapes import event_json, summary, task_json
 from taskmill.server.streams.event_stream import EventStream, TaskEventStream
 from taskmill.store.audit.records import Action, record
 from taskmill.store.formats.filters import FILTER_WORDS
-from taskmill.store.formats.paging import Page
+from taskmill.store.formats.paging import MOST_PARTS, Page
 from taskmill.store.tasks.tasks import OPERATOR
 
 __all__ = ["Pages"]
@@ -74,7 +74,8 @@ class Pages:
     async def tasks(self, request: Request) -> Response:
         """A page of all tasks, newest first, as the filter in the address wants them."""
         where, query = filter_in_query(request), request.query_params
-        found = await self._tasks.store().page(OPERATOR, after=query.get("cursor"), limit=_PAGE, where=where)
+        after = query.get("cursor")
+        found = await self._tasks.store().page(OPERATOR, after=after, limit=_PAGE, where=where, reads=MOST_PARTS)
         record(Action.TASKS_LISTED)
         words = {name: query.get(name, "") for name in FILTER_WORDS}
         choices: dict[str, Any] = {

@@ -20,14 +20,13 @@ from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import TERMINAL, Status
 from taskmill.store.audit.records import Action, Outcome, record
 from taskmill.store.formats.filters import TaskFilter, filter_of
+from taskmill.store.formats.paging import MOST_PARTS
 from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 
 __all__ = ["Bulk", "BulkAction"]
 
 Json = dict[str, Any]
 _PAGE = 100
-_READS = 10
-"""Parts of the list, a thousand tasks each, that are read for one page at most."""
 _VALID_MS = 3_600_000
 _MAC = 16
 _LONGEST_TOKEN = 8000
@@ -81,7 +80,7 @@ class Bulk:
         narrowed = _narrowed(action, wanted)
         if narrowed is None:
             return {"action": action, "done": 0, "failed": [], "token": None}
-        page = await self._store.page(OPERATOR, after=given["cursor"], where=narrowed, limit=_PAGE, reads=_READS)
+        page = await self._store.page(OPERATOR, after=given["cursor"], where=narrowed, limit=_PAGE, reads=MOST_PARTS)
         done, failed = 0, []
         for view in page.views:
             try:

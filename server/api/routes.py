@@ -38,15 +38,13 @@ from taskmill.server.streams.event_stream import TaskEventStream
 from taskmill.server.tools.answers import take_answers
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.audit.records import Action, record
-from taskmill.store.formats.paging import LONGEST_PAGE, Page
+from taskmill.store.formats.paging import LONGEST_PAGE, MOST_PARTS, Page
 
 __all__ = ["api_routes"]
 
 log = structlog.get_logger()
 
 _PAGE = 50
-_READS = 10
-"""Parts of a list, a thousand tasks each, that are read for one page at most."""
 _HISTORY = 1000
 """Events that one reply shows at most; `?after=` goes on."""
 _LONGEST_KEY = 200
@@ -193,7 +191,7 @@ def _page_args(request: Request) -> dict[str, Any]:
     """Which page of a list, as arguments of the store."""
     given = request.query_params
     limit = number_of(request, "limit", _PAGE, least=1, most=LONGEST_PAGE)
-    return {"after": given.get("cursor"), "limit": limit, "where": filter_in_query(request), "reads": _READS}
+    return {"after": given.get("cursor"), "limit": limit, "where": filter_in_query(request), "reads": MOST_PARTS}
 
 
 def _page(page: Page, *, to_operator: bool) -> Response:

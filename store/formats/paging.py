@@ -12,12 +12,25 @@ from taskmill.engine.errors import BadCursor
 from taskmill.engine.record import TaskView
 from taskmill.store.formats.filters import TaskFilter
 
-__all__ = ["ENTRIES_READ", "LONGEST_PAGE", "Cursors", "Page", "Position", "Slice", "merged", "page_args", "page_size"]
+__all__ = [
+    "ENTRIES_READ",
+    "LONGEST_PAGE",
+    "MOST_PARTS",
+    "Cursors",
+    "Page",
+    "Position",
+    "Slice",
+    "merged",
+    "page_args",
+    "page_size",
+]
 
 LONGEST_PAGE = 200
 """Tasks on a page at most."""
 ENTRIES_READ = 1000
 """Entries of a list that are read for one page, at most, to find tasks of the wanted kind."""
+MOST_PARTS = 10
+"""Parts of a list, of so many entries each, that are read for one page at most."""
 _SHORT_OUTCOME = 16 * 1024
 """Bytes of a failed task's outcome up to which a page shows it."""
 _MAC = 16
@@ -89,14 +102,16 @@ def page_args(
     part: str = "rows",
     is_by_end: bool = False,
     named: Sequence[Position] = (),
+    hint: str = "",
 ) -> list[Any]:
     """ARGV of `page`; `after`: score and id of the entry to continue after. `part`: what is read of each task.
 
     `is_by_end`: the list is in the order of ends, not of creations. `named`: the entries to read, instead of the list.
+    `hint`: texts that surely lack it are not read.
     """
     highest = "" if is_by_end or where.until_ms is None else where.until_ms
     pairs = [word for score, task_id in named for word in (task_id, score)]
-    return [*after, most, ENTRIES_READ, where.as_json(), _SHORT_OUTCOME, part, highest, *pairs]
+    return [*after, most, ENTRIES_READ, where.as_json(), _SHORT_OUTCOME, part, highest, hint, *pairs]
 
 
 class Cursors:

@@ -250,6 +250,23 @@ async def test_a_filter_is_kept_in_the_address_and_a_wrong_one_is_told_in_words(
         assert (await page.get(f"/console{path}")).status_code in (400, 404), path
 
 
+async def test_a_filter_looks_through_thousands_of_tasks_for_one_page(
+    page: httpx2.AsyncClient, stores: StoreFixture
+) -> None:
+    wanted = await stores.create(tool="dig")
+    async with stores.redis.pipeline() as pipe:
+        for number in range(1500):
+            pipe.hset(stores.keys.record(f"filler-{number}"), mapping={"tool": "count", "status": "pending"})
+            pipe.zadd(stores.keys.all, {f"filler-{number}": 1e15 + number})
+        await pipe.execute()
+
+    shown = (await page.get("/console/tasks?tool=dig")).text
+
+    assert wanted[:10] in shown
+    await stores.redis.zremrangebyscore(stores.keys.all, 1e15, "+inf")
+    await stores.redis.delete(*(stores.keys.record(f"filler-{number}") for number in range(1500)))
+
+
 async def test_a_worker_is_drained_resumed_and_given_slots(stores: StoreFixture, settings: ServerSettings) -> None:
     async with working(make_server(settings), settings), visitor(stores, settings) as client:
         await log_in(client, ACTOR)

@@ -106,7 +106,7 @@ async def test_webhooks_are_shown_by_state_and_retried_after_a_question_by_who_m
 async def test_arguments_are_opened_only_where_a_setting_permits_it_and_leave_a_record(
     stores: StoreFixture, settings: ServerSettings, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"arguments": {"password": f"hunter2 {HOSTILE}", "long": "x" * 300_000}, "caller": {"token": "not-shown"}}
+    given = {"caller": {"token": "not-shown"}, "arguments": {"password": f"hunter2 {HOSTILE}", "long": "x" * 300_000}}
     task_id = await stores.create(arguments=given)
     recorder = Recorder()
     caplog.set_level(logging.DEBUG)

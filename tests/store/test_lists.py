@@ -251,6 +251,40 @@ async def test_a_text_is_found_in_messages_and_errors_however_they_are_stored(
     assert await ids(stores, OWNER, text="message") == []
 
 
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        ("It reads THE shelf", "the SHELF"),
+        ('a "quoted" \\ word', '"quoted" \\'),
+        ("é and plain", "é AND"),
+        ("ends here\nand goes on", "here\nand"),
+        *((f"<{letter}>", letter.casefold()) for letter in "ßİŉſǰẖẗẘẙẚẞ\u212aﬀﬁﬂﬃﬄﬅﬆ"),
+    ],
+)
+async def test_redis_leaves_out_no_text_that_would_be_found(stores: StoreFixture, stored: str, text: str) -> None:
+    """It compares bytes of ASCII, and stored JSON: letters whose small form is one of ASCII are left to Python."""
+    texts = "".join(filter(str.isascii, text)) or text
+    task, other = await stores.start(listed_for=OWNER), await stores.start(listed_for=OWNER)
+    await stores.finish(task, Refused(-1, stored))
+    await stores.report((other.id, other.fence, Progress(1, 2, stored)))
+    await stores.create(listed_for=OWNER)
+    for wanted in {text, texts}:
+        assert await ids(stores, OWNER, text=wanted) == [other.id, task.id], wanted
+
+
+async def test_errors_of_attempts_are_found_by_class_and_text_also_if_a_later_attempt_succeeded(
+    stores: StoreFixture,
+) -> None:
+    task, other = await stores.start(listed_for=OWNER), await stores.start(listed_for=OWNER)
+    await stores.run(stores.ann.error_call(task.id, task.fence, 1, AttemptError("OSError", "disk full")))
+    await stores.release(task, failures=1, reason="retry")
+    await stores.finish(await stores.take(task.id))
+    await stores.finish(other)
+    for text in ("oserror: disk", "DISK"):
+        assert await ids(stores, OWNER, text=text) == [task.id]
+    assert await ids(stores, OWNER, text="nothing has this") == []
+
+
 async def test_a_page_is_filled_from_several_parts_of_a_list_when_it_may_read_them(stores: StoreFixture) -> None:
     wanted = [await stores.create(listed_for=OWNER, tool="dig") for _ in range(3)]
     async with stores.redis.pipeline() as pipe:
