@@ -66,7 +66,8 @@ class PauseStore:
         """What is paused now, sorted by kind, app and name."""
         with store_errors():
             stored: Mapping[bytes, bytes] = await self._redis.hgetall(self._keys.paused)  # type: ignore[misc]
-        return sorted(map(_pause_of, stored.items()), key=lambda pause: pause.field)
+        found = (_pause_of(name.decode("utf-8", "replace"), value) for name, value in stored.items())
+        return sorted((pause for pause in found if pause is not None), key=lambda pause: pause.field)
 
     async def pause(self, pause: Pause) -> bool:
         """See `TaskStore.pause`."""
@@ -130,13 +131,16 @@ def shared_queue(app: str, queue: str) -> str:
     return qualified_queue(shared_app(app), queue)
 
 
-def _pause_of(item: tuple[bytes, bytes]) -> Pause:
-    kind, _, name = item[0].decode().partition(" ")
+def _pause_of(field: str, value: bytes) -> Pause | None:
+    """None: another program wrote it, and it pauses nothing."""
+    kind, _, name = field.partition(" ")
+    if kind not in list(Pausable):
+        return None
     app, _, author_name = name.rpartition("/")
     if kind == Pausable.TOOL:
         app, _, author_name = name.partition("/")
     try:
-        facts = json.loads(item[1])
+        facts = json.loads(value)
         by, at_ms, reason = str(facts["by"]), int(facts["at_ms"]), str(facts["reason"])
     except (ValueError, LookupError, TypeError):
         by, at_ms, reason = "", 0, ""  # another program wrote it: it is paused all the same

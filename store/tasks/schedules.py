@@ -64,7 +64,10 @@ class ScheduleStore:
         self._keys = keys
 
     async def begin(self, name: str, schedule: str) -> str:
-        """Note a schedule: `new` or `changed`, so that its firings begin now, or `known`."""
+        """Note a schedule: `new`, `changed` or `ahead`, so that its firings begin now, or `known`.
+
+        `ahead`: its latest firing lies in the future, because Redis's clock was ahead.
+        """
         with store_errors():
             reply = await self._scripts.run(self._redis, "set_schedule", [self._keys.schedules], [name, schedule])
         return str(reply.decode())
@@ -73,7 +76,7 @@ class ScheduleStore:
         """All of them, sorted by name."""
         with store_errors():
             stored: Mapping[bytes, bytes] = await self._redis.hgetall(self._keys.schedules)  # type: ignore[misc]
-        known = (_known_of(name.decode(), value) for name, value in stored.items())
+        known = (_known_of(name.decode("utf-8", "replace"), value) for name, value in stored.items())
         return sorted((one for one in known if one is not None), key=lambda one: one.name)
 
     async def seen(self, names: Sequence[str]) -> Seen:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ __all__ = ["QueueCount", "Stats", "count_unsealed", "live_workers", "queues_of",
 
 _LATEST = 1000
 """Tasks that are looked at for signatures."""
+_DIGITS = 16
+"""More than any count has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Stats:
 def stats_of(reply: Sequence[Any]) -> Stats:
     """What the script `stats` replied."""
     _now, opened, kept, dead, undelivered, flat, *rows = reply
-    by_tool = {_ending(flat[i]): int(flat[i + 1]) for i in range(0, len(flat), 2)}
+    by_tool = dict(_endings(flat))
     return Stats(
         opened,
         kept,
@@ -69,10 +71,15 @@ def stats_of(reply: Sequence[Any]) -> Stats:
     )
 
 
-def _ending(field: bytes) -> tuple[str, str, str]:
-    """Outcome, queue, tool; the last is empty where it was not counted."""
-    outcome, queue, *tool = field.decode("utf-8", "replace").split(" ", 2)
-    return outcome, queue, "".join(tool)
+def _endings(flat: Sequence[bytes]) -> Iterator[tuple[tuple[str, str, str], int]]:
+    """Outcome, queue and tool, and how many; the tool is empty where it was not counted.
+
+    A row of another program is left out: all other figures can be read.
+    """
+    for ending, count in zip(flat[::2], flat[1::2], strict=True):
+        outcome, *rest = ending.decode("utf-8", "replace").split(" ", 2)
+        if rest and count.isdigit() and len(count) < _DIGITS:
+            yield (outcome, rest[0], "".join(rest[1:])), int(count)
 
 
 def _by_queue(by_tool: Mapping[tuple[str, str, str], int]) -> dict[tuple[str, str], int]:
@@ -146,4 +153,13 @@ async def live_workers(redis: Redis, keys: Keys) -> list[dict[str, Any]]:
         await redis.srem(keys.workers, *gone)  # type: ignore[misc]
         orders = [f"{aspect} {name.decode()}" for name in gone for aspect in ("drained", "slots")]
         await redis.hdel(keys.orders, *orders)  # type: ignore[misc]
-    return sorted((json.loads(one) for one in reports if one), key=lambda one: str(one["worker"]))
+    return sorted(filter(None, map(_report_of, reports)), key=lambda one: str(one["worker"]))
+
+
+def _report_of(stored: bytes | None) -> dict[str, Any] | None:
+    """None: the worker is gone, or another program wrote it."""
+    try:
+        report = json.loads(stored or b"null")
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and "worker" in report else None

@@ -77,3 +77,18 @@ async def test_counting_and_listing_workers_cost_a_handful_of_commands_whatever_
         costs.append(sum(stat["calls"] for name, stat in stats.items() if "info" not in name and "config" not in name))
 
     assert costs[0] == costs[1] < 15
+
+
+async def test_what_another_program_wrote_hides_nothing_else(stores: StoreFixture) -> None:
+    await stores.finish(await stores.start())
+    junk = {"junk": "1", "failed default": "junk", "failed default walk": "9" * 400, b"\xff": "1"}
+    for key in (stores.keys.ended, stores.keys.paused):
+        await stores.redis.hset(key, mapping=junk)  # type: ignore[misc]
+    await stores.redis.hset(stores.keys.schedules, b"\xff", "junk")  # type: ignore[misc]
+    await stores.redis.sadd(stores.keys.workers, "one", "two")  # type: ignore[misc]
+    for name, report in (("one", b"junk\xff"), ("two", b"[]")):
+        await stores.redis.set(stores.keys.worker(name), report, ex=60)
+
+    assert (await stores.store.stats([])).ended == {("succeeded", "default"): 1}
+    assert (await stores.store.pauses(), await stores.store.schedules(), await stores.store.workers()) == ([], [], [])
+    await stores.redis.delete(stores.keys.workers)

@@ -58,7 +58,9 @@ async def next_firing(store: RedisTaskStore, after_ms: int) -> int:
     return found[0].last_ms or 0
 
 
-async def test_missed_firings_go_by_the_policy_and_a_pause_misses_them(redis: Redis, redis_url: str) -> None:
+async def test_missed_firings_go_by_the_policy_and_a_pause_or_a_clock_that_went_back_misses_them(
+    redis: Redis, redis_url: str
+) -> None:
     mcp: TaskServer[Any] = TaskServer("Missed")
     for name, missed in (("skips", "skip"), ("makes_up", "run_once"), ("paused", "run_once")):
 
@@ -78,6 +80,9 @@ async def test_missed_firings_go_by_the_policy_and_a_pause_misses_them(redis: Re
         assert kept is not None
         await redis.hset(store.keys.schedules, schedule_name("", name), f"{long_ago} - {kept.as_json()}")  # type: ignore[misc]
     await store.pause(Pause(Pausable.TOOL, "", "paused"))
+    mcp.add_tool(work, "was_ahead", task=TaskConfig(schedule=1))
+    in_a_year = f'{now + 365 * 86_400_000} - {{"every_ms":1000,"missed":"skip"}}'
+    await redis.hset(store.keys.schedules, schedule_name("", "was_ahead"), in_a_year)  # type: ignore[misc]
 
     async with running_worker(mcp, settings):
         (made_up,) = await eventually_async(lambda: tasks_of(store, "makes_up"), lambda found: len(found) == 1)
@@ -85,6 +90,7 @@ async def test_missed_firings_go_by_the_policy_and_a_pause_misses_them(redis: Re
         assert await store.read(made_up, OPERATOR)
         assert this_hour == 0 or await tasks_of(store, "skips") == []
         assert await tasks_of(store, "paused") == []
+        await eventually_async(lambda: tasks_of(store, "was_ahead"))
         await store.resume(Pause(Pausable.TOOL, "", "paused"))
         await eventually_async(lambda: tasks_of(store, "paused"), lambda found: len(found) == 1)
         assert len(await tasks_of(store, "makes_up")) == 1

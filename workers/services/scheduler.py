@@ -15,7 +15,7 @@ from taskmill.engine.policy import TaskConfig
 from taskmill.engine.ports import ScheduledCall, Toolbox
 from taskmill.engine.principal import SCHEDULE, PrincipalLimits
 from taskmill.engine.record import Firing, NewTask
-from taskmill.engine.timing.schedule import Schedule
+from taskmill.engine.timing.schedule import ON_TIME_MS, Schedule
 from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.schedules import Seen, firing_id, schedule_name
 from taskmill.workers.services.background_task import BackgroundTask
@@ -82,12 +82,19 @@ class Scheduler(BackgroundTask):
             if schedule is None:
                 continue
             name = schedule_name(self._settings.app or "", tool)
-            begun = await self._store.scheduling.begin(name, schedule.as_json())
-            if begun != "known":
-                log.info("schedule.begun", tool=tool, schedule=schedule.text, is_new=begun == "new")
+            await self._begin(tool, name, schedule)
             if (call := self._call_of(tool)) is not None:
                 known[tool] = _Entry(tool, name, policy, schedule, call)
         self._entries = known
+
+    async def _begin(self, tool: str, name: str, schedule: Schedule) -> None:
+        begun = await self._store.scheduling.begin(name, schedule.as_json())
+        if begun == "ahead":
+            log.warning(
+                "schedule.was_ahead", tool=tool, hint="the clock of Redis went back: it fires from now on again"
+            )
+        elif begun != "known":
+            log.info("schedule.begun", tool=tool, schedule=schedule.text, is_new=begun == "new")
 
     def _call_of(self, tool: str) -> ScheduledCall | None:
         """The call that its firings make; None: the author's code fails, which is no reason to leave out others."""
@@ -114,8 +121,10 @@ class Scheduler(BackgroundTask):
     async def _fire(self, entry: _Entry, seen: Seen) -> bool:
         """Make the tasks of one schedule; False if that has to be tried again."""
         known = seen.schedules.get(entry.name)
-        if known is None:  # another program deleted it
-            await self._store.scheduling.begin(entry.name, entry.schedule.as_json())
+        if (
+            known is None or known.seen_ms > seen.now_ms + ON_TIME_MS
+        ):  # another program deleted it, or the clock went back
+            await self._begin(entry.tool, entry.name, entry.schedule)
             return False
         due = entry.schedule.due(known.seen_ms, seen.now_ms)
         if due and seen.is_paused(self._settings.app or "", entry.tool, entry.policy.queue):
