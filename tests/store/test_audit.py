@@ -1,7 +1,9 @@
 """The audit trail of a process: what reaches a file, a log and Redis, and what does not."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -10,12 +12,14 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from taskmill.engine.errors import SettingsError
+from taskmill.store.audit import trail as trails
 from taskmill.store.audit.records import Action, ActorFacts, ActorKind, AuditRecord, Outcome, Reason, acting_as, record
 from taskmill.store.audit.stream import AuditFilter, AuditStream
 from taskmill.store.audit.trail import AuditTrail
 from taskmill.store.formats.keys import Keys
 from taskmill.store.settings import StoreSettings, read_settings
 from tests.support.audit_lines import audit_lines
+from tests.support.waiting import eventually_async
 
 
 class Somebody:
@@ -87,6 +91,83 @@ async def test_a_flood_of_refusals_is_counted_and_none_of_them_is_left_out(
     counts = {who: sum(line["count"] for line in told if line["who"] == who) for who in ("eve", "mallory")}
     assert counts == {"eve": 1165, "mallory": 1165}
     assert all(line["task"] is None for line in told if line["count"] > 1)
+
+
+async def test_what_was_only_counted_is_written_after_a_moment_of_silence_and_names_no_single_request(
+    redis: Redis, settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "_WINDOW", 0.05)
+    file = tmp_path / "audit.jsonl"
+    async with trail_of(redis, settings, f"file:{file}") as trail:
+        for who, times in (("ada", 20), ("eve", 50)):
+            somebody = Somebody(trail, who)
+            somebody.known = replace(somebody.known, request="7" * 16)
+            with acting_as(somebody):
+                trail._window_ends = monotonic() + 3600
+                for _ in range(times):
+                    record(Action.ACCESS_REFUSED, outcome=Outcome.REFUSED, reason=Reason.UNKNOWN_TASK)
+        trail._window_ends = 0.0
+        told = await eventually_async(
+            lambda: audit_lines(file), lambda found: sum(line["count"] for line in found) == 70, within=20
+        )
+    counted = [(line["who"], line["count"], line["request"]) for line in told if line["count"] != 1]
+    assert counted == [("eve", 30, None)]
+
+
+async def test_of_more_records_than_wait_for_redis_the_oldest_are_lost_and_the_trail_says_how_many(
+    redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "_WAITING", 5)
+    async with trail_of(redis, settings, "redis") as trail:
+        with acting_as(Somebody(trail)):
+            for number in range(8):
+                record(Action.TASK_CREATED, task=f"t{number}")
+    kept = [(entry["action"], entry["count"], entry["task"]) for entry in await all_of(redis, settings)]
+    assert kept == [*(("task.created", 1, f"t{number}") for number in (7, 6, 5, 4, 3)), ("audit.lost", 3, None)]
+
+
+async def test_what_redis_did_not_take_before_the_exit_is_logged_as_lost(
+    redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trails, "_CLOSE_TIMEOUT", 0.01)
+    await redis.config_set("maxmemory", "1")
+    try:
+        with capture_logs() as logs:
+            async with trail_of(redis, settings, "redis") as trail:
+                with acting_as(Somebody(trail)):
+                    for number in range(3):
+                        record(Action.TASK_CREATED, task=f"t{number}")
+    finally:
+        await redis.config_set("maxmemory", "0")
+    assert [entry["count"] for entry in logs if entry["event"] == "audit.lost"] == [3]
+
+
+async def test_refusals_of_one_caller_from_two_addresses_are_told_apart(
+    redis: Redis, settings: StoreSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    async with trail_of(redis, settings, f"file:{file}") as trail:
+        trail._window_ends = monotonic() + 3600
+        for address in ("192.0.2.1", "192.0.2.2"):
+            somebody = Somebody(trail, "eve")
+            somebody.known = replace(somebody.known, address=address)
+            with acting_as(somebody):
+                for _ in range(25):
+                    record(Action.ACCESS_REFUSED, outcome=Outcome.REFUSED, reason=Reason.BAD_TOKEN)
+    counted = [(line["address"], line["count"]) for line in audit_lines(file) if line["count"] != 1]
+    assert counted == [("192.0.2.1", 5), ("192.0.2.2", 5)]
+
+
+async def test_redis_forgets_what_is_older_than_the_retention(redis: Redis, settings: StoreSettings) -> None:
+    key = Keys(settings.prefix).audit
+    async with redis.pipeline() as pipe:
+        for number in range(1, 301):
+            pipe.xadd(key, {"r": "{}"}, id=f"{number}-1")
+        await pipe.execute()
+    async with trail_of(redis, settings, "redis") as trail:
+        with acting_as(Somebody(trail)):
+            record(Action.TASK_CREATED, task="fresh")
+    assert await redis.xlen(key) < 200
 
 
 async def test_invented_callers_do_not_fill_the_memory(redis: Redis, settings: StoreSettings, tmp_path: Path) -> None:
