@@ -7,6 +7,8 @@ from anyio import fail_after, sleep
 from arq.jobs import deserialize_job_raw
 
 from taskmill.store.tasks.arq_job import job_from_json
+from taskmill.store.tasks.pauses import Pausable, Pause
+from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.store_fixture import StoreFixture
 
 NOW_AND_THEN = timedelta(milliseconds=1)
@@ -46,10 +48,12 @@ async def test_a_released_task_whose_queue_entry_was_deleted_keeps_its_delay(sto
     await stores.release(claimed, delay=60, reason="retry")
     due = (await stores.record(claimed.id)).due_ms
     await stores.redis.zrem(stores.keys.queue("default"), claimed.id)
+    await stores.redis.delete(stores.keys.wake("default"))
 
     assert await reconciled(stores) == 1
 
     assert (await stores.found()).members(stores.keys.queue("default")) == {claimed.id: due}
+    assert await stores.redis.exists(stores.keys.wake("default")) == 1, "a worker learns when it is due"
     assert (await stores.claim()).tasks == []
 
 
@@ -144,3 +148,18 @@ async def test_a_repair_leaves_no_event(stores: StoreFixture) -> None:
 
     assert await stores.read(task_id) == before
     assert await stores.moves(task_id) == ["create"]
+
+
+async def test_a_task_that_is_held_stays_so_while_its_tool_is_paused(stores: StoreFixture) -> None:
+    pause = Pause(Pausable.TOOL, "", "count")
+    await stores.store.pause(pause)
+    held = await stores.create()
+    assert (await stores.claim()).tasks == []
+    assert (await stores.store.read(held, OPERATOR)).paused == "tool"
+
+    assert await reconciled(stores) == 0
+
+    assert (await stores.store.read(held, OPERATOR)).paused == "tool"
+    await stores.redis.delete(stores.keys.paused)
+    assert await reconciled(stores) == 1
+    assert (await stores.take(held)).id == held
