@@ -48,6 +48,17 @@ _LAUNCHERS = {
     "run",
     "exec",
 }
+_WITH_VALUE = frozenset({"-c", "-e", "-p", "--package", "--from", "--with", "--python", "--directory", "--project"})
+"""Options of launchers whose value, the next word, names no server: code, a variable, a place."""
+_OF_CONTAINERS = frozenset(
+    {
+        *("--env", "--env-file", "-v", "--volume", "--mount", "--name", "--network", "--publish", "-u", "--user"),
+        *("-w", "--workdir", "--platform", "--entrypoint", "-l", "--label", "--add-host", "--memory", "--cpus"),
+    }
+)
+_WITH_VALUE_AFTER = {"docker": _OF_CONTAINERS, "podman": _OF_CONTAINERS}
+_VERSION = re.compile(r"[@:]")
+"""What stands before a version, or the tag of an image."""
 _OURS = "TASKMILL_"
 
 
@@ -148,12 +159,20 @@ def _words(target: str) -> list[str]:
 
 
 def _label_of_command(words: Sequence[str]) -> str:
-    """The last word before options that is no launcher: `server-everything` of `npx -y @scope/server-everything`."""
+    """The first word that is no launcher, no option and no value of one: `server-everything` of `npx -y @scope/...`."""
+    options = _WITH_VALUE
+    is_value = False
     for word in words:
         stem = Path(word).name
+        if is_value:
+            is_value = False
+            continue
+        options |= _WITH_VALUE_AFTER.get(stem, frozenset())
+        is_value = word in options
         if word.startswith("-") or stem in _LAUNCHERS or stem.startswith("python"):
             continue
-        return Path(stem).stem if stem.endswith((".py", ".js", ".mjs", ".ts", ".sh")) else stem
+        named = _VERSION.split(stem)[0] or stem
+        return Path(named).stem if named.endswith((".py", ".js", ".mjs", ".ts", ".sh")) else named
     return Path(words[0]).name
 
 

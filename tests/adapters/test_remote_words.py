@@ -12,7 +12,7 @@ import pytest
 
 from taskmill.adapters.remote import client, sessions
 from taskmill.adapters.remote.sessions import UpstreamSessions
-from taskmill.adapters.remote.target import Upstream
+from taskmill.adapters.remote.target import Upstream, command_target, label_of
 from taskmill.adapters.remote.words import UpstreamUnreachable
 from tests.support.redis_server import free_port
 
@@ -108,3 +108,21 @@ async def test_a_command_that_is_no_server_says_what_to_do(
 async def test_a_command_that_is_not_there_says_what_to_do() -> None:
     words = await why(Upstream("it", command=("no-such-command",), environment=dict(os.environ)))
     assert words.startswith("there is no command 'no-such-command': check the word behind `--`")
+
+
+@pytest.mark.parametrize(
+    ("command", "label"),
+    [
+        ("npx -y @scope/server-everything@1.2", "server-everything"),
+        ("npx -p some-package some-server", "some-server"),
+        ("uvx --from git+https://host.example/it some-server --db notes.db", "some-server"),
+        ("uv run --directory /home/ann/it server.py", "server"),
+        ("python -u -m some_server", "some_server"),
+        ("python -c print(1)", "python"),
+        ("docker run -i --rm -e API_TOKEN host.example/team/some-server", "some-server"),
+        ("docker run --env API_TOKEN=secret -v /data:/data some-server:latest", "some-server"),
+    ],
+)
+def test_a_command_is_called_by_its_server_and_not_by_an_option(command: str, label: str) -> None:
+    """The name stands in files of hosts and in logs: the value of an option may be a secret."""
+    assert label_of(command_target(command.split())) == label
