@@ -122,12 +122,12 @@ class RemoteHost(FastMCPHost):
         async with super().toolbox():
             toolbox = RemoteToolbox(self, [one.sessions for one in self._providers])
             for provider in self._providers:
-                provider.on_change.append(toolbox.note_change)
+                provider.on_change.append(toolbox.note_changes)
             try:
                 yield toolbox
             finally:
                 for provider in self._providers:
-                    provider.on_change.remove(toolbox.note_change)
+                    provider.on_change.remove(toolbox.note_changes)
 
 
 class RemoteToolbox(FastMCPToolbox):
@@ -139,10 +139,10 @@ class RemoteToolbox(FastMCPToolbox):
         self._report: Callable[[Collection[str]], None] | None = None
         """Of the latest attempt: a session may be sent a change after its call."""
 
-    def note_change(self, kind: str) -> None:
-        """A session of this worker was sent that a list has changed: have those reported who serve clients."""
+    def note_changes(self, kinds: frozenset[str]) -> None:
+        """A session of this worker was sent that lists have changed: report it to those who serve clients."""
         if self._report is not None:
-            self._report([kind])
+            self._report(kinds)
 
     def policy(self, tool: str) -> Policy | None:
         """The policy of a task tool; of one that is not known too, so that its task ends and says why."""

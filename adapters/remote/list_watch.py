@@ -57,8 +57,8 @@ class ListWatch:
     async def running(self, changes: ListChanges) -> AsyncIterator[None]:
         """Watch in the block."""
 
-        def publish(kind: str) -> None:
-            publishing = asyncio.create_task(self._publish(changes, kind), name="taskmill.lists")
+        def publish(kinds: frozenset[str]) -> None:
+            publishing = asyncio.create_task(self._publish(changes, kinds), name="taskmill.lists")
             self._publishing.add(publishing)
             publishing.add_done_callback(self._publishing.discard)
 
@@ -78,12 +78,12 @@ class ListWatch:
                 task.cancel()
             await asyncio.wait(tasks)
 
-    async def _publish(self, changes: ListChanges, kind: str) -> None:
+    async def _publish(self, changes: ListChanges, kinds: frozenset[str]) -> None:
         """Report to every process that serves clients, this one among them."""
         try:
-            await changes.publish([kind])
+            await changes.publish(kinds)
         except StoreUnavailable:
-            self._note(kind)
+            self._note_all(kinds)
 
     def _note_all(self, kinds: frozenset[str]) -> None:
         for kind in kinds & LIST_CHANGES.keys():

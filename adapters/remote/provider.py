@@ -55,6 +55,8 @@ _FRESH = 30.0
 _FRESH_FOR_UNKNOWN = 1.0
 """The same, for a name that is not among them."""
 _LIST_TIMEOUT = 60.0
+_GATHER, _PAUSE = 0.1, 1.0
+"""Seconds in which reports of changes become one, and between two of these."""
 _MOST_PAGES = 1000
 
 
@@ -63,9 +65,12 @@ class RemoteProvider(ProxyProvider):
 
     def __init__(self, upstream: Upstream, repeat: Sequence[str]) -> None:
         """`repeat`: patterns of tools that the operator lets run again."""
-        self.sessions = UpstreamSessions(upstream, self._note_change)
-        self.on_change: list[Callable[[str], None]] = []
-        """Called with what has changed, as a session of a caller was sent it: `tools`, `resources`, `prompts`."""
+        self.sessions = UpstreamSessions(upstream, self.note_change)
+        self.on_change: list[Callable[[frozenset[str]], None]] = []
+        """Called with what has changed, as sessions of callers were sent it: `tools`, `resources`, `prompts`."""
+        self._changed: set[str] = set()
+        self._changed_at = -_PAUSE
+        """When changes were passed on last."""
         self._repeat = tuple(repeat)
         self._listed: Sequence[RemoteTool] = ()
         self._listed_at: float | None = None
@@ -116,10 +121,18 @@ class RemoteProvider(ProxyProvider):
         """The server has reported that its lists have changed."""
         self._listed_at = None
 
-    def _note_change(self, kind: str) -> None:
+    def note_change(self, kind: str) -> None:
+        """A session of a caller was sent that a list has changed. Many such reports are passed on as one."""
         self.forget()
-        for note in self.on_change:
-            note(kind)
+        if not self._changed:
+            delay = max(_GATHER, self._changed_at + _PAUSE - monotonic())
+            asyncio.get_running_loop().call_later(delay, self._pass_changes_on)
+        self._changed.add(kind)
+
+    def _pass_changes_on(self) -> None:
+        changed, self._changed, self._changed_at = frozenset(self._changed), set(), monotonic()
+        for note in list(self.on_change):
+            note(changed)
 
     async def load(self) -> None:
         """Learn its tools and what it says of itself, and disconnect: for a process that has no event loop yet.

@@ -16,8 +16,9 @@ from mcp.client import Client
 from mcp_types import ToolListChangedNotification
 
 from taskmill.adapters.remote.host import RemoteHost
+from taskmill.adapters.remote.provider import RemoteProvider
 from taskmill.adapters.remote.settings import RemoteSettings
-from taskmill.adapters.remote.target import command_target
+from taskmill.adapters.remote.target import Upstream, command_target
 from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.testing import TestBed
 from taskmill.testing.answers import Answerer
@@ -111,6 +112,17 @@ async def test_clients_of_both_revisions_are_sent_that_the_tools_have_changed(
                 assert {"grown", "later"} <= await one.names_after_change("later")
         group.cancel_scope.cancel()
     assert not host.open_sessions
+
+
+async def test_a_flood_of_reports_is_passed_on_as_a_few() -> None:
+    provider = RemoteProvider(Upstream("raw", command=("none",)), ())
+    passed_on: list[frozenset[str]] = []
+    provider.on_change.append(passed_on.append)
+    for _ in range(500):
+        provider.note_change("tools")
+        provider.note_change("prompts")
+    await eventually_async(lambda: passed_on, within=30)
+    assert passed_on == [{"tools", "prompts"}]
 
 
 @asynccontextmanager
