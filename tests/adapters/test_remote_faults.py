@@ -85,7 +85,7 @@ async def test_a_flood_of_logs_does_not_hold_the_answer(host: RemoteHost, bed_of
 async def test_a_result_too_large_to_keep_is_refused_in_words(host: RemoteHost, bed_of: BedOf) -> None:
     async with bed_of(host, max_artifact_in_redis=1024 * 1024) as bed:
         with pytest.raises(MCPError, match="too large"):
-            await answer(bed, "big", size=50 * 1024 * 1024)
+            await answer(bed, "big", size=8 * 1024 * 1024)
         assert await answer(bed, "big", size=1000) == ("x" * 1000, False)
 
 

@@ -17,9 +17,12 @@ READER, ACTOR, SCRAPER = "r" * 16, "a" * 16, "s" * 16
 
 @pytest.fixture
 async def api(redis: Redis, settings: ServerSettings) -> AsyncIterator[ApiClient]:
-    """A replica with operators of two roles, and a worker."""
+    """A replica with operators of two roles, and a worker that reports of itself every second, with its lease."""
     settings = settings.model_copy(update={"operator_tokens": f"read:{READER} act:{ACTOR} metrics:{SCRAPER}"})
-    async with client_of(make_server(settings)) as rpc, working(make_server(settings), settings, concurrency=7):
+    async with (
+        client_of(make_server(settings)) as rpc,
+        working(make_server(settings), settings, concurrency=7, lease=3),
+    ):
         yield ApiClient(rpc)
 
 
@@ -32,7 +35,7 @@ async def one(api: ApiClient, what: str, name: str) -> Json:
 async def test_a_worker_is_shown_with_what_it_is_and_what_it_runs(api: ApiClient) -> None:
     task_id = await api.mcp(None).task("stay")
     await api.until(task_id, "running")
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while not (worker := (await api.get("/api/workers", READER)).json()["workers"][0])["tasks"]:
             await anyio.sleep(0.05)
 
@@ -53,7 +56,7 @@ async def test_what_is_paused_is_created_and_told_and_runs_when_it_is_resumed(
     assert (status, shown["name"]) == (200, name)
     task_id = await api.mcp(None).task("steps", count=1)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while (task := (await api.get(f"/api/tasks/{task_id}")).json())["status_text"] != f"{kind[:-1]} is paused":
             assert task["status"] == "pending"
             await anyio.sleep(0.02)
@@ -139,7 +142,7 @@ async def test_the_slots_of_a_worker_change_while_it_works_and_without_the_messa
     (worker,) = await worker_in(api, "working")
     path = f"/api/workers/{worker['name']}/slots"
     await api.send(path, {"slots": 1}, ACTOR)
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while (await worker_in(api, "working"))[0]["slots"] != 1:
             await anyio.sleep(0.05)
     tasks = [await api.mcp(None).task("stay") for _ in range(2)]
@@ -150,7 +153,7 @@ async def test_the_slots_of_a_worker_change_while_it_works_and_without_the_messa
     await redis.hset("{taskmill}:orders", f"slots {worker['name']}", order)  # type: ignore[misc]
     await api.until(tasks[1], "running")
     assert (await api.send(path, {"slots": None}, ACTOR))[1]["slots"] is None
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while (await worker_in(api, "working"))[0]["slots"] != worker["configured"]:
             await anyio.sleep(0.05)
 

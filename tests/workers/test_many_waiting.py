@@ -1,18 +1,18 @@
-"""A thousand tasks that wait for answers on one worker of ten places: nobody waits for them, and they leave memory."""
+"""Many tasks that wait for answers on one worker of ten slots: no task waits for them, and they leave memory."""
 
 import asyncio
+import os
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from taskmill.engine.principal import ANONYMOUS
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment, WorkerProcess
 
-MANY = 1000
-BALLAST = 150_000
-"""Bytes that each waiting tool holds."""
+MANY, BALLAST = (1000, 150_000) if os.environ.get("TASKMILL_TEST_LONG") else (300, 500_000)
+"""How many wait, and the bytes that each tool holds meanwhile."""
 YES = {"action": "accept", "content": {"yes": True}}
 
 
@@ -34,10 +34,11 @@ def memory(worker: WorkerProcess) -> int:
 
 @pytest.mark.timeout(180)
 @pytest.mark.slow
-async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(deployment: Deployment) -> None:
-    """Measured on two busy cores: 4 ms to start alone, 6 beside a thousand that wait, 5 beside a thousand parked; the
-    worker holds 77 MB, then 256, then 104. A second and a third thousand add nothing to that: 105, and 105."""
-    worker = await deployment.worker(concurrency=10, lease=60)
+async def test_many_waiting_tasks_neither_hold_slots_nor_stay_in_memory(deployment: Deployment) -> None:
+    """1000 where TASKMILL_TEST_LONG is set. Measured with them on two busy cores: 4 ms to start alone, 6 beside those
+    that wait, 5 beside those that are parked; the worker holds 77 MB, then 256, then 104. A second and a third thousand
+    add nothing to that: 105, and 105."""
+    worker = await deployment.worker(concurrency=10, lease=180)
     alone, empty = await start_delay(deployment), memory(worker)
     waiting = await asyncio.gather(*(deployment.create_noted("ask_and_linger", ballast=BALLAST) for _ in range(MANY)))
     for task_id in waiting:
@@ -53,8 +54,7 @@ async def test_a_thousand_waiting_tasks_neither_hold_places_nor_stay_in_memory(d
         f"start: {alone} ms alone, {beside_them} beside waiting, {beside_parked} beside parked; "
         f"{empty / 1e6:.0f} MB, {full / 1e6:.0f} with all waiting, {parked / 1e6:.0f} with all parked"
     )
-    assert beside_them <= max(50, 5 * alone)
-    assert beside_parked <= max(50, 5 * alone)
+    assert max(beside_them, beside_parked) < PROMPTLY * 1000
     assert full - empty >= MANY * BALLAST
     assert parked - empty <= (full - empty) / 3
     for task_id in waiting[:3]:
