@@ -394,7 +394,7 @@ def test_tests_wait_for_events_instead_of_sleeping() -> None:
     problems = [place for place, path in found.items() if path not in SLEEPS_AS_WORK]
     fail_on(
         problems,
-        "Wait on an event under fail_after(5), or poll in a loop with a deadline and an interval of at most "
+        "Wait on an event under fail_after(30), or poll in a loop with a deadline and an interval of at most "
         f"{POLL_SECONDS} s. Where the sleep is the work under test, declare the file in SLEEPS_AS_WORK.",
     )
     fail_on_stale("SLEEPS_AS_WORK", SLEEPS_AS_WORK, set(found.values()))

@@ -1,4 +1,4 @@
-"""The rules between the tests themselves: where helpers stand, and that each is written once."""
+"""The rules between the tests themselves: where helpers stand, that each is written once, and how long they wait."""
 
 import ast
 from collections import defaultdict
@@ -20,6 +20,18 @@ PROGRAMS = {
     "tests/hosts/foreign_server.py",
     "tests/promises/sharded_server.py",
     "tests/promises/server.py",
+}
+
+SHORTEST_LIMIT = 20
+# Files whose limits below SHORTEST_LIMIT are what is tested, or whose end is no failure, each with its reason.
+SHORT_LIMITS = {
+    "tests/chaos/deployment.py": "whether a replica is ready is asked again and again",
+    "tests/fuzz/asgi.py": "the application is stopped when it has not ended by then",
+    "tests/server/test_foreign_access.py": "a stream is read for a moment",
+    "tests/store/test_cluster.py": "a wait that ends without a token",
+    "tests/store/test_wakeup.py": "a wait that ends without a token",
+    "tests/testing/test_bed.py": "what comes when it is over",
+    "tests/workers/test_blocked_loop.py": "what blocks the loop",
 }
 
 
@@ -65,3 +77,39 @@ def body_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Parameters, decorators and statements, without the docstring."""
     statements = node.body[1:] if ast.get_docstring(node) is not None else node.body
     return "\n".join(ast.unparse(part) for part in (node.args, *node.decorator_list, *statements))
+
+
+def test_no_test_fails_because_its_machine_is_slow() -> None:
+    """What a test waits for may take many seconds on a machine that runs much else: a limit is there to end a hang."""
+    found = [(module.path, line) for module in modules("tests") for line in short_limits(module.tree)]
+    problems = [f"{path}:{line}" for path, line in found if path not in SHORT_LIMITS]
+    fail_on(
+        problems,
+        f"Wait for {SHORTEST_LIMIT} s at least, or as long as tests/support/waiting.py says. Where the limit is what "
+        "is tested, declare the file in SHORT_LIMITS.",
+    )
+    assert {path for path, _ in found} >= SHORT_LIMITS.keys(), "SHORT_LIMITS: take out what is not needed any more"
+
+
+# The limits of calls that wait: their keyword, and the position of those that are given without.
+LIMITS = {
+    **dict.fromkeys(("run", "communicate", "urlopen", "HTTPConnection", "create_connection"), ("timeout", 99)),
+    **dict.fromkeys(("wait", "join"), ("timeout", 0)),
+    **dict.fromkeys(("fail_after", "move_on_after"), ("delay", 0)),
+    "wait_for": ("timeout", 1),
+}
+
+
+def short_limits(tree: ast.AST) -> Iterator[int]:
+    """Lines with a call that waits for less, by a number that stands there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            keyword, position = LIMITS.get(ast.unparse(node.func).rpartition(".")[2], ("within", 99))
+            given = [each.value for each in node.keywords if each.arg in (keyword, "within")]
+            if any(map(is_short, [*given, *node.args[position : position + 1]])):
+                yield node.lineno
+
+
+def is_short(limit: ast.expr) -> bool:
+    number = limit.value if isinstance(limit, ast.Constant) else None
+    return isinstance(number, int | float) and 0 < number < SHORTEST_LIMIT

@@ -84,7 +84,7 @@ def run(code: str, heading: str) -> Json:
 async def in_halves(bed: TestBed, log: list[str], tool: str, *, token: str | None = None, **arguments: Any) -> Halves:
     """Call a tool while no worker runs, then start one. `log`: what the server records."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(timeout=15, headers=headers) as http:
+    async with httpx2.AsyncClient(timeout=30, headers=headers) as http:
         rpc = Rpc(http, bed.url)
         await bed.stop_worker()
         log.clear()

@@ -51,7 +51,7 @@ async def test_tools_see_the_user_and_their_scopes_are_checked(address: str, iss
 
 
 async def test_without_a_good_token_it_is_closed(address: str, issuer: Issuer) -> None:
-    async with httpx2.AsyncClient(timeout=15) as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         for token in ("x", issuer.token(aud="other"), issuer.token(sub=None), issuer.token(exp=1)):
             http.headers["authorization"] = f"Bearer {token}"
             refused = await Rpc(http, address).post("tools/list", {})
@@ -60,7 +60,7 @@ async def test_without_a_good_token_it_is_closed(address: str, issuer: Issuer) -
 
 
 async def test_an_outage_of_the_issuer_is_a_503(address: str, issuer: Issuer) -> None:
-    async with httpx2.AsyncClient(timeout=15, headers={"authorization": f"Bearer {issuer.token()}"}) as http:
+    async with httpx2.AsyncClient(timeout=30, headers={"authorization": f"Bearer {issuer.token()}"}) as http:
         with issuer.away():
             assert (await Rpc(http, address).post("tools/list", {})).status_code == 503
 

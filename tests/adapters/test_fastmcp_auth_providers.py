@@ -54,7 +54,7 @@ async def test_a_jwt_without_the_scope_makes_no_task_and_one_of_another_issuer_i
 ) -> None:
     other = Issuer()
     other.url = issuer.url  # it says so, but has another key
-    async with bed_of(server(JWT, issuer)) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(server(JWT, issuer)) as bed, httpx2.AsyncClient(timeout=30) as http:
         http.headers["authorization"] = f"Bearer {issuer.token('bob', 'read')}"
         assert "Unknown tool" in str(await Rpc(http, bed.url).call("report"))
         http.headers["authorization"] = f"Bearer {other.token('ann', 'write')}"
@@ -64,7 +64,7 @@ async def test_a_jwt_without_the_scope_makes_no_task_and_one_of_another_issuer_i
 
 
 async def test_two_subjects_of_one_client_have_tasks_of_their_own(issuer: Issuer, bed_of: BedOf) -> None:
-    async with bed_of(server(JWT, issuer)) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(server(JWT, issuer)) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         http.headers["authorization"] = f"Bearer {issuer.token('ann', 'write')}"
         task_id = await rpc.task("report")
@@ -76,7 +76,7 @@ async def test_two_subjects_of_one_client_have_tasks_of_their_own(issuer: Issuer
 async def test_a_caller_without_a_token_is_led_to_the_metadata_and_to_the_authorization_server(
     issuer: Issuer, bed_of: BedOf
 ) -> None:
-    async with bed_of(server(REMOTE, issuer)) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(server(REMOTE, issuer)) as bed, httpx2.AsyncClient(timeout=30) as http:
         root = bed.url.removesuffix("/mcp")
         refused = await Rpc(http, bed.url).post("tools/call", {"name": "report", "arguments": {}}, name="report")
         by_api = await http.get(f"{root}/api/tasks")
@@ -160,7 +160,7 @@ async def test_a_user_of_an_oauth_proxy_agrees_and_is_known_in_the_worker(
     issuer: Issuer, bed_of: BedOf, redis: Redis, redis_url: str
 ) -> None:
     mcp = server(PROXY, issuer, **{"redis://127.0.0.1:6379": redis_url})
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         browser = Browser(http, bed.url.removesuffix("/mcp"))
         token = await browser.token()
         halves = await in_halves(bed, [], "report", token=token)
@@ -179,7 +179,7 @@ async def test_a_user_of_an_oauth_proxy_agrees_and_is_known_in_the_worker(
 
 async def test_a_client_of_a_server_that_gives_its_own_tokens_is_known_in_the_worker(bed_of: BedOf) -> None:
     mcp: FastMCP[Any] = declared(FULL)["mcp"]
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         root = bed.url.removesuffix("/mcp")
         refused = await http.get(f"{root}/api/tasks")
         token = await Browser(http, root, scope="write").token()

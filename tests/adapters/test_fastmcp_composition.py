@@ -19,7 +19,7 @@ MOUNTS = "Mounts, namespaces and tags"
 
 async def unknown(bed: TestBed, tool: str, **arguments: Any) -> str:
     """The text of a call that makes no task, because the tool is not known."""
-    async with httpx2.AsyncClient(timeout=15) as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         reply = await Rpc(http, bed.url).call(tool, **arguments)
     assert await bed.task_ids() == []
     return str(reply)
@@ -41,7 +41,7 @@ async def test_a_tool_that_is_disabled_by_its_tag_makes_no_task(bed_of: BedOf) -
 
 async def test_a_tool_that_is_disabled_after_the_call_is_not_run(bed_of: BedOf) -> None:
     mcp = declared(MOUNTS)["mcp"]
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         await bed.stop_worker()
         task_id = await rpc.task("north_weather_forecast", city="Oslo")
@@ -92,7 +92,7 @@ async def test_a_tool_that_only_a_session_may_see_runs_in_the_worker_for_that_se
 async def test_the_version_that_a_call_names_runs_in_the_worker(version: str | None, price: int, bed_of: BedOf) -> None:
     meta = {} if version is None else {"fastmcp": {"version": version}}
     params = {"name": "price", "arguments": {"amount": 3}, "_meta": meta}
-    async with bed_of(declared("Versions")["mcp"]) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(declared("Versions")["mcp"]) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         made = (await rpc.ask("tools/call", params, name="price"))["result"]
         task = await rpc.done(made["taskId"])
@@ -107,7 +107,7 @@ async def test_a_version_that_is_filtered_out_makes_no_task(bed_of: BedOf) -> No
     mcp = declared("Versions")["mcp"]
     mcp.add_transform(VersionFilter(version_lt="2.0"))
     params: Json = {"name": "price", "arguments": {"amount": 3}, "_meta": {"fastmcp": {"version": "2.0"}}}
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         assert "Unknown tool" in str(await rpc.ask("tools/call", params, name="price"))
         assert await bed.task_ids() == []

@@ -126,7 +126,7 @@ async def test_arguments_that_do_not_fit_make_no_task(bed_of: BedOf) -> None:
 
 async def test_a_required_task_is_refused_to_clients_that_ask_for_none(bed_of: BedOf) -> None:
     """-32021 where the client declares what it can; -32601 by "Tool-Level Negotiation" of 2025-11-25."""
-    async with bed_of(failing()) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(failing()) as bed, httpx2.AsyncClient(timeout=30) as http:
         reply = await Rpc(http, bed.url).without_tasks().call("strict")
         assert reply["error"]["code"] == -32021
         async with bed.client(ClientKind.HELD) as client:
@@ -190,7 +190,7 @@ def asking() -> FastMCP[Any]:
 @pytest.mark.parametrize("tool", ["by_context", "by_task", "by_result"])
 async def test_a_client_that_cannot_be_asked_gets_the_missing_capability(bed_of: BedOf, tool: str) -> None:
     """Its task would wait for an answer for ever."""
-    async with bed_of(asking()) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(asking()) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url, {"extensions": {TASKS: {}}})
         done = await rpc.until(await rpc.task(tool), "completed", "failed", "input_required")
     assert done["status"] == "failed", done

@@ -25,6 +25,7 @@ from taskmill.server.fast_path.middleware import FastPath
 from taskmill.server.handlers.follow_up_tools import FOLLOW_UP_TOOLS
 from taskmill.testing import ClientKind, TestBed
 from tests.support.replica import Rpc
+from tests.support.waiting import eventually_async
 
 BedOf = Callable[..., TestBed]
 Server = FastMCP[Any]
@@ -135,8 +136,10 @@ async def test_a_hand_off_is_not_kept_by_a_cache_as_the_result(bed_of: BedOf) ->
         return "done"
 
     async with bed_of(mcp, handoff_after=0.1) as bed, bed.client("handed-off") as client:
-        asyncio.get_running_loop().call_later(0.5, gate.append, "open")
-        first = await client.call("slow")  # handed off, and followed
+        calling = asyncio.create_task(client.call("slow"))
+        await eventually_async(lambda: any("still running" in update.message for update in client.called.seen))
+        gate.append("open")
+        first = await calling  # handed off, and followed
         again = await client.call("slow")
     assert (first.text, again.text) == ("done", "done")
     assert any("still running" in update.message for update in first.seen)
@@ -154,7 +157,7 @@ async def test_each_version_of_a_tool_runs_as_it_was_called(bed_of: BedOf) -> No
     async def add_two() -> str:
         return "two"
 
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         found = []
         for meta in ({"fastmcp": {"version": "1.0"}}, {}):
@@ -165,7 +168,7 @@ async def test_each_version_of_a_tool_runs_as_it_was_called(bed_of: BedOf) -> No
 
 async def test_a_task_that_is_kept_without_limit_says_so_on_the_wire(bed_of: BedOf) -> None:
     parent, _ = family()
-    async with bed_of(parent) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(parent) as bed, httpx2.AsyncClient(timeout=30) as http:
         made = (await Rpc(http, bed.url).call("kid_whoami"))["result"]
     assert made["resultType"] == "task"
     assert "ttlMs" in made

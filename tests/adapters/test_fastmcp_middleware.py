@@ -146,7 +146,7 @@ async def test_a_call_over_the_limit_makes_no_task_and_reading_tasks_counts_as_w
     limit: Middleware, bed_of: BedOf
 ) -> None:
     mcp, runs = counting(limit)
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         task_id = await rpc.task("count", to=1)
         await bed.until(task_id, within=30)
@@ -195,7 +195,7 @@ async def test_the_length_of_a_held_calls_result_is_limited_and_that_of_a_task_i
 async def test_the_authorization_of_the_server_refuses_before_there_is_a_task(bed_of: BedOf) -> None:
     mcp, runs = counting(AuthMiddleware(auth=require_scopes("write")), auth=Verifier())
     async with bed_of(mcp) as bed:
-        async with httpx2.AsyncClient(timeout=15, headers={"authorization": f"Bearer {BOB}"}) as http:
+        async with httpx2.AsyncClient(timeout=30, headers={"authorization": f"Bearer {BOB}"}) as http:
             refused = await Rpc(http, bed.url).call("count", to=1)
         assert "task" not in str(refused.get("result", {}).get("resultType"))
         assert "insufficient scope" in str(refused)
@@ -265,7 +265,7 @@ async def test_the_list_of_tools_has_schemas_without_references(bed_of: BedOf) -
     async def rows(shop: Shop) -> int:
         return sum(shelf.rows for shelf in shop.shelves)
 
-    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, bed.url)
         listed = await rpc.ask("tools/list", {})
         task_id = await rpc.task("rows", shop={"shelves": [{"rows": 2}, {"rows": 3}]})

@@ -62,7 +62,7 @@ def cli(tmp_path: Path) -> Iterator[CommandLine]:
 async def test_two_servers_and_two_workers_of_an_unchanged_file_survive_a_kill(
     cli: CommandLine, redis_url: str
 ) -> None:
-    cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "quarry", "TASKMILL_LEASE": "2"}
+    cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "quarry", "TASKMILL_LEASE": "3"}
     cli.environment |= {"TASKMILL_HANDOFF_AFTER": "0.5"}
     with ExitStack() as stack:
         urls = [stack.enter_context(cli.started("serve", "server.py", "--port", "0")).url() for _ in range(2)]

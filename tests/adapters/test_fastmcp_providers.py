@@ -56,7 +56,7 @@ async def test_a_tool_of_a_folder_is_a_task_tool(folder: Path, bed_of: BedOf) ->
 
 
 async def test_a_file_that_comes_or_changes_while_the_server_runs_is_run_as_it_is(folder: Path, bed_of: BedOf) -> None:
-    async with bed_of(files()) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(files()) as bed, httpx2.AsyncClient(timeout=30) as http:
         (folder / "fill.py").write_text(dig(dig="fill", deep="full"))
         assert (await in_halves(bed, [], "fill", depth=3)).result["content"][0]["text"] == "3 m full"
         await bed.stop_worker()
@@ -70,7 +70,7 @@ async def test_a_file_that_comes_or_changes_while_the_server_runs_is_run_as_it_i
 
 
 async def test_a_task_reads_a_skill_in_the_worker(bed_of: BedOf) -> None:
-    async with bed_of(declared("Skills")["mcp"]) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(declared("Skills")["mcp"]) as bed, httpx2.AsyncClient(timeout=30) as http:
         halves = await in_halves(bed, [], "follow", skill="review")
         read = await Rpc(http, bed.url).ask(
             "resources/read", {"uri": "skill://review/SKILL.md"}, name="skill://review/SKILL.md"
@@ -140,7 +140,7 @@ async def test_a_task_waits_while_the_other_server_is_away_from_a_worker_that_st
     port = free_port()
     with ExitStack() as stack:
         mcp = gateway(stack.enter_context(serving_aside(remote([]).http_app(), port)))
-        async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=15) as http:
+        async with bed_of(mcp) as bed, httpx2.AsyncClient(timeout=30) as http:
             rpc = Rpc(http, bed.url)
             await bed.stop_worker()
             task_id = await rpc.task("remote_far", n=2)

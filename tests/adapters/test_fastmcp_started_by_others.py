@@ -59,7 +59,7 @@ async def test_sessions_are_shared_by_mounted_servers_and_the_api_is_there(redis
     async with AsyncExitStack() as stack:
         here = await stack.enter_async_context(mounted(redis_url, worker=True))
         there = await stack.enter_async_context(mounted(redis_url))
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=15))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
         headers = {"accept": "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25"}
         who = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
         opened = await http.post(f"{here}/tools/mcp", json=request("initialize", who), headers=headers)
@@ -95,7 +95,7 @@ async def test_a_worker_that_a_server_brings_along_serves_all_queues_of_its_tool
         return "a plain function, on a queue of its own"
 
     async with serving(mcp.http_app()) as address, client_of(ClientKind.TASKS_2026, f"{address}/mcp") as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             assert (await client.call("plain")).text == "a plain function, on a queue of its own"
 
 
@@ -108,7 +108,7 @@ async def test_a_question_of_a_foreground_call_is_answered_at_another_replica(re
             mcp.add_extension(Tasks(store=ServerSettings(redis_url=redis_url)))
             mcp.tool(colour)
             replicas.append(await stack.enter_async_context(serving(mcp.http_app())))
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=15))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
         here, there = (Rpc(http, f"{address}/mcp") for address in replicas)
         asked = (await here.call("colour"))["result"]
         answer = {"inputResponses": {"colour": RED}, "requestState": asked["requestState"]}

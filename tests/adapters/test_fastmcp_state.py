@@ -64,7 +64,7 @@ async def test_a_server_and_a_worker_of_two_processes_share_the_state_of_session
 
 
 async def test_icons_are_in_the_lists_and_the_tool_runs_as_a_task(bed_of: BedOf) -> None:
-    async with bed_of(declared("Icons")["mcp"]) as bed, httpx2.AsyncClient(timeout=15) as http:
+    async with bed_of(declared("Icons")["mcp"]) as bed, httpx2.AsyncClient(timeout=30) as http:
         listed = (await Rpc(http, bed.url).ask("tools/list", {}))["result"]["tools"]
         halves = await in_halves(bed, [], "report", year=2025)
     (report,) = (tool for tool in listed if tool["name"] == "report")

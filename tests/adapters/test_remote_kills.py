@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 @contextmanager
 def deployment(cli: CommandLine, redis_url: str, *words: str) -> Iterator[str]:
     """A server, and two workers of which one gets the task; the address."""
-    cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "foreign", "TASKMILL_LEASE": "2"}
+    cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "foreign", "TASKMILL_LEASE": "3"}
     with ExitStack() as stack:
         url = stack.enter_context(cli.started("serve", "--port", "0", *words)).url()
         for _ in range(2):

@@ -86,7 +86,7 @@ async def test_a_rescue_follows_the_same_task_of_the_server(
     upstream: tuple[CommandLine, str], cli: CommandLine, redis_url: str
 ) -> None:
     there, address = upstream
-    cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "followed", "TASKMILL_LEASE": "2"}
+    cli.environment |= {"TASKMILL_REDIS_URL": redis_url, "TASKMILL_PREFIX": "followed", "TASKMILL_LEASE": "3"}
     with ExitStack() as stack:
         url = stack.enter_context(cli.started("serve", address, "--port", "0")).url()
         worker = stack.enter_context(cli.started("worker", address))

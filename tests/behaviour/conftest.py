@@ -66,10 +66,10 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def until_ready(port: int, server: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = monotonic() + 60
+    deadline = monotonic() + 90
     while monotonic() < deadline and server.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30) as answer:
                 assert json.load(answer) == {"status": "ready"}
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):

@@ -60,7 +60,7 @@ def running(scratch: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=10)
+        process.wait(timeout=30)
 
 
 def bench(scratch: Path, *words: str) -> tuple[int, str]:

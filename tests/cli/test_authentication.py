@@ -121,7 +121,7 @@ def test_an_open_server_beyond_localhost_says_so(cli: CommandLine) -> None:
     open_to_all = ("--host", "0.0.0.0", "--allowed-hosts", "tools.example.com")
     with cli.started("serve", "server.py", "--port", "0", *open_to_all) as server:
         server.url()
-        assert "auth.open" in server.log.read_text()
+        eventually(lambda: "auth.open" in server.log.read_text())
 
 
 def findings(cli: CommandLine, **given: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import CommandLine
+from tests.support.command_line import CommandLine, Started
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -39,6 +39,10 @@ async def outer(tool: str) -> str:
 """
 
 
+def warnings(command: Started) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in command.log.read_text().splitlines() if "waits_for_own_queue" in line]
+
+
 def listed(cli: CommandLine, url: str) -> dict[str, dict[str, Any]]:
     """The tasks by their tools."""
     done = cli.run("tasks", "list", "--json", "--url", url.removesuffix("/mcp"))
@@ -55,8 +59,7 @@ def test_a_task_that_waits_for_the_slot_of_its_own_caller_says_so_and_a_cancel_f
         eventually(lambda: "inner" in listed(cli, url))
         status = cli.run("tasks", "show", listed(cli, url)["inner"]["id"], "--json", "--url", url).stdout
         assert "called by a task of its own queue, which holds the slot that this one waits for" in status
-        lines = [json.loads(line) for line in command.log.read_text().splitlines() if "waits_for_own_queue" in line]
-        (line,) = lines
+        (line,) = eventually(lambda: warnings(command))
         assert (line["tool"], line["queue"], line["level"]) == ("inner", "default", "warning")
         assert "queue of its own" in line["hint"]
         cli.run("tasks", "cancel", task_id, "--url", url)

@@ -11,6 +11,7 @@ from tests.support.command_line import SERVER, CommandLine
 from tests.support.processes import lives
 from tests.support.raw_stdio import RawHost
 from tests.support.results import text_of
+from tests.support.waiting import WAIT_SECONDS
 
 FORKING = '''
 import multiprocessing, time
@@ -25,7 +26,7 @@ def helpers() -> str:
         helper.start()
         helper.terminate()
     for helper in started:
-        helper.join(5)
+        helper.join(30)
     return " ".join(str(helper.exitcode) for helper in started)
 
 @mcp.tool()
@@ -100,7 +101,7 @@ def test_a_tool_that_ends_its_helpers_is_answered_on_stdio(forking: CommandLine)
         assert host.process.stdin is not None
         host.process.stdin.close()
         try:
-            assert host.process.wait(30) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
         except subprocess.TimeoutExpired:
             pytest.fail(log.read_text())
     assert [pid for pid in children if lives(pid)] == []

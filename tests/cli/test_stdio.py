@@ -232,7 +232,7 @@ class TestWorkers:
                 host.process.send_signal(how)
             else:
                 host.close_input()
-            assert host.process.wait(10) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
         with raw_host(cli) as host:
             host.initialize()
             call = host.send("tools/call", arguments)
@@ -279,7 +279,7 @@ class TestWorkers:
             task_id = host.call_as_task("dig", gate=str(gate))
             (worker,) = eventually(lambda: workers(cli))
             host.close_input()
-            assert host.process.wait(5) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
         with raw_host(cli) as host:
             asked = count()
             eventually(lambda: host.task(task_id)["status"] == "working" and next(asked) == 30)
@@ -349,7 +349,7 @@ class TestWorkers:
         with raw_host(cli) as host:
             task_id = host.call_as_task("dig", gate=str(gate))
             host.close_input()
-            assert host.process.wait(5) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
         eventually(lambda: workers(cli))
         eventually(lambda: "task.settled" in worker_log(cli))
         with raw_host(cli) as host:
@@ -433,7 +433,7 @@ class TestEnd:
                 host.process.send_signal(how)
             else:
                 host.close_input()
-            assert host.process.wait(5) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
         assert "Traceback" not in log.read_text()
         assert "taskmill:" not in log.read_text()
 
@@ -449,7 +449,7 @@ class TestEnd:
             created = eventually(lambda: re.search(logged, log.read_text()))
             host.process.send_signal(signal.SIGINT)
             host.notify("notifications/cancelled", {"requestId": call, "reason": "The user pressed Ctrl-C"})
-            assert host.process.wait(5) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
         assert created is not None
         with raw_host(shared_cli) as host:
             assert host.task(created[1])["status"] == "cancelled"
@@ -464,7 +464,7 @@ class TestEnd:
             ready = process.stdout.fileno()
             eventually(lambda: unread_bytes(ready) > 60_000)
             process.terminate()
-            assert process.wait(5) == 0
+            assert process.wait(WAIT_SECONDS) == 0
 
     def test_a_host_that_closes_the_pipe_ends_it(self, shared_cli: CommandLine) -> None:
         """Another process may keep its standard input open: a program that the dead host had started."""
@@ -483,14 +483,14 @@ async def test_a_check_ends_although_it_is_woken_in_the_same_moment(redis_url: s
     workers = [OnDemandWorker(WorkerNeed("server.py", "none", frozenset(), ()), settings) for _ in range(4)]
     for worker in workers:
         worker.open()
-    with fail_after(10):
+    with fail_after(30):
         while not all(worker._wakeup._waiters for worker in workers):
             await sleep(0.02)
     for steps, worker in enumerate(workers):
         worker.wake()
         for _ in range(steps):
             await asyncio.sleep(0)
-        with fail_after(5):
+        with fail_after(30):
             await worker.close()
 
 
@@ -536,7 +536,7 @@ class TestStart:
         with raw_host(cli) as host:
             assert [tool["name"] for tool in host.request("tools/list")["tools"]] == ["ping"]
             host.close_input()
-            assert host.process.wait(5) == 0
+            assert host.process.wait(WAIT_SECONDS) == 0
 
 
 HOST = """

@@ -22,7 +22,7 @@ from taskmill.store.webhooks.deliveries import DeliveryStore
 from taskmill.workers.webhooks.message import signed_headers
 from tests.support.command_line import CommandLine
 from tests.support.redis_server import free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import WAIT_SECONDS, eventually
 from tests.support.webhook_receiver import SECRET
 
 PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
@@ -113,7 +113,7 @@ def test_the_receiver_of_the_page_takes_a_message_once_and_refuses_forged_and_ol
             forged = _post(port, good, BODY.replace(b"bill", b"sell"))
         finally:
             running.terminate()
-        told = running.communicate(timeout=10)[0]
+        told = running.communicate(timeout=WAIT_SECONDS)[0]
     assert (statuses, forged, told) == ([204, 200, 401, 401], 401, "bill 1 succeeded\n")
 
 

@@ -226,7 +226,7 @@ async def test_sdk_client_completes_a_task_and_sees_its_messages(url: str, gate:
             gate.touch()
 
     async with Client(url, extensions=[TasksExtension(seen)]) as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             result = await client.call_tool("dig", {"gate": str(gate)})
     assert result.content == [TextContent(type="text", text="dug")]
     assert gate.exists()
@@ -245,7 +245,7 @@ async def test_sdk_client_answers_a_question(url: str) -> None:
 
     extension = TasksExtension(seen, elicit)
     async with Client(url, extensions=[extension], elicitation_callback=elicit) as client:
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             result = await client.call_tool("book")
     assert result.content == [TextContent(type="text", text="booked row 12 at the window")]
     assert shapes.count("UpdateTaskResult") == 1
@@ -257,7 +257,7 @@ async def test_sdk_client_cancels_a_task(url: str) -> None:
         assert isinstance(task, CreatedTask)
         conforming("CreateTaskResult", task.payload())
         conforming("CancelTaskResult", await send_tasks(client.session, "tasks/cancel", task.task_id))
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             while not is_terminal(state := await send_tasks(client.session, "tasks/get", task.task_id)):
                 await anyio.sleep(0.02)
     assert conforming("GetTaskResult", state)["status"] == "cancelled"

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[CommandLine]:
-    """A folder of its own; a dead worker's task is given to the next one after two seconds."""
-    with CommandLine(tmp_path, {"TASKMILL_LEASE": "2"}) as command_line:
+    """A folder of its own; a dead worker's task is given to the next one after three seconds."""
+    with CommandLine(tmp_path, {"TASKMILL_LEASE": "3"}) as command_line:
         yield command_line
 
 

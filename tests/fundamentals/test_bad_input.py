@@ -78,7 +78,7 @@ async def test_a_step_whose_result_is_not_json_ends_the_task_and_names_the_step(
 async def test_an_emit_after_the_end_is_refused_and_says_why(redis_url: str) -> None:
     async with TestBed(mcp, redis_url=redis_url) as bed, bed.client() as client:
         assert (await client.call("leave")).text == "gone"
-        told = await asyncio.wait_for(said.get(), 5)
+        told = await asyncio.wait_for(said.get(), 30)
 
     assert str(told) == (
         "This attempt has ended: its tool returned, or it was stopped. Emit and attach before the tool returns."

@@ -34,7 +34,7 @@ _TOKENS = (ADA, BOB, OPERATOR_TOKEN, None, "nonsense")
 _STREAMS = ("followEvents", "getOutput")
 _FOR_OPERATORS = ("listAttempts",)
 """They answer operators alone, and with the tracebacks of tools."""
-_TIMEOUT = 10
+_TIMEOUT = 30
 
 
 def attack_api(

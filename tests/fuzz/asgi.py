@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 __all__ = ["Answer", "Asked", "exchange"]
 
 Header = tuple[bytes, bytes]
-TIMEOUT = 8.0
+TIMEOUT = 30.0
 """Seconds within which a reply has to begin, and to end once its reader has left."""
 WAITS = 0.02
 """Seconds for which a request that may wait is waited for."""

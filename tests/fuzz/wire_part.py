@@ -19,7 +19,7 @@ __all__ = ["attack_wire"]
 
 _QUIET = 0.15
 """Seconds without a byte after which the replica is taken to wait for more."""
-_TIMEOUT = 10.0
+_TIMEOUT = 30.0
 """Seconds within which it has to let go of a connection that its client has closed."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _SIZE = 64
@@ -94,7 +94,7 @@ async def _read(reader: asyncio.StreamReader, answer: bytearray) -> bool:
 
 
 def _faults_afterwards(processes: ServerProcesses) -> list[str]:
-    with httpx2.Client(timeout=10) as http:
+    with httpx2.Client(timeout=30) as http:
         ready = http.get(f"{processes.address}/readyz")
         listed = http.get(f"{processes.address}/api/tasks", headers={"authorization": "Bearer issuer/app/ada"})
     good = (ready.status_code, listed.status_code) == (200, 200)

@@ -56,7 +56,7 @@ def main() -> int:
     back = threading.Thread(target=copy, args=(child.stdout, sys.stdout.buffer, "answer"), daemon=True)
     back.start()
     code = child.wait()
-    back.join(2)
+    back.join(30)
     keep("server ended", code=code)
     return code
 

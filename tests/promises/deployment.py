@@ -47,12 +47,12 @@ class Deployment:
     def replica(self, name: str, port: int = 0) -> str:
         """Start a replica, on a free port unless told which; its address once it answers."""
         self.start(name, "serve", "--port", str(port))
-        return eventually(lambda: self.address(name), within=20)
+        return eventually(lambda: self.address(name))
 
     def worker(self, name: str, *options: str) -> subprocess.Popen[bytes]:
         """Start a worker and wait until it works."""
         process = self.start(name, "worker", *options)
-        eventually(lambda: "worker.started" in self.log(name).read_text(), within=20)
+        eventually(lambda: "worker.started" in self.log(name).read_text())
         return process
 
     def log(self, name: str) -> Path:

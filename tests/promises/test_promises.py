@@ -11,7 +11,7 @@ import pytest
 
 from tests.promises.deployment import Deployment
 from tests.support.raw_http import RawClient
-from tests.support.waiting import eventually
+from tests.support.waiting import PROMPTLY, WAIT_SECONDS, eventually
 
 TERMINAL = ("completed", "failed", "cancelled")
 
@@ -51,7 +51,10 @@ def statuses(client: RawClient, task_id: str, seen: list[str]) -> None:
 def test_a_killed_workers_task_starts_again_within_17_seconds_and_ends_once(
     deployment: Deployment, tmp_path: Path
 ) -> None:
-    """Created on one replica, followed on another, SIGKILL in mid-task, default settings."""
+    """Created on one replica, followed on another, SIGKILL in mid-task, default settings.
+
+    A lease of 15 seconds and two for a worker to see that; more where other work holds that worker up.
+    """
     journal = Journal(tmp_path)
     first, second = RawClient(deployment.replica("a")), RawClient(deployment.replica("b"), timeout=60)
     deployment.worker("worker-1")
@@ -59,14 +62,14 @@ def test_a_killed_workers_task_starts_again_within_17_seconds_and_ends_once(
     seen: list[str] = []
     listener = threading.Thread(target=statuses, args=(second, task_id, seen))
     listener.start()
-    eventually(lambda: "step" in second.get_task(task_id)["statusMessage"], within=20)
+    eventually(lambda: "step" in second.get_task(task_id)["statusMessage"])
     deployment.worker("worker-2")
     deployment.processes["worker-1"].kill()
     killed = time.monotonic()
-    eventually(lambda: len(journal.lines("start")) == 2, within=17)
-    assert time.monotonic() - killed <= 17
+    eventually(lambda: len(journal.lines("start")) == 2)
+    assert time.monotonic() - killed < 15 + PROMPTLY
     journal.gate.touch()
-    listener.join(timeout=20)
+    listener.join(WAIT_SECONDS)
     assert not listener.is_alive()
     assert seen[-1] == "completed"
     assert set(seen[:-1]) == {"working"}
@@ -82,53 +85,49 @@ def test_redis_killed_under_fifty_tasks_loses_none_and_ends_no_worker(deployment
     client = RawClient(deployment.replica("a"))
     workers = [deployment.worker(name, "--concurrency", "25") for name in ("worker-1", "worker-2")]
     tasks = [client.call_tool("walk", journal.arguments())["taskId"] for _ in range(50)]
-    eventually(lambda: len(journal.lines("start")) == 50, within=20)
+    eventually(lambda: len(journal.lines("start")) == 50)
     deployment.redis.kill()
     journal.gate.touch()
-    eventually(lambda: len(journal.lines("end")) == 50, within=20)
+    eventually(lambda: len(journal.lines("end")) == 50)
     deployment.redis.start()
     for task_id in tasks:
-        task = eventually(
-            lambda task_id=task_id: client.get_task(task_id), lambda task: task["status"] in TERMINAL, within=20
-        )
+        task = eventually(lambda task_id=task_id: client.get_task(task_id), lambda task: task["status"] in TERMINAL)
         assert (task["status"], task["result"]["content"][0]["text"]) == ("completed", "arrived at attempt 1")
     assert [worker.poll() for worker in workers] == [None, None]
     assert len(journal.lines("start")) == 50
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_paused_workers_late_result_changes_nothing(deployment: Deployment, tmp_path: Path) -> None:
     """SIGSTOP for longer than the lease; another worker takes the task; SIGCONT."""
     journal = Journal(tmp_path)
     client = RawClient(deployment.replica("a"))
     paused = deployment.worker("worker-1")
     task_id = client.call_tool("walk", journal.arguments())["taskId"]
-    eventually(lambda: journal.lines("start"), within=20)
+    eventually(lambda: journal.lines("start"))
     paused.send_signal(signal.SIGSTOP)
     deployment.worker("worker-2")
-    eventually(lambda: len(journal.lines("start")) == 2, within=25)
+    eventually(lambda: len(journal.lines("start")) == 2)
     journal.gate.touch()
-    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL, within=20)
+    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL)
     paused.send_signal(signal.SIGCONT)
-    eventually(
-        lambda: len(journal.lines("end")) == 2 or "lease.lost" in deployment.log("worker-1").read_text(), within=20
-    )
+    eventually(lambda: len(journal.lines("end")) == 2 or "lease.lost" in deployment.log("worker-1").read_text())
     assert task["result"]["content"][0]["text"] == "arrived at attempt 2"
     assert client.get_task(task_id) == task
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_stopped_worker_gives_its_task_back_and_exits_cleanly(deployment: Deployment, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     client = RawClient(deployment.replica("a"))
     leaving = deployment.worker("worker-1", "--grace", "0.2")
     task_id = client.call_tool("walk", journal.arguments())["taskId"]
-    eventually(lambda: journal.lines("start"), within=20)
+    eventually(lambda: journal.lines("start"))
     leaving.terminate()
-    assert leaving.wait(timeout=15) == 0
+    assert leaving.wait(WAIT_SECONDS) == 0
     assert client.get_task(task_id)["statusMessage"] == "its worker was stopped, queued again"
     deployment.worker("worker-2")
-    eventually(lambda: len(journal.lines("start")) == 2, within=5)
+    eventually(lambda: len(journal.lines("start")) == 2)
     journal.gate.touch()
-    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL, within=20)
+    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] in TERMINAL)
     assert task["result"]["content"][0]["text"] == "arrived at attempt 2"

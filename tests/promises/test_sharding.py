@@ -14,7 +14,7 @@ import pytest
 from tests.promises.deployment import TASKMILL, Deployment
 from tests.support.raw_http import RawClient, Refused
 from tests.support.redis_server import PrivateRedis
-from tests.support.waiting import eventually
+from tests.support.waiting import WAIT_SECONDS, eventually
 
 SERVER = Path(__file__).with_name("sharded_server.py")
 TOKEN = "an-operator-of-tests"
@@ -33,7 +33,7 @@ def settings(reports: PrivateRedis) -> dict[str, str]:
         "TASKMILL_SHARDS": f"reports={reports.url}",
         "TASKMILL_API_OPERATOR_TOKEN": TOKEN,
         "TASKMILL_COMMAND_TIMEOUT": "1",
-        "TASKMILL_LEASE": "5",
+        "TASKMILL_LEASE": "30",
     }
 
 
@@ -47,7 +47,7 @@ def fetched(endpoint: str, path: str) -> str:
     """What a replica says over plain HTTP to the operator."""
     url = endpoint.removesuffix("/mcp") + path
     request = urllib.request.Request(url, headers={"authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as reply:
+    with urllib.request.urlopen(request, timeout=30) as reply:
         return str(reply.read().decode())
 
 
@@ -59,14 +59,14 @@ def command(deployment: Deployment, settings: dict[str, str], *words: str) -> su
         cwd=deployment.folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=WAIT_SECONDS,
         check=False,
     )
 
 
 def done(client: RawClient, task_id: str) -> Any:
     """The result of a task once it has one."""
-    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] == "completed", within=20)
+    task = eventually(lambda: client.get_task(task_id), lambda task: task["status"] == "completed")
     return task["result"]["content"][0]["text"]
 
 
@@ -78,12 +78,12 @@ def test_a_dead_shard_takes_only_its_own_tasks_with_it_and_brings_them_back(
         deployment.start(name, "serve", "--port", "0")
     for queue in ("default", "reports"):
         deployment.start(f"worker-{queue}", "worker", "--queue", queue)
-    address, other = (eventually(lambda name=name: deployment.address(name), within=20) for name in ("a", "b"))
+    address, other = (eventually(lambda name=name: deployment.address(name)) for name in ("a", "b"))
     first, second = RawClient(address), RawClient(other)
     gate = tmp_path / "gate"
     held = first.call_tool("report", {"gate": str(gate)})["taskId"]
     assert held.endswith(".reports")
-    eventually(lambda: "waiting" in second.get_task(held)["statusMessage"], within=20)
+    eventually(lambda: "waiting" in second.get_task(held)["statusMessage"])
     assert done(second, first.call_tool("add", {"a": 1, "b": 2})["taskId"]) == "3"
     assert 'taskmill_workers{queue="reports"} 1.0' in fetched(address, "/metrics")
 

@@ -41,7 +41,7 @@ class ApiClient:
 
     async def until(self, task_id: str, *statuses: str, token: str | None = None) -> Json:
         """The task once it is in one of the states."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while True:
                 task: Json = (await self.get(f"/api/tasks/{task_id}", token)).json()
                 if task["status"] in statuses:
@@ -51,7 +51,7 @@ class ApiClient:
 
 def client_with(url: str, token: str | None) -> Rpc:
     """A client of the MCP endpoint with a token, None = without."""
-    return Rpc(httpx2.AsyncClient(headers=bearer(token), timeout=15), url)
+    return Rpc(httpx2.AsyncClient(headers=bearer(token), timeout=30), url)
 
 
 def bearer(token: str | None) -> dict[str, str]:
@@ -79,7 +79,7 @@ Figures = dict[str, float]
 async def figures_once(rpc: Rpc, are_there: Callable[[Figures], bool]) -> Figures:
     """The figures by tool, as soon as they say what is expected."""
     figures: Figures = {}
-    with anyio.move_on_after(15):
+    with anyio.move_on_after(30):
         while not (figures and are_there(figures)):
             await anyio.sleep(0.05)
             figures = figures_of((await ApiClient(rpc).get("/metrics")).text)

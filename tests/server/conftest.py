@@ -55,5 +55,5 @@ async def guarded(redis: Redis, settings: ServerSettings) -> AsyncIterator[ApiCl
 @pytest.fixture
 async def http() -> AsyncIterator[httpx2.AsyncClient]:
     """A plain HTTP client."""
-    async with httpx2.AsyncClient(timeout=20) as client:
+    async with httpx2.AsyncClient(timeout=30) as client:
         yield client

@@ -70,7 +70,7 @@ class Session:
 
     async def ask(self, method: str, **params: Any) -> Json:
         """The response to a request, from a body or a stream."""
-        with anyio.fail_after(15):
+        with anyio.fail_after(30):
             response = await self.post(self.request(method, **params))
             if response.headers["content-type"].startswith("application/json"):
                 reply: Json = response.json()
@@ -92,7 +92,7 @@ class Session:
 
     async def until(self, task_id: str, *statuses: str) -> Json:
         """Poll until the task is in one of the states; the task."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while True:
                 task: Json = (await self.ask("tasks/get", taskId=task_id))["result"]
                 if task["status"] in statuses:
@@ -124,7 +124,7 @@ async def next_message(frames: AsyncIterator[Frame]) -> Json:
 
 async def next_frame(frames: AsyncIterator[Frame]) -> Frame:
     """The next event with a message."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async for frame in frames:
             if frame.data:
                 return frame
@@ -133,7 +133,7 @@ async def next_frame(frames: AsyncIterator[Frame]) -> Frame:
 
 async def rest(frames: AsyncIterator[Frame]) -> list[Frame]:
     """All events with a message until the stream ends."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         return [frame async for frame in frames if frame.data]
 
 

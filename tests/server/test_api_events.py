@@ -33,7 +33,7 @@ async def site(redis: Redis, settings: StoreSettings) -> AsyncIterator[ApiClient
 async def reading(site: ApiClient, task_id: str, query: str = "", **headers: str) -> AsyncIterator[AsyncIterator[Json]]:
     """An open stream: each event as `id`, `event`, `data` and so on; comments as `comment`."""
     url = f"{site.address}/api/tasks/{task_id}/events{query}"
-    async with site.rpc.http.stream("GET", url, headers=headers, timeout=15) as response:
+    async with site.rpc.http.stream("GET", url, headers=headers, timeout=30) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
         yield _frames(response)
@@ -52,7 +52,7 @@ async def _frames(response: httpx2.Response) -> AsyncIterator[Json]:
 
 async def whole(site: ApiClient, task_id: str, query: str = "", **headers: str) -> list[Json]:
     """A stream up to its end, which must come."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with reading(site, task_id, query, **headers) as frames:
             return [frame async for frame in frames]
 
@@ -78,7 +78,7 @@ async def test_a_stream_sends_the_whole_history_and_closes_after_the_end(site: A
 async def test_events_come_as_they_happen(site: ApiClient, tmp_path: Path) -> None:
     task_id = await site.rpc.task("until_exists", path=str(tmp_path / "gate"))
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         async with reading(site, task_id) as frames:
             begun = [(await anext(frames))["event"] for _ in range(2)]
             (tmp_path / "gate").touch()
@@ -165,7 +165,7 @@ async def test_the_cursor_of_an_expired_task_finds_nothing(
     async with client_of(make_server(short)) as rpc:
         task_id = await rpc.task("steps", count=1)
         await site.until(task_id, "completed")
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         while (reply := await site.get(f"/api/tasks/{task_id}/events", **{"last-event-id": "3"})).status_code != 404:
             await anyio.sleep(0.05)
 
@@ -190,7 +190,7 @@ async def test_a_stream_is_for_the_tasks_owner_and_operators(redis: Redis, setti
 async def test_a_head_request_does_not_wait_for_the_end(site: ApiClient) -> None:
     task_id = await site.rpc.task("stay")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         reply = await site.rpc.http.head(f"{site.address}/api/tasks/{task_id}/events")
 
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
@@ -201,7 +201,7 @@ async def test_a_silent_stream_is_kept_alive_with_comments(site: ApiClient, monk
     task_id = await site.rpc.task("stay")
     await site.until(task_id, "running")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(30):
         async with reading(site, task_id) as frames:
             async for frame in frames:
                 if "comment" in frame:
@@ -220,7 +220,7 @@ async def test_many_readers_of_many_tasks_share_one_subscription(site: ApiClient
             async for frame in frames:
                 got[number].append(frame["event"])
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
             for number in range(30):
                 group.start_soon(read, number)
@@ -238,7 +238,7 @@ async def test_many_readers_of_many_tasks_share_one_subscription(site: ApiClient
 async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothing(
     redis: Redis, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_stream, "SEND_TIMEOUT", 0.2)
+    monkeypatch.setattr(event_stream, "SEND_TIMEOUT", 1.0)
     stores = StoreFixture(redis, settings)
     claimed = await stores.start(principal="anonymous")
     reports = [(claimed.id, claimed.fence, Progress(number, None, "x" * 900)) for number in range(9000)]
@@ -248,7 +248,7 @@ async def test_a_reader_that_does_not_read_is_dropped_and_the_others_miss_nothin
         site = ApiClient(rpc)
         deaf = _deaf_reader(rpc, claimed.id)
         try:
-            with structlog.testing.capture_logs() as logs, anyio.fail_after(20):
+            with structlog.testing.capture_logs() as logs, anyio.fail_after(30):
                 async with reading(site, claimed.id) as frames:
                     async for frame in frames:
                         if frame.get("id") == "9002":  # a slow machine is sent comments too
@@ -276,7 +276,7 @@ async def test_a_stream_waits_out_an_outage_of_the_store(site: ApiClient, redis:
     task_id = await site.rpc.task("until_exists", path=str(tmp_path / "gate"))
     await site.until(task_id, "running")
 
-    with anyio.fail_after(15):
+    with anyio.fail_after(30):
         async with reading(site, task_id) as frames:
             seen = [(await anext(frames))["event"] for _ in range(2)]
             for kind in ("normal", "pubsub"):

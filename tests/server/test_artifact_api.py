@@ -53,7 +53,7 @@ class Site:
     url: str
 
     def mcp(self, user: str = "ann") -> Rpc:
-        return Rpc(httpx2.AsyncClient(headers=self.bearer(user), timeout=15), self.url)
+        return Rpc(httpx2.AsyncClient(headers=self.bearer(user), timeout=30), self.url)
 
     @staticmethod
     def bearer(user: str) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -89,10 +91,14 @@ def texts(reply: dict[str, Any]) -> str:
     return "\n".join(part["text"] for part in reply["result"]["content"])
 
 
-async def given_up(rpc: Rpc, gate: str) -> None:
-    """A call whose client disconnects after a moment."""
-    with anyio.move_on_after(0.8):
-        await rpc.call("until_exists", path=gate)
+async def given_up(rpc: Rpc, redis: Redis, gate: str) -> None:
+    """A call whose client disconnects when it was held for a moment."""
+    async with anyio.create_task_group() as calling:
+        calling.start_soon(partial(rpc.call, "until_exists", path=gate))
+        await running(redis)
+        began = monotonic()
+        await eventually_async(monotonic, lambda now: now > began + 0.6)
+        calling.cancel_scope.cancel()
 
 
 @pytest.mark.requirement("hand-off")
@@ -102,13 +108,12 @@ async def test_the_next_call_of_a_host_that_left_is_handed_off_before_its_limit(
     """It is the same call, which joins the task, and so is every `task_wait` after it."""
     rpc = Rpc(http, url, {})
     with capture_logs() as logs:
-        await given_up(rpc, gate)
-        await has_keys(redis, Keys().call_timeout("*"))
+        await given_up(rpc, redis, gate)
+        (line,) = await eventually_async(lambda: [line for line in logs if line["event"] == "client.gave_up"])
     with anyio.fail_after(30):
         assert "task_wait" in texts(await rpc.call("until_exists", path=gate))
     assert len(await tasks_of(redis)) == 1
     Path(gate).touch()
-    (line,) = [line for line in logs if line["event"] == "client.gave_up"]
     assert line["how"] == "disconnected"
     assert line["held_for"] > 0.5
 
@@ -137,7 +142,7 @@ async def test_a_reason_is_remembered_longer_than_a_disconnect(
     url: str, http: httpx2.AsyncClient, redis: Redis, gate: str
 ) -> None:
     """A day and an hour: a person may have ended the host that disconnected."""
-    await given_up(Rpc(http, url, {}), gate)
+    await given_up(Rpc(http, url, {}), redis, gate)
     await has_keys(redis, Keys().call_timeout("*"))
     (by_disconnect,) = await redis.keys(Keys().call_timeout("*"))
     session = await open_session(http, url)
@@ -156,9 +161,9 @@ async def test_a_reason_is_remembered_longer_than_a_disconnect(
 async def test_a_client_that_leaves_at_once_teaches_nothing(
     url: str, http: httpx2.AsyncClient, redis: Redis, gate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No host has a call timeout of two seconds: a person pressed Ctrl-C."""
-    monkeypatch.undo()
-    await given_up(Rpc(http, url, {}), gate)
+    """No host has so short a call timeout, in truth two seconds: a person pressed Ctrl-C."""
+    monkeypatch.setattr("taskmill.server.handlers.hand_off._SHORTEST", 60.0)
+    await given_up(Rpc(http, url, {}), redis, gate)
     await has_keys(redis, Keys().left("*"))
     assert await redis.keys(Keys().call_timeout("*")) == []
     Path(gate).touch()

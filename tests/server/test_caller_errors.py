@@ -121,7 +121,7 @@ async def test_a_notification_with_the_method_of_a_request_is_dropped_at_once(
     """It must neither wait for a task nor change one: no one would receive the answer."""
     session = await open_session(idle_rpc.http, idle_rpc.url)
     task_id = (await session.task("stay"))["taskId"]
-    with fail_after(5), capture_logs() as logged:
+    with fail_after(30), capture_logs() as logged:
         for method, params in _without_an_answer(task_id):
             assert (await session.notify(method, **params)).status_code == 202, method
     assert [event for event in logged if event["log_level"] in ("error", "warning")] == []
@@ -176,7 +176,7 @@ async def test_a_session_stream_that_is_closed_at_once_leaves_no_task_running(id
     for _ in range(20):
         async with session.listening():
             pass
-    with fail_after(5):
+    with fail_after(30):
         while _followers() > before:
             await asyncio.sleep(0.01)
 

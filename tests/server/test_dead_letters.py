@@ -81,7 +81,7 @@ async def test_a_task_that_waits_for_its_next_attempt_says_which_why_and_when(
 
     async with client_of(server) as rpc, working(server, settings):
         site, task_id = ApiClient(rpc), await rpc.task("stumble")
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not (task := (await site.get(f"/api/tasks/{task_id}?history=1")).json())["failures"]:
                 await anyio.sleep(0.01)
         polled = (await rpc.get(task_id))["result"]

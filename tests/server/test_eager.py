@@ -56,7 +56,7 @@ async def test_the_rest_of_work_that_waits_runs_in_the_same_context_and_may_undo
 
     assert not sleeper.run(work())
     gate.set()
-    with fail_after(5):
+    with fail_after(30):
         await sleeper.task
     assert _caller.get() == "test"
 
@@ -69,7 +69,7 @@ async def test_a_timeout_in_the_work_meets_the_task_that_waits_and_not_the_one_t
             await asyncio.Event().wait()
 
     assert not sleeper.run(work())
-    with fail_after(5):
+    with fail_after(30):
         await asyncio.wait([sleeper.task])
     assert isinstance(sleeper.task.exception(), TimeoutError)
 

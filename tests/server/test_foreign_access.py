@@ -278,7 +278,7 @@ def check(place: Place, sent: object, reply: str) -> None:
 
 async def try_routes(place: Place, token: str | None) -> None:
     unknown = new_task_id()
-    async with httpx2.AsyncClient(headers=bearer(token), timeout=20) as http:
+    async with httpx2.AsyncClient(headers=bearer(token), timeout=30) as http:
         for method, path in place.routes:
             for one, given in requests_of(method, path, place.owned):
                 status, reply = await reply_of(http, method, place.address + one, given)
@@ -342,7 +342,7 @@ async def try_methods(place: Place, token: str | None) -> None:
 
 async def listen(place: Place, rpc: Rpc) -> None:
     async with rpc.listen(taskIds=place.owned.ids["task_id"]) as frames:
-        with anyio.fail_after(15):
+        with anyio.fail_after(30):
             first = await anext(frames)
         check(place, place.owned.ids["task_id"], json.dumps(first))
         assert first.get("params", {}).get("notifications", {}) == {}
@@ -399,7 +399,7 @@ async def test_nobody_learns_or_changes_anything_of_another_caller_by_any_route_
 
 async def test_an_operator_who_may_read_changes_nothing_by_any_route(place: Place) -> None:
     before = await state_of(place)
-    async with httpx2.AsyncClient(headers=bearer(READER), timeout=20) as http:
+    async with httpx2.AsyncClient(headers=bearer(READER), timeout=30) as http:
         for method, path in place.routes:
             if method == "POST" and path not in ("/console/login", "/console/logout"):
                 for one, given in requests_of(method, path, place.owned):
@@ -410,7 +410,7 @@ async def test_an_operator_who_may_read_changes_nothing_by_any_route(place: Plac
 
 async def state_of(place: Place) -> list[Json]:
     """Ada's tasks with their events, as she sees them; that she does is the proof that there was something to find."""
-    async with httpx2.AsyncClient(headers=bearer(ADA), timeout=20) as http:
+    async with httpx2.AsyncClient(headers=bearer(ADA), timeout=30) as http:
         found = []
         for one in place.owned.ids["task_id"]:
             path = f"{place.address}/api/tasks/{one}"

@@ -79,7 +79,7 @@ async def test_a_hundred_identical_calls_of_five_clients_are_one_task_that_runs_
     journal, gate = tmp_path / "journal", tmp_path / "gate"
     arguments = {"month": "May", "journal": str(journal), "gate": str(gate)}
     async with client_of(make_server(settings)) as replica:
-        clients = [Rpc(httpx2.AsyncClient(timeout=15), at.url) for at in (client, replica, client, replica, client)]
+        clients = [Rpc(httpx2.AsyncClient(timeout=30), at.url) for at in (client, replica, client, replica, client)]
         calls = [each.task("report", **arguments) for each in clients for _ in range(20)]
         ids = await asyncio.gather(*calls)
         gate.touch()
@@ -100,7 +100,7 @@ async def test_clients_without_tasks_wait_for_the_same_task_and_one_that_leaves_
     arguments = {"month": "May", "journal": str(journal), "gate": str(gate)}
     plain = client.without_tasks()
     leaving = asyncio.create_task(plain.call("report", **arguments))
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not journal.exists():
             await asyncio.sleep(0.01)
     staying = asyncio.create_task(plain.call("report", **arguments))

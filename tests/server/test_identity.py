@@ -63,7 +63,7 @@ class Place:
 
     def client(self, subject: str = "ann", scopes: str = "") -> Rpc:
         headers = {"authorization": f"Bearer {SECRET}/{subject}/{scopes}"}
-        return Rpc(httpx2.AsyncClient(headers=headers, timeout=15), self.url)
+        return Rpc(httpx2.AsyncClient(headers=headers, timeout=30), self.url)
 
 
 @pytest.fixture

@@ -34,10 +34,6 @@ async def test_each_tool_has_figures_of_what_became_of_its_tasks(rpc: Rpc) -> No
     await ApiClient(rpc).until(stopped, "running")
     await rpc.post("tasks/cancel", {"taskId": stopped}, name=stopped)
 
-    figures = await figures_once(
-        rpc, lambda seen: len(of_tool(seen, "complain")) == 8 and len(of_tool(seen, "stay")) == 4
-    )
-
     created, started = (
         'taskmill_tasks_created_total{client="tasks_2026",queue="default",_}',
         'taskmill_attempts_started_total{queue="default",_}',
@@ -47,18 +43,25 @@ async def test_each_tool_has_figures_of_what_became_of_its_tasks(rpc: Rpc) -> No
         'taskmill_task_run_seconds_count{queue="default",_}',
     )
     ended = 'taskmill_tasks_ended_total{{outcome="{}",queue="default",status="{}",_}}'.format
-    assert of_tool(figures, "plain") == {created: 2, started: 2, waited: 2, ran: 2, ended("succeeded", "completed"): 2}
-    assert of_tool(figures, "complain") == {
-        created: 3,
-        started: 3,
-        waited: 3,
-        ran: 3,
-        'taskmill_attempts_failed_total{queue="default",reason="crashed",_}': 1,
-        ended("tool_error", "completed"): 1,
-        ended("failed", "failed"): 1,
-        ended("crashed", "completed"): 1,
+    expected = {
+        "plain": {created: 2, started: 2, waited: 2, ran: 2, ended("succeeded", "completed"): 2},
+        "complain": {
+            created: 3,
+            started: 3,
+            waited: 3,
+            ran: 3,
+            'taskmill_attempts_failed_total{queue="default",reason="crashed",_}': 1,
+            ended("tool_error", "completed"): 1,
+            ended("failed", "failed"): 1,
+            ended("crashed", "completed"): 1,
+        },
+        "stay": {created: 1, started: 1, waited: 1, ended("cancelled", "cancelled"): 1},
     }
-    assert of_tool(figures, "stay") == {created: 1, started: 1, waited: 1, ended("cancelled", "cancelled"): 1}
+
+    def found(figures: dict[str, float]) -> dict[str, dict[str, float]]:
+        return {tool: of_tool(figures, tool) for tool in expected}
+
+    assert found(await figures_once(rpc, lambda seen: found(seen) == expected)) == expected
 
 
 async def test_retries_questions_and_hand_offs_are_counted(redis: Redis, settings: ServerSettings) -> None:
@@ -81,18 +84,21 @@ async def test_retries_questions_and_hand_offs_are_counted(redis: Redis, setting
         session = await open_session(rpc.http, rpc.url)
         async with session.streaming("tools/call", name="stay", arguments={}) as frames:
             assert "task" in str((await rest(frames))[-1].message["result"])
-        figures = await figures_once(
-            rpc, lambda seen: len(of_tool(seen, "flaky")) == 7 and len(of_tool(seen, "greet_late")) == 4
-        )
+        expected = {
+            ("flaky", 'taskmill_retries_total{queue="default",reason="crashed",_}'): 2,
+            ("flaky", 'taskmill_attempts_failed_total{queue="default",reason="crashed",_}'): 3,
+            ("flaky", 'taskmill_task_run_seconds_count{queue="default",_}'): 3,
+            ("greet_late", 'taskmill_questions_total{queue="default",_}'): 1,
+            ("stay", 'taskmill_hand_offs_total{client="other",queue="default",_}'): 1,
+            ("stay", 'taskmill_tasks_created_total{client="plain",queue="default",_}'): 1,
+        }
 
-    flaky = of_tool(figures, "flaky")
-    assert flaky['taskmill_retries_total{queue="default",reason="crashed",_}'] == 2
-    assert flaky['taskmill_attempts_failed_total{queue="default",reason="crashed",_}'] == 3
-    assert flaky['taskmill_task_run_seconds_count{queue="default",_}'] == 3
-    assert of_tool(figures, "greet_late")['taskmill_questions_total{queue="default",_}'] == 1
-    stay = of_tool(figures, "stay")
-    assert stay['taskmill_hand_offs_total{client="other",queue="default",_}'] == 1
-    assert stay['taskmill_tasks_created_total{client="plain",queue="default",_}'] == 1
+        def found(figures: dict[str, float]) -> dict[tuple[str, str], float]:
+            return {(tool, name): of_tool(figures, tool).get(name, 0) for tool, name in expected}
+
+        figures = await figures_once(rpc, lambda seen: found(seen) == expected)
+
+    assert found(figures) == expected
 
 
 async def test_five_thousand_tools_do_not_make_five_thousand_series(redis: Redis, settings: ServerSettings) -> None:

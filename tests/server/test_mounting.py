@@ -87,7 +87,7 @@ WAYS = [
 
 async def works_at(url: str) -> None:
     """Both eras of the protocol, and tasks; no redirect."""
-    async with httpx2.AsyncClient(timeout=10) as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
         rpc = Rpc(http, url)
         assert (await rpc.call("add", a=1, b=2))["result"]["structuredContent"] == {"result": 3}
         assert await rpc.task("later")

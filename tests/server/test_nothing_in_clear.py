@@ -105,7 +105,7 @@ async def classes_of_clients(bed: TestBed, kinds: Collection[ClientKind]) -> Non
 
 async def open_tasks(bed: TestBed) -> None:
     """A session before 2026 with its own stream, and tasks that still ask."""
-    async with httpx2.AsyncClient(headers=bearer(TOKEN), timeout=20) as http:
+    async with httpx2.AsyncClient(headers=bearer(TOKEN), timeout=30) as http:
         session = await open_session(http, bed.url, name=f"{MARK}-client-name")
         async with session.listening() as frames:
             assert f"{MARK}-plain-result" in str(await session.call("plain"))

@@ -32,7 +32,7 @@ async def url(redis: Redis, settings: ServerSettings) -> AsyncIterator[str]:
 
 async def asks(stores: StoreFixture, task_id: str | None = None) -> Claimed:
     """A worker takes the one task and asks."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not (known := [task_id] if task_id else await stores.redis.zrange(stores.keys.live, 0, 0)):
             await anyio.sleep(0.01)
     named = known[0] if isinstance(known[0], str) else known[0].decode()
@@ -58,7 +58,7 @@ async def heard(session: Session, stores: StoreFixture, method: str, **params: o
         messages = [await next_message(frames)]
         again = await dies(stores, claimed)
         await session.reply(messages[0], ANN)
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while (await stores.record(again.id)).questions:
                 await anyio.sleep(0.01)
         await stores.finish(again, DONE)

@@ -49,7 +49,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(serving(make(settings).http_app())) + "/mcp" for _ in range(2)]
         await stack.enter_async_context(working(make(settings), settings))
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
         session = await open_session(http, urls[0])
         yield session, session.at(urls[1])
 
@@ -60,7 +60,7 @@ def calling(session: Session, tool: str, **arguments: Any) -> Any:
 
 async def first(frames: AsyncIterator[Frame]) -> str:
     """The id that primes a stream."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         frame = await anext(aiter(frames))
     assert frame.id is not None
     assert not frame.data
@@ -177,7 +177,7 @@ async def test_a_question_is_not_asked_twice_when_the_client_calls_for_the_resul
         task = await here.task("ask_soon")
         async with here.streaming("tasks/result", taskId=task["taskId"]) as frames:
             question = await next_message(frames)
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 assert await decided.get()
             await here.reply(question, {"action": "decline"})
             assert (await next_message(frames))["result"]["content"][0]["text"] == "decline"

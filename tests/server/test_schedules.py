@@ -52,7 +52,7 @@ async def test_a_tool_runs_by_itself_as_no_callers_task_and_operators_see_it(
     redis: Redis, redis_url: str, make: Any
 ) -> None:
     async with TestBed(make(), redis_url=redis_url, schedules=True) as bed, httpx2.AsyncClient() as http:
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             while not (views := (await bed.store.page(OPERATOR)).views):
                 await anyio.sleep(0.02)
         task_id = views[-1].record.id

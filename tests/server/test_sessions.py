@@ -81,7 +81,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[tuple[st
             app = add_plain_tools(make_server(settings)).http_app()
             urls.append(await stack.enter_async_context(serving(app)) + "/mcp")
         await stack.enter_async_context(working(make_server(settings), settings))
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
         yield urls[0], urls[1], http
 
 
@@ -180,7 +180,7 @@ async def test_a_cancelled_ordinary_call_ends_also_through_another_replica(
     session = await open_session(http, here)
     async with session.streaming("tools/call", name="never", arguments={}, _meta={"progressToken": "t"}) as frames:
         assert (await next_message(frames))["params"]["message"] == "begun"
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not await redis.pubsub_channels(f"*session:{session.id}"):
                 await anyio.sleep(0.01)
         await session.at(there).notify("notifications/cancelled", requestId=session._number)
@@ -291,7 +291,7 @@ async def test_a_newer_stream_of_the_session_replaces_the_older(
 
 async def test_more_sessions_than_the_limit_are_refused(redis: Redis, settings: ServerSettings) -> None:
     few = settings.model_copy(update={"session_limit_total": 2})
-    async with serving(make_server(few).http_app()) as address, httpx2.AsyncClient(timeout=20) as http:
+    async with serving(make_server(few).http_app()) as address, httpx2.AsyncClient(timeout=30) as http:
         for _ in range(2):
             await open_session(http, address + "/mcp")
         with pytest.raises(AssertionError, match="the limit"):

@@ -44,13 +44,13 @@ class Host:
         """Send a request, or a notification."""
         head = {} if request_id is None else {"id": request_id}
         message = {"jsonrpc": "2.0", **head, "method": method, "params": params}
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             await self._sending.send(SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False)))
 
     async def answers(self, *ids: int) -> dict[int, dict[str, Any]]:
         """Read until all of these are answered."""
         found: dict[int, dict[str, Any]] = {}
-        with anyio.fail_after(20):
+        with anyio.fail_after(30):
             while not found.keys() >= set(ids):
                 received = (await self._receiving.receive()).message.model_dump(by_alias=True, exclude_unset=True)
                 if "id" in received:

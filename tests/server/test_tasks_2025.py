@@ -25,7 +25,7 @@ async def pair(redis: Redis, settings: ServerSettings) -> AsyncIterator[Pair]:
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(serving(make_server(settings).http_app())) + "/mcp" for _ in range(2)]
         await stack.enter_async_context(working(make_server(settings), settings))
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=20))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
         session = await open_session(http, urls[0])
         yield session, session.at(urls[1])
 
@@ -230,7 +230,7 @@ async def test_status_and_progress_are_sent_on_the_sessions_own_stream_of_any_re
     async with there.listening() as frames:
         task = await here.task("steps", token="original", count=3)
         seen = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while True:
                 message = await next_message(frames)
                 seen.append(message)

@@ -119,7 +119,7 @@ async def test_its_toolbox_gets_what_it_gave_the_call_to_carry(redis: Redis, set
         made = await submitted(host, runtime, {"who": "Ann"})
         assert isinstance(made, TaskView)
         view = made
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while not view.record.is_terminal:
                 view = await store.read(made.record.id, LOCAL)
                 await anyio.sleep(0.01)

@@ -15,7 +15,7 @@ async def test_live_workers_say_what_they_serve_and_are_gone_when_they_leave(
     server = make_server(settings)
     async with open_store(settings) as store:
         async with working(server, settings, concurrency=7):
-            with anyio.fail_after(5):
+            with anyio.fail_after(30):
                 while not (seen := await store.workers()):
                     await anyio.sleep(0.01)
             (worker,) = seen

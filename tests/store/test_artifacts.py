@@ -195,7 +195,7 @@ async def test_artifacts_go_when_their_task_goes(shop: StoreFixture, ending: str
     if await shop.redis.zcard(shop.keys.outside):
         assert await shop.redis.zadd(shop.keys.outside, {large.id: 1}, xx=True, ch=True) == 1
         assert await shop.store.artifacts.sweep() == 1
-    with fail_after(5):
+    with fail_after(30):
         while await has_bytes(shop, large) or await shop.redis.exists(shop.keys.artifact(large.id)):
             await sleep(0.01)
     with pytest.raises(TaskNotFound):
@@ -211,11 +211,11 @@ async def test_bytes_of_a_worker_that_died_before_attaching_are_swept_within_a_d
     )
     in_a_day = await shop.now_ms() + 24 * 3600 * 1000
     if orphan.place == "redis":
-        assert abs(await shop.redis.pttl(shop.keys.blob(orphan.id)) - 24 * 3600 * 1000) < 5000
+        assert abs(await shop.redis.pttl(shop.keys.blob(orphan.id)) - 24 * 3600 * 1000) < 60_000
         await shop.redis.delete(shop.keys.blob(orphan.id))
         return
     ((_, due),) = (await shop.found()).members(shop.keys.outside).items()
-    assert abs(due - in_a_day) < 5000
+    assert abs(due - in_a_day) < 60_000
 
     await shop.redis.zadd(shop.keys.outside, {orphan.id: 1})
     with pytest.raises(ArtifactsUnavailable, match="longer than a day"):

@@ -237,12 +237,12 @@ async def test_records_of_an_outage_of_redis_are_sent_after_it(redis: Redis, set
     await redis.config_set("maxmemory", "1")
     try:
         async with trail_of(redis, settings, "redis") as trail:
-            with acting_as(Somebody(trail)), capture_logs() as logs, anyio.fail_after(10):
+            with acting_as(Somebody(trail)), capture_logs() as logs, anyio.fail_after(30):
                 record(Action.TASK_CREATED, task="meanwhile")
                 while "audit.waits" not in [entry["event"] for entry in logs]:
                     await asyncio.sleep(0.02)
             await redis.config_set("maxmemory", "0")
-            with anyio.fail_after(10):
+            with anyio.fail_after(30):
                 while not await redis.exists(Keys(settings.prefix).audit):
                     await asyncio.sleep(0.02)
     finally:

@@ -100,7 +100,7 @@ async def test_a_cluster_is_served_whichever_of_its_nodes_the_address_names(clus
 
 async def test_no_task_is_lost_or_run_twice_while_its_slot_moves(cluster: ClusterNodes) -> None:
     """keys of both open and ended tasks are moved one by one, in the midst of creations, claims and finishes."""
-    async with stores_on(cluster, command_timeout=0.5) as stores:
+    async with stores_on(cluster, command_timeout=2) as stores:
         before = await run_whole(stores, 3)
         held = [await stores.start() for _ in range(3)]
         running = [asyncio.create_task(run_whole(stores, 15)) for _ in range(3)]
@@ -118,7 +118,7 @@ async def test_no_task_is_lost_or_run_twice_while_its_slot_moves(cluster: Cluste
 
 
 async def test_no_script_begins_while_its_keys_are_on_two_nodes(cluster: ClusterNodes) -> None:
-    async with stores_on(cluster, command_timeout=0.3) as stores:
+    async with stores_on(cluster, command_timeout=1.5) as stores:
         held = await stores.start()
         waiting = await stores.create()
         source = await cluster.owner(SLOT)
@@ -190,7 +190,7 @@ async def test_the_replica_of_a_killed_primary_goes_on_with_higher_fences(cluste
 @pytest.mark.timeout(240)  # four elections, which take their time on a busy machine
 async def test_a_storm_of_faults_loses_no_task_and_runs_none_twice(cluster: ClusterNodes) -> None:
     """the short form of `scripts/chaos --cluster`: handed over, moved, killed and moved again, while tasks run."""
-    async with stores_on(cluster, command_timeout=0.5) as stores:
+    async with stores_on(cluster, command_timeout=2) as stores:
         is_over = asyncio.Event()
 
         async def run_on() -> list[str]:

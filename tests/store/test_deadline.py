@@ -10,6 +10,8 @@ from taskmill.store.formats.filters import TaskFilter
 from tests.support.store_fixture import DONE, OWNER, StoreFixture, question
 
 SOON = timedelta(milliseconds=50)
+LATER = timedelta(seconds=1.5)
+"""Time for a worker to do something before."""
 LONG = timedelta(hours=1)
 
 
@@ -58,7 +60,7 @@ async def test_a_task_that_no_worker_ran_in_time_fails_instead_of_being_claimed(
 
 
 async def test_a_parked_task_fails_at_its_deadline_though_no_answer_comes(stores: StoreFixture) -> None:
-    claimed = await stores.start(deadline=SOON)
+    claimed = await stores.start(deadline=LATER)
     await stores.ann.ask(claimed.id, 1, [question(1)])
     assert await stores.run(stores.ann.park_call(claimed.id, 1)) == [b"parked"]
     await overdue(stores, claimed.id)
@@ -85,7 +87,7 @@ async def test_a_parked_task_is_due_again_at_its_deadline_also_after_a_repair(st
 
 async def test_a_dead_workers_task_is_not_run_again_beyond_its_deadline(stores: StoreFixture) -> None:
     """And the worker can change nothing when it comes back."""
-    claimed = await stores.start(deadline=SOON)
+    claimed = await stores.start(deadline=LATER)
     await stores.lapse(claimed.id)
     await overdue(stores, claimed.id)
 
@@ -159,9 +161,7 @@ async def test_dead_letters_come_in_pages_and_by_tool(stores: StoreFixture) -> N
 async def test_a_dead_letter_is_gone_when_its_task_is(stores: StoreFixture, look: str) -> None:
     broken = await stores.start(retention=timedelta(milliseconds=20))
     await stores.finish(broken, Failed(Fault.TIMEOUT, "too long"))
-    ended = (await stores.record(broken.id)).ended_ms
-    assert ended is not None
-    await stores.wait_until_ms(ended + 40)
+    await stores.wait_until_ms(await stores.now_ms() + 40)
 
     if look == "page":
         assert await dead_letters(stores) == []

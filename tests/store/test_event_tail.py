@@ -14,13 +14,13 @@ from tests.support.store_fixture import DONE, StoreFixture
 
 async def taken(events: AsyncIterator[Event], count: int) -> list[int]:
     """The numbers of the next `count` events."""
-    with fail_after(5):
+    with fail_after(30):
         return [(await anext(events)).seq for _ in range(count)]
 
 
 async def rest(events: AsyncIterator[Event]) -> list[int]:
     """The numbers of all events until the end."""
-    with fail_after(5):
+    with fail_after(30):
         return [event.seq async for event in events]
 
 
@@ -99,7 +99,7 @@ async def test_the_last_event_shows_how_the_task_ended(stores: StoreFixture) -> 
     claimed = await stores.start()
     await stores.finish(claimed)
     async with stores.store.tails.follow(claimed.id, after=2) as events:
-        with fail_after(5):
+        with fail_after(30):
             assert (await anext(events)).move is Move.COMPLETE
 
 
@@ -122,7 +122,7 @@ async def test_leaving_ends_a_reader_whose_cancel_was_swallowed(
         raise AssertionError("it was not cancelled")
 
     monkeypatch.setattr(stores.store.tails, "_read", swallowing)
-    with fail_after(5):
+    with fail_after(30):
         async with stores.store.tails.follow(claimed.id, after=3):  # there is none yet
             await reading.wait()
 
@@ -152,7 +152,7 @@ class Taker:
 
     async def got(self, count: int) -> None:
         """Return once it has taken so many."""
-        with fail_after(10):
+        with fail_after(30):
             while len(self.numbers) < count:
                 await self._changed.wait()
 
@@ -169,7 +169,7 @@ async def test_events_are_handed_to_many_without_a_task_of_theirs_being_woken(st
         await taker.got(3)
     assert {name for taker in takers for name in taker.takers} == {"taskmill.tail"}
     await stores.finish(claimed)
-    with fail_after(10):
+    with fail_after(30):
         await asyncio.gather(*handing)
     assert [taker.numbers for taker in takers] == [[1, 2, 3, 4]] * 120
 
@@ -185,7 +185,7 @@ async def test_one_that_has_to_wait_for_an_event_holds_up_no_other_and_misses_no
     assert slow.numbers == [1, 2, 3]
     slow.gate.set()
     await stores.finish(claimed)
-    with fail_after(10):
+    with fail_after(30):
         await asyncio.gather(*handing)
     assert slow.numbers == quick.numbers == list(range(1, 104))
 
@@ -203,10 +203,10 @@ async def test_what_one_raises_ends_its_own_call_only(stores: StoreFixture) -> N
     await left.got(3)
     await sound.got(3)
     leaving.cancel()
-    with fail_after(10), pytest.raises(OSError, match="closed"):
+    with fail_after(30), pytest.raises(OSError, match="closed"):
         await failing
     await stores.finish(claimed)
-    with fail_after(10):
+    with fail_after(30):
         await going_on
     assert (broken.numbers, left.numbers, sound.numbers) == ([1, 2], [1, 2, 3], [1, 2, 3, 4])
     assert leaving.cancelled()

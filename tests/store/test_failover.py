@@ -47,7 +47,7 @@ async def stores_on(server: PrivateRedis) -> AsyncIterator[StoreFixture]:
 async def in_step(first: PrivateRedis, second: PrivateRedis) -> None:
     """Return once the second server has all that the first one has."""
     async with Redis.from_url(first.url) as upper, Redis.from_url(second.url) as lower:
-        with fail_after(15):
+        with fail_after(30):
             while True:
                 above, below = await upper.info("replication"), await lower.info("replication")
                 is_up = below["master_link_status"] == "up"
@@ -221,7 +221,7 @@ async def test_a_primary_that_wakes_up_after_the_failover_gets_no_more_writes(se
     primary, replica, _ = servers
     await in_step(primary, replica)
     with SentinelServer(primary.port) as sentinel:
-        settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=0.5)
+        settings = StoreSettings(redis_url=sentinel.url, lease=60, command_timeout=2)
         async with open_redis(settings) as redis:
             stores = StoreFixture(redis, settings)
             made = await asyncio.gather(*(stores.create() for _ in range(5)))  # over five connections

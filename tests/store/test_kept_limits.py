@@ -42,7 +42,7 @@ async def test_ended_tasks_count_for_their_owner_until_they_expire(stores: Store
 
 async def test_expired_tasks_count_no_longer_although_no_one_was_there(stores: StoreFixture) -> None:
     strict = stores.with_settings(kept_limit=1)
-    await strict.finish(await strict.start(retention=timedelta(seconds=1)))
+    await strict.finish(await strict.start(retention=timedelta(seconds=2)))
     (ends,) = await stores.redis.hkeys(stores.keys.kept(OWNER))
     assert str(await refusal(strict))
 

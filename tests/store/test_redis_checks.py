@@ -126,7 +126,7 @@ async def test_a_redis_that_loads_its_data_is_one_to_wait_for() -> None:
 
 
 async def inspect_once_it_listens(url: str) -> None:
-    with fail_after(10):
+    with fail_after(30):
         async with Redis.from_url(url) as client:
             while True:
                 try:

@@ -267,7 +267,7 @@ async def let_snapshots_fail(stores: StoreFixture) -> None:
     (directory / (await redis.config_get("dbfilename"))["dbfilename"]).mkdir()
     await redis.config_set("save", "3600 1000000")
     await redis.bgsave()
-    with fail_after(5):
+    with fail_after(30):
         while (await redis.info("persistence"))["rdb_last_bgsave_status"] != "err":
             await sleep(0.01)
 

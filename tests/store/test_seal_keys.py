@@ -62,7 +62,7 @@ def wrapped(*keys: bytes) -> str:
 
 
 async def until(is_so: Any) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(30):
         while not is_so():
             await anyio.sleep(0.01)
 

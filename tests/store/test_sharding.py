@@ -32,6 +32,7 @@ from taskmill.store.tasks.tasks import OPERATOR, TaskStore
 from tests.support.invariants import broken_promises, read_redis
 from tests.support.redis_server import PrivateRedis
 from tests.support.store_fixture import DONE, OWNER, STRANGER, StoreFixture
+from tests.support.waiting import PROMPTLY
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ async def sound(servers: list[PrivateRedis]) -> AsyncIterator[None]:
 @pytest.fixture
 def settings(servers: list[PrivateRedis]) -> StoreSettings:
     home, reports = servers
-    return StoreSettings(redis_url=home.url, shards={"reports": reports.url}, lease=60, command_timeout=0.5)
+    return StoreSettings(redis_url=home.url, shards={"reports": reports.url}, lease=60, command_timeout=5)
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ async def test_events_output_and_news_come_from_each_tasks_own_shard(store: Task
         first, second = await start(store, home, "default"), await start(store, reports, "reports")
         async with store.feed.follow(first.id, second.id) as news, store.tails.follow(second.id) as events:
             seen = set()
-            with fail_after(5):
+            with fail_after(30):
                 while seen != {first.id, second.id}:
                     seen |= set(await news.updates())
                 output = reports.output
@@ -280,7 +281,7 @@ async def test_a_dead_shard_stops_no_other_and_comes_back(
             async with open_store(settings) as late:  # a replica that starts meanwhile
                 assert (await late.read(kept, OWNER)).record.status is Status.COMPLETED
                 await asyncio.to_thread(servers[1].start)
-                with fail_after(10):
+                with fail_after(30):
                     while await late.unreachable():
                         await sleep(0.05)
                 assert (await late.read(lost, OWNER)).record.status is Status.PENDING
@@ -292,19 +293,22 @@ async def test_a_dead_shard_stops_no_other_and_comes_back(
 
 
 async def test_a_silent_shard_holds_no_creation_up_elsewhere(
-    store: TaskStore, settings: StoreSettings, servers: list[PrivateRedis]
+    settings: StoreSettings, servers: list[PrivateRedis]
 ) -> None:
+    """The slow store waits for a minute until the silent Redis counts as unreachable."""
     process = servers[1].process
     assert process is not None
-    await create(store, "reports")
-    process.send_signal(signal.SIGSTOP)
-    try:
-        with fail_after(0.45):  # below the time after which a silent Redis counts as unreachable
-            await create(store, principal=STRANGER, idempotency="k")
-        with fail_after(5), pytest.raises(StoreUnavailable, match="Shard reports"):
-            await create(store, "reports")
-    finally:
-        process.send_signal(signal.SIGCONT)
+    slow, fast = (settings.model_copy(update={"command_timeout": seconds}) for seconds in (60.0, 0.5))
+    async with open_store(slow) as store, open_store(fast) as other:
+        await create(store, "reports")
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with fail_after(PROMPTLY):
+                await create(store, principal=STRANGER, idempotency="k")
+            with fail_after(30), pytest.raises(StoreUnavailable, match="Shard reports"):
+                await create(other, "reports")
+        finally:
+            process.send_signal(signal.SIGCONT)
 
 
 async def test_without_the_default_shard_tasks_of_the_others_go_on(

@@ -28,7 +28,7 @@ async def subscribed(stores: StoreFixture) -> set[str]:
 
 
 async def until_subscribed(stores: StoreFixture, *task_ids: str) -> None:
-    with fail_after(5):
+    with fail_after(30):
         while await subscribed(stores) != set(task_ids):
             await sleep(0.005)
 
@@ -38,14 +38,14 @@ async def following(feed: TaskFeed, *task_ids: str) -> AsyncIterator[Subscriptio
     """A follower that has got its first notifications; every wait in a test is bounded."""
     async with feed.follow(*task_ids) as subscription:
         updates: set[str] = set()
-        with fail_after(5):
+        with fail_after(30):
             while updates != set(task_ids):
                 updates.update(await subscription.updates())
         yield subscription
 
 
 async def updates(subscription: Subscription) -> list[str]:
-    with fail_after(5):
+    with fail_after(30):
         return await subscription.updates()
 
 
@@ -139,7 +139,7 @@ async def test_followers_that_begin_together_are_all_notified(stores: StoreFixtu
             await gate.wait()
             assert await updates(follower) == [task_id]
 
-    with fail_after(10):
+    with fail_after(30):
         async with asyncio.TaskGroup() as group:
             for task_id in ids:
                 group.create_task(follow(task_id))
@@ -211,7 +211,7 @@ async def test_no_end_falls_between_the_first_reading_and_the_subscription(store
     async def run(task_id: str) -> None:
         await stores.finish(await stores.take(task_id))
 
-    with fail_after(20):
+    with fail_after(30):
         for batch in (ids[at : at + 20] for at in range(0, 200, 20)):
             ends = [follow_to_the_end(stores, task_id) for task_id in batch]
             statuses = await asyncio.gather(*ends, *map(run, batch))
@@ -228,7 +228,7 @@ async def test_followers_are_woken_when_their_connection_was_killed(stores: Stor
         assert await updates(follower) == [task_id]
 
         await until_subscribed(stores, task_id)
-        with fail_after(5):
+        with fail_after(30):
             while not await silent(follower):
                 pass
         await stores.finish(claimed)
@@ -266,7 +266,7 @@ async def test_a_closed_feed_leaves_no_connection(stores: StoreFixture) -> None:
     async with feed, following(feed, await stores.create()):
         assert await subscribe(stores) == 1
 
-    with fail_after(5):
+    with fail_after(30):
         while await subscribe(stores):
             await sleep(0.005)
 

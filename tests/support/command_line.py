@@ -91,7 +91,7 @@ async def stumble() -> str:
 
 def is_ready(port: int) -> bool:
     """Whether a server at the port can serve."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/readyz")
         return connection.getresponse().status == http.client.OK

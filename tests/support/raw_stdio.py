@@ -53,7 +53,7 @@ class RawHost:
         finally:
             host.process.kill()
             host.process.wait()
-            host._reader.join(5)
+            host._reader.join(30)
             for pipe in (host.process.stdin, host.process.stdout):
                 assert pipe is not None
                 with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ class RawHost:
                 message = self._messages.get(timeout=within)
             except queue.Empty:
                 raise AssertionError(f"no answer within {within:g} s:\n{self.log.read_text()}") from None
-            assert message is not None, f"it ended with {self.process.wait(5)}:\n{self.log.read_text()}"
+            assert message is not None, f"it ended with {self.process.wait(30)}:\n{self.log.read_text()}"
             if message.get("id") == request_id:
                 assert "result" in message, message
                 result: Json = message["result"]

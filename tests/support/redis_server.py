@@ -66,14 +66,14 @@ class PrivateRedis:
 
     def wait(self) -> None:
         """Wait until the server that was launched has loaded its data."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         with redis.Redis.from_url(self.url) as client:
             while True:
                 try:
                     client.ping()
                     return
                 except redis.BusyLoadingError:
-                    deadline = time.monotonic() + 10  # a long file on a busy machine
+                    deadline = time.monotonic() + 30  # a long file on a busy machine
                 except redis.ConnectionError:
                     if time.monotonic() > deadline or self.process is None or self.process.poll() is not None:
                         self.kill()
@@ -149,7 +149,7 @@ class SentinelServer:
 
     def wait_for_replicas(self, number: int) -> None:
         """Return once the Sentinel knows so many replicas: before that it can promote none."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 30
         with redis.Redis(port=self.port) as client:
             while True:
                 with suppress(redis.ConnectionError, redis.ResponseError):

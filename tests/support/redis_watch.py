@@ -54,7 +54,7 @@ async def watched(server: PrivateRedis) -> AsyncIterator[RedisWatch]:
         try:
             yield watch
         finally:
-            with anyio.fail_after(20):
+            with anyio.fail_after(30):
                 await other.echo(_LAST)
                 while not lines or _LAST not in lines[-1]:
                     await anyio.sleep(0.01)

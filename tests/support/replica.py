@@ -81,7 +81,7 @@ class Rpc:
 
     async def until(self, task_id: str, *statuses: str) -> Json:
         """Poll until the task is in one of the states; the task."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while True:
                 task: Json = (await self.get(task_id))["result"]
                 if task["status"] in statuses:
@@ -122,7 +122,7 @@ async def serving(app: Any, **more: Any) -> AsyncIterator[str]:
     options = {"port": 0, "log_level": "error", "lifespan": "on", "timeout_graceful_shutdown": 1, **more}
     server = uvicorn.Server(uvicorn.Config(app, **options))
     running = asyncio.create_task(server.serve())
-    with anyio.fail_after(10):
+    with anyio.fail_after(30):
         while not server.started:
             assert not running.done(), "the server did not start"
             await asyncio.sleep(0.01)
@@ -145,5 +145,5 @@ async def client_of(server: TaskServer[Any], **app: Any) -> AsyncIterator[Rpc]:
     """A replica of `server`, and a client that declares tasks."""
     async with AsyncExitStack() as stack:
         address = await stack.enter_async_context(serving(server.http_app(**app)))
-        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=15))
+        http = await stack.enter_async_context(httpx2.AsyncClient(timeout=30))
         yield Rpc(http, address + app.get("path", "/mcp"))

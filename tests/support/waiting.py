@@ -12,8 +12,8 @@ from taskmill.engine.errors import StoreUnavailable
 __all__ = ["PROMPTLY", "WAIT_SECONDS", "eventually", "eventually_async"]
 
 WAIT_SECONDS = 50.0
-"""For processes to start, act and end, on a machine that runs much else. Less than pytest's own timeout."""
-PROMPTLY = 5.0
+"""For processes to start, act and end, on a machine that runs much else. Less than half of pytest's own timeout."""
+PROMPTLY = 15.0
 """For what a push brings, or a limit of less than a second, on such a machine. A test of it sets the poll or the lease
 to a minute, so that this limit tells the two apart; how fast it is, `bench/` measures."""
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def eventually(probe: Callable[[], T], enough: Callable[[T], object] = bool, *, 
 
 
 async def eventually_async(
-    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = 20
+    probe: Callable[[], Awaitable[T] | T], enough: Callable[[T], object] = bool, *, within: float = 40
 ) -> T:
     """The same in an event loop, where the probe may be async. A store that is away counts as no answer."""
     deadline = time.monotonic() + within

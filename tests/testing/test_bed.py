@@ -84,7 +84,7 @@ SHOWN = {
 async def test_a_slow_tool_is_followed_in_the_way_of_each_class(bed: TestBed, kind: ClientKind) -> None:
     async with bed.client(kind) as client:
         calling = asyncio.create_task(client.call("slow"))
-        with anyio.fail_after(10):
+        with anyio.fail_after(30):
             while not any(kind is ClientKind.HANDED_OFF or moment == SHOWN[kind] for moment in client.called.seen):
                 assert not calling.done(), calling.result()
                 await asyncio.sleep(0.01)

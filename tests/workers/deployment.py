@@ -47,7 +47,7 @@ class WorkerForks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=5)
+        self._process.communicate(timeout=30)
 
     def fork_worker(self, log: Path, order: dict[str, Any]) -> int:
         """Start a worker as ordered; its process id."""
@@ -91,7 +91,7 @@ class WorkerProcess:
             os.kill(self.pid, signal.SIGKILL)
         await self.ended()
 
-    async def ended(self, *, within: float = 20) -> int:
+    async def ended(self, *, within: float = 40) -> int:
         """Wait for its end; the exit code."""
         code = await eventually_async(lambda: self.code, lambda code: code is not None, within=within)
         assert code is not None
@@ -112,11 +112,15 @@ class Note:
 
 
 class Deployment:
-    """One Redis, its workers and its tasks. A lease is a second unless a worker's settings say otherwise."""
+    """One Redis, its workers and its tasks.
+
+    A lease is three minutes, so that a worker that a busy machine holds up does not lose its task. A test in which a
+    worker dies asks for the fixture `short_lease`, or gives its workers one.
+    """
 
     def __init__(self, redis: Redis, url: str, folder: Path, worker_forks: WorkerForks) -> None:
         self.redis = redis
-        self.settings: dict[str, Any] = {"redis_url": url, "lease": 1.0, "grace": 0.0}
+        self.settings: dict[str, Any] = {"redis_url": url, "lease": 180.0, "grace": 0.0}
         """What every worker gets unless it is started with something else."""
         self.store = RedisTaskStore(redis, StoreSettings(redis_url=url))
         self.keys = self.store.keys
@@ -146,7 +150,7 @@ class Deployment:
         worker = WorkerProcess(self._worker_forks.fork_worker(log, order), log)
         self.workers.append(worker)
         if ready:
-            (started,) = await eventually_async(lambda: log.exists() and worker.said("worker.started"), within=10)
+            (started,) = await eventually_async(lambda: log.exists() and worker.said("worker.started"))
             await self.listening(started["worker"])
         return worker
 
@@ -189,13 +193,13 @@ class Deployment:
         """The record as it is now."""
         return (await self.read(task_id)).record
 
-    async def until(self, task_id: str, *statuses: str, within: float = 20) -> TaskView:
+    async def until(self, task_id: str, *statuses: str, within: float = 40) -> TaskView:
         """Wait until the task is in one of the states."""
         return await eventually_async(
             lambda: self.read(task_id), lambda view: view.record.status.value in statuses, within=within
         )
 
-    async def done(self, task_id: str, *, within: float = 20) -> TaskView:
+    async def done(self, task_id: str, *, within: float = 40) -> TaskView:
         """Wait until the task has ended."""
         return await self.until(task_id, "completed", "failed", "cancelled", within=within)
 
@@ -214,7 +218,7 @@ class Deployment:
         notes = [Note(*json.loads(line)) for line in whole.splitlines()]
         return [note for note in notes if note.what == what and task_id in (None, note.task_id)]
 
-    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 20) -> Note:
+    async def noted(self, what: str, task_id: str | None = None, *, times: int = 1, within: float = 40) -> Note:
         """Wait until tools have noted something so often; the last of these notes."""
         notes = await eventually_async(
             lambda: self.notes(what, task_id), lambda notes: len(notes) >= times, within=within

@@ -150,10 +150,10 @@ class Series:
         if interruption == "redis":
             self._redis.kill()
             await asyncio.to_thread(self._redis.start)
-            await eventually_async(self._deployment.redis.ping, within=10)
+            await eventually_async(self._deployment.redis.ping)
         elif interruption != "none":
             self._worker.send(signal.Signals[interruption])
-            await self._worker.ended(within=10)
+            await self._worker.ended()
             self._worker = await self._deployment.worker(**_SETTINGS)
 
     async def _advance(self, interrupted: InterruptedTask) -> None:
@@ -163,7 +163,7 @@ class Series:
         else:
             answers = {f"input-{number}": _YES}
             taken = await eventually_async(
-                lambda: self._deployment.store.answer(interrupted.task_id, ANONYMOUS, answers), within=10
+                lambda: self._deployment.store.answer(interrupted.task_id, ANONYMOUS, answers)
             )
             assert taken == 1, interrupted
         interrupted.place += 1

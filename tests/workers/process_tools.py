@@ -31,11 +31,11 @@ def end_helpers(number: signal.Signals) -> str:
         helper.start()
         if number is signal.SIGINT:
             # Before the helper's own code runs, KeyboardInterrupt may be lost, in any Python program.
-            event.wait(5)
+            event.wait(30)
         assert helper.pid is not None
         os.kill(helper.pid, number)
     for helper in helpers:
-        helper.join(5)
+        helper.join(30)
     return " ".join(str(helper.exitcode) for helper in helpers)
 
 

@@ -98,7 +98,7 @@ async def test_an_answer_nested_too_deep_to_be_written_is_told_and_the_worker_go
     worker = await deployment.worker()
     view = await deployment.done(await deployment.create("nest", depth=10))
     assert isinstance(view.outcome, Refused)
-    view = await deployment.done(await deployment.create("nest", depth=100_000), within=3)
+    view = await deployment.done(await deployment.create("nest", depth=100_000))
     assert isinstance(view.outcome, Failed)
     assert worker.code is None
 

@@ -8,12 +8,21 @@ from time import monotonic
 import pytest
 
 from taskmill.engine.outcome import Failed, Fault
+from taskmill.engine.status import Move
 from tests.support.results import text_of_task
-from tests.support.waiting import eventually_async
+from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import HERE, Deployment
 
+pytestmark = pytest.mark.usefixtures("short_lease")
 
-async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds(deployment: Deployment) -> None:
+
+async def claimed_for(deployment: Deployment, task_id: str) -> float:
+    """Seconds from the claim of the worker that died to that of the next."""
+    moments = [event.at_ms for event in await deployment.events(task_id) if event.move in (Move.CLAIM, Move.RECLAIM)]
+    return (moments[1] - moments[0]) / 1000
+
+
+async def test_a_killed_workers_task_runs_again_when_its_lease_has_lapsed(deployment: Deployment) -> None:
     """at-least-once; one terminal event, and the dead worker is counted."""
     first = await deployment.worker()
     task_id = await deployment.create_noted("walk", deployment.gate())
@@ -22,7 +31,8 @@ async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds
     await first.kill()
     began = monotonic()
     again = await deployment.noted("start", task_id, times=2)
-    assert again.at - began < 1 + 2
+    assert again.at - began < 1 + PROMPTLY
+    assert await claimed_for(deployment, task_id) >= 1
     assert (again.pid, again.attempt, again.fence) == (second.pid, 2, 2)
     deployment.gate().touch()
     view = await deployment.done(task_id)
@@ -32,19 +42,20 @@ async def test_a_killed_workers_task_runs_again_within_the_lease_and_two_seconds
 
 
 @pytest.mark.slow
-async def test_with_default_settings_it_runs_again_within_17_seconds(deployment: Deployment) -> None:
+async def test_with_default_settings_it_runs_again_when_fifteen_seconds_have_passed(deployment: Deployment) -> None:
     """with programs started the ordinary way; a worker that starts after the death serves as well."""
     deployment.settings = {"redis_url": deployment.settings["redis_url"]}
     order = f'{{"settings": {{"redis_url": "{deployment.settings["redis_url"]}"}}}}'
     program = [sys.executable, str(HERE / "run_worker.py"), order]
     with subprocess.Popen(program, stderr=subprocess.DEVNULL) as first:
         task_id = await deployment.create_noted("walk", deployment.gate())
-        assert (await deployment.noted("start", task_id, within=10)).pid == first.pid
+        assert (await deployment.noted("start", task_id)).pid == first.pid
         first.kill()
     began = monotonic()
     await deployment.worker()
-    again = await deployment.noted("start", task_id, times=2, within=20)
-    assert 10 < again.at - began < 17
+    again = await deployment.noted("start", task_id, times=2)
+    assert again.at - began < 15 + PROMPTLY
+    assert await claimed_for(deployment, task_id) >= 15
     deployment.gate().touch()
     assert text_of_task(await deployment.done(task_id)) == "fence 2"
 
@@ -66,7 +77,7 @@ async def test_a_task_that_kills_every_worker_is_given_up(deployment: Deployment
     for _ in range(3):
         await deployment.worker(lease=0.4, crash_limit=1)
     poison = await deployment.create_noted("die", lives=99)
-    view = await deployment.done(poison, within=10)
+    view = await deployment.done(poison)
     assert view.outcome == Failed(Fault.POISONED, "Every worker that ran this task died (2 times).")
     assert (view.record.status, view.record.crashes, view.record.reason) == ("failed", 2, "poisoned")
     assert await deployment.moves(poison) == ["create", "claim", "reclaim", "fail"]
@@ -80,7 +91,7 @@ async def test_a_task_that_survives_within_the_limit_completes(deployment: Deplo
     for _ in range(3):
         await deployment.worker(lease=0.4, crash_limit=2)
     task_id = await deployment.create_noted("die", lives=2)
-    view = await deployment.done(task_id, within=10)
+    view = await deployment.done(task_id)
     assert (text_of_task(view), view.record.crashes, view.record.attempt) == ("survived", 2, 3)
 
 
@@ -172,14 +183,14 @@ async def test_a_lone_paused_worker_starts_its_own_task_again_and_stops_the_olde
 
 
 async def test_a_worker_that_blocks_its_loop_keeps_its_lease_and_its_neighbours(deployment: Deployment) -> None:
-    """a tool that blocks the loop must not lose its lease. Three leases; another worker is waiting."""
-    blocking = await deployment.worker(lease=0.5)
+    """a tool that blocks the loop must not lose its lease. Longer than a lease; another worker is waiting."""
+    blocking = await deployment.worker(lease=2)
     neighbour = await deployment.create_noted("walk", deployment.gate())
     await deployment.noted("start", neighbour)
     task_id = await deployment.create_noted("block", deployment.gate())
     since = (await deployment.noted("start", task_id)).at
-    other = await deployment.worker(lease=0.5, poll=0.05)
-    await eventually_async(monotonic, lambda now: now > since + 1.5)
+    other = await deployment.worker(lease=2, poll=0.05)
+    await eventually_async(monotonic, lambda now: now > since + 2.5)
     deployment.gate().touch()
     for each in (task_id, neighbour):
         view = await deployment.done(each)
@@ -190,11 +201,11 @@ async def test_a_worker_that_blocks_its_loop_keeps_its_lease_and_its_neighbours(
 
 async def test_a_result_that_waits_while_another_tool_blocks_the_loop_is_not_lost(deployment: Deployment) -> None:
     """The neighbour has ended and only its ending is unsaid: its lease must be kept until that is settled."""
-    await deployment.worker(lease=0.3)
+    await deployment.worker(lease=0.9)
     waiting = await deployment.create_noted("nudged")
     await deployment.noted("start", waiting)
-    await deployment.create_noted("nudge", seconds=0.5)
+    await deployment.create_noted("nudge", seconds=1.1)
     await deployment.noted("finish", waiting)
-    await deployment.worker(lease=0.3, poll=0.02)
-    view = await deployment.done(waiting, within=10)
+    await deployment.worker(lease=0.9, poll=0.02)
+    view = await deployment.done(waiting)
     assert (text_of_task(view), view.record.attempt, view.record.crashes) == ("fence 1", 1, 0)

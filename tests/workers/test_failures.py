@@ -19,6 +19,12 @@ def with_policy(deployment: Deployment, tool: str, **arguments: object) -> NewTa
     return replace(task, retries=policy.retries, deadline=policy.time_limit)
 
 
+async def used_worker(deployment: Deployment) -> None:
+    """A worker that has run a task: the first takes longer, and a deadline counts from the creation."""
+    await deployment.worker()
+    await deployment.done(await deployment.create_noted("quick"))
+
+
 async def test_only_the_named_errors_are_tried_again(deployment: Deployment) -> None:
     await deployment.worker()
     again = await deployment.create_noted("fail_with", kinds=["ConnectionError", "Retry"])
@@ -53,22 +59,20 @@ async def test_a_wait_strategy_of_tenacity_is_a_backoff(deployment: Deployment) 
 
 
 async def test_a_tool_that_runs_on_is_stopped_at_its_deadline(deployment: Deployment) -> None:
-    await deployment.worker(lease=60)
+    await used_worker(deployment)
     view = await deployment.store.create(with_policy(deployment, "until_its_deadline", how="stay"))
 
     view = await deployment.done(view.record.id)
 
-    assert view.outcome == Failed(Fault.DEADLINE, "until_its_deadline had not ended at its deadline, 1 s.")
+    assert view.outcome == Failed(Fault.DEADLINE, "until_its_deadline had not ended at its deadline, 3 s.")
     assert view.record.ended_ms is not None
-    assert 1000 <= view.record.ended_ms - view.record.created_ms < 1000 + PROMPTLY * 1000
+    assert 3000 <= view.record.ended_ms - view.record.created_ms < 3000 + PROMPTLY * 1000
     await deployment.noted("cancelled")
 
 
 async def test_no_retry_is_begun_that_would_be_too_late(deployment: Deployment) -> None:
-    """backoff=0.3 s doubles: the attempts are at 0, 0.3 and 0.9 s, and the next would be at 2.1."""
-    await deployment.worker(lease=60)
-    # The first task of a process takes longer; here the time counts from the creation.
-    await deployment.done(await deployment.create_noted("quick"))
+    """backoff=0.5 s doubles: the attempts are at 0, 0.5 and 1.5 s, and the next would be at 3.5, too late."""
+    await used_worker(deployment)
     view = await deployment.store.create(with_policy(deployment, "until_its_deadline", how="fail"))
 
     view = await deployment.done(view.record.id)
@@ -78,7 +82,7 @@ async def test_no_retry_is_begun_that_would_be_too_late(deployment: Deployment) 
 
 
 async def test_a_task_that_waits_for_an_answer_fails_at_its_deadline(deployment: Deployment) -> None:
-    await deployment.worker(lease=60)
+    await used_worker(deployment)
     created = await deployment.store.create(with_policy(deployment, "until_its_deadline", how="ask"))
     task_id = created.record.id
     await eventually_async(lambda: deployment.read(task_id), lambda view: len(view.questions) == 1)

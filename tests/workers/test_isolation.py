@@ -38,7 +38,7 @@ async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neig
         await deployment.create("stroll", journal=str(deployment.journal), gate=str(gate)),
     ]
     spinning = await deployment.create(tool, journal=str(deployment.journal))
-    await deployment.noted("start", times=3, within=30)
+    await deployment.noted("start", times=3)
     (pid,) = [note.pid for note in deployment.notes("start", spinning)]
 
     began = monotonic()
@@ -55,7 +55,7 @@ async def test_a_tool_that_never_looks_is_cancelled_within_a_second_and_its_neig
 async def test_a_tool_that_never_looks_is_timed_out_on_time(deployment: Deployment) -> None:
     await isolating_worker(deployment)
     warm = await deployment.create("complain", how="tool")
-    await deployment.done(warm, within=30)
+    await deployment.done(warm)
     task_id = await deployment.create("spin_too_long", journal=str(deployment.journal))
     started = await deployment.noted("start", task_id)
 
@@ -75,7 +75,7 @@ async def test_a_tool_that_never_looks_is_timed_out_on_time(deployment: Deployme
 async def test_a_cancelled_tool_may_unwind_and_its_process_is_used_again(deployment: Deployment) -> None:
     await isolating_worker(deployment, concurrency=1)
     first = await deployment.create("walk", journal=str(deployment.journal), gate=str(deployment.gate("never")))
-    started = await deployment.noted("start", first, within=30)
+    started = await deployment.noted("start", first)
     await deployment.store.cancel(first, OPERATOR)
     await deployment.noted("cancelled", first)
 
@@ -99,9 +99,9 @@ async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
     worker = await isolating_worker(deployment)
     gate = deployment.gate()
     neighbour = await deployment.create("walk", journal=str(deployment.journal), gate=str(gate))
-    await deployment.noted("start", neighbour, within=30)
+    await deployment.noted("start", neighbour)
 
-    view = await deployment.done(await deployment.create("die", journal=str(deployment.journal), how=how), within=30)
+    view = await deployment.done(await deployment.create("die", journal=str(deployment.journal), how=how))
 
     assert isinstance(view.outcome, Failed)
     assert (view.outcome.fault, view.outcome.text) == (fault, text)
@@ -109,12 +109,12 @@ async def test_a_process_that_dies_fails_its_task_alone_with_a_clear_fault(
     assert view.outcome.reference in worker.log()
     gate.touch()
     assert (await deployment.done(neighbour)).record.attempt == 1
-    assert text_of_task(await deployment.done(await deployment.create("speak", count=3), within=30)).isdigit()
+    assert text_of_task(await deployment.done(await deployment.create("speak", count=3))).isdigit()
 
 
 async def test_a_death_is_retried_as_the_policy_says(deployment: Deployment) -> None:
     await isolating_worker(deployment)
-    view = await deployment.done(await deployment.create("die_once", journal=str(deployment.journal)), within=30)
+    view = await deployment.done(await deployment.create("die_once", journal=str(deployment.journal)))
 
     assert text_of_task(view) == "attempt 2"
     assert (view.record.failures, view.record.crashes) == (1, 0)
@@ -123,7 +123,7 @@ async def test_a_death_is_retried_as_the_policy_says(deployment: Deployment) -> 
 @pytest.mark.parametrize("slowly", [False, True])
 async def test_a_tool_over_its_memory_limit_is_stopped_and_says_so(deployment: Deployment, slowly: bool) -> None:
     await isolating_worker(deployment)
-    view = await deployment.done(await deployment.create("hoard", slowly=slowly), within=30)
+    view = await deployment.done(await deployment.create("hoard", slowly=slowly))
 
     assert isinstance(view.outcome, Failed)
     assert view.outcome.fault is Fault.MEMORY
@@ -134,7 +134,7 @@ async def test_errors_of_the_tool_mean_what_they_mean_elsewhere_and_the_log_has_
     deployment: Deployment,
 ) -> None:
     worker = await isolating_worker(deployment)
-    refused = await deployment.done(await deployment.create("complain", how="tool"), within=30)
+    refused = await deployment.done(await deployment.create("complain", how="tool"))
     crashed = await deployment.done(await deployment.create("complain", how="crash"))
 
     assert isinstance(refused.outcome, Returned)
@@ -151,16 +151,16 @@ async def test_the_policy_judges_errors_of_there_by_their_class(deployment: Depl
     await isolating_worker(deployment)
     known, unknown, again = [await deployment.create("stumble", how=how) for how in ("known", "unknown", "again")]
 
-    assert text_of_task(await deployment.done(known, within=30)) == "attempt 2"
-    assert text_of_task(await deployment.done(again, within=30)) == "attempt 2"
-    assert text_of_task(await deployment.done(unknown, within=30)).startswith("Error executing tool stumble")
+    assert text_of_task(await deployment.done(known)) == "attempt 2"
+    assert text_of_task(await deployment.done(again)) == "attempt 2"
+    assert text_of_task(await deployment.done(unknown)).startswith("Error executing tool stumble")
     assert (await deployment.record(unknown)).attempt == 1
 
 
 async def test_progress_questions_steps_state_chunks_files_and_prints_work_from_there(deployment: Deployment) -> None:
     worker = await isolating_worker(deployment)
     task_id = await deployment.create("converse")
-    asked = await deployment.until(task_id, "input_required", within=30)
+    asked = await deployment.until(task_id, "input_required")
     assert asked.record.progress.message == "asking"
     (key,) = asked.questions
 
@@ -184,7 +184,7 @@ async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(
     asks = {"arguments": {}, "client": {"capabilities": able}}
     payload = deployment.store.pack(task.id, asks, tool=task.tool, principal=task.principal)
     await deployment.store.create(replace(task, payload=payload))
-    asked = await eventually_async(lambda: deployment.read(task.id), lambda view: len(view.questions) == 4, within=30)
+    asked = await eventually_async(lambda: deployment.read(task.id), lambda view: len(view.questions) == 4)
 
     await deployment.store.answer(task.id, asked.record.principal, {key: ANSWERS[key] for key in asked.questions})
     view = await deployment.done(task.id)
@@ -196,7 +196,7 @@ async def test_everything_can_be_asked_at_once_and_a_stream_attached_from_there(
 async def test_a_plain_function_asks_steps_and_emits_from_there(deployment: Deployment) -> None:
     await isolating_worker(deployment)
     task_id = await deployment.create("consult_from_thread")
-    asked = await deployment.until(task_id, "input_required", within=30)
+    asked = await deployment.until(task_id, "input_required")
     assert asked.record.progress.message == "asking"
 
     await deployment.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
@@ -210,18 +210,19 @@ async def test_a_plain_function_asks_steps_and_emits_from_there(deployment: Depl
 async def test_a_question_by_what_it_returns_is_asked_from_there(deployment: Deployment) -> None:
     await isolating_worker(deployment)
     task_id = await deployment.create("consult_by_return")
-    asked = await deployment.until(task_id, "input_required", within=30)
+    asked = await deployment.until(task_id, "input_required")
 
     await deployment.store.answer(task_id, asked.record.principal, {"input-1": ANSWERS["input-1"]})
 
     assert text_of_task(await deployment.done(task_id)) == "accept, known"
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(deployment: Deployment) -> None:
     """A worker is killed while its tool waits; the next one's process has none of it in memory."""
     first = await isolating_worker(deployment)
     task_id = await deployment.create("converse")
-    asked = await deployment.until(task_id, "input_required", within=30)
+    asked = await deployment.until(task_id, "input_required")
     first.send(signal.SIGKILL)
     await isolating_worker(deployment)
     (key,) = asked.questions
@@ -229,7 +230,7 @@ async def test_an_attempt_in_another_process_reads_back_its_steps_and_answers(de
         task_id, asked.record.principal, {key: {"action": "accept", "content": {"yes": True}}}
     )
 
-    view = await deployment.done(task_id, within=30)
+    view = await deployment.done(task_id)
 
     assert isinstance(view.outcome, Returned)
     said = view.outcome.value["structuredContent"]
@@ -244,11 +245,11 @@ async def test_processes_end_with_their_worker_however_that_dies(
     worker = await isolating_worker(deployment)
     await deployment.create("spin", journal=str(deployment.journal))
     await deployment.create("spin_on_the_loop", journal=str(deployment.journal))
-    await deployment.noted("start", times=2, within=30)
+    await deployment.noted("start", times=2)
     pids = {note.pid for note in deployment.notes("start")}
 
     worker.send(number)
-    await worker.ended(within=10)
+    await worker.ended()
 
     await eventually_async(lambda: not any(map(lives, pids)))
 
@@ -258,9 +259,9 @@ async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_wo
 ) -> None:
     journal = deployment.folder / "lifespans"
     worker = await isolating_worker(deployment, env={"CONFINED_LIFESPANS": str(journal)})
-    pids = {text_of_task(await deployment.done(await deployment.create("speak", count=1), within=30)) for _ in range(3)}
+    pids = {text_of_task(await deployment.done(await deployment.create("speak", count=1))) for _ in range(3)}
     worker.send(signal.SIGTERM)
-    assert await worker.ended(within=10) == 0
+    assert await worker.ended() == 0
 
     words = journal.read_text().split("\n")
     assert len(pids) == 1
@@ -271,7 +272,7 @@ async def test_the_lifespan_is_entered_once_in_each_process_and_left_when_the_wo
 async def test_what_a_tool_started_is_killed_with_it(deployment: Deployment) -> None:
     await isolating_worker(deployment)
     task_id = await deployment.create("breed", journal=str(deployment.journal))
-    started = await deployment.noted("start", task_id, within=30)
+    started = await deployment.noted("start", task_id)
     child = await deployment.noted("child", task_id)
     assert lives(child.fence)
 
@@ -283,7 +284,7 @@ async def test_what_a_tool_started_is_killed_with_it(deployment: Deployment) -> 
 async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(deployment: Deployment) -> None:
     await isolating_worker(deployment)
     task_id = await deployment.create("speak", count=5000)
-    view = await deployment.done(task_id, within=30)
+    view = await deployment.done(task_id)
 
     assert view.record.progress.done == 5000
     assert int(text_of_task(view)) != os.getpid()
@@ -292,14 +293,14 @@ async def test_a_thousand_reports_hold_no_tool_up_and_the_last_one_is_kept(deplo
 async def test_what_an_isolated_tool_keeps_for_its_user_outlives_its_worker(deployment: Deployment) -> None:
     gate = deployment.gate()
     arguments = {"journal": str(deployment.journal), "gate": str(gate)}
-    worker = await isolating_worker(deployment, lease=0.3)
+    worker = await isolating_worker(deployment, lease=1.5)
     task_id = await deployment.create("remember", principal=OWNER, **arguments)
-    await deployment.noted("kept", task_id, within=30)
+    await deployment.noted("kept", task_id)
     await worker.kill()
-    await isolating_worker(deployment, lease=0.3)
-    await deployment.noted("kept", task_id, times=2, within=30)
+    await isolating_worker(deployment, lease=1.5)
+    await deployment.noted("kept", task_id, times=2)
     gate.touch()
 
-    assert text_of_task(await deployment.done(task_id, within=30)) == "TooLargeToStore: [1, 2] None"
+    assert text_of_task(await deployment.done(task_id)) == "TooLargeToStore: [1, 2] None"
     assert await deployment.store.caller_states.of(OWNER, None).read("attempts", None) == [[1, 2]]
     assert await deployment.store.caller_states.of(STRANGER, None).read("attempts", None) == []

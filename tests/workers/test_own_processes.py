@@ -11,7 +11,7 @@ from tests.workers.deployment import Deployment, WorkerProcess
 
 
 async def worker_of(deployment: Deployment, **settings: object) -> WorkerProcess:
-    return await deployment.worker(server="process_tools", lease=60, **settings)  # type: ignore[arg-type]
+    return await deployment.worker(server="process_tools", lease=180, **settings)  # type: ignore[arg-type]
 
 
 async def neighbour(deployment: Deployment) -> str:

@@ -14,15 +14,15 @@ from tests.workers.deployment import Deployment
 
 
 @pytest.mark.parametrize("tool", ["count", "count_thread"])
-async def test_twenty_thousand_reports_take_a_moment_and_the_last_is_kept(deployment: Deployment, tool: str) -> None:
-    """the peer does 1,663 a second. From the loop, and from a thread."""
+async def test_thirty_thousand_reports_take_a_moment_and_the_last_is_kept(deployment: Deployment, tool: str) -> None:
+    """The peer does 1,663 a second, and would take longer than `PROMPTLY`. From the loop, and from a thread."""
     await deployment.worker()
     deployment.gate().touch()
     gates = (deployment.gate(),) if tool == "count" else ()
-    view = await deployment.done(await deployment.create_noted(tool, *gates, n=20_000), within=10)
+    view = await deployment.done(await deployment.create_noted(tool, *gates, n=30_000))
     took = float(text_of_task(view))
-    assert took < 2
-    assert view.record.progress == Progress(20_000, 20_000, "step 20000")
+    assert took < PROMPTLY
+    assert view.record.progress == Progress(30_000, 30_000, "step 30000")
     assert view.record.progress.percent == 100
     written = [event for event in await deployment.events(view.record.id) if event.move == "progress"]
     assert 1 <= len(written) <= took * 20 + 3
@@ -53,8 +53,9 @@ async def test_a_talkative_tool_writes_at_most_twenty_times_a_second(deployment:
     tasks = [await deployment.create_noted("tick", seconds=1) for _ in range(4)]
     for task_id in tasks:
         view = await deployment.done(task_id)
-        written = [event.facts["done"] for event in await deployment.events(task_id) if event.move == "progress"]
-        assert 10 <= len(written) <= 22
+        events = [event for event in await deployment.events(task_id) if event.move == "progress"]
+        written = [event.facts["done"] for event in events]
+        assert 3 <= len(written) <= 20 * (events[-1].at_ms - events[0].at_ms) / 1000 + 3
         assert written == sorted(set(written))
         assert view.record.progress.done == written[-1] == json.loads(text_of_task(view))
 
@@ -88,7 +89,7 @@ async def test_numbers_and_words_that_make_no_sense_hurt_nobody(deployment: Depl
 
 
 async def test_a_cancelled_tasks_progress_stands_still(deployment: Deployment) -> None:
-    await deployment.worker(lease=60)
+    await deployment.worker(lease=180)
     task_id = await deployment.create_noted("tick", seconds=30)
     await eventually_async(lambda: deployment.record(task_id), lambda record: record.progress.done)
     await deployment.store.cancel(task_id, OPERATOR)

@@ -23,6 +23,7 @@ from tests.workers.deployment import Deployment
 HOUR = timedelta(hours=1)
 
 
+@pytest.mark.usefixtures("short_lease")
 @pytest.mark.slow
 async def test_each_firing_is_one_task_over_three_workers_that_are_killed(deployment: Deployment) -> None:
     """Three of them with SIGKILL, one after each of three firings; others take their places."""
@@ -133,10 +134,10 @@ async def tasks_of(store: RedisTaskStore, tool: str) -> list[str]:
 @pytest.mark.slow
 async def test_a_worker_that_ends_when_it_is_idle_waits_for_a_task_that_starts_later(deployment: Deployment) -> None:
     """The one that a detached call leaves behind: no other would run the task."""
-    await deployment.worker(idle_exit=2)
     start = await deployment.store.now_ms() + 4000
     task = replace(deployment.task("quick", journal=str(deployment.journal)), not_before_ms=start)
     await deployment.store.create(task)
+    await deployment.worker(idle_exit=2)
 
     view = await deployment.done(task.id)
 

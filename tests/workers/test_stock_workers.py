@@ -75,13 +75,14 @@ async def test_a_cancel_reaches_its_tool(deployment: Deployment, stock: WorkerPr
     task_id = await deployment.create_noted(tool, deployment.gate())
     await deployment.noted("start", task_id)
     await deployment.store.cancel(task_id, OPERATOR)
-    await deployment.noted("cancelled", task_id, within=0.5)
+    await deployment.noted("cancelled", task_id)
     assert (await deployment.done(await deployment.create_noted("quick"))).record.status == "completed"
     assert (await deployment.record(task_id)).status == "cancelled"
     assert stock.code is None
     await nothing_of_arq_is_left(deployment)
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_it_keeps_the_lease_of_a_long_task(deployment: Deployment, stock: WorkerProcess) -> None:
     """Three leases; another worker is waiting for it to lapse."""
     task_id = await deployment.create_noted("walk", deployment.gate())
@@ -97,6 +98,7 @@ async def test_it_keeps_the_lease_of_a_long_task(deployment: Deployment, stock: 
     await nothing_of_arq_is_left(deployment)
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_when_it_is_killed_its_task_runs_again(deployment: Deployment, stock: WorkerProcess) -> None:
     """Plain arq waits for the longest job timeout. Both kinds of worker may take over."""
     task_id = await deployment.create_noted("walk", deployment.gate())
@@ -166,7 +168,7 @@ async def test_mixed_with_our_workers_every_task_ends_once(deployment: Deploymen
     endings = {"walk": ("completed", 1), "flaky": ("completed", 2), "leave": ("failed", 1)}
     for kind, ending in endings.items():
         for task_id in tasks[kind]:
-            record = (await deployment.done(task_id, within=10)).record
+            record = (await deployment.done(task_id)).record
             assert (record.status, record.attempt, record.crashes) == (*ending, 0)
     assert {note.pid for note in deployment.notes("start")} == {worker.pid for worker in deployment.workers}
     await nothing_of_arq_is_left(deployment)
@@ -187,7 +189,7 @@ async def test_a_moment_without_redis_costs_it_no_task(fragile: Deployment, own_
     await stock.kill()
     await fragile.worker(reconcile_every=0.5)
     for task_id in tasks:
-        assert (await fragile.done(task_id, within=10)).record.status == "completed"
+        assert (await fragile.done(task_id)).record.status == "completed"
     await nothing_of_arq_is_left(fragile)
 
 

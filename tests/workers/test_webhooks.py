@@ -71,6 +71,7 @@ async def test_a_receiver_that_fails_twice_has_it_once_with_a_good_signature(
     assert "Ada" not in third.body.decode()
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_what_a_killed_worker_was_sending_is_sent_by_another_under_the_same_id(
     deployment: Deployment, hook: Receiver
 ) -> None:
@@ -93,7 +94,7 @@ async def test_a_receiver_that_hangs_is_given_up_for_the_moment_and_tried_again(
     hook.opened.clear()
     worker = await deployment.worker(**settings_of(hook, webhook_timeout=0.2))
     await create(deployment)
-    (failed,) = await eventually_async(lambda: worker.said("webhook.failed"), within=20)
+    (failed,) = await eventually_async(lambda: worker.said("webhook.failed"))
     hook.opened.set()
     await hook.got(2)
     await settled(deployment)
@@ -122,7 +123,7 @@ async def test_its_time_is_up_after_a_last_failure(deployment: Deployment, hook:
     hook.will_answer(500)
     worker = await deployment.worker(**settings_of(hook, webhook_give_up=0.01))
     await create(deployment)
-    (line,) = await eventually_async(lambda: worker.said("webhook.given_up"), within=20)
+    (line,) = await eventually_async(lambda: worker.said("webhook.given_up"))
     assert (line["tries"], line["why"]) == (1, "127.0.0.1 answered 500")
 
 
@@ -144,7 +145,7 @@ async def test_a_name_that_resolves_to_a_private_address_gets_nothing(deployment
     address = hook.url.replace("http://127.0.0.1", "https://localhost")
     worker = await deployment.worker(**settings_of(hook, webhook_url=address, webhook_allow_private=False))
     await create(deployment)
-    (line, *_) = await eventually_async(lambda: worker.said("webhook.failed"), within=20)
+    (line, *_) = await eventually_async(lambda: worker.said("webhook.failed"))
     assert line["why"].endswith("which is no public address (TASKMILL_WEBHOOK_ALLOW_PRIVATE=1 permits it)")
     assert hook.received == []
 
@@ -159,6 +160,7 @@ async def test_a_task_that_ends_without_a_worker_is_told_of_too(deployment: Depl
     assert told.message["data"]["started_at"] is None
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_a_webhook_that_cannot_be_read_holds_up_no_other_and_is_sent_once_it_can_be(
     deployment: Deployment, hook: Receiver
 ) -> None:
@@ -169,7 +171,7 @@ async def test_a_webhook_that_cannot_be_read_holds_up_no_other_and_is_sent_once_
     status = await deployment.redis.hget(kept, "status")  # type: ignore[misc]
     assert status is not None
     await deployment.redis.hset(kept, "status", "of-a-later-version")  # type: ignore[misc]
-    await deployment.worker(**settings_of(hook, webhook_timeout=0.2))
+    await deployment.worker(**settings_of(hook, webhook_timeout=1))
     (told,) = await hook.got()
     assert told.message["data"]["id"] == whole
     await eventually_async(lambda: deployment.redis.zcard(deployment.keys.webhooks), lambda left: left == 1)

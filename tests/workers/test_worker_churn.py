@@ -23,8 +23,8 @@ async def test_rolling_restarts_under_load_lose_nothing_and_count_no_crash(deplo
         leaving = workers.pop(0)
         leaving.send(signal.SIGTERM)
         workers.append(await deployment.worker(concurrency=5, lease=30, stock=restart == 7, poll=0.05))
-        assert await leaving.ended(within=10) == 0
-    await eventually_async(lambda: deployment.redis.zcard(deployment.keys.live), lambda left: left == 0, within=20)
+        assert await leaving.ended() == 0
+    await eventually_async(lambda: deployment.redis.zcard(deployment.keys.live), lambda left: left == 0)
     for task_id in tasks:
         record = await deployment.record(task_id)
         assert (record.status, record.crashes) == ("completed", 0)
@@ -43,7 +43,7 @@ async def test_workers_killed_at_random_moments_lose_nothing(deployment: Deploym
         await eventually_async(lambda started=started: len(deployment.notes("start")) > started + chosen.randrange(30))
         await workers.pop(chosen.randrange(3)).kill()
         workers.append(await deployment.worker(**settings))
-    await eventually_async(lambda: deployment.redis.zcard(deployment.keys.live), lambda left: left == 0, within=20)
+    await eventually_async(lambda: deployment.redis.zcard(deployment.keys.live), lambda left: left == 0)
     starts = Counter(note.task_id for note in deployment.notes("start"))
     for task_id in tasks:
         record = await deployment.record(task_id)

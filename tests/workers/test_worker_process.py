@@ -18,6 +18,7 @@ from tests.support.waiting import eventually_async
 from tests.workers.deployment import Deployment
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_each_worker_says_that_it_lives_and_what_it_does(deployment: Deployment) -> None:
     """one health key a worker; plain arq has one a queue."""
     first = await deployment.worker(concurrency=3)
@@ -63,18 +64,19 @@ async def test_each_worker_says_that_it_lives_and_what_it_does(deployment: Deplo
 
 
 async def test_the_health_key_is_gone_when_the_worker_has_left(deployment: Deployment) -> None:
-    worker = await deployment.worker(lease=60)
+    worker = await deployment.worker(lease=180)
     await eventually_async(deployment.store.workers)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
     assert await deployment.store.workers() == []
 
 
+@pytest.mark.usefixtures("short_lease")
 async def test_the_health_key_of_a_killed_worker_expires_with_the_lease(deployment: Deployment) -> None:
     worker = await deployment.worker()
     await eventually_async(deployment.store.workers)
     await worker.kill()
-    await eventually_async(deployment.store.workers, lambda said: said == [], within=1.5)
+    await eventually_async(deployment.store.workers, lambda said: said == [])
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ async def nudge(journal: str, seconds: float, ctx: Ctx) -> str:
     """Lets `nudged` end, and blocks the event loop in each of the next few rounds, in which its ending is settled."""
     note(journal, "start", ctx)
     handed_over.set()
-    for _ in range(8):
+    for _ in range(5):
         await asyncio.sleep(0)
         time.sleep(seconds)  # noqa: ASYNC251 (blocking the loop is what it is for)
     return "nudged"
@@ -277,7 +277,7 @@ async def stubborn(journal: str, gates: list[str], ctx: Ctx) -> str:
     return await mule(journal, gates, ctx)
 
 
-@mcp.tool(task=TaskConfig(timeout=timedelta(seconds=0.4), retries=1, backoff=0.1))
+@mcp.tool(task=TaskConfig(timeout=timedelta(seconds=1), retries=1, backoff=0.1))
 async def slow_start(journal: str, gates: list[str], ctx: Ctx) -> str:
     """Takes too long unless the gate of its attempt is there."""
     note(journal, "start", ctx)
@@ -392,9 +392,15 @@ async def ask_and_leave(journal: str, gates: list[str], ctx: Ctx) -> str:
     return f"{answer.action} at attempt {ctx.attempt}"
 
 
-@mcp.tool(task=TaskConfig(park_after=None, timeout=0.5))
+@mcp.tool(task=TaskConfig(park_after=None, timeout=1))
+async def ask_and_stay_limited(journal: str, gates: list[str], ctx: Ctx) -> str:
+    """`ask_and_stay`, with a second to work."""
+    return await ask_and_stay(journal, gates, ctx)
+
+
+@mcp.tool(task=TaskConfig(park_after=None))
 async def ask_and_stay(journal: str, gates: list[str], ctx: Ctx) -> str:
-    """Asks, is never parked, and then has half a second to work."""
+    """Asks, and is never parked."""
     note(journal, "start", ctx)
     answer = await ctx.elicit("Well?", Consent)
     note(journal, "answered", ctx)
@@ -644,7 +650,7 @@ async def fail_with_strategy(journal: str, ctx: Ctx) -> str:
     return f"attempt {ctx.attempt}"
 
 
-@mcp.tool(task=TaskConfig(retries=9, backoff=0.3, deadline=1))
+@mcp.tool(task=TaskConfig(retries=9, backoff=0.5, deadline=3))
 async def until_its_deadline(journal: str, how: str, ctx: Ctx) -> str:
     """Does not end in time: it runs on, fails again and again, or waits for an answer."""
     note(journal, "start", ctx)
