@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 import anyio
@@ -11,9 +11,19 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from taskmill.engine.errors import SettingsError
+from taskmill.engine.errors import SettingsError, TaskNotFound
 from taskmill.store.audit import trail as trails
-from taskmill.store.audit.records import Action, ActorFacts, ActorKind, AuditRecord, Outcome, Reason, acting_as, record
+from taskmill.store.audit.records import (
+    Action,
+    ActorFacts,
+    ActorKind,
+    AuditRecord,
+    Outcome,
+    Reason,
+    acting_as,
+    record,
+    record_refusal_of,
+)
 from taskmill.store.audit.stream import AuditFilter, AuditStream
 from taskmill.store.audit.trail import AuditTrail
 from taskmill.store.formats.keys import Keys
@@ -180,6 +190,21 @@ async def test_invented_callers_do_not_fill_the_memory(redis: Redis, settings: S
     assert sum(line["count"] for line in audit_lines(file)) == 10_500
 
 
+async def test_a_record_holds_no_made_up_id_no_endless_text_and_one_refusal_once(
+    redis: Redis, settings: StoreSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    async with trail_of(redis, settings, f"file:{file}") as trail:
+        with acting_as(Somebody(trail)):
+            record(Action.TASK_READ, task="no id\n", target="x" * 1000)
+            refused = TaskNotFound(task_id="t1")
+            record_refusal_of(refused)
+            record_refusal_of(refused)
+    read, *refusals = audit_lines(file)
+    assert (read["task"], read["target"]) == (None, "x" * 200 + "…")
+    assert [one["task"] for one in refusals] == ["t1"]
+
+
 async def test_what_is_done_is_never_only_counted(redis: Redis, settings: StoreSettings, tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     async with trail_of(redis, settings, f"file:{file}") as trail:
@@ -269,7 +294,10 @@ async def test_pages_go_back_to_the_first_record_and_forward_again(redis: Redis,
     assert len(await all_of(redis, settings, who="operator")) == 30
     assert len(await all_of(redis, settings, who="ad", action="task.cancelled")) == 15
     assert [entry["task"] for entry in await all_of(redis, settings, task="ops7")] == ["ops7"]
-    assert await all_of(redis, settings, action="queue.") == []
+    assert await all_of(redis, settings, action="queue.") == await all_of(redis, settings, action="task") == []
+    assert (await stream.page(AuditFilter(), limit=9, after=forward.next)).records == ()
+    assert await all_of(redis, settings, since_ms=int(time() * 1000) + 3_600_000) == []
+    assert len(await all_of(redis, settings, since_ms=int(time() * 1000) - 3_600_000)) == 60
 
 
 @pytest.mark.parametrize("given", ["paper", "file:", "log:x", "log,log", "redis:1"])
