@@ -105,6 +105,17 @@ async def test_a_lane_takes_no_more_of_one_call_than_it_has_slots(stores: StoreF
     assert broken_promises(await stores.found()) == []
 
 
+async def test_delayed_tasks_of_one_call_all_have_their_own_start(stores: StoreFixture) -> None:
+    now = await stores.now_ms()
+    tasks = [stores.task(not_before_ms=now + 60_000 + number) for number in range(3)]
+
+    views = [view for view in await create_at_once(stores, *tasks) if isinstance(view, TaskView)]
+
+    assert [view.ahead for view in views] == [None] * 3
+    due = (await stores.found()).members(stores.keys.queue("default"))
+    assert due == {task.id: now + 60_000 + number for number, task in enumerate(tasks)}
+
+
 async def test_a_task_that_cannot_be_created_does_not_keep_the_others_from_it(stores: StoreFixture) -> None:
     """Another program wrote something else where its history would be."""
     good, bad = stores.task(), stores.task()

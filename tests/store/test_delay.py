@@ -1,17 +1,19 @@
 """Tasks that may not start before a time: pending, not due, and in the fair order like any other from then on."""
 
 from datetime import timedelta
+from typing import Any
 
 from anyio import fail_after, sleep
 
 from taskmill.engine.outcome import Failed, Fault
 from taskmill.engine.record import Lane
 from taskmill.engine.status import Status
+from taskmill.store.claims.claims import Claimed
 from taskmill.store.tasks.pauses import Pausable, Pause
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.store_fixture import OWNER, STRANGER, StoreFixture
 
-MINUTE = 60_000
+MINUTE, DAY = 60_000, 86_400_000
 
 
 async def test_a_delayed_task_is_pending_without_a_position_and_says_when_it_may_start(stores: StoreFixture) -> None:
@@ -30,6 +32,33 @@ async def test_a_delayed_task_is_pending_without_a_position_and_says_when_it_may
     assert [task.id for task in claims.tasks] == [before]
     assert claims.wait_ms is not None
     assert await stores.redis.exists(stores.keys.lane("printer")) == 0, "it takes no slot before it may start"
+
+
+async def test_a_worker_learns_of_a_delayed_task_and_its_wait_is_counted_from_its_start(stores: StoreFixture) -> None:
+    created = await stores.now_ms()
+    task_id = await stores.create(not_before_ms=created + 200)
+    assert await stores.redis.exists(stores.keys.wake("default")) == 1
+    await stores.wait_until_ms(created + 200)
+
+    tasks: list[Claimed] = []
+    with fail_after(20):
+        while not tasks:  # the first gives it its position
+            tasks = (await stores.claim()).tasks
+
+    (claimed,) = tasks
+    assert claimed.id == task_id
+    assert claimed.waited_ms is not None
+    started = (await stores.record(task_id)).started_ms or 0
+    assert claimed.waited_ms <= started - created - 200
+
+
+async def test_large_arguments_of_a_delayed_task_are_counted_for_its_delay_too(stores: StoreFixture) -> None:
+    large: dict[str, Any] = {"arguments": {"text": "x" * 8000}}
+    now = await stores.now_ms()
+    for start, least, most in ((None, 7, 9), (now + 20 * DAY, 27, 34)):
+        await stores.create(not_before_ms=start, **large)
+        ends = max(int(name) for name in await stores.redis.hkeys(stores.keys.kept(OWNER)))  # type: ignore[misc]
+        assert least * DAY <= ends - now < most * DAY
 
 
 async def test_a_start_in_the_past_is_no_delay(stores: StoreFixture) -> None:
