@@ -19,6 +19,7 @@ from taskmill.engine.errors import (
     TaskmillError,
     TaskNotFound,
 )
+from taskmill.server.api.requests import JsonReply
 from taskmill.server.protocol.errors import INTERNAL, text_for_client
 
 __all__ = ["api_error", "error_handlers", "status_of"]
@@ -42,7 +43,7 @@ _STATUSES: dict[type[TaskmillError], tuple[int, str]] = {
 def api_error(status: int, message: str, *, code: str = "", headers: dict[str, str] | None = None) -> JSONResponse:
     """An error reply; `code` is the status's own name unless it is given."""
     name = code or HTTPStatus(status).name.lower()
-    return JSONResponse({"error": {"code": name, "message": message}}, status_code=status, headers=headers)
+    return JsonReply({"error": {"code": name, "message": message}}, status_code=status, headers=headers)
 
 
 def status_of(error: TaskmillError) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from taskmill.store.formats.filters import FILTER_WORDS, TaskFilter, filter_of
 
 __all__ = [
     "RETRY_MS",
+    "JsonReply",
     "body_of",
     "cursor_of",
     "filter_in_query",
@@ -28,7 +29,17 @@ _NUMBER = re.compile(r"[0-9]{1,15}")
 
 def json_response(content: object, *, status_code: int = 200) -> JSONResponse:
     """A reply that no cache may keep."""
-    return JSONResponse(content, status_code=status_code, headers={"Cache-Control": "no-store"})
+    return JsonReply(content, status_code=status_code, headers={"Cache-Control": "no-store"})
+
+
+class JsonReply(JSONResponse):
+    """Half a surrogate pair, which JSON from elsewhere may hold, is sent as the escape that it came as."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except UnicodeEncodeError:
+            return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 def task_id_of(request: Request, name: str = "task_id") -> str:

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from taskmill.server.settings import ServerSettings
-from tests.server.api_client import ApiClient, refusal
+from tests.server.api_client import POST, ApiClient, bearer, refusal
 from tests.support.replica import Json, client_of, working
 from tests.support.sample_server import make_server
 
@@ -69,6 +69,19 @@ async def test_what_is_paused_is_created_and_told_and_runs_when_it_is_resumed(
 
     assert (await api.send(f"/api/{kind}/{name}/resume", {}, ACTOR))[1]["paused"] is None
     assert (await api.until(task_id, "completed"))["outcome"] == "succeeded"
+
+
+async def test_half_a_character_in_a_reason_is_shown_as_it_was_sent_and_in_a_filter_is_refused(api: ApiClient) -> None:
+    async def post(path: str, body: bytes) -> tuple[int, Json]:
+        headers = {**POST, **bearer(ACTOR)}
+        reply = await api.rpc.http.post(f"{api.address}/api/{path}", content=body, headers=headers)
+        return reply.status_code, reply.json()
+
+    status, shown = await post("queues/default/pause", rb'{"reason": "full \ud83d"}')
+    assert (status, shown["paused"]["reason"]) == (200, "full \ud83d")
+    assert (await one(api, "queues", "default"))["paused"]["reason"] == "full \ud83d"
+    assert (await post("bulk", rb'{"action": "cancel", "where": {"\ud83d": "x"}}'))[0] == 400
+    await post("queues/default/resume", b"{}")
 
 
 async def test_only_operators_see_and_only_those_who_may_act_pause(api: ApiClient) -> None:
