@@ -6,8 +6,8 @@ held for that while a client listens. One that could not be held is made again, 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 
@@ -37,6 +37,7 @@ _PAUSE = 1.0
 _CHECK_EVERY = 2.0
 _PING_EVERY = 30.0
 _PING_TIMEOUT = 30.0
+_STOP_TRIES, _STOP_EVERY = 10, 1.0
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 _FAILURES = (UpstreamUnreachable, MCPError, SubscriptionLost, TimeoutError, ValidationError, *GONE)
 _KINDS = {event: kind for kind, event in LIST_CHANGES.items()}
@@ -73,10 +74,9 @@ class ListWatch:
         finally:
             for provider in self._providers:
                 provider.on_change.remove(publish)
-            tasks += self._publishing
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _stop([*tasks, *self._publishing])
+            for provider in self._providers:
+                await provider.sessions.wait_until_closed()
 
     async def _publish(self, changes: ListChanges, kinds: frozenset[str]) -> None:
         """Report to every process that serves clients, this one among them."""
@@ -124,6 +124,8 @@ class _Watch:
             try:
                 await self._hold()
             except _FAILURES as exc:
+                if _is_stopped():
+                    return
                 log.info("upstream.not_watched", server=self._provider.sessions.upstream.label, why=cause_of(exc))
             pause = min(_LONGEST_RETRY, pause * 2) if monotonic() - begun < _LONGEST_RETRY else _FIRST_RETRY
             await asyncio.sleep(pause)
@@ -146,8 +148,7 @@ class _Watch:
         except BaseExceptionGroup as group_of:
             raise group_of.exceptions[0] from None
         finally:
-            with anyio.CancelScope(shield=True), suppress(*_FAILURES):
-                await client.close()
+            self._provider.sessions.close_soon(client)
 
     def _receive(self, event: ServerEvent) -> None:
         if (kind := _KINDS.get(event)) is not None:
@@ -173,6 +174,21 @@ class _Watch:
         for kind, text in self._seen.items():
             if kind in before and before[kind] != text:
                 self._note(kind)
+
+
+async def _stop(tasks: Collection[asyncio.Task[None]]) -> None:
+    """End the tasks. One that just connects may take the cancel for a failure, and is cancelled again."""
+    for _ in range(_STOP_TRIES):
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=_STOP_EVERY)
+        if not tasks:
+            return
+
+
+def _is_stopped() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _filter(kinds: Sequence[str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ _LONGEST_WAIT_FOR_ANSWER = 600.0
 _MOST_WAITING = 100
 """Sessions that wait so; with one more the oldest of them ends."""
 _TRIES = 3
+_CLOSE_TIMEOUT = 5.0
 _FIRST_PAUSE = 0.5
 _LONGEST_CONNECT = 45.0
 """Seconds after which no further try is made: a server that is silent is silent again."""
@@ -177,13 +178,19 @@ class UpstreamSessions:
             self._closing.add(opening)
             opening.add_done_callback(self._closing.discard)
         elif _is_usable(opening):
-            self._close_soon(opening.result())
+            self.close_soon(opening.result())
 
     def _close_single(self, client: UpstreamClient) -> None:
         self._single.discard(client)
-        self._close_soon(client)
+        self.close_soon(client)
 
-    def _close_soon(self, client: UpstreamClient) -> None:
+    async def wait_until_closed(self) -> None:
+        """Return when no session is being closed any more, or after some seconds."""
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=_CLOSE_TIMEOUT)
+
+    def close_soon(self, client: UpstreamClient) -> None:
+        """Close a session in the background."""
         closing = asyncio.create_task(_close(client))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)

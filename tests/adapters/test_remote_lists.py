@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from mcp.client import Client
 from mcp_types import ToolListChangedNotification
 
 from taskmill.adapters.remote.host import RemoteHost
+from taskmill.adapters.remote.list_watch import ListWatch
 from taskmill.adapters.remote.provider import RemoteProvider
 from taskmill.adapters.remote.settings import RemoteSettings
 from taskmill.adapters.remote.target import Upstream, command_target
+from taskmill.adapters.remote.words import UpstreamUnreachable
+from taskmill.server.protocol.change_bus import ChangeBus
 from taskmill.server.sessions.stdio_connection import serve_streams
 from taskmill.testing import TestBed
 from taskmill.testing.answers import Answerer
@@ -123,6 +126,32 @@ async def test_a_flood_of_reports_is_passed_on_as_a_few() -> None:
         provider.note_change("prompts")
     await eventually_async(lambda: passed_on, within=30)
     assert passed_on == [{"tools", "prompts"}]
+
+
+class NoChanges:
+    """In the place of what comes from other processes."""
+
+    def subscribe(self, _on_change: object) -> Any:
+        return nullcontext()
+
+
+async def test_a_watch_ends_although_its_connecting_takes_the_cancel_for_a_failure(
+    host: RemoteHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (provider,), bus, is_connecting = host._providers, ChangeBus(), anyio.Event()
+
+    async def watching(_on_change: object) -> None:
+        is_connecting.set()
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            raise UpstreamUnreachable("raw", OSError("gone")) from None
+
+    monkeypatch.setattr(provider.sessions, "watching", watching)
+    bus.subscribe(lambda _event: None)
+    with anyio.fail_after(60):
+        async with ListWatch([provider], bus).running(NoChanges()):  # type: ignore[arg-type]
+            await is_connecting.wait()
 
 
 @asynccontextmanager
