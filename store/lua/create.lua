@@ -156,7 +156,6 @@ local function create(id, arguments, job, tool, queue, principal, retention, pol
     redis.call('HDEL', K.kept(principal), unpack(expired_sums))
   end
   created, created_by[principal] = created + 1, (created_by[principal] or 0) + 1
-  local reply = { 'created', id, 0, now }
   -- Tasks of one principal and priority join a queue together; those of lanes, and those that may only start later, one by one.
   local is_alone = lane ~= '' or delay > 0
   local name = is_alone and id or queue .. ' ' .. principal .. ' ' .. priority

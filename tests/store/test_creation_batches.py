@@ -77,6 +77,23 @@ async def test_callers_of_one_call_share_the_queue_fairly(stores: StoreFixture) 
     assert order == [task.id for task in (anns[0], bobs[0], anns[1], bobs[1], anns[2], anns[3])]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_tasks_of_several_queues_and_priorities_join_each_its_own(stores: StoreFixture, at_once: bool) -> None:
+    mixed = [stores.task(queue=queue, priority=priority) for priority in (0, 1) * 3 for queue in ("fast", "slow")]
+
+    if at_once:
+        await create_at_once(stores, *mixed)
+    else:
+        for task in mixed:
+            await stores.store.create(task)
+
+    for queue in ("fast", "slow"):
+        _, claims = await stores.ann.run_batch([], stores.ann.claim_call(queue, 50))
+        assert claims is not None
+        mine = [task.id for task in mixed if task.queue == queue]
+        assert [mine.index(task.id) for task in claims.tasks] == [1, 3, 5, 0, 2, 4]
+
+
 async def test_a_quota_counts_the_tasks_of_the_same_call(stores: StoreFixture) -> None:
     strict = stores.with_settings(open_limit=3)
     tasks = [strict.task() for _ in range(5)]
