@@ -69,6 +69,16 @@ async def test_the_two_tasks_name_each_other_and_the_old_one_is_otherwise_as_it_
     assert (await stores.store.history(first))[0].facts["rerun_of"] == task_id
 
 
+async def test_a_task_that_was_run_again_is_no_dead_letter_any_more(stores: StoreFixture) -> None:
+    late = Failed(Fault.TIMEOUT, "It ran too long.")
+    repeated, left = await failed(stores, late), await failed(stores, late)
+
+    await stores.store.rerun(repeated, OWNER)
+
+    letters = await stores.store.dead_letters(limit=10)
+    assert [view.record.id for view in letters.views] == [left]
+
+
 async def test_a_rerun_of_a_rerun_keeps_the_whole_chain(stores: StoreFixture) -> None:
     ids = [await failed(stores)]
     for _ in range(2):
