@@ -3,7 +3,6 @@
 This check only comes earlier: `submission.py` checks every call, of any transport.
 """
 
-import json
 from typing import Any
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -17,6 +16,7 @@ from taskmill.engine.errors import ScopeMissing
 from taskmill.server.auth.scopes import require_scopes
 from taskmill.server.tool_host import TaskTools
 from taskmill.store.audit.records import record_refusal_of
+from taskmill.store.formats.json_text import read_json
 
 __all__ = ["ScopeChallenge", "may_lack_scope", "metadata_url_of"]
 
@@ -89,7 +89,7 @@ async def _read_ahead(receive: Receive) -> tuple[list[Message], bytes]:
 def _called_tool(body: bytes) -> str | None:
     """The tool that a request calls, None if it is not a call of a tool, or cannot be read."""
     try:
-        request: Any = json.loads(body)
+        request: Any = read_json(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(request, dict) or request.get("method") != "tools/call":

@@ -24,7 +24,7 @@ from pathlib import Path
 from taskmill.server import Context, TaskConfig, TaskServer
 
 mcp = TaskServer("Forked")
-print("loaded by", os.getpid(), file=sys.stderr)
+sys.stderr.write(f"loaded by {os.getpid()}\\n")  # at once: two processes write
 
 
 def square(number: int) -> int:
