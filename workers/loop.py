@@ -52,8 +52,8 @@ class WorkerLoop:
         """A task may be due: a wake-up came, a time has come, or the worker did not listen for a while."""
         self._more_due = False
         """The last claim left tasks that are due."""
-        self._has_delayed = False
-        """A task of the queue starts later: a worker that ends when it is idle waits for it."""
+        self._delayed_until = 0.0
+        """When a task starts later, on the event loop's clock: a worker that ends when it is idle waits for it."""
         self._reserve = 0
         """Slots that are reserved: none before there was a caller with a name, who is not the only one."""
         self._look_from = 0
@@ -130,9 +130,9 @@ class WorkerLoop:
         try:
             while self._is_busy() or not self._draining:
                 self._wake.clear()
-                if self._is_busy() or self._has_delayed:
+                if self._is_busy():
                     idle_since = self._loop.time()
-                elif self._idle_exit is not None and self._loop.time() - idle_since >= self._idle_exit:
+                elif self._is_over(max(idle_since, self._delayed_until)):
                     return
                 self._start_batches()
                 self._set_room()
@@ -140,6 +140,9 @@ class WorkerLoop:
                 self._collect_batches()
         finally:
             await self._close()
+
+    def _is_over(self, idle_since: float) -> bool:
+        return self._idle_exit is not None and self._loop.time() - idle_since >= self._idle_exit
 
     def _is_busy(self) -> bool:
         return bool(self._attempts or self._endings or self._batches or self._postponed)
@@ -198,8 +201,12 @@ class WorkerLoop:
         self._more_due = claims.wait_ms == 0
         # Sooner it may be the lease of another worker, later a task that is held or waits for an answer.
         wait = timedelta(milliseconds=claims.wait_ms or 0)
-        self._has_delayed = self._runtime.settings.lease < wait.total_seconds() and wait <= LONGEST_DELAY
+        if claims.wait_ms is None or wait > LONGEST_DELAY:
+            self._delayed_until = 0.0
+        elif wait.total_seconds() > self._runtime.settings.lease:
+            self._delayed_until = self._loop.time() + wait.total_seconds()
         if claims.wait_ms and claims.wait_ms < self._runtime.settings.poll * 1000:
+            self._delayed_until = max(self._delayed_until, self._loop.time() + wait.total_seconds())
             self._loop.call_later(claims.wait_ms / 1000, self._claim_soon)
 
     def _end_rest(self) -> None:

@@ -134,10 +134,10 @@ async def tasks_of(store: RedisTaskStore, tool: str) -> list[str]:
 @pytest.mark.slow
 async def test_a_worker_that_ends_when_it_is_idle_waits_for_a_task_that_starts_later(deployment: Deployment) -> None:
     """The one that a detached call leaves behind: no other would run the task."""
-    start = await deployment.store.now_ms() + 4000
+    start = await deployment.store.now_ms() + 6000
     task = replace(deployment.task("quick", journal=str(deployment.journal)), not_before_ms=start)
     await deployment.store.create(task)
-    await deployment.worker(idle_exit=2, lease=1.5)  # what is due sooner than that may be another worker's
+    await deployment.worker(idle_exit=3, lease=1.5)  # what is due sooner than a lease may be another worker's
 
     view = await deployment.done(task.id)
 
