@@ -95,7 +95,8 @@ async def test_tasks_go_on_in_a_redis_that_was_made_from_a_backup(tmp_path: Path
                 ended = await rpc.task("steps", count=1)
                 was = await rpc.done(ended)
                 asked = await rpc.task("ask")
-                question = await rpc.until(asked, "input_required")
+                while len((question := await rpc.until(asked, "input_required"))["inputRequests"]) < 2:
+                    await asyncio.sleep(0.01)
                 ran = await rpc.task("until_exists", path=str(gate))
                 async with open_store(settings) as store:
                     while (first := await store.read(ran, OPERATOR)).record.fence == 0:
