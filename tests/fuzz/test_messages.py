@@ -19,12 +19,12 @@ READY = Asked("GET", "/readyz", ((b"host", b"127.0.0.1:8000"),))
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_twenty_thousand_hostile_requests_are_answered_as_what_they_are() -> None:
+def test_ten_thousand_hostile_requests_are_answered_as_what_they_are() -> None:
     """No 5xx, no crash in an answer or a log, no hang, nothing left in Redis or in the process; and it still serves."""
-    report = attack_with_messages(20_000)
+    report = attack_with_messages(10_000)
 
     assert report.faults == [], "\n".join(report.lines())
-    assert report.examples >= 20_000
+    assert report.examples >= 10_000
 
 
 async def _nothing(scope: object, receive: object, send: object) -> None:

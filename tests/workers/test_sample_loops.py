@@ -52,7 +52,6 @@ class Agents:
     ("server", "name"),
     [
         ("agent_tools", "anthropic/claude-test"),
-        ("agent_tools", "openai/gpt-test"),
         ("fastmcp_agent_tools", "openai/gpt-test"),
     ],
 )
