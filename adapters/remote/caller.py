@@ -101,8 +101,6 @@ def _caller_of(principal: str, mode: Mode, session_id: str | None) -> UpstreamCa
     """All anonymous callers have one principal: only a session tells them apart, and one before 2026 has an id."""
     if principal != ANONYMOUS:
         return UpstreamCaller(principal, mode)
-    return (
-        UpstreamCaller(f"session {session_id}", mode)
-        if session_id
-        else UpstreamCaller(principal, mode, is_shared=False)
-    )
+    if session_id:
+        return UpstreamCaller(f"session {session_id}", mode)
+    return UpstreamCaller(principal, mode, is_shared=False)

@@ -54,8 +54,9 @@ class _OpenStream(Response):
         self._timer: asyncio.TimerHandle
         self._send: Send
         self._sent_at = asyncio.get_running_loop().time()
+        """When the last bytes were sent; before the first, when the stream began."""
         self._stuck_since = 0.0
-        """When the last bytes were sent, and since when the reader has not taken some; 0 = it has taken all."""
+        """Since when the reader has not taken some; 0 = it has taken all."""
         self._has_stopped_reading = self._is_ended = False
         self._may_read_on: Callable[[], bool] | None = None
 

@@ -102,7 +102,7 @@ class Submission:
             "caller": caller,
         }
         if is_large:
-            await runtime.large_work.wait(owner(ctx))
+            await runtime.large_work.wait(who)
         with wire_errors():
             if wants_delay(params.meta):
                 keys = replace(keys, not_before_ms=await self._start(tool, params))

@@ -1,6 +1,6 @@
 """README.md and the quickstart, word by word: each command of theirs is typed as it stands, in an empty folder.
 
-`scripts/test` runs this on the built wheel too. A command that a page gains needs a row in SEEN. The only changes: a
+`scripts/test` runs this on the built wheel. A command that a page gains needs a row in SEEN. The only changes: a
 free port in the place of 8000, and a Redis of the test's own in the place of localhost:6379.
 """
 
