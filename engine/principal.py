@@ -25,7 +25,7 @@ SCHEDULE = "schedule"
 def principal_of(issuer: str | None, client_id: str | None, subject: str | None) -> str:
     """SHA-256 of the canonical JSON of [issuer, client_id, subject], as 64 hex digits."""
     identity = json.dumps([issuer, client_id, subject], separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(identity.encode()).hexdigest()
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()  # a claim may hold half a pair
 
 
 def new_task_id() -> str:

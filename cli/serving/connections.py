@@ -53,7 +53,8 @@ class LimitedConnection(HttpToolsProtocol):
         self._header_count = 0
         self._header_bytes = 0
         self._unparsed_bytes = 0
-        """Received since the request began, while its headers are not complete."""
+        """Received since the parser has last handed something on: its headers as a whole, or a part of its body."""
+        self._has_handed_on = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Wait for a request; called by the event loop, as are the next two."""
@@ -70,10 +71,12 @@ class LimitedConnection(HttpToolsProtocol):
         """Parse what has come, unless the connection is refused."""
         if self._is_refused:
             return
-        was_in_headers = self._in_headers
+        self._has_handed_on = False
         super().data_received(data)
-        if was_in_headers and self._in_headers:
-            # A header that has not ended is in the parser alone.
+        if self._has_handed_on:
+            self._unparsed_bytes = 0
+        else:
+            # A header or trailer that has not ended is in the parser alone, which copies it whenever more of it comes.
             self._unparsed_bytes += len(data)
             self._check_headers(self._unparsed_bytes)
 
@@ -86,16 +89,18 @@ class LimitedConnection(HttpToolsProtocol):
             self._expect_more()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of the request is complete."""
+        """A header of the request is complete, or a trailer behind its body, which no one has asked for."""
         self._header_count += 1
         self._header_bytes += len(name) + len(value)
         self._check_headers(self._header_bytes)
-        if not self._is_refused:
+        # uvicorn would put a trailer among the headers, behind whatever has checked those (RFC 9110, section 6.5.1).
+        if self._in_headers and not self._is_refused:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The application starts with the request, and waits for its body."""
         self._in_headers = False
+        self._has_handed_on = True
         self._expect_nothing()
         if not self._is_refused:
             self._expect_more()
@@ -103,11 +108,13 @@ class LimitedConnection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body has come."""
+        self._has_handed_on = True
         if not self._is_refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._has_handed_on = True
         self._expect_nothing()
         if not self._is_refused:
             super().on_message_complete()

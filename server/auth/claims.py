@@ -15,6 +15,8 @@ NO_SUBJECT = (
 )
 _OTHER_KINDS = {"typ": ("id", "refresh", "offline", "logout"), "token_use": ("id", "refresh")}
 """Claims by which issuers mark their other tokens, and what they then say."""
+_ONLY_IN_OTHER_KINDS = ("events", "at_hash", "c_hash")
+"""Claims of logout tokens and other reports of events (RFC 8417), and of ID tokens, which may have no `typ`."""
 
 
 def access_token(token: str, claims: Mapping[str, Any], *, expires_at: int | None, allow_client: bool) -> AccessToken:
@@ -26,6 +28,9 @@ def access_token(token: str, claims: Mapping[str, Any], *, expires_at: int | Non
     for name, kinds in _OTHER_KINDS.items():
         if str(claims.get(name, "")).lower() in kinds:
             raise BadToken(f"This is no access token: its claim {name} says so.")
+    for name in _ONLY_IN_OTHER_KINDS:
+        if name in claims:
+            raise BadToken(f"This is no access token: it has the claim {name}.")
     if "cnf" in claims:
         raise BadToken("The access token is bound to a key of its client, which this server cannot check.")
     subject = claims.get("sub")

@@ -148,17 +148,16 @@ class AuditTrail:
             self._idle.clear()
 
     def _write_to(self, file: AuditFile, line: bytes) -> None:
-        lost = self._lost_of_file[file]
         try:
-            file.write([*([_lost_line(lost) + b"\n"] if lost else []), line + b"\n"])
-        except OSError as exc:
-            if not lost:
-                log.error("audit.unwritable", file=str(file.path), why=exc.strerror or str(exc))
-            self._lost_of_file[file] = lost + 1
-        else:
-            if lost:
+            if lost := self._lost_of_file[file]:
+                file.write(_lost_line(lost) + b"\n")
+                self._lost_of_file[file] = 0
                 log.error("audit.lost", sink=str(file.path), count=lost)
-            self._lost_of_file[file] = 0
+            file.write(line + b"\n")
+        except OSError as exc:
+            if not self._lost_of_file[file]:
+                log.error("audit.unwritable", file=str(file.path), why=exc.strerror or str(exc))
+            self._lost_of_file[file] += 1
 
     async def _send(self, stream: AuditStream) -> None:
         """Send to Redis what waits, in order; through an outage it waits, as long as there is room."""

@@ -1,6 +1,7 @@
 """Clients that send too much before a request is whole, or send it too slowly, or by halves."""
 
 import contextlib
+import json
 import socket
 from collections.abc import Callable, Iterator
 
@@ -11,8 +12,18 @@ from tests.support.raw_http import RawClient
 from tests.support.waiting import WAIT_SECONDS, eventually
 
 HEAD = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+CHUNKED = (
+    b"Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+    b"MCP-Protocol-Version: 2026-07-28\r\nTransfer-Encoding: chunked\r\n"
+)
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 SERVER = """
 import asyncio
+from mcp.server.mcpserver import Context
 from taskmill.server import TaskServer
 
 mcp = TaskServer("Tests")
@@ -21,6 +32,10 @@ mcp = TaskServer("Tests")
 async def nap(seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "rested"
+
+@mcp.tool()
+async def headers(ctx: Context) -> str:
+    return " ".join(ctx.request_context.request.headers)
 """
 Connect = Callable[[], socket.socket]
 
@@ -80,6 +95,31 @@ class TestHeaders:
                 connection.sendall(part)
 
         assert answer(connection).startswith(b"HTTP/1.1 431 ") or is_closed(connection)
+
+    def test_a_trailer_without_an_end_is_refused(self, connect: Connect) -> None:
+        """Behind the body, where the parser keeps and copies it just so: 50 MB took a replica half a minute."""
+        connection = connect()
+
+        with contextlib.suppress(ConnectionError):
+            for part in (HEAD + CHUNKED + b"\r\n2\r\n{}\r\n0\r\nX: ", *[b"a" * 65536] * 16):
+                connection.sendall(part)
+
+        # Nothing: the connection was reset, and what it had sent went with it.
+        assert answer(connection)[:13] in (b"HTTP/1.1 431 ", b"")
+
+    def test_a_trailer_is_no_header(self, port: int, connect: Connect) -> None:
+        """What checks headers has done so before trailers come."""
+        params = {"name": "headers", "arguments": {}, "_meta": META}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+        connection = connect()
+
+        connection.sendall(
+            HEAD + CHUNKED + b"Mcp-Method: tools/call\r\nMcp-Name: headers\r\nX-Header: 1\r\nConnection: close\r\n\r\n"
+        )
+        connection.sendall(b"%x\r\n%s\r\n0\r\nX-Trailer: 1\r\n\r\n" % (len(body), body))
+
+        received = answer(connection)
+        assert (b"x-header" in received, b"x-trailer" in received) == (True, False), received
 
     def test_a_hundred_are_served_and_so_is_the_next_request(self, connect: Connect) -> None:
         connection = connect()

@@ -31,6 +31,11 @@ def test_different_identities_are_different_principals(
     assert (principal_of(*one) == principal_of(*other)) is (one == other)
 
 
+def test_half_a_surrogate_pair_in_a_claim_makes_a_principal_too() -> None:
+    """JSON can hold it: the request of such a token was an internal error."""
+    assert len({principal_of("iss", "app", subject) for subject in ("ada\ud800", "ada\ud801", "ada?", "ada")}) == 4
+
+
 def test_no_identity_can_be_taken_for_the_anonymous_owner() -> None:
     assert principal_of(None, None, None) != ANONYMOUS
     assert len(ANONYMOUS) != 64

@@ -90,7 +90,7 @@ class Target:
 
     async def until(self, app: str, token: str | None, task_id: str, *statuses: str) -> dict[str, Any]:
         """The task, once it is in one of the states."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 task = await self.ask(app, modern("tasks/get", {"taskId": task_id}, token))
                 if task["status"] in statuses:
@@ -171,7 +171,7 @@ async def open_target(
     """A deployment with tasks in every state; its Redis is emptied first. `wrap`: goes around every application."""
     await redis.flushall()
     settings = ServerSettings(
-        redis_url=redis_url, max_arguments=20_000, max_result=20_000, drop_grace=0.05, handoff_after=0.005
+        redis_url=redis_url, app="", max_arguments=20_000, max_result=20_000, drop_grace=0.05, handoff_after=0.005
     )
     apps: dict[str, Any] = {}
     async with AsyncExitStack() as stack:

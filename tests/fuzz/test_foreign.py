@@ -18,8 +18,10 @@ App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 @pytest.mark.timeout(180)
 @pytest.mark.requirement("owner-only", "unknown-id", "own-streams-only")
 async def test_what_is_somebody_elses_looks_like_what_never_was_and_stays_as_it_is(
-    redis: Redis, redis_url: str
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("TASKMILL_APP")  # as where `scripts/fuzz` runs it
+
     report = await attack_foreign(redis, redis_url)
 
     assert report.faults == [], "\n".join(report.lines())

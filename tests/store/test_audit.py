@@ -1,6 +1,9 @@
 """The audit trail of a process: what reaches a file, a log and Redis, and what does not."""
 
 import asyncio
+import errno
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
@@ -247,6 +250,52 @@ async def test_a_file_that_cannot_be_written_loses_records_and_says_how_many(
     assert [entry["event"] for entry in logs] == ["audit.unwritable", "audit.lost"]
 
 
+async def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it_and_each_loss_is_counted_once(
+    redis: Redis, settings: StoreSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up in mid-line, has room for the count of what was lost and no more, and is emptied."""
+    file = tmp_path / "audit.jsonl"
+    file.write_bytes(b'{"of":"a machine that stopped')
+    room = [0, 10, 500, 0]  # bytes that a write may have: nothing, a part of a line, one line, nothing
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not room:
+            return really(descriptor, data)
+        if not (most := room.pop(0)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(descriptor, data[:most])
+
+    really = os.write
+    async with trail_of(redis, settings, f"file:{file}") as trail:
+        with acting_as(Somebody(trail)), monkeypatch.context() as patched:
+            patched.setattr(os, "write", write)
+            for task in ("lost", "cut", "lost too", "kept", "last"):
+                record(Action.TASK_CREATED, task=task)
+
+    whole = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+    assert [(line["action"], line["count"], line["task"]) for line in whole] == [
+        ("audit.lost", 2, None),
+        ("audit.lost", 1, None),
+        ("task.created", 1, "kept"),
+        ("task.created", 1, "last"),
+    ]
+
+
+async def test_a_pipe_in_the_place_of_the_file_holds_nothing_up(
+    redis: Redis, settings: StoreSettings, tmp_path: Path
+) -> None:
+    file = tmp_path / "audit.jsonl"
+    async with trail_of(redis, settings, f"file:{file}") as trail:
+        with acting_as(Somebody(trail)), capture_logs() as logs:
+            file.unlink()
+            os.mkfifo(file)
+            record(Action.TASK_CREATED, task="lost")
+            file.unlink()
+            record(Action.TASK_CREATED, task="kept")
+    assert [(line["action"], line["count"]) for line in audit_lines(file)] == [("audit.lost", 1), ("task.created", 1)]
+    assert logs[0]["why"] == "it is no regular file"
+
+
 async def test_redis_keeps_the_newest_records_for_the_retention(redis: Redis, settings: StoreSettings) -> None:
     async with trail_of(redis, settings, "redis", audit_entries=100, audit_retention=3600.0) as trail:
         with acting_as(Somebody(trail)):
@@ -307,7 +356,9 @@ def test_a_sink_that_does_not_exist_is_refused_at_the_start(given: str) -> None:
 
 
 def test_a_file_that_cannot_be_opened_stops_the_start(redis: Redis, settings: StoreSettings, tmp_path: Path) -> None:
+    """A pipe too, which would wait for its reader."""
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    for path in (tmp_path / "none" / "audit.jsonl", tmp_path, tmp_path / "link"):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none" / "audit.jsonl", tmp_path, tmp_path / "link", tmp_path / "pipe"):
         with pytest.raises(SettingsError, match="cannot be opened"):
             trail_of(redis, settings, f"file:{path}")

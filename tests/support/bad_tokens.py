@@ -78,6 +78,10 @@ BAD_TOKENS: dict[str, Callable[[Issuer], str]] = {
     "issued in the future": lambda issuer: issuer.token(iat=int(time.time()) + 100),
     "an ID token by its header": lambda issuer: issuer.token(header={"typ": "id_token+jwt"}),
     "a logout token": lambda issuer: issuer.token(header={"typ": "logout+jwt"}),
+    "a logout token without a type": lambda issuer: issuer.token(
+        events={"http://schemas.openid.net/event/backchannel-logout": {}}
+    ),
+    "an ID token without a type": lambda issuer: issuer.token(at_hash="77QmUPtjPfzWtF2AnpK9RQ"),
     "an ID token by its claims": lambda issuer: issuer.token(typ="ID"),
     "a refresh token": lambda issuer: issuer.token(token_use="refresh"),
     "bound to a key of its client": lambda issuer: issuer.token(cnf={"jkt": "x"}),
