@@ -25,7 +25,8 @@ __all__ = ["WorkerLoop"]
 
 log = structlog.get_logger()
 _REST = 0.02
-"""Seconds until a worker with reserved slots only looks again. Other workers get the wake-ups meanwhile."""
+"""Seconds until a worker with reserved slots only looks again, if no task that may have one wakes it. Other workers get
+the other wake-ups meanwhile."""
 _ROOM_PAUSE = 1.0
 """Seconds until a result is sent again for which the store had no room."""
 
@@ -57,8 +58,8 @@ class WorkerLoop:
         self._reserve = 0
         """Slots that are reserved: none before there was a caller with a name, who is not the only one."""
         self._look_from = 0
-        self._is_resting = False
-        """Tasks that are due were left a moment ago, because only reserved slots are free."""
+        self._rest: asyncio.TimerHandle | None = None
+        """Until when it rests: tasks that are due were left a moment ago, because only reserved slots are free."""
         self._wake = runtime.wake
         self._has_room = asyncio.Event()
         self._drain_requested = False
@@ -169,7 +170,7 @@ class WorkerLoop:
         if self._takes_no_tasks or not (self._may_be_due or self._more_due):
             return 0
         # Of a claim that is not answered yet it is not known whose tasks it takes.
-        kept = self._reserve if self._claims or self._is_resting else 0
+        kept = self._reserve if self._claims or self._rest else 0
         return max(0, min(share, self._slots.free - kept))
 
     def _reserve_of_claim(self, room: int) -> Reserve | None:
@@ -194,8 +195,7 @@ class WorkerLoop:
             self._plan_next_claim(claims)
         self._look_from = claims.look_next or 0
         if claims.look_next is not None and used < room:
-            self._is_resting = True
-            self._loop.call_later(_REST, self._end_rest)
+            self._rest = self._rest or self._loop.call_later(_REST, self._end_rest)
 
     def _plan_next_claim(self, claims: Claims) -> None:
         self._more_due = claims.wait_ms == 0
@@ -210,7 +210,9 @@ class WorkerLoop:
             self._loop.call_later(claims.wait_ms / 1000, self._claim_soon)
 
     def _end_rest(self) -> None:
-        self._is_resting = False
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         self._claim_soon()
 
     def _claim_soon(self) -> None:
@@ -257,19 +259,27 @@ class WorkerLoop:
         while True:
             await self._has_room.wait()
             try:
+                if self._rest is not None:
+                    await self._wakeup.wait_for_newcomer(max(0.001, self._rest.when() - self._loop.time()))
+                    self._end_rest()
+                    continue
                 woken = await self._wakeup.wait(self._runtime.settings.poll)
-                if woken and not self._has_room.is_set():
+                if woken and (self._rest is not None or not self._has_room.is_set()):
                     await self._wakeup.pass_on()
             except OperatorError:
                 await asyncio.sleep(self._runtime.settings.poll)
             self._claim_soon()
 
     def _set_room(self) -> None:
-        """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due."""
-        if self._slots.free and not self._takes_no_tasks and not self._claims and not self._is_resting:
+        """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due.
+
+        While it rests it listens for tasks that may have a reserved slot.
+        """
+        if self._slots.free and not self._takes_no_tasks and not self._claims:
             self._has_room.set()
         else:
             self._has_room.clear()
+        if self._rest is not None or not self._has_room.is_set():
             self._may_be_due = self._may_be_due or not self._claims
 
     def _end_grace(self) -> None:

@@ -37,6 +37,7 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P kept:<principal> | hash: end of retention to what is kept until then | the last of these | create, settle |
 | P queue:<name> | zset: task id by visibility deadline, ms | none (gone if empty) | all that move tasks |
 | P wake:<name> | list: tokens, at most 128 | a minute | create, release, claim, answer |
+| P newcomer:<name> | list: a token, for a worker with reserved slots only | a second | create, release, claim, answer |
 | P webhook:<id> | hash: ended task whose webhook is not delivered; `d_*`: its tries | thirty days | settle |
 | P webhooks | zset: all of these tasks by their end | thirty days | settle |
 | P deliveries:<app> | zset: those of one app by when they are tried next | thirty days | settle |
@@ -130,6 +131,7 @@ _PER_TASK = {
     "once": "{p}once:",
     "queue": "{p}queue:",
     "wake": "{p}wake:",
+    "newcomer": "{p}newcomer:",
     "ordering": "{p}pace:",
     "lane": "{p}lane:",
     "lane_queue": "{p}line:",
@@ -294,6 +296,10 @@ class Keys:
     def wake(self, name: str) -> str:
         """Tokens that wake idle workers of a queue."""
         return self._stems["wake"] + name
+
+    def newcomer(self, name: str) -> str:
+        """A token for workers of a queue that have only reserved slots free: a caller's task came that may have one."""
+        return self._stems["newcomer"] + name
 
     def worker(self, worker_id: str) -> str:
         """Health of one worker."""

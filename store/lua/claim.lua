@@ -162,14 +162,13 @@ local function take_lapsed()
   return #lapsed > 0
 end
 
--- Whether a task may have the next slot: a reserved one is only for a principal with nothing running here. Without
--- authentication all callers are one principal, which has no one to leave a slot to.
+-- Whether a task may have the next slot: a reserved one is only for a principal with nothing running here.
 local function may_have_slot(id)
   if room - #ids > reserved then
     return true
   end
   local principal = redis.call('HGET', K.record(id), 'principal') or 'anonymous'
-  local may = principal == 'anonymous' or principal == 'local' or not holders:find(principal, 1, true)
+  local may = not has_name(principal) or not holders:find(principal, 1, true)
   left_alone = left_alone or not may
   return may
 end

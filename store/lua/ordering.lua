@@ -8,6 +8,7 @@ local FIRST_TIMESTAMP = 1e12
 local STEP = 1 / 1024 -- between two tasks that get the same position
 local HEAD_START = 100 -- positions that one level of priority is ahead
 local TOKENS = 128 -- wake tokens kept of one queue
+local NEAR = 4 -- positions behind the front, for a principal of whom few tasks wait
 
 -- What joining a queue needs of a record.
 local ORDERING_FIELDS = { 'status', 'queue', 'principal', 'priority', 'lane', 'lane_limit' }
@@ -26,6 +27,12 @@ local function fields(id, names)
   return field
 end
 
+-- Whether slots are reserved for others than this principal. Without authentication all callers are one principal, which has
+-- no one to leave a slot to.
+local function has_name(principal)
+  return principal ~= 'anonymous' and principal ~= 'local'
+end
+
 -- Wakes an idle worker of the queue, or `count` of them. Tokens that no worker takes expire: while there are some, no worker
 -- waits for one.
 local function wake(queue, count)
@@ -42,16 +49,28 @@ local function wake(queue, count)
   end
 end
 
+-- Wakes a worker that rests, because only its reserved slots are free: a caller's task comes that may have one. The token is
+-- of use for as long as such a worker would rest without it.
+local function wake_resting(queue)
+  local waiting = redis.call('LPUSH', K.newcomer(queue), 1)
+  if waiting == 1 then
+    redis.call('PEXPIRE', K.newcomer(queue), 1000)
+  elseif waiting > NEAR then
+    redis.call('LTRIM', K.newcomer(queue), 0, 0)
+  end
+end
+
 -- The next positions in an ordering for tasks of one principal and priority: position, id, position, id... They are fair between
 -- principals (start-time fair queueing): a principal with many tasks there gets positions further and further back, one with
 -- none gets a position right behind the one served last. Each level of priority is a head start, and twice as many tasks in
 -- the same stretch. `at_front`: the task had a position before, and is not counted again. Also returns whether no other task
--- is in the ordering.
+-- is in the ordering, and whether there are others, but few of this principal that are ahead.
 local function next_positions(ordering, ids, task, at_front)
   local priority = tonumber(task.priority or 0)
   local flow, step, head_start = task.principal .. ' ' .. priority, 2 ^ -priority, HEAD_START * priority
   local known = redis.call('HMGET', ordering, 'served', 'latest', flow)
   local latest, own, entries, is_later = tonumber(known[2] or 0), tonumber(known[3]), {}, false
+  local front = math.max(tonumber(known[1] or 0), latest)
   for i, id in ipairs(ids) do
     local behind = math.max(tonumber(known[1] or 0), latest + STEP)
     if not own or own <= behind - head_start or at_front then
@@ -67,7 +86,7 @@ local function next_positions(ordering, ids, task, at_front)
   else
     redis.call('HSET', ordering, flow, own)
   end
-  return entries, not known[2]
+  return entries, not known[2], known[2] and entries[1] <= front + NEAR
 end
 
 -- Notes the position that was served last.
@@ -79,9 +98,12 @@ end
 
 -- Puts tasks of one principal and priority in their queue; returns whether no other task waits there.
 local function enqueue(ids, task, at_front)
-  local entries, alone = next_positions(K.ordering(task.queue), ids, task, at_front)
+  local entries, alone, is_newcomer = next_positions(K.ordering(task.queue), ids, task, at_front)
   redis.call('ZADD', K.queue(task.queue), unpack(entries))
   wake(task.queue, #ids)
+  if is_newcomer and has_name(task.principal) then
+    wake_resting(task.queue)
+  end
   return alone
 end
 

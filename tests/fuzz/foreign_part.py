@@ -22,6 +22,7 @@ _PASSING = (
     "queue:",
     "pace:",
     "wake:",
+    "newcomer:",
     "worker",
     "turn:",
     "reconciling",

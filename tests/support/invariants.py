@@ -44,7 +44,7 @@ class Found:
     @property
     def lasting(self) -> dict[str, Any]:
         """The values without what passes by itself: wake tokens, the pace of lines, the mark of who repairs."""
-        passing = (self.keys.wake(""), self.keys.ordering(""), self.keys.reconciling)
+        passing = (self.keys.wake(""), self.keys.newcomer(""), self.keys.ordering(""), self.keys.reconciling)
         return {key: value for key, value in self.values.items() if not key.startswith(passing)}
 
     def ids(self) -> list[str]:

@@ -10,8 +10,12 @@ import pytest
 
 from taskmill.engine.principal import principal_of
 from taskmill.engine.record import Lane, NewTask
+from taskmill.store.settings import StoreSettings
+from taskmill.workers import loop
+from tests.support.replica import working
 from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
+from tests.workers.tools import mcp
 
 _MANY = 10_000 if os.environ.get("TASKMILL_TEST_LONG") else 2_000
 SOMEBODY = principal_of("https://issuer.example", "desktop", "ann")
@@ -139,3 +143,20 @@ async def test_long_tasks_of_one_caller_leave_a_slot_of_each_worker_to_others(de
 
     started = {note.task_id for note in deployment.notes("start")}
     assert len(started) == 8 + 6
+
+
+async def test_tasks_of_other_callers_wake_a_worker_that_rests_with_only_its_reserved_slot_free(
+    deployment: Deployment, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_REST", 600)
+    async with working(mcp, StoreSettings(redis_url=redis_url, lease=180), concurrency=4, poll=60):
+        for _ in range(6):
+            await deployment.store.create(napping(deployment, 600, principal=SOMEBODY))
+        await deployment.noted("start", times=3)
+
+        for _ in range(6):
+            task = napping(deployment, 0, principal=ANOTHER)
+            await deployment.store.create(task)
+            await deployment.done(task.id)
+
+    assert len({note.task_id for note in deployment.notes("start")}) == 3 + 6
