@@ -42,6 +42,13 @@ def ancestors() -> list[int]:
     return found
 
 
+def opened(kind: str) -> list[str]:
+    """The open descriptors of a kind."""
+    names = os.listdir("/proc/self/fd")
+    links = [attempt(lambda name=name: os.readlink(f"/proc/self/fd/{name}")) for name in names]
+    return [link for link in links if kind in link]
+
+
 @mcp.tool(task=ISOLATED)
 def spy(secret: str, victims: list[int]) -> dict[str, Any]:
     """Looks for a secret in its environment and in all processes, and for a way into the victims."""
@@ -60,11 +67,8 @@ def spy(secret: str, victims: list[int]) -> dict[str, Any]:
         "descriptors": [attempt(lambda pid=pid: os.readlink(f"/proc/{pid}/fd/0")) for pid in victims],
         "traced": [libc.ptrace(PTRACE_SEIZE, pid, None, None) for pid in victims],
         "signalled": [attempt(lambda pid=pid: os.kill(pid, 0)) for pid in victims],
-        "sockets": [
-            link
-            for name in os.listdir("/proc/self/fd")
-            if "socket" in (link := attempt(lambda name=name: os.readlink(f"/proc/self/fd/{name}")))
-        ],
+        "sockets": opened("socket:"),
+        "pipes": opened("pipe:"),
         "privileged": int(Path("/proc/self/status").read_text().split("CapEff:")[1].split()[0], 16) >> 21 & 1,
     }
 

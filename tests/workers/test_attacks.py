@@ -53,17 +53,30 @@ async def said(deployment: Deployment, tool: str, principal: str) -> list[str]:
 
 
 @contextmanager
+def secret_pipe() -> Iterator[int]:
+    """A descriptor from which a secret can be read."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, SECRET.encode())
+        yield reading
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@contextmanager
 def command_worker(deployment: Deployment, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """`taskmill worker` as an operator starts it, with secrets in its environment and on its command line."""
+    """`taskmill worker` as an operator starts it: secrets in its environment, on its command line and in a pipe."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
     url = deployment.settings["redis_url"]
     log = deployment.folder / "command.log"
-    with log.open("wb") as output:
+    with log.open("wb") as output, secret_pipe() as pipe:
         process = subprocess.Popen(
             [taskmill(), "worker", str(HERE / "attacking_tools.py"), "--redis-url", url],
             env={**given, "TASKMILL_APP": "", "TASKMILL_POLL": "60", **environment},
             stdout=output,
             stderr=output,
+            pass_fds=(pipe,),
         )
         try:
             eventually(lambda: b"worker.started" in log.read_bytes() or process.poll() is not None)
@@ -87,6 +100,7 @@ async def test_a_tool_finds_no_secret_of_its_worker_and_no_way_into_it(deploymen
     assert found == {
         "own": [],
         "mine": "mine",
+        "pipes": [],
         "places": [],
         "memory": ["PermissionError"],
         "descriptors": ["PermissionError"],

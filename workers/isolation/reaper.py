@@ -274,9 +274,18 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
+def _close_all_but(*kept: int) -> None:
+    """Close what the worker was started with, such as a socket of its service manager: uvloop hands it on."""
+    first = 3
+    for descriptor in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+
+
 def main() -> None:
     """Arguments: the descriptor of the control socket, the one of the tool's channel, the command."""
     control, channel, *command = sys.argv[1:]
+    _close_all_but(int(control), int(channel))
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_PDEATHSIG, _WORKER_DIED)
