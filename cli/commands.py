@@ -191,7 +191,7 @@ def _run(
         workers=workers,
         grace=settings.grace,
     )
-    asyncio.run(run_until_stopped(plan, reload=reload))
+    asyncio.run(run_until_stopped(plan, _prepare_children(workers), reload=reload))
 
 
 @app.command()
@@ -309,11 +309,11 @@ def call(
     settings = read_settings(WorkerSettings, redis_url=redis_url)
     flags = (detach, timeout, as_json, redis_url, log_level, log_form, tuple(answer or ()))
     request = CallOptions(file, url, tool, tuple(pairs), arguments, attach, *flags, call_token(token, url), start)
-    sys.exit(asyncio.run(call_tool(request, settings, _attached_id, _prepare_stack() if url is None else [])))
+    sys.exit(asyncio.run(call_tool(request, settings, _attached_id, _prepare_children(1) if url is None else [])))
 
 
-def _prepare_stack() -> "list[PreparedProcess]":
-    """Import what a server and a worker need, and fork a process for each."""
+def _prepare_children(workers: int) -> "list[PreparedProcess]":
+    """Import what a server and a worker need, and fork a process for the server and each of the workers."""
     from taskmill.cli.processes.prepared import ending_at_interrupt, prepare
 
     # What is imported here, the processes have: no file beside the command, or in the current directory, may hide it.
@@ -322,7 +322,7 @@ def _prepare_stack() -> "list[PreparedProcess]":
     with ending_at_interrupt(), without_collection():
         import_module("taskmill.cli.serving.serve")
         import_module("taskmill.cli.serving.worker")
-    return prepare(2, app)
+    return prepare(1 + workers, app)
 
 
 async def _attached_id(given: str, url: str | None, token: str | None, settings: "StoreSettings") -> str:

@@ -1,9 +1,9 @@
 """Processes that are forked from a command which has imported all that they need, and that wait for what to run.
 
-The imports of a server and of a worker are two thirds of the processor time of a quick call, and the same for both. A
-fork is taken before the command has a thread, an event loop or a connection, and before any code of the author runs:
-the process then is as separate as one that was executed. Where this cannot be, there are none, and `child.py` executes
-programs.
+The imports of a server and of a worker are two thirds of the processor time of a quick call, or of a start of `run`,
+and the same for both. A fork is taken before the command has a thread, an event loop or a connection, and before any
+code of the author runs: the process then is as separate as one that was executed. Where this cannot be, there are none,
+and `child.py` executes programs.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import structlog
 
 from taskmill.cli.errors import CommandFailed, print_failure
 from taskmill.cli.processes.file_changes import SourceFiles
+from taskmill.cli.processes.prepared import PreparedProcess
 from taskmill.cli.processes.supervisor import KeptRedis, ProcessPlan, Supervisor
 from taskmill.cli.serving.listener import listening
 from taskmill.cli.serving.ready_line import ready_line
@@ -24,9 +26,12 @@ _EXPLAIN_AFTER = 1.0
 log = structlog.get_logger()
 
 
-async def run_until_stopped(plan: ProcessPlan, *, reload: bool = False) -> None:
+async def run_until_stopped(
+    plan: ProcessPlan, prepared: Sequence[PreparedProcess] = (), *, reload: bool = False
+) -> None:
     """Keep all running; returns after SIGTERM, SIGINT or SIGHUP, when all have stopped in order.
 
+    `prepared`: processes that become the server and the workers.
     `reload`: start the new code when the author's files change; without it, a change is only reported.
 
     Raises:
@@ -35,7 +40,7 @@ async def run_until_stopped(plan: ProcessPlan, *, reload: bool = False) -> None:
     """
     signals = _StopSignals()
     async with KeptRedis() as redis:
-        supervisor = Supervisor(plan, redis)
+        supervisor = Supervisor(plan, redis, prepared)
         starting = asyncio.create_task(supervisor.start())
         if not await signals.ends_before_first(starting):
             starting.cancel()

@@ -1,6 +1,6 @@
-"""`taskmill call` forks its server and its worker from a process that has imported what they need.
+"""`taskmill call` and `run` fork their server and their workers from a process that has imported what they need.
 
-They are as separate as processes that are executed: what ends one of them ends no other, and none outlives the call.
+They are as separate as processes that are executed: what ends one of them ends no other, and none outlives the command.
 """
 
 import os
@@ -79,6 +79,7 @@ def program(text: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def cli(cli: CommandLine) -> CommandLine:
     cli.write("server.py", SERVER)
+    cli.forks = False  # a command that a person starts has imported nothing
     return cli
 
 
@@ -93,6 +94,16 @@ class TestTheProcessesOfACall:
         assert '"input": "/dev/null"' in done.stdout
         assert '"session": true' in done.stdout
         assert len({line for line in done.stderr.splitlines() if line.startswith("loaded by")}) == 2
+
+    def test_those_of_run_are_forked_too(self, cli: CommandLine) -> None:
+        with cli.started("run", "server.py", "--port", "0", "--workers", "2") as command:
+            url = command.url()
+            words = [line.split()[1:4] for line in cli.processes("taskmill.cli.main").values()]
+            assert sorted(words) == [["-m", "taskmill.cli.main", role] for role in ("serve", "worker", "worker")]
+            cli.forks = True
+            assert '"run", "server.py"' in cli.run("call", "--url", url, "facts").stdout
+            assert command.end() == 0
+        assert cli.processes() == {}
 
     def test_their_command_lines_name_their_roles(self, cli: CommandLine) -> None:
         with cli.started("call", "server.py", "mark", "gate=gate") as call:
