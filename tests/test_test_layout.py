@@ -20,6 +20,7 @@ PROGRAMS = {
     "tests/hosts/foreign_server.py",
     "tests/promises/sharded_server.py",
     "tests/promises/server.py",
+    "tests/support/forking_process.py",
 }
 
 SHORTEST_LIMIT = 20

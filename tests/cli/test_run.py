@@ -24,6 +24,7 @@ def only(pids: set[int]) -> int:
 
 
 def test_one_command_serves_and_runs_tasks_and_leaves_nothing(cli: CommandLine) -> None:
+    cli.forks = False  # all is executed, as a person does it
     (cli.folder / "gate").touch()
     with cli.started("run", "server.py", "--port", "0") as command:
         line = command.first_line()
@@ -83,6 +84,7 @@ def test_a_server_that_dies_comes_back_under_the_same_address(cli: CommandLine) 
 
 
 def test_a_killed_command_leaves_no_child(cli: CommandLine) -> None:
+    cli.forks = False
     with cli.started("run", "server.py", "--port", "0") as command:
         url = command.url()
         cli.run("call", "--url", url, "dig", "gate=never", "--detach")

@@ -24,6 +24,7 @@ from tests.support.waiting import WAIT_SECONDS, eventually
 
 class TestServe:
     def test_port_0_takes_a_free_one_and_prints_it(self, cli: CommandLine) -> None:
+        cli.forks = False  # executed, as a person does it
         with cli.started("serve", "server.py", "--port", "0") as server:
             line = server.first_line()
             assert line.endswith("tools: add, echo, figures, dig (task), greet (task), stumble (task)")
@@ -104,6 +105,7 @@ class TestServe:
 
 class TestWorker:
     def test_it_drains_and_ends_with_0(self, cli: CommandLine) -> None:
+        cli.forks = False
         with cli.started("worker", "server.py") as worker:
             eventually(lambda: "worker.started" in worker.log.read_text())
             assert worker.end() == 0

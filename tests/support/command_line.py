@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.forked_commands import ForkedCommand, may_fork, run_forked
 from tests.support.processes import kill, processes_with
 from tests.support.waiting import WAIT_SECONDS, eventually
 
@@ -114,6 +115,8 @@ class CommandLine:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    forks = True
+    """Whether commands may be forked from a process that has imported them; False = all are executed."""
 
     def __post_init__(self) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TASKMILL_")}
@@ -143,10 +146,13 @@ class CommandLine:
         return [str(Path(sys.executable).with_name("taskmill")), *words]
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; standard input is empty."""
+        """Run a command to its end; standard input is empty. Forked where that makes no difference: it costs less."""
+        given = self.environment | environment
+        if self.forks and may_fork(words, given):
+            return run_forked(self.command(*words), given, self.folder)
         return subprocess.run(
             self.command(*words),
-            env=self.environment | environment,
+            env=given,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -157,19 +163,24 @@ class CommandLine:
 
     @contextlib.contextmanager
     def started(self, *words: str, **environment: str) -> Iterator["Started"]:
-        """A command that keeps running; terminated at the end, if it still runs."""
+        """A command that keeps running; terminated at the end, if it still runs. Forked as in `run`."""
         log = self.folder / f"{words[0]}.log"
+        given = self.environment | environment
+        process: subprocess.Popen[str] | ForkedCommand
         with log.open("ab") as errors:
-            process = subprocess.Popen(
-                self.command(*words),
-                env=self.environment | environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
+            if self.forks and may_fork(words, given):
+                process = ForkedCommand(self.command(*words), given, self.folder, errors=errors.fileno())
+            else:
+                process = subprocess.Popen(
+                    self.command(*words),
+                    env=given,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    start_new_session=True,
+                )
         assert process.stdout is not None
         try:
             yield Started(process, log)
@@ -210,6 +221,8 @@ class CommandLine:
 class PythonLine(CommandLine):
     """Its commands are Python's."""
 
+    forks = False
+
     def command(self, *words: str) -> list[str]:
         """The command line of `python` with these words."""
         return [sys.executable, *words]
@@ -219,7 +232,7 @@ class PythonLine(CommandLine):
 class Started:
     """A command that runs."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | ForkedCommand
     log: Path
 
     def first_line(self) -> str:
