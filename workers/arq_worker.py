@@ -63,7 +63,9 @@ def stock_settings(load: Callable[[], ToolSource], settings: WorkerSettings) -> 
     async def on_startup(ctx: dict[Any, Any]) -> None:
         keep_signals_from_children()  # arq handles them
         stack = ctx[_STACK] = AsyncExitStack()
-        ctx[_RUNTIME] = await stack.enter_async_context(open_worker_runtime(load(), settings, is_stock=True))
+        runtime = ctx[_RUNTIME] = await stack.enter_async_context(open_worker_runtime(load(), settings, is_stock=True))
+        # It names no task that there is. From now on all workers mark what they claim, so that arq does not start it.
+        await runtime.store.run_batch([], runtime.store.claim_call(runtime.queues, 1, ids=[""]))
 
     async def on_shutdown(ctx: dict[Any, Any]) -> None:
         await ctx[_STACK].aclose()

@@ -27,7 +27,7 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P list:<owner> | zset: tasks that it may list, by creation | none (gone if empty) | create, purge_expired, page |
 | P dead | zset: tasks that broke for good, by their end | none (gone if empty) | settle, purge_expired, page |
 | P fading | zset: `<id>` or `<id> <list owner>` of ended tasks by end of retention | none | settle, purge_expired |
-| P epoch | hash: this data's history, its lowest fence, if anything is paused | none | claim, park, cancel |
+| P epoch | hash: this data's history, its lowest fence, if there are pauses, arq workers | none | claim, park, cancel |
 | P paused | hash: `queue <name>`, `tool <app>/<tool>` to who paused it, when, why | none | set_pause |
 | P schedules | hash: `<app>/<tool>` to its latest firing and task, schedule | none | create, set_schedule |
 | P ended | hash: `<outcome> <queue> <tool>` to how many tasks ended so, a thousand rows at most | none | settle |
@@ -65,7 +65,7 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P reply:<session>:<id> | string: a reply, empty while it is expected | the idle time, then a minute | sessions |
 | P absent | never there: in a cluster every script names it | - | - |
 | arq:job:<id> | string: arq's job, JSON, id only | live, deleted at the end | create, reconcile |
-| arq:in-progress:<id> | string: the fence | the lease | claim, renew |
+| arq:in-progress:<id> | string: the fence (where stock arq workers claim) | the lease | claim, renew |
 | arq:retry:<id> | string: arq's own counter (stock workers only) | arq's 24 h, deleted at the end | arq |
 | channel P task:<id> | event number; `log ` and log messages, maybe sealed | - | every move; log |
 | channel P output:<id> | number of the last chunk | - | append_output |

@@ -5,7 +5,7 @@
 --       how many of these are reserved for principals that have nothing running here, if some are, with the rank in the
 --       queue to look for such tasks too and the principals that do, separated by blanks, 5 crashes allowed, 6 batch id, or '' for a claim that is not repeated, 7 how many tasks it has finished,
 --       8... id, fence, move, outcome, reason of each of these,
---       ... ids to take instead of the heads of the queues (they must be due as well)
+--       ... ids to take instead of the heads of the queues (they must be due as well): from stock arq workers
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
 --           principal, ms until it must have ended or -1, ms for which it has waited (-1 = another worker had it, -2 = not
 --           known)}..., {arguments...} in the same order,
@@ -121,7 +121,9 @@ local function take(id, in_order)
   append(id, task, at, lapsed and 'reclaim' or 'claim',
     { 'fence', digits(fence), 'attempt', digits(attempt), 'crashes', digits(crashes), 'worker', worker }, more_facts)
   leases[#leases + 1], leases[#leases + 2] = lease_end, id
-  redis.call('PSETEX', K.in_progress(id), ARGV[3], digits(fence))
+  if has_stock_workers or #ARGV >= first_named then
+    redis.call('PSETEX', K.in_progress(id), ARGV[3], digits(fence)) -- for arq, which starts no task that is marked
+  end
   -- Nothing happens to a task that waits.
   local since = math.max(task.updated_ms, tonumber(task.due_ms or 0) or 0, tonumber(task.not_before_ms or 0))
   add_claimed(id, task, fence, attempt, crashes, lapsed and -1 or math.max(0, at - since))
@@ -257,6 +259,7 @@ local function take_named()
     end
   end
   write_leases()
+  redis.pcall('HSETNX', K.epoch, 'stock', 1) -- from now on all claims mark what they take; a full Redis may refuse it
 end
 
 announced = {}

@@ -23,8 +23,9 @@ local function moment_of(task, now)
   return math.max(now, tonumber(task.updated_ms or 0))
 end
 
--- Whether a queue or a tool is paused; known once `lowest_fence` was called, which reads it with the fences.
-local has_pauses = false
+-- Whether a queue or a tool is paused, and whether a stock arq worker has claimed here; known once `lowest_fence` was called,
+-- which reads both with the fences.
+local has_pauses, has_stock_workers = false, false
 
 -- The lowest fence that may be given out. It is 0 on a Redis that was always the primary. After a promotion or a restart
 -- its data has another history; then it is the time at which that was noticed, in ms, which is above every fence that may
@@ -32,8 +33,8 @@ local has_pauses = false
 local function lowest_fence()
   local info = redis.pcall('INFO', 'replication')
   local history = type(info) == 'string' and info:match('master_replid:(%x+)')
-  local known = redis.call('HMGET', K.epoch, 'history', 'floor', 'paused')
-  has_pauses = known[3]
+  local known = redis.call('HMGET', K.epoch, 'history', 'floor', 'paused', 'stock')
+  has_pauses, has_stock_workers = known[3], known[4]
   if not history then
     return 0 -- this user may not run INFO, or this Redis does not report it
   end

@@ -1,4 +1,4 @@
-"""Sends creations of concurrent callers together: those of one iteration of the event loop are one script call."""
+"""Sends creations of concurrent callers together: those of two iterations of the event loop are one script call."""
 
 import asyncio
 from collections.abc import Sequence
@@ -66,7 +66,8 @@ class CreationBatches:
         batch = self._batch
         if batch is None or not batch.has_room(payload):
             batch = self._batch = _CreationBatch()
-            # It begins once all that is ready in this iteration of the event loop has run.
+            # It begins once what is ready in this iteration of the event loop and in the next one has run: in between
+            # the loop reads what other clients have sent while the server worked for this one.
             batch.sending = asyncio.create_task(self._send(task_id, batch), name="taskmill.create")
             batch.sending.add_done_callback(batch.hand_out)
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -76,6 +77,7 @@ class CreationBatches:
         return await reply
 
     async def _send(self, first_id: str, batch: _CreationBatch) -> list[Any]:
+        await asyncio.sleep(0)
         if self._batch is batch:
             self._batch = None
         replies: list[Any] = await self._scripts.run(self._redis, "create", [self._keys.record(first_id)], batch.args)

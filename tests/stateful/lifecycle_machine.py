@@ -147,6 +147,8 @@ class Machine(RuleBasedStateMachine):
         self.stock = self.run(self._stock_worker())
         self.stock_runs: dict[str, int] = {}
         """Fence of each attempt of the stock worker."""
+        self.marks = False
+        """Whether claims leave arq's mark: from the first claim of a task by its id on."""
         self.checker = Checker()
         self.model: dict[str, Model] = {}
         self.once: dict[tuple[str, str], str] = {}
@@ -448,10 +450,11 @@ class Machine(RuleBasedStateMachine):
             place, model = next((place for place, each in self._due() if each == task), None), self.model[task]
             if place is not None and place[0] == 1 and model.status is Status.PENDING:
                 model.place = self._stand(model.principal)  # its delay is over; it is not taken yet
-            elif place is not None and self._claims(model, worker):
+            elif place is not None and self._claims(model, worker, by_id=True):
                 taken.append(task)
             if place is not None and place[0] == 0:
                 self.line.move_on(place[1])
+        self.marks = True
         return taken
 
     def _takes_from_head(self, worker: str, room: int) -> list[str]:
@@ -481,7 +484,7 @@ class Machine(RuleBasedStateMachine):
     def _stand_in_front(self, model: Model) -> Place:
         return 0, self.line.place(model.principal, in_front=True)
 
-    def _claims(self, model: Model, worker: str) -> bool:
+    def _claims(self, model: Model, worker: str, *, by_id: bool = False) -> bool:
         """False: it was only left over in the queue, has nothing to go on with, or too many workers have died of it."""
         if model.has_ended:
             model.in_queue = False
@@ -496,7 +499,8 @@ class Machine(RuleBasedStateMachine):
         model.status, model.worker, model.reason, model.place = Status.RUNNING, worker, None, LATER
         model.delayed = False
         model.fence += 1
-        model.mark = model.fence
+        if self.marks or by_id:
+            model.mark = model.fence
         model.attempt += 1
         model.seq += 1
         return True
@@ -508,7 +512,9 @@ class Machine(RuleBasedStateMachine):
         expected = [task for task, fence in held if not self._holds(task, fence)]
         for task, fence in held:
             if self._holds(task, fence):
-                self.model[task].place, self.model[task].in_queue, self.model[task].mark = LATER, True, fence
+                self.model[task].place, self.model[task].in_queue = LATER, True
+                if self.marks:
+                    self.model[task].mark = fence
 
         assert self.run(self.stores.renew(*held)) == expected
 

@@ -57,6 +57,22 @@ async def test_the_lease_is_the_score_in_the_queue_and_arqs_mark_holds_the_fence
     assert 0 < found.ttls[stores.keys.in_progress(claimed.id)] <= 60_000
 
 
+async def test_claims_mark_tasks_for_arq_once_a_stock_arq_worker_claims_too(stores: StoreFixture) -> None:
+    """Only those take the heads of a queue by themselves, and start nothing that is marked."""
+    first, second = await stores.create(), await stores.create()
+    marks = [stores.keys.in_progress(task_id) for task_id in (first, second)]
+    await stores.claim()
+    assert await stores.renew((first, 1)) == []
+    assert await stores.redis.mget(marks) == [None, None]
+
+    await stores.claim(ids=[""])  # a stock worker begins with it
+    await stores.claim()
+
+    assert await stores.redis.mget(marks) == [None, b"1"]
+    assert await stores.renew((first, 1), (second, 1)) == []
+    assert await stores.redis.mget(marks) == [b"1", b"1"]
+
+
 async def test_tasks_are_claimed_in_the_order_of_their_creation(stores: StoreFixture) -> None:
     created = [await stores.create() for _ in range(5)]
 

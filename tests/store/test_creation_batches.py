@@ -24,6 +24,17 @@ async def create_at_once(stores: StoreFixture, *tasks: NewTask) -> list[TaskView
     return await asyncio.gather(*map(stores.store.create, tasks), return_exceptions=True)
 
 
+async def test_a_creation_that_comes_before_the_one_before_is_sent_goes_with_it(stores: StoreFixture) -> None:
+    await stores.create()
+    before = await script_calls(stores)
+
+    first = asyncio.create_task(stores.store.create(stores.task()))
+    await asyncio.sleep(0)  # the event loop goes on: the first has made its batch
+    await asyncio.gather(first, stores.store.create(stores.task()))
+
+    assert await script_calls(stores) - before == 1
+
+
 async def test_creations_that_come_at_once_are_one_script_call(stores: StoreFixture) -> None:
     await stores.create()
     tasks = [stores.task() for _ in range(10)]

@@ -199,6 +199,7 @@ async def test_what_it_cannot_tell_is_left_to_the_lease(fragile: Deployment, own
     context: dict[Any, Any] = {}
     await settings.on_startup(context)
     try:
+        assert await fragile.redis.hget(fragile.keys.epoch, "stock") == b"1"  # others mark for it what they claim
         task_id = await fragile.create_noted("walk", fragile.gate())
         running = asyncio.create_task(settings.functions[0].coroutine(context, task_id))
         await fragile.noted("start", task_id)
