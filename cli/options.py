@@ -215,8 +215,8 @@ Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="KEY=VALUE",
-        help="Only tasks of which this is true; repeated for more. Keys: status, outcome, tool, queue, caller, since, "
-        "until (a date, or how long ago: 30s, 5m, 2h, 7d), text (in their message or error).",
+        help="Only tasks of which this is true; repeated for more. Keys: status, outcome, tool, queue, caller, client, "
+        "since, until (a date, or how long ago: 30s, 5m, 2h, 7d), text (in their message or error).",
     ),
 ]
 Delay = Annotated[

@@ -13,11 +13,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from taskmill.console.login import Logins
 from taskmill.console.rendering import fragment, page
+from taskmill.console.shown import artifact_links
 from taskmill.console.tasks import ConsoleTasks
 from taskmill.engine.errors import StoreUnavailable
 from taskmill.engine.events import Event
 from taskmill.engine.outcome import OutcomeKind
 from taskmill.engine.status import Status
+from taskmill.server.api.artifacts import artifact_response
 from taskmill.server.api.attempts import attempts_json
 from taskmill.server.api.requests import filter_in_query, task_id_of
 from taskmill.server.api.shapes import event_json, summary, task_json
@@ -106,6 +108,13 @@ class Pages:
             found = await store.arguments(task)
         return page(request, "arguments", task=task, arguments=found, is_permitted=self._tasks.shows_arguments)
 
+    async def artifact(self, request: Request) -> Response:
+        """A file of a task, to save: what a tool made is never shown as a page."""
+        artifacts = self._tasks.store().artifacts
+        artifact = await artifacts.find(task_id_of(request, "artifact_id"), OPERATOR)
+        record(Action.TASK_READ, task=artifact.task_id, target=artifact.id)
+        return await artifact_response(artifacts, artifact, request)
+
     async def task_part(self, request: Request) -> Response:
         """What of the page changes, by itself."""
         facts = {**await self._task(request), "base": request.scope["root_path"], "login": request.state.login}
@@ -172,8 +181,10 @@ class Pages:
         events = await store.history(task_id)
         attempts = attempts_json(events, await store.attempt_errors(task_id))
         shown = [event_json(event, to_operator=True) for event in events]
+        task = task_json(view, to_operator=True)
         return {
-            "task": task_json(view, to_operator=True),
+            "task": task,
+            "artifacts": artifact_links(task["result"]),
             "shows_arguments": self._tasks.shows_arguments,
             "attempts": attempts[::-1],
             "events": shown[-_EVENTS:][::-1],

@@ -50,6 +50,7 @@ def console_mount(
             Route("/tasks/{task_id}/live", pages.task_live),
             Route("/tasks/{task_id}/answer", actions.answer, methods=["POST"]),
             Route("/tasks/{task_id}/arguments", pages.arguments),
+            Route("/artifacts/{artifact_id}", pages.artifact),
             Route("/tasks/{task_id}/{action:str}", actions.one, methods=["GET", "POST"]),
             Route("/bulk/{action:str}", actions.bulk, methods=["GET", "POST"]),
             Route("/queues", pages.queues),
@@ -133,7 +134,7 @@ def _with_headers(send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in SECURITY_HEADERS.items():
-                headers[name] = value
+                headers.setdefault(name, value)  # a file of a tool has a stricter policy
         await send(message)
 
     return send_with_headers

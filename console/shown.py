@@ -4,10 +4,11 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from taskmill.engine.artifact import ARTIFACT_URI
 from taskmill.store.formats.escaping import printable, printable_json
 from taskmill.store.formats.queue_names import is_under_development
 
-__all__ = ["FILTERS"]
+__all__ = ["FILTERS", "artifact_links"]
 
 _NOTHING = "\N{EN DASH}"
 _LONGEST = 200_000
@@ -73,6 +74,21 @@ def badge(task: dict[str, Any]) -> Markup:
     """The state as a coloured word."""
     word = state(task)
     return Markup('<span class="state {}">{}</span>').format(word, escape(word.replace("_", " ")))
+
+
+def artifact_links(result: Any) -> list[dict[str, Any]]:
+    """The files that a result links to: `id`, `name` and `size` in bytes, None = not known."""
+    content = result.get("content") if isinstance(result, dict) else None
+    links = [one for one in content or () if isinstance(one, dict) and one.get("type") == "resource_link"]
+    return [
+        {
+            "id": uri.removeprefix(ARTIFACT_URI),
+            "name": one.get("name"),
+            "size": size if isinstance(size := one.get("size"), int) else None,
+        }
+        for one in links
+        if (uri := str(one.get("uri"))).startswith(ARTIFACT_URI)
+    ]
 
 
 def _whole(value: str) -> str:

@@ -98,6 +98,8 @@ class NewTask:
     """Whether a task of the same queue has called it, and may wait for it. It is not stored."""
     client: str = "other"
     """What created it, in a word for counts: a class of clients, `rerun`, `schedule`, or `other`. It is not stored."""
+    client_name: str = ""
+    """The program that called, as it names itself; empty = it gave no name, or no client called."""
     firing: Firing | None = None
     """The firing that it is made for; None = it was called."""
     limits: PrincipalLimits | None = None
@@ -158,6 +160,8 @@ class TaskRecord:
     """How many tasks of the lane may run."""
     rate: str | None = None
     """Limit of starts of the lane: `n/ms`, or `n/ms/start` where only starts are limited."""
+    client: str | None = field(default=None, compare=False)
+    """The program that called, as it named itself, perhaps cut; None = not known. No event has it."""
 
     @property
     def next_start_ms(self) -> int | None:

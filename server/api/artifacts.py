@@ -15,7 +15,7 @@ from taskmill.server.api.requests import task_id_of
 from taskmill.server.tools.runtime import ServerRuntime
 from taskmill.store.artifacts.artifacts import ArtifactReader
 
-__all__ = ["artifact_routes"]
+__all__ = ["artifact_response", "artifact_routes"]
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
@@ -24,17 +24,17 @@ def artifact_routes(runtime: ServerRuntime) -> list[BaseRoute]:
     """The route, below `/api`."""
 
     async def serve(request: Request) -> Response:
-        """The artifact: 200, a part of it: 206, unchanged: 304, a range beyond its end: 416."""
         artifacts = runtime.store.artifacts
         caller, artifact_id = caller_of(request), task_id_of(request, "artifact_id")
         artifact = await artifacts.find(artifact_id, caller.principal)
         caller.record_read(None, target=artifact_id)
-        return await _reply(artifacts, artifact, request)
+        return await artifact_response(artifacts, artifact, request)
 
     return [Route("/artifacts/{artifact_id}", serve, methods=["GET"])]
 
 
-async def _reply(artifacts: ArtifactReader, artifact: Artifact, request: Request) -> Response:
+async def artifact_response(artifacts: ArtifactReader, artifact: Artifact, request: Request) -> Response:
+    """The artifact as a file to save: 200, a part of it: 206, unchanged: 304, a range beyond its end: 416."""
     etag = f'"{artifact.digest}"'
     headers = {
         "ETag": etag,

@@ -65,7 +65,9 @@ def summary(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:
         "rerun_of": record.rerun_of,
         "rerun_as": view.rerun_as,
     }
-    return {**shown, "owner": record.principal, "worker": record.worker} if to_operator else shown
+    return (
+        {**shown, "owner": record.principal, "client": record.client, "worker": record.worker} if to_operator else shown
+    )
 
 
 def task_json(view: TaskView, *, to_operator: bool = False) -> dict[str, Any]:

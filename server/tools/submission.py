@@ -22,7 +22,7 @@ from taskmill.engine.timing.start_time import check_deadline
 from taskmill.server.auth.principal import list_owner, owner, session_of
 from taskmill.server.auth.scopes import caller_record, require_scopes
 from taskmill.server.limits.large_work import is_large_request
-from taskmill.server.protocol.client_class import ClientClass, client_class_of
+from taskmill.server.protocol.client_class import ClientClass, client_class_of, client_info
 from taskmill.server.protocol.errors import wire_errors
 from taskmill.server.protocol.questions import with_tool_answers
 from taskmill.server.tool_host import CallHost, HostTool
@@ -192,6 +192,7 @@ class Submission:
             lane=keys.lane or _running_lane(who, limits.running_tasks),
             limits=limits,
             client=client_class_of(ctx).name.lower(),
+            client_name=client_info(ctx)[0],
             webhook=self._runtime.settings.webhook_ends(policy.webhook),
             from_own_queue=is_called_from(caller_mark(self._tool_host.name, policy.queue), ctx.meta),
         )

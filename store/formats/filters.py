@@ -15,13 +15,15 @@ from taskmill.engine.errors import BadArguments
 from taskmill.engine.outcome import OutcomeKind, choose_words
 from taskmill.engine.status import Status
 
-__all__ = ["ANY_TASK", "FILTER_WORDS", "TaskFilter", "filter_of"]
+__all__ = ["ANY_TASK", "FILTER_WORDS", "TaskFilter", "filter_of", "stored_client"]
 
-FILTER_WORDS = ("status", "outcome", "tool", "queue", "caller", "since", "until", "text")
+FILTER_WORDS = ("status", "outcome", "tool", "queue", "caller", "client", "since", "until", "text")
 """What `filter_of` reads."""
 _LONGEST_TEXT = 200
 _LONGEST_NAME = 300
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_CLIENT = 64
+"""Bytes: one value that is longer would double what Redis needs for a record."""
 _AGO = re.compile(r"(\d{1,9})(s|m|h|d)", re.ASCII)
 
 
@@ -36,6 +38,8 @@ class TaskFilter:
     """The author's name of it, or the one that Redis has."""
     caller: str | None = None
     """Its owner, as operators see it: a digest."""
+    client: str | None = None
+    """The program that called, as it names itself."""
     since_ms: int | None = None
     """Created then or later, milliseconds since 1970."""
     until_ms: int | None = None
@@ -59,6 +63,7 @@ class TaskFilter:
             "tool": self.tool,
             "queue": self.queue,
             "caller": self.caller,
+            "client": self.client,
             **{name: None if ms is None else _moment(ms) for name, ms in times.items()},
             "text": self.text,
         }
@@ -72,6 +77,7 @@ class TaskFilter:
             "tool": self.tool,
             "queue": self.queue,
             "caller": self.caller,
+            "client": None if self.client is None else stored_client(self.client),
             "since": self.since_ms,
             "until": self.until_ms,
             "not_rerun": self.is_not_rerun or None,
@@ -100,12 +106,18 @@ def filter_of(words: Mapping[str, object], *, now: datetime | None = None) -> Ta
             tool=given.get("tool"),
             queue=given.get("queue"),
             caller=given.get("caller"),
+            client=given.get("client"),
             since_ms=_time(given, "since", now),
             until_ms=_time(given, "until", now),
             text=given.get("text"),
         )
     except ValueError as exc:
         raise BadArguments(str(exc)) from None
+
+
+def stored_client(name: str) -> str:
+    """The name of a client's program as it is stored with its tasks: half characters replaced, and cut."""
+    return name.strip().encode("utf-8", "replace")[:_LONGEST_CLIENT].decode("utf-8", "ignore")
 
 
 def _text(name: str, value: object) -> str:

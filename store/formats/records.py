@@ -111,6 +111,7 @@ def record_of(task_id: str, field: Mapping[str, str]) -> TaskRecord:
             lane=field.get("lane"),
             lane_limit=number.get("lane_limit"),
             rate=field.get("rate"),
+            client=field.get("client"),
         )
 
 

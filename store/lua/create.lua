@@ -8,7 +8,7 @@
 -- Events: create
 local COUNTED = 4096 -- bytes of arguments that are counted while a task is open; of less, the number of tasks is limit enough
 local OPEN_FOR = 7 * 86400000 -- ms for which the arguments of an open task are counted
-local ARGUMENTS = 26 -- of each task
+local ARGUMENTS = 27 -- of each task
 local AFTER = 0.001 -- ms between two tasks of this call in a list, so that they keep their order
 
 local now, precise = clock()
@@ -63,10 +63,10 @@ end
 -- for; retries; ms after which it must have ended; priority; lane, how many tasks of it may run, and its rate as `n/ms` or
 -- `n/ms/start`; tasks and kilobytes that the principal may keep (0 = no limit); signature of owner, tool and list, if there
 -- are seal keys; before which ms since 1970 it may not start; the ends that are sent to its webhook; the firing that it is
--- made for, as lines: its time in ms, name of the schedule, the schedule.
+-- made for, as lines: its time in ms, name of the schedule, the schedule; name of the client's program.
 local function create(id, arguments, job, tool, queue, principal, retention, poll, once, own_limit, total_limit, list_owner,
     rerun_of, digest, retries, time_limit, priority, lane, lane_limit, rate, most_tasks, most_kilobytes, signature,
-    not_before, webhook, firing)
+    not_before, webhook, firing, client)
   local idempotency = once ~= '' and K.once(principal .. ':' .. once)
   local used = idempotency and redis.call('GET', idempotency)
   if used then
@@ -124,6 +124,7 @@ local function create(id, arguments, job, tool, queue, principal, retention, pol
   add_fact(facts, 'once', once)
   add_fact(facts, 'signed', signature)
   add_fact(facts, 'webhook', webhook)
+  add_fact(facts, 'client', client)
   if argument_bytes > 0 then
     local sum = sum_of(now, math.max(OPEN_FOR, retention) + delay)
     add_fact(facts, 'counted', digits(sum) .. ' ' .. digits(math.ceil(argument_bytes / 1024)))

@@ -30,6 +30,7 @@ local function is_wanted(task)
     and (not wanted.tool or wanted.tool == task.tool)
     and (not wanted.queue or wanted.queue == task.queue or wanted.queue == task.queue:match('[^/]*$'))
     and (not wanted.caller or wanted.caller == task.principal)
+    and (not wanted.client or wanted.client == task.client)
     and (not wanted.since or created >= wanted.since)
     and (not wanted['until'] or created < wanted['until'])
     and (not wanted.not_rerun or not task.rerun_as)
@@ -44,7 +45,7 @@ end
 
 -- The fields of a record that are read of each task: a list may have many.
 local NAMES = { 'status', 'reason', 'unreadable' }
-for name, is_read in pairs({ tool = wanted.tool, queue = wanted.queue or part == 'rows', lane = part == 'rows', principal = wanted.caller,
+for name, is_read in pairs({ tool = wanted.tool, queue = wanted.queue or part == 'rows', lane = part == 'rows', principal = wanted.caller, client = wanted.client,
   created_ms = wanted.since or wanted['until'], rerun_as = wanted.not_rerun, message = part == 'texts', attempt = part == 'texts' }) do
   NAMES[#NAMES + 1] = is_read and name or nil
 end

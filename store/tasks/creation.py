@@ -9,6 +9,7 @@ from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.record import Lane, NewTask, TaskRecord
 from taskmill.engine.status import Status
 from taskmill.store.connection.memory import Memory
+from taskmill.store.formats.filters import stored_client
 from taskmill.store.formats.json_text import write_json
 from taskmill.store.formats.sealing import Sealer, args_field
 from taskmill.store.settings import StoreSettings
@@ -54,6 +55,7 @@ def create_args(
         task.not_before_ms or "",
         task.webhook,
         firing_arg(task.firing),
+        stored_client(task.client_name),
     ]
 
 
@@ -130,6 +132,7 @@ def new_record(task: NewTask, settings: StoreSettings, now: int) -> TaskRecord:
         lane=task.lane.key if task.lane else None,
         lane_limit=task.lane.limit if task.lane else None,
         rate=_rate(task.lane) if task.lane else None,
+        client=stored_client(task.client_name) or None,
     )
 
 

@@ -41,6 +41,7 @@ def rerun_task(record: TaskRecord, task_id: str, payload: bytes, *, listed_for: 
         webhook=webhook,
         rerun_of=record.id,
         client="rerun",
+        client_name=record.client or "",
         priority=record.priority,
         lane=_lane(record),
     )

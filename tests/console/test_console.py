@@ -1,6 +1,7 @@
 """The console over HTTP: who gets in, what the pages show, and what they do only after they were asked again."""
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import httpx2
 import pytest
 
 from taskmill.console.login import COOKIE
-from taskmill.engine.outcome import Failed, Fault
+from taskmill.engine.outcome import Failed, Fault, Returned
 from taskmill.engine.record import Progress
 from taskmill.engine.status import Status
 from taskmill.server.settings import ServerSettings
@@ -240,10 +241,12 @@ def token_in(html: str) -> str:
 async def test_a_filter_is_kept_in_the_address_and_a_wrong_one_is_told_in_words(
     page: httpx2.AsyncClient, stores: StoreFixture
 ) -> None:
-    broken, fine = await failed(stores, tool="one"), await stores.create(tool="two")
-    shown = (await page.get("/console/tasks?outcome=failed&tool=one")).text
-    assert (broken[:10] in shown, fine[:10] in shown) == (True, False)
-    assert 'value="one"' in shown
+    broken, fine = await failed(stores, tool="one", client_name="a\N{CEDILLA}<b>"), await stores.create(tool="two")
+    for words in ("outcome=failed&tool=one", "client=a%C2%B8%3Cb%3E"):
+        shown = (await page.get(f"/console/tasks?{words}")).text
+        assert (broken[:10] in shown, fine[:10] in shown) == (True, False), words
+    assert 'value="a\N{CEDILLA}&lt;b&gt;"' in shown
+    assert 'href="/console/tasks?client=a%C2%B8%3Cb%3E"' in (await page.get(f"/console/tasks/{broken}")).text
     refused = await page.get("/console/tasks?since=yesterday")
     assert (refused.status_code, "how long ago" in refused.text) == (400, True)
     for path in ("/tasks?cursor=nonsense", "/tasks/" + "x" * 300, "/none/x/pause", "/bulk/delete", "/live/none"):
@@ -265,6 +268,32 @@ async def test_a_filter_looks_through_thousands_of_tasks_for_one_page(
     assert wanted[:10] in shown
     await stores.redis.zremrangebyscore(stores.keys.all, 1e15, "+inf")
     await stores.redis.delete(*(stores.keys.record(f"filler-{number}") for number in range(1500)))
+
+
+async def test_a_file_of_a_task_is_linked_and_saved_and_never_shown_as_a_page(
+    page: httpx2.AsyncClient, stores: StoreFixture
+) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield b"<script>alert(1)</script>"
+
+    task = await stores.start()
+    made = {"task_id": task.id, "principal": OWNER, "name": f"{HOSTILE}.html", "mime_type": "text/html"}
+    artifact = await stores.store.artifacts.write(content(), **made)
+    await stores.store.artifacts.attach(artifact, task.fence)
+    foreign = {"type": "resource_link", "uri": "https://example.com/x", "name": "foreign"}
+    odd = {"type": "resource_link", "uri": f"{artifact.uri}x", "size": "many"}
+    link = {"type": "resource_link", "uri": artifact.uri, "name": artifact.name, "size": artifact.size}
+    await stores.finish(task, Returned({"content": [foreign, odd, link]}))
+
+    shown = (await page.get(f"/console/tasks/{task.id}")).text
+    (address,) = re.findall(rf'<a href="([^"]*)" download>{re.escape(SHOWN)}.html</a>, 25 bytes', shown)
+    saved = await page.get(address)
+
+    assert shown.count(" download>") == 2
+    assert (saved.status_code, saved.content) == (200, b"<script>alert(1)</script>")
+    assert saved.headers["content-disposition"].startswith("attachment;")
+    assert saved.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert (await page.get(f"{address}x")).status_code == 404
 
 
 async def test_a_worker_is_drained_resumed_and_given_slots(stores: StoreFixture, settings: ServerSettings) -> None:

@@ -411,9 +411,12 @@ class TestCallers:
         owners = (await guarded.get(f"/api/tasks/{task_id}?history=1", ADA)).json()
         operators = (await guarded.get(f"/api/tasks/{task_id}?history=1", OPERATOR_TOKEN)).json()
 
-        assert not {"owner", "worker"} & set(owners)
+        assert not {"owner", "worker", "client"} & set(owners)
         assert not any({"principal", "worker"} & set(event["facts"]) for event in owners["events"])
         assert {"owner", "worker"} <= set(operators)
+        assert operators["client"] == "test"
+        found = [(await guarded.get(f"/api/tasks?client={name}", OPERATOR_TOKEN)).json() for name in ("test", "other")]
+        assert [[task["id"] for task in one["tasks"]] for one in found] == [[task_id], []]
         assert "worker" in operators["events"][1]["facts"]
 
     async def test_the_operators_token_never_reaches_the_authors_verifier(

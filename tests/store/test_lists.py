@@ -211,16 +211,19 @@ async def test_a_list_can_be_narrowed_to_how_tasks_ended_which_their_records_say
     assert counted == {(kind.value, "default"): 1 for kind in OutcomeKind}
 
 
-async def test_a_list_can_be_narrowed_to_a_queue_a_caller_and_a_time(stores: StoreFixture) -> None:
+async def test_a_list_can_be_narrowed_to_a_queue_a_caller_a_client_and_a_time(stores: StoreFixture) -> None:
     tasks = [
         await stores.create(listed_for=OWNER, queue="shop/slow"),
-        await stores.create(listed_for=OWNER),
-        await stores.create(principal=STRANGER, listed_for=STRANGER),
+        await stores.create(listed_for=OWNER, client_name=" \ud83d" + "é" * 40),
+        await stores.create(principal=STRANGER, listed_for=STRANGER, client_name="claude-code"),
     ]
     created = [(await stores.record(task_id)).created_ms for task_id in tasks]
 
     assert await ids(stores, OPERATOR, queue="slow") == await ids(stores, OPERATOR, queue="shop/slow") == [tasks[0]]
     assert await ids(stores, OPERATOR, caller=STRANGER) == [tasks[2]]
+    assert await ids(stores, OPERATOR, client="claude-code") == [tasks[2]]
+    assert await ids(stores, OPERATOR, client="\ud83d" + "é" * 40) == [tasks[1]]
+    assert [(await stores.record(task_id)).client for task_id in tasks] == [None, "?" + "é" * 31, "claude-code"]
     assert await ids(stores, OPERATOR, queue="low", caller=STRANGER) == []
     later = [one for one, ms in zip(tasks, created, strict=True) if ms > created[0]]
     assert await ids(stores, OPERATOR, since_ms=created[0] + 1) == later[::-1]
