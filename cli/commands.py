@@ -11,14 +11,13 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
 from typer.core import TyperGroup
 
 from taskmill.cli import options
 from taskmill.cli.audit.commands import audit
 from taskmill.cli.console.commands import console
-from taskmill.cli.errors import Failure, UsageError, failure_of, print_failure
+from taskmill.cli.errors import Failure, UsageError, failure_of, log_failure, print_failure
 from taskmill.cli.imports import without_collection
 from taskmill.cli.install.commands import install
 from taskmill.cli.logs import LogForm, LogLevel, configure
@@ -71,11 +70,11 @@ def run_command_line() -> None:
     except OSError as exc:
         if exc.filename is None:
             raise
-        structlog.get_logger().debug("command.failed", exc_info=exc)
+        log_failure(exc)
         print_failure(Failure(f"{exc.filename}: {exc.strerror}.", 1))
         sys.exit(1)
     except TaskmillError as exc:
-        structlog.get_logger().debug("command.failed", exc_info=exc)
+        log_failure(exc)
         failure = failure_of(exc)
         print_failure(failure)
         sys.exit(failure.code)

@@ -18,6 +18,7 @@ __all__ = [
     "ServerUnreachable",
     "UsageError",
     "failure_of",
+    "log_failure",
     "print_failure",
     "unwrap_group",
 ]
@@ -80,6 +81,15 @@ def print_failure(failure: Failure) -> None:
     print(f"taskmill: {printable(failure.message, lines=True)}", file=sys.stderr, flush=True)
 
 
+def log_failure(error: BaseException) -> None:
+    """Log the traceback of a failure, if the command has come so far that it has a log.
+
+    structlog's own settings would print it on standard output, with the values of all variables: tokens, too.
+    """
+    if structlog.is_configured():
+        log.debug("command.failed", exc_info=error)
+
+
 @contextmanager
 def unwrap_group() -> Iterator[None]:
     """Raise the error of this package that task groups have wrapped into an exception group.
@@ -94,7 +104,7 @@ def unwrap_group() -> Iterator[None]:
         while isinstance(found, BaseExceptionGroup):
             first = found.exceptions[0]
             if isinstance(first, TaskmillError):
-                log.debug("command.failed", exc_info=group)
+                log_failure(group)
                 raise first from None
             assert isinstance(first, BaseExceptionGroup)
             found = first

@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 import pytest
+import structlog
 
+from taskmill.cli.commands import run_command_line
 from taskmill.cli.errors import Failure, print_failure
 from taskmill.cli.terminal.escaping import printable
 from tests.support.command_line import CommandLine
@@ -28,6 +30,22 @@ try:
 except ValueError:
     early.exception('broke')
 """
+
+
+def test_a_command_that_is_refused_before_it_has_a_log_prints_its_one_line_and_no_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = structlog.get_config() if structlog.is_configured() else None
+    structlog.reset_defaults()
+    monkeypatch.setattr(sys, "argv", ["taskmill", "tasks", "cancel", "--token", "a-token-that-is-secret"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_command_line()
+    finally:
+        if before is not None:
+            structlog.configure(**before)
+    line = "taskmill: Name tasks by ID, by --where KEY=VALUE, or all of them by --all.\n"
+    assert (ended.value.code, *capsys.readouterr()) == (2, "", line)
 
 
 def logged(code: str, level: str = "info", form: str = "auto") -> list[str]:
