@@ -405,7 +405,9 @@ class TestCallers:
         assert [task["id"] for task in listed] == [again, task_id]
 
     async def test_owners_see_nothing_of_the_installation(self, guarded: ApiClient) -> None:
-        task_id = await guarded.mcp(ADA).task("steps", count=1)
+        about = {"io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"}}
+        call = {"name": "steps", "arguments": {"count": 1}, "_meta": about}
+        task_id = (await guarded.mcp(ADA).ask("tools/call", call, name="steps"))["result"]["taskId"]
         await guarded.until(task_id, "completed", token=ADA)
 
         owners = (await guarded.get(f"/api/tasks/{task_id}?history=1", ADA)).json()
