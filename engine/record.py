@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from taskmill.engine.events import AttemptError
 from taskmill.engine.outcome import Outcome, OutcomeKind
 from taskmill.engine.principal import PrincipalLimits
 from taskmill.engine.status import TERMINAL, Status
@@ -217,3 +218,5 @@ class TaskView:
     """The latest task that repeats this one."""
     paused: str | None = field(default=None, compare=False)
     """`queue` or `tool`: what is paused, so that this pending task does not start; None = nothing is."""
+    errors: Mapping[int, AttemptError] = field(default_factory=dict, compare=False)
+    """Why attempts failed, by their numbers, as far as the settings let the task's owner see it."""

@@ -111,6 +111,8 @@ class StoreSettings(BaseSettings):
     """Records that the audit trail in Redis keeps, about; the oldest fall off."""
     audit_names: bool = False
     """Whether the audit trail names users and their clients readably, beside the digest."""
+    caller_errors: Literal["none", "text", "traceback"] = "none"
+    """What callers see of exceptions that ended attempts of their own tasks: class and text, or the traceback too."""
     metrics_tools: int = Field(100, ge=0, le=1000)
     """Tools of an app that have metrics of their own; those of the others are counted together, as `other`."""
     command_timeout: float = Field(5.0, gt=0, le=LONGEST)

@@ -1,4 +1,4 @@
-"""The attempts of a task as JSON for operators: its history, and the errors that are kept. No I/O."""
+"""The attempts of a task as JSON: its history, and the errors that are kept. No I/O."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +13,13 @@ _MOST = 100
 _DIED = "worker_died"
 
 
-def attempts_json(events: Sequence[Event], errors: Mapping[int, AttemptError]) -> list[dict[str, Any]]:
-    """The last hundred attempts, oldest first. `ended`: how, in one word; None while it runs."""
+def attempts_json(
+    events: Sequence[Event], errors: Mapping[int, AttemptError], *, to_operator: bool = True
+) -> list[dict[str, Any]]:
+    """The last hundred attempts, oldest first. `ended`: how, in one word; None while it runs.
+
+    Only operators see which worker it was; `errors` are those that the reader may see.
+    """
     attempts: dict[int, dict[str, Any]] = {}
     last: dict[str, Any] | None = None
     for event in events:
@@ -22,7 +27,8 @@ def attempts_json(events: Sequence[Event], errors: Mapping[int, AttemptError]) -
             last["ended"], last["ended_at"] = ended, iso(event.at_ms)
             last = None
         if event.move in (Move.CLAIM, Move.RECLAIM):
-            last = _attempt(int(event.facts["attempt"]), event.facts.get("worker"), iso(event.at_ms))
+            worker = event.facts.get("worker") if to_operator else None
+            last = _attempt(int(event.facts["attempt"]), worker, iso(event.at_ms))
             attempts[last["attempt"]] = last
     for number, error in errors.items():
         started_at = iso(error.started_ms) if error.started_ms else None

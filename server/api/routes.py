@@ -50,7 +50,8 @@ _HISTORY = 1000
 _LONGEST_KEY = 200
 _EMPTY = Page((), None)
 _ATTEMPTS_FOR_OPERATORS = (
-    "Errors of attempts are for operators: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
+    "Errors of attempts are for operators: send the operator's token (TASKMILL_API_OPERATOR_TOKEN). Callers see those "
+    "of their own tasks where TASKMILL_CALLER_ERRORS is text or traceback."
 )
 _OPERATORS_ONLY = "Dead letters are of all callers: send the operator's token (TASKMILL_API_OPERATOR_TOKEN)."
 
@@ -115,12 +116,13 @@ class _Api:
         return json_response(shown)
 
     async def attempts(self, request: Request) -> Response:
-        """The attempts of a task, and why those that failed did; for operators."""
-        if not caller_of(request).is_operator:
+        """The attempts of a task, and why those that failed did; for operators, and by a setting for its owner."""
+        is_operator, store = caller_of(request).is_operator, self._runtime.store
+        if not is_operator and self._runtime.settings.caller_errors == "none":
             raise HTTPException(403, _ATTEMPTS_FOR_OPERATORS)
         _, view = await self._look(request)
-        store, task_id = self._runtime.store, view.record.id
-        shown = attempts_json(await store.history(task_id), await store.attempt_errors(task_id))
+        errors = await store.attempt_errors(view.record.id) if is_operator else view.errors
+        shown = attempts_json(await store.history(view.record.id), errors, to_operator=is_operator)
         return json_response({"attempts": shown})
 
     async def cancel(self, request: Request) -> Response:

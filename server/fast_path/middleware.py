@@ -183,7 +183,8 @@ class FastPath:
     def _result(self, result: dict[str, Any]) -> _Answer:
         if self._stamp is None:
             self._stamp = {SERVER_INFO_META_KEY: self._server.server_info_stamp}
-        return 200, {"result": {**result, "_meta": self._stamp}}
+        meta = {**result["_meta"], **self._stamp} if "_meta" in result else self._stamp
+        return 200, {"result": {**result, "_meta": meta}}
 
 
 def _is_traced() -> bool:

@@ -158,7 +158,9 @@ class _TaskSubscription:
             return False
         if view.record.seq > self._sent.get(task_id, 0):
             self._sent[task_id] = view.record.seq
-            await self._notify(_TaskNotification(params={**detailed_task(view), "_meta": self._meta}))
+            shown = detailed_task(view)
+            meta = {**shown.get("_meta", {}), **self._meta}
+            await self._notify(_TaskNotification(params={**shown, "_meta": meta}))
         return True
 
     def _acknowledgement(self) -> SubscriptionsAcknowledgedNotification:

@@ -13,6 +13,7 @@ from taskmill.engine.outcome import Failed, Refused, Returned
 from taskmill.engine.record import TaskView
 from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.shapes_2025 import related_task
+from taskmill.server.protocol.shapes_2026 import ATTEMPT_ERRORS, attempt_errors
 from taskmill.server.protocol.status_text import status_text
 
 __all__ = [
@@ -43,12 +44,20 @@ def tool_result(view: TaskView) -> CallToolResult:
     Raises:
         MCPError: the tool raised one, the task broke, or it was cancelled.
     """
+    errors = attempt_errors(view)
     match view.outcome:
         case Returned():
-            return CallToolResult.model_validate(view.outcome.value, by_name=False)
-        case Refused() | Failed():
+            value = view.outcome.value
+            if errors:
+                value = {**value, "_meta": {**(value.get("_meta") or {}), ATTEMPT_ERRORS: errors}}
+            return CallToolResult.model_validate(value, by_name=False)
+        case Refused():
             error = error_of(view.outcome)
             raise MCPError(error["code"], error["message"], error.get("data"))
+        case Failed():
+            error = error_of(view.outcome)
+            data = {**error["data"], "attemptErrors": errors} if errors else error["data"]
+            raise MCPError(error["code"], error["message"], data)
         case None:
             raise MCPError(INTERNAL_ERROR, _CANCELLED, {"reason": "cancelled"})
         case _:

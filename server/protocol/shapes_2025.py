@@ -8,7 +8,7 @@ from typing import Any
 from taskmill.engine.outcome import Returned
 from taskmill.engine.record import TaskView
 from taskmill.engine.status import Status
-from taskmill.server.protocol.shapes_2026 import iso, wire_status
+from taskmill.server.protocol.shapes_2026 import ATTEMPT_ERRORS, attempt_errors, iso, wire_status
 from taskmill.server.protocol.status_text import status_text
 
 __all__ = ["IMMEDIATE_RESPONSE", "RELATED_TASK", "created", "related_task", "task_of"]
@@ -20,7 +20,9 @@ RELATED_TASK = "io.modelcontextprotocol/related-task"
 def task_of(view: TaskView) -> dict[str, Any]:
     """`Task`: here a tool's own error makes the task `failed` ("Task Execution Errors")."""
     record = view.record
+    errors = attempt_errors(view)
     return {
+        **({"_meta": {ATTEMPT_ERRORS: errors}} if errors else {}),
         "taskId": record.id,
         "status": "failed" if _reports_error(view) else wire_status(record.status),
         "statusMessage": _message(view),

@@ -13,8 +13,10 @@ from taskmill.server.protocol.errors import error_of
 from taskmill.server.protocol.status_text import status_text
 
 __all__ = [
+    "ATTEMPT_ERRORS",
     "EXTENSION",
     "LONGEST_TASK_ID",
+    "attempt_errors",
     "create_result",
     "detailed_task",
     "input_requests",
@@ -24,6 +26,8 @@ __all__ = [
 ]
 
 EXTENSION = "io.modelcontextprotocol/tasks"
+ATTEMPT_ERRORS = "io.taskmill/attemptErrors"
+"""Member of `_meta`, in every revision: why attempts failed, where `TASKMILL_CALLER_ERRORS` lets callers see it."""
 LONGEST_TASK_ID = 256
 """Characters; a longer id names no task, in any revision."""
 
@@ -47,6 +51,8 @@ def create_result(view: TaskView) -> dict[str, Any]:
 def detailed_task(view: TaskView) -> dict[str, Any]:
     """`DetailedTask`: the task and, by its state, `inputRequests`, `result` or `error`."""
     task = _task(view)
+    if errors := attempt_errors(view):
+        task["_meta"] = {ATTEMPT_ERRORS: errors}
     if view.record.status is Status.INPUT_REQUIRED:
         return {**task, "inputRequests": input_requests(view)}
     match view.outcome:
@@ -58,6 +64,21 @@ def detailed_task(view: TaskView) -> dict[str, Any]:
             return task
         case _:
             assert_never(view.outcome)
+
+
+def attempt_errors(view: TaskView) -> list[dict[str, Any]]:
+    """Why attempts failed, oldest first; only the last one has its traceback, which is long."""
+    last = max(view.errors, default=0)
+    return [
+        {
+            "attempt": attempt,
+            "type": error.type,
+            "text": error.text,
+            "reference": error.reference,
+            **({"traceback": error.traceback} if attempt == last and error.traceback else {}),
+        }
+        for attempt, error in view.errors.items()
+    ]
 
 
 def input_requests(view: TaskView) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Errors of attempts as they are stored: JSON within a limit, sealed like every payload."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from taskmill.engine.errors import DecryptionFailed
 from taskmill.engine.events import AttemptError
+from taskmill.engine.outcome import OutcomeKind
+from taskmill.engine.record import TaskRecord
 from taskmill.store.formats.sealing import Sealer
 
-__all__ = ["ERRORS_KEPT", "ERROR_BYTES", "open_error", "pack_error"]
+__all__ = ["ERRORS_KEPT", "ERROR_BYTES", "errors_for_caller", "may_have_errors", "open_error", "pack_error"]
 
 ERRORS_KEPT = 10
 """Of one task: those of its last attempts."""
@@ -29,6 +32,19 @@ def open_error(sealer: Sealer, task_id: str, attempt: int, stored: bytes) -> Att
         return replace(AttemptError("", ""), **sealer.open(stored, task_id=task_id, field=f"error:{attempt}"))
     except (DecryptionFailed, TypeError):
         return AttemptError("", "The stored error cannot be opened with these TASKMILL_SEAL_KEYS.")
+
+
+def may_have_errors(record: TaskRecord) -> bool:
+    """Whether an attempt of the task may have failed, so that a look for its error is worth a round trip."""
+    return bool(record.failures) or record.outcome_kind in (OutcomeKind.CRASHED, OutcomeKind.FAILED)
+
+
+def errors_for_caller(errors: Mapping[int, AttemptError], *, with_traceback: bool) -> dict[int, AttemptError]:
+    """The errors without what is for operators only: where the worker ran, and perhaps the traceback."""
+    return {
+        attempt: replace(error, traceback=error.traceback if with_traceback else "", worker="", host="", pid=0)
+        for attempt, error in sorted(errors.items())
+    }
 
 
 def _fitted(text: str, limit: int) -> str:

@@ -15,7 +15,7 @@ from taskmill.store.artifacts.artifacts import ArtifactStore
 from taskmill.store.audit.stream import AuditStream
 from taskmill.store.connection.client import store_errors
 from taskmill.store.connection.memory import MemoryWatch, check_room
-from taskmill.store.formats.attempt_errors import open_error
+from taskmill.store.formats.attempt_errors import errors_for_caller, may_have_errors, open_error
 from taskmill.store.formats.events import event_of
 from taskmill.store.formats.filters import TaskFilter
 from taskmill.store.formats.keys import DEAD_LETTERS
@@ -150,6 +150,10 @@ class RedisTaskStore(TaskStore):
         record, outcome, questions, ahead = reply
         view = view_of(task_id, self._sealer, record=record, outcome=outcome, questions=questions, ahead=ahead)
         await self._mark(view, is_marked=UNREADABLE.encode() in record[::2])
+        if principal and self._settings.caller_errors != "none" and may_have_errors(view.record):
+            with_traceback = self._settings.caller_errors == "traceback"
+            errors = errors_for_caller(await self.attempt_errors(task_id), with_traceback=with_traceback)
+            view = replace(view, errors=errors)
         return await self._wait_estimate.apply_to(view)
 
     async def _mark(self, view: TaskView, *, is_marked: bool) -> None:
