@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from console_soak_program import measured, used
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 _WAIT = 30_000
@@ -39,6 +40,7 @@ def main() -> None:
         expect(page.locator(".figures")).to_contain_text("dead letters")
         expect(page.locator("tbody tr", has_text="succeeded").locator("td").nth(1)).to_have_text("0.0")  # it is live
         seen("overview")
+        keeps_nothing(page)
         look(page, base)
         seen("pages")
         page.goto(f"{base}/tasks/{task}")
@@ -52,6 +54,28 @@ def main() -> None:
         page.wait_for_url("**/login")
         seen("login")
         browser.close()
+
+
+def keeps_nothing(page: Page) -> None:
+    """What the live page uses is the same after more updates; what is kept on purpose is seen."""
+    session = measured(page)
+    updated(page)
+    before = used(session)
+    for _ in range(2):
+        updated(page)
+    after = used(session)
+    assert (after["listeners"], after["nodes"]) == (before["listeners"], before["nodes"]), (before, after)
+    page.evaluate("window.kept = [...document.querySelectorAll('[data-live] > *')]")
+    updated(page)
+    assert used(session)["nodes"] > after["nodes"], "a leak on purpose"
+    page.evaluate("window.kept = null")
+    session.detach()
+
+
+def updated(page: Page) -> None:
+    """Return once the live part was replaced."""
+    page.evaluate("document.querySelector('[data-live]').firstElementChild.id = 'old'")
+    expect(page.locator("#old")).to_have_count(0)
 
 
 def _is_complaint(message: ConsoleMessage) -> bool:
