@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["TimedReader"]
 
@@ -25,7 +25,7 @@ class TimedReader(Generic[T]):
     ) -> None:
         if self._pending is not None:
             self._pending.cancel()
-            await asyncio.wait([self._pending])
+            await _wait_out(self._pending)
 
     async def next(self, timeout: float | None) -> T | None:
         """The next item, None = there are no more. `timeout`: seconds, None = no limit.
@@ -40,6 +40,23 @@ class TimedReader(Generic[T]):
             raise TimeoutError
         read, self._pending = self._pending, None
         return read.result()
+
+
+async def _wait_out(read: asyncio.Future[Any]) -> None:
+    """Wait until `read` has ended, also when it is this wait that is cancelled: who leaves then closes the iterator.
+
+    Raises:
+        CancelledError: the wait was cancelled; `read` has ended.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not read.done():
+        try:
+            await asyncio.wait([read])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+            read.cancel()  # once more: an iterator may have taken the first one for its own
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _next(items: AsyncIterator[T]) -> T | None:
