@@ -51,7 +51,7 @@ class SignalListener:
         if found is None:
             return
         if kind == "cancel":
+            found.stop(Stop.LOST, is_last=True)  # before the log line, which takes longer
             log.info("task.cancel_heard", task_id=task_id)
-            found.stop(Stop.LOST, is_last=True)
         elif kind == "answer":
             found.wake()
