@@ -188,9 +188,23 @@ def an_operator_logs_in(proxy: ReverseProxy, audit: Path) -> None:
         with page.stream("GET", "/console/live/overview") as live:
             assert next(live.iter_lines()).startswith("data: "), "at once, not when a buffer is full"
         assert page.get("/metrics").status_code == 403, "they are not for the world"
+        an_operator_pauses(page, proxy)
     records = [json.loads(line) for line in audit.read_text().splitlines()]
     logins = [record for record in records if record["action"] == "operator.logged_in"]
     assert [record["address"] for record in logins] == [CLIENT_ADDRESS]
+
+
+def an_operator_pauses(page: httpx2.Client, proxy: ReverseProxy) -> None:
+    """A tool that no one calls, after the confirmation; a page of the same name behind another port does nothing."""
+    path = "/console/tools/book/pause"
+    assert "book" in page.get(path).text
+    for port in (proxy.plain_port, 443):
+        refused = page.post(path, headers={"Origin": f"https://localhost:{port}"}, data={"reason": "forged"})
+        assert (refused.status_code, "forged" in page.get("/console/queues").text) == (403, False), port
+    done = page.post(path, headers={"Origin": proxy.url}, data={"reason": "a test"})
+    assert (done.status_code, done.headers["location"]) == (303, "/console/queues?done=paused"), done.text
+    assert "a test" in page.get("/console/queues").text
+    assert page.post("/console/tools/book/resume", headers={"Origin": proxy.url}).status_code == 303
 
 
 def events_of_a_script(proxy: ReverseProxy, task_id: str, *, until: str, after: int | None = None) -> list[int]:
