@@ -19,6 +19,25 @@ async def test_an_idle_worker_is_woken_by_a_push(deployment: Deployment) -> None
     assert max(delays) < PROMPTLY
 
 
+async def test_a_claim_goes_with_the_wait_of_an_idle_worker_and_not_with_that_of_a_busy_one(
+    deployment: Deployment,
+) -> None:
+    """A tool may block the event loop, and what Redis gives its worker then would wait."""
+
+    async def behind_the_wait() -> int:
+        """Bytes that Redis has not read, of the connection that waits."""
+        waiting = [client for client in await deployment.redis.client_list() if client["cmd"] == "blpop"]
+        return int(waiting[0]["qbuf"]) if waiting else -1
+
+    await deployment.worker(poll=60)
+    await eventually_async(behind_the_wait, lambda size: size > 0)
+
+    await deployment.create_noted("walk", deployment.gate())
+    await deployment.noted("start")
+    await eventually_async(behind_the_wait, lambda size: size == 0)
+    deployment.gate().touch()
+
+
 async def test_every_idle_worker_of_a_queue_wakes_when_there_is_work_for_all(deployment: Deployment) -> None:
     workers = [await deployment.worker(poll=60, concurrency=1) for _ in range(3)]
     began = monotonic()
