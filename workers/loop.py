@@ -66,9 +66,7 @@ class WorkerLoop:
         """Until when it rests: tasks that are due were left a moment ago, because only reserved slots are free."""
         self._wake = runtime.wake
         self._has_room = asyncio.Event()
-        self._drain_requested = False
-        self._draining = False
-        self._grace_over = False
+        self._drain_requested = self._draining = self._grace_over = False
         self._loop = asyncio.get_running_loop()
         self._listener: asyncio.Task[None] | None = None
         self._end_of_order: asyncio.TimerHandle | None = None

@@ -1,6 +1,7 @@
 """How soon and how many: tasks are started by a push, in batches, up to the concurrency, and slots are refilled."""
 
 import asyncio
+import signal
 from itertools import pairwise
 from time import monotonic
 
@@ -22,19 +23,22 @@ async def test_an_idle_worker_is_woken_by_a_push(deployment: Deployment) -> None
 async def test_a_claim_goes_with_the_wait_of_an_idle_worker_and_not_with_that_of_a_busy_one(
     deployment: Deployment,
 ) -> None:
-    """A tool may block the event loop, and what Redis gives its worker then would wait."""
+    """Redis gives a task to a worker that cannot ask for it. A tool may block the loop, so a busy worker has to ask."""
 
-    async def behind_the_wait() -> int:
-        """Bytes that Redis has not read, of the connection that waits."""
-        waiting = [client for client in await deployment.redis.client_list() if client["cmd"] == "blpop"]
-        return int(waiting[0]["qbuf"]) if waiting else -1
+    async def is_waiting() -> bool:
+        clients = await deployment.redis.client_list()
+        return any(client["cmd"] == "blpop" and "b" in client["flags"] for client in clients)
 
-    await deployment.worker(poll=60)
-    await eventually_async(behind_the_wait, lambda size: size > 0)
+    worker = await deployment.worker(poll=60)
+    for status in ("running", "pending"):
+        await eventually_async(is_waiting)
+        worker.send(signal.SIGSTOP)
 
-    await deployment.create_noted("walk", deployment.gate())
-    await deployment.noted("start")
-    await eventually_async(behind_the_wait, lambda size: size == 0)
+        task_id = await deployment.create_noted("walk", deployment.gate())
+
+        assert (await deployment.record(task_id)).status == status
+        worker.send(signal.SIGCONT)
+        await deployment.noted("start", task_id)
     deployment.gate().touch()
 
 
