@@ -180,15 +180,15 @@ class Pages:
         view = await store.read(task_id, OPERATOR)
         events = await store.history(task_id)
         attempts = attempts_json(events, await store.attempt_errors(task_id))
-        shown = [event_json(event, to_operator=True) for event in events]
+        shown = [event_json(event, to_operator=True) for event in events[-_EVENTS:]]
         task = task_json(view, to_operator=True)
         return {
             "task": task,
             "artifacts": artifact_links(task["result"]),
             "shows_arguments": self._tasks.shows_arguments,
             "attempts": attempts[::-1],
-            "events": shown[-_EVENTS:][::-1],
-            "left_out": max(0, len(shown) - _EVENTS),
+            "events": shown[::-1],
+            "left_out": max(0, len(events) - _EVENTS),
             "can_rerun": view.record.is_terminal and view.record.outcome_kind != OutcomeKind.SUCCEEDED,
         }
 
