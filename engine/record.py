@@ -162,7 +162,7 @@ class TaskRecord:
     rate: str | None = None
     """Limit of starts of the lane: `n/ms`, or `n/ms/start` where only starts are limited."""
     client: str | None = field(default=None, compare=False)
-    """The program that called, as it named itself, perhaps cut; None = not known. No event has it."""
+    """The program that called, as it named itself, perhaps cut; None = not known, or not kept. No event has it."""
 
     @property
     def next_start_ms(self) -> int | None:
