@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,13 @@ def who(cli: CommandLine, url: str) -> str:
     return cli.run("call", "--url", url, "who").stdout
 
 
+def shown(cli: CommandLine, url: str, task_id: str) -> dict[str, Any]:
+    task: dict[str, Any] = json.loads(
+        cli.run("tasks", "show", task_id, "--json", "--url", url.removesuffix("/mcp")).stdout
+    )
+    return task
+
+
 def log_has(command: Started, event: str) -> bool:
     return event in command.log.read_text()
 
@@ -58,10 +66,10 @@ def test_an_edit_of_an_imported_module_starts_the_new_code_and_a_running_task_ru
         edited.write("words.py", "WORD = 'the new one'\n")
         assert command.url() == url, "the address stays"
         assert who(edited, url) == "the new one\n"
+        eventually(lambda: shown(edited, url, task_id)["attempts"] == 2)
         (edited.folder / "gate").touch()
         assert edited.run("call", "--url", url, "--attach", task_id).stdout == "the new one\n"
-        shown = json.loads(edited.run("tasks", "show", task_id, "--json", "--url", url.removesuffix("/mcp")).stdout)
-        assert shown["crashes"] == 0
+        assert shown(edited, url, task_id)["crashes"] == 0
         assert command.end() == 0
     assert edited.processes() == {}
 
