@@ -148,7 +148,7 @@ class CommandLine:
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; standard input is empty. Forked where that makes no difference: it costs less."""
         given = self.environment | environment
-        if self.forks and may_fork(words, given):
+        if self.forks and may_fork(self.command(*words), given):
             return run_forked(self.command(*words), given, self.folder)
         return subprocess.run(
             self.command(*words),
@@ -168,7 +168,7 @@ class CommandLine:
         given = self.environment | environment
         process: subprocess.Popen[str] | ForkedCommand
         with log.open("ab") as errors:
-            if self.forks and may_fork(words, given):
+            if self.forks and may_fork(self.command(*words), given):
                 process = ForkedCommand(self.command(*words), given, self.folder, errors=errors.fileno())
             else:
                 process = subprocess.Popen(
@@ -220,8 +220,6 @@ class CommandLine:
 
 class PythonLine(CommandLine):
     """Its commands are Python's."""
-
-    forks = False
 
     def command(self, *words: str) -> list[str]:
         """The command line of `python` with these words."""

@@ -32,11 +32,13 @@ _ROOM = 32 * 1024
 """Bytes for a forked command's words, and for its variables."""
 
 
-def may_fork(words: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether this command does the same when it is forked."""
+def may_fork(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether this is a command of `taskmill` that does the same when it is forked."""
+    program, *words = command
     given = {name: value for name, value in environment.items() if name.startswith(_AT_START)}
     ours = {name: value for name, value in os.environ.items() if name.startswith(_AT_START)}
-    return sys.platform == "linux" and bool(words) and words[0] not in _EXECUTED and given == ours
+    is_ours = Path(program).name == "taskmill" and bool(words) and words[0] not in _EXECUTED
+    return sys.platform == "linux" and is_ours and given == ours
 
 
 class ForkedCommand:
