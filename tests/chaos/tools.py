@@ -138,9 +138,12 @@ async def hog(n: int, ctx: Ctx) -> str:
     return str(len(bytearray(64 * GIGABYTE)))
 
 
-@mcp.tool(task=True)
+@mcp.tool(task=TaskConfig(idempotency="{n}"))
 async def ask(n: int, ctx: Ctx) -> str:
-    """Wants to know something first."""
+    """Wants to know something first.
+
+    A client whose call was lost with its server calls again, and must find that task: no one else would answer it.
+    """
     answer = await ctx.elicit(f"Shall {n}?", Consent)
     effect(n, ctx)
     assert answer.action == "accept"
