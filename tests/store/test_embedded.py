@@ -133,6 +133,8 @@ async def test_the_server_is_fit_for_taskmill_and_private(home: Path) -> None:
         async with AsyncRedis.from_url(user.url) as client:
             assert {finding.level for finding in await inspect(client)} == {"ok"}
             assert await client.config_get("port") == {"port": "0"}
+            least = await client.config_get("auto-aof-rewrite-min-size")
+            assert least == {"auto-aof-rewrite-min-size": str(256 * 2**20)}, "a rewrite stops Redis for its fsync"
         assert home.stat().st_mode & 0o777 == 0o700
         open_to_others = [path.name for path in home.iterdir() if path.stat().st_mode & 0o077]
         assert open_to_others == [".gitignore"]
