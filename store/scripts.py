@@ -103,6 +103,10 @@ class Scripts:
                 raise reply
         return replies
 
+    def command(self, call: Call) -> tuple[Any, ...]:
+        """The words of one call, for a connection of the caller's; a Redis that has lost the script refuses it."""
+        return self._commands([call])[0]
+
     def _commands(self, calls: Sequence[Call], *, with_texts: bool = False) -> list[tuple[Any, ...]]:
         """One for each call. `with_texts`: the first of each script has its text, and so Redis knows the others."""
         more, commands = self._further_keys, list[tuple[Any, ...]]()

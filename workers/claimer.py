@@ -14,6 +14,7 @@ import structlog
 from taskmill.engine.errors import OperatorError
 from taskmill.store.claims.claims import Claims, Reserve
 from taskmill.store.connection.retry import retrying
+from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.store.scripts import Call
 from taskmill.workers.attempts.endings import Ending, Finish
 from taskmill.workers.runtime import WorkerRuntime
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 NO_TASKS = Claims([], None)
 """The reply of a claim that found no task, and none that becomes due."""
 _SENDERS = 2
+_OF_WAITS = _SENDERS
+"""The number of the sender whose claims go with a wait for work."""
 
 Reply = tuple[list[Any], Claims | None]
 
@@ -44,6 +47,7 @@ class Claimer:
         self._failed = False
         self._batches = 0
         self._free_senders = list(range(_SENDERS))
+        self._batch_of_wait = ""
 
     @property
     def is_free(self) -> bool:
@@ -71,11 +75,7 @@ class Claimer:
         claim = None
         if room:
             claim = runtime.store.claim_call(runtime.queues, room, batch_id=batch, sender=sender, reserve=reserve)
-        try:
-            reply: Reply | None = await self._send(calls, claim)
-        except OperatorError as exc:
-            log.warning("store.turn_failed", error=str(exc))
-            reply = await self._send_again(calls, claim)
+        reply = await self._reply_to(calls, claim)
         if reply is None:
             log.error("worker.left_unsettled", endings=len(endings))
             return NO_TASKS
@@ -88,6 +88,45 @@ class Claimer:
             else:
                 runtime.settle(ending, replies[at])
         return claims or NO_TASKS
+
+    async def wait_and_claim(
+        self, wakeup: QueueWakeup, seconds: float, reserve: Reserve | None
+    ) -> tuple[bool, Claims | None]:
+        """Wait for work with a claim of one task right behind, which Redis makes the moment the wait ends.
+
+        So an idle worker has its task one round trip sooner. Returns whether the wait took a token, and the claims:
+        None = Redis did not make them.
+
+        Raises:
+            StoreUnavailable, OperatorError: it may have been made: it has to be taken back.
+        """
+        store = self._runtime.store
+        self._batches += 1
+        self._batch_of_wait = batch = str(self._batches)
+        claim = store.claim_call(self._runtime.queues, 1, batch_id=batch, sender=_OF_WAITS, reserve=reserve)
+        is_woken, reply = await wakeup.wait_and_run(seconds, store.scripts.command(claim))
+        return is_woken, store.claims_of(reply)
+
+    def take_back(self) -> Coroutine[Any, Any, Claims]:
+        """Let the last claim that went with a wait take nothing from now; what it has taken.
+
+        Lasts as long as an outage does.
+        """
+        return self._take_back(self._batch_of_wait)
+
+    async def _take_back(self, batch: str) -> Claims:
+        runtime = self._runtime
+        claim = runtime.store.claim_call(runtime.queues, 0, batch_id=batch, sender=_OF_WAITS)
+        reply = await self._reply_to([], claim)
+        return reply[1] or NO_TASKS if reply else NO_TASKS
+
+    async def _reply_to(self, calls: list[Call], claim: Call | None) -> Reply | None:
+        """None = given up."""
+        try:
+            return await self._send(calls, claim)
+        except OperatorError as exc:
+            log.warning("store.turn_failed", error=str(exc))
+            return await self._send_again(calls, claim)
 
     async def _send(self, calls: list[Call], claim: Call | None) -> Reply:
         """One round trip. After an outage the leases come first, so that no other worker claims what runs here."""

@@ -55,6 +55,10 @@ class WorkerLoop:
         """The last claim left tasks that are due."""
         self._delayed_until = 0.0
         """When a task starts later, on the event loop's clock: a worker that ends when it is idle waits for it."""
+        self._planned_at = 0.0
+        """When the last claim is made that is planned so far, on the event loop's clock."""
+        self._waits_with_claim = False
+        """A claim goes with the wait for work, and its slot is taken."""
         self._reserve = 0
         """Slots that are reserved: none before there was a caller with a name, who is not the only one."""
         self._look_from = 0
@@ -62,9 +66,7 @@ class WorkerLoop:
         """Until when it rests: tasks that are due were left a moment ago, because only reserved slots are free."""
         self._wake = runtime.wake
         self._has_room = asyncio.Event()
-        self._drain_requested = False
-        self._draining = False
-        self._grace_over = False
+        self._drain_requested = self._draining = self._grace_over = False
         self._loop = asyncio.get_running_loop()
         self._listener: asyncio.Task[None] | None = None
         self._end_of_order: asyncio.TimerHandle | None = None
@@ -105,6 +107,7 @@ class WorkerLoop:
             self._wake.set()
             return
         log.info("worker.drained_by_operator", running=self.running, grace=self._runtime.settings.grace)
+        self._take_back()
         self._end_of_order = self._loop.call_later(self._runtime.settings.grace, self._runtime.stop_all, Stop.DRAIN)
         for attempt in list(self._attempts):
             attempt.park_without_delay()
@@ -120,6 +123,7 @@ class WorkerLoop:
         self._runtime.announce_leaving()
         for attempt in list(self._attempts):
             attempt.park_without_delay()
+        self._take_back()
         if self._listener is not None:
             # It would take the wake-up for what this worker releases, and no worker that stays would get it.
             self._listener.cancel()
@@ -134,7 +138,9 @@ class WorkerLoop:
                 if self._is_busy():
                     idle_since = self._loop.time()
                 elif self._is_over(max(idle_since, self._delayed_until)):
-                    return
+                    if not self._waits_with_claim:
+                        return
+                    self._stop_claiming()
                 self._start_batches()
                 self._set_room()
                 await self._wake.wait()
@@ -161,10 +167,12 @@ class WorkerLoop:
                 self._may_be_due = False
                 self._claims += 1
                 self._slots.take(room)  # no attempt that goes on may have them meanwhile
-            sending = self._claimer.settle_and_claim(endings, room, self._reserve_of_claim(room))
-            batch = asyncio.create_task(self._run_batch(sending, room), name="taskmill.batch")
-            self._batches.add(batch)
-            batch.add_done_callback(lambda _: self._wake.set())
+            self._start_batch(self._claimer.settle_and_claim(endings, room, self._reserve_of_claim(room)), room)
+
+    def _start_batch(self, sending: Awaitable[Claims], room: int) -> None:
+        batch = asyncio.create_task(self._run_batch(sending, room), name="taskmill.batch")
+        self._batches.add(batch)
+        batch.add_done_callback(lambda _: self._wake.set())
 
     def _room_to_claim(self, share: int) -> int:
         if self._takes_no_tasks or not (self._may_be_due or self._more_due):
@@ -189,6 +197,11 @@ class WorkerLoop:
         finally:
             self._claims -= bool(room)
             self._slots.release_unused(room - used)
+        self._begin(claims, room)
+
+    def _begin(self, claims: Claims, room: int) -> None:
+        """Begin what a claim of `room` tasks has brought."""
+        used = len(claims.tasks)
         for claimed in claims.tasks:
             self._start(self._runtime.attempt(claimed))
         if room:
@@ -208,6 +221,7 @@ class WorkerLoop:
         if claims.wait_ms and claims.wait_ms < self._runtime.settings.poll * 1000:
             self._delayed_until = max(self._delayed_until, self._loop.time() + wait.total_seconds())
             self._loop.call_later(claims.wait_ms / 1000, self._claim_soon)
+            self._planned_at = max(self._planned_at, self._loop.time() + wait.total_seconds())
 
     def _end_rest(self) -> None:
         if self._rest is not None:
@@ -263,19 +277,57 @@ class WorkerLoop:
                     await self._wakeup.wait_for_newcomer(max(0.001, self._rest.when() - self._loop.time()))
                     self._end_rest()
                     continue
+                if self._is_idle():
+                    await self._wait_and_claim()
+                    continue
                 woken = await self._wakeup.wait(self._runtime.settings.poll)
                 if woken and (self._rest is not None or not self._has_room.is_set()):
                     await self._wakeup.pass_on()
             except OperatorError:
+                self._take_back()
                 await asyncio.sleep(self._runtime.settings.poll)
             self._claim_soon()
+
+    def _is_idle(self) -> bool:
+        """Whether a claim may go with the wait: no tool runs, which could block the event loop while Redis gives this
+        worker a task; and no claim is planned, for which the other may have the only slot.
+        """
+        return not self._attempts and self._planned_at <= self._loop.time()
+
+    async def _wait_and_claim(self) -> None:
+        self._slots.take()
+        self._waits_with_claim = True
+        reserve = self._reserve_of_claim(1)
+        woken, claims = await self._claimer.wait_and_claim(self._wakeup, self._runtime.settings.poll, reserve)
+        if not self._waits_with_claim:  # it was taken back meanwhile
+            if woken and not self._has_room.is_set():
+                await self._wakeup.pass_on()
+            return
+        self._waits_with_claim = False
+        self._slots.release_unused(1 - (len(claims.tasks) if claims else 0))
+        if claims is None:
+            self._claim_soon()
+            return
+        self._begin(claims, 1)
+        self._start_batches()
+        self._set_room()
+        self._wake.set()
+        await asyncio.sleep(0)  # a tool that does not wait has ended then, and the worker is idle again
+
+    def _take_back(self) -> None:
+        """A claim that goes with a wait takes nothing any more; what it has taken comes with a batch."""
+        if self._waits_with_claim:
+            self._waits_with_claim = False
+            self._claims += 1
+            self._start_batch(self._claimer.take_back(), 1)
 
     def _set_room(self) -> None:
         """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due.
 
         While it rests it listens for tasks that may have a reserved slot.
         """
-        if self._slots.free and not self._takes_no_tasks and not self._claims:
+        has_slot = self._slots.free or self._waits_with_claim
+        if has_slot and not self._takes_no_tasks and not self._claims:
             self._has_room.set()
         else:
             self._has_room.clear()

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, assert_never
 
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from taskmill.engine.errors import FenceLost, QuestionMismatch
 from taskmill.engine.events import AttemptError, LogMessage
@@ -113,7 +114,8 @@ class ClaimStore:
         """Take up to `room` due tasks of a queue, a thousand at most, or just `ids`.
 
         The same call again with the same `batch_id` gives what the first one took, as long as no later one was sent by
-        that `sender`; without a `batch_id` it takes more. `reserve`: slots that not every task may have.
+        that `sender`; without a `batch_id` it takes more. With no `room` it takes nothing, and no later call with that
+        `batch_id` does. `reserve`: slots that not every task may have.
         """
         keys = [self.keys.last_claim(f"{self._worker}:{sender}")]
         slots: int | str = min(room, _CLAIM_LIMIT)
@@ -202,6 +204,19 @@ class ClaimStore:
         with store_errors():
             replies = await self.scripts.run_many(self._redis, batched(calls, claim))
             return unbatched(calls, replies, with_claim=claim is not None), _claims(replies[-1]) if claim else None
+
+    def claims_of(self, reply: Any) -> Claims | None:
+        """The reply to a claim that was sent as a command; None = it was not made, for Redis did not know the script.
+
+        Raises:
+            StoreUnavailable, OperatorError: Redis refused it.
+        """
+        if isinstance(reply, NoScriptError):
+            return None
+        with store_errors():
+            if isinstance(reply, Exception):
+                raise reply
+        return _claims(reply)
 
     def arguments(self, task: Claimed) -> Mapping[str, Any]:
         """The payload the server stored at creation.

@@ -51,7 +51,7 @@ tasks" are create, claim, renew, release, park, answer, settle and reconcile.
 | P worker:<id> | string: health, JSON | three renewals | worker |
 | P orders | hash: `drained <worker or host>`, `slots <worker or host>` to who wants what, JSON | none | operators |
 | P workers | set: ids of workers, some perhaps gone | nine renewals | worker, who lists them |
-| P turn:<worker>:<sender> | string: what its last claim took | the lease | claim |
+| P turn:<worker>:<sender> | string: what its last claim took | the lease, or two minutes | claim |
 | P sessions | zset: sessions by when they end if idle | the idle time | sessions |
 | P owned:<principal> | zset: sessions of one owner by when they end if never used | seven idle times | sessions |
 | P session:<id> | hash: owner; `client`, `state:<name>`, maybe sealed | the idle time | sessions, set_state |

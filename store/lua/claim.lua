@@ -3,7 +3,9 @@
 -- KEYS: 1 what the last claim of this sender of the worker took
 -- ARGV: 1 queue names, separated by commas, in the order in which they are read, 2 worker, 3 lease ms, 4 how many, and
 --       how many of these are reserved for principals that have nothing running here, if some are, with the rank in the
---       queue to look for such tasks too and the principals that do, separated by blanks, 5 crashes allowed, 6 batch id, or '' for a claim that is not repeated, 7 how many tasks it has finished,
+--       queue to look for such tasks too and the principals that do, separated by blanks (0 = take none, and let no later
+--       call with the batch id take any), 5 crashes allowed, 6 batch id, or '' for a claim that is not repeated, 7 how many
+--       tasks it has finished,
 --       8... id, fence, move, outcome, reason of each of these,
 --       ... ids to take instead of the heads of the queues (they must be due as well): from stock arq workers
 -- Returns: {now ms, ms until something is due (-1 = nothing queued), {id, fence, attempt, crashes, failures, tool,
@@ -18,6 +20,7 @@ local worker, lease, crash_limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[5])
 local room, reserved, look_from, holders = ARGV[4]:match('^(%d+) ?(%d*) ?(%d*) ?(.*)$')
 room, reserved, look_from = tonumber(room), tonumber(reserved) or 0, tonumber(look_from) or 0
 local left_alone, look_next = false, -1 -- whether a task was left in the queue that is read; where to look next time
+local REVOKED_FOR = 120000 -- ms, longer than a worker waits with a claim behind its wait
 local WINDOW = 100 -- tasks that are looked at from one rank on
 local batch_id, taken, ids, args = ARGV[6], {}, {}, {}
 local first_named = 8 + 5 * ARGV[7] -- the first id to take, if there are any
@@ -294,9 +297,9 @@ for each in ARGV[1]:gmatch('[^,]+') do
 end
 if #ids > 0 then
   args = redis.call('MGET', unpack(args))
-  if batch_id ~= '' and not repeated then
-    redis.call('SET', KEYS[1], batch_id .. ' ' .. table.concat(ids, ' '), 'PX', lease)
-  end
+end
+if batch_id ~= '' and not repeated and (#ids > 0 or room == 0) then
+  redis.call('SET', KEYS[1], batch_id .. ' ' .. table.concat(ids, ' '), 'PX', room == 0 and REVOKED_FOR or lease)
 end
 publish_all()
 return { now, wait == math.huge and -1 or math.max(0, math.ceil(wait - precise)), taken, args, look_next, finished }

@@ -84,7 +84,7 @@ MUTANTS = (
     Mutant("finish without idempotence", True, (("prelude", "return same and redis.call('GET', K.result(id)) == outcome and 'already' or 'lost'", "return 'lost'"),)),
     Mutant("already without fence", True, (("prelude", "local same = task.fence == fence and task.status", "local same = task.status"),)),
     Mutant("already without outcome", True, (("prelude", "local same = task.fence == fence and task.status == TO[move]\n    return same and redis.call('GET', K.result(id)) == outcome and", "local same = task.fence == fence\n    return same and"),)),
-    Mutant("a turn is not remembered", False, (("claim", "redis.call('SET', KEYS[1], batch_id .. ' ' .. table.concat(ids, ' '), 'PX', lease)", ""),)),
+    Mutant("a turn is not remembered", False, (("claim", "redis.call('SET', KEYS[1], batch_id .. ' ' .. table.concat(ids, ' '), 'PX', room == 0 and REVOKED_FOR or lease)", ""),)),
     Mutant("a creation said again makes another", False, (("create", "if length > 1 then", "if false then"),)),
     Mutant("crashes are not counted", False, (("claim", "(lapsed and 1 or 0)", "0"),)),
     Mutant("an answer is taken twice", False, (("answer", "redis.call('HDEL', KEYS[1], question)", ""), ("answer", "redis.call('HSETNX', KEYS[1], 'a:' .. ARGV[i], ARGV[i + 1]) == 1", "redis.call('HSET', KEYS[1], 'a:' .. ARGV[i], ARGV[i + 1])"))),

@@ -434,7 +434,7 @@ class Machine(RuleBasedStateMachine):
         else:
             taken = self._takes_named(worker, ids) if ids else self._takes_from_head(worker, room)
         self._forget_the_line()
-        if turn and taken and not repeats:  # what was let go and taken since is told of again
+        if turn and (taken or room == 0) and not repeats:  # what was let go and taken since is told of again
             self.turns[worker] = (turn, taken)
         return [
             (task, model.fence, model.attempt, model.crashes, model.failures)

@@ -185,6 +185,23 @@ async def test_a_repeated_batch_that_took_nothing_may_take_something_now(stores:
     assert [task.id for task in (await stores.claim(batch_id="1")).tasks] == [task_id]
 
 
+async def test_a_claim_without_room_leaves_a_later_one_of_its_batch_nothing_and_knows_what_an_earlier_one_took(
+    stores: StoreFixture,
+) -> None:
+    """A worker that leaves cannot know whether Redis has made the claim behind its wait."""
+    first = await stores.create()
+    taken = await stores.claim(batch_id="1")
+    assert [task.id for task in taken.tasks] == [first]
+    await stores.create()
+
+    assert await stores.claim(room=0, batch_id="1") == replace(taken, wait_ms=0)
+
+    assert (await stores.claim(room=0, batch_id="2")).tasks == []
+    assert (await stores.claim(batch_id="2")).tasks == []
+    assert await stores.redis.pttl(stores.keys.last_claim("ann:0")) > 60_000
+    assert len((await stores.claim(batch_id="3")).tasks) == 1
+
+
 async def test_a_lapsed_lease_is_claimed_again_and_counts_a_crash(stores: StoreFixture) -> None:
     claimed = await stores.start()
     before = await stores.record(claimed.id)

@@ -9,6 +9,7 @@ from taskmill.engine.errors import StoreUnavailable
 from taskmill.store.pubsub.wakeup import QueueWakeup
 from taskmill.store.settings import StoreSettings
 from tests.support.store_fixture import StoreFixture
+from tests.support.waiting import eventually_async
 
 
 @pytest.fixture
@@ -29,6 +30,37 @@ async def test_a_waiting_worker_is_woken_by_a_new_task(stores: StoreFixture, wak
         await stores.create()
 
         assert await waiting is True
+
+
+async def test_a_claim_behind_a_wait_is_made_when_the_wait_ends_and_not_before(
+    stores: StoreFixture, wakeups: list[QueueWakeup]
+) -> None:
+    await stores.claim()  # so that Redis knows the script
+    claim = stores.ann.claim_call("default", 1, batch_id="1")
+    waiting = asyncio.create_task(wakeups[0].wait_and_run(60, stores.ann.scripts.command(claim)))
+    await eventually_async(lambda: stores.redis.info("clients"), lambda clients: clients["blocked_clients"] == 1)
+
+    task_id = await stores.create()
+
+    with fail_after(30):
+        woken, reply = await waiting
+    claims = stores.ann.claims_of(reply)
+    assert (woken, [task.id for task in claims.tasks] if claims else None) == (True, [task_id])
+
+
+async def test_a_claim_behind_a_wait_that_is_cancelled_is_not_made(
+    stores: StoreFixture, wakeups: list[QueueWakeup]
+) -> None:
+    await stores.claim()
+    command = stores.ann.scripts.command(stores.ann.claim_call("default", 1, batch_id="1"))
+    waiting = asyncio.create_task(wakeups[0].wait_and_run(60, command))
+    await eventually_async(lambda: stores.redis.info("clients"), lambda clients: clients["blocked_clients"] == 1)
+    waiting.cancel()
+    await eventually_async(lambda: stores.redis.info("clients"), lambda clients: clients["blocked_clients"] == 0)
+
+    task_id = await stores.create()
+
+    assert [task.id for task in (await stores.claim(stores.bob)).tasks] == [task_id]
 
 
 async def test_nothing_to_do_is_reported_when_the_time_is_up(wakeups: list[QueueWakeup]) -> None:

@@ -1,6 +1,7 @@
 """How soon and how many: tasks are started by a push, in batches, up to the concurrency, and slots are refilled."""
 
 import asyncio
+import signal
 from itertools import pairwise
 from time import monotonic
 
@@ -17,6 +18,28 @@ async def test_an_idle_worker_is_woken_by_a_push(deployment: Deployment) -> None
         task_id = await deployment.create_noted("quick")
         delays.append((await deployment.noted("start", task_id)).at - began)
     assert max(delays) < PROMPTLY
+
+
+async def test_a_claim_goes_with_the_wait_of_an_idle_worker_and_not_with_that_of_a_busy_one(
+    deployment: Deployment,
+) -> None:
+    """Redis gives a task to a worker that cannot ask for it. A tool may block the loop, so a busy worker has to ask."""
+
+    async def is_waiting() -> bool:
+        clients = await deployment.redis.client_list()
+        return any(client["cmd"] == "blpop" and "b" in client["flags"] for client in clients)
+
+    worker = await deployment.worker(poll=60)
+    for status in ("running", "pending"):
+        await eventually_async(is_waiting)
+        worker.send(signal.SIGSTOP)
+
+        task_id = await deployment.create_noted("walk", deployment.gate())
+
+        assert (await deployment.record(task_id)).status == status
+        worker.send(signal.SIGCONT)
+        await deployment.noted("start", task_id)
+    deployment.gate().touch()
 
 
 async def test_every_idle_worker_of_a_queue_wakes_when_there_is_work_for_all(deployment: Deployment) -> None:
