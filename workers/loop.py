@@ -71,7 +71,7 @@ class WorkerLoop:
         self._listener: asyncio.Task[None] | None = None
         self._end_of_order: asyncio.TimerHandle | None = None
         """While an operator wants no tasks taken: when those that run are given back."""
-        runtime.on_orders = self._follow_orders
+        runtime.on_orders, runtime.on_more_queues = self._follow_orders, self._claim_from_more_queues
         self._follow_orders()
 
     @property
@@ -280,13 +280,17 @@ class WorkerLoop:
                 if self._is_idle():
                     await self._wait_and_claim()
                     continue
-                woken = await self._wakeup.wait(self._runtime.settings.poll)
-                if woken and (self._rest is not None or not self._has_room.is_set()):
-                    await self._wakeup.pass_on()
+                await self._use(await self._wakeup.wait(self._runtime.settings.poll))
             except OperatorError:
                 self._take_back()
                 await asyncio.sleep(self._runtime.settings.poll)
-            self._claim_soon()
+                self._claim_soon()
+
+    async def _use(self, is_woken: bool) -> None:
+        """Claim after a wait that no claim went with; a token that this worker has no use for goes to another."""
+        if is_woken and (self._rest is not None or not self._has_room.is_set()):
+            await self._wakeup.pass_on()
+        self._claim_soon()
 
     def _is_idle(self) -> bool:
         """Whether a claim may go with the wait: no tool runs, which could block the event loop while Redis gives this
@@ -300,8 +304,7 @@ class WorkerLoop:
         reserve = self._reserve_of_claim(1)
         woken, claims = await self._claimer.wait_and_claim(self._wakeup, self._runtime.settings.poll, reserve)
         if not self._waits_with_claim:  # it was taken back meanwhile
-            if woken and not self._has_room.is_set():
-                await self._wakeup.pass_on()
+            await self._use(woken)
             return
         self._waits_with_claim = False
         self._slots.release_unused(1 - (len(claims.tasks) if claims else 0))
@@ -320,6 +323,11 @@ class WorkerLoop:
             self._waits_with_claim = False
             self._claims += 1
             self._start_batch(self._claimer.take_back(), 1)
+
+    def _claim_from_more_queues(self) -> None:
+        """The claim that goes with a wait knows only the queues of before."""
+        self._take_back()
+        self._claim_soon()
 
     def _set_room(self) -> None:
         """The worker listens only while it has room and no claim is unanswered: a claim's reply says what is due.

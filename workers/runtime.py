@@ -83,6 +83,8 @@ class WorkerRuntime:
         self.slots = Slots(settings.concurrency, self.wake.set)
         self.on_orders: Callable[[], None] = _nothing
         """Called when `is_drained` may have changed; the worker's loop sets it."""
+        self.on_more_queues: Callable[[], None] = _nothing
+        """Called when `queues` has more than before; the worker's loop sets it."""
         self._toolbox = toolbox
         self._journals = journals
         self._output = output
@@ -292,7 +294,7 @@ def _more_services(
     services: list[Any] = []
     services += webhook_services(DeliveryStore(redis, settings, store.scripts, store.keys), settings, toolbox)
     if is_under_development(settings.app or ""):
-        services.append(AbandonedQueues(store, settings, health))
+        services.append(AbandonedQueues(store, settings, health, lambda: runtime.on_more_queues()))
     if settings.schedules:
         scheduler = Scheduler(RedisTaskStore(redis, settings, runtime.counts), toolbox, settings)
         health.scheduled = scheduler.tools

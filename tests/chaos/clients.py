@@ -86,7 +86,7 @@ class Client:
             "handed off": self._held,
         }
         if order.kind.endswith("2026"):
-            self._wire.session = None
+            await self._wire.close()
         elif self._wire.session is None:
             await self._insist(self._wire.open)
         await how[order.kind](order)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -87,6 +88,14 @@ class Wire:
                 await response.aread()
         except (httpx2.HTTPError, ValueError) as error:
             raise Lost(str(error)) from error
+
+    async def close(self) -> None:
+        """End the session, if there is one and a replica hears of it: the server keeps only so many of a caller."""
+        if self.session is not None:
+            with suppress(httpx2.HTTPError):
+                async with self._stream("DELETE", headers=self._plain_headers()) as response:
+                    await response.aread()
+        self.session = None
 
     async def _resume(self, cursor: str, request_id: int) -> Json:
         """The rest of a call's stream, from any replica, as often as it breaks off."""

@@ -138,6 +138,7 @@ class Deployment:
         idle_exit: float | None = None,
         env: dict[str, str] | None = None,
         server: str | None = None,
+        source: str | None = None,
         preload: Sequence[str] = (),
         ready: bool = True,
         **settings: Any,
@@ -146,7 +147,7 @@ class Deployment:
         log = self.folder / f"worker-{len(self.workers) + 1}.log"
         given = {key: value for key, value in {**self.settings, **settings}.items() if value is not None}
         order = {"settings": given, "stock": stock, "without": without, "idle_exit": idle_exit, "env": env or {}}
-        order |= {"server": server, "preload": list(preload)}
+        order |= {"server": server, "source": source, "preload": list(preload)}
         worker = WorkerProcess(self._worker_forks.fork_worker(log, order), log)
         self.workers.append(worker)
         if ready:

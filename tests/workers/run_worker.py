@@ -16,17 +16,20 @@ import arq.worker
 import structlog
 import tools  # noqa: F401 (so that it is imported before workers are forked)
 
+from taskmill.store.formats.queue_names import app_of_source
 from taskmill.workers.arq_worker import stock_settings
 from taskmill.workers.settings import WorkerSettings
 from taskmill.workers.worker import Worker
 
 
 def work(order: dict[str, Any]) -> None:
-    """Work as ordered: `settings` of the worker, `stock`, `without` some tools, `idle_exit`."""
+    """Work as ordered: `settings` of the worker, `source` of a file in development, `stock`, `without`, `idle_exit`."""
     server = importlib.import_module(order.get("server") or "tools").mcp
     for name in order.get("without", ()):
         server.remove_tool(name)
     settings = WorkerSettings(**order["settings"])
+    if (source := order.get("source")) is not None:
+        settings = settings.model_copy(update={"app": app_of_source("", source)})
     if order.get("stock"):
         arq.worker.run_worker(stock_settings(lambda: server, settings))  # type: ignore[arg-type]
     else:

@@ -42,6 +42,14 @@ async def test_a_claim_goes_with_the_wait_of_an_idle_worker_and_not_with_that_of
     deployment.gate().touch()
 
 
+async def test_an_idle_worker_runs_at_once_what_a_queue_has_that_it_takes_over(deployment: Deployment) -> None:
+    """Its wait, of a minute here, began with the queues of before."""
+    worker = await deployment.worker(source="file+new", poll=60, concurrency=1)
+    task_id = await deployment.create("echo", text="left behind", queue="~file+old/default")
+    assert (await deployment.done(task_id)).record.status == "completed"
+    assert worker.said("queues.taken_over")
+
+
 async def test_every_idle_worker_of_a_queue_wakes_when_there_is_work_for_all(deployment: Deployment) -> None:
     workers = [await deployment.worker(poll=60, concurrency=1) for _ in range(3)]
     began = monotonic()

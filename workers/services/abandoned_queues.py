@@ -5,7 +5,7 @@ of another file, and never one whose own worker lives: that worker may have anot
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -30,19 +30,25 @@ class AbandonedQueues(BackgroundTask):
 
     name = "taskmill.abandoned_queues"
 
-    def __init__(self, store: ClaimStore, settings: WorkerSettings, health: WorkerHealth) -> None:
+    def __init__(
+        self, store: ClaimStore, settings: WorkerSettings, health: WorkerHealth, on_more: Callable[[], None]
+    ) -> None:
+        """`on_more`: called when the worker claims from more queues than before."""
         self._store = store
         self._app = settings.app or ""
         self._own = health.queues
         self._health = health
+        self._on_more = on_more
 
     async def _run(self) -> None:
         while True:
             with suppress(StoreUnavailable):
                 found = await self._find()
-                if new := sorted(set(found) - set(self._health.queues)):
-                    log.info("queues.taken_over", queues=new)
+                new = sorted(set(found) - set(self._health.queues))
                 self._health.queues = (*self._own, *found)
+                if new:
+                    log.info("queues.taken_over", queues=new)
+                    self._on_more()
             await asyncio.sleep(_CHECK_EVERY)
 
     async def _find(self) -> list[str]:
