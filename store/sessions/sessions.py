@@ -27,6 +27,8 @@ __all__ = ["Session", "SessionStore"]
 _REPLY_TTL = 60_000
 _OWNED_FOR = 7
 """Idle times for which the list of a principal's sessions is kept after the last one was opened."""
+_MAKES_ROOM_AFTER = 600_000
+"""Milliseconds of idle time after which a session ends if its principal opens one more than the limit."""
 _MOST_FOLLOWED = 1000
 """Tasks a session follows at once; beyond that, only the newest."""
 
@@ -71,6 +73,10 @@ class SessionStore:
     async def open(self, session: Session, *, most: int | None = None) -> None:
         """Keep a new session. `most`: open sessions of its principal, 0 = no limit, None = as the settings say.
 
+        At that limit the session of the principal ends that is idle the longest, if it is for ten minutes and has no
+        open call: most clients never end theirs. A server may end a session at any time, and the client then opens a
+        new one (2025-11-25, Transports, Session Management).
+
         Raises:
             TooManySessions: a limit is reached.
             StoreUnavailable: Redis did not confirm it.
@@ -80,7 +86,8 @@ class SessionStore:
         check_room(await self._memory.read(), self._full_at)
         owned = self._keys.owned_sessions(session.principal)
         with store_errors():
-            await self._check_limits(owned, self._limits_of(session.principal).sessions if most is None else most, now)
+            most = self._limits_of(session.principal).sessions if most is None else most
+            await self._check_limits(session.principal, owned, most, now)
             key = self._keys.session(session.id)
             async with self._redis.pipeline() as pipe:
                 facts: dict[str, Any] = {"principal": session.principal, "version": session.version}
@@ -92,26 +99,43 @@ class SessionStore:
                 self._touch(pipe, session.id)
                 await pipe.execute()
 
-    async def _check_limits(self, owned: str, most: int, now: int) -> None:
+    async def _check_limits(self, principal: str, owned: str, most: int, now: int) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.zremrangebyscore(self._keys.sessions, 0, now)
             pipe.zcard(self._keys.sessions)
             pipe.zcard(owned)
             _, count, own = await pipe.execute()
-        if most and own >= most and (own := await self._recount(owned)) >= most:
-            words = f"You have {own:,} open sessions, the limit. Close one (DELETE), or wait for one to end."
-            raise TooManySessions(words, limit="sessions", allowed=most, used=own, retry_after=60)
+        if most and own >= most and len(ends := await self._ends_of(owned)) >= most:
+            first = self._idle_ms - min(_MAKES_ROOM_AFTER, self._idle_ms)
+            if not await self._end_one(principal, [one for one, end in ends.items() if end - now <= first]):
+                wait = max(1, round((min(ends.values()) - now - first) / 1000))
+                words = (
+                    f"You have {len(ends):,} open sessions, the limit. Close one (DELETE), or wait till one is idle."
+                )
+                raise TooManySessions(words, limit="sessions", allowed=most, used=len(ends), retry_after=wait)
         if self._limit and count >= self._limit:
             words = f"{count:,} sessions are open, the limit. Try again later."
             raise TooManySessions(words, limit="all_sessions", allowed=self._limit, used=count, retry_after=60)
 
-    async def _recount(self, owned: str) -> int:
-        """The open sessions of a principal. Their own list still has those that ended by being idle."""
+    async def _ends_of(self, owned: str) -> dict[str, int]:
+        """When the open sessions of a principal end if they stay idle, ms, first come first.
+
+        Their own list still has those that ended by being idle: it has them no longer.
+        """
         ids = [one.decode() for one in await self._redis.zrange(owned, 0, -1)]
         ends: list[float | None] = await self._redis.zmscore(self._keys.sessions, ids) if ids else []
         if gone := [one for one, end in zip(ids, ends, strict=True) if end is None]:
             await self._redis.zrem(owned, *gone)
-        return len(ids) - len(gone)
+        known = [(end, one) for one, end in zip(ids, ends, strict=True) if end is not None]
+        return {one: int(end) for end, one in sorted(known)}
+
+    async def _end_one(self, principal: str, idle: list[str]) -> bool:
+        """End the first of these sessions of a principal that has no open call; False = all have one."""
+        for session_id in idle:
+            if not await self._redis.hlen(self._keys.calls(session_id)):  # type: ignore[misc]  # both clients' type
+                await self._end(session_id, principal)
+                return True
+        return False
 
     async def find(self, session_id: str, principal: str) -> Session | None:
         """The session, whose idle time starts again; None if there is none or it is another principal's."""
@@ -140,16 +164,18 @@ class SessionStore:
 
     async def close(self, session: Session) -> None:
         """End a session, and notify the processes that serve streams of it."""
-        session_id = session.id
-        keys = self._keys
         with store_errors():
-            async with self._redis.pipeline() as pipe:
-                pipe.delete(keys.session(session_id), keys.followed(session_id), keys.calls(session_id))
-                pipe.zrem(keys.sessions, session_id)
-                pipe.zrem(keys.owned_sessions(session.principal), session_id)
-                pipe.publish(keys.session(session_id), json.dumps({"closed": True}))
-                pipe.publish(keys.push(session_id), self._seal(session_id, "push", {"closed": True}))
-                await pipe.execute()
+            await self._end(session.id, session.principal)
+
+    async def _end(self, session_id: str, principal: str) -> None:
+        keys = self._keys
+        async with self._redis.pipeline() as pipe:
+            pipe.delete(keys.session(session_id), keys.followed(session_id), keys.calls(session_id))
+            pipe.zrem(keys.sessions, session_id)
+            pipe.zrem(keys.owned_sessions(principal), session_id)
+            pipe.publish(keys.session(session_id), json.dumps({"closed": True}))
+            pipe.publish(keys.push(session_id), self._seal(session_id, "push", {"closed": True}))
+            await pipe.execute()
 
     async def follow(self, session_id: str, task_id: str, token: str | int | None) -> None:
         """Have the session sent a task's changes from now on, and its progress under `token` if there is one."""
