@@ -156,4 +156,5 @@ def _introspection(settings: AuthenticationSettings, url: str, checks: dict[str,
             f"out {setting_name('auth_jwks_url' if settings.auth_jwks_url else 'auth_public_key')}."
         )
     client_id, secret = settings.auth_introspection_client_id, settings.auth_introspection_client_secret
-    return Introspection(url, client_id or "", secret or "", **checks)
+    in_body = settings.auth_introspection_client_auth == "client_secret_post"
+    return Introspection(url, client_id or "", secret or "", secret_in_body=in_body, **checks)

@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote_plus
 
 import httpx2
 import structlog
@@ -39,14 +40,18 @@ class Introspection:
         audience: Sequence[str],
         leeway: float,
         allow_client_tokens: bool = False,
+        secret_in_body: bool = False,
         kept_for: float = _KEPT_FOR,
     ) -> None:
         """`audience`: empty = the issuer's word is enough, which knows for whom it answers.
 
+        `secret_in_body`: the issuer takes the client's id and secret there, and not in a header (RFC 6749, 2.3.1).
         `kept_for`: seconds that an answer counts.
         """
         self._url = url
-        self._credentials = httpx2.BasicAuth(client_id, client_secret)
+        # The header has both form-encoded: a colon, a percent sign or a plus in them would be read as something else.
+        self._header = None if secret_in_body else httpx2.BasicAuth(quote_plus(client_id), quote_plus(client_secret))
+        self._form = {"client_id": client_id, "client_secret": client_secret} if secret_in_body else {}
         self._issuer = issuer
         self._audience = frozenset(audience)
         self._leeway = leeway
@@ -113,8 +118,8 @@ class Introspection:
 
     async def _ask(self, token: str) -> dict[str, Any]:
         if self._http is None:
-            self._http = httpx2.AsyncClient(timeout=timeout(), auth=self._credentials)
-        form = {"token": token, "token_type_hint": "access_token"}
+            self._http = httpx2.AsyncClient(timeout=timeout(), auth=self._header)
+        form = {"token": token, "token_type_hint": "access_token", **self._form}
         headers = {"accept": "application/json"}
         try:
             async with asyncio.timeout(10):

@@ -4,7 +4,7 @@ A setting that stands alone is checked here; what several say together is checke
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
@@ -44,6 +44,8 @@ class AuthenticationSettings(StoreSettings):
     """Who asks there."""
     auth_introspection_client_secret: str | None = Field(None, repr=False)
     """The secret of who asks there."""
+    auth_introspection_client_auth: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    """How it is shown there: in a header, or in the body (RFC 6749, section 2.3.1)."""
     api_operator_token: str | None = Field(None, min_length=16, repr=False)
     """Bearer token of an operator, who may see and end every task over the HTTP API; None = there is none."""
     operator_tokens: str = Field("", repr=False)

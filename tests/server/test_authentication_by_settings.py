@@ -211,15 +211,19 @@ class TestClientTokens:
         assert "TASKMILL_AUTH_ALLOW_CLIENT_TOKENS" in refused.json()["error_description"]
 
 
+def _asks(issuer: Issuer) -> dict[str, str]:
+    """The settings of a server that asks the issuer about tokens."""
+    return {
+        "auth_introspection_url": f"{issuer.url}/introspect",
+        "auth_introspection_client_id": issuer.client[0],
+        "auth_introspection_client_secret": issuer.client[1],
+    }
+
+
 class TestIntrospection:
     @pytest.fixture
     async def url(self, redis: Redis, settings: ServerSettings, issuer: Issuer) -> AsyncIterator[str]:
-        asks = {
-            "auth_introspection_url": f"{issuer.url}/introspect",
-            "auth_introspection_client_id": "taskmill",
-            "auth_introspection_client_secret": "secret",
-        }
-        async with guarded(settings, issuer, **asks) as url:
+        async with guarded(settings, issuer, **_asks(issuer)) as url:
             yield url
 
     async def test_the_issuer_says_which_tokens_are_good(self, url: str, issuer: Issuer) -> None:
@@ -242,6 +246,15 @@ class TestIntrospection:
         assert {name: await status(url, name) for name in cases} == {
             name: wanted for name, (_, wanted) in cases.items()
         }
+
+    @pytest.mark.parametrize("where", ["client_secret_basic", "client_secret_post"])
+    async def test_the_secret_is_shown_where_the_issuer_wants_it(
+        self, settings: ServerSettings, redis: Redis, issuer: Issuer, where: str
+    ) -> None:
+        issuer.secret_in_body = where == "client_secret_post"
+        issuer.active["opaque"] = {"active": True, "sub": "ada", "aud": AUDIENCE}
+        async with guarded(settings, issuer, **_asks(issuer), auth_introspection_client_auth=where) as url:
+            assert await status(url, "opaque") == 200
 
     async def test_an_answer_counts_for_a_while_also_in_an_outage(self, url: str, issuer: Issuer) -> None:
         issuer.active["opaque"] = {"active": True, "sub": "ada", "aud": AUDIENCE}

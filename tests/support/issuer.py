@@ -3,11 +3,12 @@
 import asyncio
 import json
 import time
+from base64 import b64decode
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 import jwt
 import pytest
@@ -38,6 +39,10 @@ class Issuer:
         """How often each path was asked for."""
         self.active: dict[str, dict[str, Any]] = {}
         """What is said of tokens that only the issuer can read."""
+        self.client = ("taskmill", "secret: 100%+")
+        """Who may ask: id and secret."""
+        self.secret_in_body = False
+        """Where these have to be."""
         self.document: dict[str, Any] | None = None
         """Published in place of the keys."""
 
@@ -114,9 +119,13 @@ class Issuer:
     async def _introspect(self, request: Request) -> Response:
         if (refused := self._out(request)) is not None:
             return refused
-        if not request.headers.get("authorization", "").startswith("Basic "):
-            return Response(status_code=401)
         form = parse_qs((await request.body()).decode())
+        shown = [form.get(name, [""])[0] for name in ("client_id", "client_secret")]
+        kind, _, both = request.headers.get("authorization", "").partition(" ")
+        if kind == "Basic":
+            shown = [unquote_plus(part) for part in b64decode(both).decode().split(":")]
+        if (bool(kind), *shown) != (not self.secret_in_body, *self.client):
+            return Response(status_code=401)
         return JSONResponse(self.active.get(form["token"][0], {"active": False}))
 
 
