@@ -432,7 +432,7 @@ class TestCallers:
             assert (await site.get("/mcp", OPERATOR_TOKEN)).status_code == 401
             assert (await site.get("/api/tasks", OPERATOR_TOKEN + "x")).status_code == 401
 
-        assert options["token_verifier"].seen == [OPERATOR_TOKEN + "x"]
+        assert list(options["token_verifier"].seen) == [OPERATOR_TOKEN + "x"]
 
     async def test_without_authentication_a_wrong_operators_token_is_refused_and_none_is_not(
         self, site: ApiClient

@@ -1,5 +1,6 @@
 """A server whose users are whoever their token says."""
 
+from collections import deque
 from typing import Any
 
 from mcp.server.auth.provider import AccessToken
@@ -9,10 +10,10 @@ __all__ = ["guarded_options"]
 
 
 class Tokens:
-    """Verifies tokens of the form `issuer/client/subject/scope scope`, and remembers what it was shown."""
+    """Verifies tokens of the form `issuer/client/subject/scope scope`, and remembers the latest it was shown."""
 
     def __init__(self) -> None:
-        self.seen: list[str] = []
+        self.seen: deque[str] = deque(maxlen=1000)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """The token's principal; None for anything else."""
