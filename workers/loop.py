@@ -280,13 +280,13 @@ class WorkerLoop:
                 if self._is_idle():
                     await self._wait_and_claim()
                     continue
-                await self._use(await self._wakeup.wait(self._runtime.settings.poll))
+                await self._claim_after_wait(await self._wakeup.wait(self._runtime.settings.poll))
             except OperatorError:
                 self._take_back()
                 await asyncio.sleep(self._runtime.settings.poll)
                 self._claim_soon()
 
-    async def _use(self, is_woken: bool) -> None:
+    async def _claim_after_wait(self, is_woken: bool) -> None:
         """Claim after a wait that no claim went with; a token that this worker has no use for goes to another."""
         if is_woken and (self._rest is not None or not self._has_room.is_set()):
             await self._wakeup.pass_on()
@@ -304,7 +304,7 @@ class WorkerLoop:
         reserve = self._reserve_of_claim(1)
         woken, claims = await self._claimer.wait_and_claim(self._wakeup, self._runtime.settings.poll, reserve)
         if not self._waits_with_claim:  # it was taken back meanwhile
-            await self._use(woken)
+            await self._claim_after_wait(woken)
             return
         self._waits_with_claim = False
         self._slots.release_unused(1 - (len(claims.tasks) if claims else 0))

@@ -106,9 +106,11 @@ class SessionStore:
             pipe.zcard(owned)
             _, count, own = await pipe.execute()
         if most and own >= most and len(ends := await self._ends_of(owned)) >= most:
-            first = self._idle_ms - min(_MAKES_ROOM_AFTER, self._idle_ms)
-            if not await self._end_one(principal, [one for one, end in ends.items() if end - now <= first]):
-                wait = max(1, round((min(ends.values()) - now - first) / 1000))
+            later = now + self._idle_ms - min(_MAKES_ROOM_AFTER, self._idle_ms)
+            idle = [one for one, end in ends.items() if end <= later]
+            if not await self._end_one(principal, idle):
+                until_idle = [end - later for end in list(ends.values())[len(idle) :]]
+                wait = -(-until_idle[0] // 1000) if until_idle else 60
                 words = (
                     f"You have {len(ends):,} open sessions, the limit. Close one (DELETE), or wait till one is idle."
                 )

@@ -85,6 +85,12 @@ async def test_a_session_more_than_the_limit_ends_the_one_that_is_idle_the_longe
 
     assert [await is_open(session) for session in (*sessions, newest)] == [True, False, True]
 
+    for session in (sessions[0], newest):  # idle, but each waits for an answer
+        await redis.zadd(Keys().sessions, {str(session.id): eleven_minutes_ago})
+        await redis.hset(Keys().calls(str(session.id)), "1", "open")  # type: ignore[misc]  # both clients' type
+    refused = await ada.post(guarded, json=INITIALIZE, headers=ACCEPT)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+
 
 async def test_a_session_that_ended_by_being_idle_counts_no_longer(guarded: str, redis: Redis) -> None:
     ada = client_with(guarded, ADA).http
