@@ -27,6 +27,7 @@ from taskmill.cli.stdio.on_demand_worker import OnDemandWorker, WorkerNeed
 from taskmill.cli.stdio.state_folder import user_state_folder
 from taskmill.store.settings import StoreSettings
 from tests.support.command_line import SERVER, CommandLine, Screen
+from tests.support.processes import end
 from tests.support.raw_stdio import RawHost
 from tests.support.results import text_of
 from tests.support.sdk_extension import TasksExtension
@@ -266,8 +267,7 @@ class TestWorkers:
             first = host.call_as_task("dig", gate=str(cli.folder / "gate"))
             wait_until(host, first, "completed")
             (worker,) = workers(cli)
-            os.kill(worker, number)
-            eventually(lambda: not workers(cli))
+            end(worker, number, within=WAIT_SECONDS)
             second = host.call_as_task("dig", gate=str(cli.folder / "gate"))
             wait_until(host, second, "completed")
             assert len(workers(cli)) == 1
@@ -307,8 +307,7 @@ class TestWorkers:
             task_id = host.call_as_task("greet")
             wait_until(host, task_id, "input_required")
             (worker,) = workers(cli)
-            os.kill(worker, signal.SIGTERM)
-        eventually(lambda: not workers(cli))
+            end(worker, signal.SIGTERM, within=WAIT_SECONDS)
         with raw_host(cli) as host:
             host.answer_questions(task_id, name="Ada", age=36, vip=True)
             assert result_of(wait_until(host, task_id, "completed")) == "accept name='Ada' age=36 vip=True"

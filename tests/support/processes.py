@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["descendants", "kill", "lives", "processes_with", "taskmill"]
+__all__ = ["descendants", "end", "kill", "lives", "processes_with", "taskmill"]
 
 
 def taskmill() -> str:
@@ -52,3 +53,22 @@ def kill(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def end(pid: int, number: int, *, within: float) -> None:
+    """Signal a process and wait until it has ended, its connections with it: its command line is gone before that.
+
+    Args:
+        number: Of the signal.
+        within: Seconds.
+
+    Raises:
+        AssertionError: It has not ended in that time.
+    """
+    process = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(process, number)
+        ended, _, _ = select.select([process], [], [], within)
+        assert ended, f"process {pid} still runs {within:g} s after signal {number}"
+    finally:
+        os.close(process)
