@@ -14,6 +14,7 @@ import jwt
 import structlog
 
 from taskmill.engine.errors import AuthenticationUnavailable, TaskmillError
+from taskmill.server.auth.algorithms import library_name
 from taskmill.server.auth.issuer_metadata import find_jwks_url
 from taskmill.server.auth.issuer_requests import read_json, timeout
 
@@ -28,7 +29,7 @@ _COOL_DOWN = 5.0
 _MOST_KEYS = 100
 _SMALLEST_RSA = 2048
 _KINDS = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
-_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519"}
+_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
 
 
 class KeySource(Protocol):
@@ -87,7 +88,7 @@ class PublishedKeys:
         if not found or (key_id is None and len(found) > 1):
             return None
         try:
-            key = jwt.PyJWK(dict(found[0]), algorithm).key
+            key = jwt.PyJWK(dict(found[0]), library_name(algorithm)).key
         except (jwt.PyJWTError, ValueError, TypeError):
             return None
         return None if getattr(key, "key_size", _SMALLEST_RSA) < _SMALLEST_RSA and found[0]["kty"] == "RSA" else key
@@ -183,6 +184,9 @@ def _can_verify(key: Mapping[str, Any]) -> bool:
 
 def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
     """Whether a key may check signatures of that algorithm (RFC 8725, 3.1)."""
-    if key.get("alg") not in (None, algorithm) or key.get("kty") != _KINDS[algorithm[:2]]:
+    named = key.get("alg")
+    if named is not None and library_name(named) != library_name(algorithm):
+        return False
+    if key.get("kty") != _KINDS[algorithm[:2]]:
         return False
     return key.get("kty") == "RSA" or key.get("crv") == _CURVES[algorithm]

@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from taskmill.server.auth.algorithms import ASYMMETRIC
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["AuthenticationSettings"]
 
-_ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 _Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -63,6 +63,6 @@ class AuthenticationSettings(StoreSettings):
     @field_validator("auth_algorithms")
     @classmethod
     def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not set(value) <= set(_ASYMMETRIC):
-            raise ValueError(f"write some of {', '.join(_ASYMMETRIC)}; none and those of shared secrets are not safe")
+        if not value or not set(value) <= set(ASYMMETRIC):
+            raise ValueError(f"write some of {', '.join(ASYMMETRIC)}; none and those of shared secrets are not safe")
         return value

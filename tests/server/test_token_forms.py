@@ -6,9 +6,16 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import OKPAlgorithm
 
+from taskmill.engine.errors import SettingsError
+from taskmill.server.auth.authentication import authentication_of
 from taskmill.server.auth.issuer_keys import PublishedKeys
 from taskmill.server.auth.jwt_verifier import JwtVerifier
+from taskmill.server.settings import ServerSettings
 from tests.support.issuer import AUDIENCE, Issuer
 
 ISSUER = Issuer()
@@ -97,3 +104,37 @@ async def test_the_client_has_one_of_several_names_and_is_never_the_user() -> No
     nameless = await verifier().verify_token(ISSUER.token(client_id=None))
     assert nameless is not None
     assert (nameless.client_id, nameless.subject) == ("", "ada")
+
+
+def _signed(key: Any, algorithm: str) -> str:
+    """A token whose header names the algorithm by either of its names."""
+    library = jwt.PyJWS()
+    if algorithm == "Ed25519":
+        library.register_algorithm(algorithm, OKPAlgorithm())
+    return library.encode(json.dumps(ISSUER.claims()).encode(), key, algorithm, {"typ": "at+jwt"})
+
+
+@pytest.mark.parametrize("of_key", [None, "EdDSA", "Ed25519"])
+@pytest.mark.parametrize("of_token", ["EdDSA", "Ed25519"])
+async def test_a_signature_of_ed25519_has_two_names(of_key: str | None, of_token: str) -> None:
+    key = Ed25519PrivateKey.generate()
+    document = {**json.loads(OKPAlgorithm.to_jwk(key.public_key())), **({} if of_key is None else {"alg": of_key})}
+    keys = Published()
+    keys._keys = PublishedKeys.of({"keys": [document]})
+    token = _signed(key, of_token)
+    for accepted, is_good in [((of_token,), True), (("EdDSA", "Ed25519"), True), (("RS256",), False)]:
+        checks = JwtVerifier(keys, issuer=ISSUER.url, audience=[AUDIENCE], algorithms=accepted, leeway=30)
+        assert (await checks.verify_token(token) is not None) is is_good
+        assert await checks.verify_token(_signed(Ed25519PrivateKey.generate(), of_token)) is None
+
+
+def test_a_set_key_of_ed25519_is_of_that_curve() -> None:
+    for key, is_good in [(Ed25519PrivateKey.generate(), True), (Ed448PrivateKey.generate(), False)]:
+        pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        given = {"auth_issuer": "https://a.example", "auth_audience": "x", "auth_public_key": pem}
+        settings = ServerSettings(**given, auth_algorithms="Ed25519")
+        if is_good:
+            assert authentication_of(settings) is not None
+            continue
+        with pytest.raises(SettingsError, match="no key for Ed25519"):
+            authentication_of(settings)
