@@ -34,8 +34,10 @@ class LargeBodies:
         who = owner()
         async with self._work.receiving(who):
             messages = await self._received(receive)
-            if len(messages[0].get("body", b"")) > LARGE:
+            size = len(messages[0].get("body", b""))
+            if size > LARGE:
                 mark_large_request()
+                await self._work.pace(who, size)
                 await self._work.wait(who)
         messages.reverse()
 

@@ -5,6 +5,7 @@ Another thread would not help: what reads and writes JSON holds Python's lock.
 """
 
 import asyncio
+from asyncio import sleep
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,10 @@ LARGE = 64 * 1024
 """Bytes of a request that is large. One piece of work on so many takes less than a millisecond."""
 _MOST_BODIES = 16
 """Large bodies of one caller that are received at a time; the others wait in their connections, 64 kB each."""
+_RATE = 4_000_000
+"""Bytes a second of one caller's large bodies that are worked on while other callers send requests."""
+_LONGEST_PACE = 1.0
+"""Seconds by which one body delays its caller's next one, at most."""
 _RECENT = 1.0
 """Seconds for which another caller counts as there."""
 
@@ -50,11 +55,15 @@ class LargeWork:
         self._changed_at = -_RECENT
         """When a request came from another caller than the one before."""
         self._receiving: dict[str, tuple[asyncio.Semaphore, set[object]]] = {}
+        self._paced: dict[str, float] = {}
+        """When the next large body of a caller may be worked on, on the event loop's clock; until then."""
 
     def note(self, who: str) -> None:
         """A caller has sent a request, of any size."""
         if who != self._latest:
-            self._latest, self._changed_at = who, asyncio.get_running_loop().time()
+            if self._latest:
+                self._changed_at = asyncio.get_running_loop().time()
+            self._latest = who
 
     async def wait(self, who: str) -> None:
         """Return when the next piece of a caller's work may be done: at once if no other was done just now."""
@@ -85,6 +94,29 @@ class LargeWork:
             if not holders:
                 self._receiving.pop(who, None)
 
+    async def pace(self, who: str, size: int) -> None:
+        """Wait until a body of `size` bytes, which has been received, is within its caller's rate.
+
+        `wait` shares the time of this replica. Behind it, Redis and a worker have as much to do with the call again.
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if who == ANONYMOUS or not self._is_shared(now):
+            return
+        begins = max(now, self._paced.get(who, 0.0))
+        until = self._paced[who] = begins + min(size / _RATE, _LONGEST_PACE)
+        loop.call_at(until, self._forget_pace, who, until)
+        if begins > now:
+            await sleep(begins - now)
+
+    def _forget_pace(self, who: str, until: float) -> None:
+        if self._paced[who] == until:
+            del self._paced[who]
+
+    def _is_shared(self, now: float) -> bool:
+        """Whether several callers send requests."""
+        return now - self._changed_at < _RECENT
+
     def _start(self) -> None:
         """A piece is done in this iteration of the loop, or, where one has waited, at the beginning of the next."""
         loop = asyncio.get_running_loop()
@@ -94,7 +126,7 @@ class LargeWork:
     def _after_piece(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._waiting and now - self._changed_at < _RECENT:
+        if self._waiting and self._is_shared(now):
             loop.call_later(now - self._began, self._next)
         else:
             self._next()

@@ -144,6 +144,61 @@ async def test_seventeenth_large_body_of_a_caller_is_not_read_before_another_one
     assert not work._receiving
 
 
+class TestPace:
+    @pytest.fixture
+    def work(self) -> LargeWork:
+        return LargeWork()
+
+    @pytest.fixture
+    def waits(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        """Seconds for which bodies are kept, instead of that time passing."""
+        waits = list[float]()
+
+        async def sleep(seconds: float) -> None:
+            waits.append(seconds)
+
+        monkeypatch.setattr("taskmill.server.limits.large_work.sleep", sleep)
+        return waits
+
+    async def test_large_bodies_of_one_caller_have_a_rate_while_another_sends_requests(
+        self, work: LargeWork, waits: list[float]
+    ) -> None:
+        work.note("ada")
+        work.note("bob")
+        for who, size in [("ada", 2_000_000), ("ada", 1_000_000), ("bob", 1_000_000), ("ada", 90_000_000), ("ada", 1)]:
+            await work.pace(who, size)
+        assert waits == pytest.approx([0.5, 0.75, 1.75], abs=0.1)
+
+    async def test_large_bodies_of_a_caller_who_is_alone_or_has_no_token_do_not_wait(
+        self, work: LargeWork, waits: list[float]
+    ) -> None:
+        work.note("ada")
+        for _ in range(3):
+            await work.pace("ada", 4_000_000)
+        work.note(ANONYMOUS)
+        for _ in range(3):
+            await work.pace(ANONYMOUS, 4_000_000)
+        assert not waits
+        assert not work._paced
+
+    async def test_a_caller_without_large_bodies_is_forgotten(self, work: LargeWork) -> None:
+        work.note("ada")
+        work.note("bob")
+        await work.pace("ada", 4_000)
+        await work.pace("ada", 4_000)
+        with anyio.fail_after(60):
+            while work._paced:
+                await asyncio.sleep(0)
+
+    async def test_the_bodies_of_requests_are_paced_and_small_ones_are_not(
+        self, replica: Replica, waits: list[float]
+    ) -> None:
+        assert "result" in await replica.bob.call("until_exists", path="x")
+        replies = await asyncio.gather(*replica.start_large(3))
+        assert all("result" in reply for reply in replies)
+        assert len(waits) == 2
+
+
 @pytest.mark.parametrize(
     ("head", "size", "are_touched"),
     [
