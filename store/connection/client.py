@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from ssl import SSLCertVerificationError
 from time import monotonic
 from types import TracebackType
 from typing import Any
@@ -34,6 +35,7 @@ from taskmill.store.connection.layout import open_layout
 from taskmill.store.connection.multiplexed import MultiplexedRedis
 from taskmill.store.connection.retry import retrying
 from taskmill.store.connection.sentinel import sentinel_target_of
+from taskmill.store.formats.tls_options import CHECKS_HOST, tls_options_of
 from taskmill.store.seal_keys import open_keys
 from taskmill.store.setting_names import setting_name
 from taskmill.store.settings import StoreSettings
@@ -103,7 +105,7 @@ def _pool(url: str, cluster: ClusterTarget | None, **options: Any) -> BlockingCo
         return BlockingConnectionPool(connection_class=cluster.connection_class(), **cluster.address.login, **options)
     target = sentinel_target_of(url)
     if target is None:
-        return BlockingConnectionPool.from_url(url, **options)
+        return BlockingConnectionPool.from_url(url, **options, **tls_options_of(url))
     return BlockingConnectionPool(connection_class=target.connection_class(), **target.options, **options)
 
 
@@ -157,7 +159,7 @@ def connect_blocking(settings: StoreSettings) -> Any:
         target = cluster_target_of(url, settings.prefix) or sentinel_target_of(url)
         if target is not None:
             return target.blocking_client(**limits)
-        return blocking_redis.Redis.from_url(url, **limits)
+        return blocking_redis.Redis.from_url(url, **limits, **tls_options_of(url))
 
 
 @asynccontextmanager
@@ -227,7 +229,20 @@ def _transient_error(exc: BaseException, place: str) -> OperatorError:
         )
     if _is_refused(exc):
         return RedisUnfit(f"Redis{place} refused the user name or password in {setting_name('redis_url')}.")
+    if (fault := _certificate_fault(exc)) is not None:
+        return RedisUnfit(
+            f"The certificate of Redis{place} is not accepted: {fault.verify_message.rstrip('.')}. To do: give it one "
+            "that names this host, of an authority that this machine knows (SSL_CERT_FILE names a file of them), or, "
+            f"where it cannot name the host, add ?{CHECKS_HOST}=false to the address."
+        )
     return StoreUnavailable(f"Redis{place} cannot be reached right now. Nothing was lost; try again in a moment.")
+
+
+def _certificate_fault(exc: BaseException | None) -> SSLCertVerificationError | None:
+    """Why Redis' certificate was refused, if that is what broke a connection; redis-py hides it in its own errors."""
+    while exc is not None and not isinstance(exc, SSLCertVerificationError):
+        exc = exc.__cause__ or exc.__context__
+    return exc
 
 
 def _is_refused(exc: BaseException) -> bool:

@@ -12,6 +12,8 @@ from redis import sentinel as blocking
 from redis.asyncio import sentinel as asynchronous
 from redis.asyncio.connection import Connection, SSLConnection
 
+from taskmill.store.formats.tls_options import tls_options
+
 __all__ = ["FollowsPrimary", "SentinelTarget", "sentinel_target_of"]
 
 _asynchronous: Any = asynchronous.Sentinel  # redis-py types neither
@@ -29,7 +31,7 @@ class SentinelTarget:
     sentinels: tuple[tuple[str, int], ...]
     name: str
     options: dict[str, Any]
-    """For connections to Redis: db, username, password."""
+    """For connections to Redis: db, username, password, and how a certificate is checked."""
     sentinel_options: dict[str, Any]
     """For connections to Sentinels."""
     is_tls: bool
@@ -101,22 +103,23 @@ def sentinel_target_of(url: str) -> SentinelTarget | None:
     name, _, db = parts.path.strip("/").partition("/")
     if not hosts or not name:
         raise ValueError("no Sentinel, or no name of the Redis it watches")
-    tls = {"ssl": True} if parts.scheme == "rediss+sentinel" else {}
+    is_tls = parts.scheme == "rediss+sentinel"
     username, _, password = user.partition(":")
     options = {"db": int(db or 0), "username": unquote(username) or None, "password": unquote(password) or None}
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    tls = tls_options(query, is_tls=is_tls)
     limits = {"socket_timeout": _SENTINEL_TIMEOUT, "socket_connect_timeout": _SENTINEL_TIMEOUT}
     login = {"username": query.get("sentinel_username"), "password": query.get("sentinel_password")}
     return SentinelTarget(
         sentinels=tuple(map(_address, hosts.split(","))),
         name=unquote(name),
-        options=options,
+        options={**options, **tls},
         sentinel_options={
             **limits,
             **login,
-            **tls,
+            **({"ssl": True, **tls} if is_tls else {}),
         },
-        is_tls=bool(tls),
+        is_tls=is_tls,
     )
 
 

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from taskmill.store.formats.tls_options import CHECKS_HOST, tls_options
+
 __all__ = ["SLOTS", "ClusterAddress", "cluster_address_of", "cluster_part_of", "slot_of", "tag_of"]
 
 SLOTS = 16384
@@ -30,7 +32,7 @@ class ClusterAddress:
     nodes: tuple[tuple[str, int], ...]
     """Some of the cluster's; the others are learned from them."""
     login: dict[str, Any] = field(repr=False)
-    """For connections: username, password."""
+    """For connections: username, password, and how a certificate is checked."""
     is_tls: bool
     part: Part | None
 
@@ -49,13 +51,14 @@ def cluster_address_of(url: str) -> ClusterAddress | None:
     if parts.path.strip("/") not in ("", "0"):
         raise ValueError("a cluster has database 0 alone; write redis+cluster://host:port,host:port")
     query = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    part = query.pop("part", None)
+    part, is_tls = query.pop("part", None), parts.scheme == "rediss+cluster"
+    tls = tls_options(query, is_tls=is_tls)
     if query:
-        raise ValueError("of a cluster's address, ?part=2of3 is all that may follow the hosts")
+        raise ValueError(f"of a cluster's address, ?part=2of3 and {CHECKS_HOST} are all that may follow the hosts")
     return ClusterAddress(
         nodes=tuple(map(_node, hosts.split(","))),
-        login={"username": unquote(username) or None, "password": unquote(password) or None},
-        is_tls=parts.scheme == "rediss+cluster",
+        login={"username": unquote(username) or None, "password": unquote(password) or None, **tls},
+        is_tls=is_tls,
         part=None if part is None else _part(part),
     )
 

@@ -12,6 +12,7 @@ from arq.connections import RedisSettings
 
 from taskmill.store.connection.client import address_errors
 from taskmill.store.connection.sentinel import sentinel_target_of
+from taskmill.store.formats.tls_options import CHECKS_HOST, tls_options_of
 from taskmill.store.settings import StoreSettings
 
 __all__ = ["JOB_FUNCTION", "arq_job", "arq_redis_settings", "job_from_json", "job_to_json"]
@@ -55,6 +56,7 @@ def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
             username=target.options["username"],
             password=target.options["password"],
             ssl=target.is_tls,
+            ssl_check_hostname=target.options.get(CHECKS_HOST, False),
             conn_retries=10,
         )
     with address_errors():
@@ -62,5 +64,6 @@ def arq_redis_settings(settings: StoreSettings) -> RedisSettings:
     parts = urlsplit(url)
     if parts.password:
         arq.password = unquote(parts.password)
+    arq.ssl_check_hostname = tls_options_of(url).get(CHECKS_HOST, False)
     arq.conn_retries = 10
     return arq

@@ -27,7 +27,7 @@ async def test_a_redis_in_no_cluster_is_refused_with_the_address_to_write() -> N
         ("redis+cluster://a:x", "a port that is no number"),
         ("redis+cluster://a:1/3", "database 0 alone"),
         ("redis+cluster://a:1?part=4of3", "1of3, 2of3 or 3of3"),
-        ("redis+cluster://a:1?parts=3", "part=2of3 is all"),
+        ("redis+cluster://a:1?parts=3", "part=2of3 and ssl_check_hostname are all"),
     ],
 )
 def test_an_address_of_a_cluster_that_cannot_be_read_is_refused_with_what_to_write(url: str, words: str) -> None:
@@ -41,7 +41,8 @@ def test_an_address_of_a_cluster_is_read_whole() -> None:
     target = cluster_target_of("rediss+cluster://us%40er:p%2Fw@one,two:1,[::1]:2?part=2of3", "taskmill")
     assert target is not None
     assert target.nodes == [("one", 6379), ("two", 1), ("::1", 2)]
-    assert (target.address.login, target.address.is_tls) == ({"username": "us@er", "password": "p/w"}, True)
+    login = {"username": "us@er", "password": "p/w", "ssl_check_hostname": True}
+    assert (target.address.login, target.address.is_tls) == (login, True)
     assert target.slot == slot_of(tag_of("taskmill", (2, 3)))
 
 

@@ -249,7 +249,8 @@ def test_an_address_of_sentinels_is_read_whole() -> None:
     assert target is not None
     assert target.sentinels == (("one", 26379), ("two", 1), ("::1", 2))
     assert (target.name, target.is_tls) == ("tasks", True)
-    assert target.options == {"db": 3, "username": "us@er", "password": "p/w"}
+    assert target.options == {"db": 3, "username": "us@er", "password": "p/w", "ssl_check_hostname": True}
+    assert target.sentinel_options["ssl_check_hostname"] is True
     assert (target.sentinel_options["password"], target.sentinel_options["ssl"]) == ("s", True)
 
 
