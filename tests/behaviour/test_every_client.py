@@ -245,3 +245,21 @@ def test_a_held_call_brings_progress_as_it_happens(clients: dict[str, Client]) -
     assert told[-1]["message"].startswith("step 4 of 4")
     values = [one["progress"] for one in told]
     assert values == sorted(set(values))
+
+
+def test_a_delayed_call_says_when_it_starts_and_has_its_result_then(client: Client) -> None:
+    client.meta = {"io.taskmill/delay": 3}
+    called_at = time.monotonic()
+    task = client.begin("steps", count=1)
+    status, words = task.until(lambda seen: seen[1].startswith("starts in"))
+    assert status == "working", words
+    assert task.result()["structuredContent"] == {"steps": 1}
+    assert time.monotonic() - called_at >= 3
+
+
+def test_a_call_that_starts_in_an_hour_can_be_cancelled_before(client: Client) -> None:
+    client.meta = {"io.taskmill/delay": 3600}
+    task = client.begin("steps", count=1)
+    task.until(lambda seen: seen[1].startswith("starts in 60 min"))
+    task.cancel()
+    assert task.until(lambda seen: seen[0] != "working")[0] == "cancelled"

@@ -55,6 +55,8 @@ class Client:
         """The words of forms and links."""
         self.requests: list[Json] = []
         """Every question."""
+        self.meta: Json = {}
+        """`_meta` of its calls."""
 
     def answer(self, request: Json) -> Json:
         """Answer a form with its own words, without the question mark; open a link, tell a joke, name a root."""
@@ -82,7 +84,7 @@ class Tasks2026(Client):
     """Declares the extension."""
 
     def begin(self, tool: str, **arguments: Any) -> Task:
-        created = self.wire.request("tools/call", {"name": tool, "arguments": arguments})
+        created = self.wire.request("tools/call", {"name": tool, "arguments": arguments, "_meta": self.meta})
         if created["resultType"] != "task":
             raise RpcError({"code": 0, "message": created["content"][0]["text"]})
         return _Task2026(self, created["taskId"])
@@ -126,7 +128,8 @@ class Tasks2025(Client):
     """Sends `task` with its calls."""
 
     def begin(self, tool: str, **arguments: Any) -> Task:
-        created = self.wire.request("tools/call", {"name": tool, "arguments": arguments, "task": {}})
+        params = {"name": tool, "arguments": arguments, "_meta": self.meta, "task": {}}
+        created = self.wire.request("tools/call", params)
         return _Task2025(self, created["task"]["taskId"])
 
 
@@ -163,7 +166,7 @@ class _Held(Task):
         self._before = set(self._listed())
         self._outcome: Json | RpcError | None = None
         client.wire.answer = client.answer
-        params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "held"}}
+        params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "held", **client.meta}}
         self._thread = threading.Thread(target=self._call, args=(params,), daemon=True)
         self._thread.start()
 
