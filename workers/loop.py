@@ -64,6 +64,8 @@ class WorkerLoop:
         self._look_from = 0
         self._rest: asyncio.TimerHandle | None = None
         """Until when it rests: tasks that are due were left a moment ago, because only reserved slots are free."""
+        self._has_newcomer = False
+        """A task came that may have a reserved slot, while a claim was not answered that may not know of it."""
         self._wake = runtime.wake
         self._has_room = asyncio.Event()
         self._drain_requested = self._draining = self._grace_over = False
@@ -208,7 +210,11 @@ class WorkerLoop:
             self._plan_next_claim(claims)
         self._look_from = claims.look_next or 0
         if claims.look_next is not None and used < room:
-            self._rest = self._rest or self._loop.call_later(_REST, self._end_rest)
+            if self._has_newcomer:
+                self._may_be_due = True
+            else:
+                self._rest = self._rest or self._loop.call_later(_REST, self._end_rest)
+        self._has_newcomer = False
 
     def _plan_next_claim(self, claims: Claims) -> None:
         self._more_due = claims.wait_ms == 0
@@ -274,7 +280,8 @@ class WorkerLoop:
             await self._has_room.wait()
             try:
                 if self._rest is not None:
-                    await self._wakeup.wait_for_newcomer(max(0.001, self._rest.when() - self._loop.time()))
+                    came = await self._wakeup.wait_for_newcomer(max(0.001, self._rest.when() - self._loop.time()))
+                    self._has_newcomer = came and bool(self._claims)
                     self._end_rest()
                     continue
                 if self._is_idle():
