@@ -276,9 +276,9 @@ class ClaimStore:
         with store_errors():
             return await live_workers(self._redis, self.keys)
 
-    async def queues_of_open_tasks(self) -> set[str]:
-        """See `PauseStore.queues_of_open_tasks`: of the oldest tasks only, enough for a developer's machine."""
-        return await PauseStore(self._redis, self.scripts, self.keys).queues_of_open_tasks()
+    async def queues_of_open_tasks(self, first: int, count: int) -> tuple[set[str], bool]:
+        """See `PauseStore.queues_of_open_tasks`."""
+        return await PauseStore(self._redis, self.scripts, self.keys).queues_of_open_tasks(first, count)
 
     async def reconcile(self, every: timedelta, *, chunk: int = 1000) -> int | None:
         """Repair open tasks missing from their queue; how many repairs were made, None = another worker did it."""

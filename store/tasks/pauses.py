@@ -91,20 +91,21 @@ class PauseStore:
         """See `TaskStore.known_queues`."""
         with store_errors():
             workers = await live_workers(self._redis, self._keys)
-            return {name for worker in workers for name in queues_of(worker)} | await self.queues_of_open_tasks()
+            open_, _ = await self.queues_of_open_tasks(0, _OPEN_TASKS_READ)
+        return {name for worker in workers for name in queues_of(worker)} | open_
 
-    async def queues_of_open_tasks(self) -> set[str]:
+    async def queues_of_open_tasks(self, first: int, count: int) -> tuple[set[str], bool]:
         """The queues that have open tasks, whether these wait in the queue, in a lane or for an answer.
 
-        Of the oldest thousands of tasks only.
+        Of so many tasks, the oldest first, from the rank `first` on; and whether there are more.
         """
         with store_errors():
-            oldest = await self._redis.zrange(self._keys.live, 0, _OPEN_TASKS_READ - 1)
+            oldest = await self._redis.zrange(self._keys.live, first, first + count - 1)
             async with self._redis.pipeline(transaction=False) as pipe:
                 for task_id in oldest:
                     pipe.hget(self._keys.record(task_id.decode()), "queue")
                 queues: list[bytes | None] = await pipe.execute() if oldest else []
-        return {queue.decode() for queue in queues if queue is not None}
+        return {queue.decode() for queue in queues if queue is not None}, len(oldest) == count
 
     async def _queues_of(self, pause: Pause) -> list[str]:
         """The queues that may hold tasks of it."""

@@ -5,13 +5,17 @@ import os
 import signal
 from dataclasses import replace
 from time import monotonic
+from typing import Any
 
 import pytest
 
 from taskmill.engine.principal import principal_of
 from taskmill.engine.record import Lane, NewTask
+from taskmill.store.claims.claims import Claims
 from taskmill.store.settings import StoreSettings
 from taskmill.workers import loop
+from taskmill.workers.claimer import Claimer
+from taskmill.workers.loop import WorkerLoop
 from tests.support.replica import working
 from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
@@ -160,3 +164,42 @@ async def test_tasks_of_other_callers_wake_a_worker_that_rests_with_only_its_res
             await deployment.done(task.id)
 
     assert len({note.task_id for note in deployment.notes("start")}) == 3 + 6
+
+
+async def test_a_task_of_another_caller_that_comes_while_a_claim_is_not_answered_does_not_wait_for_the_next_look(
+    deployment: Deployment, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim that was sent before it does not find it; its token is taken meanwhile."""
+    monkeypatch.setattr(loop, "_REST", 600)
+    begin, claim = WorkerLoop._begin, Claimer.settle_and_claim
+    loops, executed, answers = set[WorkerLoop](), asyncio.Event(), asyncio.Event()
+    answers.set()
+
+    def noted(self: WorkerLoop, claims: Claims, room: int) -> None:
+        loops.add(self)
+        begin(self, claims, room)
+
+    async def answered_later(*args: Any) -> Claims:
+        claims = await claim(*args)
+        executed.set()
+        await answers.wait()
+        return claims
+
+    monkeypatch.setattr(WorkerLoop, "_begin", noted)
+    monkeypatch.setattr(Claimer, "settle_and_claim", answered_later)
+    async with working(mcp, StoreSettings(redis_url=redis_url, lease=180), concurrency=4, poll=60):
+        for _ in range(6):
+            await deployment.store.create(napping(deployment, 600, principal=SOMEBODY))
+        await deployment.noted("start", times=3)
+        (worker,) = loops
+        await eventually_async(lambda: worker._rest is not None and not worker._batches)
+
+        answers.clear()
+        executed.clear()
+        worker._end_rest()  # as its time does
+        await executed.wait()
+        task = napping(deployment, 0, principal=ANOTHER)
+        await deployment.store.create(task)
+        await eventually_async(lambda: deployment.redis.exists(deployment.keys.newcomer("default")), lambda n: n == 0)
+        answers.set()
+        await deployment.done(task.id)

@@ -4,7 +4,10 @@ import asyncio
 import signal
 from itertools import pairwise
 from time import monotonic
+from types import SimpleNamespace
+from typing import Any
 
+from taskmill.workers.services.abandoned_queues import AbandonedQueues
 from tests.support.waiting import PROMPTLY, eventually_async
 from tests.workers.deployment import Deployment
 
@@ -48,6 +51,41 @@ async def test_an_idle_worker_runs_at_once_what_a_queue_has_that_it_takes_over(d
     task_id = await deployment.create("echo", text="left behind", queue="~file+old/default")
     assert (await deployment.done(task_id)).record.status == "completed"
     assert worker.said("queues.taken_over")
+
+
+async def test_a_queue_is_taken_over_whose_tasks_are_behind_many_others_of_which_each_check_reads_some(
+    deployment: Deployment,
+) -> None:
+    """What a check reads, the worker's own tasks wait for."""
+    await asyncio.gather(*(deployment.create("echo", text="not ours", queue="other/default") for _ in range(250)))
+    task_id = await deployment.create("echo", text="left behind", queue="~file+old/default")
+    worker = await deployment.worker(source="file+new", poll=60, concurrency=1)
+    assert (await deployment.done(task_id)).record.status == "completed"
+    assert worker.said("queues.taken_over")
+
+
+async def test_a_check_for_queues_to_take_over_reads_a_hundred_tasks_and_knows_what_the_last_ones_found() -> None:
+    open_tasks = ["other/default"] * 150 + ["~file+old/default"] * 20 + ["~file+older/default"] * 80
+    reads = list[int]()
+
+    class Store:
+        async def queues_of_open_tasks(self, first: int, count: int) -> tuple[set[str], bool]:
+            found = open_tasks[first : first + count]
+            reads.append(len(found))
+            return set(found), len(found) == count
+
+        async def workers(self) -> list[dict[str, Any]]:
+            return []
+
+    store: Any = Store()
+    settings: Any = SimpleNamespace(app="~file+new")
+    health: Any = SimpleNamespace(queues=())
+    checks = AbandonedQueues(store, settings, health, lambda: None)
+    both = ["~file+old/default", "~file+older/default"]
+    assert [await checks._find() for _ in range(4)] == [[], both, both, both]
+    assert reads == [100, 100, 50, 100]
+    del open_tasks[150:]
+    assert [await checks._find() for _ in range(3)] == [both, [], []], "what a whole round no longer finds is left"
 
 
 async def test_every_idle_worker_of_a_queue_wakes_when_there_is_work_for_all(deployment: Deployment) -> None:

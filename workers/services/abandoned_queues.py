@@ -23,6 +23,8 @@ __all__ = ["AbandonedQueues"]
 log = structlog.get_logger()
 _CHECK_EVERY = 2.0
 """Seconds."""
+_TASKS_READ = 100
+"""Open tasks that one check reads, beside the work of the same worker; the next one goes on behind them."""
 
 
 class AbandonedQueues(BackgroundTask):
@@ -39,6 +41,10 @@ class AbandonedQueues(BackgroundTask):
         self._own = health.queues
         self._health = health
         self._on_more = on_more
+        self._next = 0
+        """The rank of the open task that is read next."""
+        self._queues: tuple[set[str], set[str]] = set(), set()
+        """Those that open tasks had when all were read last, and those of the tasks that have been read since."""
 
     async def _run(self) -> None:
         while True:
@@ -54,8 +60,12 @@ class AbandonedQueues(BackgroundTask):
     async def _find(self) -> list[str]:
         """The abandoned queues of this file."""
         # First the queues: a worker that registers in between is seen, so a queue whose worker starts is left to it.
-        queues = await self._store.queues_of_open_tasks()
-        return _abandoned(queues, self._app, await self._store.workers())
+        queues, is_more = await self._store.queues_of_open_tasks(self._next, _TASKS_READ)
+        before, seen = self._queues
+        seen |= queues
+        self._next = self._next + _TASKS_READ if is_more else 0
+        self._queues = (before, seen) if is_more else (seen, set())
+        return _abandoned(before | seen, self._app, await self._store.workers())
 
 
 def _abandoned(queues: Iterable[str], app: str, workers: Iterable[Mapping[str, Any]]) -> list[str]:
