@@ -53,10 +53,9 @@ class WorkerLoop:
         """A task may be due: a wake-up came, a time has come, or the worker did not listen for a while."""
         self._more_due = False
         """The last claim left tasks that are due."""
-        self._delayed_until = 0.0
-        """When a task starts later, on the event loop's clock: a worker that ends when it is idle waits for it."""
-        self._planned_at = 0.0
-        """When the last claim is made that is planned so far, on the event loop's clock."""
+        self._delayed_until = self._planned_at = 0.0
+        """When a task starts later, for which a worker waits that ends when it is idle; and when the last claim is made
+        that is planned. On the event loop's clock."""
         self._waits_with_claim = False
         """A claim goes with the wait for work, and its slot is taken."""
         self._reserve = 0

@@ -1,6 +1,7 @@
 """How the certificate of a Redis is checked: it must name the host, unless the address says otherwise.
 
-redis-py 5 checks by itself only that some authority has signed it, so that anybody with a certificate could be Redis.
+redis-py 5 checks by itself only that some authority has signed it, so that any
+server with a certificate could be Redis.
 """
 
 from typing import Any
