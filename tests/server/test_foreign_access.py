@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -35,6 +35,7 @@ from taskmill.server.protocol.sdk_private import lowlevel_of
 from taskmill.server.settings import ServerSettings
 from tests.server.api_client import ADA, POST, bearer, client_with
 from tests.server.session_client import Session, next_frame, open_session
+from tests.support.redis_server import PrivateRedis
 from tests.support.replica import Json, Rpc, serving, working
 from tests.support.tokens import guarded_options
 
@@ -138,10 +139,20 @@ class Place:
         return self.url.removesuffix("/mcp")
 
 
-@pytest.fixture
-async def place(redis: Redis, redis_url: str) -> AsyncIterator[Place]:
+@pytest.fixture(params=["at home", "on a shard"])
+async def place(request: pytest.FixtureRequest, redis: Redis, redis_url: str) -> AsyncIterator[Place]:
+    """A server and what Ada has on it: on one Redis, and with all her tasks on another one than her sessions."""
     tokens = f"read:{READER} act:{ACTOR} metrics:{SCRAPER}"
     settings = ServerSettings(redis_url=redis_url, operator_tokens=tokens, audit="redis", request_rate=0)
+    with PrivateRedis(appendonly="yes", appendfsync="no") if request.param == "on a shard" else nullcontext() as other:
+        if other is not None:
+            settings = settings.model_copy(update={"shards": {"far": other.url}, "queue_shards": {"default": "far"}})
+        async with placed(settings) as found:
+            yield found
+
+
+@asynccontextmanager
+async def placed(settings: ServerSettings) -> AsyncIterator[Place]:
     server = make(settings)
     app = server.http_app()
     app.router.routes.append(console_of(lambda: server.store, operators_of(settings), settings, facts={}))
