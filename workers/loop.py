@@ -213,7 +213,8 @@ class WorkerLoop:
                 self._may_be_due = True
             else:
                 self._rest = self._rest or self._loop.call_later(_REST, self._end_rest)
-        self._has_newcomer = False
+        if room:  # what only settles knows of no task
+            self._has_newcomer = False
 
     def _plan_next_claim(self, claims: Claims) -> None:
         self._more_due = claims.wait_ms == 0

@@ -110,7 +110,7 @@ class LargeWork:
             await sleep(begins - now)
 
     def _forget_pace(self, who: str, until: float) -> None:
-        if self._paced[who] == until:
+        if self._paced.get(who) == until:
             del self._paced[who]
 
     def _is_shared(self, now: float) -> bool:

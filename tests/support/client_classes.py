@@ -71,6 +71,10 @@ class Client:
         self.asked.append(words)
         return {"action": "accept", **({} if params.get("mode") == "url" else {"content": {"name": words.rstrip("?")}})}
 
+    def call(self, tool: str, arguments: Json) -> Json:
+        """Parameters of `tools/call`."""
+        return {"name": tool, "arguments": arguments, **({"_meta": self.meta} if self.meta else {})}
+
     def begin(self, tool: str, **arguments: Any) -> Task:
         """Call a task tool.
 
@@ -84,7 +88,7 @@ class Tasks2026(Client):
     """Declares the extension."""
 
     def begin(self, tool: str, **arguments: Any) -> Task:
-        created = self.wire.request("tools/call", {"name": tool, "arguments": arguments, "_meta": self.meta})
+        created = self.wire.request("tools/call", self.call(tool, arguments))
         if created["resultType"] != "task":
             raise RpcError({"code": 0, "message": created["content"][0]["text"]})
         return _Task2026(self, created["taskId"])
@@ -128,8 +132,7 @@ class Tasks2025(Client):
     """Sends `task` with its calls."""
 
     def begin(self, tool: str, **arguments: Any) -> Task:
-        params = {"name": tool, "arguments": arguments, "_meta": self.meta, "task": {}}
-        created = self.wire.request("tools/call", params)
+        created = self.wire.request("tools/call", {**self.call(tool, arguments), "task": {}})
         return _Task2025(self, created["task"]["taskId"])
 
 
