@@ -17,12 +17,9 @@ from taskmill.store.opening import open_store
 from taskmill.store.settings import StoreSettings
 from taskmill.store.tasks.arq_job import arq_redis_settings
 from tests.support.redis_server import PrivateRedis, SentinelServer, free_port
-from tests.support.store_fixture import DONE, StoreFixture
+from tests.support.store_fixture import DONE, StoreFixture, own_servers
 
-
-@pytest.fixture
-async def sound() -> None:
-    """These tests have Redis servers of their own."""
+sound = own_servers
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.support.invariants import broken_promises
 from tests.support.redis_cluster import ClusterNodes, running_cluster
 from tests.support.redis_server import PrivateRedis, free_port
 from tests.support.self_signed import write_certificate
-from tests.support.store_fixture import StoreFixture
+from tests.support.store_fixture import StoreFixture, own_servers
 from tests.support.tls_front import tls_in_front
 
 FRONT = "127.0.0.2"
@@ -29,9 +29,7 @@ FRONT = "127.0.0.2"
 SLOT = slot_of("taskmill")
 
 
-@pytest.fixture
-async def sound() -> None:
-    """These tests have Redis servers of their own."""
+sound = own_servers
 
 
 @contextmanager

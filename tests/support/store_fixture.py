@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from anyio import fail_after, sleep
 from redis.asyncio import Redis
 
@@ -20,7 +21,7 @@ from taskmill.store.tasks.redis_store import RedisTaskStore
 from taskmill.store.tasks.tasks import OPERATOR
 from tests.support.invariants import Found, read_redis
 
-__all__ = ["DONE", "OWNER", "STRANGER", "StoreFixture", "question"]
+__all__ = ["DONE", "OWNER", "STRANGER", "StoreFixture", "own_servers", "question"]
 
 OWNER = principal_of("https://issuer.example", "desktop", "ann")
 STRANGER = principal_of("https://issuer.example", "desktop", "bob")
@@ -30,6 +31,11 @@ DONE = Returned({"content": [{"type": "text", "text": "done"}]})
 def question(number: int, text: str = "sure?") -> Question:
     """The question a tool asks as its `number`-th, in a worker's form."""
     return Question(f"input-{number}", f"digest of {text}", {"message": text})
+
+
+@pytest.fixture
+def own_servers() -> None:
+    """What `sound` of tests/store is in modules whose tests have Redis servers of their own: nothing."""
 
 
 class StoreFixture:
