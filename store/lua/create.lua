@@ -71,6 +71,9 @@ local function create(id, arguments, job, tool, queue, principal, retention, pol
   local used = idempotency and redis.call('GET', idempotency)
   if used then
     local first, first_digest = used:match('^(%S+) ?(.*)$')
+    if first ~= id and redis.call('EXISTS', K.record(id)) == 1 then -- sent again, and a later task has the key by now
+      return { 'exists', id }
+    end
     if redis.call('EXISTS', K.record(first)) == 1 then
       return { digest == first_digest and 'exists' or 'reused', first }
     end

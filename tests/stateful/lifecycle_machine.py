@@ -341,11 +341,16 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.stock_runs)
     @rule(which=st.integers(0, 4), outcome=st.sampled_from(OUTCOMES[:2]))
     def stock_worker_ends(self, which: int, outcome: Outcome) -> None:
-        """Whatever its word is worth by now; arq tidies up behind it, which may hit another worker's mark."""
+        """Whatever its word is worth by now; arq tidies up behind it, which may hit another worker's mark.
+
+        What it counts as done it takes off the queue, also where something else had put an ended task back.
+        """
         task = sorted(self.stock_runs)[which % len(self.stock_runs)]
         model = self.model[task]
         if self._finish_reply(task, self.stock_runs.pop(task), outcome) == b"lost":
             model.mark = None
+        else:
+            model.in_queue = False
         self.run(self.stock.end(task, outcome))
 
     @precondition(lambda self: self.stock_runs)
@@ -514,7 +519,7 @@ class Machine(RuleBasedStateMachine):
             if self._holds(task, fence):
                 self.model[task].place, self.model[task].in_queue = LATER, True
                 if self.marks:
-                    self.model[task].mark = fence
+                    self.model[task].mark = self.model[task].mark or fence  # arq asks only whether there is one
 
         assert self.run(self.stores.renew(*held)) == expected
 

@@ -171,6 +171,20 @@ async def test_an_idempotency_key_is_free_again_when_its_task_did_not_succeed(
     assert await stores.create(idempotency="order 7") == again
 
 
+async def test_a_creation_that_is_sent_again_names_its_own_task_whatever_has_the_idempotency_key_by_then(
+    stores: StoreFixture,
+) -> None:
+    first = stores.task(idempotency="order 7", idempotency_of="digest")
+    await stores.store.create(first)
+    await stores.store.cancel(first.id, OWNER)
+    for digest in ("digest", "digest of another call"):
+        later = await stores.create(idempotency="order 7", idempotency_of=digest)
+        assert later != first.id
+        assert (await stores.store.create(first)).record.id == first.id
+        assert await stores.create(idempotency="order 7", idempotency_of=digest) == later
+        await stores.store.cancel(later, OWNER)
+
+
 async def test_an_idempotency_key_that_stands_for_another_call_is_refused(stores: StoreFixture) -> None:
     first = await stores.create(idempotency="click 1", idempotency_of="digest of a")
 
