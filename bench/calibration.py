@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench.contenders import ROOT
+from bench.processes import starting
 
 __all__ = ["SLOW", "Calibrations"]
 
@@ -26,8 +27,9 @@ def _measure_pace() -> float:
     with ExitStack() as running:
         programs = []
         for _ in range(os.cpu_count() or 1):
-            programs.append(running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
-            running.callback(programs[-1].kill)
+            with starting():
+                programs.append(running.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
+                running.callback(programs[-1].kill)
         replies = [program.communicate(timeout=60)[0] for program in programs]
     return sum(1 / float(reply) for reply in replies) / len(replies)
 

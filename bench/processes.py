@@ -11,17 +11,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-__all__ = ["Program", "await_value", "clean_up_on_signals", "free_port"]
+__all__ = ["Program", "await_value", "clean_up_on_signals", "free_port", "starting"]
 
 T = TypeVar("T")
 
 _OURS = ("TASKMILL_", "FASTMCP_", "BENCH_")
 _leaders: set[int] = set()
+_being_started: list[None] = []
+"""One entry while a process is started."""
+_postponed: list[int] = []
+"""Signals that came meanwhile."""
 
 
 class Program:
@@ -36,7 +40,7 @@ class Program:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         # Compiling every module at every start would take longer than most measurements.
         inherited.pop("PYTHONDONTWRITEBYTECODE", None)
-        with output.open("ab") as sink:
+        with output.open("ab") as sink, starting():
             self._process = subprocess.Popen(
                 command,
                 env=inherited | dict(environment),
@@ -46,7 +50,7 @@ class Program:
                 cwd=output.parent,
                 start_new_session=True,
             )
-        _leaders.add(self._process.pid)
+            _leaders.add(self._process.pid)
 
     def check(self) -> None:
         """Return while the program runs or has ended well.
@@ -143,13 +147,28 @@ def free_port() -> int:
 
 
 def clean_up_on_signals() -> None:
-    """Let SIGTERM and SIGHUP end the run as Ctrl-C does, so that what was started is stopped."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Let Ctrl-C, SIGTERM and SIGHUP end the run in order, so that what was started is stopped."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
 
 
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """A signal that comes while a process is started ends the run behind this block, where the process is known."""
+    _being_started.append(None)
+    try:
+        yield
+    finally:
+        _being_started.pop()
+        if _postponed:
+            sys.exit(128 + _postponed[0])
+
+
 def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+    if _being_started:
+        _postponed.append(number)
+    else:
+        sys.exit(128 + number)
 
 
 def _kill_group(leader: int) -> None:

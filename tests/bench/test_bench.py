@@ -117,6 +117,16 @@ def test_a_run_that_is_told_to_stop_leaves_no_process(scratch: Path) -> None:
     assert [path.name for path in scratch.iterdir()] == ["said"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_a_process_is_started_ends_the_run_once_the_process_is_known(number: int) -> None:
+    program = (
+        "import os\nfrom bench.processes import clean_up_on_signals, starting\nclean_up_on_signals()\n"
+        f"with starting():\n    os.kill(os.getpid(), {number:d})\n    print('known')\nprint('goes on')"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "known\n", "")
+
+
 def processes_of(scratch: Path) -> list[str]:
     """Command lines of the processes whose environment names the directory."""
     found = []
